@@ -1,0 +1,46 @@
+# make run    set everything up and run the demo instance, with real mail flowing
+# make test   set everything up and run lint and all tests
+# make lint   ruff and mypy alone
+# make soak   long crash and fuzz runs
+# make bench  speed
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+
+.PHONY: run test lint soak bench clean
+
+run: $(VENV)/.run
+	$(BIN)/restante demo --dir demo
+
+test: $(VENV)/.dev peers lint
+	$(BIN)/pytest -n $(WORKERS) -m 'not soak'
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/.dev peers
+	$(BIN)/pytest -n $(WORKERS) -m soak
+
+bench: $(VENV)/.dev peers
+	$(BIN)/python -m bench
+
+.PHONY: peers
+peers:
+	./scripts/peers
+
+$(VENV)/.run: pyproject.toml
+	./scripts/venv $(PYTHON) $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	./scripts/venv $(PYTHON) $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) demo build dist

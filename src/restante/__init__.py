@@ -1,0 +1,3 @@
+"""Restante: a mail host on one SQL database."""
+
+__version__ = "0.1.0.dev0"

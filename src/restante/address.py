@@ -1,0 +1,187 @@
+"""A mail address and its parts (RFC 5321 §4.1.2, RFC 6531 §3.3).
+
+Addresses here hold *meaning*, not wire syntax: the local part is unquoted, so
+``"iain"@example.com`` and ``iain@example.com`` are one address.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_LOCAL_PART = 64
+"""Octets in a local part (RFC 5321 §4.5.3.1.1)."""
+MAX_DOMAIN = 255
+"""Octets in a domain (RFC 5321 §4.5.3.1.2)."""
+MAX_PATH = 256
+"""Octets in a path with its angle brackets (RFC 5321 §4.5.3.1.3)."""
+MAX_LABEL = 63
+"""Octets in one label of a domain name (RFC 1035 §2.3.4)."""
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]"
+_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+_QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_LABEL = re.compile(
+    r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\-\u0080-\U0010ffff]*[A-Za-z0-9_\u0080-\U0010ffff])?"
+)
+_LITERAL = re.compile(r"\[[!-Z^-~]+\]")
+
+
+class AddressSyntaxError(ValueError):
+    """The text is no address; the message says which part is wrong."""
+
+
+def fold(text: str) -> str:
+    """``text`` with ASCII upper case made lower, and nothing else changed.
+
+    Host names and local parts are compared in this form: letters outside ASCII
+    are different letters, whatever a database collation holds of them.
+    """
+    return text.lower() if text.isascii() else _fold_ascii(text)
+
+
+_ASCII_UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def _fold_ascii(text: str) -> str:
+    return text.translate(_ASCII_UPPER)
+
+
+@dataclass(frozen=True, slots=True)
+class NullReversePath:
+    """The empty reverse-path ``<>`` of a notification (RFC 5321 §4.5.5)."""
+
+    def __str__(self) -> str:
+        return ""
+
+    def to_path(self) -> str:
+        """The path as SMTP writes it."""
+        return "<>"
+
+
+NULL_REVERSE_PATH = NullReversePath()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A mailbox address; ``domain`` is empty for ``<postmaster>`` and bare user names.
+
+    The local part keeps the case and is unquoted; the domain is folded to lower case.
+    """
+
+    local: str
+    domain: str
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """The address that ``text`` (a ``Mailbox`` of RFC 5321 §4.1.2, or a bare local part) says.
+
+        Raises AddressSyntaxError.
+        """
+        local, domain = _split(text)
+        if len(local.encode()) > MAX_LOCAL_PART:
+            raise AddressSyntaxError(f"the local part is longer than {MAX_LOCAL_PART} octets")
+        if domain is None:
+            return cls(local, "")
+        _check_domain(domain)
+        return cls(local, fold(domain))
+
+    @property
+    def folded(self) -> str:
+        """The form in which addresses are compared and looked up."""
+        return fold(str(self))
+
+    def __str__(self) -> str:
+        """The address without quoting, as database rows hold it."""
+        return f"{self.local}@{self.domain}" if self.domain else self.local
+
+    def to_mailbox(self) -> str:
+        """The address as SMTP and header fields write it, the local part quoted if it must be."""
+        local = self.local
+        if not _DOT_STRING.fullmatch(local):
+            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+        return f"{local}@{self.domain}" if self.domain else local
+
+    def to_path(self) -> str:
+        """The address in angle brackets (RFC 5321 §4.1.2, ``Path``)."""
+        return f"<{self.to_mailbox()}>"
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether the address needs no SMTPUTF8 (RFC 6531)."""
+        return self.local.isascii() and self.domain.isascii()
+
+
+ReversePath = Address | NullReversePath
+
+
+def check_domain(text: str) -> str:
+    """``text`` folded, if it can be a mail domain; raises AddressSyntaxError."""
+    _check_domain(text)
+    return fold(text)
+
+
+def dash_prefixes(local: str) -> Iterator[tuple[str, str]]:
+    """The users that ``local`` may mean and the extension each leaves, longest user first.
+
+    ``a-b-c`` gives ``("a-b-c", "")``, ``("a-b", "c")``, ``("a", "b-c")`` (qmail-getpw(8)).
+    """
+    yield local, ""
+    end = local.rfind("-")
+    while end > 0:
+        yield local[:end], local[end + 1 :]
+        end = local.rfind("-", 0, end)
+
+
+def split_subaddress(local: str, delimiter: str) -> tuple[str, str] | None:
+    """``name`` and ``tag`` of ``name+tag``, split at the first delimiter, or None (RFC 5233)."""
+    if not delimiter:
+        return None
+    name, mark, tag = local.partition(delimiter)
+    return (name, tag) if name and mark else None
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    if not text:
+        raise AddressSyntaxError("the address is empty")
+    if not text.isprintable():
+        raise AddressSyntaxError("the address holds a character that is not printable")
+    if text.startswith('"'):
+        return _split_quoted(text)
+    local, at, domain = text.rpartition("@")
+    if not at:
+        local, domain = domain, ""
+    if not _DOT_STRING.fullmatch(local):
+        raise AddressSyntaxError("the local part is malformed")
+    return local, domain if at else None
+
+
+def _split_quoted(text: str) -> tuple[str, str | None]:
+    match = _QUOTED_STRING.match(text)
+    if match is None:
+        raise AddressSyntaxError("the quoted local part is malformed")
+    local = _QUOTED_PAIR.sub(r"\1", match.group()[1:-1])
+    if not local:
+        raise AddressSyntaxError("the local part is empty")
+    rest = text[match.end() :]
+    if rest and not rest.startswith("@"):
+        raise AddressSyntaxError("something other than @ follows the quoted local part")
+    return local, rest[1:] if rest else None
+
+
+def _check_domain(domain: str) -> None:
+    if not domain:
+        raise AddressSyntaxError("the domain is empty")
+    if len(domain.encode()) > MAX_DOMAIN:
+        raise AddressSyntaxError(f"the domain is longer than {MAX_DOMAIN} octets")
+    if domain.startswith("["):
+        if not _LITERAL.fullmatch(domain):
+            raise AddressSyntaxError("the address literal is malformed")
+        return
+    for label in domain.split("."):
+        if not _LABEL.fullmatch(label):
+            raise AddressSyntaxError("the domain is malformed")
+        if len(label.encode()) > MAX_LABEL:
+            raise AddressSyntaxError(f"a label of the domain is longer than {MAX_LABEL} octets")

@@ -1,0 +1,5 @@
+"""One frozen settings tree from restante.toml and the environment."""
+
+from restante.config.tree import Settings
+
+__all__ = ["Settings"]

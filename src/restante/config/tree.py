@@ -1,0 +1,336 @@
+"""Every setting: its name, its type, its default and what it means.
+
+``restante init`` writes restante.toml from this page, docs/settings.md is checked
+against it, and each setting can be overridden by ``RESTANTE_SECTION__NAME``.
+Those that stand for a qmail control file bear the file's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MEBIBYTE = 1024 * 1024
+MINUTE = 60
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A setting's default, its one-paragraph documentation and its legal range."""
+    metadata = {"doc": doc, "low": low, "high": high}
+    if isinstance(default, list | dict):
+        kind = tuple if isinstance(default, list) else dict
+        frozen = default
+        return field(default_factory=lambda: kind(frozen), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A TCP address: ``127.0.0.1:2525``, ``[::1]:25``, ``localhost:110``; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """The form in which settings write it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The host as a whole."""
+
+    me: str = setting(
+        "",
+        "The host's name, as it greets and as it writes Received fields. Empty: the system's host name.",
+    )
+    workers: int = setting(
+        1,
+        "Worker processes. Each has all services and a queue of its own; one per core is a good number.",
+        low=1,
+        high=256,
+    )
+    drain_timeout: int = setting(
+        20, "Seconds that sessions may take for their last command after SIGTERM.", low=0, high=HOUR
+    )
+    max_connections: int = setting(
+        10000, "Connections of all services together that one worker holds.", low=1, high=1000000
+    )
+    max_connections_per_address: int = setting(
+        500, "Connections that one worker holds from one IP address. 0: no limit.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The SQL database of accounts."""
+
+    url: str = setting(
+        "sqlite:///restante.db",
+        "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. Special characters are percent-encoded.",
+    )
+    pool_size: int = setting(
+        8, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
+    )
+    connect_timeout: float = setting(3.0, "Seconds to wait for a connection.", low=0.1, high=60)
+    query_timeout: float = setting(
+        5.0,
+        "Seconds to wait for an answer; after that the look-up is a temporary failure. With connect_timeout at most 9 in all, so that a peer hears 451 within 10 seconds.",
+        low=0.1,
+        high=60,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Where mailboxes lie and to whom their files belong."""
+
+    root: str = setting(
+        "mail", "Homes of new accounts: ROOT/DOMAIN/NAME. Relative to the instance directory."
+    )
+    user: str = setting(
+        "",
+        "The system user whose uid and gid new accounts get. Empty: the user who runs the command; must be set where that is root (init and demo then use nobody). Never uid 0.",
+    )
+    minimum_uid: int = setting(
+        100, "Accounts with a smaller uid are refused. Never less than 1.", low=1
+    )
+    minimum_gid: int = setting(1, "Accounts with a smaller gid are refused.", low=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Decisions 1 and 2: what is accepted, and to whom it belongs. SQL is asked first."""
+
+    locals: tuple[str, ...] = setting(
+        [], "Domains whose local parts are looked up as user names (control/locals)."
+    )
+    envnoathost: str = setting(
+        "",
+        "The domain of addresses without one, and of local addresses that nobody owns. Empty: server.me.",
+    )
+    envnoathosts: Mapping[str, str] = setting(
+        {}, "envnoathost for single domains of routing.locals: { 'iain.cx' = 'babasse.com' }."
+    )
+    rcpthosts: tuple[str, ...] = setting(
+        [],
+        "Domains accepted from anyone, besides the rows of rcpthosts; .suffix entries match subdomains.",
+    )
+    virtualdomains: Mapping[str, str] = setting(
+        {},
+        "Addresses, domains, .suffixes or '' to the prefix of their user (control/virtualdomains); an empty prefix exempts.",
+    )
+    smtproutes: Mapping[str, str] = setting(
+        {},
+        "Domains, .suffixes or '' to host or host:port of the next hop (control/smtproutes). Used by the relay.",
+    )
+    subaddress_delimiter: str = setting(
+        "+", "Parts name from tag in name+tag@domain. Empty: no subaddresses."
+    )
+    defaultdelivery: str = setting(
+        "./Maildir/", "What is done with mail for an account that has no instructions."
+    )
+    max_alias_depth: int = setting(
+        20,
+        "Aliases of aliases that are followed before an address counts as looping.",
+        low=1,
+        high=100,
+    )
+    max_alias_targets: int = setting(
+        10000, "Addresses that one recipient may expand to.", low=1, high=1000000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who may send what to whom."""
+
+    verify_recipients: bool = setting(
+        True,
+        "Refuse unknown recipients at RCPT (550 5.1.1). false: accept them and bounce, as qmail does.",
+    )
+    relay_networks: tuple[str, ...] = setting(
+        [], "Networks whose peers may send anywhere: ['192.0.2.0/24', '::1/128']."
+    )
+    badmailfrom: tuple[str, ...] = setting(
+        [], "Reverse-paths that are refused: addresses or @domain (control/badmailfrom)."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """Mail in."""
+
+    listen: tuple[HostPort, ...] = setting(
+        [HostPort("127.0.0.1", 2525)], "Where SMTP listens: ['0.0.0.0:25', '[::]:25']."
+    )
+    greeting: str = setting(
+        "", "The text of the 220 greeting (control/smtpgreeting). Empty: server.me."
+    )
+    databytes: int = setting(
+        50 * MEBIBYTE,
+        "Octets in one message at the most; 0: no limit (control/databytes). Offered as SIZE (RFC 1870).",
+        low=0,
+    )
+    timeoutsmtpd: float = setting(
+        5 * MINUTE,
+        "Seconds to wait for the next octets from a client (RFC 5321 §4.5.3.2.7; control/timeoutsmtpd).",
+        low=1,
+        high=DAY,
+    )
+    session_timeout: float = setting(2 * HOUR, "Seconds that one session may last in all.", low=1)
+    max_recipients: int = setting(
+        1000, "Recipients of one message (RFC 5321 §4.5.3.1.8; at least 100).", low=1
+    )
+    max_command_line: int = setting(
+        4096,
+        "Octets in a command line with its CRLF (RFC 5321 §4.5.3.1.4 asks for 512 and more for extensions).",
+        low=512,
+        high=65536,
+    )
+    max_text_line: int = setting(
+        MEBIBYTE,
+        "Octets in a line of a message with its CRLF (RFC 5321 §4.5.3.1.6 asks for 1000).",
+        low=1000,
+    )
+    max_header: int = setting(MEBIBYTE, "Octets in the header of a message.", low=1000)
+    max_received: int = setting(
+        100, "Received fields in a message; more of them mean a loop (RFC 5321 §6.3).", low=10
+    )
+    max_errors: int = setting(
+        20, "Commands that may fail in one session before it is closed with 421.", low=1
+    )
+    max_messages: int = setting(0, "Messages that one session may send; 0: no limit.", low=0)
+    spool_threshold: int = setting(
+        256 * 1024,
+        "Bodies larger than this (octets) are kept in a file while they are received, not in memory.",
+        low=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3:
+    """Mail out to its readers."""
+
+    listen: tuple[HostPort, ...] = setting([HostPort("127.0.0.1", 2110)], "Where POP3 listens.")
+    timeout: float = setting(
+        10 * MINUTE,
+        "Seconds of inactivity after which a session ends without deleting (RFC 1939 §3 asks for 600).",
+        low=1,
+        high=DAY,
+    )
+    login_timeout: float = setting(
+        MINUTE, "Seconds that a client may take to log in.", low=1, high=DAY
+    )
+    login_delay: int = setting(
+        0,
+        "Seconds between two sessions that clients are asked to keep (LOGIN-DELAY, RFC 2449 §6.5). 0: not offered.",
+        low=0,
+    )
+    max_errors: int = setting(
+        20, "Commands that may fail in one session before it is closed.", low=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Logins."""
+
+    refusal_delay: float = setting(
+        2.0,
+        "A refused login is answered this many seconds after it was asked, whatever the reason.",
+        low=0,
+        high=60,
+    )
+    max_attempts: int = setting(3, "Refused logins after which a session is closed.", low=1)
+    hashing_threads: int = setting(
+        2, "Passwords that one worker checks at the same time.", low=1, high=64
+    )
+    hashing_queue: int = setting(
+        200, "Logins that may wait for a hashing thread; more are a temporary failure.", low=1
+    )
+    log_logins: bool = setting(True, "Record every attempt to log in.")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Mail that has to wait."""
+
+    root: str = setting(
+        "queue", "Where the queues lie; local disk. Relative to the instance directory."
+    )
+    queuelifetime: int = setting(
+        7 * DAY, "Seconds after which a recipient is given up (control/queuelifetime).", low=0
+    )
+    concurrencylocal: int = setting(
+        20,
+        "Messages that one worker delivers from its queue at the same time (control/concurrencylocal).",
+        low=1,
+        high=1000,
+    )
+    bouncefrom: str = setting(
+        "MAILER-DAEMON", "The local part in the From field of bounces (control/bouncefrom)."
+    )
+    bouncehost: str = setting(
+        "", "The domain in the From field of bounces (control/bouncehost). Empty: server.me."
+    )
+    doublebounceto: str = setting(
+        "",
+        "The address that bounces of bounces go to (control/doublebounceto). Empty: they are logged and dropped.",
+    )
+    max_waiting: int = setting(
+        0,
+        "Messages in one worker's queue at which new mail that must be queued gets 452; 0: no limit.",
+        low=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What happened."""
+
+    target: str = setting(
+        "stderr",
+        "stderr, syslog, or the path of a file (relative to the instance directory; reopened on SIGHUP).",
+    )
+    format: Literal["logfmt", "json"] = setting(
+        "logfmt", "logfmt (key=value) or json; one event per line."
+    )
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "debug, info, warning or error."
+    )
+    sql: bool = setting(
+        False,
+        "Record every SQL statement, with its parameters and the time it took; never a password.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Figures for Prometheus."""
+
+    listen: tuple[HostPort, ...] = setting(
+        [], "Where /metrics is served over HTTP; empty: nowhere."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything one instance is told."""
+
+    directory: str
+    """The instance directory, absolute; relative paths in settings start here."""
+    server: Server = field(default_factory=Server)
+    database: Database = field(default_factory=Database)
+    mail: Mail = field(default_factory=Mail)
+    routing: Routing = field(default_factory=Routing)
+    receiver: Receiver = field(default_factory=Receiver)
+    smtp: Smtp = field(default_factory=Smtp)
+    pop3: Pop3 = field(default_factory=Pop3)
+    auth: Auth = field(default_factory=Auth)
+    queue: Queue = field(default_factory=Queue)
+    log: Log = field(default_factory=Log)
+    metrics: Metrics = field(default_factory=Metrics)

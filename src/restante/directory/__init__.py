@@ -1,0 +1,90 @@
+"""Who exists: the rows of the SQL database (later the control files and the passwd file behind them).
+
+This module is the contract. Every method raises CannotKnow when the answer
+cannot be had; "not found" is only ever said by a database that was asked.
+Names are compared by ``restante.address.fold``: ASCII case is ignored and
+nothing else, whatever the collation of the database would ignore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A row of ``mailbox``: somebody whose mail lies here."""
+
+    name: str
+    """The POP3 login, ``name`` or ``name@domain``, as the row writes it."""
+    uid: int
+    gid: int
+    home: str
+    """An absolute path; the Maildir is ``home/Maildir``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an account's login is checked against."""
+
+    account: Account
+    password: str | None
+    """The hash; None or empty never authenticates."""
+    password_type: str | None
+    """``MySQL-Password`` (also when NULL), ``Crypt-Password`` or ``Password``."""
+
+
+class Lookups(Protocol):
+    """The questions that routing asks."""
+
+    async def accepts_domain(self, domain: str) -> bool:
+        """Whether ``rcpthosts`` has the domain (decision 1)."""
+        ...
+
+    async def account(self, name: str) -> Account | None:
+        """The row of ``mailbox`` with this user name (decisions 2a and 3)."""
+        ...
+
+    async def owners(self, local: str, domain: str) -> tuple[str, ...]:
+        """The users to whom ``virtual`` gives this address, without repetition, sorted.
+
+        An empty ``local`` asks for the domain's catch-all (decision 2).
+        """
+        ...
+
+    async def knows_domain(self, domain: str) -> bool:
+        """Whether ``virtual`` has any row for the domain (decision 2, step 6)."""
+        ...
+
+    async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
+        """The instruction lines that ``alias`` has for exactly this user and extension (decision 4).
+
+        A row with a host is the line ``&alias_username@alias_host``; repeated rows are one line.
+        """
+        ...
+
+
+class Directory(Lookups, Protocol):
+    """A database of accounts, asked row by row or for many addresses at once."""
+
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
+        """Look-ups in which all that these (local part, domain) pairs will need is already answered.
+
+        One statement and one round trip (bounded in size; more for very many). Questions
+        beyond what was fetched are asked of the database when they come.
+        """
+        ...
+
+    async def credentials(self, login: str) -> Credentials | None:
+        """Whom this login names (decision 5): ``mailbox.username``, else the owner in ``virtual``."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise CannotKnow unless the database answers now."""
+        ...
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        ...

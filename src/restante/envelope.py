@@ -1,0 +1,160 @@
+"""The envelope, the message content it carries, and the trace fields put in front of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import BinaryIO
+
+from restante.address import Address, ReversePath
+
+CHUNK = 256 * 1024
+"""Octets read from a spooled body at a time."""
+
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def _base32(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 32)
+        digits.append(_BASE32[digit])
+    return "".join(reversed(digits))
+
+
+def queue_ids(slot: int, clock: Callable[[], int] = time.time_ns) -> Iterator[str]:
+    """Ids that no other message of this host bears: microseconds, a counter, the worker's slot.
+
+    Ids sort by time. ``slot`` is the number of the worker's queue, 0 to 1023.
+    """
+    for count in itertools.count():
+        yield _base32(clock() // 1000, 11) + _base32(count % 1024, 2) + _base32(slot, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What SMTP says about a message, apart from the message (RFC 5321 §2.3.1)."""
+
+    queue_id: str
+    """Names the message in every log line, file name and report."""
+    reverse_path: ReversePath
+    recipients: tuple[Address, ...]
+    """The forward-paths as they were accepted, before routing."""
+    received_at: float
+    """When the message was accepted, in seconds since the epoch."""
+    eight_bit: bool = False
+    """BODY=8BITMIME was given (RFC 6152)."""
+    smtputf8: bool = False
+    """SMTPUTF8 was given (RFC 6531)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFacts:
+    """What delivery must know of a message's header, gathered once while it is received."""
+
+    received: int = 0
+    """How many Received fields it bears (RFC 5321 §6.3)."""
+    delivered_to: frozenset[str] = frozenset()
+    """The folded values of its Delivered-To fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A message with LF line ends: trace fields of this host, then the body as received.
+
+    The body lies in memory, or in a file when it is large (``body`` is then its path).
+    A content never changes.
+    """
+
+    trace: bytes
+    body: bytes | str
+    body_size: int
+    """Octets of ``body``."""
+    body_lines: int
+    """Line feeds in ``body``: with CRLF line ends it has so many octets more."""
+    facts: HeaderFacts = field(default_factory=HeaderFacts)
+
+    @property
+    def size(self) -> int:
+        """Octets with LF line ends, trace fields included."""
+        return len(self.trace) + self.body_size
+
+    @property
+    def lines(self) -> int:
+        """Line feeds, trace fields included."""
+        return self.trace.count(b"\n") + self.body_lines
+
+    def chunks(self) -> Iterator[bytes]:
+        """The whole message in pieces; raises OSError when a spooled body cannot be read."""
+        yield self.trace
+        if isinstance(self.body, bytes):
+            yield self.body
+            return
+        with open(self.body, "rb") as spool:
+            yield from iter_file(spool)
+
+    def read(self) -> bytes:
+        """The whole message in memory; for small ones, tests and ``queue show --body``."""
+        return b"".join(self.chunks())
+
+
+def iter_file(source: BinaryIO) -> Iterator[bytes]:
+    """The rest of ``source`` in pieces of CHUNK octets."""
+    while chunk := source.read(CHUNK):
+        yield chunk
+
+
+def memory_content(trace: bytes, body: bytes, facts: HeaderFacts | None = None) -> Content:
+    """A content whose body lies in memory."""
+    return Content(trace, body, len(body), body.count(b"\n"), facts or HeaderFacts())
+
+
+def spooled_content(trace: bytes, path: str, lines: int, facts: HeaderFacts) -> Content:
+    """A content whose body is the file at ``path``; raises OSError if it is not there."""
+    return Content(trace, path, os.stat(path).st_size, lines, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message came from, for its Received field (RFC 5321 §4.4)."""
+
+    helo: str
+    """The name the client gave; empty if it gave none."""
+    address: str
+    """The client's IP address, as text; empty for mail made here."""
+    protocol: str
+    """SMTP, ESMTP, UTF8SMTP, ... as registered for ``with`` (RFC 3848, RFC 6531 §4.3)."""
+
+
+def received_field(
+    origin: Origin, host: str, queue_id: str, recipients: tuple[Address, ...], at: float
+) -> bytes:
+    """A Received field in the form of RFC 5321 §4.4, with LF line ends.
+
+    The ``for`` clause is written for a single recipient only, so that no
+    recipient learns of another (RFC 5321 §7.2).
+    """
+    literal = f"IPv6:{origin.address}" if ":" in origin.address else origin.address
+    came_from = (
+        f"from {origin.helo or 'unknown'} ([{literal}])" if origin.address else "from localhost"
+    )
+    only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
+    text = (
+        f"Received: {came_from}\n\tby {host} with {origin.protocol} id {queue_id}"
+        f"{only};\n\t{formatdate(at, localtime=True)}\n"
+    )
+    return text.encode("utf-8")
+
+
+def return_path_field(reverse_path: ReversePath) -> bytes:
+    """The Return-Path field that final delivery writes (RFC 5321 §4.4)."""
+    return f"Return-Path: {reverse_path.to_path()}\n".encode()
+
+
+def delivered_to_field(address: str) -> bytes:
+    """The Delivered-To field by which loops are found."""
+    return f"Delivered-To: {address}\n".encode()

@@ -1,0 +1,227 @@
+"""The mail log: one typed function per event; metrics hang on the same events.
+
+Every event is documented in docs/log.md; a test holds the two together. A
+message is followed from connection to mailbox by its ``id``, a connection by
+its ``session``. Passwords never reach this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from restante.status import Reply
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+# The server
+
+
+def server_started(version: str, directory: str, workers: int) -> None:
+    """The supervisor has read its settings and has its listeners."""
+    _log.info("server_started", version=version, directory=directory, workers=workers)
+
+
+def listening(service: str, address: str) -> None:
+    """A service accepts connections at an address."""
+    _log.info("listening", service=service, address=address)
+
+
+def server_reloaded() -> None:
+    """SIGHUP: the new settings are in force."""
+    _log.info("server_reloaded")
+
+
+def reload_refused(problems: Sequence[str]) -> None:
+    """SIGHUP: the new settings are wrong; the old ones stay in force."""
+    _log.error("reload_refused", problems=list(problems))
+
+
+def server_stopping(reason: str) -> None:
+    """No more connections are accepted; sessions may finish their last command."""
+    _log.info("server_stopping", reason=reason)
+
+
+def server_stopped() -> None:
+    """Everything is closed."""
+    _log.info("server_stopped")
+
+
+def worker_started(slot: int, pid: int) -> None:
+    """A worker serves."""
+    _log.info("worker_started", slot=slot, pid=pid)
+
+
+def worker_ended(slot: int, pid: int, status: int) -> None:
+    """A worker's process is gone; ``status`` is negative for a signal."""
+    _log.warning("worker_ended", slot=slot, pid=pid, status=status)
+
+
+def unplanned(where: str, error: BaseException) -> None:
+    """A bug: an exception that nobody foresaw, with its trace. It was treated as temporary."""
+    _log.error("unplanned", where=where, exc_info=error)
+
+
+# The database
+
+
+def database_away(why: str) -> None:
+    """The database could not be asked; look-ups are temporary failures until database_back."""
+    _log.error("database_away", why=why)
+
+
+def database_back() -> None:
+    """The database answers again."""
+    _log.info("database_back")
+
+
+def sql(statement: str, parameters: str, rows: int, milliseconds: float) -> None:
+    """A statement, when log.sql asks for it."""
+    _log.info("sql", statement=statement, parameters=parameters, rows=rows, ms=milliseconds)
+
+
+# Sessions
+
+
+def session_opened(session: str, service: str, peer: str) -> None:
+    """A client connected."""
+    _log.info("session_opened", session=session, service=service, peer=peer)
+
+
+def session_refused(service: str, peer: str, reason: str) -> None:
+    """A client was turned away at once: a limit is reached."""
+    _log.warning("session_refused", service=service, peer=peer, reason=reason)
+
+
+def session_closed(session: str, service: str, reason: str, seconds: float) -> None:
+    """A connection ended: quit, lost, timeout, errors, shutdown, unplanned."""
+    _log.info(
+        "session_closed", session=session, service=service, reason=reason, seconds=round(seconds, 3)
+    )
+
+
+# Mail in
+
+
+def sender_refused(session: str, sender: str, reply: Reply) -> None:
+    """MAIL was answered with a failure."""
+    _log.info("sender_refused", session=session, sender=sender, reply=str(reply))
+
+
+def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: str) -> None:
+    """RCPT was answered with a failure; ``why`` is more than the peer was told."""
+    _log.info(
+        "recipient_refused", session=session, id=id, recipient=recipient, reply=str(reply), why=why
+    )
+
+
+def message_accepted(
+    session: str, id: str, sender: str, recipients: int, size: int, how: str, seconds: float
+) -> None:
+    """A message is durable and was acknowledged; ``how`` is ``delivered`` or ``queued``."""
+    _log.info(
+        "message_accepted",
+        session=session,
+        id=id,
+        sender=sender,
+        recipients=recipients,
+        size=size,
+        how=how,
+        seconds=round(seconds, 4),
+    )
+
+
+def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) -> None:
+    """A message was not accepted after its content was sent."""
+    _log.info("message_refused", session=session, id=id, sender=sender, reply=str(reply), why=why)
+
+
+# Delivery and queue
+
+
+def delivered(id: str, recipient: str, detail: str) -> None:
+    """One recipient has the message, durably; ``detail`` says where."""
+    _log.info("delivered", id=id, recipient=recipient, detail=detail)
+
+
+def deferred(
+    id: str, recipient: str, reply: str, detail: str, attempts: int, next_attempt: float
+) -> None:
+    """One recipient is tried again later; ``next_attempt`` is in seconds since the epoch."""
+    _log.warning(
+        "deferred",
+        id=id,
+        recipient=recipient,
+        reply=reply,
+        detail=detail,
+        attempts=attempts,
+        next_attempt=round(next_attempt),
+    )
+
+
+def failed(id: str, recipient: str, reply: str, detail: str) -> None:
+    """One recipient is given up."""
+    _log.warning("failed", id=id, recipient=recipient, reply=reply, detail=detail)
+
+
+def expanded(id: str, recipient: str, targets: int) -> None:
+    """An alias was replaced by its targets."""
+    _log.info("expanded", id=id, recipient=recipient, targets=targets)
+
+
+def bounced(id: str, bounce: str, recipient: str) -> None:
+    """A report about message ``id`` is queued under the id ``bounce`` for its sender."""
+    _log.info("bounced", id=id, bounce=bounce, recipient=recipient)
+
+
+def bounce_dropped(id: str, why: str) -> None:
+    """A failed bounce had nowhere to go."""
+    _log.error("bounce_dropped", id=id, why=why)
+
+
+def message_finished(id: str) -> None:
+    """A message left the queue; every recipient is settled."""
+    _log.info("message_finished", id=id)
+
+
+def queue_opened(path: str, messages: int) -> None:
+    """A worker has a queue; ``messages`` wait in it."""
+    _log.info("queue_opened", path=path, messages=messages)
+
+
+def queue_failed(path: str, why: str) -> None:
+    """The queue's own database or disk fails; mail that must wait is refused with 4xx."""
+    _log.error("queue_failed", path=path, why=why)
+
+
+# Mail out
+
+
+def login(service: str, peer: str, login: str, account: str) -> None:
+    """Somebody logged in."""
+    _log.info("login", service=service, peer=peer, login=login, account=account)
+
+
+def login_refused(service: str, peer: str, login: str, reason: str, detail: str) -> None:
+    """Somebody did not: unknown user, wrong password or system error; ``detail`` says more."""
+    _log.warning(
+        "login_refused", service=service, peer=peer, login=login, reason=reason, detail=detail
+    )
+
+
+def maildrop_opened(session: str, account: str, messages: int, size: int) -> None:
+    """A POP3 session has its maildrop; ``size`` in octets."""
+    _log.info("maildrop_opened", session=session, account=account, messages=messages, size=size)
+
+
+def maildrop_refused(session: str, account: str, why: str) -> None:
+    """A maildrop could not be opened, or not be changed."""
+    _log.warning("maildrop_refused", session=session, account=account, why=why)
+
+
+def maildrop_closed(session: str, account: str, retrieved: int, deleted: int) -> None:
+    """A POP3 session gave its maildrop back."""
+    _log.info(
+        "maildrop_closed", session=session, account=account, retrieved=retrieved, deleted=deleted
+    )

@@ -1,0 +1,82 @@
+"""The queue: messages that have to wait, durable from the moment they are accepted.
+
+This page is the contract. ``QueueStore`` is durable state, the scheduler decides
+when, a ``Courier`` tries. Legal states of a recipient, and who may change them, are
+written in docs/internals.md; ``RecipientState`` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from restante.envelope import Content, Envelope
+from restante.status import Outcome
+
+
+class RecipientState(StrEnum):
+    """Where a recipient of a queued message stands; only WAITING ones are ever tried."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    EXPANDED = "expanded"
+    """Replaced by the targets of its alias, which are recipients of their own."""
+    FAILED = "failed"
+    """Given up, and reported to the sender where a report is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a queued copy is for: an address to be routed, or one instruction of an address."""
+
+    address: str
+    """The address, as ``str(Address)``."""
+    instruction: str = ""
+    """One instruction line of the address (a path), when only that remains to be done."""
+    via: tuple[str, ...] = ()
+    """Delivered-To values of the aliases it came by, latest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """A target and how its attempts went."""
+
+    id: int
+    target: Target
+    state: RecipientState
+    attempts: int
+    next_attempt: float
+    """Seconds since the epoch."""
+    last_reply: str
+    """The text of the last failure, empty before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message in the queue with those of its recipients that an answer is about."""
+
+    envelope: Envelope
+    content: Content
+    recipients: tuple[QueuedRecipient, ...]
+    again: bool
+    """An attempt may have been made whose outcome was never recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """An attempt's answer for an alias: try these instead, from now on."""
+
+    targets: tuple[Target, ...]
+
+
+Answer = Outcome | Expanded
+
+
+class Courier(Protocol):
+    """Tries to deliver; the scheduler's only way to the world."""
+
+    async def attempt(self, message: QueuedMessage) -> Sequence[Answer]:
+        """One answer for each of the message's recipients, in their order; never raises what it foresees."""
+        ...

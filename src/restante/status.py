@@ -1,0 +1,88 @@
+"""Replies, enhanced status codes, and what becomes of a recipient.
+
+A status is one value: its class is the first digit of the reply code, stored
+once, so that basic and enhanced codes cannot disagree (RFC 3463, RFC 2034).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_REPLY_LINE = 512
+"""Octets in one reply line with its CRLF (RFC 5321 §4.5.3.1.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An SMTP reply: its code, its enhanced status without the class, and its text.
+
+    ``Reply(550, "1.1", "no such user")`` is ``550 5.1.1 no such user``. A reply
+    without an enhanced status has an empty ``topic`` (greeting, EHLO, 354: RFC 2034 §4).
+    ``text`` may hold several lines, parted by ``\\n``.
+    """
+
+    code: int
+    topic: str
+    text: str
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced status code, ``5.1.1``, or an empty string (RFC 3463 §2)."""
+        return f"{self.code // 100}.{self.topic}" if self.topic else ""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the command did what it asked for (2xx or 3xx)."""
+        return self.code < 400
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same command may work later (4xx)."""
+        return 400 <= self.code < 500
+
+    def __str__(self) -> str:
+        """The reply as one line, for logs and reports."""
+        parts = (str(self.code), self.enhanced, self.text.replace("\n", " / "))
+        return " ".join(part for part in parts if part)
+
+    def encode(self) -> bytes:
+        """The reply as it goes to the peer, every line within RFC 5321 §4.5.3.1.5."""
+        prefix = f"{self.enhanced} " if self.topic else ""
+        lines = self.text.split("\n")
+        room = MAX_REPLY_LINE - len("250-\r\n") - len(prefix)
+        wire = []
+        for number, line in enumerate(lines, start=1):
+            mark = " " if number == len(lines) else "-"
+            text = line.encode("utf-8")[:room].decode("utf-8", "ignore")
+            wire.append(f"{self.code}{mark}{prefix}{text}\r\n")
+        return "".join(wire).encode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The message is durably where this recipient's mail belongs."""
+
+    detail: str
+    """Where it is, for the log: a path, a remote's reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryFailure:
+    """Not now; the recipient is tried again until the queue lifetime is over."""
+
+    reply: Reply
+    """What a peer or a delay report is told."""
+    detail: str = ""
+    """What only the log is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermanentFailure:
+    """Never; the sender gets a bounce."""
+
+    reply: Reply
+    detail: str = ""
+
+
+Outcome = Delivered | TemporaryFailure | PermanentFailure
+"""Every delivery ends in exactly one of the three, per recipient."""

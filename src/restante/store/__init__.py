@@ -1,0 +1,70 @@
+"""Reading mailboxes: the contract of a maildrop as POP3 sees it.
+
+Storage errors speak no protocol; POP3 translates them at its edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from restante.directory import Account
+from restante.errors import TemporaryError
+
+
+class MaildropInUse(TemporaryError):
+    """Another session has the maildrop (RFC 2449 §8.1.2, IN-USE)."""
+
+
+class MaildropUnavailable(TemporaryError):
+    """The maildrop cannot be read now: permissions, I/O errors, a disk that is away."""
+
+
+class MessageGone(Exception):  # noqa: N818 - an event more than an error
+    """The message vanished under the session: another program moved or removed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as it was when the session opened."""
+
+    uid: str
+    """Stays the same for ever: 1 to 70 characters, 0x21 to 0x7E (RFC 1939 §7)."""
+    wire_size: int
+    """Octets with CRLF line ends, without dot-stuffing (RFC 1939 §11)."""
+
+
+class Maildrop(Protocol):
+    """An exclusively opened maildrop; a snapshot, numbered from 0 in order of arrival."""
+
+    @property
+    def messages(self) -> Sequence[StoredMessage]:
+        """What the session sees; mail that arrives later is not in it."""
+        ...
+
+    def read(self, index: int) -> AsyncIterator[bytes]:
+        """The message with LF line ends, in pieces; raises MessageGone or MaildropUnavailable."""
+        ...
+
+    async def remove(self, indexes: Collection[int]) -> None:
+        """Delete these messages, durably on return; one that is already gone counts as deleted.
+
+        Raises MaildropUnavailable if any could not be deleted; the others are deleted.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let the next session in."""
+        ...
+
+
+class MailStore(Protocol):
+    """Where accounts' maildrops are."""
+
+    async def open(self, account: Account) -> Maildrop:
+        """Open exclusively; raises MaildropInUse or MaildropUnavailable.
+
+        A maildrop that does not exist yet is an empty one.
+        """
+        ...
