@@ -1,0 +1,1 @@
+"""The only code that touches sockets: connections, and the services spoken on them."""

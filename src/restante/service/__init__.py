@@ -1,0 +1,1 @@
+"""The only code that wires everything together: supervisor, workers, signals."""

@@ -1,0 +1,299 @@
+"""The first process: binds, starts workers, replaces those that end, and passes signals on.
+
+It has one thread and no event loop, so that a worker can be forked from it at any
+time, and it never reads from the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import restante
+from restante import maillog
+from restante.config import Settings
+from restante.config.load import load
+from restante.config.tree import HostPort
+from restante.errors import ConfigurationError, OperatorError, RestanteError
+from restante.service.listeners import Listeners
+
+START_TIMEOUT = 60.0
+"""Seconds that a worker may take until it serves."""
+RESTART_PAUSE = 1.0
+"""Seconds between the end of a worker that ended by itself and its successor's start."""
+STOP_MARGIN = 10.0
+"""Seconds beyond server.drain_timeout after which a worker is killed."""
+EXIT_CONFIGURATION = 78
+"""A worker's exit status when only the operator can help (sysexits EX_CONFIG)."""
+_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """What a worker is given when it is forked."""
+
+    number: int
+    """The worker's place among its fellows: which sockets are its own."""
+    slot: int
+    """The queue it owns: ``queue/SLOT``."""
+    adopt: bool
+    """Whether it takes over queues that no worker owns."""
+    ready_fd: int
+    """A byte is written here when it serves; on failure the reason."""
+    life_fd: int
+    """End of file here means that the supervisor is gone."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    pid: int
+    place: WorkerPlace
+    settings: Settings
+
+
+def serve(settings: Settings, on_ready: OnReady | None = None) -> int:
+    """Run the server until SIGTERM or SIGINT; returns the exit status.
+
+    ``on_ready`` is called once, when every listener is bound and every worker
+    serves, with the services and their addresses. Raises OperatorError when the
+    server cannot start; nothing is left running then.
+    """
+    return Supervisor(settings).run(on_ready)
+
+
+class Supervisor:
+    """Keeps as many workers running as the settings say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._listeners = Listeners()
+        self._workers: dict[int, _Worker] = {}
+        self._retired: dict[int, _Worker] = {}
+        self._missing: list[_Worker] = []
+        self._life_read, self._life_write = os.pipe()
+
+    def run(self, on_ready: OnReady | None) -> int:
+        """Start, wait for signals, stop."""
+        old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        try:
+            self._start()
+            if on_ready is not None:
+                on_ready([(listener.service, listener.bound) for listener in self._listeners])
+            self._watch()
+        finally:
+            self._stop()
+            signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+        maillog.server_stopped()
+        return 0
+
+    # Start
+
+    def _start(self) -> None:
+        self._listeners.adjust(self._settings)
+        maillog.server_started(
+            restante.__version__, self._settings.directory, self._settings.server.workers
+        )
+        for listener in self._listeners:
+            maillog.listening(listener.service, str(listener.bound))
+        self._workers = self._start_generation(self._settings)
+
+    def _start_generation(self, settings: Settings) -> dict[int, _Worker]:
+        """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
+        started: dict[int, _Worker] = {}
+        pending: list[tuple[_Worker, int]] = []
+        taken = {worker.place.slot for worker in self._living()}
+        try:
+            for number in range(settings.server.workers):
+                slot = _free_slot(taken)
+                taken.add(slot)
+                worker, ready = self._fork(settings, number, slot, adopt=number == 0)
+                started[worker.pid] = worker
+                pending.append((worker, ready))
+            deadline = time.monotonic() + START_TIMEOUT
+            for worker, ready in pending:
+                _await_ready(worker, ready, deadline)
+        except OperatorError:
+            self._end(started)
+            raise
+        finally:
+            for _, ready in pending:
+                os.close(ready)
+        return started
+
+    def _fork(
+        self, settings: Settings, number: int, slot: int, *, adopt: bool
+    ) -> tuple[_Worker, int]:
+        ready_read, ready_write = os.pipe()
+        place = WorkerPlace(number, slot, adopt, ready_write, self._life_read)
+        sys.stdout.flush()
+        gc.freeze()
+        pid = os.fork()
+        if pid == 0:
+            os.close(ready_read)
+            os.close(self._life_write)
+            self._become_worker(settings, place)
+        gc.unfreeze()
+        os.close(ready_write)
+        maillog.worker_started(slot, pid)
+        return _Worker(pid, place, settings), ready_read
+
+    def _become_worker(self, settings: Settings, place: WorkerPlace) -> None:
+        """Never returns: the child's only way out is its exit status."""
+        status = 1
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            # Imported here so that the supervisor itself stays small in the reader's mind:
+            # it wires nothing, its child does.
+            from restante.service.worker import run_worker
+
+            sockets = self._listeners.for_worker(place.number)
+            status = run_worker(settings, place, sockets)
+        except BaseException as error:  # noqa: BLE001 - the last line before the process ends
+            maillog.unplanned("worker", error)
+        finally:
+            os._exit(status)
+
+    # Run
+
+    def _watch(self) -> None:
+        while True:
+            number = self._next_signal()
+            if number in (signal.SIGTERM, signal.SIGINT):
+                maillog.server_stopping(signal.Signals(number).name)
+                return
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number == 0:
+                self._restart_missing()
+            self._note_ended()
+
+    def _next_signal(self) -> int:
+        """The next signal, or 0 when it is time to start successors of ended workers."""
+        if not self._missing:
+            return signal.sigwait(_WATCHED)
+        info = signal.sigtimedwait(_WATCHED, RESTART_PAUSE)
+        return info.si_signo if info is not None else 0
+
+    def _note_ended(self) -> None:
+        for pid, status in _reap(self._retired):
+            worker = self._retired.pop(pid)
+            maillog.worker_ended(worker.place.slot, pid, status)
+        for pid, status in _reap(self._workers):
+            worker = self._workers.pop(pid)
+            maillog.worker_ended(worker.place.slot, pid, status)
+            self._missing.append(worker)
+
+    def _restart_missing(self) -> None:
+        """Workers that ended by themselves get successors at the same place."""
+        missing, self._missing = self._missing, []
+        for worker in missing:
+            place = worker.place
+            try:
+                successor, ready = self._fork(
+                    self._settings, place.number, place.slot, adopt=place.adopt
+                )
+            except OSError as error:
+                maillog.unplanned("supervisor: fork", error)
+                self._missing.append(worker)
+                continue
+            os.close(ready)
+            self._workers[successor.pid] = successor
+
+    def _reload(self) -> None:
+        """A new generation of workers serves before the old one is told to leave."""
+        try:
+            settings = load(self._settings.directory, os.environ)
+            unused = self._listeners.adjust(settings)
+            fresh = self._start_generation(settings)
+        except ConfigurationError as error:
+            maillog.reload_refused(error.problems)
+            return
+        except RestanteError as error:
+            maillog.reload_refused([str(error)])
+            self._restore_listeners()
+            return
+        self._retire(self._workers)
+        self._settings, self._workers, self._missing = settings, fresh, []
+        for listener in unused:
+            listener.close()
+        maillog.server_reloaded()
+
+    def _restore_listeners(self) -> None:
+        with contextlib.suppress(OperatorError):
+            for listener in self._listeners.adjust(self._settings):
+                listener.close()
+
+    def _retire(self, workers: dict[int, _Worker]) -> None:
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        self._retired |= workers
+
+    # Stop
+
+    def _stop(self) -> None:
+        self._listeners.close()
+        self._end(self._workers | self._retired)
+        os.close(self._life_read)
+        os.close(self._life_write)
+
+    def _end(self, workers: dict[int, _Worker]) -> None:
+        """Ask workers to leave, wait for them, and kill those that do not."""
+        left = dict(workers)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        patience = max((worker.settings.server.drain_timeout for worker in left.values()), default=0)
+        deadline = time.monotonic() + patience + STOP_MARGIN
+        while left and time.monotonic() < deadline:
+            for pid, _ in _reap(left):
+                del left[pid]
+            if left:
+                signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    def _living(self) -> list[_Worker]:
+        return [*self._workers.values(), *self._retired.values()]
+
+
+def _free_slot(taken: set[int]) -> int:
+    slot = 0
+    while slot in taken:
+        slot += 1
+    return slot
+
+
+def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:
+    """Wait until the worker serves; raises OperatorError with its own words if it cannot."""
+    patience = max(deadline - time.monotonic(), 0)
+    readable, _, _ = select.select([ready_fd], [], [], patience)
+    if not readable:
+        raise OperatorError(f"worker {worker.place.slot} did not start in {START_TIMEOUT:.0f} s")
+    said = os.read(ready_fd, 65536).decode("utf-8", "replace")
+    if said != READY:
+        reason = said.strip() or "it ended at once; the log says why"
+        raise OperatorError(f"worker {worker.place.slot} did not start: {reason}")
+
+
+READY = "ready\n"
+"""What a worker writes to ready_fd when it serves."""
+
+
+def _reap(workers: Iterable[int]) -> list[tuple[int, int]]:
+    """Process ids and exit statuses (negative for a signal) of those workers that have ended."""
+    ended = []
+    for pid in list(workers):
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+        if reaped:
+            ended.append((pid, os.waitstatus_to_exitcode(status)))
+    return ended

@@ -1,0 +1,55 @@
+"""A worker: all services on one event loop, with a queue of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Mapping
+
+import uvloop
+
+from restante.config import Settings
+from restante.errors import RestanteError
+from restante.service.supervisor import EXIT_CONFIGURATION, READY, WorkerPlace
+from restante.service.wiring import Worker
+
+
+def run_worker(
+    settings: Settings, place: WorkerPlace, sockets: Mapping[str, list[socket.socket]]
+) -> int:
+    """Serve until SIGTERM, or until the supervisor is gone; the exit status of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; SIGTERM decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        uvloop.run(_serve(settings, place, sockets))
+    except RestanteError as error:
+        _say(place.ready_fd, str(error))
+        return EXIT_CONFIGURATION
+    return 0
+
+
+async def _serve(
+    settings: Settings, place: WorkerPlace, sockets: Mapping[str, list[socket.socket]]
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_reader(place.life_fd, stop.set)
+    worker = Worker(settings, place.slot, adopt=place.adopt)
+    try:
+        await worker.start(sockets)
+        _say(place.ready_fd, READY)
+        os.close(place.ready_fd)
+        await stop.wait()
+    finally:
+        loop.remove_reader(place.life_fd)
+        await worker.stop()
+
+
+def _say(ready_fd: int, text: str) -> None:
+    """A supervisor that no longer listens is none of the worker's business."""
+    with contextlib.suppress(OSError):
+        os.write(ready_fd, text.encode())

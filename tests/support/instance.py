@@ -1,0 +1,161 @@
+"""A whole Restante in a directory of its own: real commands, real processes, free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import poplib
+import re
+import signal
+import smtplib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PATIENCE = 60.0
+"""Seconds after which something that must happen counts as not happening."""
+
+
+@dataclass
+class Instance:
+    """An instance under test; ``start`` and ``kill`` as often as wanted."""
+
+    directory: Path
+    environ: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    smtp_port: int = 0
+    pop3_port: int = 0
+
+    @property
+    def log_file(self) -> Path:
+        """Everything the server said."""
+        return self.directory / "restante.log"
+
+    def log(self) -> str:
+        """The log so far."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def run(
+        self, *arguments: str, stdin: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the restante command on this instance."""
+        done = subprocess.run(
+            [sys.executable, "-m", "restante", "--dir", str(self.directory), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self._environment(),
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"restante {arguments} failed: {done.stdout}{done.stderr}")
+        return done
+
+    def add_mailbox(self, address: str, password: str = "secret") -> None:
+        """A mailbox, its domain first if it is not hosted yet."""
+        self.run("mailbox", "add", address, "--password-stdin", stdin=password + "\n")
+
+    def start(self) -> None:
+        """Serve; returns when the listeners are known."""
+        seen = len(self.log())
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "restante", "--dir", str(self.directory), "serve"],
+            env=self._environment(),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+        )
+        self.smtp_port = self._port("smtp", seen)
+        self.pop3_port = self._port("pop3", seen)
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(PATIENCE)
+        self.process = None
+        return status
+
+    def kill(self) -> None:
+        """kill -9 for every process of the server at once."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        self.process = None
+
+    def smtp(self) -> smtplib.SMTP:
+        """A connection to the front door."""
+        return smtplib.SMTP("127.0.0.1", self.smtp_port, timeout=PATIENCE)
+
+    def pop3(self, login: str, password: str = "secret") -> poplib.POP3:
+        """A logged-in POP3 session."""
+        session = poplib.POP3("127.0.0.1", self.pop3_port, timeout=PATIENCE)
+        session.user(login)
+        session.pass_(password)
+        return session
+
+    def messages(self, login: str, password: str = "secret") -> list[bytes]:
+        """All messages of a mailbox, by POP3."""
+        session = self.pop3(login, password)
+        try:
+            count, _ = session.stat()
+            return [b"\n".join(session.retr(number)[1]) for number in range(1, count + 1)]
+        finally:
+            session.quit()
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"RESTANTE_LOG__TARGET": str(self.log_file)} | self.environ
+
+    def _port(self, service: str, seen: int) -> int:
+        pattern = re.compile(rf"event=listening service={service} address=\S*:(\d+)")
+
+        def found() -> int:
+            match = pattern.search(self.log()[seen:])
+            return int(match[1]) if match else 0
+
+        deadline = time.monotonic() + PATIENCE
+        while not (port := found()):
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended: {self.log()[seen:]}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no listener: {self.log()[seen:]}")
+            time.sleep(0.02)
+        return port
+
+
+def until(happened: object, what: str) -> None:
+    """Wait until the callable says yes; fail with ``what`` if it never does."""
+    assert callable(happened)
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never happened: {what}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def new_instance(
+    directory: Path,
+    *,
+    database: str = "",
+    environ: Mapping[str, str] | None = None,
+    domains: tuple[str, ...] = ("example.com",),
+) -> Iterator[Instance]:
+    """``restante init`` in ``directory``, with domains; killed at the end if it still runs."""
+    instance = Instance(directory, dict(environ or {}))
+    arguments = ["init", str(directory), "--host", "mx.example.com"]
+    arguments += ["--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0"]
+    if database:
+        arguments += ["--database", database]
+    instance.run(*arguments)
+    for domain in domains:
+        instance.run("domain", "add", domain)
+    try:
+        yield instance
+    finally:
+        instance.kill()
