@@ -1,8 +1,9 @@
 """The queue: messages that have to wait, durable from the moment they are accepted.
 
 This page is the contract. ``QueueStore`` is durable state, the scheduler decides
-when, a ``Courier`` tries. Legal states of a recipient, and who may change them, are
-written in docs/internals.md; ``RecipientState`` names them.
+when, a ``Courier`` tries, a ``Reporter`` writes the bounce. Legal states of a
+recipient, and who may change them, are written in docs/internals.md;
+``RecipientState`` names them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,24 @@ from enum import StrEnum
 from typing import Protocol
 
 from restante.envelope import Content, Envelope
-from restante.status import Outcome
+from restante.errors import OperatorError, TemporaryError
+from restante.status import Outcome, Reply, TemporaryFailure
+
+
+class QueueFailed(TemporaryError):
+    """The queue's database or disk fails; nothing of the operation was done."""
+
+
+class QueueFull(TemporaryError):
+    """As many messages wait as ``queue.max_waiting`` allows (452 4.3.1)."""
+
+
+class DuplicateMessage(TemporaryError):
+    """The queue has a message with this id already."""
+
+
+class QueueUnusable(OperatorError):
+    """The queue cannot be opened; the text says which one and why."""
 
 
 class RecipientState(StrEnum):
@@ -34,7 +52,10 @@ class Target:
     address: str
     """The address, as ``str(Address)``."""
     instruction: str = ""
-    """One instruction line of the address (a path), when only that remains to be done."""
+    """One instruction line of the address (a path), when only that remains to be done.
+
+    Such a target is never expanded.
+    """
     via: tuple[str, ...] = ()
     """Delivered-To values of the aliases it came by, latest first."""
 
@@ -51,6 +72,8 @@ class QueuedRecipient:
     """Seconds since the epoch."""
     last_reply: str
     """The text of the last failure, empty before the first."""
+    trail: tuple[str, ...] = ()
+    """The aliases it was expanded from, the address as it was accepted first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +94,11 @@ class Expanded:
     targets: tuple[Target, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteDeferral(TemporaryFailure):
+    """A temporary failure of another host: it is tried again half as often as a mailbox here."""
+
+
 Answer = Outcome | Expanded
 
 
@@ -78,5 +106,42 @@ class Courier(Protocol):
     """Tries to deliver; the scheduler's only way to the world."""
 
     async def attempt(self, message: QueuedMessage) -> Sequence[Answer]:
-        """One answer for each of the message's recipients, in their order; never raises what it foresees."""
+        """One answer for each of the message's recipients, in their order.
+
+        Never raises what it foresees.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A message to be queued, for whom it is to be tried."""
+
+    envelope: Envelope
+    content: Content
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recipient that is given up, and what its sender is told."""
+
+    recipient: QueuedRecipient
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """Nobody can be told of a failure."""
+
+    why: str
+
+
+class Reporter(Protocol):
+    """Writes the report about recipients that failed together."""
+
+    def report(
+        self, message: QueuedMessage, failures: Sequence[Failure], now: float, queue_id: str
+    ) -> Submission | Undeliverable:
+        """The bounce, under the id ``queue_id``; blocks, for it may read the message's file."""
         ...

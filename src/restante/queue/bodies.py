@@ -1,0 +1,114 @@
+"""Large bodies: files next to the queue's database, durable before the row that names them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection
+
+from restante.envelope import Content, iter_file
+from restante.queue import DuplicateMessage, QueueFailed
+
+IN_ROW = 64 * 1024
+"""Bodies of more octets than this lie in a file."""
+
+_LINK_REFUSED = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Bodies:
+    """The folder of large bodies. Every method blocks: none is for the event loop."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def path(self, queue_id: str) -> str:
+        """Where the body of this message lies, if it is a large one."""
+        return os.path.join(self._directory, queue_id)
+
+    def keep(self, queue_id: str, content: Content) -> None:
+        """Make the body a durable file of the queue's own.
+
+        Raises DuplicateMessage, and QueueFailed (a full disk) with no file left behind.
+        """
+        path = self.path(queue_id)
+        try:
+            _put(content.body, path)
+        except FileExistsError as error:
+            raise DuplicateMessage(f"the queue has a body for {queue_id} already") from error
+        except OSError as error:
+            raise QueueFailed(f"the body {path} cannot be kept: {error}") from error
+        try:
+            _sync(path)
+            _sync(self._directory)
+        except OSError as error:
+            self.discard(queue_id)
+            raise QueueFailed(f"the body {path} cannot be made durable: {error}") from error
+
+    def discard(self, queue_id: str) -> None:
+        """Remove a body that no row names any more; one that stays is removed at the next start."""
+        try:
+            os.unlink(self.path(queue_id))
+        except OSError:
+            return
+
+    def clean(self, named: Collection[str]) -> None:
+        """Remove what a crash left: every file that is not among ``named``."""
+        for name in os.listdir(self._directory):
+            if name not in named:
+                self.discard(name)
+
+
+def read_small(content: Content) -> bytes:
+    """The body of a content that fits in a row; raises QueueFailed if its file cannot be read."""
+    if isinstance(content.body, bytes):
+        return content.body
+    try:
+        with open(content.body, "rb") as spool:
+            return spool.read()
+    except OSError as error:
+        raise QueueFailed(f"the body {content.body} cannot be read: {error}") from error
+
+
+def _put(body: bytes | str, path: str) -> None:
+    if isinstance(body, str):
+        try:
+            os.link(body, path)
+        except OSError as error:
+            if error.errno not in _LINK_REFUSED:
+                raise
+        else:
+            return
+    _write(body, path)
+
+
+def _write(body: bytes | str, path: str) -> None:
+    with open(os.open(path, _NEW_FILE, 0o600), "wb") as target:
+        try:
+            if isinstance(body, bytes):
+                target.write(body)
+            else:
+                with open(body, "rb") as source:
+                    target.writelines(iter_file(source))
+            target.flush()
+        except OSError:
+            os.unlink(path)
+            raise
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_durable_directory(path: str) -> None:
+    """Make ``path``, mode 0700, and what leads to it, so that a power cut cannot take it away."""
+    if not os.path.isdir(path):
+        parent = os.path.dirname(path)
+        make_durable_directory(parent)
+        os.mkdir(path, 0o700)
+        _sync(parent)
+    _sync(path)

@@ -1,0 +1,40 @@
+"""When a recipient that failed for now is tried again: qmail's quadratic schedule.
+
+The square root of the message's age grows by the same step from one attempt to
+the next, so that the n-th comes about ``(n * step) ** 2`` seconds after the
+message did: often at first, then ever more rarely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LOCAL_STEP = 10.0
+"""Square root of seconds between attempts at a mailbox here (qmail's chanskip)."""
+REMOTE_STEP = 20.0
+"""The same for another host."""
+JITTER = 0.1
+"""An interval is lengthened by at most this fraction, so that attempts do not stay in step."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The schedule and its end."""
+
+    lifetime: float
+    """Seconds after which a recipient is given up, one last attempt having failed."""
+    random: Callable[[], float]
+    """Gives numbers in [0, 1), for the jitter."""
+
+    def next_attempt(self, born: float, now: float, step: float) -> float | None:
+        """When to try again after a failure at ``now``; None: it was the last attempt.
+
+        ``born`` is when the message was accepted; all times in seconds since the epoch.
+        """
+        age = max(0.0, now - born)
+        if age >= self.lifetime:
+            return None
+        interval = (math.sqrt(age) + step) ** 2 - age
+        return now + interval * (1.0 + JITTER * self.random())
