@@ -1,0 +1,37 @@
+"""Fixtures that any test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.mariadb import MariaDB, start_mariadb
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDB]:
+    """A MariaDB server of this test process, shared by its tests."""
+    server = start_mariadb()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: MariaDB) -> str:
+    """The URL of a fresh, empty MariaDB database."""
+    return mariadb_server.url(mariadb_server.new_database())
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'restante.db'}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh, empty database, on every engine in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

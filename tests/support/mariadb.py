@@ -1,0 +1,210 @@
+"""A private MariaDB server on a unix socket and a loopback port, to be stopped, killed and frozen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+START_SECONDS = 60.0
+"""How long the server may take to answer after it was started."""
+STOP_SECONDS = 30.0
+"""How long it may take to end after SIGTERM."""
+USER = "restante"
+PASSWORD = "p@ss/w:örd %"
+"""Has every character that a URL must encode, and one outside ASCII."""
+
+_SQL_PASSWORD = PASSWORD.replace("'", "''")
+
+
+class MariaDBMissingError(RuntimeError):
+    """The server is not installed."""
+
+
+@dataclass
+class MariaDB:
+    """One server process; ``start`` after ``stop`` or ``kill`` uses the same data and port."""
+
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    _databases: int = field(default=0)
+
+    @property
+    def socket(self) -> Path:
+        """The unix socket."""
+        return self.directory / "s"
+
+    def url(self, database: str, *, tcp: bool = False, password: str = PASSWORD) -> str:
+        """The URL of one of its databases, by the unix socket or by TCP."""
+        login = f"{USER}:{quote(password, safe='')}"
+        if tcp:
+            return f"mysql://{login}@127.0.0.1:{self.port}/{database}"
+        return f"mysql://{login}@/{database}?unix_socket={quote(str(self.socket), safe='')}"
+
+    def new_database(self) -> str:
+        """The name of a fresh, empty database."""
+        self._databases += 1
+        name = f"restante_{self._databases}"
+        self.sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        return name
+
+    def sql(self, statements: str, database: str = "") -> str:
+        """What the command-line client prints for ``statements``, as an administrator by hand."""
+        command = ["mariadb", "--no-defaults", "-uroot", f"--socket={self.socket}", "-N", "-B"]
+        command += ["--default-character-set=utf8mb4", *([database] if database else [])]
+        return subprocess.run(
+            command, input=statements.encode(), check=True, capture_output=True
+        ).stdout.decode()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        log = (self.directory / "log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        self._wait_until_up(self.process)
+
+    def stop(self) -> None:
+        """Shut the server down properly."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """The server dies, as in a crash."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """The server stops answering; connections to it stay open, new ones hang."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """The server goes on."""
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """End the server and delete all it had."""
+        if self.process is not None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None, "the server is not running"
+        self.process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self.process is not None, "the server is not running"
+        self.process.send_signal(number)
+        self.process.wait(STOP_SECONDS)
+        self.process = None
+
+    def _command(self) -> list[str]:
+        data = self.directory / "data"
+        return [
+            _program("mariadbd"),
+            "--no-defaults",
+            *_run_as(),
+            f"--datadir={data}",
+            f"--socket={self.socket}",
+            f"--pid-file={self.directory / 'pid'}",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            "--skip-log-bin",
+            "--skip-name-resolve",
+            "--performance-schema=off",
+            "--innodb-buffer-pool-size=16M",
+            "--innodb-log-file-size=8M",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-doublewrite=0",
+            "--innodb-use-native-aio=0",
+            "--key-buffer-size=1M",
+            "--aria-pagecache-buffer-size=1M",
+            "--max-connections=60",
+        ]
+
+    def _wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise RuntimeError(f"mariadbd ended: {self._log_tail()}")
+            if _answers(self.socket):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"mariadbd did not answer within {START_SECONDS} s: {self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        return (self.directory / "log").read_text("utf-8", "replace")[-2000:]
+
+
+def start_mariadb() -> MariaDB:
+    """A new server with an empty data directory; raises MariaDBMissingError."""
+    _program("mariadbd")
+    directory = Path(tempfile.mkdtemp(prefix="rdb-", dir="/tmp"))
+    if os.geteuid() == 0:
+        shutil.chown(directory, "mysql", "mysql")
+    server = MariaDB(directory, _free_port())
+    try:
+        _install(server)
+        server.start()
+        server.sql(
+            f"CREATE USER '{USER}'@'localhost' IDENTIFIED BY '{_SQL_PASSWORD}';"
+            f"CREATE USER '{USER}'@'127.0.0.1' IDENTIFIED BY '{_SQL_PASSWORD}';"
+            f"GRANT ALL ON *.* TO '{USER}'@'localhost';"
+            f"GRANT ALL ON *.* TO '{USER}'@'127.0.0.1';"
+        )
+    except BaseException:
+        server.remove()
+        raise
+    return server
+
+
+def _install(server: MariaDB) -> None:
+    command = [
+        _program("mariadb-install-db"),
+        "--no-defaults",
+        *_run_as(),
+        f"--datadir={server.directory / 'data'}",
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+        "--skip-name-resolve",
+    ]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"mariadb-install-db failed: {(done.stdout + done.stderr).decode()}")
+
+
+def _run_as() -> list[str]:
+    return ["--user=mysql"] if os.geteuid() == 0 else []
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise MariaDBMissingError(
+            f"{name} is not installed, and these tests need it: apt install mariadb-server"
+        )
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+            return bool(probe.recv(1))
+        except OSError:
+            return False
