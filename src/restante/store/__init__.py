@@ -5,7 +5,7 @@ Storage errors speak no protocol; POP3 translates them at its edge.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class MaildropUnavailable(TemporaryError):
     """The maildrop cannot be read now: permissions, I/O errors, a disk that is away."""
 
 
-class MessageGone(Exception):  # noqa: N818 - an event more than an error
+class MessageGone(Exception):
     """The message vanished under the session: another program moved or removed it."""
 
 
@@ -32,7 +32,10 @@ class StoredMessage:
     uid: str
     """Stays the same for ever: 1 to 70 characters, 0x21 to 0x7E (RFC 1939 §7)."""
     wire_size: int
-    """Octets with CRLF line ends, without dot-stuffing (RFC 1939 §11)."""
+    """Octets with CRLF line ends, without dot-stuffing (RFC 1939 §11).
+
+    As far as the store knows: what it was told may be wrong, and what is read counts.
+    """
 
 
 class Maildrop(Protocol):
@@ -43,8 +46,12 @@ class Maildrop(Protocol):
         """What the session sees; mail that arrives later is not in it."""
         ...
 
-    def read(self, index: int) -> AsyncIterator[bytes]:
-        """The message with LF line ends, in pieces; raises MessageGone or MaildropUnavailable."""
+    def read(self, index: int) -> AsyncGenerator[bytes, None]:
+        """The message as it is stored, in pieces; raises MessageGone or MaildropUnavailable.
+
+        Lines end with LF, or with CRLF if another program wrote it so. Whoever stops
+        before the end closes the generator (``contextlib.aclosing``).
+        """
         ...
 
     async def remove(self, indexes: Collection[int]) -> None:

@@ -1,0 +1,84 @@
+"""What the POP3 core tells its driver, and what the driver may say of a failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+
+
+class Need(Enum):
+    """Why there is no event now."""
+
+    DATA = auto()
+    """Send what is outgoing, then give more of the client's octets."""
+    ANSWER = auto()
+    """The last event has to be answered first."""
+    FLUSH = auto()
+    """Send what is outgoing and let the client take it, then ask again."""
+
+
+class ResponseCode(StrEnum):
+    """Why a command failed, for the client's program (RFC 2449 §8, RFC 3206)."""
+
+    IN_USE = "IN-USE"
+    """Another session has the maildrop."""
+    LOGIN_DELAY = "LOGIN-DELAY"
+    """The last login was too short a time ago."""
+    SYS_TEMP = "SYS/TEMP"
+    """A system failure that will pass."""
+    SYS_PERM = "SYS/PERM"
+    """A system failure that somebody has to repair."""
+    AUTH = "AUTH"
+    """The credentials are wrong."""
+
+
+class CloseReason(StrEnum):
+    """Why a session ended."""
+
+    QUIT = "quit"
+    LOST = "lost"
+    """The client closed the connection without QUIT: nothing is deleted."""
+    ERRORS = "errors"
+    REFUSED_LOGINS = "refused logins"
+    INCOMPLETE = "message incomplete"
+    """A message failed after a part of it was sent; only closing can say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Somebody asks for a maildrop; answer ``login_accepted`` or ``login_refused``."""
+
+    login: str
+    password: str = field(repr=False)
+    mechanism: str
+    """``USER``, ``PLAIN`` or ``LOGIN``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Send a message: ``send_message_chunk`` as often as needed, then ``end_message``.
+
+    ``message_unavailable`` instead of either, if it cannot be had.
+    """
+
+    index: int
+    """Counted from 0."""
+    body_lines: int | None
+    """For TOP, the lines of the body that will be sent; None for RETR: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The client said QUIT: delete these messages, then answer ``updated``."""
+
+    deleted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The session is over; send what is outgoing and close the connection."""
+
+    reason: CloseReason
+
+
+Event = Login | Retrieve | Update | Closed

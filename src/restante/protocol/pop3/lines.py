@@ -1,0 +1,55 @@
+"""The client's octets, taken line by line in bounded memory."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class TooLong(Enum):
+    """A line was over its limit; it is gone."""
+
+    LINE = auto()
+
+
+class LineBuffer:
+    """Octets that came in and the lines in them.
+
+    Of a line that is too long no more is kept than the limit. A line ends with LF; a CR
+    before it belongs to the end (RFC 1939 §3 wants both; a bare LF does no harm here).
+    """
+
+    def __init__(self) -> None:
+        self._octets = bytearray()
+        self._searched = 0
+        self._discarding = False
+
+    def feed(self, data: bytes) -> None:
+        """Add what came in."""
+        self._octets += data
+
+    def starts_with(self, verb: bytes) -> bool:
+        """Whether the next line begins with ``verb``, which is upper case, in any case."""
+        return not self._discarding and self._octets[: len(verb)].upper() == verb
+
+    def take(self, limit: int) -> bytes | TooLong | None:
+        """The next line without its end, None if it is not there yet.
+
+        ``limit`` is in octets, CRLF included. What is too long is told once it ended.
+        """
+        end = self._octets.find(b"\n", self._searched)
+        if end < 0:
+            self._wait(limit)
+            return None
+        line = bytes(self._octets[:end])
+        del self._octets[: end + 1]
+        self._searched = 0
+        if self._discarding or end + 1 > limit:
+            self._discarding = False
+            return TooLong.LINE
+        return line.removesuffix(b"\r")
+
+    def _wait(self, limit: int) -> None:
+        if self._discarding or len(self._octets) >= limit:
+            self._discarding = True
+            self._octets.clear()
+        self._searched = len(self._octets)

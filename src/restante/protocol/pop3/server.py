@@ -1,0 +1,477 @@
+"""The server side of POP3 as a state machine: octets in, events and octets out.
+
+Session states and the commands of each are the table ``_VERBS`` at the end of this
+file (RFC 1939 §4 to §6). The core keeps the deletion marks and answers all that needs
+nobody's judgement; logins, messages and the final update are the driver's::
+
+    send(core.greet())
+    while True:
+        event = core.next_event()
+        send(core.outgoing())
+        if event is Need.DATA:
+            ...  # receive(), or receive_eof()
+        elif isinstance(event, Login):
+            ...  # login_accepted() or login_refused()
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from restante.protocol import sasl
+from restante.protocol.pop3.events import (
+    Closed,
+    CloseReason,
+    Event,
+    Login,
+    Need,
+    ResponseCode,
+    Retrieve,
+    Update,
+)
+from restante.protocol.pop3.lines import LineBuffer, TooLong
+from restante.protocol.pop3.listing import Listed, Listing
+from restante.protocol.pop3.message import TopCut, WireEncoder
+
+MAX_RESPONSE_LINE = 512
+"""Octets in the first line of a response, with its CRLF (RFC 2449 §4)."""
+FLUSH_AT = 64 * 1024
+"""Octets that wait unsent before the next pipelined command waits too."""
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may do."""
+
+    max_command_line: int = 255
+    """Octets in a command with its CRLF (RFC 2449 §4)."""
+    max_auth_line: int = sasl.MAX_LINE
+    """Octets in AUTH with its initial response, and in the lines of its exchange (RFC 5034 §4)."""
+    max_errors: int = 20
+    """Commands that may fail before the session is closed."""
+    max_refused_logins: int = 3
+    """Refused logins after which the session is closed."""
+
+
+class _State(Enum):
+    """RFC 1939 §3; UPDATE is what follows QUIT."""
+
+    AUTHORIZATION = auto()
+    TRANSACTION = auto()
+    UPDATE = auto()
+
+
+class _Refused(Exception):
+    """A command fails; the text is for the client."""
+
+
+class Pop3Server:
+    """One session. Give octets when ``next_event`` needs them, answer events, send ``outgoing``."""
+
+    def __init__(self, hostname: str, limits: Limits | None = None, login_delay: int = 0) -> None:
+        """``login_delay`` in seconds is only announced, and not at all if 0 (RFC 2449 §6.5)."""
+        self._hostname = hostname
+        self._limits = limits or Limits()
+        self._login_delay = login_delay
+        self._state = _State.AUTHORIZATION
+        self._lines = LineBuffer()
+        self._out: list[bytes] = []
+        self._unsent = 0
+        self._at_eof = False
+        self._asked: Event | None = None
+        self._user: str | None = None
+        self._exchange: sasl.SaslExchange | None = None
+        self._errors = 0
+        self._refused_logins = 0
+        self._listing = Listing(())
+        self._transfer: _Transfer | None = None
+        self._ended: Closed | None = None
+
+    # What comes and goes
+
+    def greet(self) -> bytes:
+        """The greeting; it has no timestamp in angle brackets, for there is no APOP."""
+        return f"+OK {self._hostname} POP3 server ready\r\n".encode()
+
+    def receive(self, data: bytes) -> None:
+        """Take octets from the client; give them when ``next_event`` says Need.DATA."""
+        self._lines.feed(data)
+
+    def receive_eof(self) -> None:
+        """The client will send no more; what it sent is still answered."""
+        self._at_eof = True
+
+    def outgoing(self) -> bytes:
+        """The octets to send now, handed out once."""
+        out = b"".join(self._out)
+        self._out.clear()
+        self._unsent = 0
+        return out
+
+    def next_event(self) -> Event | Need:
+        """What the driver has to do now; Closed for ever once the session is over."""
+        while self._ended is None:
+            if self._asked is not None:
+                return Need.ANSWER
+            if self._unsent >= FLUSH_AT:
+                return Need.FLUSH
+            line = self._lines.take(self._line_limit())
+            if line is None and not self._at_eof:
+                return Need.DATA
+            if line is None:
+                self._end(CloseReason.LOST)
+            else:
+                self._asked = self._handle(line)
+                if self._asked is not None:
+                    return self._asked
+        return self._ended
+
+    # Answers to Login
+
+    def login_accepted(self, messages: Sequence[Listed], text: str = "") -> None:
+        """The maildrop is open and locked; ``messages`` are what the session sees."""
+        self._answer(Login)
+        self._listing = Listing(messages)
+        self._state = _State.TRANSACTION
+        count = len(messages)
+        self._ok(text or f"maildrop has {count} {'message' if count == 1 else 'messages'}")
+
+    def login_refused(self, code: ResponseCode | None, text: str) -> None:
+        """Wrong credentials, a maildrop in use, or a failure; the client may try again."""
+        self._answer(Login)
+        self._refused_logins += 1
+        self._err(text, code)
+        if self._refused_logins >= self._limits.max_refused_logins:
+            self._end(CloseReason.REFUSED_LOGINS)
+
+    # Answers to Retrieve
+
+    def send_message_chunk(self, data: bytes) -> bool:
+        """Send a part of the message, with LF or CRLF line ends; False if no more is wanted.
+
+        After False only ``end_message`` is to be called. Any part may be of any size;
+        send ``outgoing`` after each of them.
+        """
+        transfer = self._transferring()
+        if not transfer.begun:
+            self._begin(transfer)
+        self._write(transfer.encode(data))
+        return transfer.wants_more
+
+    def end_message(self) -> None:
+        """The message is complete."""
+        transfer = self._transferring()
+        if not transfer.begun:
+            self._begin(transfer)
+        self._write(transfer.encoder.finish())
+        self._answer(Retrieve)
+        self._transfer = None
+
+    def message_unavailable(self, text: str, code: ResponseCode | None = None) -> None:
+        """The message cannot be sent; if a part of it was sent, the session is closed."""
+        transfer = self._transferring()
+        self._answer(Retrieve)
+        self._transfer = None
+        if transfer.begun:
+            self._end(CloseReason.INCOMPLETE)
+        else:
+            self._err(text, code)
+
+    # The answer to Update
+
+    def updated(self, ok: bool, text: str = "", code: ResponseCode | None = None) -> None:
+        """The deletions are durable (``ok``), or some of them failed; the session is over."""
+        self._answer(Update)
+        if ok:
+            self._ok(text or f"{self._hostname} POP3 server signing off")
+        else:
+            self._err(text, code or ResponseCode.SYS_TEMP)
+        self._end(CloseReason.QUIT)
+
+    # Lines
+
+    def _line_limit(self) -> int:
+        if self._exchange is not None or self._lines.starts_with(b"AUTH "):
+            return self._limits.max_auth_line
+        return self._limits.max_command_line
+
+    def _handle(self, line: bytes | TooLong) -> Event | None:
+        try:
+            return self._line(line)
+        except _Refused as refused:
+            self._fail(str(refused))
+            return None
+
+    def _line(self, line: bytes | TooLong) -> Event | None:
+        if isinstance(line, TooLong):
+            self._exchange = None
+            raise _Refused("the line is too long")
+        if self._exchange is not None:
+            return self._step(self._exchange.respond(line))
+        return self._command(line)
+
+    def _command(self, line: bytes) -> Event | None:
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _Refused("the command is not UTF-8") from None
+        verb, space, argument = text.partition(" ")
+        handler = _VERBS[self._state].get(verb.upper())
+        if handler is None:
+            raise _Refused(self._why_not(verb.upper()))
+        _check_characters(argument, is_password=handler is Pop3Server._pass)
+        return handler(self, argument if space else None)
+
+    def _why_not(self, verb: str) -> str:
+        if verb in _VERBS[_State.TRANSACTION]:
+            return "log in first"
+        if verb in _VERBS[_State.AUTHORIZATION]:
+            return "already logged in"
+        return "unknown command"
+
+    # Commands of any state
+
+    def _capa(self, argument: str | None) -> None:
+        _no_argument(argument)
+        # STLS is announced here, in AUTHORIZATION only, once there is TLS (RFC 2595 §4).
+        delay = [f"LOGIN-DELAY {self._login_delay}"] if self._login_delay else []
+        capabilities = [
+            "TOP",
+            "UIDL",
+            "USER",
+            f"SASL {' '.join(sasl.MECHANISMS)}",
+            "RESP-CODES",
+            "AUTH-RESP-CODE",
+            "PIPELINING",
+            "EXPIRE NEVER",
+            *delay,
+            "UTF8",
+            "IMPLEMENTATION Restante",
+        ]
+        self._ok("capabilities follow")
+        self._lines_out("".join(f"{capability}\r\n" for capability in capabilities))
+
+    # Commands of AUTHORIZATION (RFC 1939 §4 and §7, RFC 5034, RFC 6856)
+
+    def _user_command(self, argument: str | None) -> None:
+        name = (argument or "").strip()
+        if not name:
+            raise _Refused("USER needs a name")
+        self._user = name
+        self._ok("now the password")
+
+    def _pass(self, argument: str | None) -> Event:
+        """All that follows the one space is the password (RFC 1939 §7, PASS)."""
+        if self._user is None:
+            raise _Refused("USER first")
+        if not argument:
+            raise _Refused("PASS needs a password")
+        login, self._user = self._user, None
+        return Login(login, argument, "USER")
+
+    def _auth(self, argument: str | None) -> Event | None:
+        mechanism, space, initial = (argument or "").strip().partition(" ")
+        if not mechanism:
+            raise _Refused("AUTH needs a mechanism; CAPA lists them")
+        exchange = sasl.exchange(mechanism)
+        if exchange is None:
+            raise _Refused("no such mechanism")
+        self._exchange = exchange
+        return self._step(exchange.start(initial.strip().encode() if space else None))
+
+    def _step(self, step: sasl.Step) -> Event | None:
+        assert self._exchange is not None
+        if isinstance(step, sasl.Challenge):
+            self._write(b"+ " + step.line + b"\r\n")
+            return None
+        mechanism, self._exchange = self._exchange.mechanism, None
+        if isinstance(step, sasl.SaslFailure):
+            raise _Refused(step.text)
+        return Login(step.login, step.password, mechanism)
+
+    def _utf8(self, argument: str | None) -> None:
+        """Changes nothing: names, passwords and messages may be UTF-8 without it."""
+        _no_argument(argument)
+        self._ok("UTF-8 it is")
+
+    def _quit_unauthorized(self, argument: str | None) -> None:
+        _no_argument(argument)
+        self._ok(f"{self._hostname} POP3 server signing off")
+        self._end(CloseReason.QUIT)
+
+    # Commands of TRANSACTION (RFC 1939 §5 and §7)
+
+    def _stat(self, argument: str | None) -> None:
+        _no_argument(argument)
+        self._ok(f"{self._listing.count} {self._listing.octets}")
+
+    def _list(self, argument: str | None) -> None:
+        listing = self._listing
+        if _is_blank(argument):
+            self._ok(f"{listing.count} messages ({listing.octets} octets)")
+            self._lines_out(listing.sizes())
+        else:
+            index = self._message(argument)
+            self._ok(f"{index + 1} {listing.size(index)}")
+
+    def _uidl(self, argument: str | None) -> None:
+        if _is_blank(argument):
+            self._ok("unique ids follow")
+            self._lines_out(self._listing.uids())
+        else:
+            index = self._message(argument)
+            self._ok(f"{index + 1} {self._listing.uid(index)}")
+
+    def _retr(self, argument: str | None) -> Event:
+        return self._retrieve(Retrieve(self._message(argument), None))
+
+    def _top(self, argument: str | None) -> Event:
+        words = (argument or "").split()
+        if len(words) != 2 or not _NUMBER.fullmatch(words[1]):
+            raise _Refused("TOP needs a message number and a number of lines")
+        return self._retrieve(Retrieve(self._message(words[0]), int(words[1])))
+
+    def _dele(self, argument: str | None) -> None:
+        index = self._message(argument)
+        self._listing.mark(index)
+        self._ok(f"message {index + 1} marked for deletion")
+
+    def _noop(self, argument: str | None) -> None:
+        _no_argument(argument)
+        self._ok("")
+
+    def _rset(self, argument: str | None) -> None:
+        _no_argument(argument)
+        self._listing.unmark_all()
+        self._ok(f"maildrop has {self._listing.count} messages")
+
+    def _quit(self, argument: str | None) -> Event:
+        _no_argument(argument)
+        self._state = _State.UPDATE
+        return Update(self._listing.deleted)
+
+    def _message(self, argument: str | None) -> int:
+        number = (argument or "").strip()
+        if not _NUMBER.fullmatch(number):
+            raise _Refused("a message number is needed")
+        index = int(number) - 1
+        if not self._listing.has(index):
+            raise _Refused("no such message")
+        return index
+
+    def _retrieve(self, event: Retrieve) -> Event:
+        self._transfer = _Transfer(event)
+        return event
+
+    def _transferring(self) -> _Transfer:
+        assert self._transfer is not None, "no message was asked for"
+        return self._transfer
+
+    def _begin(self, transfer: _Transfer) -> None:
+        transfer.begun = True
+        if transfer.cut is None:
+            self._ok(f"{self._listing.size(transfer.index)} octets")
+        else:
+            self._ok("top of message follows")
+
+    # Responses
+
+    def _ok(self, text: str) -> None:
+        self._status("+OK", text)
+
+    def _err(self, text: str, code: ResponseCode | None = None) -> None:
+        self._status("-ERR" if code is None else f"-ERR [{code}]", text)
+
+    def _fail(self, text: str) -> None:
+        """A command failed through the client's own fault."""
+        self._errors += 1
+        self._err(text)
+        if self._errors >= self._limits.max_errors:
+            self._end(CloseReason.ERRORS)
+
+    def _status(self, indicator: str, text: str) -> None:
+        line = f"{indicator} {_CONTROL.sub(' ', text)}".rstrip().encode()
+        room = MAX_RESPONSE_LINE - len(b"\r\n")
+        self._write(line[:room].decode("utf-8", "ignore").encode() + b"\r\n")
+
+    def _lines_out(self, lines: str) -> None:
+        """The rest of a multi-line response; no line of ours begins with a dot."""
+        self._write(lines.encode() + b".\r\n")
+
+    def _write(self, octets: bytes) -> None:
+        self._out.append(octets)
+        self._unsent += len(octets)
+
+    def _answer(self, asked: type[Event]) -> None:
+        assert isinstance(self._asked, asked), "an answer to what was not asked"
+        self._asked = None
+
+    def _end(self, reason: CloseReason) -> None:
+        self._ended = Closed(reason)
+
+
+class _Transfer:
+    """A message being sent."""
+
+    __slots__ = ("begun", "cut", "encoder", "index")
+
+    def __init__(self, event: Retrieve) -> None:
+        self.index = event.index
+        self.begun = False
+        self.encoder = WireEncoder()
+        self.cut = None if event.body_lines is None else TopCut(event.body_lines)
+
+    def encode(self, data: bytes) -> bytes:
+        return self.encoder.feed(data if self.cut is None else self.cut.feed(data))
+
+    @property
+    def wants_more(self) -> bool:
+        return self.cut is None or not self.cut.done
+
+
+def _is_blank(argument: str | None) -> bool:
+    return argument is None or not argument.strip()
+
+
+def _no_argument(argument: str | None) -> None:
+    if not _is_blank(argument):
+        raise _Refused("the command takes no argument")
+
+
+def _check_characters(argument: str, *, is_password: bool) -> None:
+    if "\0" in argument or (not is_password and _CONTROL.search(argument)):
+        raise _Refused("the command holds a control character")
+
+
+_Handler = Callable[[Pop3Server, str | None], Event | None]
+
+_VERBS: Mapping[_State, Mapping[str, _Handler]] = {
+    _State.AUTHORIZATION: {
+        # STLS has its place here (RFC 2595 §4).
+        "USER": Pop3Server._user_command,
+        "PASS": Pop3Server._pass,
+        "AUTH": Pop3Server._auth,
+        "UTF8": Pop3Server._utf8,
+        "CAPA": Pop3Server._capa,
+        "QUIT": Pop3Server._quit_unauthorized,
+    },
+    _State.TRANSACTION: {
+        "STAT": Pop3Server._stat,
+        "LIST": Pop3Server._list,
+        "RETR": Pop3Server._retr,
+        "DELE": Pop3Server._dele,
+        "NOOP": Pop3Server._noop,
+        "RSET": Pop3Server._rset,
+        "TOP": Pop3Server._top,
+        "UIDL": Pop3Server._uidl,
+        "CAPA": Pop3Server._capa,
+        "QUIT": Pop3Server._quit,
+    },
+    _State.UPDATE: {},
+}

@@ -1,0 +1,300 @@
+"""Maildirs as POP3 sees them: ``home/Maildir`` of an account, listed once, held exclusively.
+
+One session at a time has a Maildir: the lock is ``flock`` on ``restante.lock`` in it,
+which ends with the process and holds across machines on NFS. Delivery and other
+readers (Dovecot, mutt) need no lock and may change flags or remove messages meanwhile.
+A Maildir that does not exist is empty: there is nothing to hold, and nothing is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from restante.directory import Account
+from restante.store import (
+    MaildropInUse,
+    MaildropUnavailable,
+    MessageGone,
+    StoredMessage,
+    files,
+    scan,
+)
+
+MAILDIR = "Maildir"
+LOCK = "restante.lock"
+STALE_AFTER = 36 * 3600
+"""Seconds after which a file in ``tmp`` was abandoned (maildir(5))."""
+READ_AHEAD = 32
+"""Messages read in one go when the client fetches one after another."""
+READ_AHEAD_OCTETS = 64 * 1024
+"""Octets in these messages."""
+
+_Result = TypeVar("_Result")
+
+_NO_MESSAGE_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
+"""What opening says of a name that has become a link, a socket or a directory."""
+
+
+class MaildirStore:
+    """The Maildirs of all accounts, read and changed with the rights of this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+
+    async def open(self, account: Account) -> MaildirDrop:
+        """See ``MailStore.open``; all file work is done in a thread."""
+        maildir = os.path.join(account.home, MAILDIR)
+        work = functools.partial(_open, maildir, self._clock() - STALE_AFTER)
+        return await _in_thread(work, MaildirDrop.release)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """The first block of a message; the reader of the rest, if any; small messages after it."""
+
+    block: bytes
+    rest: files.Reader | None
+    ahead: dict[int, bytes]
+
+    def release(self) -> None:
+        """Close what is open."""
+        if self.rest:
+            self.rest.close()
+
+
+class MaildirDrop:
+    """An open Maildir, for one session."""
+
+    def __init__(
+        self,
+        maildir: str,
+        lock: int | None,
+        found: Sequence[scan.MessageFile],
+        messages: Sequence[StoredMessage],
+    ) -> None:
+        """``lock`` is the descriptor that holds the lock; None if there is no Maildir."""
+        self._maildir = maildir
+        self._lock = lock
+        self._files: list[scan.MessageFile | None] = list(found)
+        self._messages = messages
+        self._next = -1
+        self._ahead: dict[int, bytes] = {}
+
+    @property
+    def messages(self) -> Sequence[StoredMessage]:
+        """See ``Maildrop.messages``."""
+        return self._messages
+
+    async def read(self, index: int) -> AsyncGenerator[bytes, None]:
+        """See ``Maildrop.read``; while messages are read in order, some are read ahead."""
+        in_order, self._next = index == self._next, index + 1
+        if index in self._ahead:
+            yield self._ahead.pop(index)
+            return
+        work = functools.partial(self._fetch, index, READ_AHEAD if in_order else 0)
+        fetched = await _in_thread(work, _Fetched.release)
+        self._ahead = fetched.ahead
+        try:
+            yield fetched.block
+            while fetched.rest and (block := await asyncio.to_thread(_block, fetched.rest)):
+                yield block
+        finally:
+            fetched.release()
+
+    async def remove(self, indexes: Collection[int]) -> None:
+        """See ``Maildrop.remove``."""
+        if indexes:
+            await asyncio.to_thread(self._remove, sorted(indexes))
+
+    async def close(self) -> None:
+        """See ``Maildrop.close``."""
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back at once."""
+        self._ahead = {}
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # In a thread
+
+    def _fetch(self, index: int, further: int) -> _Fetched:
+        reader = self._reader(index)
+        block = _block(reader)
+        if len(block) == files.BLOCK:
+            return _Fetched(block, reader, {})
+        reader.close()
+        return _Fetched(block, None, self._read_ahead(range(index + 1, index + 1 + further)))
+
+    def _read_ahead(self, indexes: range) -> dict[int, bytes]:
+        """Small messages; the first that is large, or cannot be read, ends it."""
+        ahead: dict[int, bytes] = {}
+        room = READ_AHEAD_OCTETS
+        for index in indexes[: max(0, len(self._files) - indexes.start)]:
+            room -= self._messages[index].wire_size
+            if room < 0:
+                break
+            try:
+                message = files.read_bounded(self._path(index), READ_AHEAD_OCTETS)
+            except (OSError, MessageGone):
+                break
+            if message is None:
+                break
+            ahead[index] = message
+        return ahead
+
+    def _reader(self, index: int) -> files.Reader:
+        try:
+            try:
+                return files.Reader(self._path(index))
+            except FileNotFoundError:
+                self._relocate()
+                return files.Reader(self._path(index))
+        except (FileNotFoundError, files.NotRegular):
+            raise MessageGone from None
+        except OSError as error:
+            if error.errno in _NO_MESSAGE_FILE:
+                raise MessageGone from None
+            raise _unavailable("read a message in", self._maildir, error) from error
+
+    def _path(self, index: int) -> str:
+        file = self._files[index]
+        if file is None:
+            raise MessageGone
+        return os.path.join(self._maildir, file.folder, file.name)
+
+    def _relocate(self) -> None:
+        """Follow what other programs renamed.
+
+        Reading a directory may miss a file that is renamed meanwhile, so that only what
+        is not there twice is gone, and is not looked for again.
+        """
+        try:
+            first = scan.relocate(self._maildir, self._files)
+            if None in first:
+                second = scan.relocate(self._maildir, self._files)
+                first = [now or then for then, now in zip(first, second, strict=True)]
+        except OSError as error:
+            raise _unavailable("read", self._maildir, error) from error
+        self._files = first
+
+    def _remove(self, indexes: Sequence[int]) -> None:
+        folders: set[str] = set()
+        problems: list[OSError] = []
+        moved = self._unlink(indexes, folders, problems)
+        if moved:
+            self._relocate()
+            self._unlink(moved, folders, problems)
+        for folder in sorted(folders):
+            try:
+                files.fsync_directory(os.path.join(self._maildir, folder))
+            except OSError as error:
+                problems.append(error)
+        if problems:
+            raise _unavailable("delete messages in", self._maildir, problems[0])
+
+    def _unlink(
+        self, indexes: Sequence[int], folders: set[str], problems: list[OSError]
+    ) -> list[int]:
+        """Unlink messages; those that are not where they were are returned."""
+        moved = []
+        for index in indexes:
+            file = self._files[index]
+            if file is None:
+                continue
+            try:
+                os.unlink(os.path.join(self._maildir, file.folder, file.name))
+                folders.add(file.folder)
+            except FileNotFoundError:
+                moved.append(index)
+            except OSError as error:
+                problems.append(error)
+        return moved
+
+
+def _open(maildir: str, stale_before: float) -> MaildirDrop:
+    lock = _take_lock(maildir)
+    if lock is None:
+        return MaildirDrop(maildir, None, (), ())
+    try:
+        _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
+        return MaildirDrop(maildir, lock, *scan.listing(maildir))
+    except OSError as error:
+        os.close(lock)
+        raise _unavailable("read", maildir, error) from error
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _take_lock(maildir: str) -> int | None:
+    """The descriptor that holds the lock, or None if there is no Maildir."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        lock = os.open(os.path.join(maildir, LOCK), flags, 0o600)
+    except FileNotFoundError as error:
+        if os.path.islink(maildir):
+            raise _unavailable("follow the link", maildir, error) from error
+        return None
+    except OSError as error:
+        raise _unavailable("lock", maildir, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise MaildropInUse(f"{maildir} is in use by another session") from None
+    except OSError as error:
+        os.close(lock)
+        raise _unavailable("lock", maildir, error) from error
+    return lock
+
+
+def _clean_tmp(tmp: str, stale_before: float) -> None:
+    """Delete what deliveries left that never ended; what cannot be deleted stays."""
+    with contextlib.suppress(OSError), os.scandir(tmp) as found:
+        for entry in found:
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and _last_used(entry) < stale_before:
+                    os.unlink(entry.path)
+
+
+def _last_used(entry: os.DirEntry[str]) -> float:
+    status = entry.stat(follow_symlinks=False)
+    return max(status.st_atime, status.st_mtime, status.st_ctime)
+
+
+def _block(reader: files.Reader) -> bytes:
+    try:
+        return reader.read()
+    except OSError as error:
+        reader.close()
+        raise MaildropUnavailable(f"cannot read a message: {error.strerror}") from error
+
+
+def _unavailable(doing: str, maildir: str, error: OSError) -> MaildropUnavailable:
+    return MaildropUnavailable(f"cannot {doing} {maildir}: {error.strerror or error}")
+
+
+async def _in_thread(work: Callable[[], _Result], release: Callable[[_Result], None]) -> _Result:
+    """Do blocking work; if the session is cancelled meanwhile, its result is released."""
+    working = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        working.add_done_callback(functools.partial(_release_unwanted, release))
+        raise
+
+
+def _release_unwanted(release: Callable[[_Result], None], done: asyncio.Future[_Result]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        release(done.result())
