@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from restante import maillog
 from restante.envelope import Content, Envelope
@@ -44,7 +44,7 @@ class QueueStore:
     out again, until ``record`` is told what became of it or the process ends.
     """
 
-    def __init__(self, directory: str, max_waiting: int, lock: int) -> None:
+    def __init__(self, directory: str, max_waiting: int, lock: IO[bytes]) -> None:
         self._directory = directory
         self._max_waiting = max_waiting
         self._lock = lock
@@ -74,7 +74,7 @@ class QueueStore:
         try:
             store = cls(directory, max_waiting, lock)
         except BaseException:
-            os.close(lock)
+            lock.close()
             raise
         maillog.queue_opened(directory, store.waiting)
         return store
@@ -141,7 +141,7 @@ class QueueStore:
         self._reader.shutdown()
         self._files.shutdown()
         self._reading.close()
-        os.close(self._lock)
+        self._lock.close()
 
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, int]:
         try:
@@ -271,11 +271,11 @@ def _snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connec
         connection.execute("COMMIT")
 
 
-def _lock(directory: str) -> int:
-    lock = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(directory: str) -> IO[bytes]:
+    lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - it is held while open
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(lock)
+        lock.close()
         raise QueueUnusable(f"another process has the queue {directory}") from error
     return lock

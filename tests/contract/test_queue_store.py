@@ -1,0 +1,459 @@
+"""What every queue store promises, on the real one: SQLite and files in a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from restante.address import Address
+from restante.envelope import Content, Envelope, spooled_content
+from restante.queue import (
+    DuplicateMessage,
+    QueuedMessage,
+    QueueFailed,
+    QueueFull,
+    QueueUnusable,
+    RecipientState,
+    Submission,
+    Target,
+)
+from restante.queue.bodies import IN_ROW
+from restante.queue.reader import QueueReader
+from restante.queue.rows import IllegalTransition, Result
+from restante.queue.store import RECIPIENTS_PER_ATTEMPT, QueueStore
+from tests.support.jumping_clock import START
+from tests.support.queued import content, envelope, from_nobody, targets
+
+NOW = START + 1
+LARGE = b"Subject: large\n\n" + b"0123456789abcde\n" * (IN_ROW // 16)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[QueueStore]:
+    opened = QueueStore.open(str(tmp_path), 0)
+    yield opened
+    await opened.close()
+
+
+def body_files(tmp_path: Path) -> set[str]:
+    return set(os.listdir(tmp_path / "0" / "bodies"))
+
+
+def delivered(message: QueuedMessage) -> list[Result]:
+    return [Result(each.id, RecipientState.DELIVERED) for each in message.recipients]
+
+
+def waits(message: QueuedMessage, until: float) -> list[Result]:
+    return [
+        Result(each.id, RecipientState.WAITING, "451 not now", until) for each in message.recipients
+    ]
+
+
+async def the_only(store: QueueStore, now: float = NOW) -> QueuedMessage:
+    (message,) = await store.due(now, 10)
+    return message
+
+
+def utf8_envelope() -> Envelope:
+    return Envelope(
+        "0000000000000q1",
+        Address("iain o'neill", "example.com"),
+        (Address("дмитрий", "пример.рф"), Address("a@b", "x.org"), Address("postmaster", "")),
+        START + 0.123456,
+        eight_bit=True,
+        smtputf8=True,
+    )
+
+
+async def test_what_goes_in_comes_out(store: QueueStore) -> None:
+    goals = (Target("дмитрий@пример.рф"), Target("a@x", "./Maildir/", ("b@x", "c@x")))
+    await store.add(utf8_envelope(), content(b"\x00\xff 8-bit\n"), goals)
+    message = await the_only(store)
+    assert message.envelope == utf8_envelope()
+    assert message.content == content(b"\x00\xff 8-bit\n")
+    assert tuple(each.target for each in message.recipients) == goals
+    assert not message.again
+
+
+async def test_the_null_reverse_path_stays_what_it_is(store: QueueStore) -> None:
+    sent = from_nobody("iain@example.com")
+    await store.add(sent, content(), targets())
+    assert (await the_only(store)).envelope == sent
+
+
+@pytest.mark.parametrize("size", [0, 1, IN_ROW, IN_ROW + 1, len(LARGE)])
+@pytest.mark.parametrize("spooled", [False, True])
+async def test_a_body_of_any_size_is_kept(
+    store: QueueStore, tmp_path: Path, size: int, spooled: bool
+) -> None:
+    body = LARGE[:size]
+    given = content(body)
+    if spooled:
+        spool = tmp_path / "spooled"
+        spool.write_bytes(body)
+        given = spooled_content(given.trace, str(spool), given.body_lines, given.facts)
+    await store.add(envelope(), given, targets())
+    if spooled:
+        spool.unlink()
+    kept = (await the_only(store)).content
+    assert kept.read() == content(body).read()
+    assert (kept.size, kept.lines, kept.facts) == (given.size, given.lines, given.facts)
+    assert bool(body_files(tmp_path)) == (size > IN_ROW)
+
+
+async def test_a_large_body_goes_with_its_message(store: QueueStore, tmp_path: Path) -> None:
+    await store.add(envelope(), content(LARGE), targets())
+    message = await the_only(store)
+    assert body_files(tmp_path) == {message.envelope.queue_id}
+    assert await store.record(message.envelope, delivered(message))
+    assert body_files(tmp_path) == set()
+    assert store.waiting == 0
+
+
+@pytest.mark.parametrize("body", [b"small", LARGE])
+async def test_a_queue_id_is_taken_once(store: QueueStore, tmp_path: Path, body: bytes) -> None:
+    sent = envelope()
+    await store.add(sent, content(body), targets())
+    files = body_files(tmp_path)
+    for second in (b"other", LARGE):
+        with pytest.raises(DuplicateMessage):
+            await store.add(sent, content(second), targets())
+    assert body_files(tmp_path) == files
+    assert (await the_only(store)).content.read() == content(body).read()
+    assert store.waiting == 1
+
+
+async def test_due_is_when_it_was_recorded(store: QueueStore) -> None:
+    await store.add(envelope(at=START), content(), targets())
+    assert await store.due(START - 1, 10) == []
+    assert await store.next_due() == START
+    message = await the_only(store)
+    assert await store.next_due() is None, "it is in flight"
+    assert not await store.record(message.envelope, waits(message, START + 50))
+    assert await store.next_due() == START + 50
+    assert await store.due(START + 49, 10) == []
+    (recipient,) = (await the_only(store, START + 50)).recipients
+    assert (recipient.attempts, recipient.last_reply) == (1, "451 not now")
+
+
+async def test_a_message_in_flight_is_not_handed_out_twice(store: QueueStore) -> None:
+    for second in range(5):
+        await store.add(envelope(at=START - second), content(), targets())
+    first, rest = await store.due(NOW, 2), await store.due(NOW, 10)
+    ages = [message.envelope.received_at - START for message in (*first, *rest)]
+    assert ages == [-4, -3, -2, -1, 0], "longest due first"
+    assert await store.due(NOW, 10) == []
+
+
+async def test_only_the_recipients_that_are_due_come(store: QueueStore) -> None:
+    await store.add(envelope(), content(), targets("a@x", "b@x", "c@x"))
+    message = await the_only(store)
+    a, b, c = message.recipients
+    await store.record(
+        message.envelope,
+        [
+            Result(a.id, RecipientState.WAITING, "4", START + 10),
+            Result(b.id, RecipientState.FAILED, "5"),
+            Result(c.id, RecipientState.WAITING, "4", START + 20),
+        ],
+    )
+    message = await the_only(store, START + 10)
+    assert [each.target.address for each in message.recipients] == ["a@x"]
+    assert not await store.record(message.envelope, delivered(message)), "c@x still waits"
+    message = await the_only(store, START + 20)
+    assert [each.target.address for each in message.recipients] == ["c@x"]
+    assert await store.record(message.envelope, delivered(message))
+
+
+async def test_a_crowd_is_tried_in_parts(store: QueueStore) -> None:
+    crowd = [f"u{number}@x" for number in range(RECIPIENTS_PER_ATTEMPT + 1)]
+    await store.add(envelope(), content(), targets(*crowd))
+    first = await the_only(store)
+    assert not await store.record(first.envelope, delivered(first))
+    second = await the_only(store)
+    seen = [each.target.address for each in (*first.recipients, *second.recipients)]
+    assert seen == crowd
+
+
+async def test_an_expansion_is_recipients_of_the_same_message(store: QueueStore) -> None:
+    await store.add(envelope(), content(), targets("all@x", "ann@x"))
+    message = await the_only(store)
+    everyone, ann = message.recipients
+    children = (
+        Target("iain@x", via=("all@x",)),
+        Target("IAIN@x"),
+        Target("Ann@X"),
+        Target("iain@x", "./Maildir/"),
+    )
+    results = [
+        Result(everyone.id, RecipientState.EXPANDED, targets=children),
+        Result(ann.id, RecipientState.DELIVERED),
+    ]
+    assert not await store.record(message.envelope, results)
+    message = await the_only(store)
+    assert [each.target for each in message.recipients] == [children[0], children[3]]
+    assert {each.trail for each in message.recipients} == {("all@x",)}
+    assert store.waiting == 1
+
+
+async def test_an_expansion_to_nobody_new_ends_the_message(store: QueueStore) -> None:
+    await store.add(envelope(), content(), targets("all@x"))
+    message = await the_only(store)
+    (everyone,) = message.recipients
+    assert await store.record(
+        message.envelope, [Result(everyone.id, RecipientState.EXPANDED, targets=())]
+    )
+
+
+async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_path: Path) -> None:
+    sent = envelope()
+    await store.add(sent, content(), targets("all@x"))
+    message = await the_only(store)
+    (everyone,) = message.recipients
+    loop = Result(
+        everyone.id,
+        RecipientState.EXPANDED,
+        reply="554 loop",
+        targets=targets("ann@x"),
+        looping=targets("all@x"),
+    )
+    await store.record(message.envelope, [loop])
+    assert [each.target.address for each in (await the_only(store)).recipients] == ["ann@x"]
+    entry = QueueReader(str(tmp_path)).message(sent.queue_id)
+    assert entry is not None
+    assert [(each.target.address, str(each.state)) for each in entry.recipients] == [
+        ("all@x", "expanded"),
+        ("ann@x", "waiting"),
+        ("all@x", "failed"),
+    ]
+
+
+SETTLED = [RecipientState.DELIVERED, RecipientState.EXPANDED, RecipientState.FAILED]
+
+
+@pytest.mark.parametrize("became", list(RecipientState))
+@pytest.mark.parametrize("was", SETTLED)
+async def test_what_is_settled_stays(
+    store: QueueStore, was: RecipientState, became: RecipientState
+) -> None:
+    await store.add(envelope(), content(), targets("a@x", "b@x"))
+    message = await the_only(store)
+    a, b = message.recipients
+    await store.record(message.envelope, [Result(a.id, was)])
+    with pytest.raises(IllegalTransition):
+        await store.record(
+            message.envelope, [Result(b.id, RecipientState.DELIVERED), Result(a.id, became)]
+        )
+    message = await the_only(store)
+    assert [each.target.address for each in message.recipients] == ["b@x"], "all or nothing"
+
+
+@pytest.mark.parametrize("became", list(RecipientState))
+async def test_what_waits_may_become_anything(store: QueueStore, became: RecipientState) -> None:
+    await store.add(envelope(), content(), targets("a@x"))
+    message = await the_only(store)
+    finished = await store.record(
+        message.envelope, [Result(message.recipients[0].id, became, "reply", START + 9)]
+    )
+    assert finished == (became is not RecipientState.WAITING)
+
+
+async def test_a_recipient_of_another_message_cannot_be_settled(store: QueueStore) -> None:
+    await store.add(envelope(), content(), targets("a@x"))
+    await store.add(envelope(at=START + 0.5), content(), targets("b@x"))
+    first, second = await store.due(NOW, 2)
+    with pytest.raises(IllegalTransition):
+        await store.record(first.envelope, delivered(second))
+
+
+async def test_a_report_is_recorded_with_the_failure(store: QueueStore) -> None:
+    await store.add(envelope(), content(), targets())
+    message = await the_only(store)
+    report = Submission(from_nobody("sender@example.com"), content(LARGE), targets("sender@x"))
+    failed = [Result(message.recipients[0].id, RecipientState.FAILED, "550")]
+    assert await store.record(message.envelope, failed, [report])
+    bounce = await the_only(store)
+    assert bounce.envelope == report.envelope
+    assert bounce.content.read() == report.content.read()
+    assert store.waiting == 1
+
+
+async def test_neither_failure_nor_report_without_the_other(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    await store.add(envelope(), content(), targets())
+    taken = envelope(at=NOW + 99)
+    await store.add(taken, content(), targets())
+    message = await the_only(store)
+    failed = [Result(message.recipients[0].id, RecipientState.FAILED, "550")]
+    with pytest.raises(DuplicateMessage):
+        await store.record(message.envelope, failed, [Submission(taken, content(LARGE), ())])
+    assert store.waiting == 2
+    assert body_files(tmp_path) == set()
+    assert await store.due(NOW, 10) == [], "still in flight"
+    assert await store.record(message.envelope, failed)
+
+
+async def test_the_next_life_knows_that_it_does_not_know(tmp_path: Path) -> None:
+    first = QueueStore.open(str(tmp_path), 0)
+    await first.add(envelope(), content(LARGE), targets("a@x", "b@x"))
+    assert (await the_only(first)).again is False
+    await first.close()
+    second = QueueStore.open(str(tmp_path), 0)
+    assert second.waiting == 1
+    message = await the_only(second)
+    assert message.again
+    assert message.content.read() == content(LARGE).read()
+    await second.record(message.envelope, waits(message, START + 10))
+    assert (await the_only(second, START + 10)).again is False, "now it is recorded"
+    await second.close()
+
+
+async def test_an_attempt_with_no_certain_end_is_remembered(store: QueueStore) -> None:
+    await store.add(envelope(), content(), targets())
+    message = await the_only(store)
+    unsure = Result(message.recipients[0].id, RecipientState.WAITING, "?", START, certain=False)
+    await store.record(message.envelope, [unsure])
+    message = await the_only(store)
+    assert message.again
+    await store.record(message.envelope, waits(message, START))
+    assert not (await the_only(store)).again
+
+
+async def test_a_body_without_a_row_is_removed_at_open(tmp_path: Path) -> None:
+    store = QueueStore.open(str(tmp_path), 0)
+    await store.add(envelope(), content(LARGE), targets())
+    await store.close()
+    kept = body_files(tmp_path)
+    (tmp_path / "0" / "bodies" / "orphan").write_bytes(b"left by a crash")
+    store = QueueStore.open(str(tmp_path), 0)
+    assert body_files(tmp_path) == kept
+    await store.close()
+
+
+async def test_one_process_has_the_queue(store: QueueStore, tmp_path: Path) -> None:
+    with pytest.raises(QueueUnusable, match="another process has"):
+        QueueStore.open(str(tmp_path), 0)
+    other = QueueStore.open(str(tmp_path), 1)
+    await other.close()
+
+
+async def test_a_queue_that_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "queue.db").write_bytes(b"this is no database, but a letter" * 100)
+    with pytest.raises(QueueUnusable, match="not a database"):
+        QueueStore.open(str(tmp_path), 0)
+    (tmp_path / "1").write_text("a file")
+    with pytest.raises(QueueUnusable, match="cannot be opened"):
+        QueueStore.open(str(tmp_path), 1)
+
+
+async def test_a_full_queue_refuses_mail_but_not_reports(tmp_path: Path) -> None:
+    store = QueueStore.open(str(tmp_path), 0, max_waiting=1)
+    await store.add(envelope(), content(), targets("a@x", "b@x"))
+    with pytest.raises(QueueFull):
+        await store.add(envelope(), content(), targets())
+    message = await the_only(store)
+    report = Submission(from_nobody("s@x"), content(), targets("s@x"))
+    first = Result(message.recipients[0].id, RecipientState.FAILED, "550")
+    await store.record(message.envelope, [first], [report])
+    assert store.waiting == 2
+    await store.close()
+
+
+async def test_a_watcher_hears_of_every_message_that_is_durable(store: QueueStore) -> None:
+    heard: list[int] = []
+    store.watch(lambda: heard.append(store.waiting))
+    await store.add(envelope(), content(), targets())
+    message = await the_only(store)
+    await store.record(message.envelope, waits(message, START))
+    assert heard == [1]
+    report = Submission(from_nobody("s@x"), content(), targets("s@x"))
+    message = await the_only(store)
+    await store.record(message.envelope, delivered(message), [report])
+    assert heard == [1, 1]
+
+
+async def test_a_caller_that_is_cancelled_leaves_nothing_half_done(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    adding = asyncio.ensure_future(store.add(envelope(), content(LARGE), targets()))
+    await asyncio.sleep(0)
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    await store.close()
+    reopened = QueueStore.open(str(tmp_path), 0)
+    assert (await the_only(reopened)).content.read() == content(LARGE).read()
+    await reopened.close()
+
+
+async def test_nothing_is_taken_after_close(tmp_path: Path) -> None:
+    store = QueueStore.open(str(tmp_path), 0)
+    await store.close()
+    with pytest.raises(QueueFailed):
+        await store.add(envelope(), content(), targets())
+
+
+@contextmanager
+def no_file_longer_than(octets: int) -> Iterator[None]:
+    """A full disk as the kernel can play it: writes beyond the limit fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def spooled(tmp_path: Path, body: bytes) -> Content:
+    (tmp_path / "spooled").write_bytes(body)
+    given = content(body)
+    return spooled_content(given.trace, str(tmp_path / "spooled"), given.body_lines, given.facts)
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+async def test_no_room_for_a_body_is_temporary_and_leaves_nothing(
+    store: QueueStore, tmp_path: Path, linkable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = LARGE * 40
+    given = content(body)
+    if linkable:  # a spool file on another file system must be copied
+        given = spooled(tmp_path, body)
+        monkeypatch.setattr(os, "link", _refuse_link)
+    with no_file_longer_than(len(body) // 2), pytest.raises(QueueFailed, match="File too large"):
+        await store.add(envelope(), given, targets())
+    assert body_files(tmp_path) == set()
+    assert store.waiting == 0
+    await store.add(envelope(), given, targets())
+    assert (await the_only(store)).content.read() == given.read()
+
+
+def _refuse_link(source: str, path: str) -> None:
+    raise OSError(18, "Invalid cross-device link", source, None, path)
+
+
+async def test_no_room_for_a_row_is_temporary_and_leaves_nothing(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    await store.add(envelope(), content(), targets())
+    log = (tmp_path / "0" / "queue.db-wal").stat().st_size
+    with no_file_longer_than(log):
+        failures = await asyncio.gather(
+            *(store.add(envelope(), content(LARGE[:IN_ROW]), targets()) for _ in range(3)),
+            return_exceptions=True,
+        )
+        message = await the_only(store)
+        with pytest.raises(QueueFailed):
+            await store.record(message.envelope, delivered(message))
+    assert {type(failure) for failure in failures} == {QueueFailed}
+    assert store.waiting == 1
+    assert await store.record(message.envelope, delivered(message)), "there is room again"
+    await store.add(envelope(), content(), targets())
+    assert len(await store.due(NOW, 10)) == 1

@@ -1,0 +1,73 @@
+"""A courier that answers as a script says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from restante.queue import Answer, QueuedMessage
+from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
+
+HERE = Delivered("in the mailbox")
+LATER = TemporaryFailure(Reply(451, "3.0", "not now"), "the disk is away")
+NEVER = PermanentFailure(Reply(550, "1.1", "no such user"))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One recipient's part of an attempt."""
+
+    at: float
+    queue_id: str
+    address: str
+    again: bool
+
+
+class ScriptedCourier:
+    """Gives each address its answers one after the other, the last for ever; else Delivered."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._scripts: dict[str, list[Answer | Exception]] = {}
+        self._held: dict[str, asyncio.Event] = {}
+        self.attempts: list[Attempt] = []
+        self.calls: list[QueuedMessage] = []
+
+    def answer(self, address: str, *answers: Answer | Exception) -> None:
+        self._scripts[address] = list(answers)
+
+    def hold(self, address: str) -> asyncio.Event:
+        """Let attempts for this address hang until the event is set."""
+        return self._held.setdefault(address, asyncio.Event())
+
+    async def attempt(self, message: QueuedMessage) -> Sequence[Answer]:
+        self.calls.append(message)
+        addresses = [recipient.target.address for recipient in message.recipients]
+        self.attempts.extend(
+            Attempt(self._now(), message.envelope.queue_id, address, message.again)
+            for address in addresses
+        )
+        for address in addresses:
+            if address in self._held:
+                await self._held[address].wait()
+        return [self._next(address) for address in addresses]
+
+    def of(self, address: str) -> list[Attempt]:
+        """The attempts for one address."""
+        return [attempt for attempt in self.attempts if attempt.address == address]
+
+    def times(self, address: str) -> list[float]:
+        """When it was tried."""
+        return [attempt.at for attempt in self.of(address)]
+
+    def _next(self, address: str) -> Answer:
+        script = self._scripts.get(address, [HERE])
+        answer = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def addresses(recipients: Iterable[Attempt]) -> list[str]:
+    return [attempt.address for attempt in recipients]

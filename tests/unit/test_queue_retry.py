@@ -1,0 +1,60 @@
+"""The schedule of retries."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.queue.retry import JITTER, LOCAL_STEP, REMOTE_STEP, RetryPolicy
+
+WEEK = 7 * 86400.0
+
+
+def steady(lifetime: float = WEEK) -> RetryPolicy:
+    return RetryPolicy(lifetime, lambda: 0.0)
+
+
+def schedule(policy: RetryPolicy, step: float) -> list[float]:
+    """The ages at which a message is tried until it is given up."""
+    ages, age = [], 0.0
+    while (following := policy.next_attempt(0.0, age, step)) is not None:
+        ages.append(following)
+        age = following
+    return ages
+
+
+@pytest.mark.parametrize("step", [LOCAL_STEP, REMOTE_STEP])
+def test_the_nth_attempt_comes_at_the_square_of_n_steps(step: float) -> None:
+    expected = [(n * step) ** 2 for n in range(1, math.ceil(math.sqrt(WEEK) / step) + 1)]
+    assert schedule(steady(), step) == pytest.approx(expected)
+
+
+def test_a_week_is_so_many_attempts() -> None:
+    assert len(schedule(steady(), LOCAL_STEP)) == 78
+    assert len(schedule(steady(), REMOTE_STEP)) == 39
+
+
+def test_one_last_attempt_comes_after_the_lifetime() -> None:
+    policy = steady(1000.0)
+    *earlier, last = schedule(policy, LOCAL_STEP)
+    assert max(earlier) < 1000.0 <= last
+    assert steady(0.0).next_attempt(0.0, 0.0, LOCAL_STEP) is None
+
+
+@given(
+    age=st.floats(-1e6, WEEK - 1),
+    step=st.sampled_from([LOCAL_STEP, REMOTE_STEP]),
+    luck=st.floats(0, 1, exclude_max=True),
+)
+def test_jitter_only_delays_and_only_so_much(age: float, step: float, luck: float) -> None:
+    born = 1_800_000_000.0
+    now = born + age
+    exact = steady().next_attempt(born, now, step)
+    actual = RetryPolicy(WEEK, lambda: luck).next_attempt(born, now, step)
+    assert exact is not None
+    assert actual is not None
+    assert exact >= now + step**2 - 0.001
+    assert exact <= actual <= now + (exact - now) * (1 + JITTER) + 0.001
