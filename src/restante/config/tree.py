@@ -7,14 +7,23 @@ Those that stand for a qmail control file bear the file's name.
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 MEBIBYTE = 1024 * 1024
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+MAX_PORT = 65535
+
+_HOST_PORT = re.compile(
+    r"(?:\[(?P<literal>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})", re.ASCII
+)
 
 
 def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -29,10 +38,24 @@ def setting(default: Any, doc: str, *, low: float | None = None, high: float | N
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """A TCP address: ``127.0.0.1:2525``, ``[::1]:25``, ``localhost:110``; port 0 lets the system choose."""
+    """A TCP address: ``127.0.0.1:2525``, ``[::1]:25``, ``localhost:110``.
+
+    Port 0 lets the system choose.
+    """
 
     host: str
     port: int
+
+    @classmethod
+    def parse(cls, text: str) -> HostPort:
+        """The address that ``text`` says; raises ValueError, whose text begins with a verb."""
+        match = _HOST_PORT.fullmatch(text)
+        if match is None or int(match["port"]) > MAX_PORT:
+            raise ValueError(
+                f"is no address to listen on; write HOST:PORT, as in 127.0.0.1:2525 or [::1]:2525, "
+                f"with a port from 0 to {MAX_PORT}"
+            )
+        return cls(match["literal"] or match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         """The form in which settings write it."""
@@ -45,11 +68,13 @@ class Server:
 
     me: str = setting(
         "",
-        "The host's name, as it greets and as it writes Received fields. Empty: the system's host name.",
+        "The host's name, as it greets and as it writes Received fields. Empty: the system's host "
+        "name.",
     )
     workers: int = setting(
         1,
-        "Worker processes. Each has all services and a queue of its own; one per core is a good number.",
+        "Worker processes. Each has all services and a queue of its own; one per core is a good "
+        "number.",
         low=1,
         high=256,
     )
@@ -70,7 +95,9 @@ class Database:
 
     url: str = setting(
         "sqlite:///restante.db",
-        "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. Special characters are percent-encoded.",
+        "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or "
+        "mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. "
+        "Special characters are percent-encoded.",
     )
     pool_size: int = setting(
         8, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
@@ -78,7 +105,8 @@ class Database:
     connect_timeout: float = setting(3.0, "Seconds to wait for a connection.", low=0.1, high=60)
     query_timeout: float = setting(
         5.0,
-        "Seconds to wait for an answer; after that the look-up is a temporary failure. With connect_timeout at most 9 in all, so that a peer hears 451 within 10 seconds.",
+        "Seconds to wait for an answer; after that the look-up is a temporary failure. With "
+        "connect_timeout at most 9 in all, so that a peer hears 451 within 10 seconds.",
         low=0.1,
         high=60,
     )
@@ -93,7 +121,8 @@ class Mail:
     )
     user: str = setting(
         "",
-        "The system user whose uid and gid new accounts get. Empty: the user who runs the command; must be set where that is root (init and demo then use nobody). Never uid 0.",
+        "The system user whose uid and gid new accounts get. Empty: the user who runs the "
+        "command; must be set where that is root (init and demo then use nobody). Never uid 0.",
     )
     minimum_uid: int = setting(
         100, "Accounts with a smaller uid are refused. Never less than 1.", low=1
@@ -110,22 +139,26 @@ class Routing:
     )
     envnoathost: str = setting(
         "",
-        "The domain of addresses without one, and of local addresses that nobody owns. Empty: server.me.",
+        "The domain of addresses without one, and of local addresses that nobody owns. Empty: "
+        "server.me.",
     )
     envnoathosts: Mapping[str, str] = setting(
         {}, "envnoathost for single domains of routing.locals: { 'iain.cx' = 'babasse.com' }."
     )
     rcpthosts: tuple[str, ...] = setting(
         [],
-        "Domains accepted from anyone, besides the rows of rcpthosts; .suffix entries match subdomains.",
+        "Domains accepted from anyone, besides the rows of rcpthosts; .suffix entries match "
+        "subdomains.",
     )
     virtualdomains: Mapping[str, str] = setting(
         {},
-        "Addresses, domains, .suffixes or '' to the prefix of their user (control/virtualdomains); an empty prefix exempts.",
+        "Addresses, domains, .suffixes or '' to the prefix of their user "
+        "(control/virtualdomains); an empty prefix exempts.",
     )
     smtproutes: Mapping[str, str] = setting(
         {},
-        "Domains, .suffixes or '' to host or host:port of the next hop (control/smtproutes). Used by the relay.",
+        "Domains, .suffixes or '' to host or host:port of the next hop (control/smtproutes). Used "
+        "by the relay.",
     )
     subaddress_delimiter: str = setting(
         "+", "Parts name from tag in name+tag@domain. Empty: no subaddresses."
@@ -150,7 +183,8 @@ class Receiver:
 
     verify_recipients: bool = setting(
         True,
-        "Refuse unknown recipients at RCPT (550 5.1.1). false: accept them and bounce, as qmail does.",
+        "Refuse unknown recipients at RCPT (550 5.1.1). false: accept them and bounce, as qmail "
+        "does.",
     )
     relay_networks: tuple[str, ...] = setting(
         [], "Networks whose peers may send anywhere: ['192.0.2.0/24', '::1/128']."
@@ -172,12 +206,14 @@ class Smtp:
     )
     databytes: int = setting(
         50 * MEBIBYTE,
-        "Octets in one message at the most; 0: no limit (control/databytes). Offered as SIZE (RFC 1870).",
+        "Octets in one message at the most; 0: no limit (control/databytes). Offered as SIZE (RFC "
+        "1870).",
         low=0,
     )
     timeoutsmtpd: float = setting(
         5 * MINUTE,
-        "Seconds to wait for the next octets from a client (RFC 5321 §4.5.3.2.7; control/timeoutsmtpd).",
+        "Seconds to wait for the next octets from a client (RFC 5321 §4.5.3.2.7; "
+        "control/timeoutsmtpd).",
         low=1,
         high=DAY,
     )
@@ -187,7 +223,8 @@ class Smtp:
     )
     max_command_line: int = setting(
         4096,
-        "Octets in a command line with its CRLF (RFC 5321 §4.5.3.1.4 asks for 512 and more for extensions).",
+        "Octets in a command line with its CRLF (RFC 5321 §4.5.3.1.4 asks for 512 and more for "
+        "extensions).",
         low=512,
         high=65536,
     )
@@ -206,7 +243,8 @@ class Smtp:
     max_messages: int = setting(0, "Messages that one session may send; 0: no limit.", low=0)
     spool_threshold: int = setting(
         256 * 1024,
-        "Bodies larger than this (octets) are kept in a file while they are received, not in memory.",
+        "Bodies larger than this (octets) are kept in a file while they are received, not in "
+        "memory.",
         low=0,
     )
 
@@ -218,7 +256,8 @@ class Pop3:
     listen: tuple[HostPort, ...] = setting([HostPort("127.0.0.1", 2110)], "Where POP3 listens.")
     timeout: float = setting(
         10 * MINUTE,
-        "Seconds of inactivity after which a session ends without deleting (RFC 1939 §3 asks for 600).",
+        "Seconds of inactivity after which a session ends without deleting (RFC 1939 §3 asks for "
+        "600).",
         low=1,
         high=DAY,
     )
@@ -227,7 +266,8 @@ class Pop3:
     )
     login_delay: int = setting(
         0,
-        "Seconds between two sessions that clients are asked to keep (LOGIN-DELAY, RFC 2449 §6.5). 0: not offered.",
+        "Seconds between two sessions that clients are asked to keep (LOGIN-DELAY, RFC 2449 "
+        "§6.5). 0: not offered.",
         low=0,
     )
     max_errors: int = setting(
@@ -267,7 +307,8 @@ class Queue:
     )
     concurrencylocal: int = setting(
         20,
-        "Messages that one worker delivers from its queue at the same time (control/concurrencylocal).",
+        "Messages that one worker delivers from its queue at the same time "
+        "(control/concurrencylocal).",
         low=1,
         high=1000,
     )
@@ -279,11 +320,13 @@ class Queue:
     )
     doublebounceto: str = setting(
         "",
-        "The address that bounces of bounces go to (control/doublebounceto). Empty: they are logged and dropped.",
+        "The address that bounces of bounces go to (control/doublebounceto). Empty: they are "
+        "logged and dropped.",
     )
     max_waiting: int = setting(
         0,
-        "Messages in one worker's queue at which new mail that must be queued gets 452; 0: no limit.",
+        "Messages in one worker's queue at which new mail that must be queued gets 452; 0: no "
+        "limit.",
         low=0,
     )
 
@@ -294,7 +337,8 @@ class Log:
 
     target: str = setting(
         "stderr",
-        "stderr, syslog, or the path of a file (relative to the instance directory; reopened on SIGHUP).",
+        "stderr, syslog, or the path of a file (relative to the instance directory; reopened on "
+        "SIGHUP).",
     )
     format: Literal["logfmt", "json"] = setting(
         "logfmt", "logfmt (key=value) or json; one event per line."
@@ -334,3 +378,30 @@ class Settings:
     queue: Queue = field(default_factory=Queue)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
+
+    def path(self, relative: str) -> str:
+        """``relative`` as an absolute path; an absolute one stays what it is."""
+        return os.path.normpath(os.path.join(self.directory, relative))
+
+    @property
+    def hostname(self) -> str:
+        """The host's name: server.me, else what the system calls itself."""
+        return self.server.me or system_hostname()
+
+    @property
+    def envnoathost(self) -> str:
+        """The domain of addresses that have none."""
+        return self.routing.envnoathost or self.hostname
+
+
+@cache
+def system_hostname() -> str:
+    """The system's fully qualified name, or its bare one where the resolver knows no other.
+
+    Asked once in a process: the resolver may have to be waited for.
+    """
+    name = socket.gethostname()
+    if "." not in name:
+        full = socket.getfqdn(name)
+        name = name if full.startswith("localhost") else full
+    return name or "localhost"

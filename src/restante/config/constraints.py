@@ -1,0 +1,143 @@
+"""What settings must be beyond their type and range: well-formed names, and sums that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from restante.address import Address, AddressSyntaxError, check_domain
+from restante.config.convert import shown
+from restante.config.tree import HostPort, Settings
+
+MAX_DATABASE_WAIT = 9
+"""Seconds; a peer hears 451 within 10 when the database does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A setting, as (section, name), and what is wrong with it."""
+
+    setting: tuple[str, str]
+    what: str
+
+
+def check(settings: Settings) -> Iterator[Problem]:
+    """Every problem in a tree whose types and ranges are right."""
+    yield from _check_waits(settings)
+    yield from _check_listeners(settings)
+    yield from _check_required(settings)
+    yield from _check_domains(settings)
+    yield from _check_tables(settings)
+    yield from _check_addresses(settings)
+    yield from _check_networks(settings)
+
+
+def _check_waits(settings: Settings) -> Iterator[Problem]:
+    total = settings.database.connect_timeout + settings.database.query_timeout
+    if total > MAX_DATABASE_WAIT:
+        yield Problem(
+            ("database", "query_timeout"),
+            f"with connect_timeout it makes {total:g} seconds; {MAX_DATABASE_WAIT} are the most",
+        )
+
+
+def _check_listeners(settings: Settings) -> Iterator[Problem]:
+    seen: set[HostPort] = set()
+    for section, addresses in (
+        ("smtp", settings.smtp.listen),
+        ("pop3", settings.pop3.listen),
+        ("metrics", settings.metrics.listen),
+    ):
+        for address in addresses:
+            if address.port and address in seen:
+                yield Problem((section, "listen"), f"{address} is named twice")
+            seen.add(address)
+
+
+def _check_required(settings: Settings) -> Iterator[Problem]:
+    for section, name, value in (
+        ("database", "url", settings.database.url),
+        ("mail", "root", settings.mail.root),
+        ("queue", "root", settings.queue.root),
+        ("queue", "bouncefrom", settings.queue.bouncefrom),
+        ("routing", "defaultdelivery", settings.routing.defaultdelivery),
+        ("log", "target", settings.log.target),
+    ):
+        if not value.strip():
+            yield Problem((section, name), "is empty")
+
+
+def _check_domains(settings: Settings) -> Iterator[Problem]:
+    routing = settings.routing
+    may_be_empty = (
+        ("server", "me", settings.server.me),
+        ("routing", "envnoathost", routing.envnoathost),
+        ("queue", "bouncehost", settings.queue.bouncehost),
+    )
+    for section, name, value in may_be_empty:
+        if value:
+            yield from _wrong_domains((section, name), [value])
+    yield from _wrong_domains(("routing", "locals"), routing.locals)
+    yield from _wrong_domains(
+        ("routing", "rcpthosts"), [entry.removeprefix(".") for entry in routing.rcpthosts]
+    )
+
+
+def _check_tables(settings: Settings) -> Iterator[Problem]:
+    routing = settings.routing
+    for domain, replacement in routing.envnoathosts.items():
+        yield from _wrong_domains(("routing", "envnoathosts"), [domain, replacement])
+    for key in routing.virtualdomains:
+        if "@" in key:
+            yield from _wrong_address(("routing", "virtualdomains"), key)
+        elif key:
+            yield from _wrong_domains(("routing", "virtualdomains"), [key.removeprefix(".")])
+    for domain in routing.smtproutes:
+        if domain:
+            yield from _wrong_domains(("routing", "smtproutes"), [domain.removeprefix(".")])
+
+
+def _check_addresses(settings: Settings) -> Iterator[Problem]:
+    delimiter = settings.routing.subaddress_delimiter
+    if any(character == "@" or character.isspace() for character in delimiter):
+        yield Problem(
+            ("routing", "subaddress_delimiter"), f"{shown(delimiter)} cannot part an address"
+        )
+    for entry in settings.receiver.badmailfrom:
+        if entry.startswith("@"):
+            yield from _wrong_domains(("receiver", "badmailfrom"), [entry[1:]])
+        else:
+            yield from _wrong_address(("receiver", "badmailfrom"), entry)
+    if settings.queue.doublebounceto:
+        yield from _wrong_address(("queue", "doublebounceto"), settings.queue.doublebounceto)
+
+
+def _check_networks(settings: Settings) -> Iterator[Problem]:
+    if not settings.receiver.relay_networks:
+        return
+    import ipaddress  # few sites need it, and small programs load settings too
+
+    for network in settings.receiver.relay_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            text = str(error).removeprefix(repr(network)).removeprefix(network).strip()
+            yield Problem(("receiver", "relay_networks"), f"{shown(network)}: {text}")
+
+
+def _wrong_domains(setting: tuple[str, str], domains: Iterable[str]) -> Iterator[Problem]:
+    for domain in domains:
+        try:
+            check_domain(domain)
+        except AddressSyntaxError as error:
+            yield Problem(setting, f"{shown(domain)}: {error}")
+
+
+def _wrong_address(setting: tuple[str, str], text: str) -> Iterator[Problem]:
+    try:
+        address = Address.parse(text)
+    except AddressSyntaxError as error:
+        yield Problem(setting, f"{shown(text)}: {error}")
+    else:
+        if not address.domain:
+            yield Problem(setting, f"{shown(text)} has no domain")

@@ -1,0 +1,191 @@
+"""Reads restante.toml and the environment into one settings tree.
+
+Everything that is wrong is found in one reading. A problem is one line: where
+it is, and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from restante.config.catalog import Section, Setting, catalog
+from restante.config.constraints import check
+from restante.config.convert import WrongValue, convert, convert_text
+from restante.config.tree import Settings
+from restante.errors import ConfigurationError
+
+FILE_NAME = "restante.toml"
+MAX_FILE = 1024 * 1024
+"""Octets in restante.toml."""
+DIRECTORY_VARIABLE = "RESTANTE_DIR"
+"""The environment variable that names the instance directory; it is no setting."""
+_PREFIX = "RESTANTE_"
+
+
+def load(directory: str, environ: Mapping[str, str]) -> Settings:
+    """The settings of the instance in ``directory``, with what ``environ`` overrides.
+
+    Raises ConfigurationError with every problem there is.
+    """
+    directory = os.path.abspath(directory)
+    return _Reading(directory).read(_read_file(directory), environ)
+
+
+def exposed_password(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """What is wrong where a password in restante.toml can be read by others; None if nothing is."""
+    sections = catalog()
+    if sections["database"].settings["url"].environment_name in environ:
+        return None
+    path = os.path.join(settings.directory, FILE_NAME)
+    if not _has_password(settings.database.url) or not os.stat(path).st_mode & stat.S_IROTH:
+        return None
+    return f"{path} holds a password and everybody can read it; run: chmod 640 {path}"
+
+
+def _has_password(url: str) -> bool:
+    credentials, at, _ = url.partition("://")[2].rpartition("@")
+    return bool(at) and ":" in credentials
+
+
+def _read_file(directory: str) -> dict[str, Any]:
+    path = os.path.join(directory, FILE_NAME)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigurationError([f"no {FILE_NAME} in {directory}; make one with: restante init {directory}"]) from None
+    except OSError as error:
+        raise ConfigurationError([f"{path} cannot be read: {error.strerror}"]) from None
+    if len(data) > MAX_FILE:
+        raise ConfigurationError([f"{FILE_NAME}: larger than {MAX_FILE} octets")
+    return _parse(data)
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _Wrong(f"{FILE_NAME}: line {line} is not UTF-8"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError([f"{FILE_NAME}: {error}"]) from None
+    except RecursionError:
+        raise ConfigurationError([f"{FILE_NAME}: lists or tables are nested too deeply"]) from None
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One reading: values and problems, as they are found."""
+
+    directory: str
+    sections: dict[str, Section] = field(default_factory=catalog)
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Where a setting that is not at its default was set, as problems name the place."""
+    problems: list[str] = field(default_factory=list)
+
+    def read(self, table: dict[str, Any], environ: Mapping[str, str]) -> Settings:
+        for name, entry in table.items():
+            self._take_section(name, entry)
+        for name, text in environ.items():
+            if name.startswith(_PREFIX) and name != DIRECTORY_VARIABLE:
+                self._take_variable(name, text)
+        settings = self._build()
+        for problem in check(settings):
+            self.problems.append(f"{self._place(*problem.setting)}: {problem.what}")
+        if self.problems:
+            raise ConfigurationError(self.problems)
+        return settings
+
+    def _build(self) -> Settings:
+        """The tree so far; what could not be converted is at its default."""
+        built = {
+            name: section.kind(**self.values.get(name, {}))
+            for name, section in self.sections.items()
+        }
+        return Settings(self.directory, **built)
+
+    def _take_section(self, name: str, entry: object) -> None:
+        section = self.sections.get(name)
+        if section is None:
+            self.problems.append(self._unknown_section(name, entry))
+        elif not isinstance(entry, dict):
+            self.problems.append(f"{FILE_NAME}: {name} is a section; write it as [{name}]")
+        else:
+            for key, value in entry.items():
+                self._take_entry(section, key, value)
+
+    def _take_entry(self, section: Section, key: str, value: object) -> None:
+        place = f"{FILE_NAME}: [{section.name}] {key}"
+        setting = section.settings.get(key)
+        if setting is None:
+            self.problems.append(f"{place}: no such setting{self._meant(section, key)}")
+        else:
+            self._take(setting, place, convert, value)
+
+    def _take_variable(self, name: str, text: str) -> None:
+        head, mark, tail = name.removeprefix(_PREFIX).partition("__")
+        section = self.sections.get(head.lower())
+        setting = section.settings.get(tail.lower()) if section else None
+        if setting is not None and name == setting.environment_name:
+            self._take(setting, name, convert_text, text)
+        elif mark or name in self._single_underscore_names():
+            known = [entry.environment_name for entry in self._all_settings()]
+            self.problems.append(f"{name}: no such setting{did_you_mean(name, known)}")
+
+    def _single_underscore_names(self) -> set[str]:
+        return {entry.environment_name.replace("__", "_") for entry in self._all_settings()}
+
+    def _take(
+        self,
+        setting: Setting,
+        place: str,
+        converter: Callable[[Setting, Any], Any],
+        value: object,
+    ) -> None:
+        self.sources[setting.section, setting.name] = place
+        try:
+            converted = converter(setting, value)
+        except WrongValue as error:
+            what = "is not a database URL" if setting.may_hold_password else str(error)
+            self.problems.append(f"{place}: {what}")
+        else:
+            self.values.setdefault(setting.section, {})[setting.name] = converted
+
+    def _place(self, section: str, name: str) -> str:
+        return self.sources.get((section, name), f"{FILE_NAME}: [{section}] {name}")
+
+    def _unknown_section(self, name: str, entry: object) -> str:
+        if isinstance(entry, dict):
+            return f"{FILE_NAME}: [{name}]: no such section{self._meant_section(name)}"
+        homes = [f"[{home}]" for home in self._homes(name)]
+        hint = f"; it belongs in {' or '.join(homes)}" if homes else ""
+        return f"{FILE_NAME}: {name}: stands outside of any section{hint}"
+
+    def _meant_section(self, name: str) -> str:
+        return did_you_mean(f"[{name}]", [f"[{known}]" for known in self.sections])
+
+    def _meant(self, section: Section, key: str) -> str:
+        close = did_you_mean(key, section.settings)
+        homes = [f"[{home}] {key}" for home in self._homes(key)]
+        return close or (f"; did you mean {' or '.join(homes)}?" if homes else "")
+
+    def _homes(self, key: str) -> list[str]:
+        """The sections that have such a setting."""
+        return [section.name for section in self.sections.values() if key in section.settings]
+
+    def _all_settings(self) -> list[Setting]:
+        return [entry for section in self.sections.values() for entry in section.settings.values()]
+
+
+def did_you_mean(wrong: str, known: Mapping[str, object] | list[str]) -> str:
+    """A question to end a message with, or nothing if no known name is close."""
+    import difflib  # only a mistake pays for it
+
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""
