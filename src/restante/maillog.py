@@ -11,9 +11,18 @@ from collections.abc import Sequence
 
 import structlog
 
+from restante.metrics import Meter
 from restante.status import Reply
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+_meter = Meter()
+
+
+def measure_with(meter: Meter) -> None:
+    """Count events with ``meter`` from now on, in this process; no event itself."""
+    global _meter  # noqa: PLW0603 - the mail log is the process's own, as its logger is
+    _meter = meter
+
 
 # The server
 
@@ -60,6 +69,7 @@ def worker_ended(slot: int, pid: int, status: int) -> None:
 
 def unplanned(where: str, error: BaseException) -> None:
     """A bug: an exception that nobody foresaw, with its trace. It was treated as temporary."""
+    _meter.unplanned()
     _log.error("unplanned", where=where, exc_info=error)
 
 
@@ -68,11 +78,13 @@ def unplanned(where: str, error: BaseException) -> None:
 
 def database_away(why: str) -> None:
     """The database could not be asked; look-ups are temporary failures until database_back."""
+    _meter.database(up=False)
     _log.error("database_away", why=why)
 
 
 def database_back() -> None:
     """The database answers again."""
+    _meter.database(up=True)
     _log.info("database_back")
 
 
@@ -86,16 +98,19 @@ def sql(statement: str, parameters: str, rows: int, milliseconds: float) -> None
 
 def session_opened(session: str, service: str, peer: str) -> None:
     """A client connected."""
+    _meter.session_opened(service)
     _log.info("session_opened", session=session, service=service, peer=peer)
 
 
 def session_refused(service: str, peer: str, reason: str) -> None:
     """A client was turned away at once: a limit is reached."""
+    _meter.session_refused(service)
     _log.warning("session_refused", service=service, peer=peer, reason=reason)
 
 
 def session_closed(session: str, service: str, reason: str, seconds: float) -> None:
     """A connection ended: quit, lost, timeout, errors, shutdown, unplanned."""
+    _meter.session_closed(service, seconds)
     _log.info(
         "session_closed", session=session, service=service, reason=reason, seconds=round(seconds, 3)
     )
@@ -106,11 +121,13 @@ def session_closed(session: str, service: str, reason: str, seconds: float) -> N
 
 def sender_refused(session: str, sender: str, reply: Reply) -> None:
     """MAIL was answered with a failure."""
+    _meter.sender_refused(reply.code)
     _log.info("sender_refused", session=session, sender=sender, reply=str(reply))
 
 
 def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: str) -> None:
     """RCPT was answered with a failure; ``why`` is more than the peer was told."""
+    _meter.recipient_refused(reply.code)
     _log.info(
         "recipient_refused", session=session, id=id, recipient=recipient, reply=str(reply), why=why
     )
@@ -120,6 +137,7 @@ def message_accepted(
     session: str, id: str, sender: str, recipients: int, size: int, how: str, seconds: float
 ) -> None:
     """A message is durable and was acknowledged; ``how`` is ``delivered`` or ``queued``."""
+    _meter.message_accepted(how, size, seconds)
     _log.info(
         "message_accepted",
         session=session,
@@ -134,6 +152,7 @@ def message_accepted(
 
 def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) -> None:
     """A message was not accepted after its content was sent."""
+    _meter.message_refused(reply.code)
     _log.info("message_refused", session=session, id=id, sender=sender, reply=str(reply), why=why)
 
 
@@ -142,6 +161,7 @@ def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) 
 
 def delivered(id: str, recipient: str, detail: str) -> None:
     """One recipient has the message, durably; ``detail`` says where."""
+    _meter.delivered()
     _log.info("delivered", id=id, recipient=recipient, detail=detail)
 
 
@@ -149,6 +169,7 @@ def deferred(
     id: str, recipient: str, reply: str, detail: str, attempts: int, next_attempt: float
 ) -> None:
     """One recipient is tried again later; ``next_attempt`` is in seconds since the epoch."""
+    _meter.deferred()
     _log.warning(
         "deferred",
         id=id,
@@ -162,6 +183,7 @@ def deferred(
 
 def failed(id: str, recipient: str, reply: str, detail: str) -> None:
     """One recipient is given up."""
+    _meter.failed()
     _log.warning("failed", id=id, recipient=recipient, reply=reply, detail=detail)
 
 
@@ -172,6 +194,7 @@ def expanded(id: str, recipient: str, targets: int) -> None:
 
 def bounced(id: str, bounce: str, recipient: str) -> None:
     """A report about message ``id`` is queued under the id ``bounce`` for its sender."""
+    _meter.bounced()
     _log.info("bounced", id=id, bounce=bounce, recipient=recipient)
 
 
@@ -182,11 +205,13 @@ def bounce_dropped(id: str, why: str) -> None:
 
 def message_finished(id: str) -> None:
     """A message left the queue; every recipient is settled."""
+    _meter.queue_left()
     _log.info("message_finished", id=id)
 
 
 def queue_opened(path: str, messages: int) -> None:
     """A worker has a queue; ``messages`` wait in it."""
+    _meter.queue_opened(messages)
     _log.info("queue_opened", path=path, messages=messages)
 
 
@@ -200,11 +225,13 @@ def queue_failed(path: str, why: str) -> None:
 
 def login(service: str, peer: str, login: str, account: str) -> None:
     """Somebody logged in."""
+    _meter.login(service, "good")
     _log.info("login", service=service, peer=peer, login=login, account=account)
 
 
 def login_refused(service: str, peer: str, login: str, reason: str, detail: str) -> None:
     """Somebody did not: unknown user, wrong password or system error; ``detail`` says more."""
+    _meter.login(service, reason)
     _log.warning(
         "login_refused", service=service, peer=peer, login=login, reason=reason, detail=detail
     )

@@ -1,4 +1,4 @@
-"""Logins (decision 5): the contract between a service that has a password and those who check it."""
+"""Logins (decision 5): the contract between a service with a password and those who check it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,322 @@
+"""Where the mail log goes and how a line looks.
+
+One event is one line, written with one system call, so that several processes can
+share a file. Nothing that fails here reaches the caller: mail matters more than its
+log. Lines that could not be written are counted, and ``log_lost`` says how many.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import structlog
+
+from restante.config.tree import Log
+from restante.errors import OperatorError
+
+MAX_VALUE = 8192
+"""Characters of one value; what is longer is cut, a trace at its beginning."""
+FILE_MODE = 0o640
+STDERR = 2
+SYSLOG_SOCKET = "/dev/log"
+_LOG_MAIL = 2 << 3
+"""The syslog facility of mail (RFC 5424 §6.2.1)."""
+_SEVERITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+CUT = "…"
+
+
+class LogUnusable(OperatorError):
+    """The log cannot be opened; the text says which and why."""
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, level: str, line: bytes) -> None:
+        """Take one line, without its line end; raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        ...
+
+
+def setup_logging(settings: Log, directory: str) -> OpenLog:
+    """Send the mail log where the settings say, from now on, in this process and its children.
+
+    Call it again to reopen the file or to follow new settings: only when the new log is
+    open, the old one is closed (by ``OpenLog.close``). Raises LogUnusable.
+    """
+    sink = _open_sink(settings.target, directory)
+    line = Line(_RENDERERS[settings.format])
+    writer = LineWriter(sink, line)
+    structlog.configure(
+        processors=[line],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
+        context_class=dict,
+        logger_factory=lambda *_names: writer,
+        cache_logger_on_first_use=False,  # so that a later call of this function counts
+    )
+    return OpenLog(sink)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """A log that is written to."""
+
+    sink: Sink
+
+    def close(self) -> None:
+        """After a successor was set up, or at the end of the process."""
+        self.sink.close()
+
+
+# Where lines go
+
+
+@dataclass(slots=True)
+class LineWriter:
+    """What structlog calls with a finished line; it never raises."""
+
+    sink: Sink
+    line: Line
+    lost: int = 0
+    """Lines that could not be written since one could."""
+
+    def _write(self, level: str, line: str) -> None:
+        try:
+            if self.lost:
+                self._confess()
+            self.sink.write(level, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            self.lost += 1
+
+    def _confess(self) -> None:
+        text = self.line(None, "error", {"event": "log_lost", "lines": self.lost})
+        self.sink.write("error", text.encode())
+        self.lost = 0
+
+    def debug(self, line: str) -> None:
+        """An event of level debug."""
+        self._write("debug", line)
+
+    def info(self, line: str) -> None:
+        """An event of level info."""
+        self._write("info", line)
+
+    def warning(self, line: str) -> None:
+        """An event of level warning."""
+        self._write("warning", line)
+
+    def error(self, line: str) -> None:
+        """An event of level error."""
+        self._write("error", line)
+
+
+@dataclass(slots=True)
+class _Descriptor:
+    """Standard error, or a file opened for appending."""
+
+    descriptor: int
+    owned: bool
+    torn: bool = False
+    """The last line was written in part only (the disk is full)."""
+
+    def write(self, level: str, line: bytes) -> None:
+        wanted = b"\n" + line + b"\n" if self.torn else line + b"\n"
+        written = os.write(self.descriptor, wanted)
+        if written < len(wanted):
+            self.torn = True
+            raise OSError("the line was written in part")
+        self.torn = False
+
+    def close(self) -> None:
+        if self.owned:
+            os.close(self.descriptor)
+
+
+class _Syslog:
+    """The system's log daemon, never waited for (RFC 3164 as local daemons take it)."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            made.setblocking(False)
+            made.connect(self._path)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def write(self, level: str, line: bytes) -> None:
+        head = f"<{_LOG_MAIL | _SEVERITIES[level]}>restante[{os.getpid()}]: "
+        datagram = head.encode("ascii") + line
+        try:
+            self._socket.send(datagram)
+        except BlockingIOError:
+            raise
+        except OSError:  # the daemon was restarted: its socket is another one now
+            fresh = self._connect()
+            self._socket.close()
+            self._socket = fresh
+            fresh.send(datagram)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _open_sink(target: str, directory: str) -> Sink:
+    if target == "stderr":
+        return _Descriptor(STDERR, owned=False)
+    if target == "syslog":
+        return _open_syslog(SYSLOG_SOCKET)
+    path = os.path.join(directory, target)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return _Descriptor(os.open(path, flags, FILE_MODE), owned=True)
+    except OSError as error:
+        raise LogUnusable(
+            f"log.target: {path} cannot be opened for writing: {error.strerror}"
+        ) from error
+
+
+def _open_syslog(path: str) -> Sink:
+    try:
+        return _Syslog(path)
+    except OSError as error:
+        raise LogUnusable(
+            f"log.target: no syslog daemon answers at {path} ({error.strerror}); "
+            f"start one, or set log.target to stderr or a file"
+        ) from error
+
+
+# How a line looks
+
+Fields = Mapping[str, Any]
+
+
+class Line:
+    """The only structlog processor: an event becomes a line."""
+
+    def __init__(self, render: Callable[[dict[str, Any]], str]) -> None:
+        self._render = render
+
+    def __call__(self, _logger: object, level: str, event: structlog.typing.EventDict) -> str:
+        error = event.pop("exc_info", None)
+        fields = {"ts": timestamp(time.time()), "level": level, "event": event.pop("event")}
+        fields.update(event)
+        if isinstance(error, BaseException):
+            fields["error"] = _describe(error)
+            fields["trace"] = _trace(error)
+        return self._render(fields)
+
+
+def timestamp(now: float) -> str:
+    """UTC in ISO 8601 with milliseconds: ``2026-01-31T23:59:59.999Z``."""
+    second, rest = divmod(int(now * 1000), 1000)
+    return f"{_whole_second(second)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=2)
+def _whole_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def logfmt(fields: Fields) -> str:
+    """``key=value`` pairs; a value with blanks, quotes or the like is quoted.
+
+    Whatever a value holds, it can neither end the line nor look like another key.
+    """
+    return " ".join([f"{key}={_logfmt_value(value)}" for key, value in fields.items()])
+
+
+def _logfmt_value(value: object) -> str:
+    if type(value) is str and _is_bare(value):  # what nearly all values are
+        return value
+    text = _text(value)
+    return text if _is_bare(text) else f'"{_escape(text)}"'
+
+
+_is_bare = re.compile(rf"[!#-<>-\[\]-~]{{1,{MAX_VALUE}}}").fullmatch
+"""Values that need no quotes: visible ASCII without ``"``, ``=`` and the backslash."""
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _escape(text: str) -> str:
+    if text.isprintable() and "\\" not in text and '"' not in text:
+        return text
+    return "".join([_ESCAPES.get(char) or _visible(char) for char in text])
+
+
+def _visible(char: str) -> str:
+    """Control characters, line separators, bidi marks and surrogates as escapes."""
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return _cut("; ".join(str(item) for item in value))
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + CUT
+
+
+def as_json(fields: Fields) -> str:
+    """One JSON object, in ASCII."""
+    return json.dumps({key: _json_value(value) for key, value in fields.items()})
+
+
+def _json_value(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_text(item) for item in value]
+    return _text(value)
+
+
+_RENDERERS: Mapping[str, Callable[[Fields], str]] = {"logfmt": logfmt, "json": as_json}
+
+
+def _describe(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].rstrip("\n")
+
+
+def _trace(error: BaseException) -> str:
+    """Its end names the error and the place, so that is what is kept."""
+    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    return text if len(text) <= MAX_VALUE else CUT + text[1 - MAX_VALUE :]
