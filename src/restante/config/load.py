@@ -58,11 +58,12 @@ def _read_file(directory: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigurationError([f"no {FILE_NAME} in {directory}; make one with: restante init {directory}"]) from None
+        hint = f"make one with: restante init {directory}"
+        raise ConfigurationError([f"no {FILE_NAME} in {directory}; {hint}"]) from None
     except OSError as error:
         raise ConfigurationError([f"{path} cannot be read: {error.strerror}"]) from None
     if len(data) > MAX_FILE:
-        raise ConfigurationError([f"{FILE_NAME}: larger than {MAX_FILE} octets")
+        raise ConfigurationError([f"{FILE_NAME}: larger than {MAX_FILE} octets"])
     return _parse(data)
 
 
@@ -71,7 +72,7 @@ def _parse(data: bytes) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _Wrong(f"{FILE_NAME}: line {line} is not UTF-8"]) from None
+        raise ConfigurationError([f"{FILE_NAME}: line {line} is not UTF-8"]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"{FILE_NAME}: {error}"]) from None
     except RecursionError:
