@@ -1,4 +1,4 @@
-"""A private MariaDB server on a unix socket and a loopback port, to be stopped, killed and frozen."""
+"""A private MariaDB server on a unix socket and a loopback port, to be stopped and frozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who exists: the rows of the SQL database (later the control files and the passwd file behind them).
+"""Who exists: the rows of the SQL database, later the control files and the passwd file too.
 
 This module is the contract. Every method raises CannotKnow when the answer
 cannot be had; "not found" is only ever said by a database that was asked.
@@ -11,6 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from restante.errors import TemporaryError
+
+
+class BadRow(TemporaryError):
+    """A row exists and cannot be used; the text names table, key and column.
+
+    It is not "no such user": mail waits until an operator mends the row.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Lookups(Protocol):
         ...
 
     async def account(self, name: str) -> Account | None:
-        """The row of ``mailbox`` with this user name (decisions 2a and 3)."""
+        """The row of ``mailbox`` with this user name (decisions 2a and 3); raises BadRow."""
         ...
 
     async def owners(self, local: str, domain: str) -> tuple[str, ...]:
@@ -59,7 +68,7 @@ class Lookups(Protocol):
         ...
 
     async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
-        """The instruction lines that ``alias`` has for exactly this user and extension (decision 4).
+        """The lines that ``alias`` has for exactly this user and extension (decision 4).
 
         A row with a host is the line ``&alias_username@alias_host``; repeated rows are one line.
         """
@@ -70,7 +79,7 @@ class Directory(Lookups, Protocol):
     """A database of accounts, asked row by row or for many addresses at once."""
 
     async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
-        """Look-ups in which all that these (local part, domain) pairs will need is already answered.
+        """Look-ups that already know all that these (local part, domain) pairs will need.
 
         One statement and one round trip (bounded in size; more for very many). Questions
         beyond what was fetched are asked of the database when they come.
@@ -78,7 +87,10 @@ class Directory(Lookups, Protocol):
         ...
 
     async def credentials(self, login: str) -> Credentials | None:
-        """Whom this login names (decision 5): ``mailbox.username``, else the owner in ``virtual``."""
+        """Whom this login names (decision 5): ``mailbox.username``, else the owner in ``virtual``.
+
+        Raises BadRow.
+        """
         ...
 
     async def ping(self) -> None:

@@ -1,0 +1,264 @@
+"""How the database is asked: the seam between statements and drivers.
+
+An engine answers or raises CannotKnow; a driver's own error never leaves this
+room, and neither does the password of the connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from restante import maillog
+from restante.config.tree import Database
+from restante.errors import CannotKnow, OperatorError
+
+Value = str | bytes | int | float | None
+Row = tuple[Value, ...]
+
+MYSQL_PORT = 3306
+MAX_REASON = 300
+"""Characters of a driver's error text that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement and its parameters; ``?`` stands for each of them."""
+
+    text: str
+    parameters: tuple[Value, ...] = ()
+    secrets: frozenset[int] = frozenset()
+    """Which parameters are never logged."""
+    expects: int | None = None
+    """The number of rows it must change, or the transaction is undone."""
+
+
+class UnexpectedRows(Exception):
+    """A statement did not change the rows it had to; the transaction was undone."""
+
+    def __init__(self, statement: int) -> None:
+        super().__init__(f"statement {statement} did not change the expected rows")
+        self.statement = statement
+        """Its place in the transaction, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where the engines differ in what SQL they speak."""
+
+    name: str
+    """``sqlite`` or ``mysql``."""
+    convert: str
+    """What makes any column a text that can stand beside any other in a UNION."""
+
+    def text(self, column: str) -> str:
+        """The expression that selects ``column`` as text."""
+        return self.convert.format(column)
+
+
+SQLITE = Dialect("sqlite", "{}")
+MYSQL = Dialect("mysql", "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin")
+
+
+class Engine(Protocol):
+    """A database that can be asked; safe to share between tasks of one event loop."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL it speaks."""
+        ...
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        """The rows of one reading statement; raises CannotKnow."""
+        ...
+
+    async def transaction(self, statements: Sequence[Statement]) -> list[int]:
+        """Carry out all statements or none, and say how many rows each changed.
+
+        Raises CannotKnow, and UnexpectedRows.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        ...
+
+
+class Health:
+    """Says once that the database is away, and once that it is back.
+
+    Questions overlap, and the answer to an old one may come last: the state is
+    what the question that was asked last found.
+    """
+
+    def __init__(self) -> None:
+        self._away = False
+        self._latest = 0.0
+
+    def answered(self, asked: float) -> None:
+        """A question asked at ``asked`` (monotonic seconds) was answered."""
+        if self._is_news(asked) and self._away:
+            self._away = False
+            maillog.database_back()
+
+    def failed(self, asked: float, why: str) -> None:
+        """A question asked at ``asked`` was not answered."""
+        if self._is_news(asked) and not self._away:
+            self._away = True
+            maillog.database_away(why)
+
+    def _is_news(self, asked: float) -> bool:
+        if asked < self._latest:
+            return False
+        self._latest = asked
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLog:
+    """Records statements when log.sql asks for it."""
+
+    enabled: bool
+
+    def note(self, statement: Statement, rows: int, started: float) -> None:
+        """``statement`` took from ``started`` (monotonic seconds) until now."""
+        if self.enabled:
+            milliseconds = round((time.monotonic() - started) * 1000, 3)
+            maillog.sql(statement.text, shown_parameters(statement), rows, milliseconds)
+
+
+def shown_parameters(statement: Statement) -> str:
+    """The parameters as the log may have them."""
+    shown = (
+        "***" if place in statement.secrets else repr(value)
+        for place, value in enumerate(statement.parameters)
+    )
+    return ", ".join(shown)
+
+
+def cannot_know(where: str, why: object) -> CannotKnow:
+    """The error for a question to the database ``where`` that got no answer."""
+    reason = " ".join(str(why).split())[:MAX_REASON]
+    return CannotKnow(f"{where}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class SQLiteLocation:
+    """A file."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"the database {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MySQLLocation:
+    """A server, how to log in to it, and a database there."""
+
+    host: str
+    port: int
+    unix_socket: str | None
+    user: str
+    password: str
+    database: str
+
+    def __str__(self) -> str:
+        """For logs: without the password."""
+        server = self.unix_socket or f"{self.host}:{self.port}"
+        return f"the database {self.database} at {server}"
+
+    def __repr__(self) -> str:
+        return f"MySQLLocation({self})"
+
+
+def parse_url(url: str, directory: str) -> SQLiteLocation | MySQLLocation:
+    """Where ``url`` points; relative paths start at ``directory``.
+
+    Raises OperatorError, whose text never holds the password.
+    """
+    try:
+        parts = urlsplit(url)
+        reader = _READERS.get(parts.scheme)
+        if reader is not None:
+            return reader(parts, directory)
+    except ValueError:
+        raise OperatorError(
+            "database.url cannot be read: percent-encode special characters in the user name "
+            "and the password, put an IPv6 address in brackets, and give the port as a number"
+        ) from None
+    raise OperatorError(
+        f"database.url has the scheme {parts.scheme!r}: it must begin with sqlite:/// or mysql://"
+    )
+
+
+def _read_sqlite(parts: SplitResult, directory: str) -> SQLiteLocation:
+    if parts.netloc:
+        raise OperatorError(
+            "database.url names a host for SQLite: write sqlite:///FILE for a file relative to "
+            "the instance directory, or sqlite:////FILE for an absolute one"
+        )
+    if parts.query or parts.fragment:
+        raise OperatorError("database.url has options that SQLite does not know: encode ? as %3F")
+    path = unquote(parts.path.removeprefix("/"), errors="strict")
+    if not path or path.endswith("/") or "\0" in path:
+        raise OperatorError("database.url names no file: write sqlite:///FILE")
+    return SQLiteLocation(str(Path(directory) / path))
+
+
+def _read_mysql(parts: SplitResult, directory: str) -> MySQLLocation:
+    options = _mysql_options(parts.query)
+    database = unquote(parts.path.removeprefix("/"), errors="strict")
+    if not database or "/" in parts.path[1:] or parts.fragment:
+        raise OperatorError("database.url must end in the name of one database: mysql://…/NAME")
+    if not parts.username:
+        raise OperatorError("database.url names no user: write mysql://USER:PASSWORD@HOST/NAME")
+    return MySQLLocation(
+        host=unquote(parts.hostname or "localhost", errors="strict"),
+        port=MYSQL_PORT if parts.port is None else parts.port,
+        unix_socket=options.get("unix_socket"),
+        user=unquote(parts.username, errors="strict"),
+        password=unquote(parts.password or "", errors="strict"),
+        database=database,
+    )
+
+
+def _mysql_options(query: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    if unknown := sorted(options.keys() - {"unix_socket"}):
+        raise OperatorError(
+            f"database.url has the unknown option {unknown[0]!r}: only unix_socket is known"
+        )
+    if "unix_socket" in options and not options["unix_socket"].startswith("/"):
+        raise OperatorError("database.url: unix_socket must be an absolute path")
+    return options
+
+
+_READERS: Mapping[str, Callable[[SplitResult, str], SQLiteLocation | MySQLLocation]] = {
+    "sqlite": _read_sqlite,
+    "mysql": _read_mysql,
+}
+
+
+def open_engine(
+    database: Database, directory: str, *, create: bool = False, log_sql: bool = False
+) -> Engine:
+    """The engine that ``database`` names; nothing is connected before the first question.
+
+    ``create`` lets a missing SQLite file be made by the first transaction, readable
+    by its owner alone. Raises OperatorError for a URL that cannot be used.
+    """
+    # Each driver is loaded only where it is used.
+    location = parse_url(database.url, directory)
+    log = StatementLog(log_sql)
+    if isinstance(location, SQLiteLocation):
+        from restante.directory.sqlite import SQLiteEngine
+
+        return SQLiteEngine(location, database.query_timeout, create=create, log=log)
+    from restante.directory.mysql import MySQLEngine
+
+    return MySQLEngine(location, database, log=log)

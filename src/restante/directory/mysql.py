@@ -1,0 +1,262 @@
+"""MySQL and MariaDB: a small pool of connections, every wait on which has an end.
+
+A connection whose question was cancelled, timed out or failed in any way other
+than a plain error from the server is closed and never used again: the answer
+to one question can never be taken for the answer to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+from asyncmy.connection import Connection
+from asyncmy.errors import MySQLError
+
+from restante.config.tree import Database
+from restante.directory.engine import (
+    MYSQL,
+    Dialect,
+    Health,
+    MySQLLocation,
+    Row,
+    Statement,
+    StatementLog,
+    UnexpectedRows,
+    Value,
+    cannot_know,
+)
+from restante.errors import CannotKnow
+
+MAX_WAIT = 9.0
+"""Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
+MAX_IDLE = 30.0
+"""Seconds after which an unused connection is replaced: firewalls and servers forget it."""
+STATEMENT_CACHE = 64
+"""Prepared statements kept on each connection."""
+CLOSE_SECONDS = 1.0
+"""How long the server may take to hear that a connection is closed."""
+
+STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+
+# Errors of a statement by a server that is otherwise well (dev.mysql.com, Server Error Message
+# Reference): bad syntax, columns, tables and values, missing rights on a table, duplicates.
+_STATEMENT_ERRORS = frozenset(
+    {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1271, 1292, 1364}
+    | {1365, 1366, 1406, 1451, 1452}
+)
+_FIRST_CLIENT_ERROR = 2000
+_LAST_CLIENT_ERROR = 2999
+"""Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A connection in the hands of one task."""
+
+    connection: Connection
+    used: bool
+    """Whether it answered before, and so may have died unnoticed since."""
+    clean: bool = False
+    """Whether its last answer was read to the end, so that it may be used again."""
+
+
+class MySQLEngine:
+    """The engine for one MySQL or MariaDB database."""
+
+    dialect: Dialect = MYSQL
+
+    def __init__(self, location: MySQLLocation, settings: Database, *, log: StatementLog) -> None:
+        self._location = location
+        self._connect_timeout = settings.connect_timeout
+        self._query_timeout = settings.query_timeout
+        self._places = asyncio.Semaphore(settings.pool_size)
+        self._idle: deque[tuple[float, Connection]] = deque()
+        self._log = log
+        self._health = Health()
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        """The rows of one reading statement; raises CannotKnow."""
+        statement = Statement(sql, tuple(params))
+        started = time.monotonic()
+        async with self._answer():
+            rows = await self._fetch(statement)
+        self._log.note(statement, len(rows), started)
+        return rows
+
+    async def transaction(self, statements: Sequence[Statement]) -> list[int]:
+        """Carry out all statements or none; raises CannotKnow and UnexpectedRows."""
+        async with self._answer(), self._lease(fresh=True) as lease:
+            counts = await self._carry_out(lease.connection, statements)
+            lease.clean = True
+        return counts
+
+    async def close(self) -> None:
+        """Give all idle connections back."""
+        while self._idle:
+            _, connection = self._idle.pop()
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await connection.ensure_closed()
+            except (MySQLError, OSError):
+                connection.close()
+
+    @asynccontextmanager
+    async def _answer(self) -> AsyncIterator[None]:
+        """Bound the time of one question, and make CannotKnow of all that can go wrong."""
+        asked = time.monotonic()
+        try:
+            async with asyncio.timeout(min(self._connect_timeout + self._query_timeout, MAX_WAIT)):
+                yield
+        except TimeoutError as error:
+            raise self._failure(asked, "no answer in time", away=True) from error
+        except (UnexpectedRows, CannotKnow):
+            raise
+        except Exception as error:
+            # Also what the driver trips over when the other end speaks no MySQL.
+            raise self._failure(asked, _reason(error), away=_is_away(error)) from error
+        self._health.answered(asked)
+
+    def _failure(self, asked: float, why: str, *, away: bool) -> CannotKnow:
+        failure = cannot_know(str(self._location), why)
+        if away:
+            self._health.failed(asked, str(failure))
+        return failure
+
+    async def _fetch(self, statement: Statement) -> list[Row]:
+        try:
+            return await self._fetch_once(statement, fresh=False)
+        except _DiedIdle:
+            # It died while nobody used it, and so did the others, most likely.
+            self._forget_idle()
+        return await self._fetch_once(statement, fresh=True)
+
+    async def _fetch_once(self, statement: Statement, *, fresh: bool) -> list[Row]:
+        async with self._lease(fresh=fresh) as lease:
+            try:
+                async with asyncio.timeout(self._query_timeout):
+                    rows = await _rows(lease.connection, statement)
+            except MySQLError as error:
+                lease.clean = not _is_away(error)
+                if lease.used and _is_lost(error):
+                    raise _DiedIdle from error
+                raise
+            lease.clean = True
+            return rows
+
+    @asynccontextmanager
+    async def _lease(self, *, fresh: bool) -> AsyncIterator[_Lease]:
+        async with self._places:
+            connection = None if fresh else self._take_idle()
+            lease = _Lease(connection or await self._connect(), used=connection is not None)
+            try:
+                yield lease
+            finally:
+                if lease.clean:
+                    self._idle.append((time.monotonic(), lease.connection))
+                else:
+                    lease.connection.close()
+
+    def _take_idle(self) -> Connection | None:
+        oldest = time.monotonic() - MAX_IDLE
+        while self._idle:
+            since, connection = self._idle.pop()
+            if since >= oldest and connection.connected:
+                return connection
+            connection.close()
+        return None
+
+    def _forget_idle(self) -> None:
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    async def _connect(self) -> Connection:
+        location = self._location
+        connection = Connection(  # type: ignore[no-untyped-call]
+            host=location.host,
+            port=location.port,
+            unix_socket=location.unix_socket,
+            user=location.user,
+            password=location.password.encode(),
+            database=location.database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=self._connect_timeout,
+            stmt_cache_size=STATEMENT_CACHE,
+        )
+        async with asyncio.timeout(self._connect_timeout):
+            await connection.connect()
+        return connection
+
+    async def _carry_out(
+        self, connection: Connection, statements: Sequence[Statement]
+    ) -> list[int]:
+        # A value that does not fit must be an error on every server, not a truncated value.
+        await _count(connection, STRICT)
+        await connection.begin()
+        try:
+            counts = [
+                await self._change(connection, place, statement)
+                for place, statement in enumerate(statements)
+            ]
+        except (MySQLError, UnexpectedRows):
+            await connection.rollback()
+            raise
+        await connection.commit()
+        return counts
+
+    async def _change(self, connection: Connection, place: int, statement: Statement) -> int:
+        started = time.monotonic()
+        count = await _count(connection, statement)
+        self._log.note(statement, count, started)
+        if statement.expects is not None and count != statement.expects:
+            raise UnexpectedRows(place)
+        return count
+
+
+class _DiedIdle(Exception):
+    """A connection from the pool turned out to be dead before it answered."""
+
+
+@lru_cache(maxsize=512)
+def _driver_text(text: str) -> str:
+    """The statement with the placeholders of the driver; ours hold no ``?`` in literals."""
+    return text.replace("%", "%%").replace("?", "%s")
+
+
+async def _rows(connection: Connection, statement: Statement) -> list[Row]:
+    async with connection.cursor() as cursor:
+        await cursor.execute(_driver_text(statement.text), statement.parameters)
+        return [tuple(row) for row in await cursor.fetchall()]
+
+
+async def _count(connection: Connection, statement: Statement) -> int:
+    async with connection.cursor() as cursor:
+        count: int = await cursor.execute(_driver_text(statement.text), statement.parameters)
+        return count
+
+
+def _number(error: BaseException) -> int:
+    number = error.args[0] if error.args else None
+    return number if isinstance(number, int) else 0
+
+
+def _is_lost(error: MySQLError) -> bool:
+    number = _number(error)
+    return number == 0 or _FIRST_CLIENT_ERROR <= number <= _LAST_CLIENT_ERROR
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether the error is about the server rather than about this one statement."""
+    return not isinstance(error, UnicodeError) and _number(error) not in _STATEMENT_ERRORS
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MySQLError) and len(error.args) > 1:
+        return f"{error.args[1]} ({error.args[0]})"
+    return str(error) or type(error).__name__

@@ -1,0 +1,84 @@
+"""What the rows of the tables mean, and which of them cannot be used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from restante.directory import Account, BadRow, Credentials
+from restante.directory.engine import Row, Value
+
+MAX_ID = 2**32 - 2
+"""The largest uid or gid; the one above it means "none" to chown(2)."""
+
+_DIGITS = re.compile(r"[0-9]{1,10}")
+
+
+def text_of(value: Value) -> str:
+    """A column as text; NULL is empty."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return "" if value is None else str(value)
+
+
+def chosen(rows: Iterable[Row]) -> Row | None:
+    """The row that counts where a user name has several: always the same one."""
+    return min(rows, key=_order, default=None)
+
+
+def _order(row: Row) -> tuple[str, ...]:
+    return tuple(text_of(value) for value in row)
+
+
+def account_of(row: Row) -> Account:
+    """The account of a row that begins with username, uid, gid, home; raises BadRow."""
+    name = text_of(row[0])
+    return Account(name, _id(name, "uid", row[1]), _id(name, "gid", row[2]), _home(name, row[3]))
+
+
+def credentials_of(row: Row) -> Credentials:
+    """The credentials of a row that goes on with password, password_type; raises BadRow."""
+    return Credentials(account_of(row), _optional(row[4]), _optional(row[5]))
+
+
+def line_of(username: Value, host: Value) -> str:
+    """The instruction line of a row of ``alias`` (decision 4)."""
+    target, domain = text_of(username), text_of(host)
+    return f"&{target}@{domain}" if domain else target
+
+
+def checked_owners(owners: Iterable[str], local: str, domain: str) -> tuple[str, ...]:
+    """The owners of an address, sorted, each once; raises BadRow where a row names none."""
+    result = distinct(owners)
+    if "" in result:
+        raise BadRow(f"table virtual, row {local}@{domain}: username is empty")
+    return result
+
+
+def distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    """``texts`` sorted, each once."""
+    return tuple(sorted(set(texts)))
+
+
+def _optional(value: Value) -> str | None:
+    return None if value is None else text_of(value)
+
+
+def _id(name: str, column: str, value: Value) -> int:
+    text = text_of(value)
+    if not _DIGITS.fullmatch(text) or int(text) > MAX_ID:
+        raise _bad(name, column, "is no user or group number")
+    return int(text)
+
+
+def _home(name: str, value: Value) -> str:
+    home = text_of(value)
+    if not home.startswith("/") or "\0" in home:
+        raise _bad(name, "home", "is no absolute path")
+    return home
+
+
+def _bad(name: str, column: str, what: str) -> BadRow:
+    return BadRow(f"table mailbox, row {name!r}: {column} {what}")

@@ -1,0 +1,188 @@
+"""The statements of the look-ups, for the qmail/MySQL tables.
+
+Every statement is plain text with ``?`` for parameters; backticks quote names on
+SQLite and MySQL alike (``virtual`` is reserved in MySQL 8). Values are compared
+by the database's own rules, which may find too much (accents, trailing blanks)
+but not too little: what was found is compared again in Python.
+"""
+
+# ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from restante.directory.engine import Dialect
+
+PING = "SELECT 1"
+
+ALIAS_USER = "alias"
+"""Whose instructions serve the addresses that have no account."""
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _select(dialect: Dialect, *columns: str) -> str:
+    return ", ".join(dialect.text(column) for column in columns)
+
+
+@lru_cache
+def accepts_domain(dialect: Dialect) -> str:
+    """Parameters: host. Rows: host."""
+    return f"SELECT {_select(dialect, '`host`')} FROM `rcpthosts` WHERE `host` = ?"
+
+
+@lru_cache
+def account(dialect: Dialect) -> str:
+    """Parameters: username. Rows: username, uid, gid, home."""
+    columns = _select(dialect, "`username`", "`uid`", "`gid`", "`home`")
+    return f"SELECT {columns} FROM `mailbox` WHERE `username` = ?"
+
+
+@lru_cache
+def owners(dialect: Dialect) -> str:
+    """Parameters: host, local part. Rows: host, local part, owner."""
+    columns = _select(dialect, "`virtual_host`", "`virtual_username`", "`username`")
+    return f"SELECT {columns} FROM `virtual` WHERE `virtual_host` = ? AND `virtual_username` = ?"
+
+
+@lru_cache
+def knows_domain(dialect: Dialect) -> str:
+    """Parameters: host. Rows: every spelling of the host that the database takes for equal."""
+    return (
+        f"SELECT DISTINCT {_select(dialect, '`virtual_host`')} "
+        "FROM `virtual` WHERE `virtual_host` = ?"
+    )
+
+
+@lru_cache
+def instructions(dialect: Dialect) -> str:
+    """Parameters: user, extension. Rows: user, extension, target's local part and host."""
+    columns = _select(dialect, "`username`", "`alias`", "`alias_username`", "`alias_host`")
+    return f"SELECT {columns} FROM `alias` WHERE `username` = ? AND `alias` = ?"
+
+
+@lru_cache
+def credentials(dialect: Dialect, *, with_domain: bool) -> str:
+    """Parameters: username; with a domain also host, local part.
+
+    Rows: ``m`` or ``v`` (found by user name, or through ``virtual``), username, uid,
+    gid, home, password, password_type, host, local part.
+    """
+    names = ("username", "uid", "gid", "home", "password", "password_type")
+    columns = _select(dialect, *(f"m.`{name}`" for name in names))
+    direct = f"SELECT 'm', {columns}, NULL, NULL FROM `mailbox` m WHERE m.`username` = ?"
+    if not with_domain:
+        return direct
+    return (
+        f"{direct} UNION ALL "
+        f"SELECT 'v', {columns}, {_select(dialect, 'v.`virtual_host`', 'v.`virtual_username`')} "
+        "FROM `virtual` v JOIN `mailbox` m ON m.`username` = v.`username` "
+        "WHERE v.`virtual_host` = ? AND v.`virtual_username` = ?"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many parameters each part of a prefetch has; statements are kept by shape."""
+
+    locals_by_domain: tuple[int, ...]
+    """For each domain, how many local parts are asked (the catch-all comes on top)."""
+    names: int
+    extensions: int
+    pairs: int
+
+
+@lru_cache(maxsize=256)
+def prefetch(dialect: Dialect, shape: Shape) -> str:
+    """All that routing will ask about some addresses, in one statement of tagged rows.
+
+    Parameters: for each domain the domain and its local parts; the user names; the user
+    names; the extensions of the user ``alias``; the (user, extension) pairs; the domains;
+    the domains. Rows, a tag and four texts each:
+
+    ``v`` host, local part, owner; ``m`` username, uid, gid, home; ``a`` user, extension,
+    target's local part and host; ``r`` host in rcpthosts; ``k`` host in
+    virtual, place of the domain among those asked.
+    """
+    domains = len(shape.locals_by_domain)
+    arms = [
+        *_owner_arms(dialect),
+        *_name_arms(dialect, shape),
+        _arm(dialect, "r", ("`host`",), f"`rcpthosts` WHERE `host` IN ({_marks(domains)})"),
+        *(_known_arm(dialect, number) for number in range(domains)),
+    ]
+    return f"WITH o AS ({_owners_of(shape.locals_by_domain)}) " + " UNION ALL ".join(arms)
+
+
+def _owners_of(locals_by_domain: Iterable[int]) -> str:
+    conditions = " OR ".join(
+        f"(`virtual_host` = ? AND `virtual_username` IN ({_marks(count)}, ''))"
+        for count in locals_by_domain
+    )
+    return (
+        "SELECT `virtual_host` AS host, `virtual_username` AS name, `username` AS owner "
+        f"FROM `virtual` WHERE {conditions}"
+    )
+
+
+_MAILBOX = ("m.`username`", "m.`uid`", "m.`gid`", "m.`home`")
+_ALIAS = ("a.`username`", "a.`alias`", "a.`alias_username`", "a.`alias_host`")
+
+
+def _owner_arms(dialect: Dialect) -> list[str]:
+    """What ``virtual`` says, and what follows from it for the owners found."""
+    return [
+        _arm(dialect, "v", ("o.host", "o.name", "o.owner"), "o"),
+        _arm(dialect, "m", _MAILBOX, "o JOIN `mailbox` m ON m.`username` = o.owner"),
+        _arm(
+            dialect,
+            "a",
+            _ALIAS,
+            f"o JOIN `alias` a ON a.`username` = '{ALIAS_USER}' AND a.`alias` = o.owner",
+        ),
+        _arm(dialect, "a", _ALIAS, "o JOIN `alias` a ON a.`username` = o.owner AND a.`alias` = ''"),
+    ]
+
+
+def _name_arms(dialect: Dialect, shape: Shape) -> list[str]:
+    """What is there for the names that the addresses themselves may mean."""
+    names, extensions = _marks(shape.names), _marks(shape.extensions)
+    arms = [
+        _arm(dialect, "m", _MAILBOX, f"`mailbox` m WHERE m.`username` IN ({names})"),
+        _arm(
+            dialect,
+            "a",
+            _ALIAS,
+            f"`alias` a WHERE a.`username` IN ({names}) AND a.`alias` = ''",
+        ),
+        _arm(
+            dialect,
+            "a",
+            _ALIAS,
+            f"`alias` a WHERE a.`username` = '{ALIAS_USER}' AND a.`alias` IN ({extensions})",
+        ),
+    ]
+    if shape.pairs:
+        pairs = " OR ".join(["(a.`username` = ? AND a.`alias` = ?)"] * shape.pairs)
+        arms.append(_arm(dialect, "a", _ALIAS, f"`alias` a WHERE {pairs}"))
+    return arms
+
+
+def _known_arm(dialect: Dialect, number: int) -> str:
+    # One row is enough; a domain may have a hundred thousand.
+    host = "`virtual_host`"
+    one = f"(SELECT {host} FROM `virtual` WHERE {host} = ? LIMIT 1) k{number}"
+    return _arm(dialect, "k", (host, f"'{number}'"), one)
+
+
+_COLUMNS = 4
+
+
+def _arm(dialect: Dialect, tag: str, columns: tuple[str, ...], source: str) -> str:
+    padding = ", NULL" * (_COLUMNS - len(columns))
+    return f"SELECT '{tag}', {_select(dialect, *columns)}{padding} FROM {source}"

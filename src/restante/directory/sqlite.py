@@ -1,0 +1,172 @@
+"""SQLite: one connection, asked inline, since a look-up takes microseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from urllib.parse import quote
+
+from restante.directory.engine import (
+    SQLITE,
+    Dialect,
+    Health,
+    Row,
+    SQLiteLocation,
+    Statement,
+    StatementLog,
+    UnexpectedRows,
+    Value,
+    cannot_know,
+)
+from restante.errors import CannotKnow
+
+STATEMENT_CACHE = 128
+"""Prepared statements kept."""
+FIRST_PAUSE = 0.002
+LONGEST_PAUSE = 0.05
+"""Seconds between two attempts while another process holds the lock."""
+
+_T = TypeVar("_T")
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_PRIMARY = 0xFF
+"""An extended result code holds its primary code in the low octet (sqlite.org/rescode.html)."""
+
+
+class SQLiteEngine:
+    """The engine for one file, which is opened again when it fails or was replaced."""
+
+    dialect: Dialect = SQLITE
+
+    def __init__(
+        self, location: SQLiteLocation, query_timeout: float, *, create: bool, log: StatementLog
+    ) -> None:
+        self._location = location
+        self._query_timeout = query_timeout
+        self._create = create
+        self._log = log
+        self._health = Health()
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        """The rows of one reading statement; raises CannotKnow."""
+        started = time.monotonic()
+        rows = await self._ask(lambda connection: connection.execute(sql, params).fetchall())
+        self._log.note(Statement(sql, tuple(params)), len(rows), started)
+        return rows
+
+    async def transaction(self, statements: Sequence[Statement]) -> list[int]:
+        """Carry out all statements or none; raises CannotKnow and UnexpectedRows."""
+        if self._create and self._make_file():
+            # Readers and the one writer then do not wait for each other.
+            await self._ask(lambda connection: connection.execute("PRAGMA journal_mode = WAL"))
+        return await self._ask(lambda connection: self._carry_out(connection, statements))
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._drop()
+
+    async def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        asked = time.monotonic()
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                answer = question(self._open())
+            except (sqlite3.Error, OSError, UnicodeError) as error:
+                if not _is_busy(error) or time.monotonic() - asked > self._query_timeout:
+                    raise self._failure(asked, error) from error
+            else:
+                self._health.answered(asked)
+                return answer
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _open(self) -> sqlite3.Connection:
+        """The connection to the file that now bears the name."""
+        status = os.stat(self._location.path)
+        file = (status.st_dev, status.st_ino)
+        if self._connection is None or self._file != file:
+            self._drop()
+            self._connection = self._connect()
+            self._file = file
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: a look-up must never make the file that it does not find.
+        return sqlite3.connect(
+            f"file:{quote(self._location.path)}?mode=rw",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            cached_statements=STATEMENT_CACHE,
+            check_same_thread=False,
+        )
+
+    def _make_file(self) -> bool:
+        """Make the file if there is none, readable by its owner alone: it will hold passwords."""
+        try:
+            descriptor = os.open(self._location.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise cannot_know(str(self._location), error.strerror or error) from error
+        os.close(descriptor)
+        return True
+
+    def _carry_out(
+        self, connection: sqlite3.Connection, statements: Sequence[Statement]
+    ) -> list[int]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            counts = [
+                self._change(connection, place, statement)
+                for place, statement in enumerate(statements)
+            ]
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return counts
+
+    def _change(self, connection: sqlite3.Connection, place: int, statement: Statement) -> int:
+        started = time.monotonic()
+        count = connection.execute(statement.text, statement.parameters).rowcount
+        self._log.note(statement, count, started)
+        if statement.expects is not None and count != statement.expects:
+            raise UnexpectedRows(place)
+        return count
+
+    def _failure(self, asked: float, error: Exception) -> CannotKnow:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        failure = cannot_know(str(self._location), reason)
+        if not _is_about_the_statement(error):
+            self._drop()
+            self._health.failed(asked, str(failure))
+        return failure
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _code(error: Exception) -> int:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & _PRIMARY if isinstance(code, int) else 0
+
+
+def _is_busy(error: Exception) -> bool:
+    return _code(error) in _BUSY
+
+
+def _is_about_the_statement(error: Exception) -> bool:
+    """Whether the database answered, though not this statement (no such table, a constraint)."""
+    if isinstance(error, UnicodeError):
+        return True
+    return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT)
