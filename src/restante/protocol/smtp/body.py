@@ -1,0 +1,152 @@
+"""The content of a message on the wire: DATA (RFC 5321 §4.5.2) and BDAT (RFC 3030).
+
+Whole blocks are searched and replaced, never single lines, and no more than four
+octets are held back between two blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+END_OF_DATA = b"\r\n.\r\n"
+"""What alone ends a content, whatever else looks like it (RFC 5321 §4.1.1.4)."""
+_EMPTY_DATA = b".\r\n"
+
+
+class Fault(IntEnum):
+    """A rule that a content broke; of several the first is told."""
+
+    BARE_LINE_END = 1
+    """A <CR> without <LF> or the reverse (RFC 5321 §2.3.8)."""
+    TOO_BIG = 2
+    LONG_LINE = 3
+
+
+class ContentText:
+    """The content so far: turned to LF line ends, measured and judged.
+
+    ``max_octets`` counts CRLF line ends and no stuffed dots (RFC 1870 §3), 0 is no
+    limit; ``max_line`` counts a line with its CRLF (RFC 5321 §4.5.3.1.6).
+    All of a content is judged even after a fault, so that the verdict
+    does not hang on how the content was cut into blocks.
+    """
+
+    def __init__(self, max_octets: int, max_line: int) -> None:
+        self._max_octets = max_octets
+        self._max_line = max_line - 1  # measured with LF
+        self._octets = 0
+        self._open_line = 0
+        self._faults: set[Fault] = set()
+
+    @property
+    def fault(self) -> Fault | None:
+        """The gravest rule broken so far."""
+        return min(self._faults, default=None)
+
+    @property
+    def ends_in_line(self) -> bool:
+        """Whether the last line has not ended yet."""
+        return self._open_line > 0
+
+    def take(self, wire: bytes, *, stuffed: bool) -> bytes:
+        """``wire`` with LF line ends, or nothing once a rule is broken.
+
+        ``wire`` ends with no half of a line end, and if ``stuffed`` not before a dot
+        that may be a stuffed one.
+        """
+        # The number of CR, of LF and of CRLF must be one; a CR is counted by its going.
+        text = wire.replace(b"\r", b"")
+        breaks = len(wire) - len(text)
+        if wire.count(b"\r\n") != breaks or text.count(b"\n") != breaks:
+            self._faults.add(Fault.BARE_LINE_END)
+            return b""
+        if stuffed and b"\n." in text:
+            text = b"\n".join(text.split(b"\n."))
+        self._octets += len(text) + breaks
+        if self._max_octets and self._octets > self._max_octets:
+            self._faults.add(Fault.TOO_BIG)
+        self._measure_lines(text)
+        return b"" if self._faults else text
+
+    def _measure_lines(self, text: bytes) -> None:
+        """Leap from line end to line end, each as far as a line may reach."""
+        start = -self._open_line
+        while len(text) - start > self._max_line:
+            newline = text.rfind(b"\n", max(start, 0), start + self._max_line)
+            if newline < 0:
+                self._faults.add(Fault.LONG_LINE)
+                break
+            start = newline + 1
+        newline = text.rfind(b"\n")
+        self._open_line = len(text) - newline - 1 if newline >= 0 else self._open_line + len(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What one block gave."""
+
+    text: bytes
+    end: int
+    """Where in the block the unused octets begin."""
+    done: bool
+    """Whether the end of the content was met."""
+
+
+class DataDecoder:
+    """The content that follows DATA: dots unstuffed, the end found, line ends made LF."""
+
+    def __init__(self, text: ContentText) -> None:
+        self.text = text
+        self._at_start = True
+
+    def feed(self, block: bytes, start: int) -> Decoded:
+        """Decode ``block`` from ``start``; unused octets are to be fed again with more.
+
+        At most four octets stay unused while the content has not ended.
+        """
+        if self._at_start:
+            head = block[start : start + len(_EMPTY_DATA)]
+            if head == _EMPTY_DATA:
+                return Decoded(b"", start + len(_EMPTY_DATA), done=True)
+            if _EMPTY_DATA.startswith(head):
+                return Decoded(b"", start, done=False)
+            self._at_start = False
+            start += head.startswith(b".")
+        return self._feed(block, start)
+
+    def _feed(self, block: bytes, start: int) -> Decoded:
+        end = block.find(END_OF_DATA, start)
+        done = end >= 0
+        cut = end + len(b"\r\n") if done else len(block) - _held_back(block, start)
+        text = self.text.take(block[start:cut], stuffed=True)
+        return Decoded(text, end + len(END_OF_DATA) if done else cut, done)
+
+
+class ChunkDecoder:
+    """The content that BDAT chunks carry: line ends made LF, also across chunks."""
+
+    def __init__(self, text: ContentText) -> None:
+        self.text = text
+        self._held = b""
+
+    def feed(self, octets: bytes) -> bytes:
+        """The text of the next octets."""
+        wire = self._held + octets
+        self._held = b"\r" if wire.endswith(b"\r") else b""
+        return self.text.take(wire.removesuffix(b"\r"), stuffed=False)
+
+    def finish(self) -> bytes:
+        """The text that the end of the content adds: the line end that its last line lacks."""
+        rest = self.text.take(self._held, stuffed=False)
+        if self.text.ends_in_line and self.text.fault is None:
+            return self.text.take(b"\r\n", stuffed=False)
+        return rest
+
+
+def _held_back(block: bytes, start: int) -> int:
+    """How many octets at the end of ``block`` may begin the end of the content."""
+    for length in range(len(END_OF_DATA) - 1, 0, -1):
+        if block.endswith(END_OF_DATA[:length], start):
+            return length
+    return 0

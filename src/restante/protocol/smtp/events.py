@@ -1,0 +1,97 @@
+"""What the SMTP server core tells its driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from restante.address import Address, ReversePath
+from restante.status import Reply
+
+
+class Wait(Enum):
+    """Why there is no event now."""
+
+    NEED_DATA = auto()
+    """Everything received is used up: ``receive`` more, or ``receive_eof``."""
+    NEED_REPLY = auto()
+    """An earlier Mail, Rcpt or EndOfMessage must be answered first: ``reply``."""
+    NEED_SEND = auto()
+    """Many replies have gathered: take ``outgoing`` and let the peer read it first."""
+
+
+class CloseReason(Enum):
+    """Why a session ended."""
+
+    QUIT = "quit"
+    LOST = "lost"
+    """The peer ended the stream without QUIT."""
+    TOO_MANY_ERRORS = "too many errors"
+    TOO_MANY_MESSAGES = "too many messages"
+    NOT_SMTP = "not SMTP"
+    """The peer speaks another protocol."""
+    OUT_OF_SYNC = "out of sync"
+    """A malformed BDAT: nobody knows where its octets end."""
+    REFUSED = "refused"
+    """The driver closed the session with a reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A transaction wants to begin; await ``reply``."""
+
+    reverse_path: ReversePath
+    helo: str
+    """The name the client gave in HELO or EHLO: printable ASCII without spaces."""
+    protocol: str
+    """The ``with`` of a Received field: SMTP, ESMTP or UTF8SMTP (RFC 5321 §4.4, RFC 6531 §4.3)."""
+    size: int | None = None
+    """Octets that the client declared (RFC 1870)."""
+    eight_bit: bool = False
+    """BODY=8BITMIME was given (RFC 6152)."""
+    smtputf8: bool = False
+    """SMTPUTF8 was given (RFC 6531)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """A recipient is named; await ``reply``. Several may come before the first is answered."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class BodyChunk:
+    """The next piece of the content, with LF line ends and dots unstuffed."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfMessage:
+    """The content is complete; await ``reply``, a success of which takes responsibility."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRefused:
+    """The content broke a rule and the core has said so; the transaction is over.
+
+    Drop the pieces that came before.
+    """
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The client gave up the transaction (RSET, a new EHLO, QUIT)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The session is over, and its transaction if one was open: send ``outgoing``, then close."""
+
+    reason: CloseReason
+
+
+Event = Mail | Rcpt | BodyChunk | EndOfMessage | BodyRefused | Reset | Closed

@@ -1,0 +1,227 @@
+"""Command lines: the ABNF of RFC 5321 §4.1 and of the extensions offered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from restante.address import (
+    MAX_DOMAIN,
+    MAX_PATH,
+    NULL_REVERSE_PATH,
+    Address,
+    AddressSyntaxError,
+    ReversePath,
+)
+from restante.protocol.smtp import replies
+from restante.status import Reply
+
+MAX_DIGITS = 20
+"""Digits in a SIZE value (RFC 1870 §5) and in a chunk size (RFC 3030 §2)."""
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_HELLO_NAME = re.compile(r"[!-~]+")
+# The route is the source route A-d-l, to be accepted and ignored (RFC 5321 §4.1.1.3);
+# a quoted local part may hold the angle brackets.
+_PATH = re.compile(
+    r"""<(?:@[^\s<>",:@]+(?:,@[^\s<>",:@]+)*:)?
+        ((?:"(?:[^"\\]|\\.)*"|[^<>"\\\s])*)
+        >(?:\ +(.*))?""",
+    re.VERBOSE,
+)
+_FROM = re.compile(r"FROM:[ ]*", re.IGNORECASE)
+_TO = re.compile(r"TO:[ ]*", re.IGNORECASE)
+# esmtp-param = esmtp-keyword ["=" esmtp-value]
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_DIGITS = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
+_CHUNK = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})(?: +(LAST))?", re.IGNORECASE)
+
+
+class Refused(Exception):
+    """The command cannot be obeyed, and this is the reply that says so."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+class Verb(Enum):
+    """The commands that are understood."""
+
+    HELO = "HELO"
+    EHLO = "EHLO"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    BDAT = "BDAT"
+    RSET = "RSET"
+    NOOP = "NOOP"
+    HELP = "HELP"
+    VRFY = "VRFY"
+    QUIT = "QUIT"
+    WEB = "GET"
+    """A web client; also POST and CONNECT, which a browser can be tricked into sending here."""
+
+
+_VERBS: Mapping[str, Verb] = {verb.value: verb for verb in Verb} | {
+    "POST": Verb.WEB,
+    "CONNECT": Verb.WEB,
+}
+_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "STARTTLS", "AUTH", "SEND", "SOML", "SAML"})
+"""Commands of RFCs that this server does not follow, or not yet: 502 rather than 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line, its verb told from its argument."""
+
+    verb: Verb
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailCommand:
+    """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, RFC 6152, RFC 6531)."""
+
+    reverse_path: ReversePath
+    size: int | None
+    eight_bit: bool
+    smtputf8: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BdatCommand:
+    """The argument of BDAT (RFC 3030 §2)."""
+
+    size: int
+    last: bool
+
+
+def parse_command(line: bytes) -> Command:
+    """The command in ``line``, which still has its line end; raises Refused."""
+    if not line.endswith(b"\r\n"):
+        raise Refused(replies.NOT_A_LINE)
+    # White space before <CRLF> is to be tolerated (RFC 5321 §4.1.1).
+    octets = line[:-2].rstrip(b" \t")
+    if _CONTROL.search(octets):
+        raise Refused(replies.NOT_TEXT)
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(replies.NOT_TEXT) from None
+    name, _, argument = text.partition(" ")
+    return Command(_verb(name.upper()), argument.lstrip(" "))
+
+
+def is_rcpt(line: bytes) -> bool:
+    """Whether ``line`` is a RCPT command, well-formed or not."""
+    return line[:5].upper() == b"RCPT "
+
+
+def _verb(name: str) -> Verb:
+    verb = _VERBS.get(name)
+    if verb is None:
+        known = name in _NOT_IMPLEMENTED
+        raise Refused(replies.NOT_IMPLEMENTED if known else replies.NOT_A_COMMAND)
+    return verb
+
+
+def parse_hello(argument: str) -> str:
+    """The client's name: any token is taken, since too many clients give no domain.
+
+    Raises Refused.
+    """
+    if len(argument) > MAX_DOMAIN or not _HELLO_NAME.fullmatch(argument):
+        raise Refused(replies.HELLO_SYNTAX)
+    return argument
+
+
+def parse_mail(argument: str) -> MailCommand:
+    """The argument of MAIL; raises Refused."""
+    mailbox, given = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
+    parameters = _parse_parameters(given)
+    size = _size(parameters.pop("SIZE", None))
+    eight_bit = _body(parameters.pop("BODY", "7BIT"))
+    smtputf8 = _smtputf8(parameters)
+    if parameters:
+        raise Refused(replies.PARAMETER_UNKNOWN)
+    path: ReversePath = NULL_REVERSE_PATH
+    if mailbox:
+        path = _address(mailbox, "1.7", smtputf8=smtputf8)
+    return MailCommand(path, size, eight_bit, smtputf8)
+
+
+def parse_rcpt(argument: str, *, smtputf8: bool) -> Address:
+    """The forward-path of RCPT, ``<postmaster>`` included; raises Refused."""
+    mailbox, given = _parse_path(argument, _TO, replies.RCPT_SYNTAX)
+    if _parse_parameters(given):
+        raise Refused(replies.PARAMETER_UNKNOWN)
+    return _address(mailbox, "1.3", smtputf8=smtputf8)
+
+
+def parse_bdat(argument: str) -> BdatCommand:
+    """The argument of BDAT; raises Refused."""
+    match = _CHUNK.fullmatch(argument)
+    if match is None:
+        raise Refused(replies.BDAT_SYNTAX)
+    return BdatCommand(int(match[1]), match[2] is not None)
+
+
+def _parse_path(argument: str, keyword: re.Pattern[str], syntax: Reply) -> tuple[str, str]:
+    """The mailbox between the brackets, without its source route, and what follows them."""
+    start = keyword.match(argument)
+    match = start and _PATH.fullmatch(argument, start.end())
+    if not match:
+        raise Refused(syntax)
+    return match[1], match[2] or ""
+
+
+def _address(mailbox: str, topic: str, *, smtputf8: bool) -> Address:
+    if not smtputf8 and not mailbox.isascii():
+        raise Refused(replies.NEEDS_SMTPUTF8)
+    if len(mailbox.encode()) + len("<>") > MAX_PATH:
+        raise Refused(Reply(501, topic, f"Path longer than {MAX_PATH} octets"))
+    try:
+        return Address.parse(mailbox)
+    except AddressSyntaxError as error:
+        raise Refused(Reply(501, topic, f"Bad address syntax: {error}")) from None
+
+
+def _parse_parameters(text: str) -> dict[str, str | None]:
+    parameters: dict[str, str | None] = {}
+    for word in text.split():
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            raise Refused(replies.PARAMETER_SYNTAX)
+        keyword = match[1].upper()
+        if keyword in parameters:
+            raise Refused(replies.PARAMETER_TWICE)
+        parameters[keyword] = match[2]
+    return parameters
+
+
+def _size(value: str | None) -> int | None:
+    return None if value is None else _number(value)
+
+
+def _number(value: str) -> int:
+    if not _DIGITS.fullmatch(value):
+        raise Refused(replies.PARAMETER_SYNTAX)
+    return int(value)
+
+
+def _body(value: str | None) -> bool:
+    kind = (value or "").upper()
+    if kind not in {"7BIT", "8BITMIME"}:
+        raise Refused(replies.PARAMETER_SYNTAX)
+    return kind == "8BITMIME"
+
+
+def _smtputf8(parameters: dict[str, str | None]) -> bool:
+    if "SMTPUTF8" not in parameters:
+        return False
+    if parameters.pop("SMTPUTF8") is not None:
+        raise Refused(replies.PARAMETER_SYNTAX)
+    return True

@@ -1,0 +1,63 @@
+"""Octets that have been received and not been used, and the lines among them."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class NoLine(Enum):
+    """Why there is no line."""
+
+    INCOMPLETE = auto()
+    TOO_LONG = auto()
+    """A line was longer than allowed; it is gone."""
+
+
+class Input:
+    """A block of octets and how far it is used.
+
+    Of a line that is too long no more is kept than one block.
+    """
+
+    def __init__(self, max_line: int) -> None:
+        self.block = b""
+        self.start = 0
+        """Where in ``block`` the unused octets begin."""
+        self._max_line = max_line
+        self._skipping = False
+
+    def append(self, data: bytes) -> None:
+        """Add octets from the peer."""
+        self.block = self.block[self.start :] + data
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.block) - self.start
+
+    def peek_line(self) -> bytes:
+        """The next line with its line end if it is complete and short enough, else nothing."""
+        if self._skipping:
+            return b""
+        newline = self.block.find(b"\n", self.start, self.start + self._max_line)
+        return self.block[self.start : newline + 1] if newline >= 0 else b""
+
+    def take_line(self) -> bytes | NoLine:
+        """The next line with its line end: a line feed, preceded by CR or not."""
+        if line := self.peek_line():
+            self.start += len(line)
+            return line
+        if not self._skipping and len(self) < self._max_line:
+            return NoLine.INCOMPLETE
+        return self._skip_line()
+
+    def take(self, octets: int) -> bytes:
+        """As many octets as there are, but no more than ``octets``."""
+        taken = self.block[self.start : self.start + octets]
+        self.start += len(taken)
+        return taken
+
+    def _skip_line(self) -> NoLine:
+        newline = self.block.find(b"\n", self.start)
+        self._skipping = newline < 0
+        self.start = len(self.block) if self._skipping else newline + 1
+        return NoLine.INCOMPLETE if self._skipping else NoLine.TOO_LONG

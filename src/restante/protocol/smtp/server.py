@@ -1,0 +1,516 @@
+"""The server side of SMTP: octets in, events and replies out.
+
+The core answers by itself whatever needs nobody's judgement. Its driver feeds it,
+asks for events until it is told to wait, and answers Mail, Rcpt and EndOfMessage::
+
+    connection.send(core.greet())
+    while not isinstance(event := core.next_event(), Closed):
+        send(core.outgoing()) before any wait
+        NEED_DATA: core.receive(octets) or core.receive_eof()
+        NEED_REPLY: core.reply(...) for the oldest event that has none
+        Mail, Rcpt, EndOfMessage: look it up, core.reply(...) now or on NEED_REPLY
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from restante.protocol.smtp import replies
+from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
+from restante.protocol.smtp.events import (
+    BodyChunk,
+    BodyRefused,
+    Closed,
+    CloseReason,
+    EndOfMessage,
+    Event,
+    Mail,
+    Rcpt,
+    Reset,
+    Wait,
+)
+from restante.protocol.smtp.grammar import (
+    Refused,
+    Verb,
+    is_rcpt,
+    parse_bdat,
+    parse_command,
+    parse_hello,
+    parse_mail,
+    parse_rcpt,
+)
+from restante.protocol.smtp.lines import Input, NoLine
+from restante.status import Reply
+
+MAX_UNSENT = 64 * 1024
+"""Octets of replies that gather before the peer must read some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may ask of this server; 0 is no limit where that is said."""
+
+    max_command_line: int = 4096
+    """Octets in a command line with its CRLF (RFC 5321 §4.5.3.1.4)."""
+    max_text_line: int = 1024 * 1024
+    """Octets in a line of content with its CRLF (RFC 5321 §4.5.3.1.6)."""
+    databytes: int = 0
+    """Octets in a content with CRLF line ends (RFC 5321 §4.5.3.1.7); 0: no limit."""
+    max_recipients: int = 1000
+    """Recipients accepted for one message (RFC 5321 §4.5.3.1.8)."""
+    max_errors: int = 20
+    """Replies of 5xx that a session may get since its last accepted message."""
+    max_messages: int = 0
+    """Messages that one session may send; 0: no limit."""
+
+
+class Extension(Enum):
+    """The service extensions that can be offered; STARTTLS and AUTH will join them."""
+
+    PIPELINING = "PIPELINING"
+    SIZE = "SIZE"
+    EIGHT_BIT = "8BITMIME"
+    SMTPUTF8 = "SMTPUTF8"
+    ENHANCED_STATUS = "ENHANCEDSTATUSCODES"
+    CHUNKING = "CHUNKING"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who this server is and what it offers."""
+
+    hostname: str
+    """The name it greets with."""
+    greeting: str = ""
+    """The text after the name in the 220 greeting; empty: ``ESMTP``."""
+    limits: Limits = Limits()
+    extensions: tuple[Extension, ...] = tuple(Extension)
+
+
+class State(Enum):
+    """Where a session is (RFC 5321 §4.1.4)."""
+
+    CONNECTED = auto()
+    """No HELO or EHLO yet."""
+    IDLE = auto()
+    """Between two transactions."""
+    ENVELOPE = auto()
+    """MAIL was accepted; recipients are named."""
+    CHUNKS = auto()
+    """The content has begun with BDAT."""
+    CONTENT = auto()
+    """The content is read after DATA, or complete and not answered yet."""
+    CLOSED = auto()
+
+
+_NEEDS_HELLO = {State.CONNECTED: replies.HELLO_FIRST}
+_NEEDS_MAIL = {**_NEEDS_HELLO, State.IDLE: replies.MAIL_FIRST}
+OUT_OF_ORDER: Mapping[Verb, Mapping[State, Reply]] = {
+    Verb.MAIL: {
+        **_NEEDS_HELLO,
+        State.ENVELOPE: replies.MAIL_NESTED,
+        State.CHUNKS: replies.MAIL_NESTED,
+    },
+    Verb.RCPT: {**_NEEDS_MAIL, State.CHUNKS: replies.CHUNKS_BEGUN},
+    Verb.DATA: {**_NEEDS_MAIL, State.CHUNKS: replies.CHUNKS_BEGUN},
+    Verb.BDAT: _NEEDS_MAIL,
+}
+"""What a command is told in a state where it has no place; all else may come at any time."""
+
+_FAULTS: Mapping[Fault, Reply] = {
+    Fault.BARE_LINE_END: replies.BARE_LINE_END,
+    Fault.TOO_BIG: replies.TOO_BIG,
+    Fault.LONG_LINE: replies.LONG_LINE,
+}
+
+
+class _Awaited(Enum):
+    """The events that the driver has to answer."""
+
+    MAIL = auto()
+    RCPT = auto()
+    END = auto()
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """What the core remembers between MAIL and the end of the content."""
+
+    smtputf8: bool = False
+    accepted: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """A BDAT command whose octets are being read; refused or not, they must be."""
+
+    left: int
+    last: bool
+    refusal: Reply | None
+
+
+class SmtpServer:
+    """One session. Feed it only when it says NEED_DATA: then what it holds is bounded."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._limits = profile.limits
+        self._input = Input(profile.limits.max_command_line)
+        self._eof = False
+        self._out = bytearray()
+        self._events: deque[Event] = deque()
+        # Replies in the order of their commands; an _Awaited stands for one to come.
+        self._pending: deque[_Awaited | Reply] = deque()
+        self._state = State.CONNECTED
+        self._closed: Closed | None = None
+        self._helo = ""
+        self._extended = False
+        self._errors = 0
+        self._messages = 0
+        self._transaction = _Transaction()
+        self._data: DataDecoder | None = None
+        self._chunks: ChunkDecoder | None = None
+        self._chunk: _Chunk | None = None
+        self._verbs: Mapping[Verb, Callable[[str], Reply | None]] = {
+            Verb.HELO: self._helo_command,
+            Verb.EHLO: self._ehlo_command,
+            Verb.MAIL: self._mail_command,
+            Verb.RCPT: self._rcpt_command,
+            Verb.DATA: self._data_command,
+            Verb.BDAT: self._bdat_command,
+            Verb.RSET: self._rset_command,
+            Verb.NOOP: lambda _argument: replies.OK,
+            Verb.HELP: lambda _argument: replies.HELP,
+            Verb.VRFY: self._vrfy_command,
+            Verb.QUIT: self._quit_command,
+            Verb.WEB: self._web_command,
+        }
+
+    # What the driver calls
+
+    def greet(self) -> bytes:
+        """The greeting that opens the session (RFC 5321 §4.3.1)."""
+        text = f"{self._profile.hostname} {self._profile.greeting or 'ESMTP'}"
+        return Reply(220, "", text).encode()
+
+    def receive(self, data: bytes) -> None:
+        """Take octets from the peer."""
+        self._input.append(data)
+
+    def receive_eof(self) -> None:
+        """Take note that the peer sends nothing more."""
+        self._eof = True
+
+    def next_event(self) -> Event | Wait:
+        """What happened next, or why nothing did; Closed is the last event, for ever."""
+        while not self._events:
+            if self._closed is not None:
+                return self._closed
+            if len(self._out) > MAX_UNSENT:
+                return Wait.NEED_SEND
+            wait = self._advance()
+            if wait is not None and not self._events:
+                if wait is Wait.NEED_REPLY or not self._eof:
+                    return wait
+                self._close(CloseReason.LOST)
+        return self._events.popleft()
+
+    def reply(self, reply: Reply) -> None:
+        """Answer the oldest event that has no answer; a 421 also closes the session.
+
+        Without effect on a session that is closed.
+        """
+        if self._closed is not None:
+            return
+        awaited = self._pending.popleft()
+        assert isinstance(awaited, _Awaited), "replies of the core never wait in front"
+        self._settle(awaited, reply)
+        self._say(reply)
+        while self._pending and isinstance(own := self._pending[0], Reply):
+            self._pending.popleft()
+            self._say(own)
+
+    def close(self, reply: Reply) -> None:
+        """End the session from this side with ``reply``, a 421 (RFC 5321 §3.8)."""
+        if self._closed is None:
+            self._out += reply.encode()
+            self._close(CloseReason.REFUSED)
+
+    def outgoing(self) -> bytes:
+        """The octets to be sent now; they are handed over once."""
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    # Progress
+
+    def _advance(self) -> Wait | None:
+        """Use some of the input; None if more may be done."""
+        if self._data is not None:
+            return self._read_data(self._data)
+        if self._chunk is not None:
+            return self._read_chunk(self._chunk)
+        if self._pending and not self._may_look_ahead():
+            return Wait.NEED_REPLY
+        return self._read_command()
+
+    def _may_look_ahead(self) -> bool:
+        """Whether the next command is a RCPT that may be looked up with those before it."""
+        return (
+            self._pending[0] is _Awaited.RCPT
+            and self._transaction.accepted + len(self._pending) < self._limits.max_recipients
+            and is_rcpt(self._input.peek_line())
+        )
+
+    def _read_command(self) -> Wait | None:
+        line = self._input.take_line()
+        if line is NoLine.INCOMPLETE:
+            return Wait.NEED_DATA
+        reply = replies.LINE_TOO_LONG if line is NoLine.TOO_LONG else self._execute(line)
+        if reply is not None:
+            self._answer(reply)
+        return None
+
+    def _execute(self, line: bytes) -> Reply | None:
+        """Obey one command; its reply, or None if it comes later."""
+        try:
+            command = parse_command(line)
+            # The octets of a BDAT must be read, in whatever state it comes.
+            if command.verb is not Verb.BDAT:
+                self._check_order(command.verb)
+            return self._verbs[command.verb](command.argument)
+        except Refused as refused:
+            return refused.reply
+
+    def _check_order(self, verb: Verb) -> None:
+        refusal = OUT_OF_ORDER.get(verb, {}).get(self._state)
+        if refusal is not None:
+            raise Refused(refusal)
+
+    # Commands
+
+    def _helo_command(self, argument: str) -> Reply:
+        self._greeted(argument, extended=False)
+        return Reply(250, "", self._profile.hostname)
+
+    def _ehlo_command(self, argument: str) -> Reply:
+        self._greeted(argument, extended=True)
+        return Reply(250, "", "\n".join((self._profile.hostname, *self._keywords(), "HELP")))
+
+    def _greeted(self, argument: str, *, extended: bool) -> None:
+        self._helo = parse_hello(argument)
+        self._extended = extended
+        self._abort_transaction()
+        self._state = State.IDLE
+
+    def _keywords(self) -> list[str]:
+        """The EHLO keywords with their parameters (RFC 5321 §4.1.1.1)."""
+        keywords = {Extension.SIZE: f"SIZE {self._limits.databytes}"}
+        return [keywords.get(each, each.value) for each in self._profile.extensions]
+
+    def _mail_command(self, argument: str) -> Reply | None:
+        limits = self._limits
+        if limits.max_messages and self._messages >= limits.max_messages:
+            self._out += replies.TOO_MANY_MESSAGES.encode()
+            self._close(CloseReason.TOO_MANY_MESSAGES)
+            return None
+        mail = parse_mail(argument)
+        self._check_offered(eight_bit=mail.eight_bit, smtputf8=mail.smtputf8, size=mail.size)
+        if limits.databytes and (mail.size or 0) > limits.databytes:
+            return replies.TOO_BIG
+        self._transaction = _Transaction(mail.smtputf8)
+        protocol = "UTF8SMTP" if mail.smtputf8 else "ESMTP" if self._extended else "SMTP"
+        self._ask(
+            Mail(mail.reverse_path, self._helo, protocol, mail.size, mail.eight_bit, mail.smtputf8),
+            _Awaited.MAIL,
+        )
+        return None
+
+    def _check_offered(self, *, eight_bit: bool, smtputf8: bool, size: int | None) -> None:
+        used = {
+            Extension.EIGHT_BIT: eight_bit,
+            Extension.SMTPUTF8: smtputf8,
+            Extension.SIZE: size is not None,
+        }
+        if any(use and each not in self._profile.extensions for each, use in used.items()):
+            raise Refused(replies.PARAMETER_UNKNOWN)
+
+    def _rcpt_command(self, argument: str) -> Reply | None:
+        address = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
+        if self._transaction.accepted >= self._limits.max_recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        self._ask(Rcpt(address), _Awaited.RCPT)
+        return None
+
+    def _data_command(self, argument: str) -> Reply:
+        _no_argument(argument)
+        self._check_recipients()
+        self._data = DataDecoder(self._content_text())
+        self._state = State.CONTENT
+        return replies.START_CONTENT
+
+    def _bdat_command(self, argument: str) -> Reply | None:
+        if Extension.CHUNKING not in self._profile.extensions:
+            return replies.NOT_IMPLEMENTED
+        try:
+            bdat = parse_bdat(argument)
+        except Refused as refused:
+            # What follows may be content that a third party wrote: never run it as commands.
+            self._say(refused.reply)
+            self._close(CloseReason.OUT_OF_SYNC)
+            return None
+        self._chunk = _Chunk(bdat.size, bdat.last, self._refusal_of_chunk())
+        if self._chunk.refusal is None and self._chunks is None:
+            self._chunks = ChunkDecoder(self._content_text())
+            self._state = State.CHUNKS
+        return None
+
+    def _refusal_of_chunk(self) -> Reply | None:
+        try:
+            self._check_order(Verb.BDAT)
+            self._check_recipients()
+        except Refused as refused:
+            return refused.reply
+        return None
+
+    def _check_recipients(self) -> None:
+        if self._transaction.accepted == 0:
+            refused = self._transaction.refused > 0
+            raise Refused(replies.ALL_REFUSED if refused else replies.RCPT_FIRST)
+
+    def _rset_command(self, argument: str) -> Reply:
+        _no_argument(argument)
+        self._abort_transaction()
+        return replies.OK
+
+    def _vrfy_command(self, argument: str) -> Reply:
+        return replies.CANNOT_VERIFY if argument else replies.VRFY_SYNTAX
+
+    def _quit_command(self, argument: str) -> Reply | None:
+        _no_argument(argument)
+        self._abort_transaction()
+        self._out += replies.BYE.encode()
+        self._close(CloseReason.QUIT)
+        return None
+
+    def _web_command(self, _argument: str) -> None:
+        self._out += replies.NOT_A_WEB_SERVER.encode()
+        self._close(CloseReason.NOT_SMTP)
+
+    # Content
+
+    def _content_text(self) -> ContentText:
+        return ContentText(self._limits.databytes, self._limits.max_text_line)
+
+    def _read_data(self, decoder: DataDecoder) -> Wait | None:
+        decoded = decoder.feed(self._input.block, self._input.start)
+        self._input.start = decoded.end
+        self._pass_on(decoded.text)
+        if not decoded.done:
+            return Wait.NEED_DATA
+        self._data = None
+        self._end_content(decoder.text)
+        return None
+
+    def _read_chunk(self, chunk: _Chunk) -> Wait | None:
+        octets = self._input.take(chunk.left)
+        chunk.left -= len(octets)
+        if chunk.refusal is None and self._chunks is not None:
+            self._pass_on(self._chunks.feed(octets))
+        if chunk.left:
+            return Wait.NEED_DATA
+        self._chunk = None
+        self._end_chunk(chunk)
+        return None
+
+    def _end_chunk(self, chunk: _Chunk) -> None:
+        if chunk.refusal is not None or self._chunks is None:
+            self._answer(chunk.refusal or replies.RCPT_FIRST)
+        elif chunk.last:
+            self._pass_on(self._chunks.finish())
+            self._end_content(self._chunks.text)
+        elif self._chunks.text.fault is not None:
+            self._refuse_content(self._chunks.text.fault)
+        else:
+            self._answer(replies.OK)
+
+    def _pass_on(self, text: bytes) -> None:
+        if text:
+            self._events.append(BodyChunk(text))
+
+    def _end_content(self, text: ContentText) -> None:
+        if text.fault is not None:
+            self._refuse_content(text.fault)
+            return
+        self._state = State.CONTENT
+        self._ask(EndOfMessage(), _Awaited.END)
+
+    def _refuse_content(self, fault: Fault) -> None:
+        reply = _FAULTS[fault]
+        self._events.append(BodyRefused(reply))
+        self._end_transaction()
+        self._answer(reply)
+
+    # Transactions and replies
+
+    def _abort_transaction(self) -> None:
+        if self._state in {State.ENVELOPE, State.CHUNKS}:
+            self._events.append(Reset())
+            self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        self._state = State.IDLE
+        self._transaction = _Transaction()
+        self._chunks = None
+
+    def _ask(self, event: Event, awaited: _Awaited) -> None:
+        self._events.append(event)
+        self._pending.append(awaited)
+
+    def _settle(self, awaited: _Awaited, reply: Reply) -> None:
+        """Draw the consequences of the driver's reply."""
+        match awaited:
+            case _Awaited.MAIL:
+                self._state = State.ENVELOPE if reply.is_success else State.IDLE
+            case _Awaited.RCPT:
+                self._transaction.accepted += reply.is_success
+                self._transaction.refused += not reply.is_success
+            case _Awaited.END:
+                self._end_transaction()
+                if reply.is_success:
+                    self._messages += 1
+                    self._errors = 0
+
+    def _answer(self, reply: Reply) -> None:
+        """Give a reply of the core its place behind those that are still awaited."""
+        if self._pending:
+            self._pending.append(reply)
+        else:
+            self._say(reply)
+
+    def _say(self, reply: Reply) -> None:
+        if reply.code < 500:
+            self._out += reply.encode()
+            if reply.code == 421:
+                self._close(CloseReason.REFUSED)
+        elif self._errors < self._limits.max_errors:
+            self._errors += 1
+            self._out += reply.encode()
+        else:
+            self._out += replies.TOO_MANY_ERRORS.encode()
+            self._close(CloseReason.TOO_MANY_ERRORS)
+
+    def _close(self, reason: CloseReason) -> None:
+        if self._closed is None:
+            self._closed = Closed(reason)
+            self._state = State.CLOSED
+            self._pending.clear()
+
+
+def _no_argument(argument: str) -> None:
+    if argument:
+        raise Refused(replies.NO_ARGUMENT)
