@@ -1,0 +1,82 @@
+"""Instruction lines (dot-qmail(5)): what one row of ``alias`` without a host says is to be done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from restante.address import Address, AddressSyntaxError
+from restante.errors import OperatorError
+from restante.routing.decision import Instruction, ToForward, ToMaildir, ToMbox, ToProgram
+
+MAX_INSTRUCTION = 4096
+"""Characters in one instruction line."""
+
+
+class BadInstruction(OperatorError):
+    """A line that cannot be obeyed; the text quotes it and says why."""
+
+
+def parse_instruction(line: str) -> Instruction | None:
+    """What ``line`` says is to be done; None for a comment or a blank line.
+
+    Raises BadInstruction.
+    """
+    text = line.strip()
+    if not text or text.startswith("#"):
+        return None
+    if len(text) > MAX_INSTRUCTION:
+        raise BadInstruction(f"the instruction {text[:40]!r}... is too long")
+    if "\0" in text or "\n" in text:
+        raise BadInstruction(f"the instruction {text!r} holds a NUL or a line end")
+    if text.startswith("|"):
+        return _program(text)
+    if text.startswith((".", "/")):
+        return ToMaildir(text) if text.endswith("/") else ToMbox(text)
+    return _forward(text)
+
+
+def parse_instructions(lines: Iterable[str]) -> tuple[Instruction, ...]:
+    """The instructions in ``lines``, in their order.
+
+    Comments alone mean that the message is to be thrown away, so the answer may be
+    empty. Blank lines alone mean nothing that could be obeyed: BadInstruction, as for
+    any line that says nothing understood.
+    """
+    said = [line for line in lines if line.strip()]
+    if not said:
+        raise BadInstruction("all instructions are blank")
+    parsed = map(parse_instruction, said)
+    return tuple(dict.fromkeys(action for action in parsed if action is not None))
+
+
+def instruction_line(action: Instruction) -> str:
+    """The line that ``parse_instruction`` reads as ``action``."""
+    match action:
+        case ToForward(address):
+            return f"&{address.to_mailbox()}"
+        case ToProgram(command):
+            return f"|{command}"
+        case ToMaildir(path) | ToMbox(path):
+            return path
+
+
+def resolve_path(home: str, path: str) -> str:
+    """``path`` as an absolute path without a trailing slash; a relative one starts at ``home``."""
+    return os.path.normpath(os.path.join(home, path))
+
+
+def _program(text: str) -> ToProgram:
+    command = text[1:].strip()
+    if not command:
+        raise BadInstruction("an instruction has | and no command")
+    return ToProgram(command)
+
+
+def _forward(text: str) -> ToForward:
+    mailbox = text.removeprefix("&").strip()
+    mailbox = mailbox.removeprefix("<").removesuffix(">")
+    try:
+        return ToForward(Address.parse(mailbox))
+    except AddressSyntaxError as error:
+        raise BadInstruction(f"the instruction {text!r} forwards to no address: {error}") from None

@@ -1,0 +1,123 @@
+"""One address, one decision: decisions 1 to 4 as a function of look-ups and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from restante.address import Address, dash_prefixes, split_subaddress
+from restante.config.tree import Routing
+from restante.directory import Directory, Lookups
+from restante.errors import CannotKnow, TemporaryError
+from restante.routing.decision import Decision, Instructions, Mailbox, Misconfigured, Unknown
+from restante.routing.instructions import BadInstruction, parse_instructions
+from restante.routing.ownership import Owner, find_owner, qualify
+from restante.routing.site import Site
+from restante.routing.trace import NO_NOTES, Notes
+from restante.routing.users import ActionRules, find_actions, find_user
+
+MAX_PREFETCHED_PREFIXES = 4
+"""Dash prefixes of one local part that are fetched ahead; longer chains are asked one by one."""
+
+
+class Router:
+    """Routes addresses by the rules; holds settings only, so one serves all sessions."""
+
+    def __init__(self, settings: Routing, me: str) -> None:
+        """``me`` is the host's name; raises BadInstruction if the default delivery is none."""
+        self._site = Site(settings, me)
+        default = parse_instructions(settings.defaultdelivery.splitlines())
+        self._action_rules = ActionRules(default, settings.subaddress_delimiter)
+        self.max_alias_depth = settings.max_alias_depth
+        self.max_alias_targets = settings.max_alias_targets
+
+    async def accepts(self, domain: str, lookups: Lookups, notes: Notes = NO_NOTES) -> bool:
+        """Decision 1: whether a stranger may send to ``domain`` at all.
+
+        An empty domain (``<postmaster>``) means envnoathost, and that is accepted as well
+        where it is known to be a domain of this host. Raises what the look-ups raise.
+        """
+        if domain:
+            return await self._accepts(domain, lookups, notes)
+        here = self._site.envnoathost()
+        notes.note("1", "no domain: setting routing.envnoathost makes it %s", here)
+        if self._site.is_local(here):
+            notes.note("1", "setting routing.locals has %s", here)
+            return True
+        return await self._accepts(here, lookups, notes) or await lookups.knows_domain(here)
+
+    async def _accepts(self, domain: str, lookups: Lookups, notes: Notes) -> bool:
+        if await lookups.accepts_domain(domain):
+            notes.note("1", "rcpthosts has %s", domain)
+            return True
+        key = self._site.rcpthosts_key(domain)
+        if key is None:
+            notes.note("1", "neither rcpthosts nor setting routing.rcpthosts has %s", domain)
+            return False
+        notes.note("1", "setting routing.rcpthosts has %s", key)
+        return True
+
+    async def route(self, address: Address, lookups: Lookups, notes: Notes = NO_NOTES) -> Decision:
+        """Decisions 2 to 4. Look-ups without an answer give Unknown, bad rows Misconfigured."""
+        try:
+            return _checked(address, await self._route(address, lookups, notes))
+        except CannotKnow as error:
+            return Unknown(address, str(error))
+        except (TemporaryError, BadInstruction) as error:
+            return Misconfigured(address, str(error))
+
+    async def _route(self, address: Address, lookups: Lookups, notes: Notes) -> Decision:
+        qualified = qualify(address, self._site, notes)
+        owner = await find_owner(qualified, self._site, lookups, notes)
+        if not isinstance(owner, Owner):
+            return owner
+        user = await find_user(owner, lookups, notes)
+        return await find_actions(qualified, owner, user, lookups, notes, self._action_rules)
+
+    async def route_many(
+        self, addresses: Sequence[Address], directory: Directory
+    ) -> tuple[Decision, ...]:
+        """The decisions for ``addresses``, in their order, out of one bulk look-up."""
+        pairs = dict.fromkeys(pair for address in addresses for pair in self.wanted(address))
+        try:
+            lookups = await directory.prefetch(tuple(pairs))
+        except TemporaryError as error:
+            return tuple(Unknown(address, str(error)) for address in addresses)
+        return tuple([await self.route(address, lookups) for address in addresses])
+
+    def wanted(self, address: Address) -> tuple[tuple[str, str], ...]:
+        """The (local part, domain) pairs to prefetch, so that an ordinary address asks no more."""
+        site = self._site
+        domain = address.domain or site.envnoathost()
+        locals_ = [address.local]
+        if base := split_subaddress(address.local, site.delimiter):
+            locals_.append(base[0])
+        pairs = [(local, domain) for local in locals_]
+        here = domain
+        if site.is_local(domain):
+            here = site.envnoathost(domain)
+            pairs += [(local, here) for local in locals_]
+            pairs += _prefixes(address.local, here)
+        pairs += self._virtual_user(Address(address.local, here))
+        return tuple(dict.fromkeys(pairs))
+
+    def _virtual_user(self, address: Address) -> list[tuple[str, str]]:
+        key = self._site.virtualdomains_key(address)
+        prefix = self._site.virtualdomains_prefix(key) if key is not None else ""
+        if not prefix:
+            return []
+        name = f"{prefix}-{address.local}"
+        return [(name, address.domain), *_prefixes(name, address.domain)]
+
+
+def _prefixes(local: str, domain: str) -> list[tuple[str, str]]:
+    prefixes = islice(dash_prefixes(local), 1, 1 + MAX_PREFETCHED_PREFIXES)
+    return [(name, domain) for name, _ in prefixes]
+
+
+def _checked(address: Address, decision: Decision) -> Decision:
+    """``decision``, unless a row would put a line end or the like into a header field."""
+    if isinstance(decision, Mailbox | Instructions) and not decision.delivered_to.isprintable():
+        why = f"the owner in {decision.delivered_to!r} holds a character that is not printable"
+        return Misconfigured(address, why)
+    return decision

@@ -1,0 +1,62 @@
+"""What the settings say about domains, made ready for fast questions (decisions 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from restante.address import Address, fold
+from restante.config.tree import Routing
+
+
+def domain_keys(domain: str) -> Iterator[str]:
+    """The keys under which a control file may name ``domain``, the most exact first.
+
+    ``a.example.com`` gives itself, ``.example.com``, ``.com`` (qmail-control(5)).
+    """
+    yield domain
+    start = domain.find(".", 1)
+    while start > 0:
+        yield domain[start:]
+        start = domain.find(".", start + 1)
+
+
+class Site:
+    """``routing.*`` settings, folded once; every question takes folded names."""
+
+    def __init__(self, settings: Routing, me: str) -> None:
+        self._locals = frozenset(map(fold, settings.locals))
+        self._envnoathost = fold(settings.envnoathost or me)
+        self._envnoathosts = _folded_keys(settings.envnoathosts)
+        self._rcpthosts = frozenset(map(fold, settings.rcpthosts))
+        self._virtualdomains = _folded_keys(settings.virtualdomains)
+        self.delimiter = settings.subaddress_delimiter
+
+    def is_local(self, domain: str) -> bool:
+        """Whether ``routing.locals`` names the domain."""
+        return domain in self._locals
+
+    def envnoathost(self, domain: str = "") -> str:
+        """The domain that stands in for ``domain``, or for none (decision 2, steps 1 and 2c)."""
+        return fold(self._envnoathosts.get(domain, self._envnoathost))
+
+    def rcpthosts_key(self, domain: str) -> str | None:
+        """The entry of ``routing.rcpthosts`` that names the domain, or None (decision 1)."""
+        return next((key for key in domain_keys(domain) if key in self._rcpthosts), None)
+
+    def virtualdomains_key(self, address: Address) -> str | None:
+        """The key of ``routing.virtualdomains`` that names the address, or None (step 4)."""
+        table = self._virtualdomains
+        if not table:
+            return None
+        if address.folded in table:
+            return address.folded
+        keys = (key for key in domain_keys(address.domain) if key in table)
+        return next(keys, "" if "" in table else None)
+
+    def virtualdomains_prefix(self, key: str) -> str:
+        """The user prefix under ``key``; empty where the key exempts from wider ones."""
+        return self._virtualdomains[key]
+
+
+def _folded_keys(table: Mapping[str, str]) -> dict[str, str]:
+    return {fold(key): value for key, value in table.items()}

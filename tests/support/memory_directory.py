@@ -1,0 +1,189 @@
+"""A ``directory.Directory`` out of plain tables, which counts what it is asked and can be away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from restante.address import fold
+from restante.directory import Account, Credentials, Lookups
+from restante.errors import CannotKnow, TemporaryError
+
+_Key = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Tables:
+    """Rows as the database holds them."""
+
+    rcpthosts: list[str] = field(default_factory=list)
+    mailbox: list[Account] = field(default_factory=list)
+    virtual: list[tuple[str, str, str]] = field(default_factory=list)
+    """(username, virtual_username, virtual_host)"""
+    alias: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """(username, alias, alias_username, alias_host)"""
+    passwords: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """User name to (password, password_type)."""
+
+
+def account(name: str, home: str = "", uid: int = 1000, gid: int = 1000) -> Account:
+    """An account whose home is ``/home/NAME`` unless told otherwise."""
+    return Account(name, uid, gid, home or f"/home/{name}")
+
+
+class MemoryDirectory:
+    """Answers from ``tables``, which a test may change at any time.
+
+    ``asked`` has every statement: a single question as its table and key, a bulk one as
+    ``("prefetch", ...)``. ``fail_at`` is the index in ``asked`` of the one statement that
+    fails; ``away`` fails all of them. ``failure`` is what they fail with.
+    """
+
+    def __init__(self, tables: Tables | None = None) -> None:
+        self.tables = tables or Tables()
+        self.asked: list[_Key] = []
+        self.away = False
+        self.fail_at: int | None = None
+        self.failure: TemporaryError = CannotKnow("the database is away")
+        self.closed = False
+
+    def _statement(self, *key: str) -> None:
+        self.asked.append(key)
+        if self.away or self.fail_at == len(self.asked) - 1:
+            raise self.failure
+
+    async def accepts_domain(self, domain: str) -> bool:
+        """As Lookups has it."""
+        self._statement("rcpthosts", domain)
+        return _accepts_domain(self.tables, domain)
+
+    async def account(self, name: str) -> Account | None:
+        """As Lookups has it."""
+        self._statement("mailbox", name)
+        return _account(self.tables, name)
+
+    async def owners(self, local: str, domain: str) -> tuple[str, ...]:
+        """As Lookups has it."""
+        self._statement("virtual", local, domain)
+        return _owners(self.tables, local, domain)
+
+    async def knows_domain(self, domain: str) -> bool:
+        """As Lookups has it."""
+        self._statement("virtual", domain)
+        return _knows_domain(self.tables, domain)
+
+    async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
+        """As Lookups has it."""
+        self._statement("alias", user, extension)
+        return _instructions(self.tables, user, extension)
+
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
+        """As Directory has it: one statement, however many addresses."""
+        self._statement("prefetch", *(f"{local}@{domain}" for local, domain in addresses))
+        return _Prefetched(self, addresses)
+
+    async def credentials(self, login: str) -> Credentials | None:
+        """As Directory has it."""
+        self._statement("credentials", login)
+        local, at, domain = login.rpartition("@")
+        owners = _owners(self.tables, local, domain) if at else ()
+        found = _account(self.tables, login) or (
+            _account(self.tables, owners[0]) if owners else None
+        )
+        if found is None:
+            return None
+        return Credentials(found, *self.tables.passwords.get(found.name, (None, None)))
+
+    async def ping(self) -> None:
+        """As Directory has it."""
+        self._statement("ping")
+
+    async def close(self) -> None:
+        """As Directory has it."""
+        self.closed = True
+
+
+class _Prefetched:
+    """What one bulk statement fetched, as the tables were then; the rest is asked singly."""
+
+    def __init__(self, directory: MemoryDirectory, addresses: Sequence[tuple[str, str]]) -> None:
+        tables = directory.tables
+        self._directory = directory
+        self._domains = {fold(domain): _accepts_domain(tables, domain) for _, domain in addresses}
+        self._known = {fold(domain): _knows_domain(tables, domain) for _, domain in addresses}
+        wanted = [*addresses, *(("", domain) for _, domain in addresses)]
+        self._owners = {_key(*pair): _owners(tables, *pair) for pair in wanted}
+        owners = dict.fromkeys(name for names in self._owners.values() for name in names)
+        names = [*owners, *(local for local, _ in addresses)]
+        self._accounts = {fold(name): _account(tables, name) for name in names}
+        keys = [("alias", name) for name in owners]
+        keys += [(name, "") for name in names] + [("alias", "")]
+        self._instructions = {_key(*key): _instructions(tables, *key) for key in keys}
+
+    async def accepts_domain(self, domain: str) -> bool:
+        key = fold(domain)
+        if key in self._domains:
+            return self._domains[key]
+        return await self._directory.accepts_domain(domain)
+
+    async def account(self, name: str) -> Account | None:
+        key = fold(name)
+        if key in self._accounts:
+            return self._accounts[key]
+        return await self._directory.account(name)
+
+    async def owners(self, local: str, domain: str) -> tuple[str, ...]:
+        key = _key(local, domain)
+        if key in self._owners:
+            return self._owners[key]
+        return await self._directory.owners(local, domain)
+
+    async def knows_domain(self, domain: str) -> bool:
+        key = fold(domain)
+        if key in self._known:
+            return self._known[key]
+        return await self._directory.knows_domain(domain)
+
+    async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
+        key = _key(user, extension)
+        if key in self._instructions:
+            return self._instructions[key]
+        return await self._directory.instructions(user, extension)
+
+
+def _key(*parts: str) -> _Key:
+    return tuple(map(fold, parts))
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorted, without names that differ in ASCII case alone."""
+    first: dict[str, str] = {}
+    for name in sorted(names):
+        first.setdefault(fold(name), name)
+    return tuple(first.values())
+
+
+def _accepts_domain(tables: Tables, domain: str) -> bool:
+    return fold(domain) in map(fold, tables.rcpthosts)
+
+
+def _account(tables: Tables, name: str) -> Account | None:
+    return next((row for row in tables.mailbox if fold(row.name) == fold(name)), None)
+
+
+def _owners(tables: Tables, local: str, domain: str) -> tuple[str, ...]:
+    rows = tables.virtual
+    return _distinct(user for user, *key in rows if _key(*key) == _key(local, domain))
+
+
+def _knows_domain(tables: Tables, domain: str) -> bool:
+    return any(fold(host) == fold(domain) for _, _, host in tables.virtual)
+
+
+def _instructions(tables: Tables, user: str, extension: str) -> tuple[str, ...]:
+    lines = [
+        f"&{name}@{host}" if host else name
+        for owner, key, name, host in tables.alias
+        if _key(owner, key) == _key(user, extension)
+    ]
+    return tuple(dict.fromkeys(lines))
