@@ -1,0 +1,160 @@
+"""The one place that knows how files are made durable.
+
+Whoever writes mail does it through a ``Disk``, so that a test can make any
+single operation fail, count them, or cut the power after each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+_NO_COPY_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What copy_file_range(2) says where the file systems cannot copy among themselves."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Disk(Protocol):
+    """The operations of which durable delivery consists; every one raises OSError.
+
+    Names are single components, relative to an open directory.
+    """
+
+    def open_path(self, name: str, parent: int | None, *, follow: bool) -> int:
+        """A descriptor by which a directory is passed through; needs no right to read it."""
+        ...
+
+    def open_directory(self, name: str, parent: int) -> int:
+        """A directory for listing and syncing; a symbolic link is refused (ENOTDIR)."""
+        ...
+
+    def make_directory(self, name: str, parent: int, mode: int) -> None:
+        """A new directory."""
+        ...
+
+    def create(self, name: str, parent: int) -> int:
+        """A new file, mode 0600, open for writing; EEXIST if there is one."""
+        ...
+
+    def write(self, fd: int, buffers: Sequence[bytes]) -> None:
+        """Append the buffers, all of them."""
+        ...
+
+    def copy(self, source: str, fd: int, count: int) -> None:
+        """Append the first ``count`` octets of the file at ``source``."""
+        ...
+
+    def chown(self, fd: int, uid: int, gid: int) -> None:
+        """Give an open file or directory away."""
+        ...
+
+    def fsync(self, fd: int) -> None:
+        """Make one file, or the entries of one directory, survive a power cut."""
+        ...
+
+    def syncfs(self, fd: int) -> None:
+        """Make all of the file system that holds ``fd`` survive a power cut."""
+        ...
+
+    def rename(self, name: str, source: int, target: int) -> None:
+        """Move a file from one directory to another, replacing what bears its name there."""
+        ...
+
+    def unlink(self, name: str, parent: int) -> None:
+        """Remove a file."""
+        ...
+
+    def close(self, fd: int) -> None:
+        """Give a descriptor back."""
+        ...
+
+
+class LocalDisk:
+    """The real disk. All calls release the interpreter lock while they wait."""
+
+    def open_path(self, name: str, parent: int | None, *, follow: bool) -> int:
+        """See Disk."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        return os.open(name, flags if follow else flags | os.O_NOFOLLOW, dir_fd=parent)
+
+    def open_directory(self, name: str, parent: int) -> int:
+        """See Disk."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, dir_fd=parent)
+
+    def make_directory(self, name: str, parent: int, mode: int) -> None:
+        """See Disk."""
+        os.mkdir(name, mode, dir_fd=parent)
+
+    def create(self, name: str, parent: int) -> int:
+        """See Disk."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=parent)
+
+    def write(self, fd: int, buffers: Sequence[bytes]) -> None:
+        """See Disk."""
+        missing = sum(map(len, buffers)) - os.writev(fd, buffers)
+        if missing:
+            rest = memoryview(b"".join(buffers))[-missing:]
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+
+    def copy(self, source: str, fd: int, count: int) -> None:
+        """See Disk."""
+        origin = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _copy(origin, fd, count)
+        finally:
+            os.close(origin)
+
+    def chown(self, fd: int, uid: int, gid: int) -> None:
+        """See Disk."""
+        os.fchown(fd, uid, gid)
+
+    def fsync(self, fd: int) -> None:
+        """See Disk."""
+        os.fsync(fd)
+
+    def syncfs(self, fd: int) -> None:
+        """See Disk."""
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def rename(self, name: str, source: int, target: int) -> None:
+        """See Disk."""
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+
+    def unlink(self, name: str, parent: int) -> None:
+        """See Disk."""
+        os.unlink(name, dir_fd=parent)
+
+    def close(self, fd: int) -> None:
+        """See Disk."""
+        os.close(fd)
+
+
+def _copy(source: int, target: int, count: int) -> None:
+    done = 0
+    inside_kernel = True
+    while done < count:
+        try:
+            step = _copy_some(source, target, count - done, done, inside_kernel)
+        except OSError as error:
+            if not inside_kernel or error.errno not in _NO_COPY_HERE:
+                raise
+            inside_kernel = False
+            continue
+        if step == 0:
+            raise OSError(errno.EIO, f"a spooled body ends after {done} of {count} octets")
+        done += step
+
+
+def _copy_some(source: int, target: int, count: int, offset: int, inside_kernel: bool) -> int:
+    if inside_kernel:
+        return os.copy_file_range(source, target, count, offset_src=offset)
+    return os.sendfile(target, source, offset, count)

@@ -1,0 +1,147 @@
+"""The mailbox writer: jobs from the event loop, one thread that delivers all that wait at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from restante import maillog
+from restante.envelope import Content, Envelope
+from restante.mda import Delivery
+from restante.mda.batch import Batch, Job, Policy
+from restante.mda.durable import Disk, LocalDisk
+from restante.mda.maildir import Maildirs
+from restante.status import Delivered, Outcome, Reply, TemporaryFailure
+
+MAX_BATCH = 500
+"""Jobs that are made durable together; more would only make the first ones wait."""
+
+CLOSING = Reply(451, "3.2", "The system is shutting down, please try again later")
+
+_Outcomes = tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A job and who waits for it."""
+
+    job: Job
+    answer: asyncio.Future[_Outcomes]
+
+
+class BatchWriter:
+    """A MailboxWriter whose cost is shared: the more messages wait, the fewer syncs each takes.
+
+    Belongs to one event loop; its thread starts with the first delivery.
+    """
+
+    def __init__(
+        self, host: str, minimum_uid: int, minimum_gid: int, disk: Disk | None = None
+    ) -> None:
+        self._policy = Policy(host, minimum_uid, minimum_gid)
+        self._disk = disk or LocalDisk()
+        self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._closing = False
+
+    async def deliver_all(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> Outcome:
+        """See MailboxWriter."""
+        job = Job(envelope, content, deliveries, together=True, again=False)
+        outcomes = await self._submit(job)
+        failures = (outcome for outcome in outcomes if not isinstance(outcome, Delivered))
+        failure = next(failures, None)
+        return failure or _summary(outcomes)
+
+    async def deliver_each(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
+    ) -> _Outcomes:
+        """See MailboxWriter."""
+        return await self._submit(Job(envelope, content, deliveries, together=False, again=again))
+
+    async def close(self) -> None:
+        """See MailboxWriter."""
+        self._closing = True
+        if self._thread is None or self._ended is None:
+            return
+        if self._thread.is_alive():
+            self._jobs.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    async def _submit(self, job: Job) -> _Outcomes:
+        if self._closing:
+            return tuple(TemporaryFailure(CLOSING) for _ in job.deliveries)
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._start(loop)
+        waiting = _Waiting(job, loop.create_future())
+        self._jobs.put(waiting)
+        return await waiting.answer
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ended = loop.create_future()
+        self._thread = threading.Thread(
+            target=self._work, args=(loop, self._ended), name="mailbox writer", daemon=True
+        )
+        self._thread.start()
+
+    # In the thread
+
+    def _work(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+        maildirs = Maildirs(self._disk)
+        last = False
+        while not last:
+            waiting, last = self._take()
+            self._deliver(maildirs, waiting)
+            _tell(loop, waiting)
+        maildirs.close()
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waits
+            loop.call_soon_threadsafe(ended.set_result, None)
+
+    def _take(self) -> tuple[list[_Waiting], bool]:
+        """All that waits, at least one, and whether that is the end."""
+        found = self._jobs.get()
+        taken: list[_Waiting] = []
+        while found is not None:
+            if not found.answer.cancelled():
+                taken.append(found)
+            if len(taken) == MAX_BATCH:
+                return taken, False
+            try:
+                found = self._jobs.get_nowait()
+            except queue.Empty:
+                return taken, False
+        return taken, True
+
+    def _deliver(self, maildirs: Maildirs, waiting: Sequence[_Waiting]) -> None:
+        batch = Batch(self._disk, maildirs, self._policy, [item.job for item in waiting])
+        try:
+            batch.run()
+        except Exception as error:  # noqa: BLE001 - the writer outlives its bugs
+            maillog.unplanned("mailbox writer", error)
+            batch.abandon()
+
+
+def _summary(outcomes: Sequence[Outcome]) -> Outcome:
+    if len(outcomes) == 1:
+        return outcomes[0]
+    return Delivered(f"{len(outcomes)} mailboxes")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, waiting: Sequence[_Waiting]) -> None:
+    if waiting:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waits
+            loop.call_soon_threadsafe(_answer, waiting)
+
+
+def _answer(waiting: Sequence[_Waiting]) -> None:
+    for item in waiting:
+        if not item.answer.done():
+            item.answer.set_result(item.job.outcomes())

@@ -1,0 +1,142 @@
+"""A message while it is received: in memory, and in a file once it is large."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import tempfile
+import threading
+
+from restante.address import fold
+from restante.envelope import Content, HeaderFacts
+from restante.errors import TemporaryError
+
+BLOCK = 256 * 1024
+"""Octets that are gathered before they are written to the file."""
+PREFIX = "spool-"
+"""How the names of spool files begin."""
+
+_FIELD = re.compile(
+    rb"^(?:received[ \t]*:|delivered-to[ \t]*:(.*(?:\n[ \t].*)*))", re.IGNORECASE | re.MULTILINE
+)
+
+
+class SpoolFailed(TemporaryError):
+    """The spool file cannot be written: the disk is full, or fails."""
+
+
+def clean_spool(directory: str) -> int:
+    """Remove what a crash left in ``directory``, which one process has to itself; how many files.
+
+    Raises OSError.
+    """
+    left = [name for name in os.listdir(directory) if name.startswith(PREFIX)]
+    for name in left:
+        os.unlink(os.path.join(directory, name))
+    return len(left)
+
+
+def header_facts(header: bytes) -> HeaderFacts:
+    """What delivery must know of a header block with LF line ends."""
+    received = 0
+    delivered_to = set()
+    for field in _FIELD.finditer(header):
+        value = field.group(1)
+        if value is None:
+            received += 1
+        else:
+            text = value.replace(b"\n", b"").decode("utf-8", "replace")
+            delivered_to.add(fold(text.strip()))
+    return HeaderFacts(received, frozenset(delivered_to))
+
+
+class Spool:
+    """Collects one message, line ends LF.
+
+    ``threshold`` and ``max_header`` are octets. The file has mode 0600 and is gone
+    after ``close``, unless somebody has moved it away. Not durable: a message that
+    is to last is made durable by whoever takes its content.
+    """
+
+    def __init__(self, directory: str, threshold: int, max_header: int) -> None:
+        self._directory = directory
+        self._threshold = threshold
+        self._max_header = max_header
+        self._header = bytearray()
+        self._in_header = True
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self._file: int | None = None
+        self._path = ""
+        self._lines = 0
+        self._closed = False
+        self._lock = threading.Lock()
+        self.size = 0
+        """Octets so far."""
+        self.header_too_large = False
+        """The header is longer than it may be; its facts are incomplete."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Append; raises SpoolFailed. Blocks of a large message are written in a thread."""
+        self.size += len(chunk)
+        self._lines += chunk.count(b"\n")
+        self._waiting.append(chunk)
+        self._waiting_size += len(chunk)
+        if self._in_header:
+            self._read_header(chunk)
+        if self.size > self._threshold and self._waiting_size >= BLOCK:
+            await asyncio.to_thread(self._spill)
+
+    def finish(self, trace: bytes) -> Content:
+        """The whole message behind its trace fields; raises SpoolFailed."""
+        facts = header_facts(bytes(self._header))
+        if self.size <= self._threshold:
+            body = b"".join(self._waiting)
+            return Content(trace, body, self.size, self._lines, facts)
+        self._spill()
+        return Content(trace, self._path, self.size, self._lines, facts)
+
+    def close(self) -> None:
+        """Forget the message and remove its file, also while a block is being written."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+
+    def _read_header(self, chunk: bytes) -> None:
+        start = max(len(self._header) - 1, 0)
+        room = self._max_header + 1 - len(self._header)
+        self._header += chunk[:room]
+        end = 0 if self._header.startswith(b"\n") else self._header.find(b"\n\n", start) + 1
+        if end or self._header.startswith(b"\n"):
+            del self._header[end:]
+            self._in_header = False
+        if len(self._header) > self._max_header:
+            self.header_too_large = True
+            self._in_header = False
+
+    def _spill(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._append(b"".join(self._waiting))
+            except OSError as error:
+                raise SpoolFailed(f"{self._directory}: the spool cannot be written: {error}") from (
+                    error
+                )
+            self._waiting.clear()
+            self._waiting_size = 0
+
+    def _append(self, block: bytes) -> None:
+        if self._file is None:
+            self._file, self._path = tempfile.mkstemp(prefix=PREFIX, dir=self._directory)
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
