@@ -1,0 +1,418 @@
+"""The contract of MailboxWriter, on the real disk."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from restante.address import NULL_REVERSE_PATH
+from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
+from restante.mda import Delivery
+from restante.mda.writer import BatchWriter
+from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+from tests.support.deliveries import (
+    BODY,
+    CONTENT,
+    GROUP,
+    HOST,
+    OWNER,
+    TRACE,
+    delivery,
+    envelope,
+    expected,
+    messages,
+    settle,
+)
+from tests.support.faulty_disk import FaultyDisk
+
+AS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+def disk() -> FaultyDisk:
+    return FaultyDisk()
+
+
+@pytest.fixture
+async def writer(disk: FaultyDisk) -> AsyncIterator[BatchWriter]:
+    writer = BatchWriter(HOST, 100, 1, disk)
+    yield writer
+    await writer.close()
+
+
+def reply_of(outcome: Outcome) -> str:
+    assert not isinstance(outcome, Delivered)
+    return f"{outcome.reply.code} {outcome.reply.enhanced}"
+
+
+async def test_first_delivery_makes_the_maildir(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path, "iain", "sales@example.com")
+    outcome = await writer.deliver_all(envelope(), CONTENT, [one])
+    assert list(messages(one).values()) == [expected(one)]
+    name = next(iter(messages(one)))
+    assert outcome == Delivered(f"{one.maildir}/new/{name}")
+    for part in ("", "tmp", "new", "cur", f"new/{name}"):
+        found = (Path(one.maildir) / part).stat()
+        assert (found.st_uid, found.st_gid) == (OWNER, GROUP)
+        assert stat.S_IMODE(found.st_mode) == (0o600 if name in part else 0o700)
+    assert messages(one, "tmp") == {}
+
+
+async def test_the_name_carries_the_sizes(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    ((name, text),) = messages(one).items()
+    wire = text.replace(b"\n", b"\r\n")
+    assert name.endswith(f".{HOST},S={len(text)},W={len(wire)}")
+
+
+async def test_null_reverse_path(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path)
+    bounce = Envelope("q", NULL_REVERSE_PATH, (), 0.0)
+    await writer.deliver_all(bounce, CONTENT, [one])
+    assert next(iter(messages(one).values())).startswith(b"Return-Path: <>\nDelivered-To: iain@")
+
+
+async def test_many_mailboxes_share_one_message(tmp_path: Path, writer: BatchWriter) -> None:
+    all_of_them = [delivery(tmp_path, f"user{i}") for i in range(200)]
+    outcome = await writer.deliver_all(envelope(), CONTENT, all_of_them)
+    assert outcome == Delivered("200 mailboxes")
+    for each in all_of_them:
+        assert list(messages(each).values()) == [expected(each)]
+
+
+async def test_a_spooled_body_is_copied(tmp_path: Path, writer: BatchWriter) -> None:
+    body = os.urandom(3_000_001).replace(b"\r", b"") + b"\n"
+    spool = tmp_path / "spool"
+    spool.write_bytes(body)
+    content = spooled_content(TRACE, str(spool), body.count(b"\n"), HeaderFacts())
+    one = delivery(tmp_path)
+    assert isinstance(await writer.deliver_all(envelope(), content, [one]), Delivered)
+    assert list(messages(one).values()) == [expected(one, TRACE + body)]
+
+
+async def test_a_spooled_body_that_is_gone(tmp_path: Path, writer: BatchWriter) -> None:
+    spool = tmp_path / "spool"
+    spool.write_bytes(BODY)
+    content = spooled_content(TRACE, str(spool), 3, HeaderFacts())
+    spool.unlink()
+    one = delivery(tmp_path)
+    assert reply_of(await writer.deliver_all(envelope(), content, [one])) == "451 4.3.0"
+    assert messages(one) == messages(one, "tmp") == {}
+
+
+async def test_a_spooled_body_that_was_cut(tmp_path: Path, writer: BatchWriter) -> None:
+    spool = tmp_path / "spool"
+    spool.write_bytes(BODY)
+    content = spooled_content(TRACE, str(spool), 3, HeaderFacts())
+    spool.write_bytes(BODY[:5])
+    one = delivery(tmp_path)
+    assert reply_of(await writer.deliver_all(envelope(), content, [one])) == "451 4.3.0"
+    assert messages(one) == messages(one, "tmp") == {}
+
+
+async def test_one_mailbox_twice_is_one_copy(tmp_path: Path, writer: BatchWriter) -> None:
+    one, other_way = delivery(tmp_path), delivery(tmp_path, "iain", "all@example.com")
+    outcomes = await writer.deliver_each(envelope(), CONTENT, [one, other_way], again=False)
+    assert outcomes[0] == outcomes[1]
+    assert list(messages(one).values()) == [expected(one)]
+
+
+async def test_one_maildir_by_two_addresses_is_two_copies(
+    tmp_path: Path, writer: BatchWriter
+) -> None:
+    one = delivery(tmp_path)
+    two = Delivery(one.maildir, one.uid, one.gid, ("iain@example.net",))
+    await writer.deliver_all(envelope(), CONTENT, [one, two])
+    assert sorted(messages(one).values()) == sorted([expected(one), expected(two)])
+
+
+async def test_a_looping_message_bounces(tmp_path: Path, writer: BatchWriter) -> None:
+    looping = memory_content(TRACE, BODY, HeaderFacts(1, frozenset({"iain@example.com"})))
+    one = Delivery(str(tmp_path / "Maildir"), OWNER, GROUP, ("Iain@example.com",))
+    two = delivery(tmp_path, "paul")
+    outcome = await writer.deliver_all(envelope(), looping, [two, one])
+    assert isinstance(outcome, PermanentFailure)
+    assert str(outcome.reply) == (
+        "554 5.4.6 The message is looping: it already bears Delivered-To Iain@example.com"
+    )
+    outcomes = await writer.deliver_each(envelope(1), looping, [one, two], again=False)
+    assert outcomes[0] == outcome
+    assert isinstance(outcomes[1], Delivered)
+    assert len(messages(two)) == 1
+
+
+@pytest.mark.parametrize("number", [1, 5])
+@pytest.mark.parametrize("operation", ["create", "write", "rename"])
+async def test_all_or_nothing(
+    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk, operation: str, number: int
+) -> None:
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
+    left = [errno.ENOSPC, *[0] * (number - 1)]
+    disk.faults[operation] = lambda _name: left.pop()
+    outcome = await writer.deliver_all(envelope(), CONTENT, deliveries)
+    assert reply_of(outcome) == "452 4.3.1"
+    for each in deliveries:
+        assert messages(each) == messages(each, "tmp") == {}
+
+
+async def test_each_for_itself(tmp_path: Path, writer: BatchWriter, disk: FaultyDisk) -> None:
+    deliveries = [delivery(tmp_path, name) for name in ("one", "two", "three")]
+    disk.faults["write"] = lambda path: errno.EDQUOT if "/two/" in path else 0
+    outcomes = await writer.deliver_each(envelope(), CONTENT, deliveries, again=False)
+    assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True]
+    assert reply_of(outcomes[1]) == "452 4.2.2"
+    assert [len(messages(each)) for each in deliveries] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("operation", "number"), [("fsync", 1), ("syncfs", 4)])
+@pytest.mark.parametrize("nth", [1, 2])
+async def test_a_sync_that_fails_acknowledges_nothing(
+    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk, operation: str, number: int, nth: int
+) -> None:
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
+    await writer.deliver_all(envelope(0), CONTENT, deliveries)
+    before = disk.counts[operation] + nth
+    disk.faults[operation] = lambda _: errno.EIO if disk.counts[operation] == before else 0
+    outcome = await writer.deliver_all(envelope(1), CONTENT, deliveries)
+    assert reply_of(outcome) == "451 4.3.0"
+    assert [len(messages(each)) for each in deliveries] == [1] * number
+    assert isinstance(await writer.deliver_all(envelope(1), CONTENT, deliveries), Delivered)
+
+
+async def test_a_bug_defers_and_the_writer_lives_on(
+    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk
+) -> None:
+    one = delivery(tmp_path)
+
+    def bug(_name: str) -> int:
+        raise ZeroDivisionError("the secret")
+
+    disk.faults["rename"] = bug
+    outcome = await writer.deliver_all(envelope(), CONTENT, [one])
+    assert reply_of(outcome) == "451 4.3.0"
+    assert "secret" not in str(outcome)
+    disk.faults.clear()
+    disk.faults["syncfs"] = bug
+    many = [one, *(delivery(tmp_path, f"user{i}") for i in range(5))]
+    assert reply_of(await writer.deliver_all(envelope(), CONTENT, many)) == "451 4.3.0"
+    assert messages(one) == messages(one, "tmp") == {}
+    disk.faults.clear()
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+
+
+async def test_again_finds_what_was_delivered(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    (name,) = messages(one)
+    for place in (f"new/{name}", f"cur/{name}", f"cur/{name}:2,S"):
+        (now,) = (f"{part}/{found}" for part in ("new", "cur") for found in messages(one, part))
+        os.rename(f"{one.maildir}/{now}", f"{one.maildir}/{place}")
+        outcomes = await writer.deliver_each(envelope(), CONTENT, [one], again=True)
+        assert isinstance(outcomes[0], Delivered)
+        assert len(messages(one)) + len(messages(one, "cur")) == 1
+    await writer.deliver_each(envelope(1), CONTENT, [one], again=True)
+    assert len(messages(one)) == 1
+
+
+async def test_what_a_crash_left_in_tmp_is_replaced(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    (name,) = messages(one)
+    (Path(one.maildir) / "new" / name).rename(Path(one.maildir) / "tmp" / name)
+    (Path(one.maildir) / "tmp" / name).write_bytes(b"half")
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+    assert messages(one) == {name: expected(one)}
+    assert messages(one, "tmp") == {}
+
+
+@pytest.mark.parametrize("moved", [True, False])
+async def test_a_maildir_that_goes_away_is_made_again(
+    tmp_path: Path, writer: BatchWriter, moved: bool
+) -> None:
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(0), CONTENT, [one])
+    if moved:
+        os.rename(one.maildir, one.maildir + ".old")
+    else:
+        shutil.rmtree(one.maildir)
+    assert isinstance(await writer.deliver_all(envelope(1), CONTENT, [one]), Delivered)
+    assert list(messages(one).values()) == [expected(one)]
+
+
+async def test_a_maildir_removed_in_the_middle_is_made_again(
+    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk
+) -> None:
+    one = delivery(tmp_path)
+
+    def remove(_name: str) -> int:
+        del disk.faults["create"]
+        shutil.rmtree(one.maildir)
+        return 0
+
+    disk.faults["create"] = remove
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+    assert list(messages(one).values()) == [expected(one)]
+
+
+async def test_fifty_messages_share_their_syncs(
+    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk
+) -> None:
+    one = delivery(tmp_path)
+    outcomes = await asyncio.gather(
+        *(writer.deliver_all(envelope(i), CONTENT, [one]) for i in range(50))
+    )
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+    assert len(messages(one)) == 50
+    # Whatever was ready for the first batch: the rest waits, and shares.
+    assert disk.counts["syncfs"] + disk.counts["fsync"] <= 12
+
+
+async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk) -> None:
+    one = delivery(tmp_path)
+    first = BatchWriter(HOST, 1, 1)
+    await first.deliver_all(envelope(0), CONTENT, [one])
+    await first.close()
+    settle(one)
+    second = BatchWriter(HOST, 1, 1, disk)
+    await second.deliver_all(envelope(1), CONTENT, [one])
+    await second.close()
+    assert (disk.counts["fsync"], disk.counts["syncfs"]) == (2, 0)
+
+
+async def test_more_maildirs_than_are_kept_open(tmp_path: Path, writer: BatchWriter) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(300)]
+    for number in range(2):
+        outcome = await writer.deliver_all(envelope(number), CONTENT, deliveries)
+        assert isinstance(outcome, Delivered)
+    assert all(len(messages(each)) == 2 for each in deliveries)
+    assert len(os.listdir("/proc/self/fd")) < before + 300
+    await writer.close()
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+async def test_a_cancelled_wait_leaves_the_writer_working(
+    tmp_path: Path, writer: BatchWriter
+) -> None:
+    one = delivery(tmp_path)
+    task = asyncio.create_task(writer.deliver_all(envelope(0), CONTENT, [one]))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert isinstance(await writer.deliver_all(envelope(1), CONTENT, [one]), Delivered)
+
+
+async def test_closing_finishes_what_was_begun(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path)
+    tasks = [
+        asyncio.create_task(writer.deliver_all(envelope(i), CONTENT, [one])) for i in range(20)
+    ]
+    await asyncio.sleep(0)
+    await writer.close()
+    assert all(isinstance(outcome, Delivered) for outcome in await asyncio.gather(*tasks))
+    assert reply_of(await writer.deliver_all(envelope(99), CONTENT, [one])) == "451 4.3.2"
+    await writer.close()
+
+
+@pytest.mark.parametrize("path", ["relative/Maildir", "/tmp/../Maildir"])
+async def test_paths_that_are_refused(writer: BatchWriter, path: str) -> None:
+    one = Delivery(path, OWNER, GROUP, ("iain@example.com",))
+    assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.5"
+
+
+async def test_an_address_with_a_line_end_is_refused(tmp_path: Path, writer: BatchWriter) -> None:
+    one = delivery(tmp_path, "iain", "x@example.com\nBcc: y@example.com")
+    assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.5"
+
+
+async def test_a_file_in_the_way(tmp_path: Path, writer: BatchWriter) -> None:
+    (tmp_path / "example.com").write_text("")
+    outcome = await writer.deliver_all(envelope(), CONTENT, [delivery(tmp_path)])
+    assert isinstance(outcome, TemporaryFailure)
+    assert "example.com is not a directory" in outcome.detail
+
+
+async def test_another_uid_than_the_accounts(tmp_path: Path, writer: BatchWriter) -> None:
+    outcome = await writer.deliver_all(
+        envelope(), CONTENT, [delivery(tmp_path, uid=7 if AS_ROOT else OWNER + 1)]
+    )
+    assert isinstance(outcome, TemporaryFailure)
+    assert reply_of(outcome) == "451 4.3.5"
+    assert outcome.detail.startswith("the account's uid is ")
+    assert os.listdir(tmp_path) == []
+
+
+class AsRoot:
+    """What only root meets: homes under other people's control. Collected by its subclass."""
+
+    async def test_a_maildir_of_somebody_else(self, tmp_path: Path, writer: BatchWriter) -> None:
+        one = delivery(tmp_path)
+        os.makedirs(one.maildir)
+        os.chown(one.maildir, 54321, 54321)
+        outcome = await writer.deliver_all(envelope(), CONTENT, [one])
+        assert isinstance(outcome, TemporaryFailure)
+        assert outcome.detail == (
+            f"{one.maildir} belongs to uid 54321, the account's uid is {OWNER}"
+        )
+
+    @pytest.mark.parametrize("link", ["Maildir", "Maildir/tmp", "Maildir/new", "."])
+    async def test_a_link_elsewhere_is_not_followed(
+        self, tmp_path: Path, writer: BatchWriter, link: str
+    ) -> None:
+        home, elsewhere = tmp_path / "homes" / "iain", tmp_path / "elsewhere"
+        for directory in (home.parent, elsewhere, elsewhere / "Maildir"):
+            directory.mkdir()
+            os.chown(directory, OWNER, GROUP)
+        one = Delivery(str(home / "Maildir"), OWNER, GROUP, ("iain@example.com",))
+        if link != ".":
+            await writer.deliver_all(envelope(0), CONTENT, [one])
+            shutil.rmtree(home / link)
+        (home / link).symlink_to(elsewhere)
+        outcome = await writer.deliver_all(envelope(1), CONTENT, [one])
+        assert isinstance(outcome, TemporaryFailure)
+        assert [path for path in elsewhere.rglob("*") if path.is_file()] == []
+
+    async def test_roots_own_link_is_followed(self, tmp_path: Path, writer: BatchWriter) -> None:
+        (tmp_path / "disk2").mkdir()
+        (tmp_path / "homes").symlink_to("disk2")
+        one = delivery(tmp_path / "homes")
+        assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+        assert len(messages(delivery(tmp_path / "disk2"))) == 1
+
+    async def test_nothing_is_made_in_a_strangers_directory(
+        self, tmp_path: Path, writer: BatchWriter
+    ) -> None:
+        stranger = tmp_path / "example.com"
+        stranger.mkdir()
+        os.chown(stranger, 54321, 54321)
+        outcome = await writer.deliver_all(envelope(), CONTENT, [delivery(tmp_path)])
+        assert reply_of(outcome) == "451 4.3.5"
+        assert list(stranger.iterdir()) == []
+
+    async def test_what_was_made_and_not_given_away_is_given_away(
+        self, tmp_path: Path, writer: BatchWriter
+    ) -> None:
+        one = delivery(tmp_path)
+        os.makedirs(os.path.dirname(one.maildir))
+        os.mkdir(one.maildir, 0o700)
+        assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+        assert os.stat(one.maildir).st_uid == OWNER
+
+    async def test_a_gid_below_the_minimum(self, tmp_path: Path, writer: BatchWriter) -> None:
+        one = Delivery(str(tmp_path / "Maildir"), OWNER, 0, ("iain@example.com",))
+        outcome = await writer.deliver_all(envelope(), CONTENT, [one])
+        assert isinstance(outcome, TemporaryFailure)
+        assert "gid is 0, below the minimum 1" in outcome.detail
+
+
+if AS_ROOT:
+
+    class TestAsRoot(AsRoot):
+        """Root alone can make the directories of strangers that these need."""

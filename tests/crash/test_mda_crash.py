@@ -1,0 +1,110 @@
+"""Whatever the moment of a crash: no half message is seen, none is lost, a retry delivers once."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from restante.mda import Delivery
+from restante.mda.batch import Batch, Job, Policy
+from restante.mda.durable import Disk, LocalDisk
+from restante.mda.maildir import Maildirs
+from restante.status import Delivered
+from tests.support.deliveries import CONTENT, HOST, delivery, envelope, expected, messages, settle
+from tests.support.faulty_disk import FaultyDisk, PowerCut
+from tests.support.mda_child import MAILBOXES
+
+REPOSITORY = Path(__file__).parents[2]
+ROUNDS = 4
+
+
+def deliver(disk: Disk, deliveries: Sequence[Delivery], *, again: bool = False) -> bool:
+    """Whether all are acknowledged."""
+    maildirs = Maildirs(disk)
+    job = Job(envelope(), CONTENT, deliveries, together=not again, again=again)
+    try:
+        Batch(disk, maildirs, Policy(HOST, 1, 1), [job]).run()
+    finally:
+        maildirs.close()
+    return all(isinstance(outcome, Delivered) for outcome in job.outcomes())
+
+
+def check_visible(deliveries: Sequence[Delivery], count: int | None = None) -> None:
+    """Whole messages only; ``count`` of them in each mailbox."""
+    for each in deliveries:
+        seen = list(messages(each).values())
+        assert seen == [expected(each)] * len(seen)
+        assert count is None or len(seen) == count
+
+
+def mailboxes(root: Path, number: int, *, exist: bool) -> list[Delivery]:
+    found = [delivery(root, f"user{i}") for i in range(number)]
+    if exist:
+        maildirs = Maildirs(LocalDisk())
+        for each in found:
+            maildirs.find(each)
+        maildirs.close()
+        settle(*found)
+    return found
+
+
+@pytest.mark.parametrize("entries_lost", [True, False])
+@pytest.mark.parametrize(("number", "exist"), [(1, True), (2, True), (4, True), (1, False)])
+def test_power_cut_at_every_step(
+    tmp_path: Path, number: int, exist: bool, entries_lost: bool
+) -> None:
+    step = 0
+    acknowledged = False
+    while not acknowledged:
+        root = tmp_path / str(step)
+        root.mkdir()
+        deliveries = mailboxes(root, number, exist=exist)
+        disk = FaultyDisk(cut_at=step)
+        with contextlib.suppress(PowerCut):
+            acknowledged = deliver(disk, deliveries)
+        disk.lose_power(entries_lost=entries_lost)
+        check_visible(deliveries, 1 if acknowledged else None)
+        assert deliver(LocalDisk(), deliveries, again=True)
+        check_visible(deliveries, 1)
+        step += 1
+    assert step > 5
+
+
+@pytest.mark.parametrize("operation", ["fsync", "syncfs"])
+def test_the_lossy_disk_loses_what_is_not_synced(tmp_path: Path, operation: str) -> None:
+    """The crash test can fail: without syncs a power cut takes the message away."""
+    deliveries = mailboxes(tmp_path, 1 if operation == "fsync" else 4, exist=True)
+    disk = FaultyDisk()
+    setattr(disk, operation, lambda _fd: None)
+    assert deliver(disk, deliveries)
+    disk.lose_power(entries_lost=True)
+    assert not any(messages(each) for each in deliveries)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_killed_in_the_middle_of_batches(tmp_path: Path, number: int) -> None:
+    acknowledged = _kill_after(tmp_path, 1 + 53 * number)
+    deliveries = [delivery(tmp_path, name) for name in MAILBOXES]
+    check_visible(deliveries)
+    for each in deliveries:
+        ids = {name.split(".")[1].split("_")[0] for name in messages(each)}
+        assert {envelope(sent).queue_id for sent in acknowledged} <= ids
+
+
+def _kill_after(root: Path, acknowledgements: int) -> set[int]:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.mda_child", str(root)],
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+    )
+    with child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(acknowledgements)]
+        child.kill()
+        lines += child.stdout.readlines()
+    return {int(line) for line in lines if line.endswith(b"\n")}

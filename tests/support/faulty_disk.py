@@ -1,0 +1,117 @@
+"""A disk that counts, fails on request, and forgets what was not made durable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from restante.mda.durable import LocalDisk
+
+
+class PowerCut(BaseException):
+    """Nothing runs after it: no handler for exceptions sees it."""
+
+
+@dataclass
+class FaultyDisk(LocalDisk):
+    """The real disk, with trouble.
+
+    ``cut_at`` is the number of the operation instead of which the power fails.
+    ``faults`` maps an operation's name to what decides whether it fails: it is
+    given the file name (or an empty string) and returns an errno or 0.
+    """
+
+    cut_at: int = -1
+    faults: dict[str, Callable[[str], int]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter[str])
+    _entries: list[tuple[str, str, str]] = field(default_factory=list)
+    """Changes of directories that may be lost: what, the path before, the path after."""
+    _data: set[str] = field(default_factory=set)
+    """Files whose octets may be lost."""
+
+    def _step(self, operation: str, name: str = "") -> None:
+        if 0 <= self.cut_at <= self.counts.total():
+            raise PowerCut(operation)
+        self.counts[operation] += 1
+        number = self.faults[operation](name) if operation in self.faults else 0
+        if number:
+            raise OSError(number, os.strerror(number), name)
+
+    def make_directory(self, name: str, parent: int, mode: int) -> None:
+        self._step("make_directory", name)
+        super().make_directory(name, parent, mode)
+        self._entries.append(("mkdir", "", _path(parent, name)))
+
+    def create(self, name: str, parent: int) -> int:
+        self._step("create", name)
+        fd = super().create(name, parent)
+        self._entries.append(("create", "", _path(parent, name)))
+        return fd
+
+    def write(self, fd: int, buffers: Sequence[bytes]) -> None:
+        self._step("write", _path(fd))
+        super().write(fd, buffers)
+        self._data.add(_path(fd))
+
+    def copy(self, source: str, fd: int, count: int) -> None:
+        self._step("copy", _path(fd))
+        super().copy(source, fd, count)
+        self._data.add(_path(fd))
+
+    def chown(self, fd: int, uid: int, gid: int) -> None:
+        self._step("chown", _path(fd))
+        super().chown(fd, uid, gid)
+
+    def fsync(self, fd: int) -> None:
+        self._step("fsync", _path(fd))
+        super().fsync(fd)
+        path = _path(fd)
+        self._data.discard(path)
+        self._entries = [entry for entry in self._entries if os.path.dirname(entry[2]) != path]
+
+    def syncfs(self, fd: int) -> None:
+        self._step("syncfs")
+        super().syncfs(fd)
+        self._data.clear()
+        self._entries.clear()
+
+    def rename(self, name: str, source: int, target: int) -> None:
+        self._step("rename", name)
+        super().rename(name, source, target)
+        before, after = _path(source, name), _path(target, name)
+        self._entries.append(("rename", before, after))
+        if before in self._data:
+            self._data.remove(before)
+            self._data.add(after)
+
+    def unlink(self, name: str, parent: int) -> None:
+        self._step("unlink", name)
+        super().unlink(name, parent)
+        self._data.discard(_path(parent, name))
+
+    def lose_power(self, *, entries_lost: bool) -> None:
+        """Leave what the worst of disks would: octets lost, directory changes lost or kept."""
+        for path in self._data:
+            with suppress(FileNotFoundError):
+                os.truncate(path, os.path.getsize(path) // 2)
+        for kind, before, after in reversed(self._entries if entries_lost else []):
+            with suppress(FileNotFoundError):
+                _undo(kind, before, after)
+
+
+def _undo(kind: str, before: str, after: str) -> None:
+    if kind == "mkdir":
+        shutil.rmtree(after)
+    elif kind == "rename":
+        os.rename(after, before)
+    else:
+        os.unlink(after)
+
+
+def _path(fd: int, name: str = "") -> str:
+    directory = os.readlink(f"/proc/self/fd/{fd}")
+    return os.path.join(directory, name) if name else directory
