@@ -134,13 +134,12 @@ class Pop3Server:
 
     # Answers to Login
 
-    def login_accepted(self, messages: Sequence[Listed], text: str = "") -> None:
+    def login_accepted(self, messages: Sequence[Listed]) -> None:
         """The maildrop is open and locked; ``messages`` are what the session sees."""
         self._answer(Login)
         self._listing = Listing(messages)
         self._state = _State.TRANSACTION
-        count = len(messages)
-        self._ok(text or f"maildrop has {count} {'message' if count == 1 else 'messages'}")
+        self._ok(f"maildrop has {self._number_of_messages()}")
 
     def login_refused(self, code: ResponseCode | None, text: str) -> None:
         """Wrong credentials, a maildrop in use, or a failure; the client may try again."""
@@ -314,7 +313,7 @@ class Pop3Server:
     def _list(self, argument: str | None) -> None:
         listing = self._listing
         if _is_blank(argument):
-            self._ok(f"{listing.count} messages ({listing.octets} octets)")
+            self._ok(f"{self._number_of_messages()} ({listing.octets} octets)")
             self._lines_out(listing.sizes())
         else:
             index = self._message(argument)
@@ -349,12 +348,16 @@ class Pop3Server:
     def _rset(self, argument: str | None) -> None:
         _no_argument(argument)
         self._listing.unmark_all()
-        self._ok(f"maildrop has {self._listing.count} messages")
+        self._ok(f"maildrop has {self._number_of_messages()}")
 
     def _quit(self, argument: str | None) -> Event:
         _no_argument(argument)
         self._state = _State.UPDATE
         return Update(self._listing.deleted)
+
+    def _number_of_messages(self) -> str:
+        count = self._listing.count
+        return f"{count} message" if count == 1 else f"{count} messages"
 
     def _message(self, argument: str | None) -> int:
         number = (argument or "").strip()

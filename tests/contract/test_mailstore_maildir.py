@@ -1,0 +1,487 @@
+"""What only a Maildir can meet: other programs, crashes, odd names, and very many messages."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from restante.directory import Account
+from restante.store import (
+    Maildrop,
+    MaildropInUse,
+    MaildropUnavailable,
+    MessageGone,
+    files,
+    maildir,
+    scan,
+)
+from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
+from restante.store.sizes import CACHE
+
+HOUR = 3600
+
+
+class Box:
+    """A Maildir and its account."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "Maildir"
+        for folder in ("tmp", "new", "cur"):
+            (self.path / folder).mkdir(parents=True)
+        self.account = Account("iain", os.getuid(), os.getgid(), str(root))
+        self.store = MaildirStore()
+
+    def put(self, name: str, content: bytes = b"A: 1\n\nHello\n") -> Path:
+        path = self.path / name
+        path.write_bytes(content)
+        return path
+
+    async def open(self) -> MaildirDrop:
+        return await self.store.open(self.account)
+
+    async def listing(self) -> list[tuple[str, int]]:
+        drop = await self.open()
+        await drop.close()
+        return [(message.uid, message.wire_size) for message in drop.messages]
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths under new and cur that are opened or stat'ed from now on."""
+    paths: list[str] = []
+
+    def counting(original: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(path: str, *rest: object, **more: object) -> object:
+            if isinstance(path, str) and ("/new/" in path or "/cur/" in path):
+                paths.append(path)
+            return original(path, *rest, **more)
+
+        return wrapped
+
+    for function in ("open", "stat", "lstat"):
+        monkeypatch.setattr(os, function, counting(getattr(os, function)))
+    return paths
+
+
+async def read(drop: Maildrop, index: int) -> bytes:
+    return b"".join([piece async for piece in drop.read(index)])
+
+
+# Names
+
+
+async def test_order_is_arrival_then_name(box: Box) -> None:
+    for name in ("cur/999.z.h:2,S", "new/1000.b.h", "cur/1000.a.h:2,", "new/odd"):
+        box.put(name)
+    assert [uid for uid, _ in await box.listing()] == ["odd", "999.z.h", "1000.a.h", "1000.b.h"]
+
+
+async def test_names_that_are_no_uid_get_a_stable_one(box: Box) -> None:
+    names = ["1." + "x" * 80, "2.with space", "3.ümlaut", "4.\udcff"]
+    for name in names:
+        (box.path / "new" / name).write_bytes(b"A: 1\n")
+    before = await box.listing()
+    for name in names:
+        os.rename(box.path / "new" / name, f"{box.path}/cur/{name}:2,S")
+    assert await box.listing() == before
+    assert len({uid for uid, _ in before}) == len(names)
+    assert all(len(uid) == 64 and uid.isalnum() for uid, _ in before)
+
+
+async def test_uids_differ_even_where_names_do_not(box: Box) -> None:
+    box.put("new/1.same", b"new\n")
+    box.put("cur/1.same:2,S", b"cur\n")
+    box.put("cur/1.same:2,RS", b"third\n")
+    drop = await box.open()
+    assert len({message.uid for message in drop.messages}) == 3
+    assert {await read(drop, index) for index in range(3)} == {b"new\n", b"cur\n", b"third\n"}
+    await drop.remove([0])
+    await drop.close()
+    assert len(await box.listing()) == 2
+
+
+async def test_a_message_seen_in_both_directories_is_one(box: Box) -> None:
+    os.link(box.put("new/1.moving"), box.path / "cur" / "1.moving:2,")
+    assert len(await box.listing()) == 1
+
+
+async def test_only_regular_files_are_messages(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"secret\n")
+    (box.path / "new" / "1.link").symlink_to(tmp_path / "elsewhere")
+    (box.path / "new" / "2.directory").mkdir()
+    os.mkfifo(box.path / "new" / "3.fifo")
+    box.put("new/.hidden")
+    box.put("new/4.mail")
+    assert [uid for uid, _ in await box.listing()] == ["4.mail"]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+async def test_a_message_replaced_by_something_else_is_gone(box: Box, kind: str) -> None:
+    path = box.put("new/1.mail,W=14")
+    drop = await box.open()
+    path.unlink()
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(MessageGone):
+        await read(drop, 0)
+    await drop.close()
+
+
+# Sizes
+
+
+async def test_sizes_come_from_the_names(box: Box, opened: list[str]) -> None:
+    box.put("new/1.a,S=12,W=15")
+    box.put("cur/2.b,W=77:2,S")
+    box.put("cur/3.c,S=12,W=24,x:2,W=3")
+    assert [size for _, size in await box.listing()] == [15, 77, 24]
+    assert opened == []
+
+
+@pytest.mark.parametrize(
+    "name", ["1.a", "1.a,S=12", "1.a,S=12,W=11", "1.a,S=12,W=25", "1.a,W=", "1.a,W=99999999999999"]
+)
+async def test_sizes_that_cannot_be_are_measured(box: Box, name: str) -> None:
+    box.put(f"new/{name}")
+    assert [size for _, size in await box.listing()] == [15]
+
+
+async def test_measured_sizes_are_remembered(box: Box, opened: list[str]) -> None:
+    box.put("new/1.a")
+    box.put("new/2.b", b"x\n" * 300_000)
+    first = await box.listing()
+    assert len(opened) >= 2
+    opened.clear()
+    os.rename(box.path / "new" / "1.a", box.path / "cur" / "1.a:2,S")
+    box.put("new/3.c")
+    assert (await box.listing())[:2] == first
+    assert {os.path.basename(path) for path in opened} == {"3.c"}
+
+
+async def test_sizes_of_deleted_messages_are_forgotten(box: Box) -> None:
+    for number in range(10):
+        box.put(f"new/{number}.a")
+    drop = await box.open()
+    await drop.remove(range(9))
+    await drop.close()
+    await box.listing()
+    assert (box.path / CACHE).read_bytes() == b"15 9.a\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\0\n\n", b"x 1.a\n", b"-1 1.a\n", b"9999999999999 1.a\n", b"15 1.a", b"7" * 99999],
+)
+async def test_remembered_nonsense_is_ignored(box: Box, content: bytes) -> None:
+    box.put("new/1.a")
+    box.put(CACHE, content)
+    assert await box.listing() == [("1.a", 15)]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+async def test_the_memory_of_sizes_may_be_anything(box: Box, tmp_path: Path, kind: str) -> None:
+    box.put("new/1.a")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    if kind == "link":
+        (box.path / CACHE).symlink_to(victim)
+        (box.path / f"{CACHE}.new").symlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(box.path / CACHE)
+    else:
+        (box.path / CACHE).mkdir()
+    assert await box.listing() == [("1.a", 15)]
+    assert await box.listing() == [("1.a", 15)]
+    assert victim.read_bytes() == b"untouched"
+
+
+async def test_100_000_messages_open_without_touching_one(box: Box, opened: list[str]) -> None:
+    touch = os.O_CREAT | os.O_WRONLY
+    for number in range(100_000):
+        name = f"{1_700_000_000 + number}.q{number}.host,S=12,W=15"
+        os.close(os.open(f"{box.path}/new/{name}", touch))
+    opened.clear()
+    drop = await box.open()
+    assert len(drop.messages) == 100_000
+    assert drop.messages[99_999].uid == "1700099999.q99999.host,S=12,W=15"
+    assert opened == []
+    await drop.close()
+
+
+# Other programs
+
+
+@pytest.mark.parametrize("moved", ["cur/1.a:2,S", "cur/1.a:2,", "cur/1.a"])
+async def test_a_message_that_was_moved_is_read_and_deleted(box: Box, moved: str) -> None:
+    path = box.put("new/1.a")
+    other = box.put("new/2.b")
+    drop = await box.open()
+    path.rename(box.path / moved)
+    other.rename(box.path / "cur" / "2.b:2,RS")
+    assert await read(drop, 0) == b"A: 1\n\nHello\n"
+    await drop.remove([0, 1])
+    await drop.close()
+    assert os.listdir(box.path / "cur") == []
+
+
+async def test_many_moved_messages_cost_few_scans(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        box.put(f"new/{number}.a,S=12,W=15")
+    drop = await box.open()
+    for number in range(0, 50, 2):
+        os.rename(f"{box.path}/new/{number}.a,S=12,W=15", f"{box.path}/cur/{number}.a,S=12,W=15:2,")
+    for number in range(1, 50, 2):
+        os.unlink(f"{box.path}/new/{number}.a,S=12,W=15")
+    scans = 0
+    original = scan.message_files
+
+    def counting(path: str) -> list[scan.MessageFile]:
+        nonlocal scans
+        scans += 1
+        return original(path)
+
+    monkeypatch.setattr(scan, "message_files", counting)
+    for index in range(0, 50, 2):
+        assert await read(drop, index) == b"A: 1\n\nHello\n"
+    for index in range(1, 50, 2):
+        with pytest.raises(MessageGone):
+            await read(drop, index)
+    assert scans == 2
+    await drop.close()
+
+
+async def test_a_namesake_is_not_deleted_in_the_place_of_what_vanished(box: Box) -> None:
+    first = box.put("cur/1.same:2,", b"one\n")
+    box.put("cur/1.same:2,S", b"two\n")
+    drop = await box.open()
+    vanished = [await read(drop, index) for index in range(2)].index(b"one\n")
+    first.unlink()
+    await drop.remove([vanished])
+    await drop.close()
+    assert os.listdir(box.path / "cur") == ["1.same:2,S"]
+
+
+# Crashes and locks
+
+
+async def test_what_crashed_deliveries_left_is_cleaned_after_36_hours(box: Box) -> None:
+    left = box.put("tmp/1.crashed")
+    (box.path / "tmp" / "directory").mkdir()
+    await box.listing()
+    assert left.exists()
+    box.store = MaildirStore(clock=lambda: time.time() + STALE_AFTER - HOUR)
+    await box.listing()
+    assert left.exists()
+    box.store = MaildirStore(clock=lambda: time.time() + STALE_AFTER + HOUR)
+    await box.listing()
+    assert os.listdir(box.path / "tmp") == ["directory"]
+
+
+def _hold(path: str, ready: Connection) -> None:
+    """Another process that has the lock until it is killed."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ready.send(True)
+        threading.Event().wait()
+
+
+async def test_the_lock_holds_across_processes_and_ends_with_them(box: Box) -> None:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    holder = context.Process(target=_hold, args=(str(box.path / LOCK), there), daemon=True)
+    holder.start()
+    await asyncio.to_thread(here.recv)
+    with pytest.raises(MaildropInUse):
+        await box.open()
+    holder.kill()
+    await asyncio.to_thread(holder.join)
+    holder.close()
+    here.close()
+    there.close()
+    assert await box.listing() == []
+
+
+async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "listing", _fails)
+        with pytest.raises(MaildropUnavailable, match=r"cannot read .*Maildir: "):
+            await box.open()
+    assert await box.listing() == []
+
+
+def _fails(path: str) -> None:
+    raise OSError(5, "Input/output error")
+
+
+async def test_a_cancelled_open_gives_the_lock_back(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, started, released = threading.Event(), threading.Event(), asyncio.Event()
+    original, release = scan.listing, MaildirDrop.release
+    loop = asyncio.get_running_loop()
+
+    def slow(path: str) -> object:
+        started.set()
+        go_on.wait()
+        return original(path)
+
+    def noticed(drop: MaildirDrop) -> None:
+        release(drop)
+        loop.call_soon_threadsafe(released.set)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "listing", slow)
+        patched.setattr(MaildirDrop, "release", noticed)
+        opening = asyncio.create_task(box.open())
+        await asyncio.to_thread(started.wait)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        go_on.set()
+        await released.wait()
+    assert await box.listing() == []
+
+
+async def test_deletions_are_made_durable_once_per_directory(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("new/1.a", "new/2.b", "cur/3.c:2,S", "new/4.d"):
+        box.put(name)
+    synced: list[str] = []
+    original = files.fsync_directory
+
+    def counting(path: str) -> None:
+        assert not (box.path / "new" / "1.a").exists()
+        synced.append(os.path.basename(path))
+        original(path)
+
+    monkeypatch.setattr(files, "fsync_directory", counting)
+    drop = await box.open()
+    await drop.remove([0, 1])
+    assert synced == ["new"]
+    await drop.remove([2, 3])
+    assert synced == ["new", "cur", "new"]
+    await drop.close()
+
+
+async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("new/1.a", "new/2.b", "new/3.c"):
+        box.put(name)
+    original = os.unlink
+
+    def unlink(path: str) -> None:
+        if path.endswith("2.b"):
+            raise PermissionError(1, "Operation not permitted")
+        original(path)
+
+    drop = await box.open()
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(MaildropUnavailable, match="Operation not permitted"):
+        await drop.remove([0, 1, 2])
+    await drop.close()
+    assert os.listdir(box.path / "new") == ["2.b"]
+
+
+# Homes
+
+
+async def test_a_maildir_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
+    account = Account("iain", os.getuid(), os.getgid(), str(tmp_path / "home"))
+    drop = await MaildirStore().open(account)
+    assert list(drop.messages) == []
+    await drop.close()
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_maildir_may_be_a_link(box: Box, tmp_path: Path) -> None:
+    box.put("new/1.a")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "Maildir").symlink_to(box.path)
+    drop = await MaildirStore().open(Account("ann", 1, 1, str(home)))
+    assert len(drop.messages) == 1
+    with pytest.raises(MaildropInUse):
+        await box.open()
+    await drop.close()
+
+
+async def test_a_link_to_nowhere_is_no_empty_maildrop(tmp_path: Path) -> None:
+    (tmp_path / "Maildir").symlink_to("/nowhere/at/all")
+    with pytest.raises(MaildropUnavailable, match="cannot follow the link"):
+        await MaildirStore().open(Account("ann", 1, 1, str(tmp_path)))
+
+
+async def test_a_maildir_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "Maildir").write_bytes(b"")
+    with pytest.raises(MaildropUnavailable, match="Not a directory"):
+        await MaildirStore().open(Account("ann", 1, 1, str(tmp_path)))
+
+
+async def test_a_lock_that_is_a_link_is_not_followed(box: Box, tmp_path: Path) -> None:
+    (box.path / LOCK).symlink_to(tmp_path / "victim")
+    with pytest.raises(MaildropUnavailable, match="cannot lock"):
+        await box.open()
+    assert not (tmp_path / "victim").exists()
+
+
+async def test_a_message_that_cannot_be_read_is_unavailable(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("new/1.a,W=15")
+    drop = await box.open()
+
+    def denied(path: str) -> files.Reader:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "Reader", denied)
+    with pytest.raises(MaildropUnavailable, match="Permission denied"):
+        await read(drop, 0)
+    await drop.close()
+
+
+# Reading ahead
+
+
+async def test_messages_read_in_order_are_read_ahead(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [b"message %d\n" % number for number in range(100)]
+    contents[40] = b"x" * (2 * files.BLOCK)
+    contents[41] = b"y" * maildir.READ_AHEAD_OCTETS
+    for number, content in enumerate(contents):
+        box.put(f"new/{number}.a", content)
+    drop = await box.open()
+    fetches = 0
+    original = drop._fetch
+
+    def counting(index: int, further: int) -> object:
+        nonlocal fetches
+        fetches += 1
+        return original(index, further)
+
+    monkeypatch.setattr(drop, "_fetch", counting)
+    assert [await read(drop, index) for index in range(100)] == contents
+    assert fetches < 10
+    await drop.close()
