@@ -24,6 +24,9 @@ MAX_HEADER = 32 * 1024
 """Octets of a header that are returned."""
 MAX_DIAGNOSTIC = 900
 """Characters of a reply in a Diagnostic-Code field, which is one line (RFC 5322 §2.1.1)."""
+MAX_REPLY_LINE = 240
+"""Characters of a line of a reply that a human being is shown: within 998 octets in UTF-8."""
+MAX_REPLY_LINES = 20
 
 _NOT_XTEXT = re.compile(r"[^!-*,-<>-\[\]-~]")
 _NOT_ONE_LINE = re.compile(r"[^ -~]+")
@@ -72,7 +75,7 @@ class BounceReporter:
         )
         boundary = _boundary(queue_id, parts)
         body = self._header(to, now, queue_id, boundary).encode("utf-8") + b"".join(
-            b"\n--%s\n%s\n" % (boundary, part) for part in parts
+            b"\n--%s\n%s" % (boundary, part) for part in parts
         )
         body += b"\n--%s--\n" % boundary
         envelope = Envelope(
@@ -129,9 +132,10 @@ def _only_for(envelope: Envelope, address: Address) -> bool:
 def _paragraph(failure: Failure) -> str:
     """One failed recipient; neither address nor reply can begin a line of its own."""
     address, origin = failure.recipient.target.address, _origin(failure)
-    by_way = f"\n(reached by way of <{origin}>)" if origin != address else ""
-    indented = failure.reply.text.replace("\r", " ").replace("\n", "\n    ")
-    return f"<{address}>{by_way}\n    {_codes(failure.reply)} {indented}\n"
+    by_way = f"\n(reached by way of <{_printable(origin)}>)" if origin != address else ""
+    lines = f"{_codes(failure.reply)} {failure.reply.text}".split("\n")[:MAX_REPLY_LINES]
+    said = "".join(f"    {_printable(line)[:MAX_REPLY_LINE]}\n" for line in lines)
+    return f"<{_printable(address)}>{by_way}\n{said}"
 
 
 def _codes(reply: Reply) -> str:
@@ -159,9 +163,13 @@ def _typed(address: str) -> str:
     """The address with its type: ``utf-8`` in its ASCII form if it needs it (RFC 6533 §3)."""
     local, _, domain = address.rpartition("@")
     mailbox = Address(local, domain).to_mailbox() if local else Address(domain, "").to_mailbox()
-    if mailbox.isascii():
+    if mailbox.isascii() and mailbox.isprintable():
         return f"rfc822; {mailbox}"
     return "utf-8; " + _NOT_XTEXT.sub(lambda found: f"\\x{{{ord(found.group()):02X}}}", mailbox)
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in line)
 
 
 def _one_line(text: str) -> str:

@@ -42,6 +42,11 @@ class JumpingClock:
         """How many wait for nothing but time."""
         return sum(not (event.is_set() or over.is_set()) for *_, event, over in self._sleepers)
 
+    @property
+    def next(self) -> float:
+        """The first time that somebody waits for."""
+        return self._sleepers[0][0]
+
     def jump(self) -> float:
         """Go on to the first time that somebody waits for, and wake them; the seconds passed."""
         before = self._now

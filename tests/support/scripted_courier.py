@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from restante.queue import Answer, QueuedMessage
@@ -67,7 +67,3 @@ class ScriptedCourier:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-def addresses(recipients: Iterable[Attempt]) -> list[str]:
-    return [attempt.address for attempt in recipients]

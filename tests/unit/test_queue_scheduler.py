@@ -1,0 +1,500 @@
+"""When queued messages are tried, and what becomes of them: a real store, a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from restante.address import Address, NullReversePath
+from restante.config.tree import DAY, HOUR, Queue
+from restante.dsn import BounceReporter
+from restante.envelope import Envelope
+from restante.queue import (
+    Courier,
+    Expanded,
+    Failure,
+    QueuedMessage,
+    QueueFailed,
+    RecipientState,
+    RemoteDeferral,
+    Reporter,
+    Submission,
+    Target,
+    Undeliverable,
+)
+from restante.queue.reader import QueueEntry, QueueReader
+from restante.queue.retry import RetryPolicy
+from restante.queue.rows import Result
+from restante.queue.scheduler import Scheduler
+from restante.queue.store import QueueStore
+from restante.status import PermanentFailure, Reply
+from tests.support.jumping_clock import PATIENCE, START, JumpingClock, until
+from tests.support.queued import content, envelope, from_nobody, new_id, targets
+from tests.support.scripted_courier import HERE, LATER, NEVER, Attempt, ScriptedCourier
+
+Event = MutableMapping[str, Any]
+
+
+class Desk:
+    """A scheduler at work on a queue below ``root``."""
+
+    def __init__(
+        self,
+        root: Path,
+        clock: JumpingClock,
+        courier: Courier,
+        reporter: Reporter | None = None,
+        store: QueueStore | None = None,
+        concurrency: int = 20,
+    ) -> None:
+        self.clock = clock
+        self.store = store or QueueStore.open(str(root), 0)
+        self.scheduler = Scheduler(
+            self.store,
+            courier,
+            reporter or BounceReporter(Queue(), "mail.example.com"),
+            RetryPolicy(DAY, lambda: 0.0),
+            clock,
+            new_id,
+            concurrency,
+        )
+        self._run = asyncio.ensure_future(self.scheduler.run(grace=PATIENCE))
+
+    async def queue(self, sent: Envelope, *goals: str) -> str:
+        await self.store.add(sent, content(), targets(*(goals or map(str, sent.recipients))))
+        return sent.queue_id
+
+    async def rest(self) -> None:
+        """Wait until nothing moves and only time can change that."""
+        await until(lambda: self.scheduler.moving == 0 and self.clock.resting > 0)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Live through so many seconds."""
+        end = self.clock.now() + seconds
+        await self.rest()
+        while self.clock.next < end:
+            self.clock.jump()
+            await self.rest()
+        self.clock.set(end)
+
+    async def stop(self) -> None:
+        self.scheduler.stop()
+        await self._run
+        await self.store.close()
+
+
+@asynccontextmanager
+async def at_work(
+    root: Path,
+    clock: JumpingClock,
+    courier: Courier,
+    reporter: Reporter | None = None,
+    store: QueueStore | None = None,
+    concurrency: int = 20,
+) -> AsyncIterator[Desk]:
+    desk = Desk(root, clock, courier, reporter, store, concurrency)
+    try:
+        yield desk
+    finally:
+        await desk.stop()
+
+
+@pytest.fixture
+def clock() -> JumpingClock:
+    return JumpingClock()
+
+
+@pytest.fixture
+def courier(clock: JumpingClock) -> ScriptedCourier:
+    return ScriptedCourier(clock.now)
+
+
+@pytest.fixture
+def log() -> Iterator[list[Event]]:
+    with capture_logs() as events:
+        yield events
+
+
+def names(events: Sequence[Event]) -> list[str]:
+    return [event["event"] for event in events if event["event"] != "queue_opened"]
+
+
+def entry(root: Path, queue_id: str) -> QueueEntry | None:
+    return QueueReader(str(root)).message(queue_id)
+
+
+async def test_new_mail_is_tried_at_once(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.rest()
+        queue_id = await desk.queue(envelope())
+        await desk.rest()
+        assert courier.attempts == [Attempt(START, queue_id, "iain@example.com", again=False)]
+        assert desk.store.waiting == 0
+    assert names(log) == ["delivered", "message_finished"]
+    assert {event["id"] for event in log if event["event"] != "queue_opened"} == {queue_id}
+
+
+@pytest.mark.parametrize(("remote", "step"), [(False, 10), (True, 20)])
+async def test_retries_follow_the_schedule(
+    tmp_path: Path,
+    clock: JumpingClock,
+    courier: ScriptedCourier,
+    log: list[Event],
+    remote: bool,
+    step: int,
+) -> None:
+    later = RemoteDeferral(Reply(451, "4.1", "no answer")) if remote else LATER
+    courier.answer("iain@example.com", later, later, later, HERE)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope())
+        await desk.pass_time(2 * HOUR)
+    ages = [time - START for time in courier.times("iain@example.com")]
+    assert ages == pytest.approx([0, step**2, (2 * step) ** 2, (3 * step) ** 2])
+    assert names(log) == ["deferred"] * 3 + ["delivered", "message_finished"]
+    assert [event["attempts"] for event in log if event["event"] == "deferred"] == [1, 2, 3]
+
+
+async def test_each_recipient_has_a_fate_of_its_own(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("ann@x", LATER, HERE)
+    courier.answer("nobody@x", NEVER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope(), "iain@x", "ann@x", "nobody@x")
+        await desk.pass_time(2 * HOUR)
+        assert desk.store.waiting == 0
+    assert len(courier.of("iain@x")) == 1
+    assert len(courier.of("nobody@x")) == 1
+    assert len(courier.of("ann@x")) == 2
+    assert sorted(names(log)) == [
+        "bounced",
+        "deferred",
+        "delivered",
+        "delivered",
+        "delivered",
+        "failed",
+        "message_finished",
+        "message_finished",
+    ]
+
+
+async def test_a_restart_goes_on_where_it_was(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    courier.answer("iain@example.com", LATER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope())
+        await desk.pass_time(500)
+    before = courier.of("iain@example.com")
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.pass_time(3000)
+    after = courier.of("iain@example.com")[len(before) :]
+    assert [attempt.at - START for attempt in before] == pytest.approx([0, 100, 400])
+    assert [attempt.at - START for attempt in after] == pytest.approx([900, 1600, 2500])
+    assert [attempt.again for attempt in after] == [True, False, False]
+
+
+async def test_a_thousand_targets_are_one_message(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    everyone = tuple(Target(f"u{number}@x", via=("all@x",)) for number in range(1000))
+    courier.answer("all@x", Expanded(everyone))
+    courier.answer("u500@x", LATER, HERE)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope(), "all@x")
+        await desk.rest()
+        assert desk.store.waiting == 1
+        await desk.pass_time(2 * HOUR)
+        assert desk.store.waiting == 0
+    assert [len(call.recipients) for call in courier.calls] == [1, 1000, 1]
+    assert len({call.envelope.queue_id for call in courier.calls}) == 1
+
+
+async def test_an_alias_that_leads_to_itself_ends(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("a@x", Expanded(targets("b@x", "iain@x")))
+    courier.answer("b@x", Expanded(targets("A@X")))
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope(), "a@x")
+        await desk.pass_time(2 * HOUR)
+        assert desk.store.waiting == 0
+    assert len(courier.of("a@x")) == 1
+    assert len(courier.of("iain@x")) == 1
+    failures = [event for event in log if event["event"] == "failed"]
+    assert [event["reply"] for event in failures] == ["554 5.4.6 the alias leads back to itself"]
+    assert "bounced" in names(log)
+
+
+async def test_a_stuck_destination_holds_up_nobody_else(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    free = courier.hold("stuck@x")
+    async with at_work(tmp_path, clock, courier, concurrency=2) as desk:
+        await desk.queue(envelope(at=START - 1), "stuck@x")
+        for number in range(10):
+            await desk.queue(envelope(), f"u{number}@x")
+        await until(lambda: desk.store.waiting == 1 == desk.scheduler.moving)
+        free.set()
+        await until(lambda: desk.store.waiting == 0)
+    assert len(courier.of("stuck@x")) == 1
+
+
+async def test_no_more_messages_move_than_may(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    free = courier.hold("slow@x")
+    async with at_work(tmp_path, clock, courier, concurrency=3) as desk:
+        for _ in range(8):
+            await desk.queue(envelope(), "slow@x")
+        await until(lambda: desk.scheduler.moving == 3)
+        assert len(courier.attempts) == 3
+        free.set()
+        await until(lambda: desk.store.waiting == 0)
+    assert len(courier.attempts) == 8
+
+
+async def test_after_the_lifetime_the_sender_is_told(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("iain@example.com", LATER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        queue_id = await desk.queue(envelope())
+        await desk.pass_time(1.5 * DAY)
+        assert desk.store.waiting == 0
+    *_, before_last, last = courier.times("iain@example.com")
+    assert before_last < START + DAY <= last
+    (bounce,) = courier.of("sender@example.com")
+    said = next(call for call in courier.calls if call.envelope.queue_id == bounce.queue_id)
+    assert isinstance(said.envelope.reverse_path, NullReversePath)
+    text = said.content.read().decode()
+    assert "554 5.4.7 given up after 25 hours; the last answer: 451 4.3.0 not now" in text
+    assert names(log)[-5:] == [
+        "failed",
+        "bounced",
+        "message_finished",
+        "delivered",
+        "message_finished",
+    ]
+    assert {event["id"] for event in log if event["event"] == "bounced"} == {queue_id}
+
+
+async def test_a_bounce_that_fails_is_dropped(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("iain@example.com", NEVER)
+    courier.answer("sender@example.com", NEVER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope())
+        await desk.rest()
+        assert desk.store.waiting == 0
+    assert names(log).count("bounced") == 1
+    assert names(log).count("bounce_dropped") == 1
+
+
+async def test_a_bounce_that_fails_goes_to_the_postmaster_once(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    for address in ("iain@example.com", "sender@example.com", "postmaster@example.com"):
+        courier.answer(address, NEVER)
+    settings = Queue(doublebounceto="postmaster@example.com")
+    reporter = BounceReporter(settings, "mail.example.com")
+    async with at_work(tmp_path, clock, courier, reporter) as desk:
+        await desk.queue(envelope())
+        await desk.rest()
+        assert desk.store.waiting == 0
+    assert [attempt.address for attempt in courier.attempts] == [
+        "iain@example.com",
+        "sender@example.com",
+        "postmaster@example.com",
+    ]
+    assert names(log).count("bounced") == 2
+    assert names(log).count("bounce_dropped") == 1
+
+
+async def test_a_bug_in_the_courier_is_temporary(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("iain@example.com", ZeroDivisionError("secret"), HERE)
+    async with at_work(tmp_path, clock, courier) as desk:
+        queue_id = await desk.queue(envelope())
+        await desk.rest()
+        waiting = entry(tmp_path, queue_id)
+        assert waiting is not None
+        assert waiting.recipients[0].last_reply.startswith("451 4.3.0")
+        assert "secret" not in waiting.recipients[0].last_reply
+        await desk.pass_time(2 * HOUR)
+        assert desk.store.waiting == 0
+    assert [attempt.again for attempt in courier.attempts] == [False, True]
+    assert names(log) == ["unplanned", "deferred", "delivered", "message_finished"]
+
+
+class TooFew:
+    """A courier that forgets a recipient."""
+
+    async def attempt(self, message: QueuedMessage) -> Sequence[PermanentFailure]:
+        return [NEVER] * (len(message.recipients) - 1)
+
+
+async def test_answers_that_do_not_fit_are_a_bug_too(
+    tmp_path: Path, clock: JumpingClock, log: list[Event]
+) -> None:
+    async with at_work(tmp_path, clock, TooFew()) as desk:
+        await desk.queue(envelope(), "a@x", "b@x")
+        await desk.rest()
+        assert desk.store.waiting == 1
+    assert names(log) == ["unplanned", "deferred", "deferred"]
+
+
+class BrokenOnce:
+    """A reporter with a bug that goes away."""
+
+    def __init__(self) -> None:
+        self._good = BounceReporter(Queue(), "mail.example.com")
+        self._calls = 0
+
+    def report(
+        self, message: QueuedMessage, failures: Sequence[Failure], now: float, queue_id: str
+    ) -> Submission | Undeliverable:
+        self._calls += 1
+        if self._calls == 1:
+            raise ZeroDivisionError
+        return self._good.report(message, failures, now, queue_id)
+
+
+async def test_a_failure_that_cannot_be_reported_is_not_forgotten(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("nobody@x", NEVER)
+    async with at_work(tmp_path, clock, courier, BrokenOnce()) as desk:
+        await desk.queue(envelope(), "iain@x", "nobody@x")
+        await desk.rest()
+        assert names(log) == ["unplanned", "delivered", "deferred"]
+        await desk.pass_time(2 * HOUR)
+        assert desk.store.waiting == 0
+    assert len(courier.of("iain@x")) == 1
+    assert len(courier.of("sender@example.com")) == 1
+
+
+class Failing(QueueStore):
+    """A queue whose disk fails for a while."""
+
+    failures = 0
+
+    async def record(
+        self, envelope: Envelope, results: Sequence[Result], reports: Sequence[Submission] = ()
+    ) -> bool:
+        await self._fail()
+        return await super().record(envelope, results, reports)
+
+    async def due(self, now: float, limit: int) -> list[QueuedMessage]:
+        await self._fail()
+        return await super().due(now, limit)
+
+    async def _fail(self) -> None:
+        if self.failures > 0:
+            self.failures -= 1
+            raise QueueFailed("disk I/O error")
+
+
+async def test_what_was_delivered_is_recorded_when_the_queue_is_back(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    store = Failing.open(str(tmp_path), 0)
+    assert isinstance(store, Failing)
+    free = courier.hold("iain@example.com")
+    async with at_work(tmp_path, clock, courier, store=store) as desk:
+        await desk.queue(envelope())
+        await until(lambda: desk.scheduler.moving == 1)
+        store.failures = 20
+        free.set()
+        while desk.store.waiting:
+            await until(lambda: desk.clock.resting == 2 or desk.store.waiting == 0)
+            if desk.store.waiting:
+                desk.clock.jump()
+    assert len(courier.attempts) == 1
+    assert names(log) == ["queue_failed"] * 20 + ["delivered", "message_finished"]
+
+
+async def test_a_queue_that_cannot_be_asked_is_asked_again(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    store = Failing.open(str(tmp_path), 0)
+    assert isinstance(store, Failing)
+    store.failures = 3
+    async with at_work(tmp_path, clock, courier, store=store) as desk:
+        await desk.rest()
+        await desk.pass_time(3600)
+        await desk.queue(envelope())
+        await desk.rest()
+        assert desk.store.waiting == 0
+    assert names(log) == ["queue_failed"] * 3 + ["delivered", "message_finished"]
+
+
+async def test_stop_lets_attempts_finish(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    free = courier.hold("iain@example.com")
+    desk = Desk(tmp_path, clock, courier)
+    queue_id = await desk.queue(envelope())
+    await until(lambda: desk.scheduler.moving == 1)
+    stopping = asyncio.ensure_future(desk.stop())
+    await asyncio.sleep(0)
+    free.set()
+    await stopping
+    assert entry(tmp_path, queue_id) is None
+
+
+async def test_an_attempt_that_does_not_finish_is_made_again(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    courier.hold("iain@example.com")
+    store = QueueStore.open(str(tmp_path), 0)
+    reporter = BounceReporter(Queue(), "mail.example.com")
+    policy = RetryPolicy(DAY, lambda: 0.0)
+    scheduler = Scheduler(store, courier, reporter, policy, clock, new_id, 1)
+    running = asyncio.ensure_future(scheduler.run(grace=0))
+    await store.add(envelope(), content(), targets())
+    await until(lambda: scheduler.moving == 1)
+    scheduler.stop()
+    await running
+    await store.close()
+    patient = ScriptedCourier(clock.now)
+    async with at_work(tmp_path, clock, patient) as desk:
+        await desk.rest()
+        assert desk.store.waiting == 0
+    assert [attempt.again for attempt in patient.attempts] == [True]
+
+
+async def test_a_failed_notification_without_a_sender_is_dropped(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("iain@example.com", NEVER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(from_nobody("iain@example.com"))
+        await desk.rest()
+    assert names(log) == ["failed", "bounce_dropped", "message_finished"]
+
+
+async def test_a_reply_of_any_text_can_be_kept(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    strange = PermanentFailure(Reply(550, "1.1", "a\udcffb\x00\n" + "x" * 100_000))
+    courier.answer("iain@x", strange)
+    courier.answer("ann@x", LATER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        queue_id = await desk.queue(envelope(), "iain@x", "ann@x")
+        await desk.rest()
+        kept = entry(tmp_path, queue_id)
+    assert kept is not None
+    assert kept.recipients[0].state is RecipientState.FAILED
+    assert len(kept.recipients[0].last_reply) == 2000
+    assert courier.of(str(Address("sender", "example.com")))
