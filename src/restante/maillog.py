@@ -90,7 +90,9 @@ def database_back() -> None:
 
 def sql(statement: str, parameters: str, rows: int, milliseconds: float) -> None:
     """A statement, when log.sql asks for it."""
-    _log.info("sql", statement=statement, parameters=parameters, rows=rows, ms=milliseconds)
+    _log.info(
+        "sql", statement=statement, parameters=parameters, rows=rows, ms=round(milliseconds, 3)
+    )
 
 
 # Sessions

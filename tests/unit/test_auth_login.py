@@ -1,0 +1,235 @@
+"""Logins: three answers, one cost, a bound on what waits, and a record of each."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from structlog.testing import capture_logs
+
+from restante.auth import LoginAttempt, Refusal, Refused, Welcome
+from restante.auth.login import MAX_LOGIN, NOBODY, PasswordAuthenticator
+from restante.auth.schemes import Argon2Cost, hash_password, verify
+from restante.config.tree import Auth
+from restante.directory import Account, Credentials, Lookups
+from restante.errors import CannotKnow
+
+IAIN = Account("iain@example.com", 1000, 1000, "/srv/mail/iain")
+DEAR = hash_password("secret", Argon2Cost(passes=1, memory=8, lanes=1))
+
+
+@dataclass
+class Rows:
+    """A directory of credentials; an exception in place of a row is raised."""
+
+    rows: dict[str, Credentials | Exception] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def credentials(self, login: str) -> Credentials | None:
+        self.asked.append(login)
+        row = self.rows.get(login)
+        if isinstance(row, Exception):
+            raise row
+        return row
+
+    async def accepts_domain(self, domain: str) -> bool:
+        raise AssertionError("a login asks for credentials only")
+
+    async def account(self, name: str) -> Account | None:
+        raise AssertionError("a login asks for credentials only")
+
+    async def owners(self, local: str, domain: str) -> tuple[str, ...]:
+        raise AssertionError("a login asks for credentials only")
+
+    async def knows_domain(self, domain: str) -> bool:
+        raise AssertionError("a login asks for credentials only")
+
+    async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
+        raise AssertionError("a login asks for credentials only")
+
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
+        raise AssertionError("a login asks for credentials only")
+
+    async def ping(self) -> None:
+        raise AssertionError("a login asks for credentials only")
+
+    async def close(self) -> None:
+        raise AssertionError("the directory is not the authenticator's to close")
+
+
+@dataclass
+class Desk:
+    """An authenticator under test, the hashes it tried, and how long it slept."""
+
+    settings: Auth = field(default_factory=lambda: Auth(refusal_delay=50.0))
+    rows: Rows = field(default_factory=Rows)
+    tried: list[str | None] = field(default_factory=list)
+    threads: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+        self.authenticator = self.renew()
+
+    def renew(self) -> PasswordAuthenticator:
+        self.authenticator = PasswordAuthenticator(
+            self.rows, self.settings, verify_password=self._verify, sleep=self._sleep
+        )
+        return self.authenticator
+
+    def _verify(self, password: str, stored: str | None, kind: str | None) -> bool:
+        self.tried.append(stored)
+        self.threads.append(threading.current_thread().name)
+        assert self.gate.wait(60)
+        return stored != NOBODY and verify(password, stored, kind)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def add(self, login: str, stored: str | None, kind: str | None = None) -> None:
+        self.rows.rows[login] = Credentials(IAIN, stored, kind)
+
+    async def login(self, login: str, password: str = "secret") -> Welcome | Refused:
+        return await self.authenticator.login(LoginAttempt(login, password, "pop3", "192.0.2.7"))
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    made = Desk()
+    yield made
+    made.gate.set()
+    await made.authenticator.close()
+
+
+async def test_right_password_is_welcome_at_once(desk: Desk) -> None:
+    desk.add("iain", DEAR)
+    with capture_logs() as events:
+        assert await desk.login("iain") == Welcome(IAIN)
+    assert desk.slept == []
+    assert events == [
+        {
+            "event": "login",
+            "log_level": "info",
+            "service": "pop3",
+            "peer": "192.0.2.7",
+            "login": "iain",
+            "account": "iain@example.com",
+        }
+    ]
+
+
+async def test_wrong_password_waits_and_is_recorded(desk: Desk) -> None:
+    desk.add("iain", DEAR)
+    with capture_logs() as events:
+        assert await desk.login("iain", "hunter2") == Refused(Refusal.WRONG_PASSWORD)
+    assert len(desk.slept) == 1
+    assert 0 < desk.slept[0] <= 50.0
+    assert events[0]["event"] == "login_refused"
+    assert events[0]["reason"] == "wrong password"
+    assert "hunter2" not in str(events)
+
+
+async def test_unknown_user_costs_a_hash_and_the_same_wait(desk: Desk) -> None:
+    with capture_logs() as events:
+        assert await desk.login("nobody") == Refused(Refusal.UNKNOWN_USER)
+    assert desk.tried == [NOBODY]
+    assert desk.threads[0].startswith("hashing")
+    assert 0 < desk.slept[0] <= 50.0
+    assert events[0]["reason"] == "unknown user"
+
+
+async def test_database_that_is_away_is_a_system_error_at_once(desk: Desk) -> None:
+    desk.rows.rows["iain"] = CannotKnow("no connection")
+    with capture_logs() as events:
+        assert await desk.login("iain") == Refused(Refusal.SYSTEM_ERROR)
+    assert desk.slept == []
+    assert (events[0]["reason"], events[0]["detail"]) == ("system error", "no connection")
+
+
+async def test_hash_that_cannot_be_judged_is_a_system_error(desk: Desk) -> None:
+    desk.add("iain", "{ROT13}frperg")
+    with capture_logs() as events:
+        assert await desk.login("iain") == Refused(Refusal.SYSTEM_ERROR)
+    assert "iain@example.com" in events[0]["detail"]
+    assert "frperg" not in str(events)
+
+
+async def test_bug_is_a_system_error_with_a_trace(desk: Desk) -> None:
+    desk.rows.rows["iain"] = ZeroDivisionError("oops")
+    with capture_logs() as events:
+        assert await desk.login("iain") == Refused(Refusal.SYSTEM_ERROR)
+    assert [event["event"] for event in events] == ["unplanned", "login_refused"]
+
+
+@pytest.mark.parametrize("stored", [None, ""])
+async def test_account_without_password(desk: Desk, stored: str | None) -> None:
+    desk.add("iain", stored)
+    assert await desk.login("iain", "") == Refused(Refusal.WRONG_PASSWORD)
+    assert await desk.login("iain", "secret") == Refused(Refusal.WRONG_PASSWORD)
+
+
+async def test_cheap_scheme_needs_no_thread(desk: Desk) -> None:
+    desk.add("iain", "{PLAIN}secret")
+    assert await desk.login("iain") == Welcome(IAIN)
+    assert desk.threads == [threading.current_thread().name]
+
+
+@pytest.mark.parametrize("login", ["", "a\0b", "x" * (MAX_LOGIN + 1), "é" * MAX_LOGIN])
+async def test_impossible_login_is_unknown_and_not_looked_up(desk: Desk, login: str) -> None:
+    assert await desk.login(login) == Refused(Refusal.UNKNOWN_USER)
+    assert desk.rows.asked == []
+    assert desk.tried == [NOBODY]
+
+
+async def test_logged_login_is_bounded(desk: Desk) -> None:
+    with capture_logs() as events:
+        await desk.login("x" * 100_000)
+    assert len(events[0]["login"]) <= MAX_LOGIN + 1
+
+
+async def test_nothing_is_recorded_where_that_is_switched_off(desk: Desk) -> None:
+    await desk.authenticator.close()
+    desk.settings = dataclasses.replace(desk.settings, log_logins=False)
+    desk.renew()
+    with capture_logs() as events:
+        await desk.login("nobody")
+    assert events == []
+
+
+async def test_more_than_may_wait_is_a_system_error(desk: Desk) -> None:
+    await desk.authenticator.close()
+    desk.settings = Auth(refusal_delay=0, hashing_threads=1, hashing_queue=2)
+    desk.renew()
+    desk.add("iain", DEAR)
+    desk.gate.clear()
+    waiting = [asyncio.create_task(desk.login("iain")) for _ in range(3)]
+    await asyncio.sleep(0)  # each has asked its directory and taken its place
+    assert await desk.login("iain") == Refused(Refusal.SYSTEM_ERROR)
+    desk.gate.set()
+    assert await asyncio.gather(*waiting) == [Welcome(IAIN)] * 3
+    assert await desk.login("iain") == Welcome(IAIN)
+
+
+async def test_place_of_a_client_that_left_is_given_back(desk: Desk) -> None:
+    await desk.authenticator.close()
+    desk.settings = Auth(refusal_delay=0, hashing_threads=1, hashing_queue=1)
+    desk.renew()
+    desk.add("iain", DEAR)
+    desk.gate.clear()
+    for _ in range(3):
+        running, queued = (asyncio.create_task(desk.login("iain")) for _ in range(2))
+        await asyncio.sleep(0)
+        queued.cancel()
+        await asyncio.gather(queued, return_exceptions=True)
+        desk.gate.set()
+        assert await running == Welcome(IAIN)
+        desk.gate.clear()
+
+
+def test_attempt_shows_no_password() -> None:
+    assert "hunter2" not in repr(LoginAttempt("iain", "hunter2", "pop3", "192.0.2.7"))

@@ -1,0 +1,174 @@
+"""Which room may import which: the table of docs/architecture.md, held against every import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "src" / "restante"
+
+VOCABULARY = {"address", "envelope", "errors", "status"}
+EVERYTHING = {"*"}
+RULES: dict[str, set[str]] = {
+    "": set(),
+    "__main__": {"cli"},
+    "errors": set(),
+    "status": set(),
+    "address": {"errors"},
+    "envelope": {"address", "status", "errors"},
+    "config": VOCABULARY,
+    "metrics": VOCABULARY | {"config"},
+    "maillog": VOCABULARY | {"config", "metrics"},
+    "logsetup": VOCABULARY | {"config", "maillog", "metrics"},
+    "protocol": {"address", "envelope", "status"},
+    "directory": VOCABULARY | {"config", "maillog"},
+    "routing": VOCABULARY | {"config", "directory.contract"},
+    "auth": VOCABULARY | {"config", "maillog", "directory.contract"},
+    "spool": VOCABULARY,
+    "mda": VOCABULARY | {"maillog", "directory.contract"},
+    "queue": VOCABULARY | {"config", "maillog", "dsn"},
+    "dsn": VOCABULARY | {"config", "queue.contract"},
+    "store": VOCABULARY | {"maillog", "directory.contract"},
+    "relay": VOCABULARY | {"config", "maillog", "protocol", "net", "queue.contract"},
+    "courier": VOCABULARY
+    | {"config", "maillog", "routing"}
+    | {"directory.contract", "mda.contract", "queue.contract"},
+    "receiver": VOCABULARY
+    | {"config", "maillog", "routing", "spool"}
+    | {"directory.contract", "mda.contract", "queue.contract"},
+    "net": VOCABULARY
+    | {"config", "maillog", "protocol", "receiver", "spool"}
+    | {"auth.contract", "directory.contract", "store.contract"},
+    "service": EVERYTHING,
+    "cli": EVERYTHING,
+}
+"""Room to the rooms it may import; ``x.contract`` is what x/__init__.py itself says."""
+
+
+def imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    """Absolute names of all that a module imports, wherever in it the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, is_package=is_package)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _absolute(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:
+    parts = module.split(".")
+    kept = len(parts) - node.level + is_package
+    start = parts[:kept] if node.level else []
+    return ".".join([*start, node.module] if node.module else start)
+
+
+def room_of(package: Path, name: str) -> str | None:
+    """The room that an absolute name belongs to; ``.contract`` if nothing deeper is meant."""
+    parts = name.split(".")
+    if parts[0] != package.name or len(parts) == 1:
+        return None
+    room, rest = parts[1], parts[2:]
+    if not (package / room).is_dir():
+        return room if (package / f"{room}.py").exists() else None
+    deeper = rest and any(
+        (package / room / rest[0]).with_suffix(end).exists() for end in ("", ".py")
+    )
+    return room if deeper else f"{room}.contract"
+
+
+def allowed(room: str, wanted: str, rules: dict[str, set[str]]) -> bool:
+    whole = wanted.removesuffix(".contract")
+    return whole == room or not {"*", whole, wanted}.isdisjoint(rules[room])
+
+
+def violations(package: Path, rules: dict[str, set[str]]) -> list[str]:
+    """One line for every import against the rules, and for every room without one."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = [package.name, *path.relative_to(package).with_suffix("").parts]
+        is_package = parts[-1] == "__init__"
+        module = ".".join(parts[:-1] if is_package else parts)
+        room = module.partition(".")[2].partition(".")[0]
+        if room not in rules:
+            found.append(f"{module}: the room {room} has no rule")
+            continue
+        tree = ast.parse(path.read_text(), str(path))
+        for name in imports(tree, module, is_package=is_package):
+            wanted = room_of(package, name)
+            if wanted is not None and not allowed(room, wanted, rules):
+                found.append(f"{module} imports {name}")
+    return found
+
+
+def test_every_import_follows_the_rules() -> None:
+    assert violations(PACKAGE, RULES) == []
+
+
+def test_rules_name_rooms_only() -> None:
+    named = {wanted.removesuffix(".contract") for wants in RULES.values() for wanted in wants}
+    assert named - {"*"} <= set(RULES)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A package with a shed and a kitchen."""
+    package = tmp_path / "house"
+    for name in ("kitchen", "shed"):
+        (package / name).mkdir(parents=True)
+        (package / name / "__init__.py").write_text("NAME = 1\n")
+    (package / "__init__.py").touch()
+    (package / "shed" / "tools.py").write_text("")
+    (package / "words.py").write_text("")
+    return package
+
+
+HOUSE_RULES: dict[str, set[str]] = {
+    "": set(),
+    "kitchen": {"shed.contract"},
+    "shed": set(),
+    "words": set(),
+}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from house.shed import NAME",
+        "from house import shed",
+        "import os.path",
+        "from house.kitchen import NAME",
+        "from . import NAME",
+        "from .. import shed",
+    ],
+)
+def test_legal_imports(house: Path, statement: str) -> None:
+    (house / "kitchen" / "stove.py").write_text(statement)
+    assert violations(house, HOUSE_RULES) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import house.words",
+        "from house.words import x",
+        "from house import words",
+        "from house.shed import tools",
+        "from house.shed.tools import hammer",
+        "import house.shed.tools",
+        "from ..shed import tools",
+        "from ..words import x",
+        "def f():\n    from house import words",
+        "if TYPE_CHECKING:\n    import house.words",
+    ],
+)
+def test_illegal_imports(house: Path, statement: str) -> None:
+    (house / "kitchen" / "stove.py").write_text(statement)
+    assert len(violations(house, HOUSE_RULES)) == 1
+
+
+def test_room_without_a_rule(house: Path) -> None:
+    (house / "cellar.py").touch()
+    assert violations(house, HOUSE_RULES) == ["house.cellar: the room cellar has no rule"]
