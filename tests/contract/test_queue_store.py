@@ -151,6 +151,13 @@ async def test_a_message_in_flight_is_not_handed_out_twice(store: QueueStore) ->
     assert await store.due(NOW, 10) == []
 
 
+async def test_two_who_ask_at_once_get_different_messages(store: QueueStore) -> None:
+    for _ in range(4):
+        await store.add(envelope(), content(), targets())
+    handed = await asyncio.gather(*(store.due(NOW, 1) for _ in range(4)))
+    assert len({message.envelope.queue_id for (message,) in handed}) == 4
+
+
 async def test_only_the_recipients_that_are_due_come(store: QueueStore) -> None:
     await store.add(envelope(), content(), targets("a@x", "b@x", "c@x"))
     message = await the_only(store)

@@ -56,6 +56,7 @@ class QueueStore:
         self._reader = ThreadPoolExecutor(1, "queue-reader")
         self._files = ThreadPoolExecutor(FILE_THREADS, "queue-files")
         self._in_flight: set[str] = set()
+        self._handing_out = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[Callable[[], None]] = []
 
@@ -109,9 +110,10 @@ class QueueStore:
 
         Raises QueueFailed.
         """
-        skip = frozenset(self._in_flight)
-        messages = await self._read(lambda connection: self._due(connection, now, limit, skip))
-        self._in_flight.update(message.envelope.queue_id for message in messages)
+        async with self._handing_out:
+            skip = frozenset(self._in_flight)
+            messages = await self._read(lambda connection: self._due(connection, now, limit, skip))
+            self._in_flight.update(message.envelope.queue_id for message in messages)
         return messages
 
     async def next_due(self) -> float | None:
