@@ -142,7 +142,7 @@ def parse_mail(argument: str) -> MailCommand:
     """The argument of MAIL; raises Refused."""
     mailbox, given = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
     parameters = _parse_parameters(given)
-    size = _size(parameters.pop("SIZE", None))
+    size = _size(parameters)
     eight_bit = _body(parameters.pop("BODY", "7BIT"))
     smtputf8 = _smtputf8(parameters)
     if parameters:
@@ -202,12 +202,11 @@ def _parse_parameters(text: str) -> dict[str, str | None]:
     return parameters
 
 
-def _size(value: str | None) -> int | None:
-    return None if value is None else _number(value)
-
-
-def _number(value: str) -> int:
-    if not _DIGITS.fullmatch(value):
+def _size(parameters: dict[str, str | None]) -> int | None:
+    if "SIZE" not in parameters:
+        return None
+    value = parameters.pop("SIZE")
+    if value is None or not _DIGITS.fullmatch(value):
         raise Refused(replies.PARAMETER_SYNTAX)
     return int(value)
 

@@ -1,0 +1,87 @@
+"""Command lines are read as the ABNF of RFC 5321 says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.address import MAX_LOCAL_PART, NULL_REVERSE_PATH, Address
+from restante.protocol.smtp.grammar import (
+    MAX_DIGITS,
+    Refused,
+    Verb,
+    parse_bdat,
+    parse_command,
+    parse_hello,
+    parse_mail,
+    parse_rcpt,
+)
+
+LOCAL = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=20)
+DOMAIN = st.from_regex(r"[a-z0-9]{1,10}(\.[a-z0-9]{1,10}){0,3}", fullmatch=True)
+ROUTE = st.lists(DOMAIN, max_size=2).map(
+    lambda hosts: ",".join(f"@{host}" for host in hosts) + (":" if hosts else "")
+)
+
+
+@given(LOCAL, DOMAIN, ROUTE)
+def test_any_path_is_read_and_its_route_ignored(local: str, domain: str, route: str) -> None:
+    address = Address(local, domain)
+    path = f"<{route}{address.to_mailbox()}>"
+    assert parse_rcpt(f"TO:{path}", smtputf8=False) == address
+    assert parse_mail(f"from: {path} SIZE=7").reverse_path == address
+
+
+def test_the_null_reverse_path() -> None:
+    assert parse_mail("FROM:<>").reverse_path is NULL_REVERSE_PATH
+
+
+def test_utf8_addresses_keep_their_letters() -> None:
+    path = "<\u7528\u6237@\u4f8b\u5b50.example>"
+    address = parse_rcpt(f"TO:{path}", smtputf8=True)
+    assert address.to_path() == path
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [
+        ("TO:<a@b>x", "501 5.5.2"),
+        ("TO<a@b>", "501 5.5.2"),
+        ("TO:<a b@c>", "501 5.5.2"),
+        ("TO:<a@b> >", "501 5.5.4"),
+        ("TO:<a@b@c>", "501 5.1.3"),
+        ("TO:<@relay>", "501 5.1.3"),
+        ("TO:<a..b@c>", "501 5.1.3"),
+        (f"TO:<{'a' * (MAX_LOCAL_PART + 1)}@b>", "501 5.1.3"),
+        (f"TO:<a@{'b.' * 130}c>", "501 5.1.3 Path longer"),
+        ("TO:<a@b> ORCPT=rfc822;a@b", "555 5.5.4"),
+    ],
+)
+def test_malformed_recipients(argument: str, code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_rcpt(argument, smtputf8=False)
+    assert str(refused.value.reply).startswith(code)
+
+
+@pytest.mark.parametrize("argument", ["", "1 FIRST", "-1", "+1", "1LAST", "\u0661", "1 LAST x"])
+def test_malformed_chunks(argument: str) -> None:
+    with pytest.raises(Refused):
+        parse_bdat(argument)
+
+
+def test_chunk_sizes_have_a_bound() -> None:
+    assert parse_bdat("9" * MAX_DIGITS).size == 10**MAX_DIGITS - 1
+    with pytest.raises(Refused):
+        parse_bdat("9" * (MAX_DIGITS + 1))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a" * 256, "caf\u00e9"])
+def test_names_that_greet_nobody(name: str) -> None:
+    with pytest.raises(Refused):
+        parse_hello(name)
+
+
+def test_verbs_ignore_case_and_trailing_space() -> None:
+    command = parse_command(b"qUiT \t \r\n")
+    assert (command.verb, command.argument) == (Verb.QUIT, "")

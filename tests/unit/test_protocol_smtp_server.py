@@ -1,0 +1,114 @@
+"""What golden dialogs cannot show: batches, bounds and the driver's side of the core."""
+
+from __future__ import annotations
+
+import pytest
+
+from restante.protocol.smtp.events import Closed, CloseReason, Wait
+from restante.protocol.smtp.server import (
+    MAX_UNSENT,
+    OUT_OF_ORDER,
+    Extension,
+    Limits,
+    Profile,
+    SmtpServer,
+    State,
+)
+from restante.status import Reply
+from tests.support.smtp_core import HOST, run_core
+
+ENVELOPE = b"EHLO c\r\nMAIL FROM:<a@a.example>\r\n"
+
+
+def recipients(count: int) -> bytes:
+    """So many RCPT commands."""
+    return b"".join(b"RCPT TO:<u%d@b.example>\r\n" % number for number in range(count))
+
+
+def test_pipelined_recipients_come_in_one_batch() -> None:
+    record = run_core([ENVELOPE + recipients(200) + b"DATA\r\nx\r\n.\r\n"])
+    assert record.most_at_once == 200
+    assert record.bodies == [b"x\n"]
+
+
+def test_a_batch_is_no_larger_than_the_recipients_allowed() -> None:
+    record = run_core([ENVELOPE + recipients(50)], Limits(max_recipients=10))
+    assert record.most_at_once == 10
+    assert sum(line.startswith("452 4.5.3") for line in record.lines) == 40
+
+
+def test_refused_recipients_leave_room_for_others() -> None:
+    answers = [Reply(250, "0.0", "ok")] + [Reply(451, "3.0", "no"), Reply(250, "1.5", "ok")] * 4
+    record = run_core([ENVELOPE + recipients(8)], Limits(max_recipients=4), answers)
+    assert [line[:3] for line in record.lines[-8:]] == ["451", "250"] * 4
+
+
+def test_errors_end_a_session_even_in_a_batch() -> None:
+    answers = [Reply(250, "0.0", "ok")] + [Reply(550, "1.1", "no")] * 30
+    record = run_core([ENVELOPE + recipients(30)], Limits(max_errors=5), answers)
+    assert [line[:3] for line in record.lines[-6:]] == ["550"] * 5 + ["421"]
+    assert record.events[-1] == "Closed too many errors"
+
+
+def test_an_accepted_message_forgives_the_errors_before_it() -> None:
+    message = b"MAIL FROM:<>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nx\r\n.\r\n"
+    record = run_core([b"EHLO c\r\n" + (b"FOO\r\n" * 2 + message) * 5], Limits(max_errors=2))
+    assert len(record.bodies) == 5
+
+
+def test_an_accepted_message_is_never_answered_with_421() -> None:
+    chunk = b"MAIL FROM:<>\r\nRCPT TO:<b@b.example>\r\nFOO\r\nBDAT 1 LAST\r\nx"
+    record = run_core([b"EHLO c\r\n" + chunk], Limits(max_errors=1))
+    assert record.lines[-1].startswith("250")
+
+
+def test_replies_to_a_flood_of_commands_are_bounded() -> None:
+    core = SmtpServer(Profile(HOST))
+    core.receive(b"EHLO c\r\n" * 20_000)
+    most = rounds = 0
+    while core.next_event() is Wait.NEED_SEND:
+        most = max(most, len(core.outgoing()))
+        rounds += 1
+    assert rounds > 10
+    assert most < MAX_UNSENT + 1024
+
+
+def test_after_the_end_nothing_happens() -> None:
+    core = SmtpServer(Profile(HOST))
+    core.receive(b"QUIT\r\nNOOP\r\n")
+    closed = Closed(CloseReason.QUIT)
+    assert [core.next_event(), core.next_event()] == [closed, closed]
+    assert core.outgoing() == b"221 2.0.0 Bye\r\n"
+    core.reply(Reply(250, "0.0", "late"))
+    core.close(Reply(421, "4.2", "late"))
+    assert core.outgoing() == b""
+
+
+def test_the_driver_can_end_the_session() -> None:
+    core = SmtpServer(Profile(HOST))
+    core.close(Reply(421, "4.2", "Timeout"))
+    assert core.next_event() == Closed(CloseReason.REFUSED)
+    assert core.outgoing() == b"421 4.4.2 Timeout\r\n"
+
+
+def test_what_is_not_offered_is_not_done() -> None:
+    core = SmtpServer(Profile(HOST, extensions=(Extension.PIPELINING,)))
+    core.receive(ENVELOPE[:8] + b"BDAT 1 LAST\r\nMAIL FROM:<> SMTPUTF8\r\nMAIL FROM:<> SIZE=1\r\n")
+    assert core.next_event() is Wait.NEED_DATA
+    assert core.outgoing().decode().splitlines() == [
+        f"250-{HOST}",
+        "250-PIPELINING",
+        "250 HELP",
+        "502 5.5.1 Command not implemented",
+        "555 5.5.4 Unsupported parameter",
+        "555 5.5.4 Unsupported parameter",
+    ]
+
+
+def test_greeting_text() -> None:
+    assert SmtpServer(Profile(HOST, "hello")).greet() == b"220 mx.example hello\r\n"
+
+
+@pytest.mark.parametrize("orders", OUT_OF_ORDER.values())
+def test_every_refusal_for_order_is_a_503(orders: dict[State, Reply]) -> None:
+    assert {(reply.code, reply.enhanced) for reply in orders.values()} == {(503, "5.5.1")}
