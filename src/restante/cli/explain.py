@@ -1,0 +1,161 @@
+"""``restante explain`` as plain text and as JSON: one line a step, in the order of events."""
+
+from __future__ import annotations
+
+from restante.routing.decision import (
+    Decision,
+    Instructions,
+    Mailbox,
+    Misconfigured,
+    NoSuchUser,
+    Remote,
+    Unknown,
+)
+from restante.routing.expand import Final, Leaf, Looping, NotYet
+from restante.routing.explanation import Explanation
+from restante.routing.instructions import instruction_line
+from restante.routing.trace import Question, Step
+
+_TITLES = {
+    "1": "May a stranger send to this domain?",
+    "2": "Who owns the address?",
+    "3": "Which user is that?",
+    "4": "What is to be done with the message?",
+}
+MAX_ROWS_SHOWN = 5
+"""Rows of one answer that the text shows; JSON has all of them."""
+
+
+def render(explanation: Explanation) -> str:
+    """The explanation as text for a terminal, with a line end at its end."""
+    lines = [f"Routing of {explanation.address}", ""]
+    width = max((len(_question(each)) for each in _questions(explanation)), default=0)
+    for entry in explanation.trace.entries:
+        lines += _asked(entry, width) if isinstance(entry, Question) else [_step(entry)]
+    lines += ["", f"Decision   {describe(explanation.decision)}"]
+    lines += [f"           - {instruction}" for instruction in _actions(explanation.decision)]
+    lines += [f"Leads to   {_leaf(leaf)}" for leaf in explanation.leaves]
+    lines.append(f"A stranger hears at RCPT: {explanation.reply}")
+    return "\n".join(lines) + "\n"
+
+
+def describe(decision: Decision | Final) -> str:
+    """A decision in one sentence without a full stop."""
+    match decision:
+        case Mailbox(account, delivered_to, maildir):
+            rights = f"uid {account.uid}, gid {account.gid}"
+            return f"mailbox of {account.name}: {maildir} ({rights}), Delivered-To: {delivered_to}"
+        case Instructions(account, delivered_to, actions):
+            whose = f"user {account.name}" if account else "the alias user"
+            return f"{len(actions)} instructions of {whose}, Delivered-To: {delivered_to}"
+        case NotYet(account, _, action):
+            return f"{instruction_line(action)} as {account.name}: cannot be done yet, it waits"
+        case Remote(address):
+            return f"remote: {address} is for elsewhere"
+        case NoSuchUser(_, why):
+            return f"no such user: {why}"
+        case Unknown(_, why):
+            return f"cannot know: {why}"
+        case Misconfigured(_, why):
+            return f"misconfigured: {why}"
+        case Looping(_, why):
+            return f"a loop (554 5.4.6): {why}"
+
+
+def to_json(explanation: Explanation) -> dict[str, object]:
+    """The explanation out of dictionaries, lists, texts and numbers."""
+    reply = explanation.reply
+    return {
+        "address": str(explanation.address),
+        "accepted": explanation.accepted,
+        "steps": [_entry_json(entry) for entry in explanation.trace.entries],
+        "decision": _decision_json(explanation.decision),
+        "leads_to": [_leaf_json(leaf) for leaf in explanation.leaves],
+        "reply": {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text},
+    }
+
+
+def _questions(explanation: Explanation) -> list[Question]:
+    return [each for each in explanation.trace.entries if isinstance(each, Question)]
+
+
+def _question(question: Question) -> str:
+    return f"{question.table:<9}  {_plain(question.key)}"
+
+
+def _asked(question: Question, width: int) -> list[str]:
+    count = len(question.rows)
+    found = f"{count} row{'' if count == 1 else 's'}" if not question.failure else "no answer"
+    spent = f"{question.milliseconds:.2f} ms"
+    lines = [f"    asked  {_question(question):<{width}}  {found:>9}  {spent:>10}"]
+    lines += [f"           = {_plain(row)}" for row in question.rows[:MAX_ROWS_SHOWN]]
+    if count > MAX_ROWS_SHOWN:
+        lines.append(f"           = ... and {count - MAX_ROWS_SHOWN} more")
+    if question.failure:
+        lines.append(f"           ! {_plain(question.failure)}")
+    return lines
+
+
+def _step(step: Step) -> str:
+    title = _TITLES[step.label[0]]
+    return f"{step.label:<5} {title}  {_plain(step.text)}"
+
+
+def _actions(decision: Decision) -> list[str]:
+    if not isinstance(decision, Instructions):
+        return []
+    return [instruction_line(action) for action in decision.actions]
+
+
+def _leaf(leaf: Leaf) -> str:
+    via = f" (by way of {', '.join(leaf.via)})" if leaf.via else ""
+    return f"{leaf.address} -> {describe(leaf.decision)}{via}"
+
+
+def _plain(text: str) -> str:
+    """``text`` without what a terminal would obey: rows are not to be trusted with that."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _entry_json(entry: Step | Question) -> dict[str, object]:
+    if isinstance(entry, Step):
+        return {"step": entry.label, "text": entry.text}
+    return {
+        "table": entry.table,
+        "key": entry.key,
+        "rows": list(entry.rows),
+        "milliseconds": round(entry.milliseconds, 3),
+        "failure": entry.failure,
+    }
+
+
+def _decision_json(decision: Decision | Final) -> dict[str, object]:
+    said: dict[str, object] = {"kind": _KINDS[type(decision)], "text": describe(decision)}
+    if isinstance(decision, Mailbox | Instructions | NotYet):
+        said["account"] = decision.account.name if decision.account else None
+        said["delivered_to"] = decision.delivered_to
+    if isinstance(decision, Mailbox):
+        said["maildir"] = decision.maildir
+    if isinstance(decision, Instructions):
+        said["instructions"] = _actions(decision)
+    return said
+
+
+def _leaf_json(leaf: Leaf) -> dict[str, object]:
+    return {
+        "address": str(leaf.address),
+        "via": list(leaf.via),
+        "decision": _decision_json(leaf.decision),
+    }
+
+
+_KINDS: dict[type, str] = {
+    Mailbox: "mailbox",
+    Instructions: "instructions",
+    NotYet: "not_yet",
+    Remote: "remote",
+    NoSuchUser: "no_such_user",
+    Unknown: "unknown",
+    Misconfigured: "misconfigured",
+    Looping: "looping",
+}

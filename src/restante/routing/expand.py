@@ -1,0 +1,284 @@
+"""Following aliases to where they end: one bulk look-up for each level of aliases.
+
+A recipient whose aliases grow past a bound fails as a whole, so that no part of it
+is delivered. An alias that contains itself fails for that branch; the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from restante.address import Address, fold
+from restante.directory import Account, Directory
+from restante.routing.decision import (
+    Decision,
+    Instruction,
+    Instructions,
+    Mailbox,
+    Misconfigured,
+    NoSuchUser,
+    Remote,
+    ToForward,
+    ToMaildir,
+    ToMbox,
+    ToProgram,
+    Unknown,
+)
+from restante.routing.instructions import (
+    BadInstruction,
+    instruction_line,
+    parse_instruction,
+    resolve_path,
+)
+from restante.routing.router import Router
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """An mbox or a program: decided, and not a thing that delivery here can do."""
+
+    account: Account
+    delivered_to: str
+    action: ToMbox | ToProgram
+
+
+@dataclass(frozen=True, slots=True)
+class Looping:
+    """An alias contains itself, or aliases are nested too deeply (554 5.4.6)."""
+
+    address: Address
+    why: str
+
+
+Final = Mailbox | NotYet | Remote | NoSuchUser | Unknown | Misconfigured | Looping
+"""What is left when all forwards to addresses here have been followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One place where a recipient's mail ends."""
+
+    original: Address
+    """The recipient that it comes from."""
+    address: Address
+    """The address that was routed last."""
+    decision: Final
+    via: tuple[str, ...] = ()
+    """Delivered-To values of the aliases it came by, latest first."""
+    instruction: str = ""
+    """The line of ``address`` that this leaf is; empty where it is the address as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What replaces an alias in the queue: another address, or one instruction of this one."""
+
+    address: Address
+    instruction: str = ""
+    via: tuple[str, ...] = ()
+
+
+async def expand(
+    router: Router,
+    directory: Directory,
+    recipients: Sequence[tuple[Address, Decision]],
+    via: tuple[str, ...] = (),
+) -> tuple[Leaf, ...]:
+    """Where the mail of all ``recipients``, already routed, ends; each place once.
+
+    The same mailbox under the same delivery address is one leaf, of the first recipient
+    that leads to it. ``via``: the aliases by which they all came already, latest first.
+    No leaf at all: the instructions throw the message away. Never raises what it foresees.
+    """
+    known = {address.folded: decision for address, decision in recipients}
+    growing = [_Expansion(router, address, via) for address, _ in recipients]
+    while missing := _missing(growing, known):
+        decisions = await router.route_many(tuple(missing.values()), directory)
+        known.update(zip(missing, decisions, strict=True))
+    places: dict[tuple[str, ...], Leaf] = {}
+    for leaf in (leaf for each in growing for leaf in each.leaves()):
+        places.setdefault(_place(leaf), leaf)
+    return tuple(places.values())
+
+
+def children(
+    address: Address, instructions: Instructions, via: tuple[str, ...] = ()
+) -> tuple[Child, ...]:
+    """One level of an expansion: what the queue is to try instead of ``address``."""
+    below = (instructions.delivered_to, *via)
+    return tuple(
+        Child(action.address, via=below)
+        if isinstance(action, ToForward)
+        else Child(address, instruction_line(action), via)
+        for action in instructions.actions
+    )
+
+
+def settle(address: Address, decision: Decision, line: str) -> Final:
+    """Where one instruction ``line`` of ``address`` ends, with the rights that it has now.
+
+    ``decision`` is what ``address`` is routed to. For a forward, route its address instead.
+    """
+    if not isinstance(decision, Mailbox | Instructions):
+        return decision
+    try:
+        action = parse_instruction(line)
+    except BadInstruction as error:
+        return Misconfigured(address, str(error))
+    if action is None or isinstance(action, ToForward):
+        return Misconfigured(address, f"the instruction {line!r} is no delivery")
+    return _settled(address, decision.account, decision.delivered_to, action)
+
+
+def _settled(
+    address: Address,
+    account: Account | None,
+    delivered_to: str,
+    action: ToMaildir | ToMbox | ToProgram,
+) -> Final:
+    if account is None:
+        line = instruction_line(action)
+        return Misconfigured(address, f"{line!r}: mailbox has no user alias to deliver it as")
+    if isinstance(action, ToMaildir):
+        return Mailbox(account, delivered_to, resolve_path(account.home, action.path))
+    return NotYet(account, delivered_to, action)
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    address: Address
+    via: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Node:
+    """An alias that was followed, and the aliases in it."""
+
+    branch: _Branch
+    below: dict[str, None] = field(default_factory=dict)
+
+
+class _Expansion:
+    """One recipient's aliases, followed level by level."""
+
+    def __init__(self, router: Router, address: Address, via: tuple[str, ...]) -> None:
+        self._original = address
+        self._before = frozenset(map(fold, via))
+        self._given = len(via)
+        self._max_depth = router.max_alias_depth
+        self._max_targets = router.max_alias_targets
+        self._frontier = [_Branch(address, via)]
+        self._nodes: dict[str, _Node] = {}
+        self._leaves: list[Leaf] = []
+        self._targets = 0
+        self._overflow = False
+
+    def advance(self, known: Mapping[str, Decision]) -> list[Address]:
+        """Follow all that ``known`` answers; the addresses that must be routed to go on."""
+        while self._frontier and all(each.address.folded in known for each in self._frontier):
+            level, self._frontier = self._frontier, []
+            for branch in level:
+                self._take(branch, known[branch.address.folded])
+            if self._targets > self._max_targets:
+                self._overflow, self._frontier = True, []
+        return [each.address for each in self._frontier if each.address.folded not in known]
+
+    def leaves(self) -> Iterator[Leaf]:
+        """All that was found, and a leaf for every alias that contains itself."""
+        if self._overflow:
+            why = f"it expands to more than {self._max_targets} addresses (max_alias_targets)"
+            yield Leaf(self._original, self._original, Misconfigured(self._original, why))
+            return
+        yield from self._leaves
+        for node, name in _back_edges(self._nodes):
+            inner = self._nodes[name].branch.address
+            why = f"the alias {name} contains itself by way of {node.branch.address}"
+            yield Leaf(self._original, inner, Looping(inner, why), (name, *node.branch.via))
+
+    def _take(self, branch: _Branch, decision: Decision) -> None:
+        if isinstance(decision, Mailbox | Instructions) and self._looping(branch, decision):
+            return
+        if isinstance(decision, Instructions):
+            self._follow(branch, decision)
+        else:
+            self._leaf(branch, decision)
+
+    def _looping(self, branch: _Branch, decision: Mailbox | Instructions) -> bool:
+        """Whether the branch ends because it has been at ``decision`` or has come too far."""
+        name = fold(decision.delivered_to)
+        again = name in self._before
+        if isinstance(decision, Mailbox):
+            again = again or name in map(fold, branch.via)
+        if again:
+            why = f"the message was already delivered to {decision.delivered_to}"
+        elif isinstance(decision, Instructions) and len(branch.via) >= self._max_depth:
+            why = f"aliases are nested more than {self._max_depth} deep (max_alias_depth)"
+        else:
+            return False
+        self._leaf(branch, Looping(branch.address, why))
+        return True
+
+    def _follow(self, branch: _Branch, decision: Instructions) -> None:
+        name = fold(decision.delivered_to)
+        if len(branch.via) > self._given:
+            self._nodes[fold(branch.via[0])].below[name] = None
+        if name in self._nodes:
+            return
+        self._nodes[name] = _Node(branch)
+        below = (decision.delivered_to, *branch.via)
+        self._targets += len(decision.actions)
+        for action in decision.actions:
+            self._act(branch, below, decision, action)
+
+    def _act(
+        self,
+        branch: _Branch,
+        below: tuple[str, ...],
+        decision: Instructions,
+        action: Instruction,
+    ) -> None:
+        if not isinstance(action, ToForward):
+            final = _settled(branch.address, decision.account, decision.delivered_to, action)
+            self._leaf(branch, final, instruction_line(action))
+            return
+        self._frontier.append(_Branch(action.address, below))
+
+    def _leaf(self, branch: _Branch, final: Final, line: str = "") -> None:
+        self._leaves.append(Leaf(self._original, branch.address, final, branch.via, line))
+
+
+def _missing(growing: list[_Expansion], known: Mapping[str, Decision]) -> dict[str, Address]:
+    """What this level asks for, each address once however many aliases name it."""
+    wanted = (address for each in growing for address in each.advance(known))
+    return {address.folded: address for address in wanted}
+
+
+def _back_edges(nodes: Mapping[str, _Node]) -> Iterator[tuple[_Node, str]]:
+    """The edges that close a circle, as the alias and the name in it that leads back."""
+    done: set[str] = set()
+    for root in nodes:
+        if root in done:
+            continue
+        path = [root]
+        pending = [iter(nodes[root].below)]
+        while pending:
+            name = next(pending[-1], None)
+            if name is None:
+                pending.pop()
+                done.add(path.pop())
+            elif name in path:
+                yield nodes[path[-1]], name
+            elif name not in done and name in nodes:
+                path.append(name)
+                pending.append(iter(nodes[name].below))
+
+
+def _place(leaf: Leaf) -> tuple[str, ...]:
+    """What makes two leaves one and the same copy."""
+    match leaf.decision:
+        case Mailbox(_, delivered_to, maildir):
+            return "mailbox", fold(delivered_to), maildir
+        case NotYet(_, delivered_to, action):
+            return "instruction", fold(delivered_to), instruction_line(action)
+    return type(leaf.decision).__name__, leaf.address.folded, leaf.instruction

@@ -1,0 +1,54 @@
+"""All of routing for one address, with its trace: what ``restante explain`` tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from restante.address import Address
+from restante.directory import Directory
+from restante.errors import TemporaryError
+from restante.routing.decision import Decision, Instructions
+from restante.routing.expand import Leaf, expand
+from restante.routing.reply import CANNOT_KNOW, reply_to_stranger
+from restante.routing.router import Router
+from restante.routing.trace import Trace, TracedLookups
+from restante.status import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What became of an address, and why."""
+
+    address: Address
+    accepted: bool | None
+    """Decision 1; None: the database could not be asked."""
+    decision: Decision
+    reply: Reply
+    """What a stranger would hear at RCPT."""
+    trace: Trace
+    leaves: tuple[Leaf, ...]
+    """Where an address with instructions leads; empty for any other."""
+
+
+async def explain(
+    router: Router,
+    directory: Directory,
+    address: Address,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Explanation:
+    """Route ``address`` question by question; never raises what it foresees."""
+    trace = Trace()
+    lookups = TracedLookups(directory, trace, clock)
+    accepted: bool | None = None
+    try:
+        accepted = await router.accepts(address.domain, lookups, trace)
+    except TemporaryError as error:
+        trace.note("1", "cannot know: %s", error)
+    decision = await router.route(address, lookups, trace)
+    reply = CANNOT_KNOW if accepted is None else reply_to_stranger(decision, accepted=accepted)
+    leaves: tuple[Leaf, ...] = ()
+    if isinstance(decision, Instructions):
+        leaves = await expand(router, directory, [(address, decision)])
+    return Explanation(address, accepted, decision, reply, trace, leaves)
