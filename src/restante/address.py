@@ -88,6 +88,12 @@ class Address:
         _check_domain(domain)
         return cls(local, fold(domain))
 
+    @classmethod
+    def from_stored(cls, text: str) -> Address:
+        """The address that ``str`` wrote: the last ``@`` parts local part and domain."""
+        local, at, domain = text.rpartition("@")
+        return cls(local, domain) if at else cls(domain, "")
+
     @property
     def folded(self) -> str:
         """The form in which addresses are compared and looked up."""

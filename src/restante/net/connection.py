@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 READ_HIGH = 256 * 1024
 """Octets that wait unread before the peer is told to wait (TCP flow control)."""
@@ -57,9 +57,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the session."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        # uvloop's transports do all that asyncio.Transport says without deriving from it.
+        self._transport = stream = cast(asyncio.Transport, transport)
+        stream.set_write_buffer_limits(high=WRITE_HIGH)
         name = transport.get_extra_info("peername")
         self.peer = _plain_address(name[0]) if name else ""
         self.task = self._loop.create_task(self._run())

@@ -22,6 +22,8 @@ class Service(Protocol):
     name: str
     busy: bytes
     """Sent to a client that is turned away because a limit is reached."""
+    failing: bytes
+    """Sent before the connection is closed because of a bug."""
 
     async def serve(self, connection: Connection, session: str) -> str:
         """Hold one session to its end; the reason why it ended."""
@@ -110,6 +112,10 @@ class Server:
         maillog.session_opened(session, self._service.name, connection.peer)
         try:
             reason = await self._service.serve(connection, session)
+        except Exception as error:  # noqa: BLE001 - a bug ends the session, not the worker
+            maillog.unplanned(f"{self._service.name} session {session}", error)
+            connection.send(self._service.failing)
+            reason = "unplanned"
         finally:
             self._connections.discard(connection)
             self._limits.leave(connection.peer)

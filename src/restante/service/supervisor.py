@@ -251,7 +251,9 @@ class Supervisor:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        patience = max((worker.settings.server.drain_timeout for worker in left.values()), default=0)
+        patience = max(
+            (worker.settings.server.drain_timeout for worker in left.values()), default=0
+        )
         deadline = time.monotonic() + patience + STOP_MARGIN
         while left and time.monotonic() < deadline:
             for pid, _ in _reap(left):

@@ -8,9 +8,11 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 import uvloop
 
+from restante import maillog
 from restante.config import Settings
 from restante.errors import RestanteError
 from restante.service.supervisor import EXIT_CONFIGURATION, READY, WorkerPlace
@@ -36,6 +38,7 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_unplanned)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(place.life_fd, stop.set)
     worker = Worker(settings, place.slot, adopt=place.adopt)
@@ -47,6 +50,12 @@ async def _serve(
     finally:
         loop.remove_reader(place.life_fd)
         await worker.stop()
+
+
+def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited: a bug, in a callback or a forgotten task."""
+    message = str(context.get("message", "event loop"))
+    maillog.unplanned(message, context.get("exception") or RuntimeError(message))
 
 
 def _say(ready_fd: int, text: str) -> None:

@@ -1,0 +1,210 @@
+"""POP3 on a connection: the core's events, answered by logins and maildrops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import assert_never
+
+from restante import maillog
+from restante.auth import Authenticator, LoginAttempt, Refusal, Refused
+from restante.config.tree import Pop3 as Pop3Settings
+from restante.directory import Account
+from restante.errors import TemporaryError
+from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping
+from restante.protocol.pop3.events import (
+    Closed,
+    Login,
+    Need,
+    ResponseCode,
+    Retrieve,
+    Update,
+)
+from restante.protocol.pop3.server import Limits, Pop3Server
+from restante.store import Maildrop, MaildropInUse, MailStore, MessageGone
+
+BUSY = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
+FAILING = b"-ERR [SYS/TEMP] a system failure, try again later\r\n"
+SYSTEM_FAILURE = "a system failure, try again later"
+
+
+class Pop3Service:
+    """Holds POP3 sessions."""
+
+    name = "pop3"
+    busy = BUSY
+    failing = FAILING
+
+    def __init__(
+        self,
+        settings: Pop3Settings,
+        host: str,
+        max_refused_logins: int,
+        authenticator: Authenticator,
+        store: MailStore,
+    ) -> None:
+        self.settings = settings
+        self.host = host
+        self.limits = Limits(max_errors=settings.max_errors, max_refused_logins=max_refused_logins)
+        self.authenticator = authenticator
+        self.store = store
+
+    async def serve(self, connection: Connection, session: str) -> str:
+        """Hold one session to its end; the reason why it ended."""
+        held = _Session(self, connection, session)
+        try:
+            return await held.converse()
+        except PeerTimeout:
+            return "timeout"  # without a response (RFC 1939 §3)
+        except PeerLost:
+            return "lost"
+        except Stopping:
+            held.say("-ERR [SYS/TEMP] the server shuts down, try again later\r\n")
+            return "shutdown"
+        finally:
+            await held.close()
+
+
+class _Session:
+    """One client and the maildrop it has opened."""
+
+    def __init__(self, service: Pop3Service, connection: Connection, session: str) -> None:
+        self._service = service
+        self._connection = connection
+        self._session = session
+        self._core = Pop3Server(service.host, service.limits, service.settings.login_delay)
+        self._account: Account | None = None
+        self._maildrop: Maildrop | None = None
+        self._login_by = asyncio.get_running_loop().time() + service.settings.login_timeout
+        self._retrieved = 0
+        self._deleted = 0
+
+    async def converse(self) -> str:
+        self._connection.send(self._core.greet())
+        while True:
+            event = self._core.next_event()
+            if isinstance(event, Need):
+                await self._supply(event)
+            elif isinstance(event, Closed):
+                await self._flush()
+                return str(event.reason)
+            else:
+                await self._answer(event)
+
+    def say(self, line: str) -> None:
+        """The last words to a session that the core cannot end by itself."""
+        self._connection.send(line.encode())
+
+    async def close(self) -> None:
+        """Give the maildrop back."""
+        if self._maildrop is None or self._account is None:
+            return
+        maildrop, self._maildrop = self._maildrop, None
+        # A cancelled session must not keep the next one out.
+        await asyncio.shield(maildrop.close())
+        maillog.maildrop_closed(self._session, self._account.name, self._retrieved, self._deleted)
+
+    async def _supply(self, need: Need) -> None:
+        await self._flush()
+        if need is Need.DATA:
+            data = await self._connection.receive(self._patience(), interruptible=True)
+            if data:
+                self._core.receive(data)
+            else:
+                self._core.receive_eof()
+
+    def _patience(self) -> float:
+        """Seconds to wait for the client; until it has logged in, they are counted in all."""
+        timeout = self._service.settings.timeout
+        if self._account is not None:
+            return timeout
+        left = self._login_by - asyncio.get_running_loop().time()
+        return max(min(timeout, left), 0.0)
+
+    async def _flush(self) -> None:
+        self._connection.send(self._core.outgoing())
+        await self._connection.drain(self._service.settings.timeout)
+
+    async def _answer(self, event: Login | Retrieve | Update) -> None:
+        match event:
+            case Login():
+                await self._login(event)
+            case Retrieve():
+                await self._retrieve(event)
+            case Update():
+                await self._update(event)
+            case _:
+                assert_never(event)
+
+    # Login
+
+    async def _login(self, event: Login) -> None:
+        attempt = LoginAttempt(event.login, event.password, "pop3", self._connection.peer)
+        answer = await self._service.authenticator.login(attempt)
+        if isinstance(answer, Refused):
+            self._refuse(answer.reason)
+            return
+        try:
+            maildrop = await self._service.store.open(answer.account)
+        except MaildropInUse:
+            self._no_maildrop(
+                answer.account, ResponseCode.IN_USE, "another session has the maildrop"
+            )
+            return
+        except TemporaryError as error:
+            self._no_maildrop(answer.account, ResponseCode.SYS_TEMP, SYSTEM_FAILURE, str(error))
+            return
+        self._account, self._maildrop = answer.account, maildrop
+        messages = maildrop.messages
+        octets = sum(message.wire_size for message in messages)
+        maillog.maildrop_opened(self._session, answer.account.name, len(messages), octets)
+        self._core.login_accepted(messages)
+
+    def _refuse(self, reason: Refusal) -> None:
+        if reason is Refusal.SYSTEM_ERROR:
+            self._core.login_refused(ResponseCode.SYS_TEMP, SYSTEM_FAILURE)
+        else:
+            self._core.login_refused(ResponseCode.AUTH, "wrong user name or password")
+
+    def _no_maildrop(self, account: Account, code: ResponseCode, text: str, why: str = "") -> None:
+        maillog.maildrop_refused(self._session, account.name, why or text)
+        self._core.login_refused(code, text)
+
+    # Transaction
+
+    async def _retrieve(self, event: Retrieve) -> None:
+        assert self._maildrop is not None
+        core = self._core
+        try:
+            async with contextlib.aclosing(self._maildrop.read(event.index)) as pieces:
+                async for piece in pieces:
+                    wants_more = core.send_message_chunk(piece)
+                    await self._flush()
+                    if not wants_more:
+                        break
+        except MessageGone:
+            core.message_unavailable("the message is gone: another program removed it")
+        except TemporaryError as error:
+            self._log_failure(error)
+            core.message_unavailable(SYSTEM_FAILURE, ResponseCode.SYS_TEMP)
+        else:
+            core.end_message()
+            self._retrieved += 1
+
+    async def _update(self, event: Update) -> None:
+        assert self._maildrop is not None
+        try:
+            if event.deleted:
+                await self._maildrop.remove(event.deleted)
+        except TemporaryError as error:
+            self._log_failure(error)
+            self._core.updated(ok=False, text="some deleted messages were not removed")
+        else:
+            self._deleted = len(event.deleted)
+            # The next session may begin as soon as the client has its answer.
+            await self.close()
+            self._core.updated(ok=True)
+
+    def _log_failure(self, error: TemporaryError) -> None:
+        assert self._account is not None
+        maillog.maildrop_refused(self._session, self._account.name, str(error))

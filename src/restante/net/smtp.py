@@ -1,0 +1,214 @@
+"""SMTP on a connection: the core's events, answered by the receiver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from restante import maillog
+from restante.config import Settings
+from restante.envelope import Origin
+from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping
+from restante.protocol.smtp.events import (
+    BodyChunk,
+    BodyRefused,
+    Closed,
+    EndOfMessage,
+    Event,
+    Mail,
+    Rcpt,
+    Reset,
+    Wait,
+)
+from restante.protocol.smtp.server import Limits, Profile, SmtpServer
+from restante.receiver import Receiver, Transaction
+from restante.spool import Spool, SpoolFailed
+from restante.status import Reply
+
+T = TypeVar("T")
+
+SYSTEM_FAILURE = Reply(451, "3.0", "A system failure, try again later")
+NO_ROOM = Reply(452, "3.1", "No room to keep the message now, try again later")
+TIMEOUT = Reply(421, "4.2", "Timeout, closing the connection")
+SHUTDOWN = Reply(421, "3.2", "The server shuts down, try again later")
+FAILING = Reply(421, "3.0", "A system failure, try again later")
+BUSY = Reply(421, "3.2", "Too many connections, try again later")
+MAX_PREFETCH = 100
+"""Pipelined recipients that are looked up together."""
+
+
+class SmtpService:
+    """Holds SMTP sessions."""
+
+    name = "smtp"
+    busy = BUSY.encode()
+    failing = FAILING.encode()
+
+    def __init__(self, settings: Settings, receiver: Receiver, spool_directory: str) -> None:
+        self.settings = settings.smtp
+        self.receiver = receiver
+        self.spool_directory = spool_directory
+        limits = Limits(
+            max_command_line=settings.smtp.max_command_line,
+            max_text_line=settings.smtp.max_text_line,
+            databytes=settings.smtp.databytes,
+            max_recipients=settings.smtp.max_recipients,
+            max_errors=settings.smtp.max_errors,
+            max_messages=settings.smtp.max_messages,
+        )
+        # RFC 5321 §4.2 wants the name first, and so a greeting taken over from qmail has it.
+        greeting = settings.smtp.greeting.removeprefix(settings.hostname).strip()
+        self.profile = Profile(settings.hostname, greeting, limits)
+
+    async def serve(self, connection: Connection, session: str) -> str:
+        """Hold one session to its end; the reason why it ended."""
+        held = _Session(self, connection, session)
+        try:
+            async with asyncio.timeout(self.settings.session_timeout):
+                return await held.converse()
+        except (PeerTimeout, TimeoutError):
+            held.say(TIMEOUT)
+            return "timeout"
+        except PeerLost:
+            return "lost"
+        except Stopping:
+            held.say(SHUTDOWN)
+            return "shutdown"
+        finally:
+            held.drop_transaction()
+
+
+class _Session:
+    """One client and its transaction."""
+
+    def __init__(self, service: SmtpService, connection: Connection, session: str) -> None:
+        self._service = service
+        self._connection = connection
+        self._client = service.receiver.client(session, connection.peer)
+        self._core = SmtpServer(service.profile)
+        self._transaction: Transaction | None = None
+        self._origin: Origin | None = None
+        self._spool: Spool | None = None
+        self._spool_failure: SpoolFailed | None = None
+
+    async def converse(self) -> str:
+        self._connection.send(self._core.greet())
+        while True:
+            event = self._core.next_event()
+            if isinstance(event, Wait):
+                await self._supply()
+            elif isinstance(event, Closed):
+                await self._flush()
+                return event.reason.value
+            else:
+                await self._handle(event)
+
+    def say(self, reply: Reply) -> None:
+        """The last words to a session that the core cannot end by itself."""
+        self._connection.send(self._core.outgoing() + reply.encode())
+
+    def drop_transaction(self) -> None:
+        """Forget what was begun."""
+        self._transaction = None
+        self._spool_failure = None
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    async def _supply(self) -> None:
+        await self._flush()
+        # Between a transaction's content and anything else: only a command can be put off.
+        interruptible = self._spool is None
+        data = await self._connection.receive(
+            self._service.settings.timeoutsmtpd, interruptible=interruptible
+        )
+        if data:
+            self._core.receive(data)
+        else:
+            self._core.receive_eof()
+
+    async def _flush(self) -> None:
+        self._connection.send(self._core.outgoing())
+        await self._connection.drain(self._service.settings.timeoutsmtpd)
+
+    async def _handle(self, event: Event) -> None:
+        match event:
+            case BodyChunk(data):
+                await self._body(data)
+            case Rcpt():
+                await self._recipients(event)
+            case EndOfMessage():
+                await self._end()
+            case Mail():
+                self._mail(event)
+            case BodyRefused(reply):
+                self._body_refused(reply)
+            case Reset():
+                self.drop_transaction()
+
+    def _mail(self, event: Mail) -> None:
+        reply, self._transaction = self._service.receiver.sender(
+            self._client,
+            event.reverse_path,
+            eight_bit=event.eight_bit,
+            smtputf8=event.smtputf8,
+        )
+        self._origin = Origin(event.helo, self._connection.peer, event.protocol)
+        self._core.reply(reply)
+
+    async def _recipients(self, first: Rcpt) -> None:
+        """Recipients that came together are looked up together."""
+        assert self._transaction is not None
+        addresses = [first.address]
+        while len(addresses) < MAX_PREFETCH and isinstance(
+            following := self._core.next_event(), Rcpt
+        ):
+            addresses.append(following.address)
+        asked = self._service.receiver.recipients(self._transaction, addresses)
+        replies = await _planned(asked, [SYSTEM_FAILURE] * len(addresses))
+        for reply in replies:
+            self._core.reply(reply)
+
+    async def _body(self, data: bytes) -> None:
+        """A spool that fails is reported at the end of the content, which is read all the same."""
+        if self._spool_failure is not None:
+            return
+        settings = self._service.settings
+        if self._spool is None:
+            self._spool = Spool(
+                self._service.spool_directory, settings.spool_threshold, settings.max_header
+            )
+        try:
+            await self._spool.write(data)
+        except SpoolFailed as error:
+            self._spool_failure = error
+
+    async def _end(self) -> None:
+        assert self._transaction is not None
+        assert self._origin is not None
+        receiver, transaction = self._service.receiver, self._transaction
+        if self._spool_failure is not None:
+            reply = receiver.refused(transaction, NO_ROOM, str(self._spool_failure))
+        else:
+            if self._spool is None:
+                await self._body(b"")
+            assert self._spool is not None
+            accepted = receiver.accept(transaction, self._origin, self._spool)
+            reply = await _planned(accepted, SYSTEM_FAILURE)
+        self._core.reply(reply)
+        self.drop_transaction()
+
+    def _body_refused(self, reply: Reply) -> None:
+        assert self._transaction is not None
+        self._service.receiver.refused(self._transaction, reply, "")
+        self.drop_transaction()
+
+
+async def _planned(work: Awaitable[T], otherwise: T) -> T:
+    """The answer, or ``otherwise`` (a temporary failure) when a bug ends the work."""
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
+        maillog.unplanned("smtp session", error)
+        return otherwise

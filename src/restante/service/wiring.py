@@ -1,0 +1,160 @@
+"""One worker's parts, put together and taken apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import Iterable, Mapping
+
+from restante import maillog
+from restante.auth.login import PasswordAuthenticator
+from restante.config import Settings
+from restante.courier import LocalCourier
+from restante.directory.engine import open_engine
+from restante.directory.lookups import SqlDirectory
+from restante.dsn import BounceReporter
+from restante.envelope import queue_ids
+from restante.errors import OperatorError
+from restante.mda.writer import BatchWriter
+from restante.net.pop3 import Pop3Service
+from restante.net.server import ConnectionLimits, Server, Service, session_ids
+from restante.net.smtp import SmtpService
+from restante.queue import QueueUnusable
+from restante.queue.clock import SystemClock
+from restante.queue.retry import RetryPolicy
+from restante.queue.scheduler import Scheduler
+from restante.queue.store import QueueStore
+from restante.receiver import Receiver
+from restante.routing.router import Router
+from restante.spool import clean_spool
+from restante.store.maildir import MaildirStore
+
+ADOPTION_INTERVAL = 10.0
+"""Seconds between two looks for queues that no worker owns."""
+
+
+class Worker:
+    """All services, one queue, one event loop."""
+
+    def __init__(self, settings: Settings, slot: int, *, adopt: bool) -> None:
+        self._settings = settings
+        self._slot = slot
+        self._adopt = adopt
+        self._servers: list[Server] = []
+        self._queues: dict[int, RunningQueue] = {}
+        self._adopting: asyncio.Task[None] | None = None
+        self._ids = queue_ids(slot)
+        host = settings.hostname
+        self._directory = SqlDirectory(open_engine(settings.database, settings.directory))
+        self._router = Router(settings.routing, host)
+        self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
+        self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
+        self._courier = LocalCourier(self._router, self._directory, self._writer)
+
+    async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
+        """Open the queue, then serve; raises OperatorError when something cannot be opened."""
+        spool = self._spool_directory()
+        own = self._run_queue(self._slot)
+        receiver = Receiver(
+            self._settings, self._router, self._directory, self._writer, own.store, self._ids
+        )
+        limits = ConnectionLimits(
+            self._settings.server.max_connections, self._settings.server.max_connections_per_address
+        )
+        sessions = session_ids(self._slot)
+        for service in self._services(receiver, spool):
+            server = Server(service, limits, sessions)
+            self._servers.append(server)
+            await server.start(sockets.get(service.name, []))
+        if self._adopt:
+            self._adopting = asyncio.create_task(self._adopt_queues())
+
+    async def stop(self) -> None:
+        """Accept no more, let commands in progress finish, and close everything."""
+        patience = self._settings.server.drain_timeout
+        if self._adopting is not None:
+            self._adopting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._adopting
+        await asyncio.gather(*(server.stop(patience) for server in self._servers))
+        await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
+        await self._writer.close()
+        await self._authenticator.close()
+        await self._directory.close()
+
+    def _services(self, receiver: Receiver, spool: str) -> Iterable[Service]:
+        settings = self._settings
+        yield SmtpService(settings, receiver, spool)
+        yield Pop3Service(
+            settings.pop3,
+            settings.hostname,
+            settings.auth.max_attempts,
+            self._authenticator,
+            MaildirStore(),
+        )
+
+    def _spool_directory(self) -> str:
+        directory = os.path.join(
+            self._settings.path(self._settings.queue.root), "spool", str(self._slot)
+        )
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            clean_spool(directory)
+        except OSError as error:
+            raise OperatorError(
+                f"the spool {directory} cannot be used: {error.strerror}"
+            ) from error
+        return directory
+
+    # Queues
+
+    def _run_queue(self, slot: int) -> RunningQueue:
+        settings = self._settings
+        store = QueueStore.open(
+            settings.path(settings.queue.root), slot, settings.queue.max_waiting
+        )
+        scheduler = Scheduler(
+            store,
+            self._courier,
+            BounceReporter(settings.queue, settings.hostname),
+            RetryPolicy(settings.queue.queuelifetime, random.random),
+            SystemClock(),
+            self._ids.__next__,
+            settings.queue.concurrencylocal,
+        )
+        running = self._queues[slot] = RunningQueue(store, scheduler, settings.server.drain_timeout)
+        return running
+
+    async def _adopt_queues(self) -> None:
+        """Deliver what is in queues whose workers are gone; remove them when they are empty."""
+        while True:
+            for slot in self._other_queues():
+                with contextlib.suppress(QueueUnusable):  # its worker lives
+                    self._run_queue(slot)
+            await asyncio.sleep(ADOPTION_INTERVAL)
+
+    def _other_queues(self) -> list[int]:
+        try:
+            names = os.listdir(self._settings.path(self._settings.queue.root))
+        except OSError as error:
+            maillog.queue_failed(self._settings.queue.root, str(error))
+            return []
+        return [int(name) for name in names if name.isdigit() and int(name) not in self._queues]
+
+
+class RunningQueue:
+    """A queue that this worker owns, and what moves it."""
+
+    def __init__(self, store: QueueStore, scheduler: Scheduler, grace: float) -> None:
+        self.store = store
+        self._scheduler = scheduler
+        self._task = asyncio.create_task(scheduler.run(grace))
+
+    async def stop(self) -> None:
+        """Let attempts in progress finish; what did not is tried again later."""
+        self._scheduler.stop()
+        await self._task
+        await self.store.close()
