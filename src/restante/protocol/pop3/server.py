@@ -114,12 +114,20 @@ class Pop3Server:
         self._unsent = 0
         return out
 
+    @property
+    def must_flush(self) -> bool:
+        """Whether so much waits unsent that it has to be sent before more is added.
+
+        A message is sent in fewer, larger packets if ``outgoing`` waits for this.
+        """
+        return self._unsent >= FLUSH_AT
+
     def next_event(self) -> Event | Need:
         """What the driver has to do now; Closed for ever once the session is over."""
         while self._ended is None:
             if self._asked is not None:
                 return Need.ANSWER
-            if self._unsent >= FLUSH_AT:
+            if self.must_flush:
                 return Need.FLUSH
             line = self._lines.take(self._line_limit())
             if line is None and not self._at_eof:
@@ -154,8 +162,8 @@ class Pop3Server:
     def send_message_chunk(self, data: bytes) -> bool:
         """Send a part of the message, with LF or CRLF line ends; False if no more is wanted.
 
-        After False only ``end_message`` is to be called. Any part may be of any size;
-        send ``outgoing`` after each of them.
+        After False only ``end_message`` is to be called. A part may be of any size;
+        send ``outgoing`` whenever ``must_flush`` says so.
         """
         transfer = self._transferring()
         if not transfer.begun:

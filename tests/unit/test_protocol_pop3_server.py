@@ -1,0 +1,115 @@
+"""The POP3 core between its events: what a driver relies on beyond the dialogs."""
+
+from __future__ import annotations
+
+import pytest
+
+from restante.protocol.pop3.events import (
+    Closed,
+    CloseReason,
+    Login,
+    Need,
+    ResponseCode,
+    Retrieve,
+    Update,
+)
+from restante.protocol.pop3.server import FLUSH_AT, MAX_RESPONSE_LINE, Limits, Pop3Server
+from tests.support.pop3_dialog import Message
+
+CONTENT = b"A: 1\n\nHello\n"
+
+
+def _asking(command: bytes, limits: Limits | None = None) -> Pop3Server:
+    """A core that has just handed out the login for ``command``."""
+    core = Pop3Server("pop.example.com", limits)
+    core.receive(b"USER iain\r\nPASS secret\r\n" + command)
+    assert core.next_event() == Login("iain", "secret", "USER")
+    core.outgoing()
+    return core
+
+
+def _open(messages: list[Message], command: bytes) -> Pop3Server:
+    core = _asking(command)
+    core.login_accepted(messages)
+    core.outgoing()
+    return core
+
+
+def test_an_event_waits_for_its_answer() -> None:
+    core = _asking(b"STAT\r\n")
+    assert core.next_event() is Need.ANSWER
+    core.login_accepted([])
+    assert core.next_event() is Need.DATA
+    assert core.outgoing().endswith(b"+OK 0 0\r\n")
+
+
+def test_an_answer_to_nothing_is_a_bug() -> None:
+    core = _asking(b"")
+    with pytest.raises(AssertionError):
+        core.updated(True)
+
+
+def test_50_000_messages_are_listed() -> None:
+    core = _open([Message(f"uid-{n}", CONTENT) for n in range(50_000)], b"LIST\r\nUIDL\r\n")
+    assert core.next_event() is Need.FLUSH
+    listed = core.outgoing().split(b"\r\n")
+    assert (listed[0], listed[1]) == (b"+OK 50000 messages (750000 octets)", b"1 15")
+    assert listed[-3:] == [b"50000 15", b".", b""]
+    core.next_event()
+    assert core.outgoing().endswith(b"\r\n50000 uid-49999\r\n.\r\n")
+
+
+def test_no_text_of_the_driver_breaks_the_response() -> None:
+    core = _asking(b"")
+    core.login_refused(ResponseCode.SYS_TEMP, "é\r\n+OK\0" + "é" * 600)
+    response = core.outgoing()
+    assert response.startswith("-ERR [SYS/TEMP] é  +OK é".encode())
+    assert response.index(b"\r\n") == len(response) - 2
+    assert len(response) <= MAX_RESPONSE_LINE
+    response.decode("utf-8")
+
+
+def test_a_message_is_sent_in_large_packets() -> None:
+    core = _open([Message("u", CONTENT)], b"RETR 1\r\n")
+    assert core.next_event() == Retrieve(0, None)
+    core.send_message_chunk(CONTENT)
+    assert not core.must_flush
+    core.send_message_chunk(b"x" * FLUSH_AT)
+    assert core.must_flush
+    core.outgoing()
+    assert not core.must_flush
+
+
+def test_an_empty_message_is_sent() -> None:
+    core = _open([Message("u", b"")], b"RETR 1\r\n")
+    core.next_event()
+    core.end_message()
+    assert core.outgoing() == b"+OK 0 octets\r\n.\r\n"
+
+
+def test_errors_are_counted_up_to_the_limit() -> None:
+    core = Pop3Server("pop.example.com", Limits(max_errors=2))
+    core.receive(b"X\r\nNOOP\r\nQUIT\r\n")
+    assert core.next_event() == Closed(CloseReason.ERRORS)
+    assert core.outgoing().count(b"-ERR") == 2
+    assert core.next_event() == Closed(CloseReason.ERRORS)
+
+
+def test_nothing_is_asked_after_quit() -> None:
+    core = _open([Message("u", CONTENT)], b"DELE 1\r\nQUIT\r\nSTAT\r\n")
+    assert core.next_event() == Update((0,))
+    core.receive_eof()
+    core.updated(True)
+    assert core.next_event() == Closed(CloseReason.QUIT)
+
+
+def test_an_end_of_stream_during_a_login_ends_the_session_after_it() -> None:
+    core = _asking(b"")
+    core.receive_eof()
+    assert core.next_event() is Need.ANSWER
+    core.login_accepted([])
+    assert core.next_event() == Closed(CloseReason.LOST)
+
+
+def test_a_password_is_not_printed() -> None:
+    assert "secret" not in repr(Login("iain", "secret", "USER"))
