@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from restante.address import Address, fold
-from restante.directory import Account, Directory
+from restante.directory import Directory
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Answer, Expanded, QueuedMessage, RemoteDeferral, Target
 from restante.routing.decision import (
     Decision,
     Instructions,
     Mailbox,
-    Misconfigured,
     NoSuchUser,
     Remote,
-    ToForward,
-    ToMaildir,
     Unknown,
 )
-from restante.routing.instructions import (
-    BadInstruction,
-    instruction_line,
-    parse_instruction,
-    resolve_path,
-)
+from restante.routing.expand import NotYet, children, settle
+from restante.routing.instructions import instruction_line
 from restante.routing.reply import CANNOT_KNOW, MISCONFIGURED, NO_SUCH_USER
 from restante.routing.router import Router
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
@@ -57,23 +50,22 @@ class LocalCourier:
         self, message: QueuedMessage, target: Target, decision: Decision
     ) -> Answer | Delivery:
         """What is to be done for one recipient: a delivery, or an answer that needs none."""
-        match decision:
-            case Mailbox(account, delivered_to, maildir) if not target.instruction:
-                return _delivery(account, maildir, (delivered_to, *target.via))
-            case Mailbox(account, delivered_to, _):
-                return _obey(account, delivered_to, target)
-            case Instructions(account, delivered_to, _) if target.instruction:
-                return _obey(account, delivered_to, target)
-            case Instructions():
-                return self._expand(message, target, decision)
+        address = Address.from_stored(target.address)
+        if isinstance(decision, Instructions) and not target.instruction:
+            return self._expand(message, target, decision)
+        final = settle(address, decision, target.instruction) if target.instruction else decision
+        match final:
+            case Mailbox():
+                return copy_for(final, target.via)
             case Remote():
                 return RemoteDeferral(NO_RELAY)
             case NoSuchUser(_, why):
                 return PermanentFailure(NO_SUCH_USER, why)
-            case Misconfigured(_, why):
-                return TemporaryFailure(MISCONFIGURED, why)
             case Unknown(_, why):
                 return TemporaryFailure(CANNOT_KNOW, why)
+            case NotYet(_, _, action):
+                return TemporaryFailure(NOT_SUPPORTED, instruction_line(action))
+        return TemporaryFailure(MISCONFIGURED, getattr(final, "why", ""))
 
     def _expand(self, message: QueuedMessage, target: Target, decision: Instructions) -> Answer:
         """The alias's targets, unless the message came by it before, here or on another host."""
@@ -85,14 +77,9 @@ class LocalCourier:
             return Delivered(f"thrown away, as the instructions of {here} say")
         if len(decision.actions) > self._router.max_alias_targets:
             return TemporaryFailure(MISCONFIGURED, f"{here} has more targets than are allowed")
-        via = (here, *target.via)
+        below = children(Address.from_stored(target.address), decision, target.via)
         return Expanded(
-            tuple(
-                Target(str(action.address), via=via)
-                if isinstance(action, ToForward)
-                else Target(target.address, instruction_line(action), target.via)
-                for action in decision.actions
-            )
+            tuple(Target(str(each.address), each.instruction, each.via) for each in below)
         )
 
     async def _carry_out(
@@ -109,19 +96,7 @@ class LocalCourier:
         return [next(outcomes) if isinstance(each, Delivery) else each for each in planned]
 
 
-def _delivery(account: Account, maildir: str, delivered_to: tuple[str, ...]) -> Delivery:
-    return Delivery(maildir, account.uid, account.gid, delivered_to)
-
-
-def _obey(account: Account | None, delivered_to: str, target: Target) -> Answer | Delivery:
-    """One instruction of an address, as its own recipient."""
-    try:
-        action = parse_instruction(target.instruction)
-    except BadInstruction as error:
-        return TemporaryFailure(MISCONFIGURED, str(error))
-    if not isinstance(action, ToMaildir):
-        return TemporaryFailure(NOT_SUPPORTED, target.instruction)
-    if account is None:
-        return TemporaryFailure(MISCONFIGURED, f"nobody owns {target.instruction}")
-    maildir = resolve_path(account.home, action.path)
-    return _delivery(account, maildir, (delivered_to, *target.via))
+def copy_for(mailbox: Mailbox, via: tuple[str, ...]) -> Delivery:
+    """The copy for a mailbox to which a message came by the aliases ``via``."""
+    account = mailbox.account
+    return Delivery(mailbox.maildir, account.uid, account.gid, (mailbox.delivered_to, *via))

@@ -16,13 +16,14 @@ from restante import maillog
 from restante.address import Address, ReversePath, fold
 from restante.config import Settings
 from restante.config.tree import Receiver as ReceiverSettings
+from restante.courier import copy_for
 from restante.directory import Directory, Lookups
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Target
 from restante.routing.decision import Decision, Mailbox, NoSuchUser
-from restante.routing.expand import expand
+from restante.routing.expand import Leaf, expand
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
 from restante.routing.router import Router
 from restante.spool import Spool, SpoolFailed
@@ -184,14 +185,16 @@ class Receiver:
     async def _deliveries(self, transaction: Transaction, content: Content) -> tuple[Delivery, ...]:
         """Where all copies go, if all of them go into Maildirs here; else nothing."""
         decided = transaction.decided
-        if all(isinstance(decision, Mailbox) for decision in decided.values()):
-            return tuple(
-                _to_mailbox(each) for each in decided.values() if isinstance(each, Mailbox)
-            )
+        mailboxes = [each for each in decided.values() if isinstance(each, Mailbox)]
+        if len(mailboxes) == len(decided):
+            return tuple(copy_for(mailbox, ()) for mailbox in mailboxes)
         leaves = await expand(self._router, self._directory, tuple(decided.items()))
-        if all(_is_maildir_here(leaf, content) for leaf in leaves):
-            return tuple(map(_to_leaf, leaves))
-        return ()
+        here = [
+            copy_for(leaf.decision, leaf.via)
+            for leaf in leaves
+            if isinstance(leaf.decision, Mailbox) and not _came_by(leaf, content)
+        ]
+        return tuple(here) if len(here) == len(leaves) else ()
 
     def _delivered(
         self,
@@ -262,6 +265,6 @@ def _ok(envelope: Envelope) -> Reply:
     return Reply(250, "0.0", f"ok {envelope.queue_id}")
 
 
-def _to_mailbox(mailbox: Mailbox) -> Delivery:
-    account = mailbox.account
-    return Delivery(mailbox.maildir, account.uid, account.gid, (mailbox.delivered_to,))
+def _came_by(leaf: Leaf, content: Content) -> bool:
+    """Whether the message bears the Delivered-To of an alias that it comes by now: a loop."""
+    return any(fold(alias) in content.facts.delivered_to for alias in leaf.via)

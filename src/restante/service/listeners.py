@@ -94,6 +94,7 @@ def wanted_listeners(settings: Settings) -> Iterator[tuple[str, HostPort]]:
     """Service and address of every listener that the settings name, each once."""
     named = [("smtp", address) for address in settings.smtp.listen]
     named += [("pop3", address) for address in settings.pop3.listen]
+    named += [("metrics", address) for address in settings.metrics.listen]
     return iter(dict.fromkeys(named))
 
 

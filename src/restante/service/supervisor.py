@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import restante
-from restante import maillog
+from restante import maillog, metrics
 from restante.config import Settings
 from restante.config.load import load
 from restante.config.tree import HostPort
-from restante.errors import ConfigurationError, OperatorError, RestanteError
+from restante.errors import OperatorError
+from restante.logsetup import setup_logging
 from restante.service.listeners import Listeners
 
 START_TIMEOUT = 60.0
@@ -75,6 +76,8 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._log = setup_logging(settings.log, settings.directory)
+        self._figures = metrics.figures_directory(settings.directory)
         self._listeners = Listeners()
         self._workers: dict[int, _Worker] = {}
         self._retired: dict[int, _Worker] = {}
@@ -93,11 +96,13 @@ class Supervisor:
             self._stop()
             signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
         maillog.server_stopped()
+        self._log.close()
         return 0
 
     # Start
 
     def _start(self) -> None:
+        self._prepare_metrics(self._settings)
         self._listeners.adjust(self._settings)
         maillog.server_started(
             restante.__version__, self._settings.directory, self._settings.server.workers
@@ -105,6 +110,15 @@ class Supervisor:
         for listener in self._listeners:
             maillog.listening(listener.service, str(listener.bound))
         self._workers = self._start_generation(self._settings)
+
+    def _prepare_metrics(self, settings: Settings) -> None:
+        """Figures start at 0 with the server; a reload that only goes on keeps them."""
+        if not settings.metrics.listen:
+            return
+        try:
+            metrics.prepare(self._figures)
+        except OSError as error:
+            raise OperatorError(f"{self._figures} cannot be used: {error.strerror}") from error
 
     def _start_generation(self, settings: Settings) -> dict[int, _Worker]:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
@@ -186,11 +200,15 @@ class Supervisor:
     def _note_ended(self) -> None:
         for pid, status in _reap(self._retired):
             worker = self._retired.pop(pid)
-            maillog.worker_ended(worker.place.slot, pid, status)
+            self._ended(worker, status)
         for pid, status in _reap(self._workers):
             worker = self._workers.pop(pid)
-            maillog.worker_ended(worker.place.slot, pid, status)
+            self._ended(worker, status)
             self._missing.append(worker)
+
+    def _ended(self, worker: _Worker, status: int) -> None:
+        maillog.worker_ended(worker.place.slot, worker.pid, status)
+        metrics.forget(self._figures, worker.pid)
 
     def _restart_missing(self) -> None:
         """Workers that ended by themselves get successors at the same place."""
@@ -212,14 +230,14 @@ class Supervisor:
         """A new generation of workers serves before the old one is told to leave."""
         try:
             settings = load(self._settings.directory, os.environ)
+            self._change_log(settings)
+            if not self._settings.metrics.listen:
+                self._prepare_metrics(settings)
             unused = self._listeners.adjust(settings)
             fresh = self._start_generation(settings)
-        except ConfigurationError as error:
-            maillog.reload_refused(error.problems)
-            return
-        except RestanteError as error:
-            maillog.reload_refused([str(error)])
-            self._restore_listeners()
+        except OperatorError as error:
+            self._restore()
+            maillog.reload_refused(str(error).splitlines())
             return
         self._retire(self._workers)
         self._settings, self._workers, self._missing = settings, fresh, []
@@ -227,7 +245,15 @@ class Supervisor:
             listener.close()
         maillog.server_reloaded()
 
-    def _restore_listeners(self) -> None:
+    def _change_log(self, settings: Settings) -> None:
+        """Open the log again; a file that was moved away is made anew."""
+        old, self._log = self._log, setup_logging(settings.log, settings.directory)
+        old.close()
+
+    def _restore(self) -> None:
+        """Back to the settings that were in force."""
+        with contextlib.suppress(OperatorError):
+            self._change_log(self._settings)
         with contextlib.suppress(OperatorError):
             for listener in self._listeners.adjust(self._settings):
                 listener.close()

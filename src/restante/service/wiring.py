@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import Iterable, Mapping
 
-from restante import maillog
+from restante import maillog, metrics
 from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.courier import LocalCourier
@@ -45,6 +45,7 @@ class Worker:
         self._adopt = adopt
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
+        self._metrics: metrics.MetricsServer | None = None
         self._adopting: asyncio.Task[None] | None = None
         self._ids = queue_ids(slot)
         host = settings.hostname
@@ -56,6 +57,8 @@ class Worker:
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """Open the queue, then serve; raises OperatorError when something cannot be opened."""
+        if "metrics" in sockets:
+            await self._measure(sockets["metrics"])
         spool = self._spool_directory()
         own = self._run_queue(self._slot)
         receiver = Receiver(
@@ -84,6 +87,15 @@ class Worker:
         await self._writer.close()
         await self._authenticator.close()
         await self._directory.close()
+        if self._metrics is not None:
+            await self._metrics.stop()
+
+    async def _measure(self, sockets: list[socket.socket]) -> None:
+        """Count from now on; before the queue is opened, which is what the first figure tells."""
+        figures = metrics.figures_directory(self._settings.directory)
+        maillog.measure_with(metrics.PrometheusMeter(figures))
+        self._metrics = metrics.MetricsServer(figures)
+        await self._metrics.start(sockets)
 
     def _services(self, receiver: Receiver, spool: str) -> Iterable[Service]:
         settings = self._settings
