@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from restante.mda.maildir import Maildirs
 from restante.status import Delivered
 from tests.support.deliveries import CONTENT, HOST, delivery, envelope, expected, messages, settle
 from tests.support.faulty_disk import FaultyDisk, PowerCut
-from tests.support.mda_child import MAILBOXES
+from tests.support.mda_child import MAILBOXES, SENDERS
 
 REPOSITORY = Path(__file__).parents[2]
 ROUNDS = 4
@@ -88,12 +88,24 @@ def test_the_lossy_disk_loses_what_is_not_synced(tmp_path: Path, operation: str)
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_killed_in_the_middle_of_batches(tmp_path: Path, number: int) -> None:
-    acknowledged = _kill_after(tmp_path, 1 + 53 * number)
+    acknowledged = _kill_after(tmp_path, 1 + 17 * number)
     deliveries = [delivery(tmp_path, name) for name in MAILBOXES]
     check_visible(deliveries)
     for each in deliveries:
         ids = {name.split(".")[1].split("_")[0] for name in messages(each)}
         assert {envelope(sent).queue_id for sent in acknowledged} <= ids
+    begun = range(max(acknowledged) + SENDERS + 1)
+    _retry(begun, deliveries)
+    check_visible(deliveries, len(begun))
+
+
+def _retry(numbers: Iterable[int], deliveries: Sequence[Delivery]) -> None:
+    disk = LocalDisk()
+    maildirs = Maildirs(disk)
+    jobs = [Job(envelope(n), CONTENT, deliveries, together=False, again=True) for n in numbers]
+    Batch(disk, maildirs, Policy(HOST, 1, 1), jobs).run()
+    maildirs.close()
+    assert all(isinstance(outcome, Delivered) for job in jobs for outcome in job.outcomes())
 
 
 def _kill_after(root: Path, acknowledgements: int) -> set[int]:
