@@ -161,8 +161,7 @@ def _origin(failure: Failure) -> str:
 
 def _typed(address: str) -> str:
     """The address with its type: ``utf-8`` in its ASCII form if it needs it (RFC 6533 §3)."""
-    local, _, domain = address.rpartition("@")
-    mailbox = Address(local, domain).to_mailbox() if local else Address(domain, "").to_mailbox()
+    mailbox = Address.from_stored(address).to_mailbox()
     if mailbox.isascii() and mailbox.isprintable():
         return f"rfc822; {mailbox}"
     return "utf-8; " + _NOT_XTEXT.sub(lambda found: f"\\x{{{ord(found.group()):02X}}}", mailbox)

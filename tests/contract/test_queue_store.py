@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import resource
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -349,6 +352,39 @@ async def test_one_process_has_the_queue(store: QueueStore, tmp_path: Path) -> N
         QueueStore.open(str(tmp_path), 0)
     other = QueueStore.open(str(tmp_path), 1)
     await other.close()
+
+
+async def test_an_empty_queue_can_be_removed(tmp_path: Path) -> None:
+    store = QueueStore.open(str(tmp_path), 0)
+    await store.remove()
+    assert os.listdir(tmp_path) == []
+    again = QueueStore.open(str(tmp_path), 0)
+    await again.add(envelope(), content(LARGE), targets())
+    await again.remove()
+    third = QueueStore.open(str(tmp_path), 0)
+    assert (await the_only(third)).content.read() == content(LARGE).read(), "it was not empty"
+    await third.close()
+
+
+def test_a_lock_on_a_queue_that_was_removed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process removes the queue between opening the lock's file and locking it."""
+    original = fcntl.flock
+    removals: list[str] = []
+
+    def flock_too_late(file: IO[bytes], operation: int) -> None:
+        if not removals:
+            removals.append(file.name)
+            shutil.rmtree(tmp_path / "0")
+        original(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    store = QueueStore.open(str(tmp_path), 0)
+    assert (tmp_path / "0" / "queue.db").exists()
+    with pytest.raises(QueueUnusable):
+        QueueStore.open(str(tmp_path), 0)
+    asyncio.run(store.close())
 
 
 async def test_a_queue_that_is_none_says_so(tmp_path: Path) -> None:

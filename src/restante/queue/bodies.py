@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Collection
@@ -109,6 +110,7 @@ def make_durable_directory(path: str) -> None:
     if not os.path.isdir(path):
         parent = os.path.dirname(path)
         make_durable_directory(parent)
-        os.mkdir(path, 0o700)
+        with contextlib.suppress(FileExistsError):  # another worker was faster
+            os.mkdir(path, 0o700)
         _sync(parent)
     _sync(path)

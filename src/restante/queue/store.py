@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,8 +69,8 @@ class QueueStore:
         """
         directory = os.path.join(os.path.abspath(root), str(slot))
         try:
-            make_durable_directory(os.path.join(directory, BODIES))
             lock = _lock(directory)
+            make_durable_directory(os.path.join(directory, BODIES))
         except OSError as error:
             raise QueueUnusable(f"the queue {directory} cannot be opened: {error}") from error
         try:
@@ -138,12 +139,27 @@ class QueueStore:
             await asyncio.wait(self._tasks)
         await asyncio.to_thread(self._close)
 
+    async def remove(self) -> None:
+        """Close a queue that gets no more mail, and remove it from disk if it is empty."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
+        self._close_files()
+        if self._waiting == 0:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._lock.close()
+
     def _close(self) -> None:
+        self._close_files()
+        self._lock.close()
+
+    def _close_files(self) -> None:
         self._writer.close()
         self._reader.shutdown()
         self._files.shutdown()
         self._reading.close()
-        self._lock.close()
 
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, int]:
         try:
@@ -274,10 +290,22 @@ def _snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connec
 
 
 def _lock(directory: str) -> IO[bytes]:
-    lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - it is held while open
+    """The lock on the queue in ``directory``, which is made if need be.
+
+    Whoever had it may have removed the queue just before: then it is made again.
+    """
+    while True:
+        make_durable_directory(directory)
+        lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - held while open
+        _hold(lock, directory)
+        if os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.close()
+
+
+def _hold(lock: IO[bytes], directory: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise QueueUnusable(f"another process has the queue {directory}") from error
-    return lock
