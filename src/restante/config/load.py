@@ -25,6 +25,10 @@ MAX_FILE = 1024 * 1024
 DIRECTORY_VARIABLE = "RESTANTE_DIR"
 """The environment variable that names the instance directory; it is no setting."""
 _PREFIX = "RESTANTE_"
+CLOSE_NAME = 0.7
+"""How alike two names are, from 0 to 1, for one to be taken for a misspelling of the other."""
+CLOSE_VARIABLE = 0.9
+"""The same for names of variables, which share their beginnings."""
 
 
 def load(directory: str, environ: Mapping[str, str]) -> Settings:
@@ -137,7 +141,9 @@ class _Reading:
             self._take(setting, name, convert_text, text)
         elif mark or name in self._single_underscore_names():
             known = [entry.environment_name for entry in self._all_settings()]
-            self.problems.append(f"{name}: no such setting{did_you_mean(name, known)}")
+            self.problems.append(
+                f"{name}: no such setting{did_you_mean(name, known, CLOSE_VARIABLE)}"
+            )
 
     def _single_underscore_names(self) -> set[str]:
         return {entry.environment_name.replace("__", "_") for entry in self._all_settings()}
@@ -184,9 +190,11 @@ class _Reading:
         return [entry for section in self.sections.values() for entry in section.settings.values()]
 
 
-def did_you_mean(wrong: str, known: Mapping[str, object] | list[str]) -> str:
+def did_you_mean(
+    wrong: str, known: Mapping[str, object] | list[str], cutoff: float = CLOSE_NAME
+) -> str:
     """A question to end a message with, or nothing if no known name is close."""
     import difflib  # only a mistake pays for it
 
-    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""

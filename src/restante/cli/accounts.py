@@ -1,0 +1,210 @@
+"""Commands on domains, mailboxes and aliases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restante.address import Address
+from restante.cli.context import (
+    administer,
+    domain_name,
+    full_address,
+    hashed_password,
+    settings_of,
+)
+from restante.cli.output import AsJson, count, human_size, print_record, print_rows
+from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.directory import Account
+    from restante.directory.admin import Administration, RemovedMailbox
+
+PASSWORD_TYPE = "Crypt-Password"  # noqa: S105 - the prefix of the hash says more
+
+DomainArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False)]
+TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", show_default=False)]
+DomainFilter = Annotated[
+    str, typer.Argument(metavar="[DOMAIN]", help="Only those of this domain.", show_default=False)
+]
+PasswordFromStdin = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="Take the password from standard input's first line."),
+]
+
+domains = typer.Typer(help="Domains whose mail is accepted.", no_args_is_help=True)
+mailboxes = typer.Typer(help="Accounts and their mail.", no_args_is_help=True)
+aliases = typer.Typer(help="Addresses that forward.", no_args_is_help=True)
+
+
+@domains.command("add")
+def add_domain(context: typer.Context, name: DomainArgument) -> None:
+    """Accept mail for a domain."""
+    domain = domain_name(name)
+    administer(settings_of(context), lambda admin: admin.add_domain(domain))
+
+
+@domains.command("list")
+def list_domains(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the domains, one a line."""
+    names = administer(settings_of(context), lambda admin: admin.domains())
+    print_rows(["domain"], [[name] for name in names], as_json=as_json)
+
+
+@domains.command("remove")
+def remove_domain(context: typer.Context, name: DomainArgument) -> None:
+    """Accept no more mail for a domain; refused while it has addresses."""
+    domain = domain_name(name)
+    administer(settings_of(context), lambda admin: admin.remove_domain(domain))
+
+
+@mailboxes.command("add")
+def add_mailbox(
+    context: typer.Context, address: AddressArgument, password_stdin: PasswordFromStdin = False
+) -> None:
+    """Make an account; its domain must be there."""
+    from restante.cli.homes import home_of, mail_owner
+    from restante.directory import Account
+
+    wanted = full_address(address)
+    settings = settings_of(context)
+    owner = mail_owner(settings)
+    account = Account(str(wanted), owner.uid, owner.gid, home_of(settings, wanted))
+    administer(settings, lambda admin: _refuse_taken(admin, wanted))
+    password = hashed_password(from_stdin=password_stdin)
+    administer(settings, lambda admin: admin.add_mailbox(wanted, account, password, PASSWORD_TYPE))
+
+
+async def _refuse_taken(admin: Administration, address: Address) -> None:
+    """Before a password is asked for; adding checks it again."""
+    if await admin.mailbox(address) is not None:
+        raise OperatorError(f"the mailbox {address} exists already")
+
+
+@mailboxes.command("list")
+def list_mailboxes(
+    context: typer.Context, domain: DomainFilter = "", as_json: AsJson = False
+) -> None:
+    """List the accounts: name, uid, gid and home."""
+    only = domain_name(domain) if domain else None
+    found = administer(settings_of(context), lambda admin: admin.mailboxes(only))
+    rows = [[account.name, account.uid, account.gid, account.home] for account in found]
+    print_rows(["mailbox", "uid", "gid", "home"], rows, as_json=as_json)
+
+
+@mailboxes.command("show")
+def show_mailbox(context: typer.Context, address: AddressArgument, as_json: AsJson = False) -> None:
+    """Show an account, its addresses, and how much mail it holds."""
+    from restante.cli.homes import measure
+
+    wanted = full_address(address)
+    account, addresses = administer(
+        settings_of(context), lambda admin: _account_and_addresses(admin, wanted)
+    )
+    held = measure(account.home)
+    print_record(
+        {
+            "mailbox": account.name,
+            "uid": account.uid,
+            "gid": account.gid,
+            "home": account.home,
+            "addresses": addresses,
+            "messages": held.messages,
+            "size": held.octets if as_json else human_size(held.octets),
+        },
+        as_json=as_json,
+    )
+
+
+async def _account_and_addresses(
+    admin: Administration, address: Address
+) -> tuple[Account, list[str]]:
+    account = await _existing(admin, address)
+    return account, await admin.addresses_of(account.name)
+
+
+async def _existing(admin: Administration, address: Address) -> Account:
+    account = await admin.mailbox(address)
+    if account is None:
+        raise OperatorError(
+            f"there is no mailbox {address}; restante mailbox list shows those there are"
+        )
+    return account
+
+
+@mailboxes.command("passwd")
+def set_password(
+    context: typer.Context, address: AddressArgument, password_stdin: PasswordFromStdin = False
+) -> None:
+    """Give an account another password."""
+    wanted = full_address(address)
+    settings = settings_of(context)
+    administer(settings, lambda admin: _existing(admin, wanted))
+    password = hashed_password(from_stdin=password_stdin)
+    administer(settings, lambda admin: admin.set_password(wanted, password, PASSWORD_TYPE))
+
+
+@mailboxes.command("remove")
+def remove_mailbox(
+    context: typer.Context,
+    address: AddressArgument,
+    delete_mail: Annotated[
+        bool, typer.Option("--delete-mail", help="Delete the mail that is in it, too.")
+    ] = False,
+) -> None:
+    """Remove an account; refused while it holds mail, unless --delete-mail is given."""
+    from restante.cli.homes import measure, remove_home
+
+    wanted = full_address(address)
+    settings = settings_of(context)
+    account = administer(settings, lambda admin: _existing(admin, wanted))
+    held = measure(account.home)
+    if held.messages and not delete_mail:
+        raise OperatorError(
+            f"the mailbox {account.name} holds {count(held.messages, 'message')}; "
+            "nothing was removed; add --delete-mail to delete them with it"
+        )
+    removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
+    _name_dangling(removed)
+    if delete_mail:
+        remove_home(settings, account.home)
+
+
+def _name_dangling(removed: RemovedMailbox) -> None:
+    for entry in removed.pointing:
+        typer.echo(f"restante: the alias {entry.address} still points to {entry.target}", err=True)
+
+
+@aliases.command("add")
+def add_alias(context: typer.Context, address: AddressArgument, target: TargetArgument) -> None:
+    """Forward an address to a target; again for each further target. @DOMAIN is a catch-all."""
+    forwarded, to = _alias_address(address), full_address(target)
+    administer(settings_of(context), lambda admin: admin.add_alias(forwarded, to))
+
+
+@aliases.command("list")
+def list_aliases(
+    context: typer.Context, domain: DomainFilter = "", as_json: AsJson = False
+) -> None:
+    """List the aliases, a line for each of their targets."""
+    only = domain_name(domain) if domain else None
+    found = administer(settings_of(context), lambda admin: admin.aliases(only))
+    rows = [[entry.address, entry.target] for entry in found]
+    print_rows(["alias", "target"], rows, as_json=as_json)
+
+
+@aliases.command("remove")
+def remove_alias(context: typer.Context, address: AddressArgument, target: TargetArgument) -> None:
+    """Forward an address to this target no more."""
+    forwarded, to = _alias_address(address), full_address(target)
+    administer(settings_of(context), lambda admin: admin.remove_alias(forwarded, to))
+
+
+def _alias_address(text: str) -> tuple[str, str]:
+    """The local part, empty for a catch-all, and the domain."""
+    if text.startswith("@"):
+        return "", domain_name(text[1:])
+    address = full_address(text)
+    return address.local, address.domain

@@ -1,0 +1,78 @@
+"""The command line as a whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import restante
+from restante.cli import accounts, diagnosis, instance, queues
+from restante.cli.status import ExitCode, code_of, complain
+from restante.config.load import DIRECTORY_VARIABLE
+
+app = typer.Typer(
+    name="restante",
+    help=restante.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("init")(instance.init)
+app.command("serve")(instance.serve)
+app.command("demo")(instance.demo)
+app.command("check")(diagnosis.check)
+app.command("explain")(diagnosis.explain)
+app.add_typer(accounts.domains, name="domain")
+app.add_typer(accounts.mailboxes, name="mailbox")
+app.add_typer(accounts.aliases, name="alias")
+app.add_typer(queues.queue, name="queue")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"restante {restante.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def restante_command(
+    context: typer.Context,
+    directory: Annotated[
+        str,
+        typer.Option(
+            "--dir",
+            "-C",
+            metavar="DIR",
+            envvar=DIRECTORY_VARIABLE,
+            help="The instance directory, which holds restante.toml.",
+        ),
+    ] = "",
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Host mail for many domains on one SQL database."""
+    context.obj = directory
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code. Errors are said on standard error."""
+    try:
+        app(list(arguments), prog_name="restante")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else ExitCode.REFUSED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.REFUSED
+    except Exception as error:  # noqa: BLE001 - a bug is said in a sentence too
+        complain(error)
+        return code_of(error)
+    return ExitCode.OK

@@ -1,0 +1,147 @@
+"""What commands have in common: the instance they work on, its database, and typed arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from restante.address import Address, AddressSyntaxError, check_domain
+from restante.config.load import exposed_password, load
+from restante.config.tree import HostPort, Settings
+from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.directory.admin import Administration
+    from restante.directory.engine import Engine
+
+_T = TypeVar("_T")
+
+MAX_PASSWORD_LINE = 4096
+"""Octets of standard input that are read for a password."""
+SmtpOption = Annotated[
+    str, typer.Option("--smtp", metavar="HOST:PORT", help="Where SMTP listens.", show_default=False)
+]
+Pop3Option = Annotated[
+    str, typer.Option("--pop3", metavar="HOST:PORT", help="Where POP3 listens.", show_default=False)
+]
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """The settings of the instance that --dir or RESTANTE_DIR names."""
+    directory = context.obj
+    if not directory:
+        raise typer.BadParameter(
+            "name the instance: restante --dir DIR ..., or set RESTANTE_DIR", context
+        )
+    return load(directory, os.environ)
+
+
+def warn_of_exposed_password(settings: Settings) -> None:
+    """Say so where everybody can read a password in restante.toml."""
+    warning = exposed_password(settings, os.environ)
+    if warning:
+        print(f"restante: warning: {warning}", file=sys.stderr)
+
+
+def administer(settings: Settings, work: Callable[[Administration], Awaitable[_T]]) -> _T:
+    """Do ``work`` on the instance's tables."""
+    from restante.directory.admin import Administration
+
+    return ask(settings, lambda engine: work(Administration(engine)))
+
+
+def administer_new(settings: Settings, work: Callable[[Administration], Awaitable[_T]]) -> _T:
+    """As ``administer``, on a database that need not exist yet if it is a SQLite file."""
+    from restante.directory.admin import Administration
+
+    return ask(settings, lambda engine: work(Administration(engine)), create=True)
+
+
+def ask(settings: Settings, work: Callable[[Engine], Awaitable[_T]], *, create: bool = False) -> _T:
+    """Do ``work`` with the instance's database; ``create`` makes a missing SQLite file."""
+    from restante.directory.engine import open_engine
+
+    _silence_log()
+
+    async def session() -> _T:
+        engine = open_engine(settings.database, settings.directory, create=create)
+        try:
+            return await work(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(session())
+
+
+def _silence_log() -> None:
+    """A command says on standard error what went wrong; the mail log is the server's."""
+    import logging
+
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def any_address(text: str) -> Address:
+    """The address in an argument; raises OperatorError unless it is one."""
+    try:
+        return Address.parse(text)
+    except AddressSyntaxError as error:
+        raise OperatorError(f"{text!r} is no address: {error}") from None
+
+
+def full_address(text: str) -> Address:
+    """As ``any_address``, but it must have a domain."""
+    address = any_address(text)
+    if not address.domain:
+        raise OperatorError(f"{text!r} has no domain; write it as {text}@example.com")
+    return address
+
+
+def domain_name(text: str) -> str:
+    """The domain in an argument; raises OperatorError unless it can be one."""
+    try:
+        return check_domain(text)
+    except AddressSyntaxError as error:
+        raise OperatorError(f"{text!r} is no domain: {error}") from None
+
+
+def host_port(text: str, option: str) -> HostPort:
+    """The address in an option; raises OperatorError."""
+    try:
+        return HostPort.parse(text)
+    except ValueError as error:
+        raise OperatorError(f"{option}: {text!r} {error}") from None
+
+
+def hashed_password(*, from_stdin: bool) -> str:
+    """A hash of the password that the first line of standard input or a prompt gives."""
+    from restante.auth.schemes import hash_password
+
+    clear = _read_password() if from_stdin else _prompt_password()
+    try:
+        return hash_password(clear)
+    except ValueError as error:
+        raise OperatorError(f"the password cannot be used: {error}") from None
+
+
+def _read_password() -> str:
+    line = sys.stdin.buffer.readline(MAX_PASSWORD_LINE)
+    try:
+        clear = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise OperatorError("the password on standard input is not UTF-8") from None
+    if not clear:
+        raise OperatorError("standard input holds no password; its first line must be one")
+    return clear
+
+
+def _prompt_password() -> str:
+    if not sys.stdin.isatty():
+        raise OperatorError("there is no terminal to ask for a password; use --password-stdin")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))

@@ -1,0 +1,95 @@
+"""Makes an instance directory, wholly or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from restante.cli.context import administer_new
+from restante.cli.homes import initial_mail_user
+from restante.config.load import FILE_NAME, load
+from restante.config.template import render
+from restante.config.tree import Settings
+from restante.errors import OperatorError
+
+CONFIGURATION_MODE = 0o600
+"""restante.toml may hold the database's password."""
+
+
+def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]]) -> Settings:
+    """A new instance with its database and its tables; the settings it begins with.
+
+    Raises OperatorError, ConfigurationError or CannotKnow; nothing that was made is left
+    then, except tables in a database that was there before.
+    """
+    directory = os.path.abspath(directory)
+    if os.path.exists(os.path.join(directory, FILE_NAME)):
+        raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
+    with _undone_on_failure() as undo:
+        _make_directory(directory, _passable_mode(), undo)
+        _write_settings(directory, overrides, undo)
+        settings = load(directory, os.environ)
+        _make_directory(settings.path(settings.mail.root), _passable_mode(), undo)
+        _make_directory(settings.path(settings.queue.root), 0o700, undo)
+        _create_schema(settings, undo)
+    return settings
+
+
+@contextlib.contextmanager
+def _undone_on_failure() -> Iterator[list[Callable[[], object]]]:
+    """A list of what to do, last first, if the block fails."""
+    undo: list[Callable[[], object]] = []
+    try:
+        yield undo
+    except BaseException as error:
+        for step in reversed(undo):
+            with contextlib.suppress(OSError):
+                step()
+        if isinstance(error, OSError):
+            raise OperatorError(f"{error.filename}: {error.strerror}") from error
+        raise
+
+
+def _passable_mode() -> int:
+    """Where root runs the server, accounts have other uids, and must reach their homes."""
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
+def _make_directory(path: str, mode: int, undo: list[Callable[[], object]]) -> None:
+    """With its parents, unless it is there."""
+    if os.path.isdir(path):
+        return
+    _make_directory(os.path.dirname(path), mode, undo)
+    os.mkdir(path, mode)
+    undo.append(lambda: os.rmdir(path))
+
+
+def _write_settings(
+    directory: str,
+    overrides: Mapping[str, Mapping[str, object]],
+    undo: list[Callable[[], object]],
+) -> None:
+    path = os.path.join(directory, FILE_NAME)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, CONFIGURATION_MODE)
+    undo.append(lambda: os.unlink(path))
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(render(_with_mail_user(overrides)))
+
+
+def _with_mail_user(
+    overrides: Mapping[str, Mapping[str, object]],
+) -> dict[str, Mapping[str, object]]:
+    user = initial_mail_user()
+    return {**overrides, "mail": {"user": user}} if user else dict(overrides)
+
+
+def _create_schema(settings: Settings, undo: list[Callable[[], object]]) -> None:
+    before = set(os.listdir(settings.directory))
+
+    def remove_database() -> None:
+        for name in set(os.listdir(settings.directory)) - before:
+            os.unlink(os.path.join(settings.directory, name))
+
+    undo.append(remove_database)
+    administer_new(settings, lambda admin: admin.create_schema())

@@ -1,0 +1,81 @@
+"""``python -m restante.cli.document`` writes docs/commands.md from the commands themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from restante.cli.app import app
+from restante.cli.status import ExitCode
+
+_HEADER = """\
+# Commands
+
+`restante --dir DIR COMMAND` works on the instance in `DIR`; the environment variable
+`RESTANTE_DIR` names it as well. `init` and `demo` take the directory themselves.
+
+Lists are tables on a terminal. In a pipe they are one line an entry, its columns parted by
+tabs, without heads. `--json` prints JSON instead. What goes wrong is said on standard error, in
+lines that begin with `restante: `, and nothing is left half done.
+
+`mailbox add` and `mailbox passwd` ask twice for the password, or take the first line of standard
+input with `--password-stdin`. New accounts get the uid and gid of the `mail.user` setting; run by
+root, `init` and `demo` set it to `nobody`, and it is never root. A mailbox's home is
+`DIR/mail/DOMAIN/NAME` in lower case, with `/` and other unusual characters as `%2F`.
+
+`explain` exits with 0 whether the address is accepted or refused, and with 75 where the database
+could not be asked. `check` exits with 1 when there is any problem, a wrong setting included.
+A port that is taken by this host's own running server is no problem for `check`.
+
+This page is written by `python -m restante.cli.document > docs/commands.md`.
+
+## Exit codes
+
+| Code | Meaning |
+|---|---|
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    root: Any = typer.main.get_command(app)
+    lines = [f"| {int(code)} | {code.meaning} |" for code in ExitCode]
+    lines += ["", "## Options of every command", "", *_options(root)]
+    for name, command in _commands(root, ""):
+        lines += ["", f"## restante {_usage(name, command)}", "", command.help.strip(), ""]
+        lines += _options(command)
+    return _HEADER + "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its full name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+def _usage(name: str, command: Any) -> str:
+    arguments = [entry.metavar for entry in command.params if entry.param_type_name == "argument"]
+    return " ".join([name, *arguments])
+
+
+def _options(command: Any) -> list[str]:
+    rows = [
+        f"| `{_form(entry)}` | {entry.help} |"
+        for entry in command.params
+        if entry.param_type_name == "option"
+    ]
+    return ["| Option | Meaning |", "|---|---|", *rows] if rows else []
+
+
+def _form(option: Any) -> str:
+    names = ", ".join(sorted(option.opts, key=len, reverse=True))
+    return names if option.is_flag else f"{names} {option.metavar}"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -1,0 +1,146 @@
+"""What ``check`` looks at, and what it finds."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from restante.cli.context import ask
+from restante.cli.homes import mail_owner
+from restante.config.load import exposed_password
+from restante.config.tree import HostPort, Settings
+from restante.errors import OperatorError, RestanteError
+
+if TYPE_CHECKING:
+    from restante.directory.schema import Inspection
+
+GREETING_TIMEOUT = 3.0
+"""Seconds for a server that holds a port to greet."""
+MAX_GREETING = 512
+_GREETINGS = {"smtp": "220", "pop3": "+OK"}
+
+
+@dataclass(slots=True)
+class Findings:
+    """Problems keep the server from working; advice does not."""
+
+    problems: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+
+
+def examine(settings: Settings, findings: Findings) -> None:
+    """Look at everything, whatever is found on the way."""
+    exposed = exposed_password(settings, os.environ)
+    if exposed:
+        findings.problems.append(exposed)
+    _examine_database(settings, findings)
+    _examine_routing(settings, findings)
+    _examine_directories(settings, findings)
+    _examine_user(settings, findings)
+    _examine_listeners(settings, findings)
+
+
+def _examine_database(settings: Settings, findings: Findings) -> None:
+    from restante.directory.schema import inspect
+
+    try:
+        found: Inspection = ask(settings, inspect)
+    except RestanteError as error:
+        findings.problems.append(str(error))
+    else:
+        findings.problems += found.problems
+        findings.advice += found.advice
+
+
+def _examine_routing(settings: Settings, findings: Findings) -> None:
+    from restante.routing.router import Router
+
+    try:
+        Router(settings.routing, settings.hostname)
+    except RestanteError as error:
+        findings.problems.append(f"[routing] defaultdelivery: {error}")
+
+
+def _examine_directories(settings: Settings, findings: Findings) -> None:
+    for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
+        problem = _unusable(settings.path(path))
+        if problem:
+            findings.problems.append(f"{name}: {problem}")
+    if settings.log.target not in ("stderr", "syslog"):
+        problem = _unusable(os.path.dirname(settings.path(settings.log.target)))
+        if problem:
+            findings.problems.append(f"log.target: {problem}")
+
+
+def _unusable(path: str) -> str:
+    """Why a directory cannot be used; empty if it can."""
+    if not os.path.exists(path):
+        return f"there is no directory {path}; make it with: mkdir -p {path}"
+    if not os.path.isdir(path):
+        return f"{path} is not a directory"
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        return f"{path} cannot be read and written by {_own_name()}"
+    return ""
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
+
+def _examine_user(settings: Settings, findings: Findings) -> None:
+    try:
+        owner = mail_owner(settings)
+    except OperatorError as error:
+        findings.problems.append(str(error))
+        return
+    if os.geteuid() not in (0, owner.uid):
+        findings.problems.append(
+            f"mail.user: new accounts get uid {owner.uid}, but {_own_name()} cannot deliver to "
+            "them; run the server as that user or as root"
+        )
+
+
+def _examine_listeners(settings: Settings, findings: Findings) -> None:
+    from restante.service.listeners import PortTaken, probe
+
+    if not settings.smtp.listen and not settings.pop3.listen:
+        findings.problems.append("smtp.listen and pop3.listen are empty: there is nothing to serve")
+    for service, addresses in (
+        ("smtp", settings.smtp.listen),
+        ("pop3", settings.pop3.listen),
+        ("metrics", settings.metrics.listen),
+    ):
+        for address in addresses:
+            try:
+                probe(service, address)
+            except PortTaken as error:
+                _explain_taken(settings, service, address, str(error), findings)
+
+
+def _explain_taken(
+    settings: Settings, service: str, address: HostPort, problem: str, findings: Findings
+) -> None:
+    """A port that this host's own server holds is as it should be."""
+    greeting = _greeting(address) if service in _GREETINGS else ""
+    if greeting.startswith(_GREETINGS.get(service, "\0")) and settings.hostname in greeting:
+        findings.advice.append(f"{address} is served by {settings.hostname} already: {greeting}")
+    else:
+        findings.problems.append(problem)
+
+
+def _greeting(address: HostPort) -> str:
+    """The first line of whatever listens there; empty if nothing is said."""
+    try:
+        with socket.create_connection(
+            (address.host, address.port), timeout=GREETING_TIMEOUT
+        ) as connection:
+            data = connection.recv(MAX_GREETING)
+    except OSError:
+        return ""
+    return data.decode("utf-8", "replace").strip()

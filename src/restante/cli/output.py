@@ -1,0 +1,97 @@
+"""How commands print: JSON, tables on a terminal, tab-separated lines in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def print_json(value: object) -> None:
+    """One JSON value, indented."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool) -> None:
+    """A list: JSON objects; a table with its heads on a terminal; else tabs and no heads."""
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif sys.stdout.isatty():
+        _print_table(columns, rows)
+    else:
+        for row in rows:
+            print("\t".join(one_line(cell) for cell in row))
+
+
+def print_record(record: dict[str, Any], *, as_json: bool) -> None:
+    """One thing: a JSON object, or a line for each of its parts."""
+    if as_json:
+        print_json(record)
+        return
+    width = max(len(name) for name in record) + 2
+    for name, value in record.items():
+        text = ", ".join(map(one_line, value)) if isinstance(value, list) else one_line(value)
+        print(f"{name + ':':{width}}{text}")
+
+
+def one_line(value: object) -> str:
+    """A cell's text, in which nothing can pass for the next cell or move the cursor."""
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    Console().print(table)
+
+
+def human_size(octets: int) -> str:
+    """A size for people: ``999``, ``1.5K``, ``20M``."""
+    size = float(octets)
+    for unit in ("", "K", "M", "G"):
+        if size < 1024:
+            return f"{size:.1f}".removesuffix(".0") + unit if size < 10 else f"{size:.0f}{unit}"
+        size /= 1024
+    return f"{size:.0f}T"
+
+
+def human_span(seconds: float) -> str:
+    """A span for people, in its two largest units: ``59s``, ``2m``, ``3h 20m``, ``4d 1h``."""
+    left = max(int(seconds), 0)
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def human_due(moment: float) -> str:
+    """When something is due, seen from now."""
+    left = moment - time.time()
+    return f"in {human_span(left)}" if left > 0 else "now"
+
+
+def timestamp(moment: float) -> str:
+    """A moment as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def count(number: int, noun: str) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,74 @@
+"""Exit codes, and the sentence that goes with a failure."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from enum import IntEnum
+
+from restante.errors import ConfigurationError, RestanteError, TemporaryError
+
+
+class ExitCode(IntEnum):
+    """What the exit status means; the numbers are those of sysexits.h where it has one."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    UNAVAILABLE = 69
+    BUG = 70
+    TEMPORARY = 75
+    CONFIGURATION = 78
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for the documentation."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.OK: "Done.",
+    ExitCode.REFUSED: (
+        "It cannot be done as asked, and nothing was changed; the message says why. "
+        "`check`: something is wrong."
+    ),
+    ExitCode.USAGE: "The command line is wrong.",
+    ExitCode.UNAVAILABLE: "`serve`, `demo`: the server cannot start, as when a port is taken.",
+    ExitCode.BUG: "An error that nobody foresaw.",
+    ExitCode.TEMPORARY: "The database cannot be asked now; the same command may work later.",
+    ExitCode.CONFIGURATION: "restante.toml or the environment is wrong; every problem is named.",
+    ExitCode.INTERRUPTED: "Ended by Ctrl-C at a prompt.",
+}
+
+
+class ServerUnavailable(RestanteError):
+    """The server could not be started."""
+
+
+def code_of(error: BaseException) -> ExitCode:
+    """The exit code for an error that ends the command."""
+    if isinstance(error, ConfigurationError):
+        return ExitCode.CONFIGURATION
+    if isinstance(error, ServerUnavailable):
+        return ExitCode.UNAVAILABLE
+    if isinstance(error, TemporaryError):
+        return ExitCode.TEMPORARY
+    return ExitCode.REFUSED if isinstance(error, RestanteError) else ExitCode.BUG
+
+
+def complain(error: BaseException) -> None:
+    """Say on standard error what is wrong, one line a problem and no trace."""
+    if isinstance(error, RestanteError):
+        lines = str(error).splitlines() or [type(error).__name__]
+    else:
+        lines = [_describe_bug(error)]
+    for line in lines:
+        print(f"restante: {line}", file=sys.stderr)
+
+
+def _describe_bug(error: BaseException) -> str:
+    """Where it was raised is what a report of the bug needs most."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    return f"a bug: {type(error).__name__}: {text} ({place.filename}:{place.lineno})"
