@@ -6,7 +6,7 @@ import itertools
 import re
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restante.protocol.pop3.message import TopCut, WireEncoder
@@ -45,6 +45,7 @@ def _canonical(content: bytes) -> bytes:
     return content if content.endswith(b"\n") or not content else content + b"\n"
 
 
+@settings(deadline=None)
 @given(contents, cuts)
 def test_decodes_to_what_is_stored(content: bytes, places: list[int]) -> None:
     wire = _encode(_pieces(content, places))
@@ -52,6 +53,7 @@ def test_decodes_to_what_is_stored(content: bytes, places: list[int]) -> None:
     assert _decode(wire) == _canonical(content)
 
 
+@settings(deadline=None)
 @given(contents, cuts)
 def test_nothing_follows_the_end(content: bytes, places: list[int]) -> None:
     wire = _encode(_pieces(content, places))
@@ -60,6 +62,7 @@ def test_nothing_follows_the_end(content: bytes, places: list[int]) -> None:
     assert first_end + 3 == len(wire)
 
 
+@settings(deadline=None)
 @given(contents, cuts)
 def test_every_line_feed_has_one_carriage_return(content: bytes, places: list[int]) -> None:
     wire = _encode(_pieces(content, places))
@@ -77,6 +80,7 @@ def test_the_announced_size_is_what_is_sent(tmp_path: Path) -> None:
         assert files.wire_size(str(path)) == len(wire)
 
 
+@settings(deadline=None)
 @given(contents)
 def test_the_announced_size_agrees_for_any_content(content: bytes) -> None:
     stuffing = sum(line.startswith(b".") for line in _canonical(content).split(b"\n"))
@@ -101,6 +105,7 @@ def _top(content: bytes, lines: int) -> bytes:
     return b"".join(passed)
 
 
+@settings(deadline=None)
 @given(contents, cuts, st.integers(0, 5))
 def test_top_passes_the_same_lines_however_split(
     content: bytes, places: list[int], lines: int
@@ -109,6 +114,7 @@ def test_top_passes_the_same_lines_however_split(
     assert b"".join(cut.feed(piece) for piece in _pieces(content, places)) == _top(content, lines)
 
 
+@settings(deadline=None)
 @given(contents, st.integers(0, 5))
 def test_top_is_done_as_soon_as_nothing_more_passes(content: bytes, lines: int) -> None:
     cut = TopCut(lines)

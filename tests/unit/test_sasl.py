@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restante.protocol import sasl
@@ -24,6 +24,7 @@ def _plain(message: bytes) -> sasl.Step:
     return _exchange("PLAIN").start(base64.b64encode(message))
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_plain_gives_what_was_sent(login: str, password: str) -> None:
     credentials = SaslCredentials(login, password)
@@ -31,6 +32,7 @@ def test_plain_gives_what_was_sent(login: str, password: str) -> None:
     assert _plain(f"{login}\0{login}\0{password}".encode()) == credentials
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_login_gives_what_was_sent(login: str, password: str) -> None:
     exchange = _exchange("login")
