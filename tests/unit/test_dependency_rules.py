@@ -37,7 +37,7 @@ RULES: dict[str, set[str]] = {
     | {"config", "maillog", "routing"}
     | {"directory.contract", "mda.contract", "queue.contract"},
     "receiver": VOCABULARY
-    | {"config", "maillog", "routing", "spool"}
+    | {"config", "maillog", "routing", "spool", "courier"}
     | {"directory.contract", "mda.contract", "queue.contract"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool"}
