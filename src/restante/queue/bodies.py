@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Callable
 
 from restante.envelope import Content, iter_file
 from restante.queue import DuplicateMessage, QueueFailed
@@ -53,11 +53,11 @@ class Bodies:
         except OSError:
             return
 
-    def clean(self, named: Collection[str]) -> None:
-        """Remove what a crash left: every file that is not among ``named``."""
-        for name in os.listdir(self._directory):
-            if name not in named:
-                self.discard(name)
+    def clean(self, is_named: Callable[[str], bool]) -> None:
+        """Remove what a crash left: the files of messages that no row names."""
+        for queue_id in os.listdir(self._directory):
+            if not is_named(queue_id):
+                self.discard(queue_id)
 
 
 def read_small(content: Content) -> bytes:

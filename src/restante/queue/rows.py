@@ -136,6 +136,17 @@ def next_due(connection: sqlite3.Connection, skip: Collection[str]) -> float | N
     return next((float(due) for queue_id, due in rows if queue_id not in skip), None)
 
 
+def exists(connection: sqlite3.Connection, queue_id: str) -> bool:
+    """Whether there is such a message."""
+    row = connection.execute("SELECT 1 FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
+    return row is not None
+
+
+def count_messages(connection: sqlite3.Connection) -> int:
+    """How many messages there are."""
+    return int(connection.execute("SELECT count(*) FROM message").fetchone()[0])
+
+
 def all_ids(connection: sqlite3.Connection) -> list[str]:
     """Every message; ids sort by age."""
     rows = connection.execute("SELECT queue_id FROM message ORDER BY queue_id")

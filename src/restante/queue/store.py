@@ -164,12 +164,12 @@ class QueueStore:
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, int]:
         try:
             life = begin_life(connection)
-            ids = {queue_id for (queue_id,) in connection.execute("SELECT queue_id FROM message")}
-            self._bodies.clean(ids)
+            self._bodies.clean(lambda queue_id: rows.exists(connection, queue_id))
+            waiting = rows.count_messages(connection)
         except (sqlite3.Error, OSError) as error:
             connection.close()
             raise QueueUnusable(f"the queue {self._directory} is damaged: {error}") from error
-        return life, len(ids)
+        return life, waiting
 
     async def _add(self, submission: Submission) -> None:
         async with self._kept_bodies([submission]) as bodies:
