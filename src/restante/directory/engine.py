@@ -33,17 +33,12 @@ class Statement:
     parameters: tuple[Value, ...] = ()
     secrets: frozenset[int] = frozenset()
     """Which parameters are never logged."""
-    expects: int | None = None
-    """The number of rows it must change, or the transaction is undone."""
+    must_change: bool = False
+    """Whether the transaction is undone if it changes no row."""
 
 
-class UnexpectedRows(Exception):
-    """A statement did not change the rows it had to; the transaction was undone."""
-
-    def __init__(self, statement: int) -> None:
-        super().__init__(f"statement {statement} did not change the expected rows")
-        self.statement = statement
-        """Its place in the transaction, from 0."""
+class NothingChanged(Exception):
+    """A statement changed no row and had to; the transaction was undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +50,28 @@ class Dialect:
     convert: str
     """What makes any column a text that can stand beside any other in a UNION."""
 
+    compare: str
+    """The condition that a column is a parameter to the letter."""
+
+    join: str
+    """The join that reads its left side first: planners without statistics guess badly."""
+
     def text(self, column: str) -> str:
         """The expression that selects ``column`` as text."""
         return self.convert.format(column)
 
+    def exactly(self, column: str) -> str:
+        """The condition that ``column`` is a parameter, case, accents and blanks included."""
+        return self.compare.format(column)
 
-SQLITE = Dialect("sqlite", "{}")
-MYSQL = Dialect("mysql", "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin")
+
+SQLITE = Dialect("sqlite", convert="{}", compare="{} COLLATE BINARY = ?", join="CROSS JOIN")
+MYSQL = Dialect(
+    "mysql",
+    convert="CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
+    compare="CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(? AS BINARY)",
+    join="STRAIGHT_JOIN",
+)
 
 
 class Engine(Protocol):
@@ -79,7 +89,7 @@ class Engine(Protocol):
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
         """Carry out all statements or none, and say how many rows each changed.
 
-        Raises CannotKnow, and UnexpectedRows.
+        Raises CannotKnow, and NothingChanged.
         """
         ...
 
