@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from asyncmy.connection import Connection
+from asyncmy.constants.CLIENT import FOUND_ROWS
 from asyncmy.errors import MySQLError
 
 from restante.config.tree import Database
@@ -24,10 +25,10 @@ from restante.directory.engine import (
     Dialect,
     Health,
     MySQLLocation,
+    NothingChanged,
     Row,
     Statement,
     StatementLog,
-    UnexpectedRows,
     Value,
     cannot_know,
 )
@@ -90,7 +91,7 @@ class MySQLEngine:
         return rows
 
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
-        """Carry out all statements or none; raises CannotKnow and UnexpectedRows."""
+        """Carry out all statements or none; raises CannotKnow and NothingChanged."""
         async with self._answer(), self._lease(fresh=True) as lease:
             counts = await self._carry_out(lease.connection, statements)
             lease.clean = True
@@ -115,7 +116,7 @@ class MySQLEngine:
                 yield
         except TimeoutError as error:
             raise self._failure(asked, "no answer in time", away=True) from error
-        except (UnexpectedRows, CannotKnow):
+        except (NothingChanged, CannotKnow):
             raise
         except Exception as error:
             # Also what the driver trips over when the other end speaks no MySQL.
@@ -185,6 +186,7 @@ class MySQLEngine:
             password=location.password.encode(),
             database=location.database,
             charset="utf8mb4",
+            client_flag=FOUND_ROWS,
             autocommit=True,
             connect_timeout=self._connect_timeout,
             stmt_cache_size=STATEMENT_CACHE,
@@ -200,22 +202,19 @@ class MySQLEngine:
         await _count(connection, STRICT)
         await connection.begin()
         try:
-            counts = [
-                await self._change(connection, place, statement)
-                for place, statement in enumerate(statements)
-            ]
-        except (MySQLError, UnexpectedRows):
+            counts = [await self._change(connection, statement) for statement in statements]
+        except (MySQLError, NothingChanged):
             await connection.rollback()
             raise
         await connection.commit()
         return counts
 
-    async def _change(self, connection: Connection, place: int, statement: Statement) -> int:
+    async def _change(self, connection: Connection, statement: Statement) -> int:
         started = time.monotonic()
         count = await _count(connection, statement)
         self._log.note(statement, count, started)
-        if statement.expects is not None and count != statement.expects:
-            raise UnexpectedRows(place)
+        if statement.must_change and not count:
+            raise NothingChanged
         return count
 
 

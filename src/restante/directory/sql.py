@@ -81,7 +81,7 @@ def credentials(dialect: Dialect, *, with_domain: bool) -> str:
     return (
         f"{direct} UNION ALL "
         f"SELECT 'v', {columns}, {_select(dialect, 'v.`virtual_host`', 'v.`virtual_username`')} "
-        "FROM `virtual` v JOIN `mailbox` m ON m.`username` = v.`username` "
+        f"FROM `virtual` v {dialect.join} `mailbox` m ON m.`username` = v.`username` "
         "WHERE v.`virtual_host` = ? AND v.`virtual_username` = ?"
     )
 
@@ -138,14 +138,19 @@ def _owner_arms(dialect: Dialect) -> list[str]:
     """What ``virtual`` says, and what follows from it for the owners found."""
     return [
         _arm(dialect, "v", ("o.host", "o.name", "o.owner"), "o"),
-        _arm(dialect, "m", _MAILBOX, "o JOIN `mailbox` m ON m.`username` = o.owner"),
+        _arm(dialect, "m", _MAILBOX, f"o {dialect.join} `mailbox` m ON m.`username` = o.owner"),
         _arm(
             dialect,
             "a",
             _ALIAS,
-            f"o JOIN `alias` a ON a.`username` = '{ALIAS_USER}' AND a.`alias` = o.owner",
+            f"o {dialect.join} `alias` a ON a.`username` = '{ALIAS_USER}' AND a.`alias` = o.owner",
         ),
-        _arm(dialect, "a", _ALIAS, "o JOIN `alias` a ON a.`username` = o.owner AND a.`alias` = ''"),
+        _arm(
+            dialect,
+            "a",
+            _ALIAS,
+            f"o {dialect.join} `alias` a ON a.`username` = o.owner AND a.`alias` = ''",
+        ),
     ]
 
 

@@ -14,11 +14,11 @@ from restante.directory.engine import (
     SQLITE,
     Dialect,
     Health,
+    NothingChanged,
     Row,
     SQLiteLocation,
     Statement,
     StatementLog,
-    UnexpectedRows,
     Value,
     cannot_know,
 )
@@ -61,7 +61,7 @@ class SQLiteEngine:
         return rows
 
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
-        """Carry out all statements or none; raises CannotKnow and UnexpectedRows."""
+        """Carry out all statements or none; raises CannotKnow and NothingChanged."""
         if self._create and self._make_file():
             # Readers and the one writer then do not wait for each other.
             await self._ask(lambda connection: connection.execute("PRAGMA journal_mode = WAL"))
@@ -123,10 +123,7 @@ class SQLiteEngine:
     ) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            counts = [
-                self._change(connection, place, statement)
-                for place, statement in enumerate(statements)
-            ]
+            counts = [self._change(connection, statement) for statement in statements]
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -134,12 +131,12 @@ class SQLiteEngine:
             raise
         return counts
 
-    def _change(self, connection: sqlite3.Connection, place: int, statement: Statement) -> int:
+    def _change(self, connection: sqlite3.Connection, statement: Statement) -> int:
         started = time.monotonic()
         count = connection.execute(statement.text, statement.parameters).rowcount
         self._log.note(statement, count, started)
-        if statement.expects is not None and count != statement.expects:
-            raise UnexpectedRows(place)
+        if statement.must_change and not count:
+            raise NothingChanged
         return count
 
     def _failure(self, asked: float, error: Exception) -> CannotKnow:

@@ -1,0 +1,433 @@
+"""Administration: domains, mailboxes and aliases are added, listed and removed.
+
+Every change is one transaction, in which what it depends on is checked again:
+it is done wholly, or refused with an OperatorError that says what to do.
+"""
+
+# ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from restante.address import Address, AddressSyntaxError, check_domain, fold
+from restante.directory import Account, schema
+from restante.directory.engine import Engine, NothingChanged, Statement, Value
+from restante.directory.lookups import SqlDirectory
+from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
+from restante.directory.sql import ALIAS_USER
+from restante.errors import OperatorError
+
+MAX_HOME = 1024
+"""Characters in the path of a home (the width of its column)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AliasEntry:
+    """An address and one of those its mail is forwarded to."""
+
+    address: str
+    """``@domain`` is the domain's catch-all."""
+    target: str
+    """An address, or an instruction line of a row written by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedMailbox:
+    """What a mailbox was, and what still points to it."""
+
+    account: Account
+    pointing: tuple[AliasEntry, ...]
+    """Aliases whose target no longer exists."""
+
+
+class Administration:
+    """Changes the tables through an engine; raises OperatorError, CannotKnow and BadRow."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._directory = SqlDirectory(engine)
+
+    async def create_schema(self) -> None:
+        """Make the tables that are missing; those that are there stay as they are."""
+        await self._engine.transaction(schema.definitions(self._engine.dialect))
+
+    async def inspect(self) -> schema.Inspection:
+        """What is wrong with the tables."""
+        return await schema.inspect(self._engine)
+
+    async def add_domain(self, name: str) -> None:
+        """Accept mail for a domain."""
+        domain = _domain(name)
+        if await self._directory.accepts_domain(domain):
+            raise OperatorError(f"the domain {domain} is there already: nothing to do")
+        await self._change(
+            f"the domain {domain}",
+            _insert("rcpthosts", {"host": domain}, (_absent("rcpthosts", host=domain),)),
+        )
+
+    async def domains(self) -> list[str]:
+        """The domains for which mail is accepted, folded and sorted."""
+        return list(distinct(fold(text_of(row[0])) for row in await self._rows("rcpthosts")))
+
+    async def remove_domain(self, name: str) -> None:
+        """Accept no more mail for a domain that has no addresses left."""
+        domain = _domain(name)
+        stored = await self._rows("rcpthosts", host=domain)
+        if not stored:
+            raise _unknown_domain(domain)
+        addresses = len(await self._rows("virtual", virtual_host=domain))
+        if addresses:
+            rows = "1 row" if addresses == 1 else f"{addresses} rows"
+            raise OperatorError(
+                f"the domain {domain} still has {rows} in virtual: remove its mailboxes and "
+                "aliases first"
+            )
+        unused = (_absent("virtual", virtual_host=domain),)
+        await self._change(
+            f"the domain {domain}", *(self._delete("rcpthosts", row, unused) for row in set(stored))
+        )
+
+    async def add_mailbox(
+        self, address: Address, account: Account, password: str, password_type: str
+    ) -> None:
+        """Make an account and give it the address; ``password`` is the hash to be stored.
+
+        The account bears the address as its name.
+        """
+        checked = _address(address.local, address.domain)
+        name = str(checked)
+        _check_account(account, name)
+        await self._need_domain(checked.domain)
+        await self._need_free(checked)
+        columns: dict[str, Value] = {
+            "username": name,
+            "uid": account.uid,
+            "gid": account.gid,
+            "home": account.home,
+            "password": _hash(password),
+            "password_type": password_type,
+        }
+        own = _address_columns(name, checked.local, checked.domain)
+        conditions = (
+            _present("rcpthosts", host=checked.domain),
+            _absent("mailbox", username=name),
+            _absent("virtual", virtual_host=checked.domain, virtual_username=checked.local),
+        )
+        await self._change(
+            f"the mailbox {name}",
+            _insert("mailbox", columns, conditions, secret="password"),  # noqa: S106
+            _insert("virtual", own),
+        )
+
+    async def mailboxes(self, domain: str | None = None) -> list[Account]:
+        """The accounts by name: all, or those named for the domain or with an address in it."""
+        by_name: dict[str, list[tuple[Value, ...]]] = {}
+        for row in await self._rows("mailbox"):
+            by_name.setdefault(fold(text_of(row[0])), []).append(row)
+        names = set(by_name) if domain is None else await self._names_in(_domain(domain), by_name)
+        rows = (chosen(by_name[name]) for name in sorted(names))
+        return [account_of(row) for row in rows if row is not None]
+
+    async def mailbox(self, address: Address) -> Account | None:
+        """The account of this name."""
+        return await self._directory.account(str(address))
+
+    async def addresses_of(self, name: str) -> list[str]:
+        """The addresses that ``virtual`` gives to an account, sorted; catch-alls as ``@domain``."""
+        rows = await self._rows("virtual", username=name)
+        return list(distinct(f"{text_of(row[1])}@{text_of(row[2])}" for row in rows))
+
+    async def set_password(self, address: Address, password: str, password_type: str) -> None:
+        """Store another hash."""
+        stored = await self._need_mailbox(address)
+        await self._change(
+            f"the mailbox {address}",
+            *(
+                self._update_password(row, _hash(password), password_type)
+                for row in {row[:1] for row in stored}
+            ),
+        )
+
+    async def remove_mailbox(self, address: Address) -> RemovedMailbox:
+        """Remove the account and its addresses; its mail stays where it lies."""
+        stored = await self._need_mailbox(address)
+        account = await self._directory.account(str(address))
+        if account is None:
+            raise _unknown_mailbox(address)
+        owned = await self._rows("virtual", username=str(address))
+        await self._change(
+            f"the mailbox {address}",
+            *(self._delete("mailbox", row) for row in {row[:1] for row in stored}),
+            *(self._delete("virtual", row) for row in set(owned)),
+        )
+        pointing = await self._rows(
+            "alias", alias_username=address.local, alias_host=address.domain
+        )
+        return RemovedMailbox(account, tuple(sorted({_entry(row) for row in pointing})))
+
+    async def add_alias(self, address: tuple[str, str], target: Address) -> None:
+        """Forward mail for ``(local part, domain)`` to one more target.
+
+        An empty local part is the domain's catch-all.
+        """
+        local, domain = _alias_address(address)
+        name = f"{local}@{domain}"
+        goal = _address(target.local, target.domain)
+        if fold(str(goal)) == fold(name):
+            raise OperatorError(f"the alias {name} cannot forward to itself: name another target")
+        await self._need_domain(domain)
+        await self._need_alias_or_nothing(local, domain)
+        line = {"username": ALIAS_USER, "alias": name} | _target_columns(goal)
+        if await self._rows("alias", **line):
+            raise OperatorError(f"the alias {name} forwards to {goal} already: nothing to do")
+        own = _address_columns(name, local, domain)
+        conditions = (
+            _present("rcpthosts", host=domain),
+            _absent("mailbox", username=name),
+            _absent("alias", **line),
+        )
+        await self._change(
+            f"the alias {name}",
+            _insert("alias", line, conditions),
+            _insert("virtual", own, (_absent("virtual", **own),), must_change=False),
+        )
+
+    async def aliases(self, domain: str | None = None) -> list[AliasEntry]:
+        """Every row of ``alias``, or those for addresses in the domain, sorted."""
+        entries = sorted({_entry(row) for row in await self._rows("alias")})
+        if domain is None:
+            return entries
+        wanted = _domain(domain)
+        return [one for one in entries if fold(one.address.rpartition("@")[2]) == wanted]
+
+    async def remove_alias(self, address: tuple[str, str], target: Address) -> None:
+        """Forward to this target no more; with the last target the address goes too."""
+        local, domain = _alias_address(address)
+        name = f"{local}@{domain}"
+        key = {"username": ALIAS_USER, "alias": name}
+        lines = await self._rows("alias", **key, **_target_columns(target))
+        if not lines:
+            raise OperatorError(
+                f"no alias {name} forwards to {target}: restante alias list shows them"
+            )
+        owned = await self._rows("virtual", **_address_columns(name, local, domain))
+        unused = (_absent("alias", **key), _absent("mailbox", username=name))
+        await self._change(
+            f"the alias {name}",
+            *(self._delete("alias", row) for row in set(lines)),
+            *(self._delete("virtual", row, unused, may_stay=True) for row in set(owned)),
+        )
+
+    async def _rows(self, table: str, **wanted: str) -> list[tuple[Value, ...]]:
+        """All columns of the rows whose columns are, folded, as ``wanted``."""
+        dialect, columns = self._engine.dialect, schema.TABLES[table]
+        selected = ", ".join(dialect.text(f"`{column}`") for column in columns)
+        where = " AND ".join(f"`{column}` = ?" for column in wanted) or "1 = 1"
+        rows = await self._engine.fetch(
+            f"SELECT {selected} FROM `{table}` WHERE {where}", tuple(wanted.values())
+        )
+        places = {columns.index(column): fold(value) for column, value in wanted.items()}
+        return [
+            row
+            for row in rows
+            if all(fold(text_of(row[place])) == value for place, value in places.items())
+        ]
+
+    async def _change(self, what: str, *statements: Statement) -> None:
+        try:
+            await self._engine.transaction(statements)
+        except NothingChanged:
+            raise OperatorError(
+                f"{what}: nothing was changed, since the database was changed meanwhile or takes "
+                "the name for another one (accents, trailing blanks): look at its rows"
+            ) from None
+
+    def _exactly(self, table: str, row: Sequence[Value]) -> _Condition:
+        """Rows that begin with these values, to the letter."""
+        parts, values = [], []
+        for column, value in zip(schema.TABLES[table], row, strict=False):
+            if value is None:
+                parts.append(f"`{column}` IS NULL")
+            else:
+                parts.append(f"`{column}` = ? AND {self._engine.dialect.exactly(f'`{column}`')}")
+                values += [value, value]
+        return _Condition(" AND ".join(parts), tuple(values))
+
+    def _delete(
+        self,
+        table: str,
+        row: Sequence[Value],
+        conditions: Sequence[_Condition] = (),
+        *,
+        may_stay: bool = False,
+    ) -> Statement:
+        where = _all((self._exactly(table, row), *conditions))
+        text = f"DELETE FROM `{table}` WHERE {where.text}"
+        return Statement(text, where.values, must_change=not may_stay)
+
+    def _update_password(self, row: Sequence[Value], password: str, kind: str) -> Statement:
+        where = self._exactly("mailbox", row)
+        return Statement(
+            f"UPDATE `mailbox` SET `password` = ?, `password_type` = ? WHERE {where.text}",
+            (password, kind, *where.values),
+            secrets=frozenset({0}),
+            must_change=True,
+        )
+
+    async def _names_in(self, domain: str, names: Iterable[str]) -> set[str]:
+        rows = await self._rows("virtual", virtual_host=domain)
+        owners = {fold(text_of(row[0])) for row in rows}
+        return {name for name in names if name in owners or name.rpartition("@")[2] == domain}
+
+    async def _need_domain(self, domain: str) -> None:
+        if not await self._directory.accepts_domain(domain):
+            raise _unknown_domain(domain)
+
+    async def _need_mailbox(self, address: Address) -> list[tuple[Value, ...]]:
+        rows = await self._rows("mailbox", username=str(address))
+        if not rows:
+            raise _unknown_mailbox(address)
+        return rows
+
+    async def _need_free(self, address: Address) -> None:
+        if await self._rows("mailbox", username=str(address)):
+            raise OperatorError(f"the mailbox {address} exists: restante mailbox show prints it")
+        owners = await self._directory.owners(address.local, address.domain)
+        if owners:
+            raise OperatorError(
+                f"the address {address} belongs to {', '.join(owners)}: remove that alias or "
+                "mailbox first"
+            )
+
+    async def _need_alias_or_nothing(self, local: str, domain: str) -> None:
+        name = f"{local}@{domain}"
+        if await self._rows("mailbox", username=name):
+            raise OperatorError(f"{name} is a mailbox and cannot be an alias: remove it first")
+        owners = await self._directory.owners(local, domain)
+        others = [owner for owner in owners if fold(owner) != fold(name)]
+        if others:
+            raise OperatorError(
+                f"the address {name} belongs to {', '.join(others)} and cannot be an alias: "
+                "remove that row of virtual first"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A part of a WHERE clause."""
+
+    text: str
+    values: tuple[Value, ...]
+
+
+def _all(conditions: Sequence[_Condition]) -> _Condition:
+    return _Condition(
+        " AND ".join(one.text for one in conditions),
+        tuple(value for one in conditions for value in one.values),
+    )
+
+
+def _present(table: str, **columns: str) -> _Condition:
+    where = " AND ".join(f"`{column}` = ?" for column in columns)
+    return _Condition(f"EXISTS (SELECT 1 FROM `{table}` WHERE {where})", tuple(columns.values()))
+
+
+def _absent(table: str, **columns: str) -> _Condition:
+    present = _present(table, **columns)
+    return _Condition(f"NOT {present.text}", present.values)
+
+
+def _insert(
+    table: str,
+    columns: Mapping[str, Value],
+    conditions: Sequence[_Condition] = (),
+    *,
+    secret: str = "",
+    must_change: bool = True,
+) -> Statement:
+    """Add a row if the conditions hold when it is added."""
+    names = ", ".join(f"`{column}`" for column in columns)
+    marks = ", ".join("?" * len(columns))
+    where = _all((_Condition("1 = 1", ()), *conditions))
+    return Statement(
+        f"INSERT INTO `{table}` ({names}) "
+        f"SELECT {marks} FROM (SELECT 1) AS `one` WHERE {where.text}",
+        (*columns.values(), *where.values),
+        secrets=frozenset(place for place, column in enumerate(columns) if column == secret),
+        must_change=must_change,
+    )
+
+
+def _address_columns(owner: str, local: str, domain: str) -> dict[str, str]:
+    return {"username": owner, "virtual_username": local, "virtual_host": domain}
+
+
+def _target_columns(target: Address) -> dict[str, str]:
+    return {"alias_username": target.local, "alias_host": target.domain}
+
+
+def _entry(row: Sequence[Value]) -> AliasEntry:
+    """The entry of a row of ``alias``; ``user-extension`` for rows of users with an account."""
+    user, extension = text_of(row[0]), text_of(row[1])
+    target = line_of(row[2], row[3])
+    if fold(user) == ALIAS_USER:
+        return AliasEntry(extension, target.removeprefix("&"))
+    local, at, domain = user.partition("@")
+    dash = "-" if extension else ""
+    return AliasEntry(f"{local}{dash}{extension}{at}{domain}", target.removeprefix("&"))
+
+
+def _address(local: str, domain: str) -> Address:
+    """The checked address; raises OperatorError."""
+    address = Address(local, domain)
+    try:
+        checked = Address.parse(address.to_mailbox())
+    except AddressSyntaxError as error:
+        raise OperatorError(f"{str(address)!r} is no address: {error}") from None
+    if not checked.domain:
+        raise OperatorError(f"{str(address)!r} has no domain: write name@domain")
+    return checked
+
+
+def _alias_address(address: tuple[str, str]) -> tuple[str, str]:
+    local, domain = address
+    if not local:
+        return "", _domain(domain)
+    checked = _address(local, domain)
+    return checked.local, checked.domain
+
+
+def _domain(name: str) -> str:
+    try:
+        return check_domain(name)
+    except AddressSyntaxError as error:
+        raise OperatorError(f"{name!r} is no domain: {error}") from None
+
+
+def _check_account(account: Account, name: str) -> None:
+    if fold(account.name) != fold(name):
+        raise OperatorError(f"the account of {name} must bear that name, not {account.name!r}")
+    for kind, number in (("uid", account.uid), ("gid", account.gid)):
+        if not 0 < number <= MAX_ID:
+            raise OperatorError(f"{kind} {number} cannot own mail: choose one from 1 to {MAX_ID}")
+    home = account.home
+    if not home.startswith("/") or not home.isprintable() or ".." in home.split("/"):
+        raise OperatorError(f"the home {home!r} is no plain absolute path: name another")
+    if len(home) > MAX_HOME:
+        raise OperatorError(f"the home is longer than {MAX_HOME} characters: name another")
+
+
+def _hash(password: str) -> str:
+    if not password:
+        raise OperatorError("the password is empty: choose one")
+    return password
+
+
+def _unknown_domain(domain: str) -> OperatorError:
+    return OperatorError(f"the domain {domain} is not hosted here: restante domain add {domain}")
+
+
+def _unknown_mailbox(address: Address) -> OperatorError:
+    return OperatorError(f"there is no mailbox {address}: restante mailbox list shows them")
