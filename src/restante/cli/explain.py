@@ -16,19 +16,13 @@ from restante.routing.explanation import Explanation
 from restante.routing.instructions import instruction_line
 from restante.routing.trace import Question, Step
 
-_TITLES = {
-    "1": "May a stranger send to this domain?",
-    "2": "Who owns the address?",
-    "3": "Which user is that?",
-    "4": "What is to be done with the message?",
-}
 MAX_ROWS_SHOWN = 5
 """Rows of one answer that the text shows; JSON has all of them."""
 
 
 def render(explanation: Explanation) -> str:
     """The explanation as text for a terminal, with a line end at its end."""
-    lines = [f"Routing of {explanation.address}", ""]
+    lines = [f"Routing of {explanation.address}"]
     width = max((len(_question(each)) for each in _questions(explanation)), default=0)
     for entry in explanation.trace.entries:
         lines += _asked(entry, width) if isinstance(entry, Question) else [_step(entry)]
@@ -97,8 +91,8 @@ def _asked(question: Question, width: int) -> list[str]:
 
 
 def _step(step: Step) -> str:
-    title = _TITLES[step.label[0]]
-    return f"{step.label:<5} {title}  {_plain(step.text)}"
+    line = f"{step.label:<5} {_plain(step.text)}"
+    return f"\n{line}" if step.text.endswith("?") else line
 
 
 def _actions(decision: Decision) -> list[str]:

@@ -37,6 +37,7 @@ class Router:
         An empty domain (``<postmaster>``) means envnoathost, and that is accepted as well
         where it is known to be a domain of this host. Raises what the look-ups raise.
         """
+        notes.note("1", "may a stranger send to %s?", domain or "an address without a domain")
         if domain:
             return await self._accepts(domain, lookups, notes)
         here = self._site.envnoathost()
@@ -67,6 +68,7 @@ class Router:
             return Misconfigured(address, str(error))
 
     async def _route(self, address: Address, lookups: Lookups, notes: Notes) -> Decision:
+        notes.note("2", "who owns %s?", address)
         qualified = qualify(address, self._site, notes)
         owner = await find_owner(qualified, self._site, lookups, notes)
         if not isinstance(owner, Owner):

@@ -49,7 +49,9 @@ class ActionRules:
 
 async def find_user(owner: Owner, lookups: Lookups, notes: Notes) -> User:
     """Decision 3: the longest candidate that has an account, else the alias user."""
+    notes.note("3", "which user is %s?", owner.name)
     if owner.account:
+        notes.note("3", "the account found in step 2a")
         return User(owner.account.name, "", owner.account)
     for name, extension in candidates(owner):
         if account := await lookups.account(name):
@@ -73,6 +75,7 @@ async def find_actions(
     address: Address, owner: Owner, user: User, lookups: Lookups, notes: Notes, rules: ActionRules
 ) -> Mailbox | Instructions | NoSuchUser:
     """Decision 4; raises BadInstruction and what the look-ups raise."""
+    notes.note("4", "what is to be done with the message?")
     search = _Actions(address, owner, user, lookups, notes)
     if lines := await search.tag_rows():
         local, at, domain = owner.delivered_to.rpartition("@")
