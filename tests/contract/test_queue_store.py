@@ -132,6 +132,13 @@ async def test_a_queue_id_is_taken_once(store: QueueStore, tmp_path: Path, body:
     assert store.waiting == 1
 
 
+async def test_a_message_for_nobody_is_not_taken(store: QueueStore, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        await store.add(envelope(), content(LARGE), ())
+    assert store.waiting == 0
+    assert body_files(tmp_path) == set()
+
+
 async def test_due_is_when_it_was_recorded(store: QueueStore) -> None:
     await store.add(envelope(at=START), content(), targets())
     assert await store.due(START - 1, 10) == []
@@ -303,7 +310,7 @@ async def test_neither_failure_nor_report_without_the_other(
     message = await the_only(store)
     failed = [Result(message.recipients[0].id, RecipientState.FAILED, "550")]
     with pytest.raises(DuplicateMessage):
-        await store.record(message.envelope, failed, [Submission(taken, content(LARGE), ())])
+        await store.record(message.envelope, failed, [Submission(taken, content(LARGE), targets())])
     assert store.waiting == 2
     assert body_files(tmp_path) == set()
     assert await store.due(NOW, 10) == [], "still in flight"

@@ -53,6 +53,7 @@ def insert_message(
 
     Raises sqlite3.IntegrityError for an id that is known.
     """
+    assert submission.targets, "a message for nobody would stay for ever"
     envelope, content = submission.envelope, submission.content
     sender = envelope.reverse_path
     local, domain = (None, None) if isinstance(sender, NullReversePath) else _pair(sender)
