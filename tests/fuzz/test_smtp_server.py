@@ -39,7 +39,7 @@ CODES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TRAFFIC, st.booleans(), CODES)
 def test_any_traffic(traffic: list[bytes], opened: bool, answers: list[Reply]) -> None:
     accepted = [Reply(250, "0.0", "ok")] * 2 if opened else []
@@ -53,7 +53,7 @@ def test_any_traffic(traffic: list[bytes], opened: bool, answers: list[Reply]) -
     assert all(len(body) <= LIMITS.databytes for body in record.bodies)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(TRAFFIC)
 def test_cutting_changes_nothing(traffic: list[bytes]) -> None:
     wire = OPENING + b"".join(traffic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restante.address import MAX_LOCAL_PART, NULL_REVERSE_PATH, Address
@@ -25,6 +25,7 @@ ROUTE = st.lists(DOMAIN, max_size=2).map(
 )
 
 
+@settings(deadline=None)
 @given(LOCAL, DOMAIN, ROUTE)
 def test_any_path_is_read_and_its_route_ignored(local: str, domain: str, route: str) -> None:
     address = Address(local, domain)

@@ -12,6 +12,7 @@ from enum import IntEnum
 END_OF_DATA = b"\r\n.\r\n"
 """What alone ends a content, whatever else looks like it (RFC 5321 §4.1.1.4)."""
 _EMPTY_DATA = b".\r\n"
+_DOT = b"\r\n."
 
 
 class Fault(IntEnum):
@@ -44,16 +45,11 @@ class ContentText:
         """The gravest rule broken so far."""
         return min(self._faults, default=None)
 
-    @property
-    def ends_in_line(self) -> bool:
-        """Whether the last line has not ended yet."""
-        return self._open_line > 0
-
     def take(self, wire: bytes, *, stuffed: bool) -> bytes:
         """``wire`` with LF line ends, or nothing once a rule is broken.
 
-        ``wire`` ends with no half of a line end, and if ``stuffed`` not before a dot
-        that may be a stuffed one.
+        ``wire`` ends with no half of a line end. ``stuffed``: lines in it, the first
+        aside, may begin with a stuffed dot.
         """
         # The number of CR, of LF and of CRLF must be one; a CR is counted by its going.
         text = wire.replace(b"\r", b"")
@@ -61,13 +57,20 @@ class ContentText:
         if wire.count(b"\r\n") != breaks or text.count(b"\n") != breaks:
             self._faults.add(Fault.BARE_LINE_END)
             return b""
-        if stuffed and b"\n." in text:
+        if stuffed:
             text = b"\n".join(text.split(b"\n."))
         self._octets += len(text) + breaks
         if self._max_octets and self._octets > self._max_octets:
             self._faults.add(Fault.TOO_BIG)
         self._measure_lines(text)
         return b"" if self._faults else text
+
+    def end_line(self) -> bytes:
+        """The line end that the last line lacks; the client sent none, so it has no size."""
+        if not self._open_line:
+            return b""
+        self._measure_lines(b"\n")
+        return b"" if self._faults else b"\n"
 
     def _measure_lines(self, text: bytes) -> None:
         """Leap from line end to line end, each as far as a line may reach."""
@@ -116,10 +119,12 @@ class DataDecoder:
         return self._feed(block, start)
 
     def _feed(self, block: bytes, start: int) -> Decoded:
-        end = block.find(END_OF_DATA, start)
+        # Most blocks hold neither a stuffed dot nor the end: one search tells both.
+        dot = block.find(_DOT, start)
+        end = block.find(END_OF_DATA, dot) if dot >= 0 else -1
         done = end >= 0
         cut = end + len(b"\r\n") if done else len(block) - _held_back(block, start)
-        text = self.text.take(block[start:cut], stuffed=True)
+        text = self.text.take(block[start:cut], stuffed=dot != end)
         return Decoded(text, end + len(END_OF_DATA) if done else cut, done)
 
 
@@ -138,10 +143,8 @@ class ChunkDecoder:
 
     def finish(self) -> bytes:
         """The text that the end of the content adds: the line end that its last line lacks."""
-        rest = self.text.take(self._held, stuffed=False)
-        if self.text.ends_in_line and self.text.fault is None:
-            return self.text.take(b"\r\n", stuffed=False)
-        return rest
+        self.text.take(self._held, stuffed=False)
+        return self.text.end_line()
 
 
 def _held_back(block: bytes, start: int) -> int:

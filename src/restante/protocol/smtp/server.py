@@ -198,8 +198,9 @@ class SmtpServer:
         return Reply(220, "", text).encode()
 
     def receive(self, data: bytes) -> None:
-        """Take octets from the peer."""
-        self._input.append(data)
+        """Take octets from the peer; after the end of the session they go nowhere."""
+        if self._closed is None:
+            self._input.append(data)
 
     def receive_eof(self) -> None:
         """Take note that the peer sends nothing more."""
