@@ -95,12 +95,13 @@ async def test_a_database_that_goes_away_leaves_unknown() -> None:
 
 async def test_instructions_other_than_forwards() -> None:
     tables = _tables({}, ["m"])
-    rows = ["./Old/", "/srv/x/", "./mbox", "|prog"]
+    rows = ["./Old/", "./mbox", "/srv/x/", "|prog"]
     tables.alias = [("m@e.com", "", row, "") for row in rows]
     leaves = await _expand(MemoryDirectory(tables), "m")
     paths = [leaf.decision.maildir for leaf in leaves if isinstance(leaf.decision, Mailbox)]
     assert paths == ["/home/m@e.com/Old", "/srv/x"]
-    assert [type(leaf.decision) for leaf in leaves[2:]] == [NotYet, NotYet]
+    kinds = [type(leaf.decision) for leaf in leaves]
+    assert kinds == [Mailbox, NotYet, Mailbox, NotYet]
     assert [leaf.instruction for leaf in leaves] == rows
 
 
