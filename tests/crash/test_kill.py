@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import smtplib
@@ -107,8 +108,13 @@ def kill_rounds(directory: Path, rounds: int, seed: int) -> None:
 
 def queue_has_settled(instance: Instance) -> bool:
     """Whether only mail for elsewhere waits."""
-    listing = instance.run("queue", "list", "--json").stdout
-    return '"mixed@example.com"' not in listing and '"iain@example.com"' not in listing
+    waiting = [
+        recipient["address"]
+        for message in json.loads(instance.run("queue", "list", "--json").stdout)
+        for recipient in message["recipients"]
+        if recipient["state"] == "waiting"
+    ]
+    return all(address.endswith("@elsewhere.test") for address in waiting)
 
 
 def account(instance: Instance, acknowledged: dict[str, tuple[str, ...]]) -> None:

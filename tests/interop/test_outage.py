@@ -40,7 +40,9 @@ def instance(
 ) -> Iterator[Instance]:
     url = server.url(server.new_database(), tcp=request.param)
     directory = tmp_path_factory.mktemp("outage") / "instance"
-    with new_instance(directory, database=url, environ={"RESTANTE_AUTH__REFUSAL_DELAY": "0.1"}) as running:
+    with new_instance(
+        directory, database=url, environ={"RESTANTE_AUTH__REFUSAL_DELAY": "0.1"}
+    ) as running:
         running.add_mailbox(IAIN)
         running.start()
         deliver(running, "before")
@@ -104,9 +106,7 @@ def during_the_outage(instance: Instance, held_open: smtplib.SMTP) -> None:
     assert instance.run("explain", IAIN, check=False).returncode == 75
 
 
-def test_queued_mail_waits_for_the_database(
-    server: MariaDB, tmp_path: Path
-) -> None:
+def test_queued_mail_waits_for_the_database(server: MariaDB, tmp_path: Path) -> None:
     """What was accepted for later is neither lost nor bounced while the database is away."""
     url = server.url(server.new_database(), tcp=True)
     with new_instance(tmp_path / "instance", database=url) as instance:

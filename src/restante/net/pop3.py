@@ -179,7 +179,8 @@ class _Session:
             async with contextlib.aclosing(self._maildrop.read(event.index)) as pieces:
                 async for piece in pieces:
                     wants_more = core.send_message_chunk(piece)
-                    await self._flush()
+                    if core.must_flush:
+                        await self._flush()
                     if not wants_more:
                         break
         except MessageGone:

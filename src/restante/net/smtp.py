@@ -97,7 +97,9 @@ class _Session:
         while True:
             event = self._core.next_event()
             if isinstance(event, Wait):
-                await self._supply()
+                await self._flush()
+                if event is Wait.NEED_DATA:
+                    await self._supply()
             elif isinstance(event, Closed):
                 await self._flush()
                 return event.reason.value
@@ -117,7 +119,6 @@ class _Session:
             self._spool = None
 
     async def _supply(self) -> None:
-        await self._flush()
         # Between a transaction's content and anything else: only a command can be put off.
         interruptible = self._spool is None
         data = await self._connection.receive(

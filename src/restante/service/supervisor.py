@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import select
 import signal
@@ -82,6 +83,8 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
+        # A new generation never waits for a queue that the old one still has or has adopted.
+        self._slots = itertools.count()
         self._life_read, self._life_write = os.pipe()
 
     def run(self, on_ready: OnReady | None) -> int:
@@ -124,11 +127,9 @@ class Supervisor:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
         started: dict[int, _Worker] = {}
         pending: list[tuple[_Worker, int]] = []
-        taken = {worker.place.slot for worker in self._living()}
         try:
             for number in range(settings.server.workers):
-                slot = _free_slot(taken)
-                taken.add(slot)
+                slot = next(self._slots)
                 worker, ready = self._fork(settings, number, slot, adopt=number == 0)
                 started[worker.pid] = worker
                 pending.append((worker, ready))
@@ -289,16 +290,6 @@ class Supervisor:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-
-    def _living(self) -> list[_Worker]:
-        return [*self._workers.values(), *self._retired.values()]
-
-
-def _free_slot(taken: set[int]) -> int:
-    slot = 0
-    while slot in taken:
-        slot += 1
-    return slot
 
 
 def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import socket
+import time
 from collections.abc import Iterable, Mapping
 
 from restante import maillog, metrics
@@ -35,6 +36,10 @@ from restante.store.maildir import MaildirStore
 ADOPTION_INTERVAL = 10.0
 """Seconds between two looks for queues that no worker owns."""
 
+PREDECESSOR_PATIENCE = 5.0
+"""Seconds to wait for a killed process to be gone from the worker's own queue."""
+PREDECESSOR_INTERVAL = 0.05
+
 
 class Worker:
     """All services, one queue, one event loop."""
@@ -60,7 +65,7 @@ class Worker:
         if "metrics" in sockets:
             await self._measure(sockets["metrics"])
         spool = self._spool_directory()
-        own = self._run_queue(self._slot)
+        own = await self._run_own_queue()
         receiver = Receiver(
             self._settings, self._router, self._directory, self._writer, own.store, self._ids
         )
@@ -122,6 +127,17 @@ class Worker:
         return directory
 
     # Queues
+
+    async def _run_own_queue(self) -> RunningQueue:
+        """A predecessor that was killed may hold the queue for a moment longer."""
+        deadline = time.monotonic() + PREDECESSOR_PATIENCE
+        while True:
+            try:
+                return self._run_queue(self._slot)
+            except QueueUnusable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(PREDECESSOR_INTERVAL)
 
     def _run_queue(self, slot: int) -> RunningQueue:
         settings = self._settings
