@@ -42,9 +42,9 @@ def render() -> str:
     """The whole page."""
     root: Any = typer.main.get_command(app)
     lines = [f"| {int(code)} | {code.meaning} |" for code in ExitCode]
-    lines += ["", "## Options of every command", "", *_options(root)]
+    lines += ["", "## Options of every command", *_options(root)]
     for name, command in _commands(root, ""):
-        lines += ["", f"## restante {_usage(name, command)}", "", command.help.strip(), ""]
+        lines += ["", f"## restante {_usage(name, command)}", "", command.help.strip()]
         lines += _options(command)
     return _HEADER + "\n".join(lines).rstrip() + "\n"
 
@@ -69,7 +69,7 @@ def _options(command: Any) -> list[str]:
         for entry in command.params
         if entry.param_type_name == "option"
     ]
-    return ["| Option | Meaning |", "|---|---|", *rows] if rows else []
+    return ["", "| Option | Meaning |", "|---|---|", *rows] if rows else []
 
 
 def _form(option: Any) -> str:

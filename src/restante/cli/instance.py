@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from restante.cli.context import (
     settings_of,
     warn_of_exposed_password,
 )
+from restante.cli.output import program
 from restante.cli.status import ServerUnavailable
 from restante.config.load import FILE_NAME, load
 from restante.config.tree import HostPort, Settings
@@ -57,12 +59,13 @@ def init(
     from restante.cli.creation import create_instance
 
     settings = create_instance(directory, _overrides(host, database, smtp, pop3))
+    restante = f"{program()} --dir {shlex.quote(directory)}"
     print(
         f"{settings.directory} is ready. Next:\n"
-        f"  restante --dir {directory} domain add example.com\n"
-        f"  restante --dir {directory} mailbox add iain@example.com\n"
-        f"  restante --dir {directory} check\n"
-        f"  restante --dir {directory} serve\n"
+        f"  {restante} domain add example.com\n"
+        f"  {restante} mailbox add iain@example.com\n"
+        f"  {restante} check\n"
+        f"  {restante} serve\n"
         f"Its settings are explained in {os.path.join(directory, FILE_NAME)}."
     )
 
@@ -104,7 +107,9 @@ def demo(
     directory: Annotated[
         str,
         typer.Option(
-            "--dir", metavar="DIR", help="The instance; made if it is missing, used again else."
+            "--dir",
+            metavar="DIR",
+            help="The instance, ./demo by default; made if it is missing, used again if not.",
         ),
     ] = "",
     smtp: SmtpOption = "",

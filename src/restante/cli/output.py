@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -90,6 +93,14 @@ def human_due(moment: float) -> str:
 def timestamp(moment: float) -> str:
     """A moment as ISO 8601 in UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def program() -> str:
+    """How this command can be typed again: by its path where the shell would not find it."""
+    called = sys.argv[0]
+    found = shutil.which("restante")
+    is_path = os.path.basename(called) == "restante" and os.path.isfile(called)
+    return shlex.quote(called) if is_path and found is None else "restante"
 
 
 def count(number: int, noun: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
+from restante.cli.output import program
 from restante.config.tree import HostPort, Settings
 
 SENDER = "welcome@example.org"
@@ -23,8 +24,8 @@ PATIENCE = 60
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect to, not to listen on
 
 _TEXT = """\
-This message came in by SMTP at {address}, was routed to your mailbox and waits
-there for POP3. It is yours alone: no mail leaves this demo.
+This message came in by SMTP at {address},
+was routed to your mailbox, and waits there for POP3.
 """
 
 
@@ -48,7 +49,7 @@ def _tour(directory: str, smtp: HostPort | None, pop3: HostPort | None) -> str:
     from restante.cli.instance import DEMO_ALIAS, DEMO_MAILBOXES, DEMO_PASSWORD
 
     first, second = DEMO_MAILBOXES
-    instance = f"restante --dir {shlex.quote(directory)}"
+    instance = f"{program()} --dir {shlex.quote(directory)}"
     lines = [
         "",
         f"Restante serves {directory}.",

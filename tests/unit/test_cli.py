@@ -1,0 +1,463 @@
+"""The restante command, on a real instance with SQLite: what it prints, changes and refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import structlog
+
+from restante.auth.schemes import verify
+from restante.cli.app import run
+from restante.cli.status import ExitCode
+
+
+class Result(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Runs commands on one instance."""
+
+    def __init__(
+        self,
+        directory: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.directory = directory
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: str, stdin: str = "") -> Result:
+        """As ``restante --dir DIR ARGUMENTS``."""
+        return self.bare("--dir", str(self.directory), *arguments, stdin=stdin)
+
+    def bare(self, *arguments: str, stdin: str = "") -> Result:
+        """As ``restante ARGUMENTS``."""
+        self._capsys.readouterr()
+        given = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        self._monkeypatch.setattr(sys, "stdin", given)
+        code = run(arguments)
+        given.close()
+        out, err = self._capsys.readouterr()
+        return Result(int(code), out, err)
+
+    def json(self, *arguments: str) -> Any:
+        """What a command that must not fail prints as JSON."""
+        result = self(*arguments, "--json")
+        assert (result.code, result.err) == (0, "")
+        return json.loads(result.out)
+
+    def add_mailbox(self, address: str, password: str = "secret") -> Result:
+        """With its password on standard input."""
+        return self("mailbox", "add", address, "--password-stdin", stdin=password + "\n")
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What the database has."""
+        connection = sqlite3.connect(self.directory / "restante.db")
+        try:
+            return connection.execute(statement).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shell]:
+    """A shell without an instance yet."""
+    monkeypatch.delenv("RESTANTE_DIR", raising=False)
+    yield Shell(tmp_path / "instance", capsys, monkeypatch)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def hosted(shell: Shell) -> Shell:
+    """An instance that hosts example.com, with a mailbox."""
+    made = shell.bare(
+        "init", str(shell.directory), "--host", "mx.example.com",
+        "--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    assert shell("domain", "add", "example.com").code == 0
+    assert shell.add_mailbox("iain@example.com").code == 0
+    return shell
+
+
+def put_message(shell: Shell, address: str, text: str) -> Path:
+    """Mail in a mailbox, without a server."""
+    home = Path(shell.json("mailbox", "show", address)["home"])
+    new = home / "Maildir" / "new"
+    new.mkdir(parents=True, exist_ok=True)
+    (new / f"{len(list(new.iterdir()))}.host").write_text(text)
+    return home
+
+
+# init
+
+
+def test_init_keeps_its_files_from_others(hosted: Shell) -> None:
+    for name in ("restante.toml", "restante.db"):
+        assert stat.S_IMODE((hosted.directory / name).stat().st_mode) == 0o600
+    assert not stat.S_IMODE(hosted.directory.stat().st_mode) & 0o066
+
+
+def test_init_refuses_an_instance(hosted: Shell) -> None:
+    before = (hosted.directory / "restante.toml").read_text()
+
+    refused = hosted.bare("init", str(hosted.directory))
+
+    assert refused.code == ExitCode.REFUSED
+    assert "is an instance already" in refused.err
+    assert (hosted.directory / "restante.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--host", "a b"), "'a b' is no domain"),
+        (("--smtp", "2525"), "--smtp: '2525' is no address to listen on"),
+        (("--database", "oracle://x"), "scheme"),
+        (("--database", "sqlite:////proc/none/restante.db"), "/proc/none/restante.db"),
+        (("--database", "mysql://me:hunter2@127.0.0.1:1/mail"), "127.0.0.1:1"),
+    ],
+)
+def test_init_leaves_nothing_half_done(shell: Shell, options: tuple[str, ...], said: str) -> None:
+    refused = shell.bare("init", str(shell.directory / "deep" / "er"), *options)
+
+    assert refused.code in (ExitCode.REFUSED, ExitCode.TEMPORARY)
+    assert said in refused.err
+    assert refused.err.startswith("restante: ")
+    assert refused.err.count("\n") == 1
+    assert "hunter2" not in refused.err
+    assert not shell.directory.exists()
+
+
+def test_init_keeps_what_was_there(shell: Shell) -> None:
+    shell.directory.mkdir()
+    (shell.directory / "notes").write_text("mine")
+
+    assert shell.bare("init", str(shell.directory), "--database", "oracle://x").code != 0
+    assert [entry.name for entry in shell.directory.iterdir()] == ["notes"]
+
+
+def test_init_where_a_file_is(shell: Shell) -> None:
+    shell.directory.write_text("a file")
+
+    refused = shell.bare("init", str(shell.directory / "below"))
+
+    assert refused.code == ExitCode.REFUSED
+    assert refused.err.count("\n") == 1
+    assert shell.directory.read_text() == "a file"
+
+
+# Domains
+
+
+def test_domains(hosted: Shell) -> None:
+    assert hosted("domain", "add", "Example.ORG").code == 0
+    assert hosted("domain", "list").out == "example.com\nexample.org\n"
+    assert hosted.json("domain", "list") == [{"domain": "example.com"}, {"domain": "example.org"}]
+    assert hosted("domain", "remove", "example.org").code == 0
+    assert hosted("domain", "list").out == "example.com\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("domain", "add", "a b"), "'a b' is no domain"),
+        (("domain", "add", "example.com"), "already"),
+        (("domain", "remove", "example.com"), "still has"),
+        (("domain", "remove", "example.net"), "example.net"),
+        (("mailbox", "add", "iain", "--password-stdin"), "'iain' has no domain"),
+        (("mailbox", "add", "a b@example.com", "--password-stdin"), "is no address"),
+        (("mailbox", "add", "x@example.net", "--password-stdin"), "example.net"),
+        (("mailbox", "add", "IAIN@example.com", "--password-stdin"), "exist"),
+        (("mailbox", "show", "nobody@example.com"), "there is no mailbox nobody@example.com"),
+        (("mailbox", "remove", "nobody@example.com"), "there is no mailbox nobody@example.com"),
+        (("mailbox", "passwd", "nobody@example.com"), "there is no mailbox nobody@example.com"),
+        (("alias", "add", "iain@example.com", "ann@example.com"), "mailbox"),
+        (("alias", "add", "x@example.com", "ann"), "'ann' has no domain"),
+        (("alias", "remove", "x@example.com", "ann@example.com"), "x@example.com"),
+        (("queue", "show", "nothing"), "no queue has a message 'nothing'"),
+        (("explain", "a b"), "is no address"),
+    ],
+)
+def test_refusals_say_one_clear_sentence_and_change_nothing(
+    hosted: Shell, arguments: tuple[str, ...], said: str
+) -> None:
+    tables = [f"SELECT * FROM `{name}`" for name in ("rcpthosts", "mailbox", "virtual", "alias")]
+    before = [hosted.rows(statement) for statement in tables]
+
+    refused = hosted(*arguments, stdin="secret\n")
+
+    assert refused.code == ExitCode.REFUSED
+    assert refused.out == ""
+    assert refused.err.startswith("restante: ")
+    assert refused.err.count("\n") == 1
+    assert said in refused.err
+    assert [hosted.rows(statement) for statement in tables] == before
+
+
+# Mailboxes
+
+
+def test_a_mailbox_is_two_rows(hosted: Shell) -> None:
+    ((name, uid, gid, home, password, kind),) = hosted.rows(
+        "SELECT username, uid, gid, home, password, password_type FROM mailbox"
+    )
+
+    assert name == "iain@example.com"
+    assert uid >= 1
+    assert gid >= 1
+    assert home == str(hosted.directory / "mail" / "example.com" / "iain")
+    assert password.startswith("{ARGON2ID}")
+    assert verify("secret", password, kind)
+    assert hosted.rows("SELECT username, virtual_username, virtual_host FROM virtual") == [
+        ("iain@example.com", "iain", "example.com")
+    ]
+
+
+def test_homes_stay_below_the_root(hosted: Shell) -> None:
+    for address in ("../../etc@example.com", '"../x"@example.com', '".hidden"@example.com'):
+        hosted.add_mailbox(address)
+    root = hosted.directory / "mail"
+
+    homes = [Path(row[0]) for row in hosted.rows("SELECT home FROM mailbox")]
+
+    assert len(homes) > 1
+    for home in homes:
+        assert home.parent.parent == root
+        assert not home.name.startswith(".")
+
+
+def test_listing_mailboxes(hosted: Shell) -> None:
+    hosted("domain", "add", "example.org")
+    hosted.add_mailbox("ann@example.org")
+
+    assert [row["mailbox"] for row in hosted.json("mailbox", "list")] == [
+        "ann@example.org",
+        "iain@example.com",
+    ]
+    assert hosted("mailbox", "list", "example.org").out.startswith("ann@example.org\t")
+
+
+def test_show_counts_mail_in_subfolders_too(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "four")
+    sent = home / "Maildir" / ".Sent" / "cur"
+    sent.mkdir(parents=True)
+    (sent / "1.host:2,S").write_text("sixsix")
+
+    shown = hosted.json("mailbox", "show", "iain@example.com")
+
+    assert (shown["messages"], shown["size"]) == (2, 10)
+    assert shown["addresses"] == ["iain@example.com"]
+
+
+def test_another_password(hosted: Shell) -> None:
+    done = hosted("mailbox", "passwd", "iain@example.com", "--password-stdin", stdin="other\nx\n")
+    ((password, kind),) = hosted.rows("SELECT password, password_type FROM mailbox")
+
+    assert done.code == 0
+    assert verify("other", password, kind)
+    assert not verify("secret", password, kind)
+
+
+@pytest.mark.parametrize("given", ["", "\n"])
+def test_no_password(hosted: Shell, given: str) -> None:
+    refused = hosted("mailbox", "add", "ann@example.com", "--password-stdin", stdin=given)
+
+    assert refused.code == ExitCode.REFUSED
+    assert "no password" in refused.err
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
+
+
+def test_removing_a_mailbox_does_not_lose_mail(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    refused = hosted("mailbox", "remove", "iain@example.com")
+
+    assert refused.code == ExitCode.REFUSED
+    assert "holds 1 message;" in refused.err
+    assert home.exists()
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
+
+
+def test_removing_a_mailbox_with_its_mail(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
+    assert not home.exists()
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
+    assert hosted.rows("SELECT count(*) FROM virtual") == [(0,)]
+
+
+def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "Maildir" / "new").mkdir(parents=True)
+    (hosted.directory / "mail" / "link").symlink_to(outside)
+    connection = sqlite3.connect(hosted.directory / "restante.db")
+    with connection:
+        connection.execute(
+            "UPDATE mailbox SET home = ?", (str(hosted.directory / "mail" / "link"),)
+        )
+    connection.close()
+
+    done = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert done.code == ExitCode.REFUSED
+    assert "was left there" in done.err
+    assert (outside / "Maildir" / "new").exists()
+
+
+def test_removing_a_mailbox_names_aliases_that_point_to_it(hosted: Shell) -> None:
+    hosted("alias", "add", "sales@example.com", "iain@example.com")
+
+    done = hosted("mailbox", "remove", "iain@example.com")
+
+    assert done.code == 0
+    assert "the alias sales@example.com still points to iain@example.com" in done.err
+
+
+# Aliases
+
+
+def test_aliases(hosted: Shell) -> None:
+    assert hosted("alias", "add", "sales@example.com", "iain@example.com").code == 0
+    assert hosted("alias", "add", "sales@example.com", "ann@elsewhere.example").code == 0
+    assert hosted("alias", "add", "@example.com", "iain@example.com").code == 0
+
+    assert hosted.json("alias", "list", "example.com") == [
+        {"alias": "@example.com", "target": "iain@example.com"},
+        {"alias": "sales@example.com", "target": "ann@elsewhere.example"},
+        {"alias": "sales@example.com", "target": "iain@example.com"},
+    ]
+    for target in ("iain@example.com", "ann@elsewhere.example"):
+        assert hosted("alias", "remove", "sales@example.com", target).code == 0
+    assert hosted("alias", "list").out == "@example.com\tiain@example.com\n"
+
+
+# explain
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("iain@example.com", 250),
+        ("nobody@example.com", 550),
+        ("iain@elsewhere.example", 550),
+    ],
+)
+def test_explain_tells_accepted_and_refused(hosted: Shell, address: str, code: int) -> None:
+    assert hosted.json("explain", address)["reply"]["code"] == code
+    assert str(code) in hosted("explain", address).out
+
+
+def test_explain_that_cannot_know_is_temporary(hosted: Shell) -> None:
+    (hosted.directory / "restante.db").write_text("this is no database, " * 100)
+
+    told = hosted("explain", "iain@example.com", "--json")
+
+    assert told.code == ExitCode.TEMPORARY
+    assert json.loads(told.out)["reply"]["code"] == 451
+
+
+def test_a_database_that_is_away_is_temporary(hosted: Shell) -> None:
+    (hosted.directory / "restante.db").unlink()
+
+    told = hosted("domain", "list")
+
+    assert told.code == ExitCode.TEMPORARY
+    assert told.err.startswith("restante: ")
+    assert not (hosted.directory / "restante.db").exists()
+
+
+# check
+
+
+def test_check_is_content(hosted: Shell) -> None:
+    assert hosted.json("check") == {"ok": True, "problems": [], "advice": []}
+
+
+def test_check_names_all_problems_at_once(hosted: Shell) -> None:
+    (hosted.directory / "queue").rmdir()
+    (hosted.directory / "restante.db").unlink()
+    toml = hosted.directory / "restante.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        toml.write_text(
+            f'[pop3]\nlisten = ["{address}"]\n[smtp]\nlisten = []\n[mail]\nuser = "no-such-user"\n'
+            '[routing]\ndefaultdelivery = "&a b@example.com"\n'
+        )
+        found = hosted("check", "--json")
+
+    problems = "\n".join(json.loads(found.out)["problems"])
+    assert found.code == ExitCode.REFUSED
+    for part in (address, "restante.db", "queue.root", "no-such-user", "defaultdelivery"):
+        assert part in problems
+
+
+def test_check_says_what_is_wrong_with_the_settings(hosted: Shell) -> None:
+    (hosted.directory / "restante.toml").write_text("[smtp]\ndatabites = 1\nmax_errors = 0\n")
+
+    found = hosted("check")
+
+    assert found.code == ExitCode.REFUSED
+    assert found.out.count("problem: restante.toml: [smtp]") == 2
+
+
+def test_accounts_never_belong_to_root(hosted: Shell) -> None:
+    (hosted.directory / "restante.toml").write_text('[mail]\nuser = "root"\n')
+
+    assert "must not belong to root" in hosted("check").out
+    assert hosted.add_mailbox("ann@example.com").code == ExitCode.REFUSED
+
+
+# Usage and configuration
+
+
+def test_no_instance_is_a_usage_error(shell: Shell) -> None:
+    refused = shell.bare("domain", "list")
+
+    assert refused.code == ExitCode.USAGE
+    assert "RESTANTE_DIR" in refused.err
+
+
+def test_the_environment_names_the_instance(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTANTE_DIR", str(hosted.directory))
+
+    assert hosted.bare("domain", "list").out == "example.com\n"
+
+
+def test_wrong_settings_end_every_command(hosted: Shell) -> None:
+    (hosted.directory / "restante.toml").write_text("[smtp]\ndatabites = 1\nmax_errors = 0\n")
+
+    refused = hosted("serve")
+
+    assert refused.code == ExitCode.CONFIGURATION
+    assert refused.err.splitlines() == [
+        "restante: restante.toml: [smtp] databites: no such setting; did you mean databytes?",
+        "restante: restante.toml: [smtp] max_errors: 0 is too small; 1 is the least",
+    ]
+
+
+def test_an_empty_queue(hosted: Shell) -> None:
+    assert hosted("queue", "list").out == ""
+    assert hosted.json("queue", "list") == []
+
+
+def test_version(shell: Shell) -> None:
+    assert shell.bare("--version").out.startswith("restante ")

@@ -1,0 +1,77 @@
+"""``restante demo``: one command, and mail flows."""
+
+from __future__ import annotations
+
+import os
+import poplib
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PATIENCE = 60
+
+
+def start(directory: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "restante", "demo", "--dir", str(directory), *options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")},
+        )
+
+
+def await_text(process: subprocess.Popen[bytes], log: Path, text: str) -> str:
+    deadline = time.monotonic() + PATIENCE
+    while text not in (said := log.read_text()):
+        assert process.poll() is None, said
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)
+    return said
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(PATIENCE)
+
+
+def test_demo_delivers_its_welcome_and_runs_again(tmp_path: Path) -> None:
+    directory, log = tmp_path / "demo", tmp_path / "log"
+    for messages in (1, 2):
+        process = start(directory, log, "--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0")
+        try:
+            said = await_text(process, log, "A welcome message was sent")
+            match = re.search(r"curl --url pop3://127\.0\.0\.1:(\d+) --user (\S+):(\S+)", said)
+            assert match is not None
+            session = poplib.POP3("127.0.0.1", int(match[1]), timeout=PATIENCE)
+            session.user(match[2])
+            session.pass_(match[3])
+            assert session.stat()[0] == messages
+            assert b"Subject: Welcome to Restante" in session.retr(1)[1]
+            session.quit()
+        finally:
+            status = stop(process)
+        assert status == 0
+
+
+def test_a_taken_port_is_one_clear_message(tmp_path: Path) -> None:
+    log, other = tmp_path / "log", tmp_path / "other"
+    process = start(tmp_path / "demo", log, "--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0")
+    try:
+        said = await_text(process, log, "event=worker_started")
+        port = re.search(r"service=smtp address=127\.0\.0\.1:(\d+)", said)
+        assert port is not None
+        address = f"127.0.0.1:{port[1]}"
+        second = start(tmp_path / "second", other, "--smtp", address, "--pop3", "127.0.0.1:0")
+        assert second.wait(PATIENCE) == 69
+    finally:
+        stop(process)
+
+    complaints = [line for line in other.read_text().splitlines() if line.startswith("restante: ")]
+    assert len(complaints) == 1
+    assert f"cannot listen on {address} for smtp" in complaints[0]
+    assert "Traceback" not in other.read_text()

@@ -1,0 +1,215 @@
+"""What restante.toml and the environment say arrives in the settings tree, or is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.config.catalog import catalog
+from restante.config.load import MAX_FILE, exposed_password, load
+from restante.config.tree import HostPort, Settings
+from restante.errors import ConfigurationError
+
+
+def write(directory: Path, text: str) -> str:
+    (directory / "restante.toml").write_text(text)
+    return str(directory)
+
+
+def problems(directory: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        load(directory, environ or {})
+    return refused.value.problems
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load(write(tmp_path, ""), {}) == Settings(str(tmp_path))
+
+
+def test_values_of_every_type(tmp_path: Path) -> None:
+    settings = load(
+        write(
+            tmp_path,
+            """
+            [smtp]
+            databytes = 1000
+            listen = ["0.0.0.0:25", "[::]:25", "localhost:0"]
+            timeoutsmtpd = 12
+            greeting = "hello"
+            [receiver]
+            verify_recipients = false
+            [routing]
+            locals = ["iain.cx"]
+            envnoathosts = { "iain.cx" = "babasse.com" }
+            [log]
+            format = "json"
+            """,
+        ),
+        {},
+    )
+
+    assert settings.smtp.databytes == 1000
+    assert settings.smtp.listen == (
+        HostPort("0.0.0.0", 25),
+        HostPort("::", 25),
+        HostPort("localhost", 0),
+    )
+    assert settings.smtp.timeoutsmtpd == 12
+    assert settings.smtp.greeting == "hello"
+    assert settings.receiver.verify_recipients is False
+    assert settings.routing.locals == ("iain.cx",)
+    assert settings.routing.envnoathosts == {"iain.cx": "babasse.com"}
+    assert settings.log.format == "json"
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    directory = write(tmp_path, "[smtp]\ndatabytes = 1000\nmax_errors = 7\n")
+
+    settings = load(
+        directory,
+        {
+            "RESTANTE_SMTP__DATABYTES": "2000",
+            "RESTANTE_SMTP__LISTEN": '["127.0.0.1:0"]',
+            "RESTANTE_SMTP__TIMEOUTSMTPD": "1.5",
+            "RESTANTE_SMTP__GREETING": "12",
+            "RESTANTE_RECEIVER__VERIFY_RECIPIENTS": "False",
+            "RESTANTE_ROUTING__VIRTUALDOMAINS": '{"": "all"}',
+            "RESTANTE_LOG__LEVEL": "debug",
+            "RESTANTE_DIR": "/elsewhere",
+            "RESTANTEX": "not ours",
+        },
+    )
+
+    assert settings.directory == str(tmp_path)
+    assert settings.smtp.databytes == 2000
+    assert settings.smtp.max_errors == 7
+    assert settings.smtp.listen == (HostPort("127.0.0.1", 0),)
+    assert settings.smtp.timeoutsmtpd == 1.5
+    assert settings.smtp.greeting == "12"
+    assert settings.receiver.verify_recipients is False
+    assert settings.routing.virtualdomains == {"": "all"}
+    assert settings.log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("RESTANTE_SMTP__DATABYTES", "ten", '"ten" is not a whole number'),
+        ("RESTANTE_SMTP__DATABYTES", "-1", "-1 is too small; 0 is the least"),
+        ("RESTANTE_LOG__SQL", "yes", '"yes" is neither true nor false'),
+        (
+            "RESTANTE_SMTP__LISTEN",
+            "127.0.0.1:25",
+            '"127.0.0.1:25" is not JSON; write it as ["one", "two"]',
+        ),
+        (
+            "RESTANTE_SMTP__DATABITES",
+            "1",
+            "no such setting; did you mean RESTANTE_SMTP__DATABYTES?",
+        ),
+        (
+            "RESTANTE_SMTP_DATABYTES",
+            "1",
+            "no such setting; did you mean RESTANTE_SMTP__DATABYTES?",
+        ),
+        ("RESTANTE_NOTHING__AT_ALL", "1", "no such setting"),
+        (
+            "RESTANTE_DATABASE__QUERY_TIMEOUT",
+            "8.5",
+            "with connect_timeout it makes 11.5 seconds; 9 are the most",
+        ),
+    ],
+)
+def test_wrong_variables(tmp_path: Path, name: str, value: str, problem: str) -> None:
+    assert problems(write(tmp_path, ""), {name: value}) == [f"{name}: {problem}"]
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    assert problems(str(tmp_path)) == [
+        f"no restante.toml in {tmp_path}; make one with: restante init {tmp_path}"
+    ]
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "restante.toml").mkdir()
+
+    assert problems(str(tmp_path)) == [f"{tmp_path}/restante.toml cannot be read: Is a directory"]
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+    directory = write(tmp_path, "#" * (MAX_FILE + 1))
+
+    assert problems(directory) == [f"restante.toml: larger than {MAX_FILE} octets"]
+
+
+def test_nesting_without_end_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    (problem,) = problems(write(tmp_path, "a = " + "[" * 100_000))
+
+    assert problem.startswith("restante.toml: ")
+
+
+def test_relative_paths_start_at_the_instance(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, '[mail]\nroot = "../mail"\n'), {})
+
+    assert settings.path(settings.mail.root) == str(tmp_path.parent / "mail")
+    assert settings.path("/var/mail") == "/var/mail"
+
+
+def test_names_default_to_one_another(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, '[server]\nme = "mx.example.com"\n'), {})
+
+    assert settings.hostname == settings.envnoathost == "mx.example.com"
+    assert Settings(str(tmp_path)).hostname
+
+
+@pytest.mark.parametrize(
+    ("url", "mode", "exposed"),
+    [
+        ("mysql://restante:hunter2@db/mail", 0o644, True),
+        ("mysql://restante:hunter2@db/mail", 0o640, False),
+        ("mysql://restante@db/mail", 0o644, False),
+        ("sqlite:///restante.db", 0o644, False),
+    ],
+)
+def test_a_password_that_everybody_can_read(
+    tmp_path: Path, url: str, mode: int, exposed: bool
+) -> None:
+    directory = write(tmp_path, f'[database]\nurl = "{url}"\n')
+    (tmp_path / "restante.toml").chmod(mode)
+
+    found = exposed_password(load(directory, {}), {})
+
+    assert (found is not None) is exposed
+    assert "hunter2" not in str(found)
+
+
+def test_a_password_from_the_environment_is_not_in_the_file(tmp_path: Path) -> None:
+    environ = {"RESTANTE_DATABASE__URL": "mysql://restante:hunter2@db/mail"}
+    directory = write(tmp_path, "")
+    (tmp_path / "restante.toml").chmod(0o644)
+
+    assert exposed_password(load(directory, environ), environ) is None
+
+
+VARIABLES = [
+    setting.environment_name
+    for section in catalog().values()
+    for setting in section.settings.values()
+]
+
+
+@given(st.sampled_from(VARIABLES), st.text() | st.from_regex(r"[\[{\"0-9.e:,}\]-]*"))
+def test_any_value_is_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: str
+) -> None:
+    """Nothing but ConfigurationError leaves the loader, and it names the variable."""
+    directory = write(tmp_path_factory.mktemp("any"), "")
+    with contextlib.suppress(ConfigurationError):
+        settings = load(directory, {name: value})
+        assert isinstance(settings, Settings)
+        return
+    assert all(problem.startswith(f"{name}: ") for problem in problems(directory, {name: value}))
