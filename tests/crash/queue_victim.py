@@ -24,6 +24,7 @@ SMALL = 500
 LARGE = 100_000
 CHILDREN = 5
 TASKS = 8
+MOST_WAITING = 200
 
 
 def body(queue_id: str, size: int) -> bytes:
@@ -38,6 +39,9 @@ def say(what: str, queue_id: str) -> None:
 
 async def add_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
     while True:
+        if store.waiting >= MOST_WAITING:
+            await asyncio.sleep(0)
+            continue
         queue_id = next(ids)
         size = random.choice([SMALL, SMALL, LARGE])
         sent = Envelope(queue_id, Address("s", "x"), (Address("all", "x"),), time.time())
