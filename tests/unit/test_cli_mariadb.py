@@ -1,0 +1,69 @@
+"""The commands on MariaDB: a new instance, and a database that refuses the password."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import structlog
+
+from restante.cli.app import run
+from tests.support.mariadb import PASSWORD
+
+pytestmark = pytest.mark.mariadb
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Commands silence the log of their process."""
+    yield
+    structlog.reset_defaults()
+
+
+def test_an_instance_on_mariadb(
+    tmp_path: Path, mariadb_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance = str(tmp_path / "instance")
+    listeners = ("--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0")
+
+    assert run(["init", instance, "--database", mariadb_url, *listeners]) == 0
+    assert run(["-C", instance, "domain", "add", "example.com"]) == 0
+    assert run(["-C", instance, "alias", "add", "sales@example.com", "ann@example.com"]) == 0
+    assert run(["-C", instance, "check"]) == 0
+    capsys.readouterr()
+    assert run(["-C", instance, "alias", "list", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == [
+        {"alias": "sales@example.com", "target": "ann@example.com"}
+    ]
+
+
+def test_init_with_a_refused_password_leaves_nothing(
+    tmp_path: Path, mariadb_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = mariadb_url.replace(quote(PASSWORD, safe=""), "hunter2")
+    assert wrong != mariadb_url
+
+    assert run(["init", str(tmp_path / "instance"), "--database", wrong]) == 75
+
+    said = capsys.readouterr().err
+    assert "Access denied" in said
+    assert "hunter2" not in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "instance").exists()
+
+
+def test_tables_that_were_there_survive_a_second_init(
+    tmp_path: Path, mariadb_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert run(["init", first, "--database", mariadb_url]) == 0
+    assert run(["-C", first, "domain", "add", "example.com"]) == 0
+    assert run(["init", second, "--database", mariadb_url]) == 0
+    capsys.readouterr()
+
+    assert run(["-C", second, "domain", "list"]) == 0
+    assert capsys.readouterr().out == "example.com\n"
