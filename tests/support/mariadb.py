@@ -121,7 +121,7 @@ class MariaDB:
             "--performance-schema=off",
             "--innodb-buffer-pool-size=16M",
             "--innodb-log-file-size=8M",
-            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-flush-log-at-trx-commit=2",
             "--innodb-doublewrite=0",
             "--innodb-use-native-aio=0",
             "--key-buffer-size=1M",

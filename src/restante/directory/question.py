@@ -10,7 +10,7 @@ from typing import TypeVar
 from restante.address import dash_prefixes, fold
 from restante.directory.sql import Shape
 
-MAX_ADDRESSES = 100
+MAX_ADDRESSES = 20
 """Addresses in one statement."""
 MAX_PREFIXES = 5
 """Users that one local part with dashes may mean and that are asked for in advance."""

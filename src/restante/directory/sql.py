@@ -134,6 +134,10 @@ _MAILBOX = ("m.`username`", "m.`uid`", "m.`gid`", "m.`home`")
 _ALIAS = ("a.`username`", "a.`alias`", "a.`alias_username`", "a.`alias_host`")
 
 
+_NOTHING = "SUBSTR(o.owner, 1, 0)"
+"""An empty text. SQLite reads all of ``alias`` into a Bloom filter where it sees ``''``."""
+
+
 def _owner_arms(dialect: Dialect) -> list[str]:
     """What ``virtual`` says, and what follows from it for the owners found."""
     return [
@@ -149,7 +153,7 @@ def _owner_arms(dialect: Dialect) -> list[str]:
             dialect,
             "a",
             _ALIAS,
-            f"o {dialect.join} `alias` a ON a.`username` = o.owner AND a.`alias` = ''",
+            f"o {dialect.join} `alias` a ON a.`username` = o.owner AND a.`alias` = {_NOTHING}",
         ),
     ]
 

@@ -1,0 +1,229 @@
+"""What administration writes, lists, removes and refuses, on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import pytest
+
+from restante.address import Address
+from restante.directory import Account
+from restante.directory.admin import Administration, AliasEntry
+from restante.directory.engine import Engine
+from restante.directory.lookups import SqlDirectory
+from restante.errors import OperatorError
+from tests.support.directory import Rows, engine_with, fill
+
+IAIN = Address("iain", "example.com")
+ANNA = Address("anna", "example.com")
+
+
+def _account(address: Address) -> Account:
+    return Account(str(address), 1000, 1000, f"/mail/{address.domain}/{address.local}")
+
+
+async def _add(admin: Administration, address: Address) -> None:
+    await admin.add_mailbox(address, _account(address), "{HASH}x", "Password")
+
+
+async def _site(engine: Engine) -> Administration:
+    admin = Administration(engine)
+    await admin.add_domain("Example.com")
+    await _add(admin, IAIN)
+    await _add(admin, ANNA)
+    return admin
+
+
+async def _refuses(action: Awaitable[object], why: str) -> None:
+    with pytest.raises(OperatorError, match=why):
+        await action
+
+
+async def test_domains(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = Administration(engine)
+        await admin.add_domain("Example.COM")
+        await admin.add_domain("b.org")
+        assert await admin.domains() == ["b.org", "example.com"]
+        await _refuses(admin.add_domain("EXAMPLE.com"), "there already")
+        for bad in ("", "two words", "a..b", "-a.org", "a@b", "a" * 300):
+            await _refuses(admin.add_domain(bad), "is no domain")
+        await admin.remove_domain("EXAMPLE.com")
+        assert await admin.domains() == ["b.org"]
+        await _refuses(admin.remove_domain("example.com"), "not hosted here")
+
+
+async def test_a_domain_with_addresses_stays(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        await _refuses(admin.remove_domain("example.com"), "2 rows")
+        await admin.remove_mailbox(ANNA)
+        await _refuses(admin.remove_domain("example.com"), "1 row ")
+        await admin.remove_mailbox(IAIN)
+        await admin.remove_domain("example.com")
+        assert await admin.domains() == []
+
+
+async def test_a_mailbox_is_a_row_of_mailbox_and_one_of_virtual(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        directory = SqlDirectory(engine)
+        assert await directory.account("iain@example.com") == _account(IAIN)
+        assert await directory.owners("iain", "example.com") == ("iain@example.com",)
+        assert await admin.mailbox(Address("IAIN", "example.com")) == _account(IAIN)
+        assert await admin.addresses_of("IAIN@Example.com") == ["iain@example.com"]
+        assert await admin.mailboxes() == [_account(ANNA), _account(IAIN)]
+        assert await admin.mailboxes("example.COM") == [_account(ANNA), _account(IAIN)]
+        assert await admin.mailboxes("other.org") == []
+        found = await directory.credentials("iain@example.com")
+        assert found is not None
+        assert (found.password, found.password_type) == ("{HASH}x", "Password")
+
+
+async def test_mailboxes_that_are_refused_leave_nothing(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        await admin.add_alias(("sales", "example.com"), IAIN)
+        before = (await admin.mailboxes(), await admin.aliases(), await admin.domains())
+        await _refuses(_add(admin, Address("IAIN", "example.com")), "exists")
+        await _refuses(_add(admin, Address("x", "other.org")), "restante domain add other.org")
+        await _refuses(_add(admin, Address("sales", "example.com")), "belongs to sales@example.com")
+        await _refuses(_add(admin, Address("x", "")), "has no domain")
+        await _refuses(_add(admin, Address("", "example.com")), "is no address")
+        await _refuses(_add(admin, Address("a\nb", "example.com")), "is no address")
+        new = Address("new", "example.com")
+        for account, why in (
+            (Account("other", 1, 1, "/h"), "must bear that name"),
+            (Account("new@example.com", 0, 1, "/h"), "uid 0"),
+            (Account("new@example.com", 1, 2**32, "/h"), "gid 4294967296"),
+            (Account("new@example.com", 1, 1, "h"), "absolute"),
+            (Account("new@example.com", 1, 1, "/a/../b"), "absolute"),
+            (Account("new@example.com", 1, 1, "/" + "h" * 2000), "longer"),
+        ):
+            await _refuses(admin.add_mailbox(new, account, "x", "Password"), why)
+        await _refuses(admin.add_mailbox(new, _account(new), "", "Password"), "empty")
+        assert before == (await admin.mailboxes(), await admin.aliases(), await admin.domains())
+        assert await SqlDirectory(engine).owners("new", "example.com") == ()
+
+
+async def test_a_password_is_changed_for_one_mailbox_only(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        for _ in range(2):
+            await admin.set_password(Address("Iain", "example.com"), "new", "Crypt-Password")
+        directory = SqlDirectory(engine)
+        iain = await directory.credentials("iain@example.com")
+        anna = await directory.credentials("anna@example.com")
+        assert iain is not None
+        assert anna is not None
+        assert (iain.password, iain.password_type) == ("new", "Crypt-Password")
+        assert anna.password == "{HASH}x"
+        nobody = admin.set_password(Address("nobody", "example.com"), "new", "Password")
+        await _refuses(nobody, "no mailbox nobody@example.com")
+
+
+async def test_a_removed_mailbox_reports_who_points_to_it(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        await admin.add_alias(("sales", "example.com"), IAIN)
+        removed = await admin.remove_mailbox(Address("IAIN", "example.com"))
+        assert removed.account == _account(IAIN)
+        assert removed.pointing == (AliasEntry("sales@example.com", "iain@example.com"),)
+        assert await admin.mailboxes() == [_account(ANNA)]
+        assert await SqlDirectory(engine).owners("iain", "example.com") == ()
+        await _refuses(admin.remove_mailbox(IAIN), "no mailbox iain@example.com")
+
+
+async def test_an_alias_is_one_row_for_each_target(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        sales = ("sales", "Example.com")
+        await admin.add_alias(sales, IAIN)
+        await admin.add_alias(sales, Address("x", "elsewhere.org"))
+        directory = SqlDirectory(engine)
+        assert await directory.owners("sales", "example.com") == ("sales@example.com",)
+        assert await directory.instructions("alias", "sales@example.com") == (
+            "&iain@example.com",
+            "&x@elsewhere.org",
+        )
+        assert await admin.aliases("example.com") == [
+            AliasEntry("sales@example.com", "iain@example.com"),
+            AliasEntry("sales@example.com", "x@elsewhere.org"),
+        ]
+        assert await admin.aliases("other.org") == []
+        await admin.remove_alias(("SALES", "example.com"), Address("IAIN", "example.com"))
+        assert await directory.owners("sales", "example.com") == ("sales@example.com",)
+        await admin.remove_alias(sales, Address("x", "elsewhere.org"))
+        assert await admin.aliases() == []
+        assert await directory.owners("sales", "example.com") == ()
+        await _refuses(admin.remove_alias(sales, IAIN), "no alias sales@example.com")
+
+
+async def test_a_catch_all(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        await admin.add_alias(("", "example.com"), IAIN)
+        directory = SqlDirectory(engine)
+        assert await directory.owners("", "example.com") == ("@example.com",)
+        assert await directory.instructions("alias", "@example.com") == ("&iain@example.com",)
+        assert await admin.aliases() == [AliasEntry("@example.com", "iain@example.com")]
+        await admin.remove_alias(("", "example.com"), IAIN)
+        assert await directory.owners("", "example.com") == ()
+
+
+async def test_aliases_that_are_refused_leave_nothing(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        await fill(engine, {"virtual": [("iain@example.com", "info", "example.com")]})
+        await admin.add_alias(("sales", "example.com"), IAIN)
+        before = await admin.aliases()
+        sales = ("sales", "example.com")
+        await _refuses(admin.add_alias(("SALES", "example.com"), IAIN), "already")
+        await _refuses(admin.add_alias(("anna", "example.com"), IAIN), "is a mailbox")
+        await _refuses(admin.add_alias(("info", "example.com"), ANNA), "belongs to iain@example")
+        await _refuses(admin.add_alias(("x", "other.org"), IAIN), "restante domain add other.org")
+        await _refuses(admin.add_alias(sales, Address("SALES", "example.com")), "itself")
+        await _refuses(admin.add_alias(sales, Address("iain", "")), "has no domain")
+        await _refuses(admin.add_alias(("a\0b", "example.com"), IAIN), "is no address")
+        assert await admin.aliases() == before
+
+
+async def test_rows_written_by_hand_are_shown(database_url: str) -> None:
+    rows: Rows = {
+        "alias": [
+            ("alias", "info@x.org", "./Maildir/", ""),
+            ("iain@x.org", "list", "anna", "x.org"),
+            ("iain", "", "|cat", ""),
+        ]
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = Administration(engine)
+        shown = [
+            AliasEntry("iain", "|cat"),
+            AliasEntry("iain-list@x.org", "anna@x.org"),
+            AliasEntry("info@x.org", "./Maildir/"),
+        ]
+        assert await admin.aliases() == shown
+        assert await admin.aliases("X.org") == shown[1:]
+
+
+async def test_only_the_exact_name_is_removed(database_url: str) -> None:
+    """Rows whose names the database takes for equal are not touched."""
+    rows: Rows = {
+        "virtual": [("rené@x.org", "rene", "x.org"), ("rene@x.org", "rene", "x.org")],
+        "mailbox": [("rene@x.org", 1, 1, "/h", "x", None)],
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = Administration(engine)
+        await admin.remove_mailbox(Address("rene", "x.org"))
+        assert await SqlDirectory(engine).owners("rene", "x.org") == ("rené@x.org",)
+
+
+async def test_names_with_quotes_are_names(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        odd = Address("o'br`ien%?", "example.com")
+        await _add(admin, odd)
+        assert await admin.mailbox(odd) == _account(odd)
+        await admin.remove_mailbox(odd)
+        assert await admin.mailbox(odd) is None

@@ -1,0 +1,224 @@
+"""A database that cannot be asked is CannotKnow, within bounds, and works again by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from restante.config.tree import Database
+from restante.directory.engine import open_engine
+from restante.directory.lookups import SqlDirectory
+from restante.errors import CannotKnow
+from tests.support.directory import Rows, engine_with
+from tests.support.mariadb import PASSWORD, MariaDB, start_mariadb
+
+SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}
+BOUND = 10.0
+"""Seconds within which a peer must hear 451."""
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[MariaDB]:
+    """A server that tests may stop and kill."""
+    server = start_mariadb()
+    yield server
+    server.remove()
+
+
+async def _site(url: str) -> None:
+    async with engine_with(url, SITE):
+        pass
+
+
+def _directory(url: str, **settings: float) -> SqlDirectory:
+    database = Database(
+        url=url,
+        connect_timeout=settings.get("connect_timeout", 1.0),
+        query_timeout=settings.get("query_timeout", 1.0),
+        pool_size=int(settings.get("pool_size", 2)),
+    )
+    return SqlDirectory(open_engine(database, "/", log_sql=True))
+
+
+async def _cannot_know(directory: SqlDirectory) -> str:
+    with pytest.raises(CannotKnow) as caught:
+        await asyncio.wait_for(directory.prefetch([("iain", "x.org")]), BOUND)
+    assert PASSWORD not in str(caught.value)
+    with pytest.raises(CannotKnow):
+        await asyncio.wait_for(directory.account("nobody"), BOUND)
+    return str(caught.value)
+
+
+async def _knows(directory: SqlDirectory) -> None:
+    assert await directory.account("iain") is not None
+    assert await directory.account("nobody") is None
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_server_that_ends_and_starts_again(
+    own_server: MariaDB, how: str, tcp: bool
+) -> None:
+    url = own_server.url(own_server.new_database(), tcp=tcp)
+    await _site(url)
+    directory = _directory(url)
+    await _knows(directory)
+    with capture_logs() as events:
+        getattr(own_server, how)()
+        try:
+            await _cannot_know(directory)
+        finally:
+            own_server.start()
+        await _knows(directory)
+    names = [event["event"] for event in events if event["event"] != "sql"]
+    assert names == ["database_away", "database_back"]
+    await directory.close()
+
+
+@pytest.mark.mariadb
+async def test_a_restart_between_two_questions_is_not_noticed(own_server: MariaDB) -> None:
+    url = own_server.url(own_server.new_database())
+    await _site(url)
+    directory = _directory(url)
+    await asyncio.gather(*(_knows(directory) for _ in range(8)))
+    with capture_logs() as events:
+        own_server.stop()
+        own_server.start()
+        await asyncio.gather(*(_knows(directory) for _ in range(8)))
+    assert not [event for event in events if event["event"] == "database_away"]
+    await directory.close()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_a_server_that_hangs(own_server: MariaDB, tcp: bool) -> None:
+    url = own_server.url(own_server.new_database(), tcp=tcp)
+    await _site(url)
+    directory, fresh = _directory(url), _directory(url)
+    await _knows(directory)
+    own_server.freeze()
+    try:
+        await asyncio.gather(*(_cannot_know(directory) for _ in range(4)))
+        await _cannot_know(fresh)
+    finally:
+        own_server.thaw()
+    await _knows(directory)
+    await _knows(fresh)
+    await directory.close()
+    await fresh.close()
+
+
+@pytest.mark.mariadb
+async def test_cancelled_questions_never_mix_up_answers(mariadb_url: str) -> None:
+    names = [f"u{number}" for number in range(20)]
+    rows: Rows = {"mailbox": [(name, 1, 1, f"/{name}", None, None) for name in names]}
+    async with engine_with(mariadb_url, rows):
+        directory = _directory(mariadb_url, query_timeout=5.0, connect_timeout=4.0)
+        for turn in range(60):
+            tasks = [asyncio.create_task(directory.account(name)) for name in names[:4]]
+            for _ in range(turn % 12):
+                await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            for name, task in zip(names, tasks, strict=False):
+                try:
+                    account = await task
+                except asyncio.CancelledError:
+                    continue
+                assert account is not None
+                assert account.home == f"/{name}"
+        await directory.close()
+
+
+@pytest.mark.mariadb
+async def test_wrong_passwords_databases_and_servers(mariadb_server: MariaDB) -> None:
+    name = mariadb_server.new_database()
+    for url, why in (
+        (mariadb_server.url(name, password="wröng"), "Access denied"),
+        (mariadb_server.url("missing_database"), "Unknown database"),
+        ("mysql://u:secret@127.0.0.1:1/db", "connect"),
+        ("mysql://u:secret@/db?unix_socket=/nonexistent", "connect"),
+    ):
+        directory = _directory(url)
+        text = await _cannot_know(directory)
+        assert why in text
+        assert "secret" not in text
+        await directory.close()
+
+
+async def _speak_no_mysql(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 smtp.example.com ESMTP\r\n" * 4)
+    await reader.read()
+    writer.close()
+
+
+async def test_a_server_that_speaks_something_else_or_nothing() -> None:
+    server = await asyncio.start_server(_speak_no_mysql, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    directory = _directory(f"mysql://u:p@127.0.0.1:{port}/db")
+    await _cannot_know(directory)
+    await directory.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_table_that_is_gone(database_url: str) -> None:
+    from restante.directory.engine import Statement
+
+    async with engine_with(database_url, SITE) as engine:
+        await engine.transaction([Statement("DROP TABLE `mailbox`")])
+        directory = SqlDirectory(engine)
+        await _cannot_know(directory)
+        assert not await directory.accepts_domain("x.org")
+
+
+async def test_a_file_that_is_missing_corrupt_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "restante.db"
+    directory = _directory(f"sqlite:///{path}", query_timeout=0.1)
+    await _cannot_know(directory)
+    assert not path.exists()
+    other = tmp_path / "other.db"
+    await _site(f"sqlite:///{other}")
+    shutil.copy(other, path)
+    await _knows(directory)
+    path.unlink()
+    await _cannot_know(directory)
+    path.write_bytes(b"no database" * 1000)
+    await _cannot_know(directory)
+    path.unlink()
+    path.mkdir()
+    await _cannot_know(directory)
+    path.rmdir()
+    shutil.copy(other, path)
+    await _knows(directory)
+    await directory.close()
+
+
+async def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "restante.db"
+    await _site(f"sqlite:///{path}")
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+async def test_a_locked_file_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "restante.db"
+    await _site(f"sqlite:///{path}")
+    directory = _directory(f"sqlite:///{path}", query_timeout=0.2)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("PRAGMA journal_mode = DELETE")
+    holder.execute("BEGIN EXCLUSIVE")
+    assert "locked" in await _cannot_know(directory)
+    waiting = asyncio.create_task(directory.account("iain"))
+    await asyncio.sleep(0)
+    holder.close()
+    assert await waiting is not None
+    await directory.close()

@@ -1,0 +1,229 @@
+"""Invariant: what a prefetch answers is what the database answers when it is asked directly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from restante.config.tree import Database
+from restante.directory import BadRow, Lookups
+from restante.directory.engine import Dialect, Engine, Row, Statement, Value, open_engine
+from restante.directory.lookups import SqlDirectory
+from restante.directory.question import MAX_ADDRESSES
+from tests.support.directory import Rows, engine_with, fill
+from tests.support.mariadb import MariaDB
+
+LOCALS = ["", "a", "A", "a-b", "a-b-c", "é", "e", "a@x.org", "a-b@x.org", "alias", "a ", "%"]
+DOMAINS = ["x.org", "X.org", "é.fr", "e.fr", "y.net"]
+T = TypeVar("T")
+
+name = st.sampled_from(LOCALS)
+host = st.sampled_from(DOMAINS)
+databases = st.fixed_dictionaries(
+    {
+        "rcpthosts": st.lists(st.tuples(host), max_size=2, unique_by=lambda row: _key(row[0])),
+        "mailbox": st.lists(
+            st.tuples(
+                name,
+                st.integers(0, 3),
+                st.integers(0, 3),
+                st.sampled_from(["/h", "bad"]),
+                st.none(),
+                st.none(),
+            ),
+            max_size=4,
+            unique_by=lambda row: _key(row[0]),
+        ),
+        "virtual": st.lists(st.tuples(name, name, host), max_size=6),
+        "alias": st.lists(st.tuples(name, name, name, st.sampled_from(["", "x.org"])), max_size=6),
+    }
+)
+addresses = st.lists(st.tuples(name, host), min_size=1, max_size=4)
+
+
+def _key(text: str) -> str:
+    """What the strictest unique key takes for the same name."""
+    return text.strip().lower().replace("é", "e")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=databases, asked=addresses)
+def test_on_sqlite(rows: Rows, asked: list[tuple[str, str]]) -> None:
+    with TemporaryDirectory() as directory:
+        url = f"sqlite:///{Path(directory) / 'db'}"
+        asyncio.run(_check(url, rows, asked))
+
+
+@pytest.mark.mariadb
+def test_on_mariadb(mariadb_server: MariaDB) -> None:
+    url = mariadb_server.url(mariadb_server.new_database())
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(rows=databases, asked=addresses)
+    def check(rows: Rows, asked: list[tuple[str, str]]) -> None:
+        asyncio.run(_check(url, rows, asked))
+
+    check()
+
+
+async def _check(url: str, rows: Rows, asked: list[tuple[str, str]]) -> None:
+    async with engine_with(url) as engine:
+        await engine.transaction([Statement(f"DELETE FROM `{table}`") for table in rows])
+        await fill(engine, rows)
+        directory = SqlDirectory(engine)
+        fetched = await directory.prefetch(asked)
+        for domain in DOMAINS:
+            assert await fetched.accepts_domain(domain) == await directory.accepts_domain(domain)
+            assert await fetched.knows_domain(domain) == await directory.knows_domain(domain)
+        for local in LOCALS:
+            await _same(fetched.account(local), directory.account(local))
+        for local, domain in product(LOCALS, DOMAINS):
+            await _same(fetched.owners(local, domain), directory.owners(local, domain))
+        for user, extension in product(LOCALS, LOCALS):
+            await _same(
+                fetched.instructions(user, extension), directory.instructions(user, extension)
+            )
+
+
+async def _same(one: Awaitable[T], other: Awaitable[T]) -> None:
+    assert await _outcome(one) == await _outcome(other)
+
+
+async def _outcome(question: Awaitable[T]) -> T | str:
+    try:
+        return await question
+    except BadRow as error:
+        return str(error)
+
+
+class Counting:
+    """An engine that counts what it is asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.asked = 0
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._engine.dialect
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        self.asked += 1
+        return await self._engine.fetch(sql, params)
+
+    async def transaction(self, statements: Sequence[Statement]) -> list[int]:
+        return await self._engine.transaction(statements)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+async def _route_like(lookups: Lookups, local: str, domain: str) -> None:
+    """Ask what routing asks about an address of a virtual domain."""
+    await lookups.accepts_domain(domain)
+    found = await lookups.owners(local, domain) or await lookups.owners("", domain)
+    await lookups.knows_domain(domain)
+    for owner in found:
+        if await lookups.account(owner) is None:
+            await lookups.instructions("alias", owner)
+            await lookups.instructions("alias", "")
+        else:
+            await lookups.instructions(owner, "")
+
+
+@pytest.mark.parametrize("local", ["anna", "example", "sales", "anybody", "Anna", "anna-list"])
+async def test_an_address_costs_one_statement(database_url: str, local: str) -> None:
+    rows: Rows = {
+        "rcpthosts": [("x.org",)],
+        "mailbox": [(who, 1, 1, "/h", None, None) for who in ("anna@x.org", "iain", "all")],
+        "virtual": [
+            ("anna@x.org", "anna", "x.org"),
+            ("iain", "example", "x.org"),
+            ("sales@x.org", "sales", "x.org"),
+            ("all", "", "x.org"),
+        ],
+        "alias": [("alias", "sales@x.org", "anna", "x.org")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        counting = Counting(engine)
+        lookups = await SqlDirectory(counting).prefetch([(local, "x.org")])
+        await _route_like(lookups, local, "x.org")
+        await lookups.account(local)
+        assert counting.asked == 1
+
+
+async def test_many_addresses_are_asked_in_parts(database_url: str) -> None:
+    many = [(f"u{number}", f"d{number % 7}.org") for number in range(2 * MAX_ADDRESSES + 1)]
+    rows: Rows = {"virtual": [("owner", local, domain) for local, domain in many]}
+    async with engine_with(database_url, rows) as engine:
+        counting = Counting(engine)
+        lookups = await SqlDirectory(counting).prefetch(many)
+        for local, domain in many:
+            assert await lookups.owners(local, domain) == ("owner",)
+        assert counting.asked == 3
+
+
+async def test_no_look_up_reads_a_whole_table(database_url: str) -> None:
+    """The plan of every statement goes by indexes."""
+    database = Database(url=database_url)
+    many: Rows = {
+        "rcpthosts": [(f"d{n}.org",) for n in range(500)],
+        "mailbox": [(f"u{n}@d.org", 1, 1, "/h", None, None) for n in range(500)],
+        "virtual": [(f"u{n}@d.org", f"u{n}", f"d{n % 9}.org") for n in range(500)],
+        "alias": [("alias", f"u{n}@d.org", "x", "y") for n in range(500)],
+    }
+    async with engine_with(database_url, many) as engine:
+        explaining = Explaining(open_engine(database, "/"))
+        directory = SqlDirectory(explaining)
+        await explaining.refresh(engine)
+        await directory.prefetch([("u1", "d1.org")])
+        await directory.prefetch([(f"u{n}-x", f"d{n}.org") for n in range(3)])
+        await directory.credentials("u1@d1.org")
+        await directory.account("u1@d.org")
+        await directory.owners("u1", "d1.org")
+        await directory.knows_domain("d1.org")
+        await directory.instructions("alias", "u1")
+        await directory.accepts_domain("d1.org")
+        await directory.close()
+    assert explaining.scans == []
+
+
+class Explaining(Counting):
+    """An engine that answers nothing and notes which plans read a table from end to end."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.scans: list[str] = []
+
+    async def refresh(self, engine: Engine) -> None:
+        """Let the planner know how large the tables are."""
+        tables = "`rcpthosts`, `mailbox`, `virtual`, `alias`"
+        text = "ANALYZE" if self.dialect.name == "sqlite" else f"ANALYZE TABLE {tables}"
+        await engine.fetch(text)
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        if self.dialect.name == "sqlite":
+            plan = await self._engine.fetch(f"EXPLAIN QUERY PLAN {sql}", params)
+            self.scans += [str(row[3]) for row in plan if _scans_sqlite(str(row[3]))]
+        else:
+            plan = await self._engine.fetch(f"EXPLAIN {sql}", params)
+            self.scans += [str(row) for row in plan if _scans_mysql(row)]
+        return []
+
+
+def _scans_sqlite(step: str) -> bool:
+    words = step.split()
+    return words[0] == "SCAN" and words[1] not in ("o", "k0") and not words[1].startswith("k")
+
+
+def _scans_mysql(row: Row) -> bool:
+    table, access = str(row[2]), row[3]
+    return access in ("ALL", "index") and not table.startswith("<") and table != "None"
