@@ -47,7 +47,7 @@ def _undone_on_failure() -> Iterator[list[Callable[[], object]]]:
             with contextlib.suppress(OSError):
                 step()
         if isinstance(error, OSError):
-            raise OperatorError(f"{error.filename}: {error.strerror}") from error
+            raise OperatorError(f"{error.filename or FILE_NAME}: {error.strerror}") from error
         raise
 
 
