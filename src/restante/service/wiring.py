@@ -162,7 +162,17 @@ class Worker:
             for slot in self._other_queues():
                 with contextlib.suppress(QueueUnusable):  # its worker lives
                     self._run_queue(slot)
+            await self._remove_emptied()
             await asyncio.sleep(ADOPTION_INTERVAL)
+
+    async def _remove_emptied(self) -> None:
+        emptied = [
+            slot
+            for slot, queue in self._queues.items()
+            if slot != self._slot and not queue.store.waiting
+        ]
+        for slot in emptied:
+            await self._queues.pop(slot).remove()
 
     def _other_queues(self) -> list[int]:
         try:
@@ -183,6 +193,14 @@ class RunningQueue:
 
     async def stop(self) -> None:
         """Let attempts in progress finish; what did not is tried again later."""
+        await self._stop_moving()
+        await self.store.close()
+
+    async def remove(self) -> None:
+        """An adopted queue that is empty has served its time."""
+        await self._stop_moving()
+        await self.store.remove()
+
+    async def _stop_moving(self) -> None:
         self._scheduler.stop()
         await self._task
-        await self.store.close()
