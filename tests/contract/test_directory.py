@@ -253,3 +253,32 @@ async def test_inspection_names_what_is_missing(database_url: str) -> None:
             "the table mailbox has no column password_type: add it",
             "the database has no table alias: restante init makes it",
         )
+
+
+@pytest.mark.mariadb
+async def test_missing_tables_are_made_so_that_names_can_be_compared(mariadb_url: str) -> None:
+    async with engine_with(mariadb_url) as engine:
+        await engine.transaction(
+            [
+                *(Statement(f"DROP TABLE `{table}`") for table in SITE),
+                Statement(
+                    "CREATE TABLE mailbox (username VARCHAR(64) PRIMARY KEY, uid INT, gid INT, "
+                    "home CHAR(99), password CHAR(41), password_type CHAR(20)) CHARSET=latin1"
+                ),
+            ]
+        )
+        await Administration(engine).create_schema()
+        assert (await Administration(engine).inspect()).problems == ()
+        await fill(engine, SITE)
+        fetched = await SqlDirectory(engine).prefetch([("sales", "example.com")])
+        assert await fetched.owners("sales", "example.com") == ("sales@example.com",)
+
+
+@pytest.mark.mariadb
+async def test_collations_that_cannot_be_compared_are_a_problem(mariadb_url: str) -> None:
+    async with engine_with(mariadb_url) as engine:
+        change = "ALTER TABLE mailbox CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+        await engine.transaction([Statement(change)])
+        problems = (await Administration(engine).inspect()).problems
+        assert len(problems) == 1
+        assert "utf8mb4_general_ci, utf8mb4_unicode_ci" in problems[0]

@@ -51,7 +51,7 @@ class Administration:
 
     async def create_schema(self) -> None:
         """Make the tables that are missing; those that are there stay as they are."""
-        await self._engine.transaction(schema.definitions(self._engine.dialect))
+        await self._engine.transaction(await schema.definitions(self._engine))
 
     async def inspect(self) -> schema.Inspection:
         """What is wrong with the tables."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from restante.directory.engine import Dialect, Engine, Statement
+from restante.directory.engine import Engine, Statement
 from restante.directory.rows import text_of
 
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -90,9 +90,20 @@ CREATE TABLE IF NOT EXISTS `alias` (
 _DEFINITIONS: Mapping[str, str] = {"sqlite": _SQLITE, "mysql": _MYSQL}
 
 
-def definitions(dialect: Dialect) -> list[Statement]:
-    """The statements that make the tables that are missing."""
-    texts = _DEFINITIONS[dialect.name].split(";")
+_OPTIONS = "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
+
+
+async def definitions(engine: Engine) -> list[Statement]:
+    """The statements that make the tables that are missing; raises CannotKnow.
+
+    On MySQL they get the collation of those that are there, so that names can be compared.
+    """
+    text = _DEFINITIONS[engine.dialect.name]
+    if engine.dialect.name == "mysql":
+        found = [tuple(map(text_of, row)) for row in await engine.fetch(_COLLATIONS)]
+        if len(found) == 1 and all(name.isidentifier() for name in found[0]):
+            text = text.replace(_OPTIONS, "CHARACTER SET {} COLLATE {}".format(*found[0]))
+    texts = text.split(";")
     return [Statement(text.strip()) for text in texts if text.strip()]
 
 
