@@ -112,6 +112,7 @@ class MariaDB:
             "--no-defaults",
             *_run_as(),
             f"--datadir={data}",
+            f"--tmpdir={self.directory / 'tmp'}",
             f"--socket={self.socket}",
             f"--pid-file={self.directory / 'pid'}",
             "--bind-address=127.0.0.1",
@@ -147,8 +148,11 @@ def start_mariadb() -> MariaDB:
     """A new server with an empty data directory; raises MariaDBMissingError."""
     _program("mariadbd")
     directory = Path(tempfile.mkdtemp(prefix="rdb-", dir="/tmp"))
+    # A folder for temporary tables of its own: a server removes those of others when it starts.
+    (directory / "tmp").mkdir()
     if os.geteuid() == 0:
-        shutil.chown(directory, "mysql", "mysql")
+        for path in (directory, directory / "tmp"):
+            shutil.chown(path, "mysql", "mysql")
     server = MariaDB(directory, _free_port())
     try:
         _install(server)
@@ -171,6 +175,7 @@ def _install(server: MariaDB) -> None:
         "--no-defaults",
         *_run_as(),
         f"--datadir={server.directory / 'data'}",
+        f"--tmpdir={server.directory / 'tmp'}",
         "--auth-root-authentication-method=normal",
         "--skip-test-db",
         "--skip-name-resolve",

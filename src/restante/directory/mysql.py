@@ -48,8 +48,8 @@ STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLE
 # Errors of a statement by a server that is otherwise well (dev.mysql.com, Server Error Message
 # Reference): bad syntax, columns, tables and values, missing rights on a table, duplicates.
 _STATEMENT_ERRORS = frozenset(
-    {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1271, 1292, 1364}
-    | {1365, 1366, 1406, 1451, 1452}
+    {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1270, 1271, 1292}
+    | {1364, 1365, 1366, 1406, 1451, 1452}
 )
 _FIRST_CLIENT_ERROR = 2000
 _LAST_CLIENT_ERROR = 2999
