@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from restante.config import Settings
 from restante.config.tree import HostPort
@@ -22,60 +22,41 @@ class PortTaken(OperatorError):
     """An address cannot be listened on; the text says which and why."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Listener:
     """One address of one service: ``sockets[n]`` is for the n-th worker."""
 
     service: str
     wanted: HostPort
     bound: HostPort
-    sockets: list[socket.socket] = field(default_factory=list)
-
-    def widen(self, workers: int) -> None:
-        """Have a socket for each of so many workers."""
-        while len(self.sockets) < workers:
-            self.sockets.append(_listen(self.service, self.bound, shared=True))
-        while len(self.sockets) > workers:
-            self.sockets.pop().close()
-
-    def close(self) -> None:
-        """Leave the address."""
-        for bound in self.sockets:
-            bound.close()
-        self.sockets.clear()
+    sockets: tuple[socket.socket, ...]
 
 
 class Listeners:
-    """All addresses that the settings name."""
+    """All addresses that some settings name; never changed, so that a reload can be undone."""
 
-    def __init__(self) -> None:
-        self._listeners: dict[tuple[str, HostPort], Listener] = {}
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self._listeners = {(each.service, each.wanted): each for each in listeners}
 
     def __iter__(self) -> Iterator[Listener]:
         return iter(self._listeners.values())
 
-    def adjust(self, settings: Settings) -> list[Listener]:
-        """Bind what is new in the settings; nothing changes when that fails.
+    def adjusted(self, settings: Settings) -> Listeners:
+        """The listeners of ``settings``, which share what they can with these.
 
-        Returns the listeners that the settings no longer name: they are to be closed when
-        the workers that serve them are gone. Raises PortTaken.
+        These stay as they are: whichever is not wanted any more is closed with ``close``.
+        Raises PortTaken, with nothing new bound.
         """
-        wanted = list(wanted_listeners(settings))
-        new: dict[tuple[str, HostPort], Listener] = {}
+        fresh: list[Listener] = []
         try:
-            for key in wanted:
-                if key not in self._listeners:
-                    new[key] = _bind(*key)
+            for key in wanted_listeners(settings):
+                listener = self._listeners.get(key) or _bind(*key)
+                fresh.append(listener)
+                fresh[-1] = _widened(listener, settings.server.workers)
         except OperatorError:
-            for listener in new.values():
-                listener.close()
+            Listeners(fresh).close(keep=self)
             raise
-        unused = [listener for key, listener in self._listeners.items() if key not in wanted]
-        kept = self._listeners | new
-        self._listeners = {key: kept[key] for key in wanted}
-        for listener in self:
-            listener.widen(settings.server.workers)
-        return unused
+        return Listeners(fresh)
 
     def for_worker(self, number: int) -> dict[str, list[socket.socket]]:
         """The sockets of the ``number``-th worker, by service."""
@@ -84,10 +65,19 @@ class Listeners:
             sockets.setdefault(listener.service, []).append(listener.sockets[number])
         return sockets
 
-    def close(self) -> None:
-        """Leave all addresses."""
+    def close(self, keep: Listeners | None = None) -> None:
+        """Leave all addresses, but for the sockets that ``keep`` has too."""
+        kept = {id(bound) for listener in keep or () for bound in listener.sockets}
         for listener in self:
-            listener.close()
+            _close(bound for bound in listener.sockets if id(bound) not in kept)
+
+    def close_for_worker(self, number: int) -> None:
+        """In a worker: give up the sockets of its fellows.
+
+        A socket that nobody accepts from, but that somebody holds, still takes connections.
+        """
+        for listener in self:
+            _close(bound for place, bound in enumerate(listener.sockets) if place != number)
 
 
 def wanted_listeners(settings: Settings) -> Iterator[tuple[str, HostPort]]:
@@ -107,7 +97,25 @@ def _bind(service: str, address: HostPort) -> Listener:
     _await_free(service, address)
     first = _listen(service, address, shared=True)
     bound = HostPort(address.host, first.getsockname()[1])
-    return Listener(service, address, bound, [first])
+    return Listener(service, address, bound, (first,))
+
+
+def _widened(listener: Listener, workers: int) -> Listener:
+    """The listener with a socket for each of so many workers; raises PortTaken."""
+    sockets = list(listener.sockets[:workers])
+    mine = len(sockets)
+    try:
+        while len(sockets) < workers:
+            sockets.append(_listen(listener.service, listener.bound, shared=True))
+    except OperatorError:
+        _close(sockets[mine:])
+        raise
+    return replace(listener, sockets=tuple(sockets))
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for bound in sockets:
+        bound.close()
 
 
 def _await_free(service: str, address: HostPort) -> None:

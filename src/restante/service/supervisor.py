@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import os
+import resource
 import select
 import signal
 import sys
@@ -32,6 +32,8 @@ RESTART_PAUSE = 1.0
 """Seconds between the end of a worker that ended by itself and its successor's start."""
 STOP_MARGIN = 10.0
 """Seconds beyond server.drain_timeout after which a worker is killed."""
+MAX_DESCRIPTORS = 1024 * 1024
+"""Open files that one process asks for."""
 EXIT_CONFIGURATION = 78
 """A worker's exit status when only the operator can help (sysexits EX_CONFIG)."""
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -47,8 +49,8 @@ class WorkerPlace:
     """The worker's place among its fellows: which sockets are its own."""
     slot: int
     """The queue it owns: ``queue/SLOT``."""
-    adopt: bool
-    """Whether it takes over queues that no worker owns."""
+    adopts: frozenset[int]
+    """Queues of earlier workers that it is to take over when they are free."""
     ready_fd: int
     """A byte is written here when it serves; on failure the reason."""
     life_fd: int
@@ -83,13 +85,14 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
-        # A new generation never waits for a queue that the old one still has or has adopted.
-        self._slots = itertools.count()
         self._life_read, self._life_write = os.pipe()
 
     def run(self, on_ready: OnReady | None) -> int:
         """Start, wait for signals, stop."""
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        # Whoever started us may ignore it, and an ignored child leaves no exit status.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _allow_descriptors()
         try:
             self._start()
             if on_ready is not None:
@@ -106,13 +109,13 @@ class Supervisor:
 
     def _start(self) -> None:
         self._prepare_metrics(self._settings)
-        self._listeners.adjust(self._settings)
+        self._listeners = self._listeners.adjusted(self._settings)
         maillog.server_started(
             restante.__version__, self._settings.directory, self._settings.server.workers
         )
         for listener in self._listeners:
             maillog.listening(listener.service, str(listener.bound))
-        self._workers = self._start_generation(self._settings)
+        self._workers = self._start_generation(self._settings, self._listeners)
 
     def _prepare_metrics(self, settings: Settings) -> None:
         """Figures start at 0 with the server; a reload that only goes on keeps them."""
@@ -128,9 +131,10 @@ class Supervisor:
         started: dict[int, _Worker] = {}
         pending: list[tuple[_Worker, int]] = []
         try:
-            for number in range(settings.server.workers):
-                slot = next(self._slots)
-                worker, ready = self._fork(settings, number, slot, adopt=number == 0)
+            slots, left = self._assign_slots(settings)
+            for number, slot in enumerate(slots):
+                adopts = left if number == 0 else frozenset()
+                worker, ready = self._fork(settings, number, slot, adopts)
                 started[worker.pid] = worker
                 pending.append((worker, ready))
             deadline = time.monotonic() + START_TIMEOUT
@@ -144,24 +148,57 @@ class Supervisor:
                 os.close(ready)
         return started
 
+    def _assign_slots(self, settings: Settings) -> tuple[list[int], frozenset[int]]:
+        """The queues of a new generation, and those that earlier workers left.
+
+        A generation that follows another takes queues that do not exist yet: the old one
+        still has its own, or has adopted what there was.
+        """
+        existing = queue_slots(settings.path(settings.queue.root))
+        wanted = settings.server.workers
+        if not self._workers:
+            slots = list(range(wanted))
+        else:
+            free = (slot for slot in itertools.count() if slot not in existing)
+            slots = list(itertools.islice(free, wanted))
+        return slots, existing - frozenset(slots)
+
+    def _new_slots(self, settings: Settings) -> range:
+        """Queues that a generation has to itself.
+
+        There is none yet in these places: an older one would be held by the generation
+        before, which may have adopted it.
+        """
+        known = _known_slots(settings.path(settings.queue.root))
+        first = max([self._next_slot, *(slot + 1 for slot in known)])
+        self._next_slot = first + settings.server.workers
+        return range(first, self._next_slot)
+
     def _fork(
-        self, settings: Settings, number: int, slot: int, *, adopt: bool
+        self, settings: Settings, listeners: Listeners, number: int, fellows: range
     ) -> tuple[_Worker, int]:
-        ready_read, ready_write = os.pipe()
-        place = WorkerPlace(number, slot, adopt, ready_write, self._life_read)
+        """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
+        ready_read, ready_write = _pipe()
+        place = WorkerPlace(number, fellows[number], fellows, ready_write, self._life_read)
         sys.stdout.flush()
         gc.freeze()
-        pid = os.fork()
-        if pid == 0:
+        try:
+            pid = os.fork()
+        except OSError as error:
             os.close(ready_read)
-            os.close(self._life_write)
-            self._become_worker(settings, place)
-        gc.unfreeze()
-        os.close(ready_write)
-        maillog.worker_started(slot, pid)
+            raise OperatorError(f"no worker can be started: {error.strerror}") from error
+        else:
+            if pid == 0:
+                os.close(ready_read)
+                os.close(self._life_write)
+                self._become_worker(settings, listeners, place)
+        finally:
+            gc.unfreeze()
+            os.close(ready_write)
+        maillog.worker_started(place.slot, pid)
         return _Worker(pid, place, settings), ready_read
 
-    def _become_worker(self, settings: Settings, place: WorkerPlace) -> None:
+    def _become_worker(self, settings: Settings, listeners: Listeners, place: WorkerPlace) -> None:
         """Never returns: the child's only way out is its exit status."""
         status = 1
         try:
@@ -170,8 +207,9 @@ class Supervisor:
             # it wires nothing, its child does.
             from restante.service.worker import run_worker
 
-            sockets = self._listeners.for_worker(place.number)
-            status = run_worker(settings, place, sockets)
+            self._listeners.close(keep=listeners)
+            listeners.close_for_worker(place.number)
+            status = run_worker(settings, place, listeners.for_worker(place.number))
         except BaseException as error:  # noqa: BLE001 - the last line before the process ends
             maillog.unplanned("worker", error)
         finally:
@@ -218,7 +256,7 @@ class Supervisor:
             place = worker.place
             try:
                 successor, ready = self._fork(
-                    self._settings, place.number, place.slot, adopt=place.adopt
+                    self._settings, place.number, place.slot, place.adopts
                 )
             except OSError as error:
                 maillog.unplanned("supervisor: fork", error)
@@ -229,35 +267,30 @@ class Supervisor:
 
     def _reload(self) -> None:
         """A new generation of workers serves before the old one is told to leave."""
+        listeners = self._listeners
         try:
             settings = load(self._settings.directory, os.environ)
             self._change_log(settings)
             if not self._settings.metrics.listen:
                 self._prepare_metrics(settings)
-            unused = self._listeners.adjust(settings)
-            fresh = self._start_generation(settings)
+            listeners = self._listeners.adjusted(settings)
+            fresh = self._start_generation(settings, listeners)
         except OperatorError as error:
-            self._restore()
+            listeners.close(keep=self._listeners)
+            with contextlib.suppress(OperatorError):
+                self._change_log(self._settings)
             maillog.reload_refused(str(error).splitlines())
             return
         self._retire(self._workers)
+        self._listeners.close(keep=listeners)
+        self._listeners = listeners
         self._settings, self._workers, self._missing = settings, fresh, []
-        for listener in unused:
-            listener.close()
         maillog.server_reloaded()
 
     def _change_log(self, settings: Settings) -> None:
         """Open the log again; a file that was moved away is made anew."""
         old, self._log = self._log, setup_logging(settings.log, settings.directory)
         old.close()
-
-    def _restore(self) -> None:
-        """Back to the settings that were in force."""
-        with contextlib.suppress(OperatorError):
-            self._change_log(self._settings)
-        with contextlib.suppress(OperatorError):
-            for listener in self._listeners.adjust(self._settings):
-                listener.close()
 
     def _retire(self, workers: dict[int, _Worker]) -> None:
         for pid in workers:
@@ -292,11 +325,21 @@ class Supervisor:
             os.waitpid(pid, 0)
 
 
+def queue_slots(root: str) -> frozenset[int]:
+    """The queues that lie below ``root``; raises OperatorError when nobody can say."""
+    try:
+        return frozenset(int(name) for name in os.listdir(root) if name.isdecimal())
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise OperatorError(f"the queues in {root} cannot be listed: {error.strerror}") from error
+
+
 def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:
     """Wait until the worker serves; raises OperatorError with its own words if it cannot."""
-    patience = max(deadline - time.monotonic(), 0)
-    readable, _, _ = select.select([ready_fd], [], [], patience)
-    if not readable:
+    waiting = select.poll()  # select(2) knows no descriptors from 1024 on
+    waiting.register(ready_fd, select.POLLIN)
+    if not waiting.poll(max(deadline - time.monotonic(), 0) * 1000):
         raise OperatorError(f"worker {worker.place.slot} did not start in {START_TIMEOUT:.0f} s")
     said = os.read(ready_fd, 65536).decode("utf-8", "replace")
     if said != READY:
@@ -306,6 +349,30 @@ def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:
 
 READY = "ready\n"
 """What a worker writes to ready_fd when it serves."""
+
+
+def _pipe() -> tuple[int, int]:
+    try:
+        return os.pipe()
+    except OSError as error:
+        raise OperatorError(f"no worker can be started: {error.strerror}") from error
+
+
+def _known_slots(root: str) -> list[int]:
+    """The queues that there are, whoever has them."""
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return []  # there is none yet; what else is wrong, the worker will say
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system grants: the usual 1024 are used up by 1024 clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _reap(workers: Iterable[int]) -> list[tuple[int, int]]:

@@ -44,17 +44,18 @@ PREDECESSOR_INTERVAL = 0.05
 class Worker:
     """All services, one queue, one event loop."""
 
-    def __init__(self, settings: Settings, slot: int, *, adopt: bool) -> None:
+    def __init__(self, settings: Settings, slot: int, adopts: frozenset[int]) -> None:
+        """``slot``: the queue of its own; ``adopts``: queues to take over when they are free."""
         self._settings = settings
         self._slot = slot
-        self._adopt = adopt
+        self._adopts = set(adopts)
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
         self._metrics: metrics.MetricsServer | None = None
         self._adopting: asyncio.Task[None] | None = None
         self._ids = queue_ids(slot)
         host = settings.hostname
-        self._directory = SqlDirectory(open_engine(settings.database, settings.directory))
+        self._directory = SqlDirectory(open_engine(settings.database, settings.directory, log_sql=settings.log.sql))
         self._router = Router(settings.routing, host)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
@@ -77,7 +78,7 @@ class Worker:
             server = Server(service, limits, sessions)
             self._servers.append(server)
             await server.start(sockets.get(service.name, []))
-        if self._adopt:
+        if self._adopts:
             self._adopting = asyncio.create_task(self._adopt_queues())
 
     async def stop(self) -> None:
@@ -157,30 +158,19 @@ class Worker:
         return running
 
     async def _adopt_queues(self) -> None:
-        """Deliver what is in queues whose workers are gone; remove them when they are empty."""
-        while True:
-            for slot in self._other_queues():
+        """Deliver what earlier workers left; remove their queues when they are empty."""
+        while self._adopts:
+            for slot in self._adopts - self._queues.keys():
                 with contextlib.suppress(QueueUnusable):  # its worker lives
                     self._run_queue(slot)
             await self._remove_emptied()
             await asyncio.sleep(ADOPTION_INTERVAL)
 
     async def _remove_emptied(self) -> None:
-        emptied = [
-            slot
-            for slot, queue in self._queues.items()
-            if slot != self._slot and not queue.store.waiting
-        ]
-        for slot in emptied:
+        running = self._adopts & self._queues.keys()
+        for slot in [slot for slot in running if not self._queues[slot].store.waiting]:
             await self._queues.pop(slot).remove()
-
-    def _other_queues(self) -> list[int]:
-        try:
-            names = os.listdir(self._settings.path(self._settings.queue.root))
-        except OSError as error:
-            maillog.queue_failed(self._settings.queue.root, str(error))
-            return []
-        return [int(name) for name in names if name.isdigit() and int(name) not in self._queues]
+            self._adopts.discard(slot)
 
 
 class RunningQueue:

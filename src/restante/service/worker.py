@@ -28,6 +28,7 @@ def run_worker(
     try:
         uvloop.run(_serve(settings, place, sockets))
     except RestanteError as error:
+        maillog.worker_failed(place.slot, str(error))
         _say(place.ready_fd, str(error))
         return EXIT_CONFIGURATION
     return 0
@@ -41,7 +42,7 @@ async def _serve(
     loop.set_exception_handler(_unplanned)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(place.life_fd, stop.set)
-    worker = Worker(settings, place.slot, adopt=place.adopt)
+    worker = Worker(settings, place.slot, place.adopts)
     try:
         await worker.start(sockets)
         _say(place.ready_fd, READY)
