@@ -62,6 +62,11 @@ def worker_started(slot: int, pid: int) -> None:
     _log.info("worker_started", slot=slot, pid=pid)
 
 
+def worker_failed(slot: int, why: str) -> None:
+    """A worker cannot serve, and only the operator can help; it is tried again."""
+    _log.error("worker_failed", slot=slot, why=why)
+
+
 def worker_ended(slot: int, pid: int, status: int) -> None:
     """A worker's process is gone; ``status`` is negative for a signal."""
     _log.warning("worker_ended", slot=slot, pid=pid, status=status)

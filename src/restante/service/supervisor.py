@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import resource
 import select
@@ -126,7 +127,7 @@ class Supervisor:
         except OSError as error:
             raise OperatorError(f"{self._figures} cannot be used: {error.strerror}") from error
 
-    def _start_generation(self, settings: Settings) -> dict[int, _Worker]:
+    def _start_generation(self, settings: Settings, listeners: Listeners) -> dict[int, _Worker]:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
         started: dict[int, _Worker] = {}
         pending: list[tuple[_Worker, int]] = []
@@ -134,7 +135,7 @@ class Supervisor:
             slots, left = self._assign_slots(settings)
             for number, slot in enumerate(slots):
                 adopts = left if number == 0 else frozenset()
-                worker, ready = self._fork(settings, number, slot, adopts)
+                worker, ready = self._fork(settings, listeners, number, slot, adopts)
                 started[worker.pid] = worker
                 pending.append((worker, ready))
             deadline = time.monotonic() + START_TIMEOUT
@@ -163,23 +164,17 @@ class Supervisor:
             slots = list(itertools.islice(free, wanted))
         return slots, existing - frozenset(slots)
 
-    def _new_slots(self, settings: Settings) -> range:
-        """Queues that a generation has to itself.
-
-        There is none yet in these places: an older one would be held by the generation
-        before, which may have adopted it.
-        """
-        known = _known_slots(settings.path(settings.queue.root))
-        first = max([self._next_slot, *(slot + 1 for slot in known)])
-        self._next_slot = first + settings.server.workers
-        return range(first, self._next_slot)
-
     def _fork(
-        self, settings: Settings, listeners: Listeners, number: int, fellows: range
+        self,
+        settings: Settings,
+        listeners: Listeners,
+        number: int,
+        slot: int,
+        adopts: frozenset[int],
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
-        place = WorkerPlace(number, fellows[number], fellows, ready_write, self._life_read)
+        place = WorkerPlace(number, slot, adopts, ready_write, self._life_read)
         sys.stdout.flush()
         gc.freeze()
         try:
@@ -195,7 +190,7 @@ class Supervisor:
         finally:
             gc.unfreeze()
             os.close(ready_write)
-        maillog.worker_started(place.slot, pid)
+        maillog.worker_started(slot, pid)
         return _Worker(pid, place, settings), ready_read
 
     def _become_worker(self, settings: Settings, listeners: Listeners, place: WorkerPlace) -> None:
@@ -256,10 +251,10 @@ class Supervisor:
             place = worker.place
             try:
                 successor, ready = self._fork(
-                    self._settings, place.number, place.slot, place.adopts
+                    self._settings, self._listeners, place.number, place.slot, place.adopts
                 )
-            except OSError as error:
-                maillog.unplanned("supervisor: fork", error)
+            except OperatorError as error:
+                maillog.worker_failed(place.slot, str(error))
                 self._missing.append(worker)
                 continue
             os.close(ready)
@@ -356,15 +351,6 @@ def _pipe() -> tuple[int, int]:
         return os.pipe()
     except OSError as error:
         raise OperatorError(f"no worker can be started: {error.strerror}") from error
-
-
-def _known_slots(root: str) -> list[int]:
-    """The queues that there are, whoever has them."""
-    try:
-        names = os.listdir(root)
-    except OSError:
-        return []  # there is none yet; what else is wrong, the worker will say
-    return [int(name) for name in names if name.isdecimal()]
 
 
 def _allow_descriptors() -> None:

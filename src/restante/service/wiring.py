@@ -55,7 +55,9 @@ class Worker:
         self._adopting: asyncio.Task[None] | None = None
         self._ids = queue_ids(slot)
         host = settings.hostname
-        self._directory = SqlDirectory(open_engine(settings.database, settings.directory, log_sql=settings.log.sql))
+        self._directory = SqlDirectory(
+            open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
+        )
         self._router = Router(settings.routing, host)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
