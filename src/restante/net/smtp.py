@@ -119,10 +119,8 @@ class _Session:
             self._spool = None
 
     async def _supply(self) -> None:
-        # Between a transaction's content and anything else: only a command can be put off.
-        interruptible = self._spool is None
         data = await self._connection.receive(
-            self._service.settings.timeoutsmtpd, interruptible=interruptible
+            self._service.settings.timeoutsmtpd, interruptible=not self._core.in_content
         )
         if data:
             self._core.receive(data)

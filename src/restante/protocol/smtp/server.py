@@ -235,6 +235,11 @@ class SmtpServer:
             self._pending.popleft()
             self._say(own)
 
+    @property
+    def in_content(self) -> bool:
+        """Whether the content of a message has begun and not been answered: not a time to close."""
+        return self._chunk is not None or self._state in {State.CHUNKS, State.CONTENT}
+
     def close(self, reply: Reply) -> None:
         """End the session from this side with ``reply``, a 421 (RFC 5321 §3.8)."""
         if self._closed is None:

@@ -1,0 +1,224 @@
+"""A running server seen from outside: its settings file, its processes, and raw connections."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from restante.config.load import FILE_NAME
+from tests.support.instance import PATIENCE, Instance, new_instance, until
+
+LOOPBACK = "127.0.0.1"
+IAIN = "iain@example.com"
+ANN = "ann@example.com"
+NOBODY = 65534
+SAMPLE = b"Subject: hello\r\n\r\nhello\r\n"
+
+Sections = Mapping[str, Mapping[str, object]]
+
+
+def configure(instance: Instance, sections: Sections) -> None:
+    """Write restante.toml anew: what every instance of these tests needs, and ``sections``."""
+    settings: dict[str, dict[str, object]] = {
+        "server": {"me": "mx.example.com", "drain_timeout": 20},
+        "smtp": {"listen": ["127.0.0.1:0"]},
+        "pop3": {"listen": ["127.0.0.1:0"]},
+    }
+    for section, values in sections.items():
+        settings.setdefault(section, {}).update(values)
+    text = "".join(
+        f"[{section}]\n"
+        + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        for section, values in settings.items()
+    )
+    (instance.directory / FILE_NAME).write_text(text)
+
+
+def reload(instance: Instance) -> str:
+    """SIGHUP, and wait until it is done: ``server_reloaded`` or the whole ``reload_refused`` line."""
+    assert instance.process is not None
+    seen = len(instance.log())
+    instance.process.send_signal(signal.SIGHUP)
+    outcomes = ("event=server_reloaded", "event=reload_refused")
+    until(lambda: any(each in instance.log()[seen:] for each in outcomes), "reloaded or refused")
+    return next(
+        line
+        for line in instance.log()[seen:].splitlines()
+        if any(each in line for each in outcomes)
+    )
+
+
+def workers(instance: Instance, count: int) -> set[int]:
+    """The process ids of the workers, when there are ``count`` of them."""
+    until(lambda: len(_children(instance)) == count, f"{count} workers")
+    return _children(instance)
+
+
+def _children(instance: Instance) -> set[int]:
+    assert instance.process is not None
+    pid = instance.process.pid
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def resident(pid: int) -> int:
+    """Octets of memory that a process has."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port on which another program listens."""
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        yield int(other.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+class Wire:
+    """A client's end of a connection."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection((LOOPBACK, port), timeout=PATIENCE)
+        self._lines = self.socket.makefile("rb")
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def send(self, octets: bytes) -> None:
+        """Send all of ``octets``."""
+        self.socket.sendall(octets)
+
+    def line(self) -> str:
+        """The next line without its CRLF; empty at the end of the stream."""
+        return self._lines.readline().decode().removesuffix("\r\n")
+
+    def reply(self) -> str:
+        """The next SMTP reply, its lines joined."""
+        lines = [self.line()]
+        while lines[-1][3:4] == "-":
+            lines.append(self.line())
+        return "\n".join(lines)
+
+    def ask(self, command: str) -> str:
+        """Send a command; its reply."""
+        self.send(command.encode() + b"\r\n")
+        return self.reply()
+
+    def at_end(self) -> bool:
+        """Whether the server has closed the stream; waits for it."""
+        try:
+            return self._lines.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._lines.close()
+        self.socket.close()
+
+
+def smtp(port: int) -> Wire:
+    """A session after EHLO."""
+    wire = Wire(port)
+    assert wire.reply().startswith("220 ")
+    assert wire.ask("EHLO client.example").startswith("250")
+    return wire
+
+
+def begin_data(wire: Wire, recipient: str) -> None:
+    """A transaction up to the 354."""
+    assert wire.ask("MAIL FROM:<me@example.net>").startswith("250 ")
+    assert wire.ask(f"RCPT TO:<{recipient}>").startswith("250 ")
+    assert wire.ask("DATA").startswith("354 ")
+
+
+def deliver(port: int, recipient: str, content: bytes = SAMPLE) -> str:
+    """Send a message; the reply to its end."""
+    with smtp(port) as wire:
+        begin_data(wire, recipient)
+        wire.send(content + b".\r\n")
+        return wire.reply()
+
+
+@contextmanager
+def new_server(directory: Path, sections: Sections | None = None) -> Iterator[Instance]:
+    """A running instance with the mailboxes IAIN and ANN, settings as ``configure`` writes them."""
+    environ = {"RESTANTE_AUTH__REFUSAL_DELAY": "0.05"}
+    with new_instance(directory, environ=environ, domains=()) as instance:
+        add_accounts(instance)
+        configure(instance, sections or {})
+        start(instance)
+        yield instance
+
+
+def start(instance: Instance) -> None:
+    """Serve; returns when a worker does."""
+    instance.start()
+    with Wire(instance.smtp_port) as first:
+        assert first.reply().startswith("220 ")
+
+
+def add_accounts(instance: Instance) -> None:
+    """The domain example.com and its mailboxes, as rows."""
+    uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+    with contextlib.closing(sqlite3.connect(instance.directory / "restante.db")) as database:
+        database.execute("INSERT INTO rcpthosts (host) VALUES ('example.com')")
+        for address in (IAIN, ANN):
+            local, domain = address.split("@")
+            home = str(instance.directory / "mail" / local)
+            database.execute(
+                "INSERT INTO mailbox VALUES (?, ?, ?, ?, 'secret', 'Password')",
+                (address, uid, gid, home),
+            )
+            database.execute("INSERT INTO virtual VALUES (?, ?, ?)", (address, local, domain))
+        database.commit()
+
+
+def maildir(instance: Instance, address: str) -> Path:
+    """Where the mail of an account of ``add_accounts`` lies."""
+    return instance.directory / "mail" / address.partition("@")[0] / "Maildir"
