@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -20,6 +21,7 @@ LOOPBACK = "127.0.0.1"
 IAIN = "iain@example.com"
 ANN = "ann@example.com"
 NOBODY = 65534
+_RELOADED = re.compile("event=(server_reloaded|reload_refused)")
 SAMPLE = b"Subject: hello\r\n\r\nhello\r\n"
 
 Sections = Mapping[str, Mapping[str, object]]
@@ -34,26 +36,30 @@ def configure(instance: Instance, sections: Sections) -> None:
     }
     for section, values in sections.items():
         settings.setdefault(section, {}).update(values)
-    text = "".join(
-        f"[{section}]\n"
-        + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-        for section, values in settings.items()
-    )
-    (instance.directory / FILE_NAME).write_text(text)
+    lines = []
+    for section, values in settings.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    (instance.directory / FILE_NAME).write_text("\n".join(lines) + "\n")
+
+
+def hang_up(instance: Instance) -> None:
+    """SIGHUP."""
+    assert instance.process is not None
+    instance.process.send_signal(signal.SIGHUP)
 
 
 def reload(instance: Instance) -> str:
-    """SIGHUP, and wait until it is done: ``server_reloaded`` or the whole ``reload_refused`` line."""
-    assert instance.process is not None
+    """SIGHUP, and wait for its outcome: the line of ``server_reloaded`` or ``reload_refused``."""
     seen = len(instance.log())
-    instance.process.send_signal(signal.SIGHUP)
-    outcomes = ("event=server_reloaded", "event=reload_refused")
-    until(lambda: any(each in instance.log()[seen:] for each in outcomes), "reloaded or refused")
-    return next(
-        line
-        for line in instance.log()[seen:].splitlines()
-        if any(each in line for each in outcomes)
-    )
+
+    def outcome() -> str:
+        said = instance.log()[seen:].splitlines()
+        return next((line for line in said if _RELOADED.search(line)), "")
+
+    hang_up(instance)
+    until(outcome, "reloaded or refused")
+    return outcome()
 
 
 def workers(instance: Instance, count: int) -> set[int]:

@@ -1,0 +1,176 @@
+"""SIGHUP: new settings for new connections, old sessions go on; wrong settings change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from restante.config.load import FILE_NAME
+from tests.support.instance import Instance, until
+from tests.support.serving import (
+    IAIN,
+    SAMPLE,
+    Sections,
+    Wire,
+    begin_data,
+    configure,
+    deliver,
+    free_port,
+    hang_up,
+    is_alive,
+    is_free,
+    new_server,
+    reload,
+    smtp,
+    taken_port,
+    workers,
+)
+
+
+def greeting(port: int) -> str:
+    with Wire(port) as wire:
+        return wire.reply()
+
+
+def until_greeting(instance: Instance, wanted: str) -> None:
+    """An old worker may still greet somebody in the moment before it hears that it must leave."""
+    until(lambda: greeting(instance.smtp_port) == wanted, f"greeted with {wanted}")
+
+
+def test_new_greeting_for_new_connections(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        with smtp(instance.smtp_port) as old:
+            begin_data(old, IAIN)
+            configure(instance, {"smtp": {"greeting": "changed"}})
+            assert "event=server_reloaded" in reload(instance)
+            until_greeting(instance, "220 mx.example.com changed")
+            old.send(SAMPLE + b".\r\n")
+            assert old.reply().startswith("250 2.0.0 ok "), "the old session has its worker yet"
+        assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+        assert len(instance.messages(IAIN)) == 2
+
+
+def test_old_worker_leaves(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        (old,) = workers(instance, 1)
+        with smtp(instance.smtp_port) as idle:
+            reload(instance)
+            assert idle.reply().startswith("421 ")
+        until(lambda: not is_alive(old), "the old worker has left")
+        assert workers(instance, 1) != {old}
+        assert instance.stop() == 0
+
+
+def test_listener_added_and_removed(tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
+    both = [f"127.0.0.1:{first}", f"127.0.0.1:{second}"]
+    with new_server(tmp_path / "instance", {"smtp": {"listen": both[:1]}}) as instance:
+        configure(instance, {"smtp": {"listen": both}})
+        reload(instance)
+        assert greeting(first).startswith("220 ")
+        assert greeting(second).startswith("220 ")
+        configure(instance, {"smtp": {"listen": both[1:]}})
+        reload(instance)
+        until(lambda: is_free(first), "the removed listener is left")
+        assert greeting(second).startswith("220 ")
+
+
+def test_more_and_fewer_workers(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        for count in (2, 1):
+            configure(instance, {"server": {"workers": count}})
+            assert "event=server_reloaded" in reload(instance)
+            workers(instance, count)
+            for _ in range(20):
+                assert greeting(instance.smtp_port).startswith("220 ")
+
+
+def test_wrong_file_changes_nothing(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
+        (worker,) = workers(instance, 1)
+        file = instance.directory / FILE_NAME
+        for text, reason in (
+            ("[smtp", "restante.toml"),
+            ('[smtp]\ngreetin = "x"\n', "greetin: no such setting"),
+            ("[server]\nworkers = 0\n", "workers"),
+        ):
+            file.write_text(text)
+            refusal = reload(instance)
+            assert "event=reload_refused" in refusal
+            assert reason in refusal
+        assert_unchanged(instance, {worker})
+
+
+def assert_unchanged(instance: Instance, pids: set[int]) -> None:
+    """The same workers serve with the same settings, and every connection is served."""
+    assert workers(instance, len(pids)) == pids
+    for _ in range(20):
+        assert greeting(instance.smtp_port) == "220 mx.example.com before"
+    with Wire(instance.pop3_port) as reader:
+        assert reader.line().startswith("+OK")
+
+
+@pytest.mark.parametrize("workers_after", [1, 3])
+def test_taken_port_changes_nothing(tmp_path: Path, workers_after: int) -> None:
+    before: Sections = {"smtp": {"greeting": "before"}, "server": {"workers": 2}}
+    with new_server(tmp_path / "instance", before) as instance, taken_port() as taken:
+        pids = workers(instance, 2)
+        after: Sections = {
+            "smtp": {"greeting": "after"},
+            "server": {"workers": workers_after},
+            "pop3": {"listen": [f"127.0.0.1:{taken}"]},
+        }
+        configure(instance, after)
+        refusal = reload(instance)
+        assert "event=reload_refused" in refusal
+        assert f"127.0.0.1:{taken}" in refusal
+        assert_unchanged(instance, pids)
+        assert instance.stop() == 0
+
+
+@pytest.mark.parametrize("workers_after", [1, 3])
+def test_worker_that_cannot_start_changes_nothing(tmp_path: Path, workers_after: int) -> None:
+    """Listeners are as before, too: none is lost, none is held that nobody accepts from."""
+    before: Sections = {"smtp": {"greeting": "before"}, "server": {"workers": 2}}
+    with new_server(tmp_path / "instance", before) as instance:
+        pids = workers(instance, 2)
+        (instance.directory / "file").write_text("not a directory")
+        added = free_port()
+        after: Sections = {
+            "smtp": {"greeting": "after", "listen": [f"127.0.0.1:{added}"]},
+            "server": {"workers": workers_after},
+            "queue": {"root": "file"},
+        }
+        configure(instance, after)
+        refusal = reload(instance)
+        assert "event=reload_refused" in refusal
+        assert "Not a directory" in refusal
+        assert is_free(added)
+        assert_unchanged(instance, pids)
+        configure(instance, {"smtp": {"greeting": "at last"}})
+        assert "event=server_reloaded" in reload(instance)
+        until_greeting(instance, "220 mx.example.com at last")
+
+
+def test_moved_log_is_made_anew(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        moved = instance.directory / "restante.log.1"
+        instance.log_file.rename(moved)
+        deliver(instance.smtp_port, IAIN)
+        assert "event=message_accepted" in moved.read_text()
+        assert not instance.log_file.exists()
+        reload(instance)
+        deliver(instance.smtp_port, IAIN)
+        until(lambda: "event=message_accepted" in instance.log(), "the new log has the new lines")
+
+
+def test_unwritable_log_is_refused(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
+        pids = workers(instance, 1)
+        instance.log_file.rename(instance.directory / "restante.log.1")
+        instance.log_file.mkdir()
+        old = instance.directory / "restante.log.1"
+        hang_up(instance)
+        until(lambda: "event=reload_refused" in old.read_text(), "refused, in the old log")
+        assert_unchanged(instance, pids)
