@@ -32,6 +32,7 @@ from restante.receiver import Receiver
 from restante.routing.router import Router
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore
+from restante.store.rights import owners_rights
 
 ADOPTION_INTERVAL = 10.0
 """Seconds between two looks for queues that no worker owns."""
@@ -113,7 +114,7 @@ class Worker:
             settings.hostname,
             settings.auth.max_attempts,
             self._authenticator,
-            MaildirStore(),
+            MaildirStore(owners_rights(settings.mail.minimum_uid, settings.mail.minimum_gid)),
         )
 
     def _spool_directory(self) -> str:

@@ -25,6 +25,8 @@ def run_worker(
     """Serve until SIGTERM, or until the supervisor is gone; the exit status of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; SIGTERM decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if os.geteuid() == 0:
+        os.setgroups([])  # root's groups are no mailbox owner's
     try:
         uvloop.run(_serve(settings, place, sockets))
     except RestanteError as error:

@@ -28,6 +28,7 @@ from restante.store import (
     files,
     scan,
 )
+from restante.store.rights import Way, Ways, own_rights
 
 MAILDIR = "Maildir"
 LOCK = "restante.lock"
@@ -45,15 +46,15 @@ _NO_MESSAGE_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 
 
 class MaildirStore:
-    """The Maildirs of all accounts, read and changed with the rights of this process."""
+    """The Maildirs of all accounts, read and changed with the rights that ``ways`` gives."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, ways: Ways = own_rights, clock: Callable[[], float] = time.time) -> None:
+        self._ways = ways
         self._clock = clock
 
     async def open(self, account: Account) -> MaildirDrop:
         """See ``MailStore.open``; all file work is done in a thread."""
-        maildir = os.path.join(account.home, MAILDIR)
-        work = functools.partial(_open, maildir, self._clock() - STALE_AFTER)
+        work = functools.partial(_open, self._ways, account, self._clock() - STALE_AFTER)
         return await _in_thread(work, MaildirDrop.release)
 
 
@@ -76,13 +77,18 @@ class MaildirDrop:
 
     def __init__(
         self,
-        maildir: str,
+        way: Way | None,
         lock: int | None,
         found: Sequence[scan.MessageFile],
         messages: Sequence[StoredMessage],
     ) -> None:
-        """``lock`` is the descriptor that holds the lock; None if there is no Maildir."""
-        self._maildir = maildir
+        """``lock`` is the descriptor that holds the lock; None if there is no Maildir.
+
+        ``way`` leads to the home, which holds the Maildir; None if there is no home.
+        """
+        self._way = way or Way("")
+        self._maildir = os.path.join(self._way.path, MAILDIR)
+        self._name = os.path.join(self._way.home, MAILDIR)
         self._lock = lock
         self._files: list[scan.MessageFile | None] = list(found)
         self._messages = messages
@@ -125,10 +131,15 @@ class MaildirDrop:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        self._way.close()
 
     # In a thread
 
     def _fetch(self, index: int, further: int) -> _Fetched:
+        with self._way.rights():
+            return self._fetch_here(index, further)
+
+    def _fetch_here(self, index: int, further: int) -> _Fetched:
         reader = self._reader(index)
         block = _block(reader)
         if len(block) == files.BLOCK:
@@ -165,7 +176,7 @@ class MaildirDrop:
         except OSError as error:
             if error.errno in _NO_MESSAGE_FILE:
                 raise MessageGone from None
-            raise _unavailable("read a message in", self._maildir, error) from error
+            raise _unavailable("read a message in", self._name, error) from error
 
     def _path(self, index: int) -> str:
         file = self._files[index]
@@ -185,10 +196,14 @@ class MaildirDrop:
                 second = scan.relocate(self._maildir, self._files)
                 first = [now or then for then, now in zip(first, second, strict=True)]
         except OSError as error:
-            raise _unavailable("read", self._maildir, error) from error
+            raise _unavailable("read", self._name, error) from error
         self._files = first
 
     def _remove(self, indexes: Sequence[int]) -> None:
+        with self._way.rights():
+            self._remove_here(indexes)
+
+    def _remove_here(self, indexes: Sequence[int]) -> None:
         folders: set[str] = set()
         problems: list[OSError] = []
         moved = self._unlink(indexes, folders, problems)
@@ -201,7 +216,7 @@ class MaildirDrop:
             except OSError as error:
                 problems.append(error)
         if problems:
-            raise _unavailable("delete messages in", self._maildir, problems[0])
+            raise _unavailable("delete messages in", self._name, problems[0])
 
     def _unlink(
         self, indexes: Sequence[int], folders: set[str], problems: list[OSError]
@@ -222,40 +237,54 @@ class MaildirDrop:
         return moved
 
 
-def _open(maildir: str, stale_before: float) -> MaildirDrop:
-    lock = _take_lock(maildir)
+def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
+    try:
+        way = ways(account)
+    except FileNotFoundError:
+        return MaildirDrop(None, None, (), ())
+    try:
+        with way.rights():
+            return _open_by(way, stale_before)
+    except BaseException:
+        way.close()
+        raise
+
+
+def _open_by(way: Way, stale_before: float) -> MaildirDrop:
+    maildir, name = (os.path.join(home, MAILDIR) for home in (way.path, way.home))
+    lock = _take_lock(maildir, name)
     if lock is None:
-        return MaildirDrop(maildir, None, (), ())
+        return MaildirDrop(way, None, (), ())
     try:
         _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
-        return MaildirDrop(maildir, lock, *scan.listing(maildir))
+        return MaildirDrop(way, lock, *scan.listing(maildir))
     except OSError as error:
         os.close(lock)
-        raise _unavailable("read", maildir, error) from error
+        raise _unavailable("read", name, error) from error
     except BaseException:
         os.close(lock)
         raise
 
 
-def _take_lock(maildir: str) -> int | None:
+def _take_lock(maildir: str, name: str) -> int | None:
     """The descriptor that holds the lock, or None if there is no Maildir."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         lock = os.open(os.path.join(maildir, LOCK), flags, 0o600)
     except FileNotFoundError as error:
         if os.path.islink(maildir):
-            raise _unavailable("follow the link", maildir, error) from error
+            raise _unavailable("follow the link", name, error) from error
         return None
     except OSError as error:
-        raise _unavailable("lock", maildir, error) from error
+        raise _unavailable("lock", name, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise MaildropInUse(f"{maildir} is in use by another session") from None
+        raise MaildropInUse(f"{name} is in use by another session") from None
     except OSError as error:
         os.close(lock)
-        raise _unavailable("lock", maildir, error) from error
+        raise _unavailable("lock", name, error) from error
     return lock
 
 
