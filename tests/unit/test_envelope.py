@@ -1,0 +1,80 @@
+"""Trace fields, queue ids and contents."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from restante.address import NULL_REVERSE_PATH, Address
+from restante.envelope import (
+    Origin,
+    delivered_to_field,
+    memory_content,
+    queue_ids,
+    received_field,
+    return_path_field,
+    spooled_content,
+)
+
+AT = 1_795_464_000.0
+IAIN = Address("iain", "example.com")
+ANN = Address("ann", "example.com")
+
+
+def received(origin: Origin, *recipients: Address) -> str:
+    field = received_field(origin, "mx.example.com", "id1", recipients, AT)
+    assert field.endswith(b"\n")
+    assert b"\r" not in field
+    text: str = message_from_bytes(field + b"\n")["Received"]
+    return " ".join(text.split())
+
+
+def test_received_names_the_client_and_its_address() -> None:
+    field = received(Origin("client.example.net", "192.0.2.1", "ESMTP"), IAIN)
+    assert field.startswith(
+        "from client.example.net ([192.0.2.1]) by mx.example.com with ESMTP id id1"
+        " for <iain@example.com>; "
+    )
+    assert parsedate_to_datetime(field.partition("; ")[2]).timestamp() == AT
+
+
+def test_received_tells_no_recipient_of_another() -> None:
+    field = received(Origin("client.example.net", "192.0.2.1", "ESMTP"), IAIN, ANN)
+    assert " for " not in field
+
+
+def test_received_from_ipv6_and_from_here() -> None:
+    assert "([IPv6:2001:db8::1])" in received(Origin("c", "2001:db8::1", "SMTP"), IAIN)
+    assert received(Origin("", "", "SMTP"), IAIN).startswith("from localhost by")
+
+
+def test_delivery_fields() -> None:
+    assert return_path_field(NULL_REVERSE_PATH) == b"Return-Path: <>\n"
+    assert return_path_field(Address("a b", "x.y")) == b'Return-Path: <"a b"@x.y>\n'
+    assert delivered_to_field("iain@example.com") == b"Delivered-To: iain@example.com\n"
+
+
+def test_queue_ids_are_unique_sorted_and_of_one_length() -> None:
+    """The clock stands still, and two workers count at the same time."""
+    ids = [next(each) for each in [queue_ids(0, lambda: 10**18), queue_ids(1, lambda: 10**18)]]
+    one = queue_ids(3, lambda: 10**18)
+    ids += [next(one) for _ in range(1000)]
+    assert len(set(ids)) == len(ids)
+    assert {len(each) for each in ids} == {15}
+    later = next(queue_ids(0, lambda: 10**18 + 1000))
+    assert later > max(ids)
+
+
+def test_contents_know_their_sizes(tmp_path: Path) -> None:
+    body = b"Subject: x\n\nline\n" * 10
+    spool = tmp_path / "body"
+    spool.write_bytes(body)
+    facts = memory_content(b"", body).facts
+    for content in (
+        memory_content(b"Received: x\n", body),
+        spooled_content(b"Received: x\n", str(spool), body.count(b"\n"), facts),
+    ):
+        assert content.read() == b"Received: x\n" + body
+        assert content.size == len(content.read())
+        assert content.lines == content.read().count(b"\n")
