@@ -65,9 +65,8 @@ class SmtpService:
         """Hold one session to its end; the reason why it ended."""
         held = _Session(self, connection, session)
         try:
-            async with asyncio.timeout(self.settings.session_timeout):
-                return await held.converse()
-        except (PeerTimeout, TimeoutError):
+            return await held.converse()
+        except PeerTimeout:
             held.say(TIMEOUT)
             return "timeout"
         except PeerLost:
@@ -87,6 +86,7 @@ class _Session:
         self._connection = connection
         self._client = service.receiver.client(session, connection.peer)
         self._core = SmtpServer(service.profile)
+        self._end_by = asyncio.get_running_loop().time() + service.settings.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
         self._spool: Spool | None = None
@@ -119,13 +119,23 @@ class _Session:
             self._spool = None
 
     async def _supply(self) -> None:
-        data = await self._connection.receive(
-            self._service.settings.timeoutsmtpd, interruptible=not self._core.in_content
-        )
+        interruptible = not self._core.in_content
+        data = await self._connection.receive(self._patience(), interruptible=interruptible)
         if data:
             self._core.receive(data)
         else:
             self._core.receive_eof()
+
+    def _patience(self) -> float:
+        """Seconds to wait for the client; raises PeerTimeout when the session's time is up.
+
+        Asked here only: a message that is being accepted gets its answer first, for without
+        one it would come again.
+        """
+        left = self._end_by - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise PeerTimeout
+        return min(self._service.settings.timeoutsmtpd, left)
 
     async def _flush(self) -> None:
         self._connection.send(self._core.outgoing())

@@ -1,0 +1,100 @@
+"""A session's time is limited, but never ends between a message's delivery and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from restante.config import Settings
+from restante.config.tree import HostPort, Pop3, Smtp
+from restante.envelope import Content, Envelope
+from restante.mda import Delivery
+from restante.net.server import ConnectionLimits, Server, session_ids
+from restante.net.smtp import SmtpService
+from restante.queue import Target
+from restante.receiver import Receiver
+from restante.routing.router import Router
+from restante.service.listeners import Listeners
+from restante.status import Delivered, Outcome
+from tests.support.memory_directory import MemoryDirectory, Tables, account
+
+ANY = HostPort("127.0.0.1", 0)
+SESSION = 0.2
+"""Seconds that a session may last here."""
+
+MESSAGE = (
+    b"EHLO client\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<iain@example.com>\r\n"
+    b"BDAT 14 LAST\r\nSubject: x\r\n\r\n"
+)
+
+
+class SlowWriter:
+    """Takes longer than the session may last."""
+
+    async def deliver_all(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> Outcome:
+        await asyncio.sleep(2 * SESSION)
+        return Delivered("at last")
+
+    async def deliver_each(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
+    ) -> tuple[Outcome, ...]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+
+class NoRoom:
+    async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def connected(
+    directory: Path,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    settings = Settings(str(directory), smtp=Smtp((ANY,), session_timeout=SESSION), pop3=Pop3(()))
+    tables = Tables(
+        rcpthosts=["example.com"],
+        mailbox=[account("iain@example.com")],
+        virtual=[("iain@example.com", "iain", "example.com")],
+    )
+    ids = map(str, itertools.count())
+    router = Router(settings.routing, "mx.example.com")
+    receiver = Receiver(settings, router, MemoryDirectory(tables), SlowWriter(), NoRoom(), ids)
+    service = SmtpService(settings, receiver, str(directory))
+    server = Server(service, ConnectionLimits(10, 0), session_ids(0))
+    listeners = Listeners().adjusted(settings)
+    (listener,) = (each for each in listeners if each.service == "smtp")
+    await server.start(list(listener.sockets))
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.bound.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+        await server.stop(1)
+        listeners.close()
+
+
+async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> None:
+    async with connected(tmp_path) as (reader, writer):
+        writer.write(MESSAGE)
+        said = (await reader.read(-1)).decode().splitlines()
+    assert said[-2].startswith("250 2.0.0 ok")
+    assert said[-1].startswith("421 4.4.2 ")
+
+
+async def test_a_client_that_never_rests_is_ended_too(tmp_path: Path) -> None:
+    async with connected(tmp_path) as (reader, writer):
+        reply = await reader.readline()
+        while not reply.startswith(b"421 "):
+            assert reply[:3] in (b"220", b"250")
+            writer.write(b"NOOP\r\n")
+            reply = await reader.readline()
+    assert reply.startswith(b"421 4.4.2 ")
