@@ -109,8 +109,9 @@ class Supervisor:
     # Start
 
     def _start(self) -> None:
-        self._prepare_metrics(self._settings)
         self._listeners = self._listeners.adjusted(self._settings)
+        # Only now: where the ports are taken by a server of this instance, its figures stay.
+        self._prepare_metrics(self._settings)
         maillog.server_started(
             restante.__version__, self._settings.directory, self._settings.server.workers
         )
