@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,39 @@ def test_unwritable_log_is_refused(tmp_path: Path) -> None:
         hang_up(instance)
         until(lambda: "event=reload_refused" in old.read_text(), "refused, in the old log")
         assert_unchanged(instance, pids)
+
+
+def test_reloads_under_load_lose_nothing(tmp_path: Path) -> None:
+    """Nobody is refused a connection, and what is acknowledged meanwhile is there, once."""
+    with new_server(tmp_path / "instance", {"server": {"workers": 2}}) as instance:
+        acknowledged = 0
+        for count in (1, 3, 2):
+            configure(instance, {"server": {"workers": count}})
+            seen = len(instance.log())
+            hang_up(instance)
+            while "event=server_reloaded" not in instance.log()[seen:]:
+                acknowledged += is_acknowledged(instance.smtp_port)
+            for _ in range(10):
+                acknowledged += is_acknowledged(instance.smtp_port)
+        assert acknowledged >= 10
+        assert len(instance.messages(IAIN)) == acknowledged
+        until(lambda: instance.log().count("event=worker_ended") == 6, "old workers have left")
+        workers(instance, 2)
+        assert instance.stop() == 0
+        assert "event=unplanned" not in instance.log()
+
+
+def is_acknowledged(port: int) -> bool:
+    """Send a message; a worker that is told to leave meanwhile may turn its session away."""
+    wire = Wire(port)
+    with wire, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        wire.send(
+            b"EHLO client.example\r\nMAIL FROM:<me@example.net>\r\n"
+            + f"RCPT TO:<{IAIN}>\r\nDATA\r\n".encode()
+        )
+        replies = [wire.reply()[:3] for _ in range(5)]
+        if replies == ["220", "250", "250", "250", "354"]:
+            wire.send(SAMPLE + b".\r\n")
+            return wire.reply().startswith("250 ")
+        assert "421" in replies or "" in replies, replies
+    return False
