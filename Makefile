@@ -25,7 +25,7 @@ lint: $(VENV)/.dev
 soak: $(VENV)/.dev peers
 	$(BIN)/pytest -n $(WORKERS) -m soak
 
-bench: $(VENV)/.dev peers
+bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 .PHONY: peers
