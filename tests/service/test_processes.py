@@ -43,6 +43,7 @@ def test_killed_worker_is_replaced(tmp_path: Path, count: int) -> None:
         victim = min(before)
         with smtp(instance.smtp_port):
             os.kill(victim, signal.SIGKILL)
+            until(lambda: not is_alive(victim), "it is gone, with the sessions it had")
             for _ in range(5):
                 assert deliver(instance.smtp_port, IAIN).startswith("250 ")
         until(lambda: len(workers(instance, count) - before) == 1, "a successor")
