@@ -249,7 +249,7 @@ class Policy:
 
     def may_relay(self, address: str) -> bool:
         """Whether a peer at this IP address may send anywhere."""
-        if not self._networks:
+        if not self._networks or not address:  # empty: the peer was gone before it was asked for
             return False
         peer = ipaddress.ip_address(address)
         return any(peer in network for network in self._networks)

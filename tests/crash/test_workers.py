@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -102,3 +103,21 @@ def test_a_reload_with_fewer_workers_that_fails_leaves_no_deaf_socket(instance: 
     change(instance, "queue", 'root = "restante.toml"')
     reload(instance, "reload_refused")
     all_greet(instance.smtp_port)
+
+
+def spooled(instance: Instance) -> list[Path]:
+    return list(instance.directory.glob("queue/spool/*/spool-*"))
+
+
+def test_what_a_killed_worker_was_receiving_is_removed(instance: Instance) -> None:
+    reload(instance, "server_reloaded")  # so that no worker gets the same queue again
+    with contextlib.closing(instance.smtp()) as session:
+        session.ehlo()
+        session.mail("ann@example.com")
+        session.rcpt("bob@elsewhere.example")
+        assert session.docmd("DATA")[0] == 354
+        session.send(b"Subject: half\r\n\r\n" + 40_000 * b"It goes on and on and on.\r\n")
+        until(lambda: spooled(instance), "it is spooled")
+        instance.kill()
+    instance.start()
+    until(lambda: not spooled(instance), "the spool is clean")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -68,8 +69,9 @@ class Worker:
         """Open the queue, then serve; raises OperatorError when something cannot be opened."""
         if "metrics" in sockets:
             await self._measure(sockets["metrics"])
-        spool = self._spool_directory()
         own = await self._run_own_queue()
+        # Only now: whoever has the queue has the spool of the same name as well.
+        spool = self._spool_directory()
         receiver = Receiver(
             self._settings, self._router, self._directory, self._writer, own.store, self._ids
         )
@@ -91,6 +93,9 @@ class Worker:
             self._adopting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._adopting
+        # Attempts and sessions have the same time to finish, not one after the other.
+        for queue in self._queues.values():
+            queue.start_no_more()
         await asyncio.gather(*(server.stop(patience) for server in self._servers))
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
         await self._writer.close()
@@ -118,9 +123,7 @@ class Worker:
         )
 
     def _spool_directory(self) -> str:
-        directory = os.path.join(
-            self._settings.path(self._settings.queue.root), "spool", str(self._slot)
-        )
+        directory = self._spool_of(self._slot)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             clean_spool(directory)
@@ -130,6 +133,9 @@ class Worker:
             ) from error
         return directory
 
+    def _spool_of(self, slot: int) -> str:
+        return os.path.join(self._settings.path(self._settings.queue.root), "spool", str(slot))
+
     # Queues
 
     async def _run_own_queue(self) -> RunningQueue:
@@ -137,17 +143,18 @@ class Worker:
         deadline = time.monotonic() + PREDECESSOR_PATIENCE
         while True:
             try:
-                return self._run_queue(self._slot)
+                return self._run_queue(self._slot, self._open_queue(self._slot))
             except QueueUnusable:
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(PREDECESSOR_INTERVAL)
 
-    def _run_queue(self, slot: int) -> RunningQueue:
+    def _open_queue(self, slot: int) -> QueueStore:
+        queue = self._settings.queue
+        return QueueStore.open(self._settings.path(queue.root), slot, queue.max_waiting)
+
+    def _run_queue(self, slot: int, store: QueueStore) -> RunningQueue:
         settings = self._settings
-        store = QueueStore.open(
-            settings.path(settings.queue.root), slot, settings.queue.max_waiting
-        )
         scheduler = Scheduler(
             store,
             self._courier,
@@ -165,9 +172,17 @@ class Worker:
         while self._adopts:
             for slot in self._adopts - self._queues.keys():
                 with contextlib.suppress(QueueUnusable):  # its worker lives
-                    self._run_queue(slot)
+                    # In a thread, for a long queue takes long to open, and sessions are served.
+                    store = await asyncio.to_thread(self._adopt, slot)
+                    self._run_queue(slot, store)
             await self._remove_emptied()
             await asyncio.sleep(ADOPTION_INTERVAL)
+
+    def _adopt(self, slot: int) -> QueueStore:
+        """The queue, and an end to what its worker was receiving when it was killed."""
+        store = self._open_queue(slot)
+        shutil.rmtree(self._spool_of(slot), ignore_errors=True)
+        return store
 
     async def _remove_emptied(self) -> None:
         running = self._adopts & self._queues.keys()
@@ -183,6 +198,10 @@ class RunningQueue:
         self.store = store
         self._scheduler = scheduler
         self._task = asyncio.create_task(scheduler.run(grace))
+
+    def start_no_more(self) -> None:
+        """Begin to stop: attempts in progress may finish."""
+        self._scheduler.stop()
 
     async def stop(self) -> None:
         """Let attempts in progress finish; what did not is tried again later."""

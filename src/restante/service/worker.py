@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import uvloop
@@ -17,6 +18,9 @@ from restante.config import Settings
 from restante.errors import RestanteError
 from restante.service.supervisor import EXIT_CONFIGURATION, READY, WorkerPlace
 from restante.service.wiring import Worker
+
+FILE_THREADS = 32
+"""Maildrops and spooled messages that are read or written at the same time."""
 
 
 def run_worker(
@@ -42,6 +46,8 @@ async def _serve(
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unplanned)
+    # The usual number follows the cores; these threads wait for disks.
+    loop.set_default_executor(ThreadPoolExecutor(FILE_THREADS, "files"))
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(place.life_fd, stop.set)
     worker = Worker(settings, place.slot, place.adopts)
