@@ -43,6 +43,18 @@ def test_refused_recipients_leave_room_for_others() -> None:
     assert [line[:3] for line in record.lines[-8:]] == ["451", "250"] * 4
 
 
+@pytest.mark.parametrize("content", [b"DATA\r\n", b"BDAT 1 LAST\r\nx"])
+def test_content_for_recipients_put_off_is_put_off(content: bytes) -> None:
+    """A database that is away must not look like a permanent failure to a client that pipelines."""
+    ok, unknown = Reply(250, "0.0", "ok"), Reply(550, "1.1", "no")
+    record = run_core(
+        [ENVELOPE + recipients(2) + content], answers=[ok, unknown, Reply(451, "3.0", "later")]
+    )
+    assert [line[:9] for line in record.lines[-2:]] == ["451 4.3.0", "451 4.5.1"]
+    record = run_core([ENVELOPE + recipients(2) + content], answers=[ok, unknown, unknown])
+    assert record.lines[-1].startswith("554 5.5.1")
+
+
 def test_errors_end_a_session_even_in_a_batch() -> None:
     answers = [Reply(250, "0.0", "ok")] + [Reply(550, "1.1", "no")] * 30
     record = run_core([ENVELOPE + recipients(30)], Limits(max_errors=5), answers)

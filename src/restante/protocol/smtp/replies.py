@@ -37,6 +37,7 @@ MAIL_NESTED = Reply(503, "5.1", "A transaction is already open")
 CHUNKS_BEGUN = Reply(503, "5.1", "The content has begun with BDAT")
 RCPT_FIRST = Reply(503, "5.1", "Send RCPT first")
 ALL_REFUSED = Reply(554, "5.1", "No valid recipients")
+NONE_YET = Reply(451, "5.1", "No recipients could be accepted now, try again later")
 
 TOO_MANY_RECIPIENTS = Reply(452, "5.3", "Too many recipients")
 TOO_MANY_ERRORS = Reply(421, "7.0", "Too many errors")

@@ -142,6 +142,8 @@ class _Transaction:
     smtputf8: bool = False
     accepted: int = 0
     refused: int = 0
+    deferred: int = 0
+    """Those of the refused to whom it may be sent later."""
 
 
 @dataclass(slots=True)
@@ -385,8 +387,13 @@ class SmtpServer:
 
     def _check_recipients(self) -> None:
         if self._transaction.accepted == 0:
-            refused = self._transaction.refused > 0
-            raise Refused(replies.ALL_REFUSED if refused else replies.RCPT_FIRST)
+            raise Refused(self._no_recipients())
+
+    def _no_recipients(self) -> Reply:
+        """A client that pipelines may take this for the fate of all recipients."""
+        if self._transaction.deferred:
+            return replies.NONE_YET
+        return replies.ALL_REFUSED if self._transaction.refused else replies.RCPT_FIRST
 
     def _rset_command(self, argument: str) -> Reply:
         _no_argument(argument)
@@ -485,6 +492,7 @@ class SmtpServer:
             case _Awaited.RCPT:
                 self._transaction.accepted += reply.is_success
                 self._transaction.refused += not reply.is_success
+                self._transaction.deferred += reply.is_temporary
             case _Awaited.END:
                 self._end_transaction()
                 if reply.is_success:
