@@ -71,9 +71,10 @@ class _OwnersWay(Way):
         self._uid = account.uid
         self._gid = account.gid
         self._descriptor = _open_home(account.home)
+        direct = f"/proc/self/fd/{self._descriptor}"
         # Only for what is the owner's: a link may have led to what others keep behind closed doors.
-        if os.fstat(self._descriptor).st_uid == account.uid:
-            self.path = f"/proc/self/fd/{self._descriptor}"
+        if os.fstat(self._descriptor).st_uid == account.uid and os.path.isdir(direct):
+            self.path = direct
 
     @contextlib.contextmanager
     def rights(self) -> Iterator[None]:
