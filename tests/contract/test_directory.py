@@ -251,7 +251,10 @@ async def test_inspection_names_what_is_missing(database_url: str) -> None:
         )
         assert (await administration.inspect()).problems == (
             "the table mailbox has no column password_type: add it",
-            "the database has no table alias: restante init makes it",
+            (
+                "the database has no table alias: restante init NEW_DIR --database URL "
+                "makes it, given the URL of this database"
+            ),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import socket
@@ -72,6 +73,13 @@ class Shell:
             return connection.execute(statement).fetchall()
         finally:
             connection.close()
+
+    def change(self, statement: str) -> None:
+        """As somebody with plain SQL."""
+        connection = sqlite3.connect(self.directory / "restante.db")
+        with connection:
+            connection.execute(statement)
+        connection.close()
 
 
 @pytest.fixture
@@ -319,8 +327,52 @@ def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -
     done = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
 
     assert done.code == ExitCode.REFUSED
-    assert "was left there" in done.err
+    assert "nothing was removed" in done.err
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
     assert (outside / "Maildir" / "new").exists()
+
+
+def test_mail_that_cannot_be_deleted_keeps_its_mailbox(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("os.rename", fail)
+
+    refused = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert refused.code == ExitCode.REFUSED
+    assert "nothing was removed" in refused.err
+    assert "Read-only" in refused.err
+    assert home.exists()
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
+    assert hosted.rows("SELECT count(*) FROM virtual") == [(1,)]
+
+
+def test_a_mailbox_that_was_named_by_hand(hosted: Shell) -> None:
+    hosted.change(
+        "INSERT INTO mailbox VALUES ('bob', 1000, 1000, '/nowhere/bob', NULL, 'Password')"
+    )
+    hosted.change("INSERT INTO virtual VALUES ('bob', 'bob', 'example.com')")
+
+    assert hosted.json("mailbox", "show", "bob")["addresses"] == ["bob@example.com"]
+    assert hosted("mailbox", "passwd", "bob", "--password-stdin", stdin="new\n").code == 0
+    assert hosted("mailbox", "remove", "bob").code == 0
+    assert hosted.rows("SELECT username FROM mailbox") == [("iain@example.com",)]
+    assert hosted.rows("SELECT username FROM virtual") == [("iain@example.com",)]
+
+
+def test_a_mailbox_that_is_misconfigured_hides_no_other(hosted: Shell) -> None:
+    hosted.change("INSERT INTO mailbox VALUES ('bob', -1, 1000, '/nowhere/bob', NULL, 'Password')")
+
+    listed = hosted("mailbox", "list")
+
+    assert listed.code == ExitCode.REFUSED
+    assert listed.out.startswith("iain@example.com\t")
+    assert "row 'bob': uid" in listed.err
 
 
 def test_removing_a_mailbox_names_aliases_that_point_to_it(hosted: Shell) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restante.address import Address
 from restante.cli.context import (
+    account_name,
     administer,
     domain_name,
     full_address,
@@ -90,8 +92,10 @@ def list_mailboxes(
     """List the accounts: name, uid, gid and home."""
     only = domain_name(domain) if domain else None
     found = administer(settings_of(context), lambda admin: admin.mailboxes(only))
-    rows = [[account.name, account.uid, account.gid, account.home] for account in found]
+    rows = [[account.name, account.uid, account.gid, account.home] for account in found.accounts]
     print_rows(["mailbox", "uid", "gid", "home"], rows, as_json=as_json)
+    if found.problems:
+        raise OperatorError("\n".join(found.problems))
 
 
 @mailboxes.command("show")
@@ -99,7 +103,7 @@ def show_mailbox(context: typer.Context, address: AddressArgument, as_json: AsJs
     """Show an account, its addresses, and how much mail it holds."""
     from restante.cli.homes import measure
 
-    wanted = full_address(address)
+    wanted = account_name(address)
     account, addresses = administer(
         settings_of(context), lambda admin: _account_and_addresses(admin, wanted)
     )
@@ -139,7 +143,7 @@ def set_password(
     context: typer.Context, address: AddressArgument, password_stdin: PasswordFromStdin = False
 ) -> None:
     """Give an account another password."""
-    wanted = full_address(address)
+    wanted = account_name(address)
     settings = settings_of(context)
     administer(settings, lambda admin: _existing(admin, wanted))
     password = hashed_password(from_stdin=password_stdin)
@@ -155,9 +159,9 @@ def remove_mailbox(
     ] = False,
 ) -> None:
     """Remove an account; refused while it holds mail, unless --delete-mail is given."""
-    from restante.cli.homes import measure, remove_home
+    from restante.cli.homes import mail_set_aside, measure
 
-    wanted = full_address(address)
+    wanted = account_name(address)
     settings = settings_of(context)
     account = administer(settings, lambda admin: _existing(admin, wanted))
     held = measure(account.home)
@@ -166,10 +170,9 @@ def remove_mailbox(
             f"the mailbox {account.name} holds {count(held.messages, 'message')}; "
             "nothing was removed; add --delete-mail to delete them with it"
         )
-    removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
+    with mail_set_aside(settings, account.home) if delete_mail else nullcontext():
+        removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
     _name_dangling(removed)
-    if delete_mail:
-        remove_home(settings, account.home)
 
 
 def _name_dangling(removed: RemovedMailbox) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from restante.address import Address, AddressSyntaxError, check_domain
+from restante.cli.status import ExitCode
 from restante.config.load import exposed_password, load
 from restante.config.tree import HostPort, Settings
 from restante.errors import OperatorError
@@ -103,6 +104,16 @@ def full_address(text: str) -> Address:
     return address
 
 
+def account_name(text: str) -> Address:
+    """The name of an account: an address, or whatever else a row written by hand is named."""
+    if not text:
+        raise OperatorError("'' is no mailbox: restante mailbox list shows those there are")
+    try:
+        return Address.parse(text)
+    except AddressSyntaxError:
+        return Address.from_stored(text)
+
+
 def domain_name(text: str) -> str:
     """The domain in an argument; raises OperatorError unless it can be one."""
     try:
@@ -144,4 +155,8 @@ def _read_password() -> str:
 def _prompt_password() -> str:
     if not sys.stdin.isatty():
         raise OperatorError("there is no terminal to ask for a password; use --password-stdin")
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    try:
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    except typer.Abort:
+        print(file=sys.stderr)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None

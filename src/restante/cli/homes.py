@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -114,18 +115,39 @@ def _message_sizes(folder: str) -> Iterator[int]:
                 yield entry.stat(follow_symlinks=False).st_size
 
 
-def remove_home(settings: Settings, home: str) -> None:
-    """Remove a home and all that is in it; raises OperatorError outside mail.root."""
+@contextmanager
+def mail_set_aside(settings: Settings, home: str) -> Iterator[None]:
+    """Remove a home and all that is in it, once the block has succeeded.
+
+    Before the block it gets another name, so that what cannot be removed is noticed while
+    nothing has changed; if the block fails it gets its own again. Raises OperatorError.
+    """
     root = os.path.realpath(settings.path(settings.mail.root))
     real = os.path.realpath(home)
     if os.path.commonpath([root, real]) != root or real == root:
-        raise OperatorError(f"the mail in {home} was left there: it is not below mail.root, {root}")
+        raise OperatorError(
+            f"nothing was removed: the mail in {home} is not below mail.root, {root}; "
+            "delete it by hand, then remove the mailbox without --delete-mail"
+        )
+    aside = f"{real}.removed-{os.getpid()}"
     try:
-        shutil.rmtree(real)
+        os.rename(real, aside)
     except FileNotFoundError:
-        pass
+        yield
+        return
     except OSError as error:
         raise OperatorError(
-            f"the account is gone, but its mail in {home} is not: "
+            f"nothing was removed: {home} cannot be deleted: {error.strerror}"
+        ) from None
+    try:
+        yield
+    except BaseException:
+        os.rename(aside, real)
+        raise
+    try:
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise OperatorError(
+            f"the account is gone, but some of its mail is still in {aside}: "
             f"{error.filename}: {error.strerror}"
         ) from None

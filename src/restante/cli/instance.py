@@ -144,7 +144,7 @@ async def _populate(admin: Administration, settings: Settings) -> None:
 
     if DEMO_DOMAIN not in await admin.domains():
         await admin.add_domain(DEMO_DOMAIN)
-    there = {account.name for account in await admin.mailboxes(DEMO_DOMAIN)}
+    there = {account.name for account in (await admin.mailboxes(DEMO_DOMAIN)).accounts}
     for name in DEMO_MAILBOXES:
         if name not in there:
             await _add_demo_mailbox(admin, settings, Address.parse(name))

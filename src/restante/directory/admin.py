@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from restante.address import Address, AddressSyntaxError, check_domain, fold
-from restante.directory import Account, schema
+from restante.directory import Account, BadRow, schema
 from restante.directory.engine import Engine, NothingChanged, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
@@ -40,6 +40,14 @@ class RemovedMailbox:
     account: Account
     pointing: tuple[AliasEntry, ...]
     """Aliases whose target no longer exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mailboxes:
+    """The accounts, and what is wrong with the rows that are none."""
+
+    accounts: tuple[Account, ...]
+    problems: tuple[str, ...]
 
 
 class Administration:
@@ -76,7 +84,9 @@ class Administration:
         domain = _domain(name)
         stored = await self._rows("rcpthosts", host=domain)
         if not stored:
-            raise _unknown_domain(domain)
+            raise OperatorError(
+                f"the domain {domain} is not hosted here: restante domain list shows those that are"
+            )
         addresses = len(await self._rows("virtual", virtual_host=domain))
         if addresses:
             rows = "1 row" if addresses == 1 else f"{addresses} rows"
@@ -121,14 +131,19 @@ class Administration:
             _insert("virtual", own),
         )
 
-    async def mailboxes(self, domain: str | None = None) -> list[Account]:
+    async def mailboxes(self, domain: str | None = None) -> Mailboxes:
         """The accounts by name: all, or those named for the domain or with an address in it."""
         by_name: dict[str, list[tuple[Value, ...]]] = {}
         for row in await self._rows("mailbox"):
             by_name.setdefault(fold(text_of(row[0])), []).append(row)
         names = set(by_name) if domain is None else await self._names_in(_domain(domain), by_name)
-        rows = (chosen(by_name[name]) for name in sorted(names))
-        return [account_of(row) for row in rows if row is not None]
+        accounts, problems = [], []
+        for name in sorted(names):
+            try:
+                accounts += [account_of(row) for row in [chosen(by_name[name])] if row is not None]
+            except BadRow as error:
+                problems.append(str(error))
+        return Mailboxes(tuple(accounts), tuple(problems))
 
     async def mailbox(self, address: Address) -> Account | None:
         """The account of this name."""
@@ -295,6 +310,8 @@ class Administration:
         if await self._rows("mailbox", username=str(address)):
             raise OperatorError(f"the mailbox {address} exists: restante mailbox show prints it")
         owners = await self._directory.owners(address.local, address.domain)
+        if {fold(owner) for owner in owners} == {fold(str(address))}:
+            raise OperatorError(f"{address} is an alias and cannot be a mailbox: remove it first")
         if owners:
             raise OperatorError(
                 f"the address {address} belongs to {', '.join(owners)}: remove that alias or "

@@ -94,17 +94,21 @@ _OPTIONS = "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
 
 
 async def definitions(engine: Engine) -> list[Statement]:
-    """The statements that make the tables that are missing; raises CannotKnow.
+    """The statements that make what is missing; raises CannotKnow.
 
     On MySQL they get the collation of those that are there, so that names can be compared.
     """
     text = _DEFINITIONS[engine.dialect.name]
+    there: set[str] = set()
     if engine.dialect.name == "mysql":
         found = [tuple(map(text_of, row)) for row in await engine.fetch(_COLLATIONS)]
         if len(found) == 1 and all(name.isidentifier() for name in found[0]):
             text = text.replace(_OPTIONS, "CHARACTER SET {} COLLATE {}".format(*found[0]))
-    texts = text.split(";")
-    return [Statement(text.strip()) for text in texts if text.strip()]
+        # The server warns of every table that is there already, and the driver prints that.
+        there = {text_of(row[0]) for row in await engine.fetch(_COLUMNS["mysql"])}
+    made = tuple(f"CREATE TABLE IF NOT EXISTS `{table}`" for table in there)
+    texts = (each.strip() for each in text.split(";"))
+    return [Statement(each) for each in texts if each and not each.startswith(made)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,10 @@ async def _missing_columns(engine: Engine) -> list[str]:
     problems = []
     for table, columns in TABLES.items():
         if table not in there:
-            problems.append(f"the database has no table {table}: restante init makes it")
+            problems.append(
+                f"the database has no table {table}: restante init NEW_DIR --database URL "
+                "makes it, given the URL of this database"
+            )
             continue
         problems += [
             f"the table {table} has no column {column}: add it"

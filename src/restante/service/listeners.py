@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -152,6 +153,15 @@ def _listen(service: str, address: HostPort, *, shared: bool) -> socket.socket:
             bound.close()
         raise PortTaken(
             f"cannot listen on {address} for {service}: {error.strerror or error}; "
-            f"end what uses it or change {service}.listen"
+            f"{_remedies(error.errno)}change {service}.listen"
         ) from error
     return bound
+
+
+def _remedies(number: int | None) -> str:
+    """What else can be done about it than listening elsewhere."""
+    if number == errno.EADDRINUSE:
+        return "end what uses it or "
+    if number == errno.EACCES:
+        return "start the server as root or "
+    return ""
