@@ -444,6 +444,34 @@ def test_check_is_content(hosted: Shell) -> None:
     assert hosted.json("check") == {"ok": True, "problems": [], "advice": []}
 
 
+def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:
+    hosted.change("INSERT INTO virtual VALUES ('iain', 'boss', 'example.com')")
+    hosted.change("INSERT INTO virtual VALUES ('iain@example.com', 'chief', 'example.com')")
+    hosted.change("INSERT INTO rcpthosts VALUES ('empty.example')")
+    hosted.change("INSERT INTO mailbox VALUES ('low', 0, 0, '/root', NULL, 'Password')")
+
+    found = json.loads(hosted("check", "--json").out)
+
+    assert [line.split(" has uid")[0] for line in found["problems"]] == ["the mailbox low"]
+    assert [line.split(",")[0].split(":")[0] for line in found["advice"]] == [
+        "virtual gives boss@example.com to 'iain'",
+        "the domain empty.example has no addresses",
+    ]
+
+
+def test_check_names_a_full_disk_and_a_delivery_that_cannot_be_done(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.cli.examination.MINIMUM_SPACE", 1 << 62)
+    monkeypatch.setenv("RESTANTE_ROUTING__DEFAULTDELIVERY", "./Mailbox")
+
+    problems = "\n".join(json.loads(hosted("check", "--json").out)["problems"])
+
+    assert "mail.root: the file system" in problems
+    assert "queue.root: the file system" in problems
+    assert "'./Mailbox' cannot be done yet" in problems
+
+
 def test_check_names_all_problems_at_once(hosted: Shell) -> None:
     (hosted.directory / "queue").rmdir()
     (hosted.directory / "restante.db").unlink()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from restante.cli.context import ask
 from restante.cli.homes import mail_owner
+from restante.cli.output import human_size
 from restante.config.load import exposed_password
 from restante.config.tree import HostPort, Settings
 from restante.errors import OperatorError, RestanteError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 GREETING_TIMEOUT = 3.0
 """Seconds for a server that holds a port to greet."""
 MAX_GREETING = 512
+MINIMUM_SPACE = 1 << 20
+"""Octets of a file system with which it counts as full."""
 _GREETINGS = {"smtp": "220", "pop3": "+OK"}
 
 
@@ -50,18 +53,38 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
         found: Inspection = ask(settings, inspect)
     except RestanteError as error:
         findings.problems.append(str(error))
-    else:
-        findings.problems += found.problems
-        findings.advice += found.advice
+        return
+    findings.problems += found.problems
+    findings.advice += found.advice
+    if not found.problems:
+        _examine_rows(settings, findings)
+
+
+def _examine_rows(settings: Settings, findings: Findings) -> None:
+    from restante.cli.row_examination import examine_rows
+
+    try:
+        ask(settings, lambda engine: examine_rows(engine, settings, findings))
+    except RestanteError as error:
+        findings.problems.append(str(error))
 
 
 def _examine_routing(settings: Settings, findings: Findings) -> None:
+    from restante.routing.decision import ToForward, ToMaildir
+    from restante.routing.instructions import parse_instructions
     from restante.routing.router import Router
 
     try:
         Router(settings.routing, settings.hostname)
     except RestanteError as error:
         findings.problems.append(f"[routing] defaultdelivery: {error}")
+        return
+    line = settings.routing.defaultdelivery
+    if not all(isinstance(each, ToForward | ToMaildir) for each in parse_instructions((line,))):
+        findings.problems.append(
+            f"[routing] defaultdelivery: {line!r} cannot be done yet, and mail for accounts would "
+            "wait; write a Maildir, which ends in /"
+        )
 
 
 def _examine_directories(settings: Settings, findings: Findings) -> None:
@@ -69,6 +92,7 @@ def _examine_directories(settings: Settings, findings: Findings) -> None:
         problem = _unusable(settings.path(path))
         if problem:
             findings.problems.append(f"{name}: {problem}")
+        _examine_space(name, settings.path(path), settings, findings)
     if settings.log.target not in ("stderr", "syslog"):
         problem = _unusable(os.path.dirname(settings.path(settings.log.target)))
         if problem:
@@ -84,6 +108,21 @@ def _unusable(path: str) -> str:
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return f"{path} cannot be read and written by {_own_name()}"
     return ""
+
+
+def _examine_space(name: str, path: str, settings: Settings, findings: Findings) -> None:
+    try:
+        system = os.statvfs(path)
+    except OSError:
+        return  # named as a problem of the directory already
+    free = system.f_bavail * system.f_frsize
+    if free < MINIMUM_SPACE or (system.f_files and not system.f_favail):
+        findings.problems.append(f"{name}: the file system of {path} is full; mail is refused")
+    elif free < settings.smtp.databytes:
+        findings.advice.append(
+            f"{name}: the file system of {path} has {human_size(free)}B left, less than the "
+            "largest message that smtp.databytes allows"
+        )
 
 
 def _own_name() -> str:

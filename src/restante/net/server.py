@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
@@ -58,8 +59,9 @@ class ConnectionLimits:
 
 
 def session_ids(slot: int) -> Iterator[str]:
-    """Names for the sessions of one worker, to find one's lines in the log."""
-    return (f"{slot}-{count:x}" for count in itertools.count(1))
+    """Names for the sessions of one worker, to find one's lines in the log, now or in a year."""
+    started = int(time.time())
+    return (f"{started:x}-{slot}-{count:x}" for count in itertools.count(1))
 
 
 class Server:

@@ -1,0 +1,91 @@
+"""Rows that are there and lead nowhere, or to mailboxes that nobody can deliver to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from restante.address import Address, fold
+from restante.directory.engine import Engine
+from restante.directory.lookups import SqlDirectory
+from restante.directory.rows import text_of
+from restante.routing.decision import NoSuchUser
+from restante.routing.router import Router
+
+if TYPE_CHECKING:
+    from restante.cli.examination import Findings
+    from restante.config.tree import Settings
+
+MAX_NAMED = 10
+"""Rows of one kind that are named, so that a check of a large database stays short."""
+
+_WRONG_HOME = "SELECT `username` FROM `mailbox` WHERE `home` NOT LIKE '/%' LIMIT ?"
+_WRONG_OWNER = {
+    True: "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` < ? OR `gid` < ? LIMIT ?",
+    False: "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` <> ? LIMIT ?",
+}
+"""Whether root asks, whose server delivers to everybody."""
+_WITHOUT_ACCOUNT = (
+    "SELECT v.`username`, v.`virtual_username`, v.`virtual_host` FROM `virtual` v "
+    "WHERE NOT EXISTS (SELECT 1 FROM `mailbox` m WHERE m.`username` = v.`username`) "
+    "AND NOT EXISTS (SELECT 1 FROM `alias` a WHERE a.`username` = 'alias' "
+    "AND a.`alias` = v.`username`) LIMIT ?"
+)
+_WITHOUT_ADDRESSES = (
+    "SELECT r.`host` FROM `rcpthosts` r WHERE NOT EXISTS "
+    "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = r.`host`) LIMIT ?"
+)
+
+
+async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -> None:
+    """Add what is wrong with the rows; raises CannotKnow."""
+    await _examine_accounts(engine, settings, findings)
+    await _examine_addresses(engine, settings, findings)
+    await _examine_domains(engine, settings, findings)
+
+
+async def _examine_accounts(engine: Engine, settings: Settings, findings: Findings) -> None:
+    for row in await engine.fetch(_WRONG_HOME, (MAX_NAMED,)):
+        findings.problems.append(
+            f"the mailbox {text_of(row[0])}: its home is no absolute path; its mail waits"
+        )
+    own, least = os.geteuid(), (max(settings.mail.minimum_uid, 1), settings.mail.minimum_gid)
+    wanted = least if own == 0 else (own,)
+    for row in await engine.fetch(_WRONG_OWNER[own == 0], (*wanted, MAX_NAMED)):
+        name, uid, gid = map(text_of, row)
+        rule = (
+            f"the least are mail.minimum_uid, {least[0]}, and mail.minimum_gid, {least[1]}"
+            if own == 0
+            else f"a server that runs as uid {own} cannot write there"
+        )
+        findings.problems.append(
+            f"the mailbox {name} has uid {uid} and gid {gid}, and {rule}; its mail waits"
+        )
+
+
+async def _examine_addresses(engine: Engine, settings: Settings, findings: Findings) -> None:
+    router, directory = Router(settings.routing, settings.hostname), SqlDirectory(engine)
+    for row in await engine.fetch(_WITHOUT_ACCOUNT, (MAX_NAMED,)):
+        owner, local, domain = map(text_of, row)
+        # Any address that has no row of its own shows where a catch-all leads.
+        probe = Address(local or f"any-{secrets.token_hex(8)}", fold(domain))
+        decision = await router.route(probe, directory)
+        if isinstance(decision, NoSuchUser):
+            findings.advice.append(
+                f"virtual gives {local}@{domain} to {owner!r}, which has neither an account in "
+                "mailbox nor rows in alias: its mail is refused"
+            )
+
+
+async def _examine_domains(engine: Engine, settings: Settings, findings: Findings) -> None:
+    if settings.routing.virtualdomains:
+        return
+    local = {fold(domain) for domain in settings.routing.locals}
+    for row in await engine.fetch(_WITHOUT_ADDRESSES, (MAX_NAMED,)):
+        domain = text_of(row[0])
+        if fold(domain) not in local:
+            findings.advice.append(
+                f"the domain {domain} has no addresses: mail for it is accepted from everybody, "
+                "and waits to be sent to another host"
+            )
