@@ -37,6 +37,11 @@ def listening(service: str, address: str) -> None:
     _log.info("listening", service=service, address=address)
 
 
+def server_ready() -> None:
+    """Every worker serves."""
+    _log.info("server_ready")
+
+
 def server_reloaded() -> None:
     """SIGHUP: the new settings are in force."""
     _log.info("server_reloaded")

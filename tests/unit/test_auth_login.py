@@ -94,8 +94,10 @@ class Desk:
     def add(self, login: str, stored: str | None, kind: str | None = None) -> None:
         self.rows.rows[login] = Credentials(IAIN, stored, kind)
 
-    async def login(self, login: str, password: str = "secret") -> Welcome | Refused:
-        return await self.authenticator.login(LoginAttempt(login, password, "pop3", "192.0.2.7"))
+    async def login(
+        self, login: str, password: str = "secret", peer: str = "192.0.2.7"
+    ) -> Welcome | Refused:
+        return await self.authenticator.login(LoginAttempt(login, password, "pop3", peer))
 
 
 @pytest.fixture
@@ -207,12 +209,27 @@ async def test_more_than_may_wait_is_a_system_error(desk: Desk) -> None:
     desk.renew()
     desk.add("iain", DEAR)
     desk.gate.clear()
-    waiting = [asyncio.create_task(desk.login("iain")) for _ in range(3)]
+    waiting = [asyncio.create_task(desk.login("iain", peer=str(peer))) for peer in range(3)]
     await asyncio.sleep(0)  # each has asked its directory and taken its place
     assert await desk.login("iain") == Refused(Refusal.SYSTEM_ERROR)
     desk.gate.set()
     assert await asyncio.gather(*waiting) == [Welcome(IAIN)] * 3
     assert await desk.login("iain") == Welcome(IAIN)
+
+
+async def test_one_peer_leaves_room_for_the_others(desk: Desk) -> None:
+    await desk.authenticator.close()
+    desk.settings = Auth(refusal_delay=0, hashing_threads=1, hashing_queue=1)
+    desk.renew()
+    desk.add("iain", DEAR)
+    desk.gate.clear()
+    guesses = [asyncio.create_task(desk.login("nobody", peer="192.0.2.66")) for _ in range(50)]
+    await asyncio.sleep(0)
+    welcome = asyncio.create_task(desk.login("iain"))
+    await asyncio.sleep(0)
+    desk.gate.set()
+    assert await welcome == Welcome(IAIN)
+    assert set(await asyncio.gather(*guesses)) == {Refused(Refusal.UNKNOWN_USER)}
 
 
 async def test_place_of_a_client_that_left_is_given_back(desk: Desk) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -44,6 +46,31 @@ class _Verdict:
     detail: str = ""
 
 
+class _Turns:
+    """One peer keeps as many hashing threads busy as there are, and queues behind itself.
+
+    So a peer that asks for hundreds of logins at once leaves room for everybody else's.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._peers: dict[str, asyncio.Semaphore] = {}
+        self._users: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def of(self, peer: str) -> AsyncIterator[None]:
+        """Wait for one of the peer's turns; a peer that wants none any more is forgotten."""
+        turns = self._peers.setdefault(peer, asyncio.Semaphore(self._at_once))
+        self._users[peer] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self._users[peer] -= 1
+            if not self._users[peer]:
+                del self._users[peer], self._peers[peer]
+
+
 class PasswordAuthenticator:
     """Checks logins against a directory and records each of them.
 
@@ -64,6 +91,7 @@ class PasswordAuthenticator:
         self._sleep = sleep
         self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
         self._room = threading.BoundedSemaphore(settings.hashing_threads + settings.hashing_queue)
+        self._turns = _Turns(settings.hashing_threads)
 
     async def login(self, attempt: LoginAttempt) -> Welcome | Refused:
         """Whether the attempt is good; never raises what it foresees.
@@ -96,13 +124,11 @@ class PasswordAuthenticator:
     async def _judge(self, attempt: LoginAttempt) -> _Verdict:
         credentials = await self._credentials(attempt.login)
         if credentials is None:
-            await self._matches(attempt.password, NOBODY, None)
+            await self._matches(attempt, NOBODY, None)
             return _Verdict(Refused(Refusal.UNKNOWN_USER))
         account = credentials.account
         try:
-            good = await self._matches(
-                attempt.password, credentials.password, credentials.password_type
-            )
+            good = await self._matches(attempt, credentials.password, credentials.password_type)
         except RestanteError as error:
             return _Verdict(Refused(Refusal.SYSTEM_ERROR), f"account {account.name}: {error}")
         if good:
@@ -118,10 +144,11 @@ class PasswordAuthenticator:
             return None
         return await self._directory.credentials(login)
 
-    async def _matches(self, password: str, stored: str | None, kind: str | None) -> bool:
+    async def _matches(self, attempt: LoginAttempt, stored: str | None, kind: str | None) -> bool:
         if is_cheap(stored, kind):
-            return self._verify(password, stored, kind)
-        return await self._in_thread(password, stored, kind)
+            return self._verify(attempt.password, stored, kind)
+        async with self._turns.of(attempt.peer):
+            return await self._in_thread(attempt.password, stored, kind)
 
     async def _in_thread(self, password: str, stored: str | None, kind: str | None) -> bool:
         if not self._room.acquire(blocking=False):

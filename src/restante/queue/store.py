@@ -309,3 +309,13 @@ def _hold(lock: IO[bytes], directory: str) -> None:
     except BlockingIOError as error:
         lock.close()
         raise QueueUnusable(f"another process has the queue {directory}") from error
+
+
+def queue_slots(root: str) -> frozenset[int]:
+    """The queues that lie below ``root``; raises QueueUnusable when nobody can say."""
+    try:
+        return frozenset(int(name) for name in os.listdir(root) if name.isdecimal())
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise QueueUnusable(f"the queues in {root} cannot be listed: {error.strerror}") from error

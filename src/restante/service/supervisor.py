@@ -25,7 +25,8 @@ from restante.config.load import load
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
 from restante.logsetup import setup_logging
-from restante.service.listeners import Listeners
+from restante.queue.store import queue_slots
+from restante.service.listeners import Listener, Listeners
 
 START_TIMEOUT = 60.0
 """Seconds that a worker may take until it serves."""
@@ -50,8 +51,8 @@ class WorkerPlace:
     """The worker's place among its fellows: which sockets are its own."""
     slot: int
     """The queue it owns: ``queue/SLOT``."""
-    adopts: frozenset[int]
-    """Queues of earlier workers that it is to take over when they are free."""
+    fellows: frozenset[int]
+    """The queues of all workers of its generation, its own among them."""
     ready_fd: int
     """A byte is written here when it serves; on failure the reason."""
     life_fd: int
@@ -96,6 +97,7 @@ class Supervisor:
         _allow_descriptors()
         try:
             self._start()
+            maillog.server_ready()
             if on_ready is not None:
                 on_ready([(listener.service, listener.bound) for listener in self._listeners])
             self._watch()
@@ -115,8 +117,7 @@ class Supervisor:
         maillog.server_started(
             restante.__version__, self._settings.directory, self._settings.server.workers
         )
-        for listener in self._listeners:
-            maillog.listening(listener.service, str(listener.bound))
+        _tell_addresses(self._listeners)
         self._workers = self._start_generation(self._settings, self._listeners)
 
     def _prepare_metrics(self, settings: Settings) -> None:
@@ -133,10 +134,9 @@ class Supervisor:
         started: dict[int, _Worker] = {}
         pending: list[tuple[_Worker, int]] = []
         try:
-            slots, left = self._assign_slots(settings)
+            slots = self._assign_slots(settings)
             for number, slot in enumerate(slots):
-                adopts = left if number == 0 else frozenset()
-                worker, ready = self._fork(settings, listeners, number, slot, adopts)
+                worker, ready = self._fork(settings, listeners, number, slot, frozenset(slots))
                 started[worker.pid] = worker
                 pending.append((worker, ready))
             deadline = time.monotonic() + START_TIMEOUT
@@ -150,20 +150,18 @@ class Supervisor:
                 os.close(ready)
         return started
 
-    def _assign_slots(self, settings: Settings) -> tuple[list[int], frozenset[int]]:
-        """The queues of a new generation, and those that earlier workers left.
+    def _assign_slots(self, settings: Settings) -> list[int]:
+        """The queues of a new generation.
 
         A generation that follows another takes queues that do not exist yet: the old one
         still has its own, or has adopted what there was.
         """
-        existing = queue_slots(settings.path(settings.queue.root))
         wanted = settings.server.workers
         if not self._workers:
-            slots = list(range(wanted))
-        else:
-            free = (slot for slot in itertools.count() if slot not in existing)
-            slots = list(itertools.islice(free, wanted))
-        return slots, existing - frozenset(slots)
+            return list(range(wanted))
+        existing = queue_slots(settings.path(settings.queue.root))
+        free = (slot for slot in itertools.count() if slot not in existing)
+        return list(itertools.islice(free, wanted))
 
     def _fork(
         self,
@@ -171,11 +169,11 @@ class Supervisor:
         listeners: Listeners,
         number: int,
         slot: int,
-        adopts: frozenset[int],
+        fellows: frozenset[int],
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
-        place = WorkerPlace(number, slot, adopts, ready_write, self._life_read)
+        place = WorkerPlace(number, slot, fellows, ready_write, self._life_read)
         sys.stdout.flush()
         gc.freeze()
         try:
@@ -252,7 +250,7 @@ class Supervisor:
             place = worker.place
             try:
                 successor, ready = self._fork(
-                    self._settings, self._listeners, place.number, place.slot, place.adopts
+                    self._settings, self._listeners, place.number, place.slot, place.fellows
                 )
             except OperatorError as error:
                 maillog.worker_failed(place.slot, str(error))
@@ -278,6 +276,7 @@ class Supervisor:
             maillog.reload_refused(str(error).splitlines())
             return
         self._retire(self._workers)
+        _tell_addresses(listeners, known=self._listeners)
         self._listeners.close(keep=listeners)
         self._listeners = listeners
         self._settings, self._workers, self._missing = settings, fresh, []
@@ -321,14 +320,12 @@ class Supervisor:
             os.waitpid(pid, 0)
 
 
-def queue_slots(root: str) -> frozenset[int]:
-    """The queues that lie below ``root``; raises OperatorError when nobody can say."""
-    try:
-        return frozenset(int(name) for name in os.listdir(root) if name.isdecimal())
-    except FileNotFoundError:
-        return frozenset()
-    except OSError as error:
-        raise OperatorError(f"the queues in {root} cannot be listed: {error.strerror}") from error
+def _tell_addresses(listeners: Listeners, known: Iterable[Listener] = ()) -> None:
+    """Log where services listen now, but for addresses that are known already."""
+    said = {(listener.service, listener.bound) for listener in known}
+    for listener in listeners:
+        if (listener.service, listener.bound) not in said:
+            maillog.listening(listener.service, str(listener.bound))
 
 
 def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:

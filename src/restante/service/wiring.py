@@ -28,7 +28,7 @@ from restante.queue import QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
-from restante.queue.store import QueueStore
+from restante.queue.store import QueueStore, queue_slots
 from restante.receiver import Receiver
 from restante.routing.router import Router
 from restante.spool import clean_spool
@@ -46,11 +46,11 @@ PREDECESSOR_INTERVAL = 0.05
 class Worker:
     """All services, one queue, one event loop."""
 
-    def __init__(self, settings: Settings, slot: int, adopts: frozenset[int]) -> None:
-        """``slot``: the queue of its own; ``adopts``: queues to take over when they are free."""
+    def __init__(self, settings: Settings, slot: int, fellows: frozenset[int]) -> None:
+        """``slot``: the queue of its own; ``fellows``: those of all workers of its generation."""
         self._settings = settings
         self._slot = slot
-        self._adopts = set(adopts)
+        self._fellows = fellows
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
         self._metrics: metrics.MetricsServer | None = None
@@ -83,7 +83,7 @@ class Worker:
             server = Server(service, limits, sessions)
             self._servers.append(server)
             await server.start(sockets.get(service.name, []))
-        if self._adopts:
+        if self._slot == min(self._fellows):
             self._adopting = asyncio.create_task(self._adopt_queues())
 
     async def stop(self) -> None:
@@ -168,15 +168,27 @@ class Worker:
         return running
 
     async def _adopt_queues(self) -> None:
-        """Deliver what earlier workers left; remove their queues when they are empty."""
-        while self._adopts:
-            for slot in self._adopts - self._queues.keys():
+        """Deliver what other workers left; remove their queues when they are empty.
+
+        A queue that a new generation has made and not locked yet may be taken here: it is
+        empty, so it is given back at once, and its worker is patient.
+        """
+        while True:
+            for slot in self._left_by_others():
                 with contextlib.suppress(QueueUnusable):  # its worker lives
                     # In a thread, for a long queue takes long to open, and sessions are served.
                     store = await asyncio.to_thread(self._adopt, slot)
                     self._run_queue(slot, store)
             await self._remove_emptied()
             await asyncio.sleep(ADOPTION_INTERVAL)
+
+    def _left_by_others(self) -> frozenset[int]:
+        try:
+            slots = queue_slots(self._settings.path(self._settings.queue.root))
+        except QueueUnusable as error:
+            maillog.queue_failed(self._settings.queue.root, str(error))
+            return frozenset()
+        return slots - self._fellows - self._queues.keys()
 
     def _adopt(self, slot: int) -> QueueStore:
         """The queue, and an end to what its worker was receiving when it was killed."""
@@ -185,10 +197,9 @@ class Worker:
         return store
 
     async def _remove_emptied(self) -> None:
-        running = self._adopts & self._queues.keys()
-        for slot in [slot for slot in running if not self._queues[slot].store.waiting]:
+        adopted = self._queues.keys() - self._fellows
+        for slot in [slot for slot in adopted if not self._queues[slot].store.waiting]:
             await self._queues.pop(slot).remove()
-            self._adopts.discard(slot)
 
 
 class RunningQueue:

@@ -50,7 +50,7 @@ async def _serve(
     loop.set_default_executor(ThreadPoolExecutor(FILE_THREADS, "files"))
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(place.life_fd, stop.set)
-    worker = Worker(settings, place.slot, place.adopts)
+    worker = Worker(settings, place.slot, place.fellows)
     try:
         await worker.start(sockets)
         _say(place.ready_fd, READY)
