@@ -418,6 +418,14 @@ def test_explain_tells_accepted_and_refused(hosted: Shell, address: str, code: i
     assert str(code) in hosted("explain", address).out
 
 
+def test_explain_tells_of_a_mailbox_that_nothing_is_written_to(hosted: Shell) -> None:
+    hosted.change("UPDATE mailbox SET uid = 0")
+
+    assert "\nWaits      iain@example.com: the account's uid is 0" in (
+        hosted("explain", "iain@example.com").out
+    )
+
+
 def test_explain_that_cannot_know_is_temporary(hosted: Shell) -> None:
     (hosted.directory / "restante.db").write_text("this is no database, " * 100)
 

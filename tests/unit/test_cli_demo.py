@@ -74,4 +74,5 @@ def test_a_taken_port_is_one_clear_message(tmp_path: Path) -> None:
     complaints = [line for line in other.read_text().splitlines() if line.startswith("restante: ")]
     assert len(complaints) == 1
     assert f"cannot listen on {address} for smtp" in complaints[0]
+    assert "demo --smtp HOST:PORT --pop3 HOST:PORT" in complaints[0]
     assert "Traceback" not in other.read_text()

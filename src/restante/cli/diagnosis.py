@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from restante.cli.context import any_address, ask, settings_of
 from restante.cli.output import AsJson, one_line, print_json
 from restante.cli.status import ExitCode
 from restante.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from restante.config.tree import Settings
+    from restante.routing.explanation import Explanation
 
 
 def check(context: typer.Context, as_json: AsJson = False) -> None:
@@ -45,6 +49,23 @@ def _print_findings(problems: list[str], advice: list[str]) -> None:
         print("Everything is in order.")
 
 
+def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
+    """Which of the mailboxes that an address leads to are not written to, and why."""
+    from restante.mda import Delivery
+    from restante.mda.batch import Policy
+    from restante.routing.decision import Mailbox
+
+    policy = Policy(settings.hostname, settings.mail.minimum_uid, settings.mail.minimum_gid)
+    objections = []
+    for decision in (found.decision, *(leaf.decision for leaf in found.leaves)):
+        if isinstance(decision, Mailbox):
+            account = decision.account
+            why = policy.objection(Delivery(decision.maildir, account.uid, account.gid, ()))
+            if why:
+                objections.append(f"Waits      {account.name}: {why}")
+    return objections
+
+
 def explain(
     context: typer.Context,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False)],
@@ -65,5 +86,7 @@ def explain(
         print_json(to_json(found))
     else:
         print(render(found), end="")
+        for line in _undeliverable(settings, found):
+            print(line)
     if isinstance(found.decision, Unknown):
         raise typer.Exit(ExitCode.TEMPORARY)

@@ -23,6 +23,7 @@ GREETING_TIMEOUT = 3.0
 MAX_GREETING = 512
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
+METRICS_REQUEST = b"GET /metrics HTTP/1.0\r\n\r\n"
 _GREETINGS = {"smtp": "220", "pop3": "+OK"}
 
 
@@ -166,20 +167,29 @@ def _explain_taken(
     settings: Settings, service: str, address: HostPort, problem: str, findings: Findings
 ) -> None:
     """A port that this host's own server holds is as it should be."""
-    greeting = _greeting(address) if service in _GREETINGS else ""
-    if greeting.startswith(_GREETINGS.get(service, "\0")) and settings.hostname in greeting:
+    if service == "metrics":
+        if "restante_" in _said(address, METRICS_REQUEST):
+            findings.advice.append(f"{address} is served by a restante already: its metrics")
+        else:
+            findings.problems.append(problem)
+        return
+    greeting = _said(address)
+    if greeting.startswith(_GREETINGS[service]) and settings.hostname in greeting:
         findings.advice.append(f"{address} is served by {settings.hostname} already: {greeting}")
     else:
         findings.problems.append(problem)
 
 
-def _greeting(address: HostPort) -> str:
-    """The first line of whatever listens there; empty if nothing is said."""
+def _said(address: HostPort, request: bytes = b"") -> str:
+    """What whatever listens there says first, or to a request; empty if nothing is said."""
     try:
         with socket.create_connection(
             (address.host, address.port), timeout=GREETING_TIMEOUT
         ) as connection:
+            connection.sendall(request)
             data = connection.recv(MAX_GREETING)
+            if request:
+                data += connection.recv(MAX_GREETING)
     except OSError:
         return ""
     return data.decode("utf-8", "replace").strip()

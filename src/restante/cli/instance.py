@@ -117,11 +117,19 @@ def demo(
 ) -> None:
     """Make and run an instance to try things on, with mail in it."""
     from restante.cli.welcome import show_around
+    from restante.service.listeners import PortTaken
 
     place = directory or context.obj or DEMO_DIRECTORY
     settings = _demo_settings(place, smtp, pop3)
     administer(settings, lambda admin: _populate(admin, settings))
-    _serve(settings, lambda bound: show_around(settings, bound))
+    try:
+        _serve(settings, lambda bound: show_around(settings, bound))
+    except ServerUnavailable as error:
+        if not isinstance(error.__cause__, PortTaken):
+            raise
+        raise ServerUnavailable(
+            f"{error}, or for this run: {program()} demo --smtp HOST:PORT --pop3 HOST:PORT"
+        ) from error
 
 
 def _demo_settings(directory: str, smtp: str, pop3: str) -> Settings:
