@@ -27,6 +27,8 @@ from restante.errors import OperatorError
 from restante.logsetup import setup_logging
 from restante.queue.store import queue_slots
 from restante.service.listeners import Listener, Listeners
+from restante.service.place import READY, WorkerPlace
+from restante.service.worker import run_worker
 
 START_TIMEOUT = 60.0
 """Seconds that a worker may take until it serves."""
@@ -36,27 +38,9 @@ STOP_MARGIN = 10.0
 """Seconds beyond server.drain_timeout after which a worker is killed."""
 MAX_DESCRIPTORS = 1024 * 1024
 """Open files that one process asks for."""
-EXIT_CONFIGURATION = 78
-"""A worker's exit status when only the operator can help (sysexits EX_CONFIG)."""
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPlace:
-    """What a worker is given when it is forked."""
-
-    number: int
-    """The worker's place among its fellows: which sockets are its own."""
-    slot: int
-    """The queue it owns: ``queue/SLOT``."""
-    fellows: frozenset[int]
-    """The queues of all workers of its generation, its own among them."""
-    ready_fd: int
-    """A byte is written here when it serves; on failure the reason."""
-    life_fd: int
-    """End of file here means that the supervisor is gone."""
 
 
 @dataclass(slots=True)
@@ -197,10 +181,6 @@ class Supervisor:
         status = 1
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            # Imported here so that the supervisor itself stays small in the reader's mind:
-            # it wires nothing, its child does.
-            from restante.service.worker import run_worker
-
             self._listeners.close(keep=listeners)
             listeners.close_for_worker(place.number)
             status = run_worker(settings, place, listeners.for_worker(place.number))
@@ -338,10 +318,6 @@ def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:
     if said != READY:
         reason = said.strip() or "it ended at once; the log says why"
         raise OperatorError(f"worker {worker.place.slot} did not start: {reason}")
-
-
-READY = "ready\n"
-"""What a worker writes to ready_fd when it serves."""
 
 
 def _pipe() -> tuple[int, int]:

@@ -16,7 +16,7 @@ import uvloop
 from restante import maillog
 from restante.config import Settings
 from restante.errors import RestanteError
-from restante.service.supervisor import EXIT_CONFIGURATION, READY, WorkerPlace
+from restante.service.place import EXIT_CONFIGURATION, READY, WorkerPlace
 from restante.service.wiring import Worker
 
 FILE_THREADS = 32

@@ -1,0 +1,26 @@
+"""What supervisor and worker know of each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXIT_CONFIGURATION = 78
+"""A worker's exit status when only the operator can help (sysexits EX_CONFIG)."""
+READY = "ready\n"
+"""What a worker writes to ready_fd when it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """What a worker is given when it is forked."""
+
+    number: int
+    """The worker's place among its fellows: which sockets are its own."""
+    slot: int
+    """The queue it owns: ``queue/SLOT``."""
+    fellows: frozenset[int]
+    """The queues of all workers of its generation, its own among them."""
+    ready_fd: int
+    """A byte is written here when it serves; on failure the reason."""
+    life_fd: int
+    """End of file here means that the supervisor is gone."""
