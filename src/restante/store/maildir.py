@@ -276,7 +276,7 @@ def _take_lock(maildir: str, name: str) -> int | None:
             raise _unavailable("follow the link", name, error) from error
         return None
     except OSError as error:
-        raise _unavailable("lock", name, error) from error
+        raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -284,7 +284,7 @@ def _take_lock(maildir: str, name: str) -> int | None:
         raise MaildropInUse(f"{name} is in use by another session") from None
     except OSError as error:
         os.close(lock)
-        raise _unavailable("lock", name, error) from error
+        raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     return lock
 
 
