@@ -8,6 +8,7 @@ its ``session``. Passwords never reach this module.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 
@@ -189,7 +190,7 @@ def deferred(
         reply=reply,
         detail=detail,
         attempts=attempts,
-        next_attempt=round(next_attempt),
+        next_attempt=_moment(next_attempt),
     )
 
 
@@ -235,17 +236,25 @@ def queue_failed(path: str, why: str) -> None:
 # Mail out
 
 
-def login(service: str, peer: str, login: str, account: str) -> None:
+def login(session: str, service: str, peer: str, login: str, account: str) -> None:
     """Somebody logged in."""
     _meter.login(service, "good")
-    _log.info("login", service=service, peer=peer, login=login, account=account)
+    _log.info("login", session=session, service=service, peer=peer, login=login, account=account)
 
 
-def login_refused(service: str, peer: str, login: str, reason: str, detail: str) -> None:
+def login_refused(
+    session: str, service: str, peer: str, login: str, reason: str, detail: str
+) -> None:
     """Somebody did not: unknown user, wrong password or system error; ``detail`` says more."""
     _meter.login(service, reason)
     _log.warning(
-        "login_refused", service=service, peer=peer, login=login, reason=reason, detail=detail
+        "login_refused",
+        session=session,
+        service=service,
+        peer=peer,
+        login=login,
+        reason=reason,
+        detail=detail,
     )
 
 
@@ -264,3 +273,8 @@ def maildrop_closed(session: str, account: str, retrieved: int, deleted: int) ->
     _log.info(
         "maildrop_closed", session=session, account=account, retrieved=retrieved, deleted=deleted
     )
+
+
+def _moment(seconds: float) -> str:
+    """A time as the lines' own timestamps write it, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -97,7 +97,7 @@ class Desk:
     async def login(
         self, login: str, password: str = "secret", peer: str = "192.0.2.7"
     ) -> Welcome | Refused:
-        return await self.authenticator.login(LoginAttempt(login, password, "pop3", peer))
+        return await self.authenticator.login(LoginAttempt("s", login, password, "pop3", peer))
 
 
 @pytest.fixture
@@ -117,6 +117,7 @@ async def test_right_password_is_welcome_at_once(desk: Desk) -> None:
         {
             "event": "login",
             "log_level": "info",
+            "session": "s",
             "service": "pop3",
             "peer": "192.0.2.7",
             "login": "iain",
@@ -249,4 +250,4 @@ async def test_place_of_a_client_that_left_is_given_back(desk: Desk) -> None:
 
 
 def test_attempt_shows_no_password() -> None:
-    assert "hunter2" not in repr(LoginAttempt("iain", "hunter2", "pop3", "192.0.2.7"))
+    assert "hunter2" not in repr(LoginAttempt("s", "iain", "hunter2", "pop3", "192.0.2.7"))

@@ -49,10 +49,14 @@ def read_event(function: ast.FunctionDef) -> Event:
     return Event(function.name, str(name.value), level, tuple(fields))
 
 
+def is_event(name: str) -> bool:
+    return name not in NOT_EVENTS and not name.startswith("_")
+
+
 def logged() -> dict[str, Event]:
     body = ast.parse(inspect.getsource(maillog)).body
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
-    events = [read_event(node) for node in functions if node.name not in NOT_EVENTS]
+    events = [read_event(node) for node in functions if is_event(node.name)]
     return {event.name: event for event in events}
 
 

@@ -21,6 +21,8 @@ class Refusal(StrEnum):
 class LoginAttempt:
     """Who asks, from where, through which service."""
 
+    session: str
+    """The connection, for the log."""
     login: str
     password: str
     service: str

@@ -170,10 +170,14 @@ class PasswordAuthenticator:
             return
         login, answer = _shortened(attempt.login), verdict.answer
         if isinstance(answer, Welcome):
-            maillog.login(attempt.service, attempt.peer, login, answer.account.name)
+            maillog.login(
+                attempt.session, attempt.service, attempt.peer, login, answer.account.name
+            )
         else:
             reason = answer.reason.value
-            maillog.login_refused(attempt.service, attempt.peer, login, reason, verdict.detail)
+            maillog.login_refused(
+                attempt.session, attempt.service, attempt.peer, login, reason, verdict.detail
+            )
 
 
 def _shortened(login: str) -> str:

@@ -139,7 +139,9 @@ class _Session:
     # Login
 
     async def _login(self, event: Login) -> None:
-        attempt = LoginAttempt(event.login, event.password, "pop3", self._connection.peer)
+        attempt = LoginAttempt(
+            self._session, event.login, event.password, "pop3", self._connection.peer
+        )
         answer = await self._service.authenticator.login(attempt)
         if isinstance(answer, Refused):
             self._refuse(answer.reason)

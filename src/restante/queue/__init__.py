@@ -71,7 +71,7 @@ class QueuedRecipient:
     next_attempt: float
     """Seconds since the epoch."""
     last_reply: str
-    """The text of the last failure, empty before the first."""
+    """The last failure, with the detail that only operators see; empty before the first."""
     trail: tuple[str, ...] = ()
     """The aliases it was expanded from, the address as it was accepted first."""
 

@@ -108,7 +108,7 @@ def _failed(
     message: QueuedMessage, recipient: QueuedRecipient, answer: PermanentFailure
 ) -> Verdict:
     return Verdict(
-        Result(recipient.id, RecipientState.FAILED, reply=_kept(answer.reply)),
+        Result(recipient.id, RecipientState.FAILED, reply=_kept(answer.reply, answer.detail)),
         (Failure(recipient, answer.reply),),
         lambda: maillog.failed(
             _id(message), recipient.target.address, str(answer.reply), answer.detail
@@ -153,7 +153,7 @@ def _waiting(
     next_attempt: float,
 ) -> Verdict:
     return Verdict(
-        Result(recipient.id, RecipientState.WAITING, _kept(reply), next_attempt),
+        Result(recipient.id, RecipientState.WAITING, _kept(reply, detail), next_attempt),
         (),
         lambda: maillog.deferred(
             _id(message),
@@ -166,9 +166,10 @@ def _waiting(
     )
 
 
-def _kept(reply: Reply) -> str:
-    """The reply as a row can hold it: bounded, and without what UTF-8 cannot say."""
-    return str(reply)[:MAX_REPLY_TEXT].encode("utf-8", "replace").decode("utf-8")
+def _kept(reply: Reply, detail: str = "") -> str:
+    """Reply and detail as a row can hold them: bounded, and without what UTF-8 cannot say."""
+    text = f"{reply} ({detail})" if detail else str(reply)
+    return text[:MAX_REPLY_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 
 def _span(seconds: float) -> str:
