@@ -24,6 +24,7 @@ lint: $(VENV)/.dev
 
 soak: $(VENV)/.dev peers
 	$(BIN)/pytest -n $(WORKERS) -m soak
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=soak tests/fuzz
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

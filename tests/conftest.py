@@ -12,6 +12,7 @@ from tests.support.mariadb import MariaDB, start_mariadb
 
 # A busy machine is not a bug: no test fails for the time an example took.
 settings.register_profile("restante", deadline=None)
+settings.register_profile("soak", deadline=None, max_examples=50_000)
 settings.load_profile("restante")
 
 

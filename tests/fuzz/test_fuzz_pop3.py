@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.protocol.pop3.events import Closed, Login, Need, ResponseCode, Retrieve, Update
@@ -45,7 +45,6 @@ def _drive(core: Pop3Server, refuse: bool) -> Need | Closed:
                 assert event is Need.FLUSH
 
 
-@settings(max_examples=300, deadline=None)
 @given(streams, st.booleans())
 def test_any_input(stream: list[bytes], refuse: bool) -> None:
     core = Pop3Server("pop.example.com", Limits(max_errors=1000))
@@ -58,7 +57,6 @@ def test_any_input(stream: list[bytes], refuse: bool) -> None:
     assert isinstance(_drive(core, refuse), Closed)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=64) | st.just(b"x" * 500), max_size=50))
 def test_a_line_without_end_is_not_kept(stream: list[bytes]) -> None:
     lines = LineBuffer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.protocol.smtp.server import Limits
@@ -39,7 +39,6 @@ CODES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(TRAFFIC, st.booleans(), CODES)
 def test_any_traffic(traffic: list[bytes], opened: bool, answers: list[Reply]) -> None:
     accepted = [Reply(250, "0.0", "ok")] * 2 if opened else []
@@ -53,7 +52,6 @@ def test_any_traffic(traffic: list[bytes], opened: bool, answers: list[Reply]) -
     assert all(len(body) <= LIMITS.databytes for body in record.bodies)
 
 
-@settings(max_examples=100, deadline=None)
 @given(TRAFFIC)
 def test_cutting_changes_nothing(traffic: list[bytes]) -> None:
     wire = OPENING + b"".join(traffic)
