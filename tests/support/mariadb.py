@@ -84,6 +84,9 @@ class MariaDB:
     def freeze(self) -> None:
         """The server stops answering; connections to it stay open, new ones hang."""
         self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        # A thread that runs when the signal comes may still answer; wait until all have stopped.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         """The server goes on."""
