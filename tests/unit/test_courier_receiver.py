@@ -1,0 +1,156 @@
+"""What courier and receiver make of decisions: a copy, an expansion, a loop, a wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from restante.address import Address
+from restante.config import Settings
+from restante.config.tree import Server
+from restante.courier import LocalCourier
+from restante.envelope import Content, Envelope, HeaderFacts, Origin, memory_content
+from restante.mda import Delivery
+from restante.queue import Expanded, QueuedMessage, QueuedRecipient, RecipientState, Target
+from restante.receiver import Receiver
+from restante.routing.router import Router
+from restante.spool import Spool
+from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
+from tests.support.memory_directory import MemoryDirectory, Tables, account
+from tests.support.queued import SENDER, envelope, new_id
+
+SETTINGS = Settings("/nowhere", server=Server(me="mx.example.com"))
+HELLO = b"Subject: hello\n\nHello.\n"
+
+
+@dataclass
+class Recorder:
+    """A mailbox writer and a queue that note what they are given."""
+
+    outcome: Outcome = field(default_factory=lambda: Delivered("here"))
+    together: list[tuple[Delivery, ...]] = field(default_factory=list)
+    each: list[tuple[Delivery, ...]] = field(default_factory=list)
+    again: list[bool] = field(default_factory=list)
+    queued: list[tuple[Target, ...]] = field(default_factory=list)
+
+    async def deliver_all(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> Outcome:
+        self.together.append(tuple(deliveries))
+        return self.outcome
+
+    async def deliver_each(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
+    ) -> tuple[Outcome, ...]:
+        self.each.append(tuple(deliveries))
+        self.again.append(again)
+        return tuple(self.outcome for _ in deliveries)
+
+    async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
+        self.queued.append(tuple(targets))
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def site() -> MemoryDirectory:
+    return MemoryDirectory(
+        Tables(
+            rcpthosts=["example.com"],
+            mailbox=[account("iain@example.com")],
+            virtual=[
+                ("iain@example.com", "iain", "example.com"),
+                ("sales@example.com", "sales", "example.com"),
+            ],
+            alias=[("alias", "sales@example.com", "iain", "example.com")],
+        )
+    )
+
+
+def message(target: Target, *, again: bool = False, bears: str = "") -> QueuedMessage:
+    facts = HeaderFacts(0, frozenset({bears} if bears else ()))
+    waiting = QueuedRecipient(1, target, RecipientState.WAITING, 0, 0.0, "")
+    sent = envelope(target.address)
+    return QueuedMessage(sent, memory_content(b"", HELLO, facts), (waiting,), again)
+
+
+async def attempt(recorder: Recorder, queued: QueuedMessage) -> object:
+    courier = LocalCourier(Router(SETTINGS.routing, SETTINGS.hostname), site(), recorder)
+    (answer,) = await courier.attempt(queued)
+    return answer
+
+
+async def test_courier_says_when_an_earlier_attempt_may_have_delivered() -> None:
+    recorder = Recorder()
+    for again in (False, True):
+        await attempt(recorder, message(Target("iain@example.com"), again=again))
+    assert recorder.again == [False, True]
+    assert recorder.each[0][0].delivered_to == ("iain@example.com",)
+
+
+async def test_courier_expands_an_alias_into_what_it_names() -> None:
+    answer = await attempt(Recorder(), message(Target("sales@example.com")))
+    assert answer == Expanded((Target("iain@example.com", via=("sales@example.com",)),))
+
+
+async def test_courier_ends_a_loop_by_way_of_another_host() -> None:
+    queued = message(Target("sales@example.com"), bears="sales@example.com")
+    answer = await attempt(Recorder(), queued)
+    assert isinstance(answer, PermanentFailure)
+    assert answer.reply.enhanced == "5.4.6"
+
+
+async def test_courier_ends_a_loop_of_aliases() -> None:
+    queued = message(Target("sales@example.com", via=("SALES@example.com",)))
+    answer = await attempt(Recorder(), queued)
+    assert isinstance(answer, PermanentFailure)
+    assert answer.reply.enhanced == "5.4.6"
+
+
+async def accept(recorder: Recorder, body: bytes, tmp_path: str, *recipients: str) -> Reply:
+    router = Router(SETTINGS.routing, SETTINGS.hostname)
+    receiver = Receiver(SETTINGS, router, site(), recorder, recorder, iter(new_id, ""))
+    client = receiver.client("s", "192.0.2.7")
+    _, transaction = receiver.sender(client, SENDER, eight_bit=False, smtputf8=False)
+    assert transaction is not None
+    await receiver.recipients(transaction, [Address.parse(each) for each in recipients])
+    spool = Spool(tmp_path, 1000, 1000)
+    await spool.write(body)
+    try:
+        return await receiver.accept(transaction, Origin("c", "192.0.2.7", "ESMTP"), spool)
+    finally:
+        spool.close()
+
+
+async def test_an_alias_of_mailboxes_is_delivered_before_the_answer(tmp_path: object) -> None:
+    recorder = Recorder()
+    reply = await accept(recorder, HELLO, str(tmp_path), "sales@example.com")
+    assert reply.code == 250
+    assert [copy.delivered_to for copy in recorder.together[0]] == [
+        ("iain@example.com", "sales@example.com")
+    ]
+    assert recorder.queued == []
+
+
+async def test_an_alias_that_the_message_came_by_is_not_delivered_again(tmp_path: object) -> None:
+    """Another host sent it back: the queue will end the loop with a bounce."""
+    recorder = Recorder()
+    body = b"Delivered-To: Sales@example.com\n" + HELLO
+    reply = await accept(recorder, body, str(tmp_path), "sales@example.com")
+    assert reply.code == 250
+    assert recorder.together == []
+    assert recorder.queued == [(Target("sales@example.com"),)]
+
+
+async def test_what_cannot_be_delivered_now_waits_as_a_whole(tmp_path: object) -> None:
+    recorder = Recorder(TemporaryFailure(Reply(451, "3.0", "not now")))
+    reply = await accept(recorder, HELLO, str(tmp_path), "iain@example.com", "sales@example.com")
+    assert reply.code == 250
+    assert recorder.queued == [(Target("iain@example.com"), Target("sales@example.com"))]
+
+
+async def test_a_refusal_for_the_only_recipient_is_the_answer(tmp_path: object) -> None:
+    recorder = Recorder(PermanentFailure(Reply(554, "4.6", "looping")))
+    reply = await accept(recorder, HELLO, str(tmp_path), "iain@example.com")
+    assert reply == Reply(554, "4.6", "looping")
+    assert recorder.queued == []

@@ -1,0 +1,21 @@
+"""How many connections a worker holds."""
+
+from __future__ import annotations
+
+from restante.net.server import ConnectionLimits
+
+
+def test_in_all_and_from_one_address() -> None:
+    limits = ConnectionLimits(total=3, per_address=2)
+    assert [limits.enter("a"), limits.enter("a")] == ["", ""]
+    assert "from this address" in limits.enter("a")
+    assert limits.enter("b") == ""
+    assert limits.enter("c") == "too many connections"
+    limits.leave("a")
+    assert limits.enter("c") == ""
+    assert limits.enter("a") == "too many connections"
+
+
+def test_no_limit_for_one_address() -> None:
+    limits = ConnectionLimits(total=100, per_address=0)
+    assert all(limits.enter("a") == "" for _ in range(100))
