@@ -174,13 +174,19 @@ class Worker:
         empty, so it is given back at once, and its worker is patient.
         """
         while True:
-            for slot in self._left_by_others():
-                with contextlib.suppress(QueueUnusable):  # its worker lives
-                    # In a thread, for a long queue takes long to open, and sessions are served.
-                    store = await asyncio.to_thread(self._adopt, slot)
-                    self._run_queue(slot, store)
-            await self._remove_emptied()
+            try:
+                await self._adopt_once()
+            except Exception as error:  # noqa: BLE001 - a bug must not end adoption, nor the stop
+                maillog.unplanned("adoption of queues", error)
             await asyncio.sleep(ADOPTION_INTERVAL)
+
+    async def _adopt_once(self) -> None:
+        for slot in self._left_by_others():
+            with contextlib.suppress(QueueUnusable):  # its worker lives
+                # In a thread, for a long queue takes long to open, and sessions are served.
+                store = await asyncio.to_thread(self._adopt, slot)
+                self._run_queue(slot, store)
+        await self._remove_emptied()
 
     def _left_by_others(self) -> frozenset[int]:
         try:
