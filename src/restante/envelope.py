@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import BinaryIO
+from enum import Flag, auto
+from typing import BinaryIO, Literal
 
 from restante.address import Address, ReversePath
 
@@ -35,6 +36,33 @@ def queue_ids(slot: int, clock: Callable[[], int] = time.time_ns) -> Iterator[st
         yield _base32(clock() // 1000, 11) + _base32(count % 1024, 2) + _base32(slot, 2)
 
 
+class Notify(Flag):
+    """Of what the sender asks to be told (RFC 3461 §4.1). NEVER is the empty set."""
+
+    NEVER = 0
+    SUCCESS = auto()
+    FAILURE = auto()
+    DELAY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientDsn:
+    """What RCPT says of notifications (RFC 3461 §§ 4.1, 4.2)."""
+
+    notify: Notify | None = None
+    """None: not said, which means failures, and delays where the host reports them."""
+    orcpt: str = ""
+    """``type;address`` with the address's xtext decoded (``rfc822;ann@example.com``), or empty."""
+
+    def wants(self, what: Notify) -> bool:
+        """Whether the sender is to be told of ``what``, one of the three."""
+        asked = Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
+        return what in asked
+
+
+NO_DSN = RecipientDsn()
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What SMTP says about a message, apart from the message (RFC 5321 §2.3.1)."""
@@ -50,6 +78,10 @@ class Envelope:
     """BODY=8BITMIME was given (RFC 6152)."""
     smtputf8: bool = False
     """SMTPUTF8 was given (RFC 6531)."""
+    ret: Literal["", "FULL", "HDRS"] = ""
+    """How much of the message a failure report returns (RFC 3461 §4.3); empty: not said."""
+    envid: str = ""
+    """The sender's own name for this transaction, xtext decoded (RFC 3461 §4.4)."""
 
 
 @dataclass(frozen=True, slots=True)

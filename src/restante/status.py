@@ -59,11 +59,30 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """The other host that had the last word on a recipient, and what it was answering."""
+
+    host: str
+    """Its name: the MX, the smarthost."""
+    address: str
+    """Its IP address, with the port where that is not 25; empty if none was reached."""
+    command: str
+    """The command that was answered, as it was sent: ``RCPT TO:<x@example.com>``, ``end of data``,
+    ``connect``, ``greeting``, ``STARTTLS``."""
+    tls: str = ""
+    """Version and cipher, as in ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty: clear text."""
+    dsn: bool = False
+    """It takes part in RFC 3461: notifications of success are its duty now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The message is durably where this recipient's mail belongs."""
 
     detail: str
     """Where it is, for the log: a path, a remote's reply."""
+    peer: Peer | None = None
+    """The host that accepted it; None for a mailbox here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +90,10 @@ class TemporaryFailure:
     """Not now; the recipient is tried again until the queue lifetime is over."""
 
     reply: Reply
-    """What a peer or a delay report is told."""
+    """What a peer or a delay report is told: where ``peer`` is set, that host's own words."""
     detail: str = ""
     """What only the log is told."""
+    peer: Peer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,7 @@ class PermanentFailure:
 
     reply: Reply
     detail: str = ""
+    peer: Peer | None = None
 
 
 Outcome = Delivered | TemporaryFailure | PermanentFailure

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from restante.envelope import Content, Envelope
+from restante.envelope import NO_DSN, Content, Envelope, RecipientDsn
 from restante.errors import OperatorError, TemporaryError
-from restante.status import Outcome, Reply, TemporaryFailure
+from restante.status import Outcome, Peer, Reply, TemporaryFailure
 
 
 class QueueFailed(TemporaryError):
@@ -45,6 +45,10 @@ class RecipientState(StrEnum):
     """Given up, and reported to the sender where a report is due."""
 
 
+LOCAL_LANE = ""
+"""The lane of whatever is delivered here, and of what nobody has routed yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Whom a queued copy is for: an address to be routed, or one instruction of an address."""
@@ -58,6 +62,37 @@ class Target:
     """
     via: tuple[str, ...] = ()
     """Delivered-To values of the aliases it came by, latest first."""
+    lane: str = LOCAL_LANE
+    """By which way it leaves: a next hop (see ``Lanes``), or LOCAL_LANE.
+
+    A hint, by which recipients are grouped and destinations kept apart: where it turns out
+    to be wrong, the courier answers ``Moved``.
+    """
+    dsn: RecipientDsn = NO_DSN
+
+
+@dataclass(frozen=True, slots=True)
+class LastAnswer:
+    """How the last attempt for a recipient ended, as reports and operators are told."""
+
+    reply: Reply
+    detail: str
+    """What only operators are told."""
+    peer: Peer | None
+    """The host whose words ``reply`` has; None: this one's."""
+    at: float
+    """Seconds since the epoch."""
+
+
+class Action(StrEnum):
+    """What a report says of a recipient (RFC 3464 §2.3.3)."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+    """To a host that does not take part in RFC 3461."""
+    EXPANDED = "expanded"
 
 
 @dataclass(frozen=True, slots=True)

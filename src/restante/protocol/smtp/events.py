@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Literal
 
 from restante.address import Address, ReversePath
+from restante.envelope import NO_DSN, RecipientDsn
 from restante.status import Reply
 
 
@@ -51,6 +53,10 @@ class Mail:
     """BODY=8BITMIME was given (RFC 6152)."""
     smtputf8: bool = False
     """SMTPUTF8 was given (RFC 6531)."""
+    ret: Literal["", "FULL", "HDRS"] = ""
+    """RET was given (RFC 3461 §4.3)."""
+    envid: str = ""
+    """ENVID, decoded (RFC 3461 §4.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Rcpt:
     """A recipient is named; await ``reply``. Several may come before the first is answered."""
 
     address: Address
+    dsn: RecipientDsn = NO_DSN
 
 
 @dataclass(frozen=True, slots=True)
