@@ -12,7 +12,7 @@ from restante.courier import LocalCourier
 from restante.envelope import Content, Envelope, HeaderFacts, Origin, memory_content
 from restante.mda import Delivery
 from restante.queue import Expanded, QueuedMessage, QueuedRecipient, RecipientState, Target
-from restante.receiver import Receiver
+from restante.receiver.door import Receiver
 from restante.routing.router import Router
 from restante.spool import Spool
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure

@@ -15,7 +15,7 @@ from restante.mda import Delivery
 from restante.net.server import ConnectionLimits, Server, session_ids
 from restante.net.smtp import SmtpService
 from restante.queue import Target
-from restante.receiver import Receiver
+from restante.receiver.door import Receiver
 from restante.routing.router import Router
 from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome

@@ -6,7 +6,7 @@ import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.config.tree import Receiver
-from restante.receiver import Policy
+from restante.receiver.policy import Policy
 
 POLICY = Policy(
     Receiver(

@@ -22,7 +22,8 @@ from restante.protocol.smtp.events import (
     Wait,
 )
 from restante.protocol.smtp.server import Limits, Profile, SmtpServer
-from restante.receiver import Receiver, Transaction
+from restante.receiver import Transaction
+from restante.receiver.door import Receiver
 from restante.spool import Spool, SpoolFailed
 from restante.status import Reply
 

@@ -29,7 +29,7 @@ from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
 from restante.queue.store import QueueStore, queue_slots
-from restante.receiver import Receiver
+from restante.receiver.door import Receiver
 from restante.routing.router import Router
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore

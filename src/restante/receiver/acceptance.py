@@ -1,0 +1,150 @@
+"""The end of a message's content: it becomes durable, in mailboxes here or in the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from restante import maillog
+from restante.address import fold
+from restante.config import Settings
+from restante.courier import copy_for
+from restante.directory import Directory
+from restante.envelope import Content, Envelope, Origin, received_field
+from restante.errors import TemporaryError
+from restante.mda import Delivery, MailboxWriter
+from restante.queue import Target
+from restante.receiver import Transaction, WaitingRoom
+from restante.routing.decision import Mailbox
+from restante.routing.expand import Leaf, expand
+from restante.routing.router import Router
+from restante.spool import Spool, SpoolFailed
+from restante.status import Delivered, PermanentFailure, Reply
+
+LOOPING = Reply(554, "4.6", "too many Received fields: the message is looping")
+HEADER_TOO_LARGE = Reply(552, "3.4", "the message header is too large")
+NO_ROOM = Reply(452, "3.1", "no room to keep the message now, try again later")
+
+
+class Acceptance:
+    """Takes whole messages; what it answers with 250 is durable."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        directory: Directory,
+        writer: MailboxWriter,
+        waiting: WaitingRoom,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._router = router
+        self._directory = directory
+        self._writer = writer
+        self._waiting = waiting
+        self._clock = clock
+
+    async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
+        """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
+        began = self._clock()
+        recipients = tuple(transaction.decided)
+        host = self._settings.hostname
+        trace = received_field(origin, host, transaction.queue_id, recipients, began)
+        envelope = Envelope(
+            transaction.queue_id,
+            transaction.reverse_path,
+            recipients,
+            began,
+            transaction.eight_bit,
+            transaction.smtputf8,
+        )
+        try:
+            content = spool.finish(trace)
+            refusal = self._refusal(content, spool)
+            if refusal is not None:
+                return self.refused(transaction, refusal, "")
+            return await self._keep(transaction, envelope, content)
+        except SpoolFailed as error:
+            return self.refused(transaction, NO_ROOM, str(error))
+
+    def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
+        """Record that the content was not accepted; returns ``reply``."""
+        session, sender = transaction.client.session, str(transaction.reverse_path)
+        maillog.message_refused(session, transaction.queue_id, sender, reply, why)
+        return reply
+
+    def _refusal(self, content: Content, spool: Spool) -> Reply | None:
+        if spool.header_too_large:
+            return HEADER_TOO_LARGE
+        if content.facts.received > self._settings.smtp.max_received:
+            return LOOPING
+        return None
+
+    async def _keep(self, transaction: Transaction, envelope: Envelope, content: Content) -> Reply:
+        deliveries = await self._deliveries(transaction, content)
+        if deliveries:
+            outcome = await self._writer.deliver_all(envelope, content, deliveries)
+            if isinstance(outcome, Delivered):
+                self._delivered(transaction, envelope, content, deliveries)
+                return _ok(envelope)
+            if isinstance(outcome, PermanentFailure) and len(deliveries) == 1:
+                return self.refused(transaction, outcome.reply, outcome.detail)
+        return await self._enqueue(transaction, envelope, content)
+
+    async def _deliveries(self, transaction: Transaction, content: Content) -> tuple[Delivery, ...]:
+        """Where all copies go, if all of them go into Maildirs here; else nothing."""
+        decided = transaction.decided
+        mailboxes = [each for each in decided.values() if isinstance(each, Mailbox)]
+        if len(mailboxes) == len(decided):
+            return tuple(copy_for(mailbox, ()) for mailbox in mailboxes)
+        leaves = await expand(self._router, self._directory, tuple(decided.items()))
+        here = [
+            copy_for(leaf.decision, leaf.via)
+            for leaf in leaves
+            if isinstance(leaf.decision, Mailbox) and not _came_by(leaf, content)
+        ]
+        return tuple(here) if len(here) == len(leaves) else ()
+
+    def _delivered(
+        self,
+        transaction: Transaction,
+        envelope: Envelope,
+        content: Content,
+        deliveries: Sequence[Delivery],
+    ) -> None:
+        self._accepted(transaction, envelope, content, "delivered")
+        for delivery in deliveries:
+            maillog.delivered(envelope.queue_id, delivery.delivered_to[0], delivery.maildir)
+
+    async def _enqueue(
+        self, transaction: Transaction, envelope: Envelope, content: Content
+    ) -> Reply:
+        targets = tuple(Target(str(address)) for address in envelope.recipients)
+        try:
+            await self._waiting.add(envelope, content, targets)
+        except TemporaryError as error:
+            return self.refused(transaction, NO_ROOM, str(error))
+        self._accepted(transaction, envelope, content, "queued")
+        return _ok(envelope)
+
+    def _accepted(
+        self, transaction: Transaction, envelope: Envelope, content: Content, how: str
+    ) -> None:
+        maillog.message_accepted(
+            transaction.client.session,
+            envelope.queue_id,
+            str(envelope.reverse_path),
+            len(envelope.recipients),
+            content.size,
+            how,
+            self._clock() - envelope.received_at,
+        )
+
+
+def _ok(envelope: Envelope) -> Reply:
+    return Reply(250, "0.0", f"ok {envelope.queue_id}")
+
+
+def _came_by(leaf: Leaf, content: Content) -> bool:
+    """Whether the message bears the Delivered-To of an alias that it comes by now: a loop."""
+    return any(fold(alias) in content.facts.delivered_to for alias in leaf.via)

@@ -1,0 +1,106 @@
+"""MAIL, RCPT and the end of the content, answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from restante import maillog
+from restante.address import Address, ReversePath
+from restante.config import Settings
+from restante.directory import Directory, Lookups
+from restante.envelope import Origin
+from restante.errors import TemporaryError
+from restante.mda import MailboxWriter
+from restante.receiver import Client, Transaction, WaitingRoom
+from restante.receiver.acceptance import Acceptance
+from restante.receiver.policy import Policy
+from restante.routing.decision import NoSuchUser
+from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
+from restante.routing.router import Router
+from restante.spool import Spool
+from restante.status import Reply
+
+SENDER_OK = Reply(250, "1.0", "sender ok")
+SENDER_REFUSED = Reply(553, "1.8", "this sender is not welcome here")
+
+
+class Receiver:
+    """Decides on senders and recipients, and accepts messages durably."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        directory: Directory,
+        writer: MailboxWriter,
+        waiting: WaitingRoom,
+        ids: Iterator[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._policy = Policy(settings.receiver)
+        self._router = router
+        self._directory = directory
+        self._ids = ids
+        self._acceptance = Acceptance(settings, router, directory, writer, waiting, clock)
+
+    def client(self, session: str, address: str) -> Client:
+        """The peer of a new session and what it may do."""
+        return Client(session, address, self._policy.may_relay(address))
+
+    def sender(
+        self, client: Client, reverse_path: ReversePath, *, eight_bit: bool, smtputf8: bool
+    ) -> tuple[Reply, Transaction | None]:
+        """Answer MAIL; with a success comes the transaction that it begins."""
+        if self._policy.is_bad_sender(reverse_path):
+            maillog.sender_refused(client.session, str(reverse_path), SENDER_REFUSED)
+            return SENDER_REFUSED, None
+        queue_id = next(self._ids)
+        return SENDER_OK, Transaction(queue_id, client, reverse_path, eight_bit, smtputf8)
+
+    async def recipients(
+        self, transaction: Transaction, addresses: Sequence[Address]
+    ) -> list[Reply]:
+        """Answer RCPT for addresses that came together, with one look-up for all of them."""
+        pairs = dict.fromkeys(pair for each in addresses for pair in self._router.wanted(each))
+        try:
+            lookups = await self._directory.prefetch(tuple(pairs))
+        except TemporaryError as error:
+            return [
+                self._answered(transaction, each, CANNOT_KNOW, str(error)) for each in addresses
+            ]
+        return [await self._recipient(transaction, each, lookups) for each in addresses]
+
+    async def _recipient(
+        self, transaction: Transaction, address: Address, lookups: Lookups
+    ) -> Reply:
+        try:
+            accepted = await self._router.accepts(address.domain, lookups)
+        except TemporaryError as error:
+            return self._answered(transaction, address, CANNOT_KNOW, str(error))
+        if not accepted and not transaction.client.may_relay:
+            return self._answered(transaction, address, RELAYING_DENIED, "not in rcpthosts")
+        decision = await self._router.route(address, lookups)
+        reply = reply_to(decision)
+        if isinstance(decision, NoSuchUser) and not self._settings.receiver.verify_recipients:
+            reply = RECIPIENT_OK
+        if reply.is_success:
+            transaction.decided[address] = decision
+            return reply
+        return self._answered(transaction, address, reply, getattr(decision, "why", ""))
+
+    def _answered(
+        self, transaction: Transaction, address: Address, reply: Reply, why: str
+    ) -> Reply:
+        session = transaction.client.session
+        maillog.recipient_refused(session, transaction.queue_id, str(address), reply, why)
+        return reply
+
+    async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
+        """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
+        return await self._acceptance.accept(transaction, origin, spool)
+
+    def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
+        """Record that the content was not accepted; returns ``reply``."""
+        return self._acceptance.refused(transaction, reply, why)

@@ -1,0 +1,31 @@
+"""What the settings say about peers and senders, without anybody's being asked."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from restante.address import ReversePath, fold
+from restante.config.tree import Receiver as ReceiverSettings
+
+
+class Policy:
+    """``receiver.*`` settings, made ready for fast questions."""
+
+    def __init__(self, settings: ReceiverSettings) -> None:
+        self._networks = [
+            ipaddress.ip_network(each, strict=False) for each in settings.relay_networks
+        ]
+        self._bad_senders = frozenset(map(fold, settings.badmailfrom))
+
+    def may_relay(self, address: str) -> bool:
+        """Whether a peer at this IP address may send anywhere."""
+        if not self._networks or not address:  # empty: the peer was gone before it was asked for
+            return False
+        peer = ipaddress.ip_address(address)
+        return any(peer in network for network in self._networks)
+
+    def is_bad_sender(self, reverse_path: ReversePath) -> bool:
+        """Whether the reverse-path or its domain is listed (qmail-control(5), badmailfrom)."""
+        sender = fold(str(reverse_path))
+        domain = sender.rpartition("@")[2]
+        return bool(sender) and (sender in self._bad_senders or f"@{domain}" in self._bad_senders)
