@@ -111,7 +111,7 @@ async def accept(recorder: Recorder, body: bytes, tmp_path: str, *recipients: st
     router = Router(SETTINGS.routing, SETTINGS.hostname)
     receiver = Receiver(SETTINGS, router, site(), recorder, recorder, iter(new_id, ""))
     client = receiver.client("s", "192.0.2.7")
-    _, transaction = receiver.sender(client, SENDER, eight_bit=False, smtputf8=False)
+    _, transaction = await receiver.sender(client, SENDER, eight_bit=False, smtputf8=False)
     assert transaction is not None
     await receiver.recipients(transaction, [Address.parse(each) for each in recipients])
     spool = Spool(tmp_path, 1000, 1000)

@@ -151,19 +151,20 @@ class _Session:
             case EndOfMessage():
                 await self._end()
             case Mail():
-                self._mail(event)
+                await self._mail(event)
             case BodyRefused(reply):
                 self._body_refused(reply)
             case Reset():
                 self.drop_transaction()
 
-    def _mail(self, event: Mail) -> None:
-        reply, self._transaction = self._service.receiver.sender(
+    async def _mail(self, event: Mail) -> None:
+        asked = self._service.receiver.sender(
             self._client,
             event.reverse_path,
             eight_bit=event.eight_bit,
             smtputf8=event.smtputf8,
         )
+        reply, self._transaction = await _planned(asked, (SYSTEM_FAILURE, None))
         self._origin = Origin(event.helo, self._connection.peer, event.protocol)
         self._core.reply(reply)
 

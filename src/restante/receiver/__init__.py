@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from restante.address import Address, ReversePath
+from restante.directory import Account
 from restante.envelope import Content, Envelope
 from restante.queue import Target
 from restante.routing.decision import Decision
+
+ServiceName = Literal["smtp", "submission"]
+"""The doors: where other hosts bring mail (RFC 5321), and where users do (RFC 6409)."""
 
 
 class WaitingRoom(Protocol):
@@ -32,6 +36,10 @@ class Client:
     address: str
     """Its IP address."""
     may_relay: bool
+    """Whether it may send to addresses that are not here."""
+    service: ServiceName = "smtp"
+    account: Account | None = None
+    """Who it has proved to be (RFC 4954), or None."""
 
 
 @dataclass(slots=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from restante import maillog
 from restante.address import Address, ReversePath
 from restante.config import Settings
-from restante.directory import Directory, Lookups
+from restante.directory import Account, Directory, Lookups
 from restante.envelope import Origin
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
-from restante.receiver import Client, Transaction, WaitingRoom
+from restante.receiver import Client, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.policy import Policy
 from restante.routing.decision import NoSuchUser
@@ -23,6 +24,8 @@ from restante.status import Reply
 
 SENDER_OK = Reply(250, "1.0", "sender ok")
 SENDER_REFUSED = Reply(553, "1.8", "this sender is not welcome here")
+AUTHENTICATION_REQUIRED = Reply(530, "7.0", "Authentication required")
+"""RFC 4954 §6; RFC 6409 §4.3."""
 
 
 class Receiver:
@@ -45,19 +48,31 @@ class Receiver:
         self._ids = ids
         self._acceptance = Acceptance(settings, router, directory, writer, waiting, clock)
 
-    def client(self, session: str, address: str) -> Client:
+    def client(self, session: str, address: str, service: ServiceName = "smtp") -> Client:
         """The peer of a new session and what it may do."""
-        return Client(session, address, self._policy.may_relay(address))
+        return Client(session, address, self._policy.may_relay(address), service)
 
-    def sender(
+    def authenticated(self, client: Client, account: Account) -> Client:
+        """The same peer, now that it has proved to be ``account``: it may send anywhere."""
+        return replace(client, account=account, may_relay=True)
+
+    async def sender(
         self, client: Client, reverse_path: ReversePath, *, eight_bit: bool, smtputf8: bool
     ) -> tuple[Reply, Transaction | None]:
         """Answer MAIL; with a success comes the transaction that it begins."""
-        if self._policy.is_bad_sender(reverse_path):
-            maillog.sender_refused(client.session, str(reverse_path), SENDER_REFUSED)
-            return SENDER_REFUSED, None
+        refusal = self._sender_refusal(client, reverse_path)
+        if refusal is not None:
+            maillog.sender_refused(client.session, str(reverse_path), refusal)
+            return refusal, None
         queue_id = next(self._ids)
         return SENDER_OK, Transaction(queue_id, client, reverse_path, eight_bit, smtputf8)
+
+    def _sender_refusal(self, client: Client, reverse_path: ReversePath) -> Reply | None:
+        if client.service == "submission" and client.account is None:
+            return AUTHENTICATION_REQUIRED
+        if self._policy.is_bad_sender(reverse_path):
+            return SENDER_REFUSED
+        return None
 
     async def recipients(
         self, transaction: Transaction, addresses: Sequence[Address]
