@@ -131,6 +131,18 @@ def check_domain(text: str) -> str:
     return fold(text)
 
 
+def domain_keys(domain: str) -> Iterator[str]:
+    """The keys under which a control file may name ``domain``, the most exact first.
+
+    ``a.example.com`` gives itself, ``.example.com``, ``.com`` (qmail-control(5)).
+    """
+    yield domain
+    start = domain.find(".", 1)
+    while start > 0:
+        yield domain[start:]
+        start = domain.find(".", start + 1)
+
+
 def dash_prefixes(local: str) -> Iterator[tuple[str, str]]:
     """The users that ``local`` may mean and the extension each leaves, longest user first.
 

@@ -195,6 +195,17 @@ def test_a_password_from_the_environment_is_not_in_the_file(tmp_path: Path) -> N
     assert exposed_password(load(directory, environ), environ) is None
 
 
+def test_credentials_that_everybody_can_read(tmp_path: Path) -> None:
+    text = '[relay]\ncredentials = { "smart.example:587" = "me:hunter2" }\n'
+    directory = write(tmp_path, text)
+    (tmp_path / "restante.toml").chmod(0o644)
+
+    found = exposed_password(load(directory, {}), {})
+
+    assert found is not None
+    assert "hunter2" not in found
+
+
 VARIABLES = [
     setting.environment_name
     for section in catalog().values()

@@ -8,6 +8,11 @@ from typing import Any, get_type_hints
 
 from restante.config import tree
 
+_SECRETS = {
+    ("database", "url"): "a database URL",
+    ("relay", "credentials"): "a table of next hops to LOGIN:PASSWORD",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -28,9 +33,9 @@ class Setting:
         return f"RESTANTE_{self.section}__{self.name}".upper()
 
     @property
-    def may_hold_password(self) -> bool:
-        """Whether its value must not be repeated in a message."""
-        return (self.section, self.name) == ("database", "url")
+    def secret(self) -> str:
+        """What its value must be, where that may hold a password and is never repeated."""
+        return _SECRETS.get((self.section, self.name), "")
 
 
 @dataclass(frozen=True, slots=True)

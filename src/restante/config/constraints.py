@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from restante.address import Address, AddressSyntaxError, check_domain
 from restante.config.convert import shown
-from restante.config.tree import HostPort, Settings
+from restante.config.tree import TLS_POLICIES, HostPort, Relay, Settings
 
 MAX_DATABASE_WAIT = 9
 """Seconds; a peer hears 451 within 10 when the database does not answer."""
@@ -30,6 +30,7 @@ def check(settings: Settings) -> Iterator[Problem]:
     yield from _check_tables(settings)
     yield from _check_addresses(settings)
     yield from _check_networks(settings)
+    yield from _check_relay(settings.relay)
 
 
 def _check_waits(settings: Settings) -> Iterator[Problem]:
@@ -73,6 +74,7 @@ def _check_domains(settings: Settings) -> Iterator[Problem]:
         ("server", "me", settings.server.me),
         ("routing", "envnoathost", routing.envnoathost),
         ("queue", "bouncehost", settings.queue.bouncehost),
+        ("relay", "helohost", settings.relay.helohost),
     )
     for section, name, value in may_be_empty:
         if value:
@@ -92,9 +94,10 @@ def _check_tables(settings: Settings) -> Iterator[Problem]:
             yield from _wrong_address(("routing", "virtualdomains"), key)
         elif key:
             yield from _wrong_domains(("routing", "virtualdomains"), [key.removeprefix(".")])
-    for domain in routing.smtproutes:
-        if domain:
-            yield from _wrong_domains(("routing", "smtproutes"), [domain.removeprefix(".")])
+    yield from _wrong_keys(("routing", "smtproutes"), routing.smtproutes)
+    for relay in routing.smtproutes.values():
+        if relay:
+            yield from _wrong_next_hop(("routing", "smtproutes"), relay)
 
 
 def _check_addresses(settings: Settings) -> Iterator[Problem]:
@@ -123,6 +126,49 @@ def _check_networks(settings: Settings) -> Iterator[Problem]:
         except ValueError as error:
             text = str(error).removeprefix(repr(network)).removeprefix(network).strip()
             yield Problem(("receiver", "relay_networks"), f"{shown(network)}: {text}")
+
+
+def _check_relay(relay: Relay) -> Iterator[Problem]:
+    for nameserver in relay.nameservers:
+        if not _is_ip_address(nameserver.host) or not nameserver.port:
+            yield Problem(
+                ("relay", "nameservers"), f"{nameserver} is no IP address with a port of its own"
+            )
+    yield from _wrong_keys(("relay", "tls_policy"), relay.tls_policy)
+    for policy in relay.tls_policy.values():
+        if policy not in TLS_POLICIES:
+            what = f"{shown(policy)} is not one of {', '.join(TLS_POLICIES)}"
+            yield Problem(("relay", "tls_policy"), what)
+    for next_hop, credentials in relay.credentials.items():
+        yield from _wrong_next_hop(("relay", "credentials"), next_hop)
+        login, colon, password = credentials.partition(":")
+        if not (login and colon and password):
+            what = f"what stands for {shown(next_hop)} is not LOGIN:PASSWORD"
+            yield Problem(("relay", "credentials"), what)
+
+
+def _is_ip_address(text: str) -> bool:
+    import ipaddress  # few sites need it, and small programs load settings too
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _wrong_next_hop(setting: tuple[str, str], text: str) -> Iterator[Problem]:
+    from restante.config.nexthop import NextHop  # few sites need it, as above
+
+    try:
+        NextHop.parse(text)
+    except ValueError as error:
+        yield Problem(setting, f"{shown(text)} {error}")
+
+
+def _wrong_keys(setting: tuple[str, str], keys: Iterable[str]) -> Iterator[Problem]:
+    """Problems with what should be domains, .suffixes or the empty key."""
+    yield from _wrong_domains(setting, [key.removeprefix(".") for key in keys if key])
 
 
 def _wrong_domains(setting: tuple[str, str], domains: Iterable[str]) -> Iterator[Problem]:

@@ -42,13 +42,20 @@ def load(directory: str, environ: Mapping[str, str]) -> Settings:
 
 def exposed_password(settings: Settings, environ: Mapping[str, str]) -> str | None:
     """What is wrong where a password in restante.toml can be read by others; None if nothing is."""
-    sections = catalog()
-    if sections["database"].settings["url"].environment_name in environ:
-        return None
     path = os.path.join(settings.directory, FILE_NAME)
-    if not _has_password(settings.database.url) or not os.stat(path).st_mode & stat.S_IROTH:
+    if not _holds_password(settings, environ) or not os.stat(path).st_mode & stat.S_IROTH:
         return None
     return f"{path} holds a password and everybody can read it; run: chmod 640 {path}"
+
+
+def _holds_password(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether one of the passwords in force stands in restante.toml."""
+    sections = catalog()
+    url = sections["database"].settings["url"].environment_name
+    credentials = sections["relay"].settings["credentials"].environment_name
+    return (url not in environ and _has_password(settings.database.url)) or (
+        credentials not in environ and bool(settings.relay.credentials)
+    )
 
 
 def _has_password(url: str) -> bool:
@@ -159,7 +166,7 @@ class _Reading:
         try:
             converted = converter(setting, value)
         except WrongValue as error:
-            what = "is not a database URL" if setting.may_hold_password else str(error)
+            what = f"is not {setting.secret}" if setting.secret else str(error)
             self.problems.append(f"{place}: {what}")
         else:
             self.values.setdefault(setting.section, {})[setting.name] = converted

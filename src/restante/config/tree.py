@@ -20,6 +20,8 @@ MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 MAX_PORT = 65535
+TLS_POLICIES = ("none", "may", "encrypt", "verify")
+"""Values of relay.tls_policy, from the weakest on."""
 
 _HOST_PORT = re.compile(
     r"(?:\[(?P<literal>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -157,8 +159,8 @@ class Routing:
     )
     smtproutes: Mapping[str, str] = setting(
         {},
-        "Domains, .suffixes or '' to host or host:port of the next hop (control/smtproutes). Used "
-        "by the relay.",
+        "Domains, .suffixes or '' to the next hop: HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT "
+        "(control/smtproutes). An empty next hop: the domain's MX, as if there were no route.",
     )
     subaddress_delimiter: str = setting(
         "+", "Parts name from tag in name+tag@domain. Empty: no subaddresses."
@@ -332,6 +334,61 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Relay:
+    """Mail to other hosts. Where to is routing.smtproutes' to say, then the DNS."""
+
+    helohost: str = setting(
+        "", "What this host calls itself to others (control/helohost). Empty: server.me."
+    )
+    port: int = setting(
+        25,
+        "The port of mail exchangers (RFC 5321 §4.5.4.2). Anything else is for trying things out.",
+        low=1,
+        high=MAX_PORT,
+    )
+    nameservers: tuple[HostPort, ...] = setting(
+        [], "DNS servers: ['192.0.2.53:53']. Empty: those of /etc/resolv.conf."
+    )
+    timeoutconnect: float = setting(
+        MINUTE, "Seconds to wait for a connection (control/timeoutconnect).", low=1, high=HOUR
+    )
+    timeoutremote: float = setting(
+        20 * MINUTE,
+        "Seconds to wait for any one reply at the most (control/timeoutremote); the waits of RFC "
+        "5321 §4.5.3.2 are shorter for most.",
+        low=1,
+        high=DAY,
+    )
+    concurrency_per_destination: int = setting(
+        20, "Connections of one worker to one destination.", low=1, high=1000
+    )
+    concurrency_per_message: int = setting(
+        10, "Destinations to which one message is sent at the same time.", low=1, high=1000
+    )
+    idle_timeout: float = setting(
+        5.0,
+        "Seconds that a connection is kept for the destination's next message. 0: not at all.",
+        low=0,
+        high=5 * MINUTE,
+    )
+    messages_per_connection: int = setting(
+        100, "Messages after which a connection is closed.", low=1, high=1000000
+    )
+    tls_policy: Mapping[str, str] = setting(
+        {},
+        "Domains, .suffixes or '' to none, may, encrypt or verify; for mail that a route takes, "
+        "the route's host counts. may: STARTTLS where it is offered, clear text where it fails. "
+        "encrypt: never in clear text. verify: only to a host with a valid certificate for its "
+        "name. What is not named here is may.",
+    )
+    credentials: Mapping[str, str] = setting(
+        {},
+        "Next hops, as smtproutes writes them, to LOGIN:PASSWORD for AUTH. Sent over TLS or to "
+        "the loopback only.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What happened."""
 
@@ -376,6 +433,7 @@ class Settings:
     pop3: Pop3 = field(default_factory=Pop3)
     auth: Auth = field(default_factory=Auth)
     queue: Queue = field(default_factory=Queue)
+    relay: Relay = field(default_factory=Relay)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
 

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from restante.address import Address, fold
+from restante.address import Address, domain_keys, fold
 from restante.config.tree import Routing
-
-
-def domain_keys(domain: str) -> Iterator[str]:
-    """The keys under which a control file may name ``domain``, the most exact first.
-
-    ``a.example.com`` gives itself, ``.example.com``, ``.com`` (qmail-control(5)).
-    """
-    yield domain
-    start = domain.find(".", 1)
-    while start > 0:
-        yield domain[start:]
-        start = domain.find(".", start + 1)
 
 
 class Site:

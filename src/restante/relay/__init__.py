@@ -1,0 +1,1 @@
+"""Mail to other hosts: where to, over which connection, and what they said."""
