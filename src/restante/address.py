@@ -29,6 +29,7 @@ _LETTER_OR_DIGIT = r"[^\x00-/:-@\[-\^`{-\x7f]"
 _LETTER_DIGIT_HYPHEN = r"[^\x00-,./:-@\[-\^`{-\x7f]"
 _LABEL = re.compile(rf"{_LETTER_OR_DIGIT}(?:{_LETTER_DIGIT_HYPHEN}*{_LETTER_OR_DIGIT})?")
 _LITERAL = re.compile(r"\[[!-Z^-~]+\]")
+_NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 
 class AddressSyntaxError(ValueError):
@@ -141,6 +142,11 @@ def domain_keys(domain: str) -> Iterator[str]:
     while start > 0:
         yield domain[start:]
         start = domain.find(".", start + 1)
+
+
+def embed_unicode(text: str) -> str:
+    """``text`` in the form that an address of type utf-8 has in ASCII (RFC 6533 §3)."""
+    return _NOT_QCHAR.sub(lambda found: f"\\x{{{ord(found.group()):02X}}}", text)
 
 
 def dash_prefixes(local: str) -> Iterator[tuple[str, str]]:

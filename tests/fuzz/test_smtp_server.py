@@ -27,6 +27,8 @@ WORDS = st.sampled_from(
         b"BDAT 5\r\n", b"BDAT 5 LAST\r\n", b"BDAT 0 LAST\r\n", b"BDAT x\r\n", b"RSET\r\n",
         b"NOOP\r\n", b"VRFY x\r\n", b"QUIT\r\n", b"\r\n", b"\r", b"\n", b".", b"<", b">", b"\x00",
         b"\xff", b"x" * 600, b"hello", b" ", b'"', b"\\", b"@", b":",
+        b" RET=HDRS", b" ENVID=a+20b", b" NOTIFY=NEVER", b" NOTIFY=SUCCESS,DELAY", b" ORCPT=",
+        b"utf-8;\xc3\xa9\\x{E9}", b"rfc822;a+40b",
     ]
 )  # fmt: skip
 TRAFFIC = st.lists(st.one_of(WORDS, st.binary(max_size=8)), max_size=60)

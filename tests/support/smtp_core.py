@@ -123,8 +123,8 @@ def describe(event: Event) -> str:
     match event:
         case Mail():
             return _describe_mail(event)
-        case Rcpt(address):
-            return f"Rcpt {address.to_path()}"
+        case Rcpt():
+            return _describe_rcpt(event)
         case BodyRefused(reply):
             return f"Refused {reply.code} {reply.enhanced}"
         case Closed(reason):
@@ -142,7 +142,18 @@ def _describe_mail(mail: Mail) -> str:
     words += [f"size={mail.size}"] if mail.size is not None else []
     words += ["8bit"] if mail.eight_bit else []
     words += ["utf8"] if mail.smtputf8 else []
+    words += [f"ret={mail.ret}"] if mail.ret else []
+    words += [f"envid={mail.envid!r}"] if mail.envid else []
     return "Mail " + " ".join(words)
+
+
+def _describe_rcpt(rcpt: Rcpt) -> str:
+    notify, orcpt = rcpt.dsn.notify, rcpt.dsn.orcpt
+    words = [rcpt.address.to_path()]
+    if notify is not None:
+        words.append("notify=" + ",".join(str(each.name) for each in notify))
+    words += [f"orcpt={orcpt!r}"] if orcpt else []
+    return "Rcpt " + " ".join(words)
 
 
 def _escape(data: bytes) -> str:

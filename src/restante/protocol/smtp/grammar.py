@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import Literal, TypeVar
 
 from restante.address import (
     MAX_DOMAIN,
@@ -15,8 +17,11 @@ from restante.address import (
     AddressSyntaxError,
     ReversePath,
 )
-from restante.protocol.smtp import replies
+from restante.envelope import RecipientDsn
+from restante.protocol.smtp import dsn, replies
 from restante.status import Reply
+
+T = TypeVar("T")
 
 MAX_DIGITS = 20
 """Digits in a SIZE value (RFC 1870 §5) and in a chunk size (RFC 3030 §2)."""
@@ -33,8 +38,8 @@ _PATH = re.compile(
 )
 _FROM = re.compile(r"FROM:[ ]*", re.IGNORECASE)
 _TO = re.compile(r"TO:[ ]*", re.IGNORECASE)
-# esmtp-param = esmtp-keyword ["=" esmtp-value]
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+# esmtp-param = esmtp-keyword ["=" esmtp-value]; UTF-8 may be in a value (RFC 6531 §3.3).
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 _DIGITS = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
 _CHUNK = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})(?: +(LAST))?", re.IGNORECASE)
 
@@ -83,12 +88,22 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class MailCommand:
-    """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, RFC 6152, RFC 6531)."""
+    """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461)."""
 
     reverse_path: ReversePath
     size: int | None
     eight_bit: bool
     smtputf8: bool
+    ret: Literal["", "FULL", "HDRS"]
+    envid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RcptCommand:
+    """The argument of RCPT (RFC 5321 §4.1.1.3, RFC 3461)."""
+
+    address: Address
+    dsn: RecipientDsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +160,25 @@ def parse_mail(argument: str) -> MailCommand:
     size = _size(parameters)
     eight_bit = _body(parameters.pop("BODY", "7BIT"))
     smtputf8 = _smtputf8(parameters)
+    ret = _dsn(parameters, "RET", dsn.parse_ret) or ""
+    envid = _dsn(parameters, "ENVID", dsn.parse_envid) or ""
     if parameters:
         raise Refused(replies.PARAMETER_UNKNOWN)
     path: ReversePath = NULL_REVERSE_PATH
     if mailbox:
         path = _address(mailbox, "1.7", smtputf8=smtputf8)
-    return MailCommand(path, size, eight_bit, smtputf8)
+    return MailCommand(path, size, eight_bit, smtputf8, ret, envid)
 
 
-def parse_rcpt(argument: str, *, smtputf8: bool) -> Address:
-    """The forward-path of RCPT, ``<postmaster>`` included; raises Refused."""
+def parse_rcpt(argument: str, *, smtputf8: bool) -> RcptCommand:
+    """The forward-path of RCPT, ``<postmaster>`` included, and its parameters; raises Refused."""
     mailbox, given = _parse_path(argument, _TO, replies.RCPT_SYNTAX)
-    if _parse_parameters(given):
+    parameters = _parse_parameters(given)
+    notify = _dsn(parameters, "NOTIFY", dsn.parse_notify)
+    orcpt = _dsn(parameters, "ORCPT", partial(dsn.parse_orcpt, smtputf8=smtputf8)) or ""
+    if parameters:
         raise Refused(replies.PARAMETER_UNKNOWN)
-    return _address(mailbox, "1.3", smtputf8=smtputf8)
+    return RcptCommand(_address(mailbox, "1.3", smtputf8=smtputf8), RecipientDsn(notify, orcpt))
 
 
 def parse_bdat(argument: str) -> BdatCommand:
@@ -224,3 +244,13 @@ def _smtputf8(parameters: dict[str, str | None]) -> bool:
     if parameters.pop("SMTPUTF8") is not None:
         raise Refused(replies.PARAMETER_SYNTAX)
     return True
+
+
+def _dsn(parameters: dict[str, str | None], keyword: str, parse: Callable[[str], T]) -> T | None:
+    """The value of one of RFC 3461's parameters, all of which must have one; None: not there."""
+    if keyword not in parameters:
+        return None
+    try:
+        return parse(parameters.pop(keyword) or "")
+    except dsn.DsnSyntaxError:
+        raise Refused(replies.PARAMETER_SYNTAX) from None

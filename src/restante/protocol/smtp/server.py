@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from restante.envelope import NO_DSN
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
 from restante.protocol.smtp.events import (
@@ -76,6 +77,7 @@ class Extension(Enum):
     SMTPUTF8 = "SMTPUTF8"
     ENHANCED_STATUS = "ENHANCEDSTATUSCODES"
     CHUNKING = "CHUNKING"
+    DSN = "DSN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,31 +329,43 @@ class SmtpServer:
             self._close(CloseReason.TOO_MANY_MESSAGES)
             return None
         mail = parse_mail(argument)
-        self._check_offered(eight_bit=mail.eight_bit, smtputf8=mail.smtputf8, size=mail.size)
+        self._check_offered(
+            {
+                Extension.EIGHT_BIT: mail.eight_bit,
+                Extension.SMTPUTF8: mail.smtputf8,
+                Extension.SIZE: mail.size is not None,
+                Extension.DSN: bool(mail.ret or mail.envid),
+            }
+        )
         if limits.databytes and (mail.size or 0) > limits.databytes:
             return replies.TOO_BIG
         self._transaction = _Transaction(mail.smtputf8)
         protocol = "UTF8SMTP" if mail.smtputf8 else "ESMTP" if self._extended else "SMTP"
         self._ask(
-            Mail(mail.reverse_path, self._helo, protocol, mail.size, mail.eight_bit, mail.smtputf8),
+            Mail(
+                mail.reverse_path,
+                self._helo,
+                protocol,
+                mail.size,
+                mail.eight_bit,
+                mail.smtputf8,
+                mail.ret,
+                mail.envid,
+            ),
             _Awaited.MAIL,
         )
         return None
 
-    def _check_offered(self, *, eight_bit: bool, smtputf8: bool, size: int | None) -> None:
-        used = {
-            Extension.EIGHT_BIT: eight_bit,
-            Extension.SMTPUTF8: smtputf8,
-            Extension.SIZE: size is not None,
-        }
+    def _check_offered(self, used: Mapping[Extension, bool]) -> None:
         if any(use and each not in self._profile.extensions for each, use in used.items()):
             raise Refused(replies.PARAMETER_UNKNOWN)
 
     def _rcpt_command(self, argument: str) -> Reply | None:
-        address = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
+        rcpt = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
+        self._check_offered({Extension.DSN: rcpt.dsn != NO_DSN})
         if self._transaction.accepted >= self._limits.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
-        self._ask(Rcpt(address), _Awaited.RCPT)
+        self._ask(Rcpt(rcpt.address, rcpt.dsn), _Awaited.RCPT)
         return None
 
     def _data_command(self, argument: str) -> Reply:
