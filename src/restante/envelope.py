@@ -56,8 +56,20 @@ class RecipientDsn:
 
     def wants(self, what: Notify) -> bool:
         """Whether the sender is to be told of ``what``, one of the three."""
-        asked = Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
-        return what in asked
+        return what in self._asked
+
+    def merged(self, other: RecipientDsn) -> RecipientDsn:
+        """What counts for a recipient who is named twice and gets one copy.
+
+        The sender is told of all that either asks for, under the first original recipient.
+        RFC 3461 does not say; nothing that was asked for is kept back.
+        """
+        notify = None if self.notify is other.notify is None else self._asked | other._asked
+        return RecipientDsn(notify, self.orcpt or other.orcpt)
+
+    @property
+    def _asked(self) -> Notify:
+        return Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
 
 
 NO_DSN = RecipientDsn()

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
-from restante.address import Address
+import pytest
+
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config import Settings
 from restante.config.tree import Server
 from restante.courier import LocalCourier
-from restante.envelope import Content, Envelope, HeaderFacts, Origin, memory_content
+from restante.envelope import (
+    NO_DSN,
+    Content,
+    Envelope,
+    HeaderFacts,
+    Notify,
+    Origin,
+    RecipientDsn,
+    memory_content,
+)
 from restante.mda import Delivery
 from restante.queue import Expanded, QueuedMessage, QueuedRecipient, RecipientState, Target
 from restante.receiver.door import Receiver
@@ -32,6 +44,8 @@ class Recorder:
     each: list[tuple[Delivery, ...]] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
     queued: list[tuple[Target, ...]] = field(default_factory=list)
+    envelopes: list[Envelope] = field(default_factory=list)
+    """Of what was queued."""
 
     async def deliver_all(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
@@ -48,6 +62,7 @@ class Recorder:
 
     async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
         self.queued.append(tuple(targets))
+        self.envelopes.append(envelope)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -107,13 +122,24 @@ async def test_courier_ends_a_loop_of_aliases() -> None:
     assert answer.reply.enhanced == "5.4.6"
 
 
-async def accept(recorder: Recorder, body: bytes, tmp_path: str, *recipients: str) -> Reply:
+async def accept(
+    recorder: Recorder,
+    body: bytes,
+    tmp_path: str,
+    *recipients: str,
+    dsn: Sequence[RecipientDsn] = (NO_DSN,),
+    sender: ReversePath = SENDER,
+) -> Reply:
+    """The recipients in turn ask for what ``dsn`` says in turn."""
     router = Router(SETTINGS.routing, SETTINGS.hostname)
     receiver = Receiver(SETTINGS, router, site(), recorder, recorder, iter(new_id, ""))
     client = receiver.client("s", "192.0.2.7")
-    _, transaction = await receiver.sender(client, SENDER, eight_bit=False, smtputf8=False)
+    _, transaction = await receiver.sender(
+        client, sender, eight_bit=False, smtputf8=False, ret="HDRS", envid="QQ314"
+    )
     assert transaction is not None
-    await receiver.recipients(transaction, [Address.parse(each) for each in recipients])
+    addresses = [Address.parse(each) for each in recipients]
+    await receiver.recipients(transaction, list(zip(addresses, cycle(dsn), strict=False)))
     spool = Spool(tmp_path, 1000, 1000)
     await spool.write(body)
     try:
@@ -154,3 +180,55 @@ async def test_a_refusal_for_the_only_recipient_is_the_answer(tmp_path: object) 
     reply = await accept(recorder, HELLO, str(tmp_path), "iain@example.com")
     assert reply == Reply(554, "4.6", "looping")
     assert recorder.queued == []
+
+
+SUCCESS = RecipientDsn(Notify.SUCCESS, "rfc822;Iain@example.com")
+
+
+async def test_a_success_to_be_reported_takes_the_way_of_the_queue(tmp_path: object) -> None:
+    recorder = Recorder()
+    recipients = ("iain@example.com", "sales@example.com")
+    reply = await accept(recorder, HELLO, str(tmp_path), *recipients, dsn=(SUCCESS, NO_DSN))
+    assert reply.code == 250
+    assert recorder.together == []
+    assert recorder.queued == [
+        (Target("iain@example.com", dsn=SUCCESS), Target("sales@example.com"))
+    ]
+    assert (recorder.envelopes[0].ret, recorder.envelopes[0].envid) == ("HDRS", "QQ314")
+
+
+@pytest.mark.parametrize("notify", [Notify.NEVER, Notify.FAILURE, Notify.FAILURE | Notify.DELAY])
+async def test_where_no_success_is_reported_no_queue_is_needed(
+    tmp_path: object, notify: Notify
+) -> None:
+    recorder = Recorder()
+    dsn = (RecipientDsn(notify),)
+    await accept(recorder, HELLO, str(tmp_path), "iain@example.com", dsn=dsn)
+    assert len(recorder.together) == 1
+    assert recorder.queued == []
+
+
+async def test_nobody_is_told_of_a_success_of_a_report(tmp_path: object) -> None:
+    recorder = Recorder()
+    to = "iain@example.com"
+    await accept(recorder, HELLO, str(tmp_path), to, dsn=(SUCCESS,), sender=NULL_REVERSE_PATH)
+    assert len(recorder.together) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (NO_DSN, NO_DSN, NO_DSN),
+        (NO_DSN, SUCCESS, RecipientDsn(~Notify.NEVER, SUCCESS.orcpt)),
+        (SUCCESS, NO_DSN, RecipientDsn(~Notify.NEVER, SUCCESS.orcpt)),
+        (SUCCESS, RecipientDsn(Notify.NEVER, "rfc822;other@example.com"), SUCCESS),
+        (RecipientDsn(Notify.NEVER), NO_DSN, RecipientDsn(Notify.FAILURE | Notify.DELAY)),
+    ],
+)
+async def test_a_recipient_who_is_named_twice_asks_for_both(
+    tmp_path: object, first: RecipientDsn, second: RecipientDsn, both: RecipientDsn
+) -> None:
+    recorder = Recorder(TemporaryFailure(Reply(451, "3.0", "not now")))
+    twice = ("iain@example.com", "iain@example.com")
+    await accept(recorder, HELLO, str(tmp_path), *twice, dsn=(first, second))
+    assert recorder.queued == [(Target("iain@example.com", dsn=both),)]

@@ -163,6 +163,8 @@ class _Session:
             event.reverse_path,
             eight_bit=event.eight_bit,
             smtputf8=event.smtputf8,
+            ret=event.ret,
+            envid=event.envid,
         )
         reply, self._transaction = await _planned(asked, (SYSTEM_FAILURE, None))
         self._origin = Origin(event.helo, self._connection.peer, event.protocol)
@@ -171,13 +173,14 @@ class _Session:
     async def _recipients(self, first: Rcpt) -> None:
         """Recipients that came together are looked up together."""
         assert self._transaction is not None
-        addresses = [first.address]
-        while len(addresses) < MAX_PREFETCH and isinstance(
+        together = [first]
+        while len(together) < MAX_PREFETCH and isinstance(
             following := self._core.next_event(), Rcpt
         ):
-            addresses.append(following.address)
-        asked = self._service.receiver.recipients(self._transaction, addresses)
-        replies = await _planned(asked, [SYSTEM_FAILURE] * len(addresses))
+            together.append(following)
+        asked = [(each.address, each.dsn) for each in together]
+        answers = self._service.receiver.recipients(self._transaction, asked)
+        replies = await _planned(answers, [SYSTEM_FAILURE] * len(asked))
         for reply in replies:
             self._core.reply(reply)
 

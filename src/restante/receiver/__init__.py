@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from restante.address import Address, ReversePath
+from restante.address import Address, NullReversePath, ReversePath
 from restante.directory import Account
-from restante.envelope import Content, Envelope
+from restante.envelope import Content, Envelope, Notify, RecipientDsn
 from restante.queue import Target
 from restante.routing.decision import Decision
 
@@ -51,5 +51,18 @@ class Transaction:
     reverse_path: ReversePath
     eight_bit: bool
     smtputf8: bool
+    ret: Literal["", "FULL", "HDRS"] = ""
+    """As in ``Envelope``."""
+    envid: str = ""
+    """As in ``Envelope``."""
     decided: dict[Address, Decision] = field(default_factory=dict)
     """Accepted recipients, in the order they came, and what routing said of each."""
+    dsn: dict[Address, RecipientDsn] = field(default_factory=dict)
+    """Of what the sender asks to be told, for each accepted recipient."""
+
+    @property
+    def reports_success(self) -> bool:
+        """Whether the sender, if there is one, is to be told of a success."""
+        return not isinstance(self.reverse_path, NullReversePath) and any(
+            each.wants(Notify.SUCCESS) for each in self.dsn.values()
+        )

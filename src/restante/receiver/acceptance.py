@@ -57,6 +57,8 @@ class Acceptance:
             began,
             transaction.eight_bit,
             transaction.smtputf8,
+            transaction.ret,
+            transaction.envid,
         )
         try:
             content = spool.finish(trace)
@@ -81,6 +83,9 @@ class Acceptance:
         return None
 
     async def _keep(self, transaction: Transaction, envelope: Envelope, content: Content) -> Reply:
+        if transaction.reports_success:
+            # What was delivered and what has to be reported are durable together in the queue.
+            return await self._enqueue(transaction, envelope, content)
         deliveries = await self._deliveries(transaction, content)
         if deliveries:
             outcome = await self._writer.deliver_all(envelope, content, deliveries)
@@ -119,7 +124,9 @@ class Acceptance:
     async def _enqueue(
         self, transaction: Transaction, envelope: Envelope, content: Content
     ) -> Reply:
-        targets = tuple(Target(str(address)) for address in envelope.recipients)
+        targets = tuple(
+            Target(str(address), dsn=transaction.dsn[address]) for address in envelope.recipients
+        )
         try:
             await self._waiting.add(envelope, content, targets)
         except TemporaryError as error:

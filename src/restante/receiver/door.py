@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from restante import maillog
 from restante.address import Address, ReversePath
 from restante.config import Settings
 from restante.directory import Account, Directory, Lookups
-from restante.envelope import Origin
+from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
 from restante.receiver import Client, ServiceName, Transaction, WaitingRoom
@@ -57,7 +58,14 @@ class Receiver:
         return replace(client, account=account, may_relay=True)
 
     async def sender(
-        self, client: Client, reverse_path: ReversePath, *, eight_bit: bool, smtputf8: bool
+        self,
+        client: Client,
+        reverse_path: ReversePath,
+        *,
+        eight_bit: bool,
+        smtputf8: bool,
+        ret: Literal["", "FULL", "HDRS"] = "",
+        envid: str = "",
     ) -> tuple[Reply, Transaction | None]:
         """Answer MAIL; with a success comes the transaction that it begins."""
         refusal = self._sender_refusal(client, reverse_path)
@@ -65,7 +73,10 @@ class Receiver:
             maillog.sender_refused(client.session, str(reverse_path), refusal)
             return refusal, None
         queue_id = next(self._ids)
-        return SENDER_OK, Transaction(queue_id, client, reverse_path, eight_bit, smtputf8)
+        transaction = Transaction(
+            queue_id, client, reverse_path, eight_bit, smtputf8, ret=ret, envid=envid
+        )
+        return SENDER_OK, transaction
 
     def _sender_refusal(self, client: Client, reverse_path: ReversePath) -> Reply | None:
         if client.service == "submission" and client.account is None:
@@ -75,9 +86,17 @@ class Receiver:
         return None
 
     async def recipients(
-        self, transaction: Transaction, addresses: Sequence[Address]
+        self, transaction: Transaction, asked: Sequence[tuple[Address, RecipientDsn]]
     ) -> list[Reply]:
-        """Answer RCPT for addresses that came together, with one look-up for all of them."""
+        """Answer RCPT for those that came together, with one look-up for all of them."""
+        replies = await self._decide(transaction, [address for address, _ in asked])
+        for (address, dsn), reply in zip(asked, replies, strict=True):
+            if reply.is_success:
+                named_before = transaction.dsn.get(address)
+                transaction.dsn[address] = named_before.merged(dsn) if named_before else dsn
+        return replies
+
+    async def _decide(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
         pairs = dict.fromkeys(pair for each in addresses for pair in self._router.wanted(each))
         try:
             lookups = await self._directory.prefetch(tuple(pairs))
