@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from restante.address import Address, fold
 from restante.directory import Directory
 from restante.mda import Delivery, MailboxWriter
-from restante.queue import Answer, Expanded, QueuedMessage, RemoteDeferral, Target
+from restante.queue import Answer, Attempted, Expanded, QueuedMessage, Target
 from restante.routing.decision import (
     Decision,
     Instructions,
@@ -35,7 +35,7 @@ class LocalCourier:
         self._directory = directory
         self._writer = writer
 
-    async def attempt(self, message: QueuedMessage) -> Sequence[Answer]:
+    async def attempt(self, message: QueuedMessage) -> Attempted:
         """One answer for each recipient, out of one look-up and one delivery for all of them."""
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
@@ -44,7 +44,7 @@ class LocalCourier:
             self._plan(message, target, decision)
             for target, decision in zip(targets, decisions, strict=True)
         ]
-        return await self._carry_out(message, planned)
+        return Attempted(await self._carry_out(message, planned))
 
     def _plan(
         self, message: QueuedMessage, target: Target, decision: Decision
@@ -58,7 +58,7 @@ class LocalCourier:
             case Mailbox():
                 return copy_for(final, target.via)
             case Remote():
-                return RemoteDeferral(NO_RELAY)
+                return TemporaryFailure(NO_RELAY)
             case NoSuchUser(_, why):
                 return PermanentFailure(NO_SUCH_USER, why)
             case Unknown(_, why):

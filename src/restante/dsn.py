@@ -15,7 +15,7 @@ from email.utils import formatdate
 from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, fold
 from restante.config.tree import Queue
 from restante.envelope import Content, Envelope, memory_content
-from restante.queue import Failure, QueuedMessage, Submission, Target, Undeliverable
+from restante.queue import Notice, QueuedMessage, Submission, Target, Undeliverable
 from restante.status import Reply
 
 WHOLE_MESSAGE = 32 * 1024
@@ -42,7 +42,7 @@ class BounceReporter:
         self._second = Address.parse(settings.doublebounceto) if settings.doublebounceto else None
 
     def report(
-        self, message: QueuedMessage, failures: Sequence[Failure], now: float, queue_id: str
+        self, message: QueuedMessage, notices: Sequence[Notice], now: float, queue_id: str
     ) -> Submission | Undeliverable:
         """The report under the id ``queue_id``, from the null reverse-path (RFC 5321 §4.5.5).
 
@@ -51,17 +51,17 @@ class BounceReporter:
         """
         sender = message.envelope.reverse_path
         if not isinstance(sender, NullReversePath):
-            return self._write(message, failures, now, queue_id, sender)
+            return self._write(message, notices, now, queue_id, sender)
         if self._second is None:
             return Undeliverable("a bounce failed, and queue.doublebounceto is not set")
         if _only_for(message.envelope, self._second):
             return Undeliverable(f"a bounce failed, and so did its report to {self._second}")
-        return self._write(message, failures, now, queue_id, self._second)
+        return self._write(message, notices, now, queue_id, self._second)
 
     def _write(
         self,
         message: QueuedMessage,
-        failures: Sequence[Failure],
+        notices: Sequence[Notice],
         now: float,
         queue_id: str,
         to: Address,
@@ -69,8 +69,8 @@ class BounceReporter:
         utf8 = message.envelope.smtputf8 or not to.is_ascii
         quoted, whole = _quoted(message.content)
         parts = (
-            _part("text/plain; charset=utf-8", self._text(message, failures).encode("utf-8")),
-            _part("message/delivery-status", self._status(message, failures).encode("ascii")),
+            _part("text/plain; charset=utf-8", self._text(message, notices).encode("utf-8")),
+            _part("message/delivery-status", self._status(message, notices).encode("ascii")),
             _part(_QUOTED_TYPES[utf8, whole], quoted),
         )
         boundary = _boundary(queue_id, parts)
@@ -97,10 +97,10 @@ class BounceReporter:
             "\nThis is a delivery status notification in MIME format (RFC 3464).\n"
         )
 
-    def _text(self, message: QueuedMessage, failures: Sequence[Failure]) -> str:
+    def _text(self, message: QueuedMessage, notices: Sequence[Notice]) -> str:
         """What happened, for a human being."""
         whose = message.envelope.reverse_path.to_path()
-        about = "\n".join(_paragraph(failure) for failure in failures)
+        about = "\n".join(_paragraph(notice) for notice in notices)
         return (
             f"This is the mail system at {self._host}.\n\n"
             f"The message from {whose}, accepted here under the id"
@@ -109,11 +109,11 @@ class BounceReporter:
             f"The message, or its header, is attached.\n\n{about}"
         )
 
-    def _status(self, message: QueuedMessage, failures: Sequence[Failure]) -> str:
+    def _status(self, message: QueuedMessage, notices: Sequence[Notice]) -> str:
         """The fields for the message, then those for each recipient (RFC 3464 §2.1)."""
         arrival = formatdate(message.envelope.received_at, localtime=True)
         head = f"Reporting-MTA: dns; {_one_line(self._host)}\nArrival-Date: {arrival}\n"
-        return "\n".join([head, *(_recipient_fields(failure) for failure in failures)])
+        return "\n".join([head, *(_recipient_fields(notice) for notice in notices)])
 
 
 _QUOTED_TYPES = {
@@ -129,34 +129,41 @@ def _only_for(envelope: Envelope, address: Address) -> bool:
     return {fold(str(recipient)) for recipient in envelope.recipients} == {fold(str(address))}
 
 
-def _paragraph(failure: Failure) -> str:
+def _paragraph(notice: Notice) -> str:
     """One failed recipient; neither address nor reply can begin a line of its own."""
-    address, origin = failure.recipient.target.address, _origin(failure)
+    address, origin = notice.recipient.target.address, _origin(notice)
     by_way = f"\n(reached by way of <{_printable(origin)}>)" if origin != address else ""
-    lines = f"{_codes(failure.reply)} {failure.reply.text}".split("\n")[:MAX_REPLY_LINES]
+    lines = f"{_codes(_reply(notice))} {_reply(notice).text}".split("\n")[:MAX_REPLY_LINES]
     said = "".join(f"    {_printable(line)[:MAX_REPLY_LINE]}\n" for line in lines)
+    if _reply(notice).is_temporary:
+        said = f"    given up, after {notice.recipient.attempts} attempts; the last answer:\n{said}"
     return f"<{_printable(address)}>{by_way}\n{said}"
+
+
+def _reply(notice: Notice) -> Reply:
+    last = notice.recipient.last
+    return last.reply if last else Reply(554, "0.0", "given up")
 
 
 def _codes(reply: Reply) -> str:
     return f"{reply.code} {reply.enhanced}".strip()
 
 
-def _recipient_fields(failure: Failure) -> str:
+def _recipient_fields(notice: Notice) -> str:
     """RFC 3464 §2.3; the address the sender wrote is named where an alias led elsewhere."""
-    address, origin = failure.recipient.target.address, _origin(failure)
+    address, origin = notice.recipient.target.address, _origin(notice)
     original = f"Original-Recipient: {_typed(origin)}\n" if origin != address else ""
-    diagnostic = _one_line(str(failure.reply))[:MAX_DIAGNOSTIC]
+    diagnostic = _one_line(str(_reply(notice)))[:MAX_DIAGNOSTIC]
     return (
         f"{original}Final-Recipient: {_typed(address)}\n"
         "Action: failed\n"
-        f"Status: {failure.reply.enhanced or '5.0.0'}\n"
+        f"Status: {_reply(notice).enhanced or '5.0.0'}\n"
         f"Diagnostic-Code: smtp; {diagnostic}\n"
     )
 
 
-def _origin(failure: Failure) -> str:
-    return next(iter(failure.recipient.trail), failure.recipient.target.address)
+def _origin(notice: Notice) -> str:
+    return next(iter(notice.recipient.trail), notice.recipient.target.address)
 
 
 def _typed(address: str) -> str:

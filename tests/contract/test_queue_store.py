@@ -18,6 +18,7 @@ from restante.address import Address
 from restante.envelope import Content, Envelope, spooled_content
 from restante.queue import (
     DuplicateMessage,
+    LastAnswer,
     QueuedMessage,
     QueueFailed,
     QueueFull,
@@ -30,10 +31,18 @@ from restante.queue.bodies import IN_ROW
 from restante.queue.reader import QueueReader
 from restante.queue.rows import IllegalTransition, Result
 from restante.queue.store import RECIPIENTS_PER_ATTEMPT, QueueStore
+from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import content, envelope, from_nobody, targets
 
 NOW = START + 1
+NOT_NOW = LastAnswer(Reply(451, "3.0", "not now"), "the disk is away", None, NOW)
+NEVER = LastAnswer(
+    Reply(550, "1.1", "no\nsuch user"),
+    "",
+    Peer("mx.example", "192.0.2.1", "RCPT TO:<a@x>", "TLSv1.3 X", dsn=True),
+    NOW,
+)
 LARGE = b"Subject: large\n\n" + b"0123456789abcde\n" * (IN_ROW // 16)
 
 
@@ -53,9 +62,7 @@ def delivered(message: QueuedMessage) -> list[Result]:
 
 
 def waits(message: QueuedMessage, until: float) -> list[Result]:
-    return [
-        Result(each.id, RecipientState.WAITING, "451 not now", until) for each in message.recipients
-    ]
+    return [Result(each.id, RecipientState.WAITING, NOT_NOW, until) for each in message.recipients]
 
 
 async def the_only(store: QueueStore, now: float = NOW) -> QueuedMessage:
@@ -149,7 +156,7 @@ async def test_due_is_when_it_was_recorded(store: QueueStore) -> None:
     assert await store.next_due() == START + 50
     assert await store.due(START + 49, 10) == []
     (recipient,) = (await the_only(store, START + 50)).recipients
-    assert (recipient.attempts, recipient.last_reply) == (1, "451 not now")
+    assert (recipient.attempts, recipient.last) == (1, NOT_NOW)
 
 
 async def test_a_message_in_flight_is_not_handed_out_twice(store: QueueStore) -> None:
@@ -175,9 +182,9 @@ async def test_only_the_recipients_that_are_due_come(store: QueueStore) -> None:
     await store.record(
         message.envelope,
         [
-            Result(a.id, RecipientState.WAITING, "4", START + 10),
-            Result(b.id, RecipientState.FAILED, "5"),
-            Result(c.id, RecipientState.WAITING, "4", START + 20),
+            Result(a.id, RecipientState.WAITING, NOT_NOW, START + 10),
+            Result(b.id, RecipientState.FAILED, NEVER),
+            Result(c.id, RecipientState.WAITING, NOT_NOW, START + 20),
         ],
     )
     message = await the_only(store, START + 10)
@@ -236,7 +243,7 @@ async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_
     loop = Result(
         everyone.id,
         RecipientState.EXPANDED,
-        reply="554 loop",
+        last=NEVER,
         targets=targets("ann@x"),
         looping=targets("all@x"),
     )
@@ -251,10 +258,17 @@ async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_
     ]
 
 
+OUTCOMES = [
+    RecipientState.WAITING,
+    RecipientState.DELIVERED,
+    RecipientState.EXPANDED,
+    RecipientState.FAILED,
+]
+"""To what an attempt leads."""
 SETTLED = [RecipientState.DELIVERED, RecipientState.EXPANDED, RecipientState.FAILED]
 
 
-@pytest.mark.parametrize("became", list(RecipientState))
+@pytest.mark.parametrize("became", OUTCOMES)
 @pytest.mark.parametrize("was", SETTLED)
 async def test_what_is_settled_stays(
     store: QueueStore, was: RecipientState, became: RecipientState
@@ -271,12 +285,12 @@ async def test_what_is_settled_stays(
     assert [each.target.address for each in message.recipients] == ["b@x"], "all or nothing"
 
 
-@pytest.mark.parametrize("became", list(RecipientState))
+@pytest.mark.parametrize("became", OUTCOMES)
 async def test_what_waits_may_become_anything(store: QueueStore, became: RecipientState) -> None:
     await store.add(envelope(), content(), targets("a@x"))
     message = await the_only(store)
     finished = await store.record(
-        message.envelope, [Result(message.recipients[0].id, became, "reply", START + 9)]
+        message.envelope, [Result(message.recipients[0].id, became, NOT_NOW, START + 9)]
     )
     assert finished == (became is not RecipientState.WAITING)
 
@@ -293,7 +307,7 @@ async def test_a_report_is_recorded_with_the_failure(store: QueueStore) -> None:
     await store.add(envelope(), content(), targets())
     message = await the_only(store)
     report = Submission(from_nobody("sender@example.com"), content(LARGE), targets("sender@x"))
-    failed = [Result(message.recipients[0].id, RecipientState.FAILED, "550")]
+    failed = [Result(message.recipients[0].id, RecipientState.FAILED, NEVER)]
     assert await store.record(message.envelope, failed, [report])
     bounce = await the_only(store)
     assert bounce.envelope == report.envelope
@@ -308,7 +322,7 @@ async def test_neither_failure_nor_report_without_the_other(
     taken = envelope(at=NOW + 99)
     await store.add(taken, content(), targets())
     message = await the_only(store)
-    failed = [Result(message.recipients[0].id, RecipientState.FAILED, "550")]
+    failed = [Result(message.recipients[0].id, RecipientState.FAILED, NEVER)]
     with pytest.raises(DuplicateMessage):
         await store.record(message.envelope, failed, [Submission(taken, content(LARGE), targets())])
     assert store.waiting == 2
@@ -335,7 +349,7 @@ async def test_the_next_life_knows_that_it_does_not_know(tmp_path: Path) -> None
 async def test_an_attempt_with_no_certain_end_is_remembered(store: QueueStore) -> None:
     await store.add(envelope(), content(), targets())
     message = await the_only(store)
-    unsure = Result(message.recipients[0].id, RecipientState.WAITING, "?", START, certain=False)
+    unsure = Result(message.recipients[0].id, RecipientState.WAITING, NOT_NOW, START, certain=False)
     await store.record(message.envelope, [unsure])
     message = await the_only(store)
     assert message.again
@@ -411,7 +425,7 @@ async def test_a_full_queue_refuses_mail_but_not_reports(tmp_path: Path) -> None
         await store.add(envelope(), content(), targets())
     message = await the_only(store)
     report = Submission(from_nobody("s@x"), content(), targets("s@x"))
-    first = Result(message.recipients[0].id, RecipientState.FAILED, "550")
+    first = Result(message.recipients[0].id, RecipientState.FAILED, NEVER)
     await store.record(message.envelope, [first], [report])
     assert store.waiting == 2
     await store.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from restante.queue import Answer, QueuedMessage
+from restante.queue import Answer, Attempted, QueuedMessage
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
 
 HERE = Delivered("in the mailbox")
@@ -41,7 +41,7 @@ class ScriptedCourier:
         """Let attempts for this address hang until the event is set."""
         return self._held.setdefault(address, asyncio.Event())
 
-    async def attempt(self, message: QueuedMessage) -> Sequence[Answer]:
+    async def attempt(self, message: QueuedMessage) -> Attempted:
         self.calls.append(message)
         addresses = [recipient.target.address for recipient in message.recipients]
         self.attempts.extend(
@@ -51,7 +51,7 @@ class ScriptedCourier:
         for address in addresses:
             if address in self._held:
                 await self._held[address].wait()
-        return [self._next(address) for address in addresses]
+        return Attempted([self._next(address) for address in addresses])
 
     def of(self, address: str) -> list[Attempt]:
         """The attempts for one address."""

@@ -84,14 +84,14 @@ def site() -> MemoryDirectory:
 
 def message(target: Target, *, again: bool = False, bears: str = "") -> QueuedMessage:
     facts = HeaderFacts(0, frozenset({bears} if bears else ()))
-    waiting = QueuedRecipient(1, target, RecipientState.WAITING, 0, 0.0, "")
+    waiting = QueuedRecipient(1, target, RecipientState.WAITING, 0, 0.0, None)
     sent = envelope(target.address)
     return QueuedMessage(sent, memory_content(b"", HELLO, facts), (waiting,), again)
 
 
 async def attempt(recorder: Recorder, queued: QueuedMessage) -> object:
     courier = LocalCourier(Router(SETTINGS.routing, SETTINGS.hostname), site(), recorder)
-    (answer,) = await courier.attempt(queued)
+    (answer,) = (await courier.attempt(queued)).answers
     return answer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from dataclasses import replace
 from email.message import EmailMessage, Message
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from restante.config.tree import Queue
 from restante.dsn import MAX_HEADER, WHOLE_MESSAGE, BounceReporter
 from restante.envelope import Content, Envelope, HeaderFacts, memory_content
 from restante.queue import (
-    Failure,
+    Action,
+    LastAnswer,
+    Notice,
     QueuedMessage,
     QueuedRecipient,
     RecipientState,
@@ -35,7 +38,11 @@ SETTINGS = Queue(bouncehost="example.com")
 
 
 def recipient(address: str, *trail: str) -> QueuedRecipient:
-    return QueuedRecipient(1, Target(address), RecipientState.WAITING, 0, NOW, "", trail)
+    return QueuedRecipient(1, Target(address), RecipientState.WAITING, 0, NOW, None, trail)
+
+
+def failed_with(given_up: QueuedRecipient, reply: Reply) -> Notice:
+    return Notice(replace(given_up, last=LastAnswer(reply, "", None, NOW)), Action.FAILED)
 
 
 def message(
@@ -52,13 +59,13 @@ def message(
 
 
 def report(
-    failed: QueuedMessage, *failures: Failure, settings: Queue = SETTINGS
+    failed: QueuedMessage, *failures: Notice, settings: Queue = SETTINGS
 ) -> Submission | Undeliverable:
-    given = failures or (Failure(recipient("iain@example.com"), NO_USER),)
+    given = failures or (failed_with(recipient("iain@example.com"), NO_USER),)
     return BounceReporter(settings, "mx.example.com").report(failed, given, NOW, "id2")
 
 
-def submitted(failed: QueuedMessage, *failures: Failure) -> Submission:
+def submitted(failed: QueuedMessage, *failures: Notice) -> Submission:
     made = report(failed, *failures)
     assert isinstance(made, Submission)
     return made
@@ -140,8 +147,8 @@ def test_those_who_failed_together_share_a_report() -> None:
     full = Reply(552, "2.2", "the mailbox is full\nreally")
     made = submitted(
         message(),
-        Failure(recipient("iain@example.com"), NO_USER),
-        Failure(recipient("ann@elsewhere.org", "all@example.com", "some@example.com"), full),
+        failed_with(recipient("iain@example.com"), NO_USER),
+        failed_with(recipient("ann@elsewhere.org", "all@example.com", "some@example.com"), full),
     )
     human, (_, first, second), _ = parts(made)
     assert first["Final-Recipient"] == "rfc822; iain@example.com"
@@ -154,7 +161,7 @@ def test_those_who_failed_together_share_a_report() -> None:
 
 
 def test_a_reply_without_enhanced_status_is_a_general_failure() -> None:
-    made = submitted(message(), Failure(recipient("iain@x"), Reply(554, "", "no")))
+    made = submitted(message(), failed_with(recipient("iain@x"), Reply(554, "", "no")))
     _, (_, about), _ = parts(made)
     assert about["Status"] == "5.0.0"
     assert about["Diagnostic-Code"] == "smtp; 554 no"
@@ -209,7 +216,9 @@ def test_the_boundary_is_in_no_part() -> None:
 
 def test_utf8_addresses_are_written_in_ascii_where_ascii_is_asked_for() -> None:
     sender = Address("дмитрий", "пример.рф")
-    made = submitted(message(sender, smtputf8=True), Failure(recipient("a+b=c\\dü@x.org"), NO_USER))
+    made = submitted(
+        message(sender, smtputf8=True), failed_with(recipient("a+b=c\\dü@x.org"), NO_USER)
+    )
     assert made.envelope.smtputf8
     assert parsed(made)["To"] == "дмитрий@пример.рф"
     _, (_, about), returned = parts(made)
@@ -230,7 +239,7 @@ def test_a_bounce_of_a_bounce_is_dropped_unless_somebody_wants_it() -> None:
 
 def test_bouncefrom_and_its_default_host() -> None:
     made = BounceReporter(Queue(bouncefrom="bounces"), "mx.example.com").report(
-        message(), [Failure(recipient("iain@x"), NO_USER)], NOW, "id2"
+        message(), [failed_with(recipient("iain@x"), NO_USER)], NOW, "id2"
     )
     assert isinstance(made, Submission)
     assert parsed(made)["From"] == "Mail Delivery System <bounces@mx.example.com>"
@@ -253,7 +262,7 @@ def test_nothing_in_the_mail_can_break_its_bounce(
     """Invariant: any reply, address and body give three parts, and lines that SMTP can carry."""
     made = submitted(
         message(Address(local, "example.org"), memory_content(b"", body)),
-        Failure(recipient(address), Reply(550, "1.1", text)),
+        failed_with(recipient(address), Reply(550, "1.1", text)),
     )
     human, machine, returned = made.content.read().split(b"\n--=0=id2")[1:4]
     assert machine.isascii()

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from restante.queue import QueueUnusable, RecipientState
+from restante.queue import LastAnswer, QueueUnusable, RecipientState
 from restante.queue.bodies import IN_ROW
 from restante.queue.reader import QueueReader
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
+from restante.status import Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import content, envelope, targets
 
+NOT_NOW = LastAnswer(Reply(451, "3.0", "not now"), "", None, START)
 LARGE = b"Subject: large\n\n" + b"x" * IN_ROW
 
 LISTS = """
@@ -57,7 +59,7 @@ async def test_an_entry_tells_all_that_is_known(tmp_path: Path) -> None:
     a, b = (recipient.id for recipient in message.recipients)
     results = [
         Result(a, RecipientState.DELIVERED),
-        Result(b, RecipientState.WAITING, "451 not now", START + 100),
+        Result(b, RecipientState.WAITING, NOT_NOW, START + 100),
     ]
     await store.record(sent, results)
     reader = QueueReader(str(tmp_path))
@@ -65,9 +67,9 @@ async def test_an_entry_tells_all_that_is_known(tmp_path: Path) -> None:
     assert entry is not None
     assert (entry.slot, entry.envelope, entry.next_attempt) == ("3", sent, START + 100)
     assert entry.size == len(content(LARGE).read())
-    assert [(str(r.state), r.attempts, r.last_reply) for r in entry.recipients] == [
-        ("delivered", 1, ""),
-        ("waiting", 1, "451 not now"),
+    assert [(str(r.state), r.attempts, r.last) for r in entry.recipients] == [
+        ("delivered", 1, None),
+        ("waiting", 1, NOT_NOW),
     ]
     said = reader.content(sent.queue_id)
     assert said is not None

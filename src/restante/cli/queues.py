@@ -100,8 +100,8 @@ def _recipient_line(recipient: QueuedRecipient) -> str:
         parts.append(f"next attempt {human_due(recipient.next_attempt)}")
     if recipient.attempts:
         parts.append(f"attempts {recipient.attempts}")
-    if recipient.last_reply:
-        parts.append(recipient.last_reply)
+    if recipient.last:
+        parts.append(str(recipient.last))
     return "; ".join(parts)
 
 
@@ -126,5 +126,5 @@ def _recipient_record(recipient: QueuedRecipient) -> dict[str, Any]:
         "state": recipient.state.value,
         "attempts": recipient.attempts,
         "next_attempt": timestamp(recipient.next_attempt) if recipient.state == "waiting" else None,
-        "last_reply": recipient.last_reply or None,
+        "last_reply": str(recipient.last) if recipient.last else None,
     }

@@ -1,8 +1,8 @@
 """The queue: messages that have to wait, durable from the moment they are accepted.
 
 This page is the contract. ``QueueStore`` is durable state, the scheduler decides
-when, a ``Courier`` tries, a ``Reporter`` writes the bounce. Legal states of a
-recipient, and who may change them, are written in docs/internals.md;
+when, a ``Courier`` tries, a ``Reporter`` writes what senders are told. Legal states
+of a recipient, and who may change them, are written in docs/internals.md;
 ``RecipientState`` names them.
 """
 
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from restante.envelope import NO_DSN, Content, Envelope, RecipientDsn
 from restante.errors import OperatorError, TemporaryError
-from restante.status import Outcome, Peer, Reply, TemporaryFailure
+from restante.status import Outcome, Peer, Reply
 
 
 class QueueFailed(TemporaryError):
@@ -38,15 +38,28 @@ class RecipientState(StrEnum):
     """Where a recipient of a queued message stands; only WAITING ones are ever tried."""
 
     WAITING = "waiting"
+    HELD = "held"
+    """Not tried until an operator releases it."""
     DELIVERED = "delivered"
+    """In its mailbox here, or accepted by another host."""
     EXPANDED = "expanded"
     """Replaced by the targets of its alias, which are recipients of their own."""
     FAILED = "failed"
     """Given up, and reported to the sender where a report is due."""
+    REMOVED = "removed"
+    """Taken out by an operator, without a word to the sender."""
 
 
 LOCAL_LANE = ""
 """The lane of whatever is delivered here, and of what nobody has routed yet."""
+
+
+class Lanes(Protocol):
+    """By which way mail leaves: a lane is a next hop, with a fate of its own."""
+
+    def of(self, domain: str) -> str:
+        """The lane of mail for ``domain``, a domain of another host; never LOCAL_LANE."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,10 @@ class LastAnswer:
     at: float
     """Seconds since the epoch."""
 
+    def __str__(self) -> str:
+        """One line for operators."""
+        return f"{self.reply} ({self.detail})" if self.detail else str(self.reply)
+
 
 class Action(StrEnum):
     """What a report says of a recipient (RFC 3464 §2.3.3)."""
@@ -105,46 +122,79 @@ class QueuedRecipient:
     attempts: int
     next_attempt: float
     """Seconds since the epoch."""
-    last_reply: str
-    """The last failure, with the detail that only operators see; empty before the first."""
+    last: LastAnswer | None
+    """How its last attempt ended; None before the first."""
     trail: tuple[str, ...] = ()
     """The aliases it was expanded from, the address as it was accepted first."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A message in the queue with those of its recipients that an answer is about."""
+    """A message in the queue with those of its recipients that are tried together.
+
+    They are due, and leave by the same lane; others of the message may be in motion
+    at the same time.
+    """
 
     envelope: Envelope
     content: Content
     recipients: tuple[QueuedRecipient, ...]
     again: bool
     """An attempt may have been made whose outcome was never recorded."""
+    lane: str = LOCAL_LANE
 
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """An attempt's answer for an alias: try these instead, from now on."""
+    """An attempt's answer for an alias: try these instead, from now on.
+
+    What the sender asked to be told of the alias is handed on by the queue, not by the courier.
+    """
 
     targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteDeferral(TemporaryFailure):
-    """A temporary failure of another host: it is tried again half as often as a mailbox here."""
+class Moved:
+    """An attempt's answer for a recipient of another lane: try it there; this was no attempt."""
+
+    lane: str
 
 
-Answer = Outcome | Expanded
+Answer = Outcome | Expanded | Moved
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """The next hop as a whole is to be left alone for a while: it is down, or says so (421, 450).
+
+    The scheduler decides for how long; each further failure doubles it, a success ends it.
+    """
+
+    why: str
+    """For operators, and for senders whose mail is given up while the lane is left alone.
+
+    It names no recipient: it is told about all that wait in the lane.
+    """
+    minimum: float = 0.0
+    """Seconds that it lasts at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What came of an attempt."""
+
+    answers: Sequence[Answer]
+    """One for each of the message's recipients, in their order."""
+    back_off: BackOff | None = None
+    """None: the lane works, whatever became of these recipients."""
 
 
 class Courier(Protocol):
     """Tries to deliver; the scheduler's only way to the world."""
 
-    async def attempt(self, message: QueuedMessage) -> Sequence[Answer]:
-        """One answer for each of the message's recipients, in their order.
-
-        Never raises what it foresees.
-        """
+    async def attempt(self, message: QueuedMessage) -> Attempted:
+        """Try each of the message's recipients once; never raises what it foresees."""
         ...
 
 
@@ -158,25 +208,34 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A recipient that is given up, and what its sender is told."""
+class Notice:
+    """Something a sender is to be told of a recipient."""
 
     recipient: QueuedRecipient
-    reply: Reply
+    """Its ``last`` has the words, its ``target.dsn`` what was asked for.
+
+    FAILED with a temporary answer: it was given up, the lifetime being over (RFC 3463,
+    X.4.7: the code of the actual problem is to be told rather than that time is over).
+    """
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """Nobody can be told of a failure."""
+    """Nobody can be told."""
 
     why: str
 
 
 class Reporter(Protocol):
-    """Writes the report about recipients that failed together."""
+    """Writes the report about recipients whose fates became known together."""
 
     def report(
-        self, message: QueuedMessage, failures: Sequence[Failure], now: float, queue_id: str
+        self, message: QueuedMessage, notices: Sequence[Notice], now: float, queue_id: str
     ) -> Submission | Undeliverable:
-        """The bounce, under the id ``queue_id``; blocks, for it may read the message's file."""
+        """One report of all ``notices``, under the id ``queue_id``.
+
+        ``message.recipients`` is empty. Blocks, for it may read the message's file. A message
+        from the null reverse-path has FAILED notices only.
+        """
         ...

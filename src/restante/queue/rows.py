@@ -10,7 +10,7 @@ from typing import Any
 
 from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, ReversePath, fold
 from restante.envelope import Content, Envelope, HeaderFacts
-from restante.queue import QueuedRecipient, RecipientState, Submission, Target
+from restante.queue import LastAnswer, QueuedRecipient, RecipientState, Submission, Target, answers
 
 _SELECT_MESSAGE = (
     "SELECT queue_id, sender_local, sender_domain, accepted_for, received_at, eight_bit, smtputf8,"
@@ -34,14 +34,14 @@ class Result:
 
     recipient: int
     state: RecipientState
-    reply: str = ""
-    """The text of the failure."""
+    last: LastAnswer | None = None
+    """What it was told."""
     next_attempt: float = 0.0
     """If it waits: until when, in seconds since the epoch."""
     targets: tuple[Target, ...] = ()
     """If it was expanded: who is tried in its place."""
     looping: tuple[Target, ...] = ()
-    """If it was expanded: targets that lead back to it; they fail with ``reply``."""
+    """If it was expanded: targets that lead back to it; they fail with ``last``."""
     certain: bool = True
     """False: the attempt may have delivered all the same."""
 
@@ -88,7 +88,7 @@ def record_result(
         " RETURNING address, trail",
         (
             result.state,
-            result.reply,
+            answers.encode(result.last),
             result.next_attempt,
             life if result.certain else 0,
             result.recipient,
@@ -195,7 +195,7 @@ def _expand(
     fresh = _distinct(result.targets, known)
     _insert_targets(connection, envelope, fresh, life=life, trail=trail)
     _insert_targets(
-        connection, envelope, result.looping, life=life, trail=trail, failure=result.reply
+        connection, envelope, result.looping, life=life, trail=trail, failure=result.last
     )
 
 
@@ -216,7 +216,7 @@ def _insert_targets(
     *,
     life: int,
     trail: tuple[str, ...],
-    failure: str = "",
+    failure: LastAnswer | None = None,
 ) -> None:
     state = RecipientState.FAILED if failure else RecipientState.WAITING
     led = json.dumps(trail)
@@ -233,7 +233,7 @@ def _insert_targets(
                 target.instruction,
                 json.dumps(target.via),
                 led,
-                failure,
+                answers.encode(failure),
             )
             for target in targets
         ),
@@ -265,6 +265,6 @@ def _recipient(row: tuple[Any, ...]) -> QueuedRecipient:
         RecipientState(state),
         attempts,
         next_attempt,
-        last_reply,
+        answers.decode(last_reply),
         tuple(json.loads(trail)),
     )

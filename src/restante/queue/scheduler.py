@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from restante import maillog
 from restante.queue import (
@@ -128,22 +128,22 @@ class Scheduler:
 
     async def _attempt(self, message: QueuedMessage) -> list[Verdict]:
         try:
-            answers = await self._courier.attempt(message)
+            attempted = await self._courier.attempt(message)
             now = self._clock.now()
-            pairs = zip(message.recipients, answers, strict=True)
+            pairs = zip(message.recipients, attempted.answers, strict=True)
             return [judge(message, *pair, now, self._policy) for pair in pairs]
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("courier", error)
             return uncertain(message, self._clock.now(), self._policy)
 
     async def _report(self, message: QueuedMessage, verdicts: list[Verdict]) -> _Attempt:
-        failures = [failure for verdict in verdicts for failure in verdict.failures]
-        if not failures:
+        notices = [notice for verdict in verdicts for notice in verdict.notices]
+        if not notices:
             return _Attempt(verdicts, None)
         now, queue_id = self._clock.now(), self._new_id()
         try:
             report = await asyncio.to_thread(
-                self._reporter.report, message, failures, now, queue_id
+                self._reporter.report, replace(message, recipients=()), notices, now, queue_id
             )
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("report", error)

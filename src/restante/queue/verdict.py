@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from restante import maillog
 from restante.address import fold
 from restante.queue import (
+    LOCAL_LANE,
+    Action,
     Answer,
     Expanded,
-    Failure,
+    LastAnswer,
+    Moved,
+    Notice,
     QueuedMessage,
     QueuedRecipient,
     RecipientState,
-    RemoteDeferral,
     Target,
 )
 from restante.queue.retry import LOCAL_STEP, REMOTE_STEP, RetryPolicy
 from restante.queue.rows import Result
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
-
-MAX_REPLY_TEXT = 2000
-"""Characters of a reply that are kept with the recipient."""
 
 REPORT_RETRY = 3600.0
 """Seconds until a failure that could not be reported is tried, and reported, again."""
@@ -36,7 +36,7 @@ class Verdict:
     """What becomes of one recipient, what its sender is told, and what the log says."""
 
     result: Result
-    failures: tuple[Failure, ...]
+    notices: tuple[Notice, ...]
     log: Callable[[], None]
     """Called when the result is durable."""
 
@@ -53,9 +53,11 @@ def judge(
         case Delivered():
             return _delivered(message, recipient, answer)
         case Expanded():
-            return _expanded(message, recipient, answer)
+            return _expanded(message, recipient, answer, now)
+        case Moved():
+            return _waiting(message, recipient, TemporaryFailure(UNPLANNED), now, now)
         case PermanentFailure():
-            return _failed(message, recipient, answer)
+            return _failed(message, recipient, answer, now)
         case TemporaryFailure():
             return _deferred(message, recipient, answer, now, policy)
 
@@ -69,7 +71,7 @@ def uncertain(message: QueuedMessage, now: float, policy: RetryPolicy) -> list[V
 
 def postpone(message: QueuedMessage, verdicts: Sequence[Verdict], now: float) -> list[Verdict]:
     """The verdicts with every failure turned into another attempt: it cannot be reported now."""
-    return [_postponed(message, each, now) if each.failures else each for each in verdicts]
+    return [_postponed(message, each, now) if each.notices else each for each in verdicts]
 
 
 def _delivered(message: QueuedMessage, recipient: QueuedRecipient, answer: Delivered) -> Verdict:
@@ -80,14 +82,17 @@ def _delivered(message: QueuedMessage, recipient: QueuedRecipient, answer: Deliv
     )
 
 
-def _expanded(message: QueuedMessage, recipient: QueuedRecipient, answer: Expanded) -> Verdict:
+def _expanded(
+    message: QueuedMessage, recipient: QueuedRecipient, answer: Expanded, now: float
+) -> Verdict:
     come_by = {fold(alias) for alias in (*recipient.trail, recipient.target.address)}
     looping = tuple(target for target in answer.targets if _leads_back(target, come_by))
     targets = tuple(target for target in answer.targets if target not in looping)
+    looped = LastAnswer(ALIAS_LOOP, "", None, now)
     result = Result(
         recipient.id,
         RecipientState.EXPANDED,
-        reply=str(ALIAS_LOOP) if looping else "",
+        last=looped if looping else None,
         targets=targets,
         looping=looping,
     )
@@ -97,7 +102,8 @@ def _expanded(message: QueuedMessage, recipient: QueuedRecipient, answer: Expand
         for target in looping:
             maillog.failed(_id(message), target.address, str(ALIAS_LOOP), "")
 
-    return Verdict(result, (Failure(recipient, ALIAS_LOOP),) if looping else (), log)
+    told = Notice(replace(recipient, last=looped), Action.FAILED)
+    return Verdict(result, (told,) if looping else (), log)
 
 
 def _leads_back(target: Target, come_by: set[str]) -> bool:
@@ -105,11 +111,16 @@ def _leads_back(target: Target, come_by: set[str]) -> bool:
 
 
 def _failed(
-    message: QueuedMessage, recipient: QueuedRecipient, answer: PermanentFailure
+    message: QueuedMessage,
+    recipient: QueuedRecipient,
+    answer: PermanentFailure | TemporaryFailure,
+    now: float,
 ) -> Verdict:
+    last = LastAnswer(answer.reply, answer.detail, answer.peer, now)
+    ended = replace(recipient, last=last, attempts=recipient.attempts + 1)
     return Verdict(
-        Result(recipient.id, RecipientState.FAILED, reply=_kept(answer.reply, answer.detail)),
-        (Failure(recipient, answer.reply),),
+        Result(recipient.id, RecipientState.FAILED, last),
+        (Notice(ended, Action.FAILED),),
         lambda: maillog.failed(
             _id(message), recipient.target.address, str(answer.reply), answer.detail
         ),
@@ -124,57 +135,44 @@ def _deferred(
     policy: RetryPolicy,
 ) -> Verdict:
     born = message.envelope.received_at
-    step = REMOTE_STEP if isinstance(answer, RemoteDeferral) else LOCAL_STEP
+    step = LOCAL_STEP if message.lane == LOCAL_LANE else REMOTE_STEP
     next_attempt = policy.next_attempt(born, now, step)
     if next_attempt is None:
-        expired = Reply(
-            554, "4.7", f"given up after {_span(now - born)}; the last answer: {answer.reply}"
-        )
-        return _failed(message, recipient, PermanentFailure(expired, answer.detail))
-    return _waiting(message, recipient, answer.reply, answer.detail, next_attempt)
+        return _failed(message, recipient, answer, now)
+    return _waiting(message, recipient, answer, now, next_attempt)
 
 
 def _postponed(message: QueuedMessage, verdict: Verdict, now: float) -> Verdict:
-    failure = verdict.failures[0]
-    return _waiting(
-        message,
-        failure.recipient,
-        failure.reply,
-        "it failed, but the report could not be made",
-        now + REPORT_RETRY,
-    )
+    recipient = verdict.notices[0].recipient
+    reply = recipient.last.reply if recipient.last else UNPLANNED
+    answer = TemporaryFailure(reply, "it failed, but the report could not be made")
+    return _waiting(message, recipient, answer, now, now + REPORT_RETRY)
 
 
 def _waiting(
     message: QueuedMessage,
     recipient: QueuedRecipient,
-    reply: Reply,
-    detail: str,
+    answer: TemporaryFailure,
+    now: float,
     next_attempt: float,
 ) -> Verdict:
     return Verdict(
-        Result(recipient.id, RecipientState.WAITING, _kept(reply, detail), next_attempt),
+        Result(
+            recipient.id,
+            RecipientState.WAITING,
+            LastAnswer(answer.reply, answer.detail, answer.peer, now),
+            next_attempt,
+        ),
         (),
         lambda: maillog.deferred(
             _id(message),
             recipient.target.address,
-            str(reply),
-            detail,
+            str(answer.reply),
+            answer.detail,
             recipient.attempts + 1,
             next_attempt,
         ),
     )
-
-
-def _kept(reply: Reply, detail: str = "") -> str:
-    """Reply and detail as a row can hold them: bounded, and without what UTF-8 cannot say."""
-    text = f"{reply} ({detail})" if detail else str(reply)
-    return text[:MAX_REPLY_TEXT].encode("utf-8", "replace").decode("utf-8")
-
-
-def _span(seconds: float) -> str:
-    hours = round(seconds / 3600)
-    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
 
 
 def _id(message: QueuedMessage) -> str:
