@@ -169,7 +169,7 @@ class Origin:
     helo: str
     """The name the client gave; empty if it gave none."""
     address: str
-    """The client's IP address, as text; empty for mail made here."""
+    """The client's IP address, as text; empty for mail made here and where nobody is to know it."""
     protocol: str
     """SMTP, ESMTP, UTF8SMTP, ... as registered for ``with`` (RFC 3848, RFC 6531 §4.3)."""
 
@@ -184,7 +184,9 @@ def received_field(
     """
     literal = f"IPv6:{origin.address}" if ":" in origin.address else origin.address
     came_from = (
-        f"from {origin.helo or 'unknown'} ([{literal}])" if origin.address else "from localhost"
+        f"from {origin.helo or 'unknown'} ([{literal}])"
+        if origin.address
+        else f"from {origin.helo or 'localhost'}"
     )
     only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
     text = (

@@ -132,10 +132,17 @@ def session_closed(session: str, service: str, reason: str, seconds: float) -> N
 # Mail in
 
 
-def sender_refused(session: str, sender: str, reply: Reply) -> None:
-    """MAIL was answered with a failure."""
+def sender_refused(session: str, sender: str, account: str, reply: Reply, why: str) -> None:
+    """MAIL was answered with a failure; ``account`` has logged in, or is empty."""
     _meter.sender_refused(reply.code)
-    _log.info("sender_refused", session=session, sender=sender, reply=str(reply))
+    _log.info(
+        "sender_refused",
+        session=session,
+        sender=sender,
+        account=account,
+        reply=str(reply),
+        why=why,
+    )
 
 
 def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: str) -> None:
@@ -147,15 +154,26 @@ def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: 
 
 
 def message_accepted(
-    session: str, id: str, sender: str, recipients: int, size: int, how: str, seconds: float
+    session: str,
+    id: str,
+    sender: str,
+    account: str,
+    recipients: int,
+    size: int,
+    how: str,
+    seconds: float,
 ) -> None:
-    """A message is durable and was acknowledged; ``how`` is ``delivered`` or ``queued``."""
+    """A message is durable and was acknowledged; ``how`` is ``delivered`` or ``queued``.
+
+    ``account`` is who sent it, where somebody had logged in.
+    """
     _meter.message_accepted(how, size, seconds)
     _log.info(
         "message_accepted",
         session=session,
         id=id,
         sender=sender,
+        account=account,
         recipients=recipients,
         size=size,
         how=how,

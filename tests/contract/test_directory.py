@@ -55,6 +55,22 @@ async def test_owners_are_distinct_and_the_catch_all_is_asked_by_an_empty_local_
         assert not await directory.knows_domain("iain.cx")
 
 
+async def test_whether_a_user_has_an_address_in_a_domain(database_url: str) -> None:
+    rows: Rows = {"virtual": [*SITE["virtual"], ("josé", "a", "café.fr"), ("zoe", "", "x.org")]}
+    async with directory_with(database_url, rows) as directory:
+        assert await directory.owns_in("IAIN", "Babasse.com")
+        assert await directory.owns_in("zoe", "x.org")
+        assert await directory.owns_in("josé", "café.fr")
+        for user, domain in (
+            ("iain", "example.com"),
+            ("nobody", "babasse.com"),
+            ("jose", "café.fr"),
+            ("josé", "cafe.fr"),
+            ("zoe ", "x.org"),
+        ):
+            assert not await directory.owns_in(user, domain), (user, domain)
+
+
 async def test_instructions_are_lines_without_repetition(database_url: str) -> None:
     async with directory_with(database_url, SITE) as directory:
         assert await directory.instructions("alias", "sales@example.com") == (

@@ -94,6 +94,12 @@ class MemoryDirectory:
             return None
         return Credentials(found, *self.tables.passwords.get(found.name, (None, None)))
 
+    async def owns_in(self, user: str, domain: str) -> bool:
+        """As Directory has it."""
+        self._statement("virtual", user, domain)
+        rows = self.tables.virtual
+        return any(_key(owner, host) == _key(user, domain) for owner, _, host in rows)
+
     async def ping(self) -> None:
         """As Directory has it."""
         self._statement("ping")

@@ -54,6 +54,9 @@ class Rows:
     async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
         raise AssertionError("a login asks for credentials only")
 
+    async def owns_in(self, user: str, domain: str) -> bool:
+        raise AssertionError("a login asks for credentials only")
+
     async def ping(self) -> None:
         raise AssertionError("a login asks for credentials only")
 

@@ -252,6 +252,22 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """Mail out of this site's users: what somebody who has logged in may send."""
+
+    senders: Literal["own", "domains", "any"] = setting(
+        "own",
+        "The envelope senders that an account may use. own: the addresses whose mail reaches it; "
+        "domains: any address of the domains in which it has one of its own; any: whatever it "
+        "likes. <> is always allowed.",
+    )
+    received_client: bool = setting(
+        False,
+        "Write the client's name and IP address into the Received field of mail that a user sends.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Pop3:
     """Mail out to its readers."""
 
@@ -430,6 +446,7 @@ class Settings:
     routing: Routing = field(default_factory=Routing)
     receiver: Receiver = field(default_factory=Receiver)
     smtp: Smtp = field(default_factory=Smtp)
+    submission: Submission = field(default_factory=Submission)
     pop3: Pop3 = field(default_factory=Pop3)
     auth: Auth = field(default_factory=Auth)
     queue: Queue = field(default_factory=Queue)

@@ -93,6 +93,10 @@ class Directory(Lookups, Protocol):
         """
         ...
 
+    async def owns_in(self, user: str, domain: str) -> bool:
+        """Whether ``virtual`` gives the user any address of the domain, or its catch-all."""
+        ...
+
     async def ping(self) -> None:
         """Raise CannotKnow unless the database answers now."""
         ...

@@ -78,6 +78,12 @@ class SqlDirectory:
         row = _named(rows, login) or _owning(rows, local, domain)
         return None if row is None else credentials_of(row)
 
+    async def owns_in(self, user: str, domain: str) -> bool:
+        """Whether ``virtual`` gives the user any address of the domain; raises CannotKnow."""
+        rows = await self._engine.fetch(sql.owns_in(self._dialect), (user, domain))
+        wanted = (fold(user), fold(domain))
+        return any(_folded(row) == wanted for row in rows)
+
     async def ping(self) -> None:
         """Raise CannotKnow unless the database answers now."""
         await self._engine.fetch(sql.PING)

@@ -60,6 +60,13 @@ def knows_domain(dialect: Dialect) -> str:
 
 
 @lru_cache
+def owns_in(dialect: Dialect) -> str:
+    """Parameters: user, host. Rows: every spelling of both that the database takes for equal."""
+    columns = _select(dialect, "`username`", "`virtual_host`")
+    return f"SELECT DISTINCT {columns} FROM `virtual` WHERE `username` = ? AND `virtual_host` = ?"
+
+
+@lru_cache
 def instructions(dialect: Dialect) -> str:
     """Parameters: user, extension. Rows: user, extension, target's local part and host."""
     columns = _select(dialect, "`username`", "`alias`", "`alias_username`", "`alias_host`")

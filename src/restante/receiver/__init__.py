@@ -15,6 +15,7 @@ from restante.directory import Account
 from restante.envelope import Content, Envelope, Notify, RecipientDsn
 from restante.queue import Target
 from restante.routing.decision import Decision
+from restante.status import Reply
 
 ServiceName = Literal["smtp", "submission"]
 """The doors: where other hosts bring mail (RFC 5321), and where users do (RFC 6409)."""
@@ -40,6 +41,19 @@ class Client:
     service: ServiceName = "smtp"
     account: Account | None = None
     """Who it has proved to be (RFC 4954), or None."""
+
+    @property
+    def account_name(self) -> str:
+        """The account's name, or empty, as the log has it."""
+        return self.account.name if self.account else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a client hears, and why, which only the log is told."""
+
+    reply: Reply
+    why: str = ""
 
 
 @dataclass(slots=True)

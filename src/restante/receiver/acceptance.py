@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from restante import maillog
 from restante.address import fold
@@ -23,6 +24,9 @@ from restante.status import Delivered, PermanentFailure, Reply
 LOOPING = Reply(554, "4.6", "too many Received fields: the message is looping")
 HEADER_TOO_LARGE = Reply(552, "3.4", "the message header is too large")
 NO_ROOM = Reply(452, "3.1", "no room to keep the message now, try again later")
+
+HIDDEN_CLIENT = "client.invalid"
+"""Stands for a user's machine in Received fields, which must name one (RFC 5321 §4.4; RFC 2606)."""
 
 
 class Acceptance:
@@ -48,8 +52,9 @@ class Acceptance:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
         began = self._clock()
         recipients = tuple(transaction.decided)
+        shown = self._shown(transaction, origin)
         host = self._settings.hostname
-        trace = received_field(origin, host, transaction.queue_id, recipients, began)
+        trace = received_field(shown, host, transaction.queue_id, recipients, began)
         envelope = Envelope(
             transaction.queue_id,
             transaction.reverse_path,
@@ -74,6 +79,12 @@ class Acceptance:
         session, sender = transaction.client.session, str(transaction.reverse_path)
         maillog.message_refused(session, transaction.queue_id, sender, reply, why)
         return reply
+
+    def _shown(self, transaction: Transaction, origin: Origin) -> Origin:
+        """What everybody may read of where the message came from (RFC 5321 §7.6)."""
+        if transaction.client.account is None or self._settings.submission.received_client:
+            return origin
+        return replace(origin, helo=HIDDEN_CLIENT, address="")
 
     def _refusal(self, content: Content, spool: Spool) -> Reply | None:
         if spool.header_too_large:
@@ -141,6 +152,7 @@ class Acceptance:
             transaction.client.session,
             envelope.queue_id,
             str(envelope.reverse_path),
+            transaction.client.account_name,
             len(envelope.recipients),
             content.size,
             how,

@@ -14,9 +14,10 @@ from restante.directory import Account, Directory, Lookups
 from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
-from restante.receiver import Client, ServiceName, Transaction, WaitingRoom
+from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.policy import Policy
+from restante.receiver.senders import Senders
 from restante.routing.decision import NoSuchUser
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
 from restante.routing.router import Router
@@ -44,6 +45,7 @@ class Receiver:
     ) -> None:
         self._settings = settings
         self._policy = Policy(settings.receiver)
+        self._senders = Senders(settings, router, directory)
         self._router = router
         self._directory = directory
         self._ids = ids
@@ -67,22 +69,35 @@ class Receiver:
         ret: Literal["", "FULL", "HDRS"] = "",
         envid: str = "",
     ) -> tuple[Reply, Transaction | None]:
-        """Answer MAIL; with a success comes the transaction that it begins."""
-        refusal = self._sender_refusal(client, reverse_path)
+        """Answer MAIL; with a success comes the transaction that it begins.
+
+        The reverse-path of somebody who has logged in gets its domain (RFC 6409 §4.2).
+        """
+        if client.account is not None and isinstance(reverse_path, Address):
+            reverse_path = self._router.qualified(reverse_path)
+        refusal = await self._sender_refusal(client, reverse_path)
         if refusal is not None:
-            maillog.sender_refused(client.session, str(reverse_path), refusal)
-            return refusal, None
+            maillog.sender_refused(
+                client.session,
+                str(reverse_path),
+                client.account_name,
+                refusal.reply,
+                refusal.why,
+            )
+            return refusal.reply, None
         queue_id = next(self._ids)
         transaction = Transaction(
             queue_id, client, reverse_path, eight_bit, smtputf8, ret=ret, envid=envid
         )
         return SENDER_OK, transaction
 
-    def _sender_refusal(self, client: Client, reverse_path: ReversePath) -> Reply | None:
+    async def _sender_refusal(self, client: Client, reverse_path: ReversePath) -> Refusal | None:
         if client.service == "submission" and client.account is None:
-            return AUTHENTICATION_REQUIRED
+            return Refusal(AUTHENTICATION_REQUIRED)
         if self._policy.is_bad_sender(reverse_path):
-            return SENDER_REFUSED
+            return Refusal(SENDER_REFUSED, "receiver.badmailfrom")
+        if client.account is not None and isinstance(reverse_path, Address):
+            return await self._senders.refusal(client.account, reverse_path)
         return None
 
     async def recipients(

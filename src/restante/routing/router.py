@@ -58,6 +58,10 @@ class Router:
         notes.note("1", "setting routing.rcpthosts has %s", key)
         return True
 
+    def qualified(self, address: Address) -> Address:
+        """The address with a domain: decision 2, step 1."""
+        return qualify(address, self._site, NO_NOTES)
+
     async def route(self, address: Address, lookups: Lookups, notes: Notes = NO_NOTES) -> Decision:
         """Decisions 2 to 4. Look-ups without an answer give Unknown, bad rows Misconfigured."""
         try:

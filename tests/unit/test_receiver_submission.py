@@ -1,0 +1,143 @@
+"""What the receiver says to somebody who has logged in, and to somebody who has not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath
+from restante.config import Settings
+from restante.config.tree import Receiver as ReceiverSettings
+from restante.config.tree import Routing, Server, Submission
+from restante.envelope import NO_DSN, Content, Envelope, Origin
+from restante.mda import Delivery
+from restante.receiver import Client, ServiceName
+from restante.receiver.door import Receiver
+from restante.routing.router import Router
+from restante.spool import Spool
+from restante.status import Outcome
+from tests.support.memory_directory import MemoryDirectory, Tables, account
+from tests.support.queued import new_id
+from tests.unit.test_courier_receiver import Recorder
+
+ANN = account("ann@example.com")
+SETTINGS = Settings(
+    "/nowhere",
+    server=Server(me="mx.example.com"),
+    routing=Routing(envnoathost="example.com"),
+    receiver=ReceiverSettings(badmailfrom=("ann+bad@example.com",)),
+)
+
+
+def door(settings: Settings = SETTINGS, recorder: Recorder | None = None) -> Receiver:
+    recorder = recorder or Recorder()
+    tables = Tables(
+        rcpthosts=["example.com"], mailbox=[ANN], virtual=[(ANN.name, "ann", "example.com")]
+    )
+    router = Router(settings.routing, settings.hostname)
+    return Receiver(settings, router, MemoryDirectory(tables), recorder, recorder, iter(new_id, ""))
+
+
+def peer(receiver: Receiver, service: ServiceName, *, logged_in: bool) -> Client:
+    client = receiver.client("s", "192.0.2.7", service)
+    return receiver.authenticated(client, ANN) if logged_in else client
+
+
+@pytest.mark.parametrize(
+    ("service", "logged_in", "path", "told"),
+    [
+        ("submission", False, Address("ann", "example.com"), "530 5.7.0"),
+        ("submission", False, NULL_REVERSE_PATH, "530 5.7.0"),
+        ("submission", True, Address("ann", "example.com"), "250 2.1.0"),
+        ("submission", True, Address("bob", "example.com"), "553 5.7.1"),
+        ("submission", True, NULL_REVERSE_PATH, "250 2.1.0"),
+        ("submission", True, Address("ann+bad", "example.com"), "553 5.1.8"),
+        ("smtp", False, Address("bob", "example.com"), "250 2.1.0"),
+        ("smtp", True, Address("bob", "example.com"), "553 5.7.1"),
+        ("smtp", True, Address("ann", "example.com"), "250 2.1.0"),
+    ],
+)
+async def test_mail(service: ServiceName, logged_in: bool, path: ReversePath, told: str) -> None:
+    receiver = door()
+    client = peer(receiver, service, logged_in=logged_in)
+    reply, transaction = await receiver.sender(client, path, eight_bit=False, smtputf8=False)
+    assert str(reply).startswith(told)
+    assert (transaction is not None) is reply.is_success
+
+
+async def test_a_user_may_send_anywhere_and_a_stranger_may_not() -> None:
+    receiver = door()
+    for logged_in, told in ((True, "250 2.1.5"), (False, "550 5.7.1")):
+        client = peer(receiver, "smtp", logged_in=logged_in)
+        _, transaction = await receiver.sender(
+            client, Address("ann", "example.com"), eight_bit=False, smtputf8=False
+        )
+        assert transaction is not None
+        (reply,) = await receiver.recipients(
+            transaction, [(Address("far", "elsewhere.test"), NO_DSN)]
+        )
+        assert str(reply).startswith(told)
+
+
+@dataclass
+class Keeper(Recorder):
+    """Keeps what is delivered."""
+
+    kept: list[Content] = field(default_factory=list)
+
+    async def deliver_all(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> Outcome:
+        self.kept.append(content)
+        return await super().deliver_all(envelope, content, deliveries)
+
+
+async def sent(
+    receiver: Receiver, keeper: Keeper, message: bytes, tmp_path: Path, *, logged_in: bool = True
+) -> bytes:
+    """A message to ann as it is kept."""
+    client = peer(receiver, "smtp", logged_in=logged_in)
+    ann = Address("ann", "example.com")
+    _, transaction = await receiver.sender(client, ann, eight_bit=False, smtputf8=False)
+    assert transaction is not None
+    await receiver.recipients(transaction, [(ann, NO_DSN)])
+    spool = Spool(str(tmp_path), 1000, 1000)
+    await spool.write(message)
+    try:
+        origin = Origin("laptop.home", "192.0.2.7", "ESMTPSA")
+        reply = await receiver.accept(transaction, origin, spool)
+    finally:
+        spool.close()
+    assert reply.is_success
+    return keeper.kept[-1].read()
+
+
+@pytest.mark.parametrize(
+    ("logged_in", "told", "begins"),
+    [
+        (True, False, b"Received: from client.invalid\n"),
+        (True, True, b"Received: from laptop.home ([192.0.2.7])\n"),
+        (False, False, b"Received: from laptop.home ([192.0.2.7])\n"),
+    ],
+)
+async def test_where_a_user_is_stays_unsaid(
+    tmp_path: Path, logged_in: bool, told: bool, begins: bytes
+) -> None:
+    keeper = Keeper()
+    receiver = door(replace(SETTINGS, submission=Submission(received_client=told)), keeper)
+    kept = await sent(receiver, keeper, b"Subject: hello\n\n", tmp_path, logged_in=logged_in)
+    assert kept.startswith(begins + b"\tby mx.example.com with ESMTPSA id ")
+
+
+async def test_a_users_sender_gets_its_domain() -> None:
+    receiver = door()
+    for logged_in, sender in ((True, "ann@example.com"), (False, "ann")):
+        client = peer(receiver, "smtp", logged_in=logged_in)
+        _, transaction = await receiver.sender(
+            client, Address("ann", ""), eight_bit=False, smtputf8=False
+        )
+        assert transaction is not None
+        assert str(transaction.reverse_path) == sender
