@@ -3,12 +3,15 @@
 A line is a letter, a colon, a space and its text; ``#`` begins a comment::
 
     @ databytes 1000          a limit that the server under test must have
+    @ starttls 1              what else it is like: starttls, auth, plaintext_auth, requires_auth
+                              (a core's profile), tls (implicit)
     C: EHLO client.example    the client sends this line and CRLF
     C= a\\x00b\\n               the client sends exactly this, escapes as in Python, no CRLF
     C* 5000 ab                the client sends ``ab`` (escapes too) so many times
     S: 250 2.1.0 *            the server's next line; a last ``*`` matches any rest
     R: 250 2.1.0 Sender ok    what a core's driver answers to the event (live: nothing)
     E: Rcpt <a@b.example>     an event that a core reports (live: nothing)
+    T:                        the TLS handshake, after a core's StartTls (live: nothing)
     X:                        the server closes the connection
 """
 
@@ -50,11 +53,16 @@ class Happens:
 
 
 @dataclass(frozen=True, slots=True)
+class Handshake:
+    """TLS begins."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closes:
     """The server ends the stream."""
 
 
-Step = Send | Expect | Answer | Happens | Closes
+Step = Send | Expect | Answer | Happens | Handshake | Closes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,15 @@ class Dialog:
     steps: tuple[Step, ...]
 
     @property
-    def sent(self) -> bytes:
-        """All that the client sends."""
-        return b"".join(step.data for step in self.steps if isinstance(step, Send))
+    def sent(self) -> list[bytes]:
+        """All that the client sends, parted where TLS begins."""
+        parts = [b""]
+        for step in self.steps:
+            if isinstance(step, Send):
+                parts[-1] += step.data
+            elif isinstance(step, Handshake):
+                parts.append(b"")
+        return parts
 
     @property
     def expected(self) -> list[str]:
@@ -128,6 +142,8 @@ def _step(mark: str, text: str) -> Step:
             return Answer(_reply(text))
         case "E:":
             return Happens(text)
+        case "T:":
+            return Handshake()
         case "X:":
             return Closes()
     raise ValueError(f"no step of a dialog: {mark} {text}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from restante.address import NullReversePath
 from restante.protocol.smtp.events import (
+    Authenticate,
     BodyChunk,
     BodyRefused,
     Closed,
@@ -15,9 +16,11 @@ from restante.protocol.smtp.events import (
     Mail,
     Rcpt,
     Reset,
+    StartTls,
     Wait,
 )
-from restante.protocol.smtp.server import Limits, Profile, SmtpServer
+from restante.protocol.smtp.profile import Limits, Profile
+from restante.protocol.smtp.server import SmtpServer
 from restante.status import Reply
 
 HOST = "mx.example"
@@ -46,9 +49,13 @@ class ScriptedDriver:
     """Feeds a core and answers it."""
 
     def __init__(
-        self, limits: Limits | None = None, answers: Iterable[Reply] | None = None
+        self,
+        profile: Profile | None = None,
+        answers: Iterable[Reply] | None = None,
+        *,
+        tls: bool = False,
     ) -> None:
-        self.core = SmtpServer(Profile(HOST, limits=limits or Limits()))
+        self.core = SmtpServer(profile or Profile(HOST), tls=tls)
         self.record = Record(self.core.greet())
         self._answers: Callable[[], Reply] = lambda: ACCEPTED
         if answers is not None:
@@ -102,17 +109,25 @@ class ScriptedDriver:
                 self._body = b""
             case Closed():
                 self.closed = True
-        if isinstance(event, Mail | Rcpt | EndOfMessage):
+            case StartTls():
+                self.core.tls_started()
+        if isinstance(event, Mail | Rcpt | EndOfMessage | Authenticate):
             self._awaited += 1
             self.record.most_at_once = max(self.record.most_at_once, self._awaited)
         self.record.events.append(describe(event))
 
 
 def run_core(
-    blocks: Iterable[bytes], limits: Limits | None = None, answers: Iterable[Reply] | None = None
+    blocks: Iterable[bytes],
+    limits: Limits | None = None,
+    answers: Iterable[Reply] | None = None,
 ) -> Record:
     """A whole session, fed with ``blocks`` and then the end of the stream."""
-    driver = ScriptedDriver(limits, answers)
+    return run_driver(ScriptedDriver(Profile(HOST, limits=limits or Limits()), answers), blocks)
+
+
+def run_driver(driver: ScriptedDriver, blocks: Iterable[bytes]) -> Record:
+    """As ``run_core``, with a driver of one's own."""
     for block in blocks:
         driver.feed(block)
     return driver.finish()
@@ -125,6 +140,8 @@ def describe(event: Event) -> str:
             return _describe_mail(event)
         case Rcpt():
             return _describe_rcpt(event)
+        case Authenticate(login, password, mechanism):
+            return f"Authenticate {login} {password} {mechanism}"
         case BodyRefused(reply):
             return f"Refused {reply.code} {reply.enhanced}"
         case Closed(reason):

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from restante.protocol.smtp.server import Limits
+from restante.protocol.smtp.profile import Extension, Limits, Profile
 from tests.support.dialog import Dialog, matches, parse
-from tests.support.smtp_core import Record, run_core
+from tests.support.smtp_core import HOST, Record, ScriptedDriver, run_driver
 
 DIRECTORY = Path(__file__).parents[1] / "dialogs" / "smtp-core"
 DIALOGS = sorted(DIRECTORY.glob("*.txt"))
+LIMITS = {each.name for each in fields(Limits)}
 MAX_SPLITS = 2500
 """Octets sent by a dialog that is still split at every place."""
 
 
 def hold(dialog: Dialog, blocks: Iterable[bytes]) -> Record:
     """The dialog held with a core."""
-    return run_core(blocks, Limits(**dialog.limits), dialog.answers)
+    return run_driver(ScriptedDriver(profile(dialog), dialog.answers, tls=is_tls(dialog)), blocks)
+
+
+def profile(dialog: Dialog) -> Profile:
+    """The server that the dialog wants."""
+    said = dialog.limits
+    limits = {name: said[name] for name in LIMITS if name in said}
+    offered = {Extension.STARTTLS: said.get("starttls"), Extension.AUTH: said.get("auth")}
+    return Profile(
+        HOST,
+        limits=Limits(**limits),
+        extensions=tuple(each for each in Extension if offered.get(each, 1)),
+        plaintext_auth=bool(said.get("plaintext_auth")),
+        requires_auth=bool(said.get("requires_auth")),
+    )
+
+
+def is_tls(dialog: Dialog) -> bool:
+    """Whether TLS began before the dialog did."""
+    return bool(dialog.limits.get("tls"))
 
 
 def check(dialog: Dialog, record: Record) -> None:
@@ -37,18 +58,19 @@ def dialog(request: pytest.FixtureRequest) -> Dialog:
 
 
 def test_whole(dialog: Dialog) -> None:
-    check(dialog, hold(dialog, [dialog.sent]))
+    check(dialog, hold(dialog, dialog.sent))
 
 
 def test_octet_by_octet(dialog: Dialog) -> None:
-    check(dialog, hold(dialog, (bytes([octet]) for octet in dialog.sent)))
+    check(dialog, hold(dialog, (bytes([octet]) for octet in b"".join(dialog.sent))))
 
 
 def test_split_everywhere(dialog: Dialog) -> None:
-    sent = dialog.sent
-    step = 1 + len(sent) // MAX_SPLITS
-    for cut in range(0, len(sent), step):
-        check(dialog, hold(dialog, [sent[:cut], sent[cut:]]))
+    for place, part in enumerate(dialog.sent):
+        step = 1 + len(part) // MAX_SPLITS
+        for cut in range(0, len(part), step):
+            before, after = dialog.sent[:place], dialog.sent[place + 1 :]
+            check(dialog, hold(dialog, [*before, part[:cut], part[cut:], *after]))
 
 
 def test_there_are_dialogs() -> None:

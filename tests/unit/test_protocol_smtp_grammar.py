@@ -27,7 +27,8 @@ from restante.protocol.smtp.grammar import (
     parse_mail,
     parse_rcpt,
 )
-from restante.protocol.smtp.server import Extension, Profile, SmtpServer
+from restante.protocol.smtp.profile import Extension, Profile
+from restante.protocol.smtp.server import SmtpServer
 from restante.status import Reply
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=33)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from restante.protocol.smtp.events import Closed, CloseReason, Wait
-from restante.protocol.smtp.server import (
-    MAX_UNSENT,
-    OUT_OF_ORDER,
-    Extension,
-    Limits,
-    Profile,
-    SmtpServer,
-    State,
-)
+from restante.protocol.smtp.events import Authenticate, Closed, CloseReason, StartTls, Wait
+from restante.protocol.smtp.profile import OUT_OF_ORDER, Extension, Limits, Profile, State
+from restante.protocol.smtp.server import MAX_UNSENT, SmtpServer
 from restante.status import Reply
 from tests.support.smtp_core import HOST, run_core
 
@@ -124,3 +117,36 @@ def test_greeting_text() -> None:
 @pytest.mark.parametrize("orders", OUT_OF_ORDER.values())
 def test_every_refusal_for_order_is_a_503(orders: dict[State, Reply]) -> None:
     assert {(reply.code, reply.enhanced) for reply in orders.values()} == {(503, "5.5.1")}
+
+
+TLS = Profile(HOST, extensions=tuple(Extension))
+
+
+def test_commands_behind_starttls_are_never_obeyed() -> None:
+    """CVE-2011-0411: they came in clear text, and anybody on the way may have written them."""
+    core = SmtpServer(TLS)
+    core.receive(b"EHLO c\r\n")
+    assert core.next_event() is Wait.NEED_DATA
+    core.outgoing()
+    core.receive(b"STARTTLS\r\nEHLO evil\r\n")
+    assert core.next_event() == Closed(CloseReason.OUT_OF_SYNC)
+    assert core.outgoing().startswith(b"503 5.5.1 Nothing may follow STARTTLS")
+
+
+@pytest.mark.parametrize("injected", [b"EHLO evil\r\nMAIL FROM:<>\r\n", b"x" * 20_000, b"E"])
+def test_octets_from_before_the_handshake_are_forgotten(injected: bytes) -> None:
+    core = SmtpServer(TLS)
+    core.receive(b"EHLO c\r\nSTARTTLS\r\n")
+    assert core.next_event() == StartTls()
+    core.receive(injected)
+    assert core.next_event() is Wait.NEED_REPLY
+    core.outgoing()
+    core.tls_started()
+    assert core.next_event() is Wait.NEED_DATA
+    core.receive(b"NOOP\r\n")
+    assert core.next_event() is Wait.NEED_DATA
+    assert core.outgoing() == b"250 2.0.0 Ok\r\n"
+
+
+def test_a_password_is_not_printed() -> None:
+    assert "secret" not in repr(Authenticate("iain", "secret", "PLAIN"))

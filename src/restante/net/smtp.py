@@ -21,7 +21,8 @@ from restante.protocol.smtp.events import (
     Reset,
     Wait,
 )
-from restante.protocol.smtp.server import Limits, Profile, SmtpServer
+from restante.protocol.smtp.profile import Limits, Profile
+from restante.protocol.smtp.server import SmtpServer
 from restante.receiver import Transaction
 from restante.receiver.door import Receiver
 from restante.spool import Spool, SpoolFailed

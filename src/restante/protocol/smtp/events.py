@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 
@@ -17,7 +17,7 @@ class Wait(Enum):
     NEED_DATA = auto()
     """Everything received is used up: ``receive`` more, or ``receive_eof``."""
     NEED_REPLY = auto()
-    """An earlier Mail, Rcpt or EndOfMessage must be answered first: ``reply``."""
+    """An earlier event must be answered first: ``reply``, or for StartTls ``tls_started``."""
     NEED_SEND = auto()
     """Many replies have gathered: take ``outgoing`` and let the peer read it first."""
 
@@ -33,7 +33,7 @@ class CloseReason(Enum):
     NOT_SMTP = "not SMTP"
     """The peer speaks another protocol."""
     OUT_OF_SYNC = "out of sync"
-    """A malformed BDAT: nobody knows where its octets end."""
+    """A malformed BDAT: nobody knows where its octets end. Or commands behind STARTTLS."""
     REFUSED = "refused"
     """The driver closed the session with a reply."""
 
@@ -46,7 +46,7 @@ class Mail:
     helo: str
     """The name the client gave in HELO or EHLO: printable ASCII without spaces."""
     protocol: str
-    """The ``with`` of a Received field: SMTP, ESMTP or UTF8SMTP (RFC 5321 §4.4, RFC 6531 §4.3)."""
+    """The ``with`` of a Received field: SMTP, ESMTPSA, ... (RFC 3848, RFC 6531 §4.3)."""
     size: int | None = None
     """Octets that the client declared (RFC 1870)."""
     eight_bit: bool = False
@@ -90,8 +90,26 @@ class BodyRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class StartTls:
+    """Send ``outgoing``, do the handshake, then say ``tls_started``; if it fails, hang up.
+
+    Octets that were received before the handshake are to be thrown away (RFC 3207 §4.2).
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Somebody logs in; await ``reply`` (RFC 4954 §4)."""
+
+    login: str
+    password: str = field(repr=False)
+    mechanism: str
+    """``PLAIN`` or ``LOGIN``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
-    """The client gave up the transaction (RSET, a new EHLO, QUIT)."""
+    """The client gave up the transaction (RSET, a new EHLO, STARTTLS, QUIT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +119,6 @@ class Closed:
     reason: CloseReason
 
 
-Event = Mail | Rcpt | BodyChunk | EndOfMessage | BodyRefused | Reset | Closed
+Event = (
+    Mail | Rcpt | BodyChunk | EndOfMessage | BodyRefused | Reset | StartTls | Authenticate | Closed
+)

@@ -40,6 +40,8 @@ _FROM = re.compile(r"FROM:[ ]*", re.IGNORECASE)
 _TO = re.compile(r"TO:[ ]*", re.IGNORECASE)
 # esmtp-param = esmtp-keyword ["=" esmtp-value]; UTF-8 may be in a value (RFC 6531 §3.3).
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
+# xtext (RFC 4954 §8): printable octets but for "+" and "=", which are written as hexchars
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _DIGITS = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
 _CHUNK = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})(?: +(LAST))?", re.IGNORECASE)
 
@@ -65,6 +67,8 @@ class Verb(Enum):
     NOOP = "NOOP"
     HELP = "HELP"
     VRFY = "VRFY"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
     QUIT = "QUIT"
     WEB = "GET"
     """A web client; also POST and CONNECT, which a browser can be tricked into sending here."""
@@ -74,7 +78,7 @@ _VERBS: Mapping[str, Verb] = {verb.value: verb for verb in Verb} | {
     "POST": Verb.WEB,
     "CONNECT": Verb.WEB,
 }
-_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "STARTTLS", "AUTH", "SEND", "SOML", "SAML"})
+_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML"})
 """Commands of RFCs that this server does not follow, or not yet: 502 rather than 500."""
 
 
@@ -88,7 +92,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class MailCommand:
-    """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461)."""
+    """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, 6152, 6531, 3461 and 4954)."""
 
     reverse_path: ReversePath
     size: int | None
@@ -96,6 +100,8 @@ class MailCommand:
     smtputf8: bool
     ret: Literal["", "FULL", "HDRS"]
     envid: str
+    auth: bool
+    """AUTH was given. Whom it names is ignored, as by a server that trusts no client's word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +168,13 @@ def parse_mail(argument: str) -> MailCommand:
     smtputf8 = _smtputf8(parameters)
     ret = _dsn(parameters, "RET", dsn.parse_ret) or ""
     envid = _dsn(parameters, "ENVID", dsn.parse_envid) or ""
+    auth = _auth(parameters)
     if parameters:
         raise Refused(replies.PARAMETER_UNKNOWN)
     path: ReversePath = NULL_REVERSE_PATH
     if mailbox:
         path = _address(mailbox, "1.7", smtputf8=smtputf8)
-    return MailCommand(path, size, eight_bit, smtputf8, ret, envid)
+    return MailCommand(path, size, eight_bit, smtputf8, ret, envid, auth)
 
 
 def parse_rcpt(argument: str, *, smtputf8: bool) -> RcptCommand:
@@ -254,3 +261,13 @@ def _dsn(parameters: dict[str, str | None], keyword: str, parse: Callable[[str],
         return parse(parameters.pop(keyword) or "")
     except dsn.DsnSyntaxError:
         raise Refused(replies.PARAMETER_SYNTAX) from None
+
+
+def _auth(parameters: dict[str, str | None]) -> bool:
+    """``AUTH=<>`` or an address in xtext (RFC 4954 §5)."""
+    if "AUTH" not in parameters:
+        return False
+    value = parameters.pop("AUTH")
+    if value is None or not _XTEXT.fullmatch(value):
+        raise Refused(replies.PARAMETER_SYNTAX)
+    return True

@@ -31,6 +31,10 @@ class Input:
         self.block = self.block[self.start :] + data
         self.start = 0
 
+    def clear(self) -> None:
+        """Forget all that has not been used."""
+        self.block, self.start, self._skipping = b"", 0, False
+
     def __len__(self) -> int:
         return len(self.block) - self.start
 

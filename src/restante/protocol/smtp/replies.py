@@ -11,7 +11,7 @@ CANNOT_VERIFY = Reply(252, "0.0", "Cannot VRFY user, but will accept message and
 HELP = Reply(
     214,
     "0.0",
-    "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321",
+    "HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321",
 )
 
 NOT_A_COMMAND = Reply(500, "5.2", "Command not recognized")
@@ -39,6 +39,20 @@ RCPT_FIRST = Reply(503, "5.1", "Send RCPT first")
 ALL_REFUSED = Reply(554, "5.1", "No valid recipients")
 NONE_YET = Reply(451, "5.1", "No recipients could be accepted now, try again later")
 
+START_HANDSHAKE = Reply(220, "0.0", "Ready to start TLS")
+TLS_ALREADY = Reply(503, "5.1", "TLS is active already")
+SENT_BEFORE_HANDSHAKE = Reply(503, "5.1", "Nothing may follow STARTTLS before the handshake")
+STARTTLS_FIRST = Reply(530, "7.0", "Must issue a STARTTLS command first")
+AUTH_FIRST = Reply(530, "7.0", "Authentication required")
+AUTH_NEEDS_TLS = Reply(538, "7.11", "Encryption required for requested authentication mechanism")
+AUTH_ALREADY = Reply(503, "5.1", "You are authenticated already")
+NO_AUTH_NOW = Reply(503, "5.1", "AUTH is not permitted during a mail transaction")
+AUTH_SYNTAX = Reply(501, "5.4", "Syntax: AUTH mechanism [initial-response]")
+NO_MECHANISM = Reply(504, "5.4", "Unrecognized authentication type")
+AUTH_CANCELLED = Reply(501, "7.0", "Authentication cancelled")
+RESPONSE_TOO_LONG = Reply(500, "5.6", "Authentication exchange line is too long")
+TOO_MANY_LOGINS = Reply(421, "7.0", "Too many refused logins")
+
 TOO_MANY_RECIPIENTS = Reply(452, "5.3", "Too many recipients")
 TOO_MANY_ERRORS = Reply(421, "7.0", "Too many errors")
 TOO_MANY_MESSAGES = Reply(421, "7.0", "Too many messages in one session")
@@ -47,3 +61,8 @@ NOT_A_WEB_SERVER = Reply(554, "5.1", "This is a mail server")
 TOO_BIG = Reply(552, "3.4", "Message too big")
 BARE_LINE_END = Reply(554, "6.0", "Lines must end with <CR><LF>; a bare <CR> or <LF> is refused")
 LONG_LINE = Reply(554, "6.0", "A line of the message is too long")
+
+
+def auth_malformed(what: str) -> Reply:
+    """A line of an AUTH exchange cannot be used (RFC 4954 §4)."""
+    return Reply(501, "5.2", f"Authentication failed: {what}")

@@ -1,14 +1,16 @@
 """The server side of SMTP: octets in, events and replies out.
 
 The core answers by itself whatever needs nobody's judgement. Its driver feeds it,
-asks for events until it is told to wait, and answers Mail, Rcpt and EndOfMessage::
+asks for events until it is told to wait, and answers Mail, Rcpt, EndOfMessage and
+Authenticate, and does the handshake of StartTls::
 
     connection.send(core.greet())
     while not isinstance(event := core.next_event(), Closed):
         send(core.outgoing()) before any wait
         NEED_DATA: core.receive(octets) or core.receive_eof()
         NEED_REPLY: core.reply(...) for the oldest event that has none
-        Mail, Rcpt, EndOfMessage: look it up, core.reply(...) now or on NEED_REPLY
+        Mail, Rcpt, EndOfMessage, Authenticate: look it up, core.reply(...) now or on NEED_REPLY
+        StartTls: send core.outgoing(), do the handshake, core.tls_started()
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from restante.envelope import NO_DSN
+from restante.protocol import sasl
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
 from restante.protocol.smtp.events import (
+    Authenticate,
     BodyChunk,
     BodyRefused,
     Closed,
@@ -31,6 +35,7 @@ from restante.protocol.smtp.events import (
     Mail,
     Rcpt,
     Reset,
+    StartTls,
     Wait,
 )
 from restante.protocol.smtp.grammar import (
@@ -44,83 +49,14 @@ from restante.protocol.smtp.grammar import (
     parse_rcpt,
 )
 from restante.protocol.smtp.lines import Input, NoLine
+from restante.protocol.smtp.profile import OUT_OF_ORDER, Extension, Profile, State
+from restante.protocol.smtp.security import Security
+from restante.protocol.smtp.transaction import Transaction
 from restante.status import Reply
 
 MAX_UNSENT = 64 * 1024
 """Octets of replies that gather before the peer must read some."""
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one session may ask of this server; 0 is no limit where that is said."""
-
-    max_command_line: int = 4096
-    """Octets in a command line with its CRLF (RFC 5321 §4.5.3.1.4)."""
-    max_text_line: int = 1024 * 1024
-    """Octets in a line of content with its CRLF (RFC 5321 §4.5.3.1.6)."""
-    databytes: int = 0
-    """Octets in a content with CRLF line ends (RFC 5321 §4.5.3.1.7); 0: no limit."""
-    max_recipients: int = 1000
-    """Recipients accepted for one message (RFC 5321 §4.5.3.1.8)."""
-    max_errors: int = 20
-    """Replies of 5xx that a session may get since its last accepted message."""
-    max_messages: int = 0
-    """Messages that one session may send; 0: no limit."""
-
-
-class Extension(Enum):
-    """The service extensions that can be offered; STARTTLS and AUTH will join them."""
-
-    PIPELINING = "PIPELINING"
-    SIZE = "SIZE"
-    EIGHT_BIT = "8BITMIME"
-    SMTPUTF8 = "SMTPUTF8"
-    ENHANCED_STATUS = "ENHANCEDSTATUSCODES"
-    CHUNKING = "CHUNKING"
-    DSN = "DSN"
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Who this server is and what it offers."""
-
-    hostname: str
-    """The name it greets with."""
-    greeting: str = ""
-    """The text after the name in the 220 greeting; empty: ``ESMTP``."""
-    limits: Limits = Limits()
-    extensions: tuple[Extension, ...] = tuple(Extension)
-
-
-class State(Enum):
-    """Where a session is (RFC 5321 §4.1.4)."""
-
-    CONNECTED = auto()
-    """No HELO or EHLO yet."""
-    IDLE = auto()
-    """Between two transactions."""
-    ENVELOPE = auto()
-    """MAIL was accepted; recipients are named."""
-    CHUNKS = auto()
-    """The content has begun with BDAT."""
-    CONTENT = auto()
-    """The content is read after DATA, or complete and not answered yet."""
-    CLOSED = auto()
-
-
-_NEEDS_HELLO = {State.CONNECTED: replies.HELLO_FIRST}
-_NEEDS_MAIL = {**_NEEDS_HELLO, State.IDLE: replies.MAIL_FIRST}
-OUT_OF_ORDER: Mapping[Verb, Mapping[State, Reply]] = {
-    Verb.MAIL: {
-        **_NEEDS_HELLO,
-        State.ENVELOPE: replies.MAIL_NESTED,
-        State.CHUNKS: replies.MAIL_NESTED,
-    },
-    Verb.RCPT: {**_NEEDS_MAIL, State.CHUNKS: replies.CHUNKS_BEGUN},
-    Verb.DATA: {**_NEEDS_MAIL, State.CHUNKS: replies.CHUNKS_BEGUN},
-    Verb.BDAT: _NEEDS_MAIL,
-}
-"""What a command is told in a state where it has no place; all else may come at any time."""
 
 _FAULTS: Mapping[Fault, Reply] = {
     Fault.BARE_LINE_END: replies.BARE_LINE_END,
@@ -135,17 +71,8 @@ class _Awaited(Enum):
     MAIL = auto()
     RCPT = auto()
     END = auto()
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """What the core remembers between MAIL and the end of the content."""
-
-    smtputf8: bool = False
-    accepted: int = 0
-    refused: int = 0
-    deferred: int = 0
-    """Those of the refused to whom it may be sent later."""
+    AUTH = auto()
+    HANDSHAKE = auto()
 
 
 @dataclass(slots=True)
@@ -160,10 +87,12 @@ class _Chunk:
 class SmtpServer:
     """One session. Feed it only when it says NEED_DATA: then what it holds is bounded."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, *, tls: bool = False) -> None:
+        """``tls``: the handshake came before the session, as on port 465 (RFC 8314 §3.3)."""
         self._profile = profile
         self._limits = profile.limits
-        self._input = Input(profile.limits.max_command_line)
+        self._security = Security(profile, tls)
+        self._input = Input(_longest_line(profile))
         self._eof = False
         self._out = bytearray()
         self._events: deque[Event] = deque()
@@ -175,7 +104,7 @@ class SmtpServer:
         self._extended = False
         self._errors = 0
         self._messages = 0
-        self._transaction = _Transaction()
+        self._transaction = Transaction()
         self._data: DataDecoder | None = None
         self._chunks: ChunkDecoder | None = None
         self._chunk: _Chunk | None = None
@@ -190,6 +119,8 @@ class SmtpServer:
             Verb.NOOP: lambda _argument: replies.OK,
             Verb.HELP: lambda _argument: replies.HELP,
             Verb.VRFY: self._vrfy_command,
+            Verb.STARTTLS: self._starttls_command,
+            Verb.AUTH: self._auth_command,
             Verb.QUIT: self._quit_command,
             Verb.WEB: self._web_command,
         }
@@ -227,17 +158,33 @@ class SmtpServer:
     def reply(self, reply: Reply) -> None:
         """Answer the oldest event that has no answer; a 421 also closes the session.
 
+        To Authenticate: 235 2.7.0, 535 5.7.8 or 454 4.7.0 (RFC 4954 §6).
         Without effect on a session that is closed.
         """
         if self._closed is not None:
             return
         awaited = self._pending.popleft()
         assert isinstance(awaited, _Awaited), "replies of the core never wait in front"
+        assert awaited is not _Awaited.HANDSHAKE, "a handshake is answered by tls_started"
         self._settle(awaited, reply)
         self._say(reply)
+        if self._security.is_guessing:
+            self.close(replies.TOO_MANY_LOGINS)
         while self._pending and isinstance(own := self._pending[0], Reply):
             self._pending.popleft()
             self._say(own)
+
+    def tls_started(self) -> None:
+        """The handshake of StartTls is done: the session begins anew (RFC 3207 §4.2).
+
+        Whatever was received before it counts for nothing.
+        """
+        awaited = self._pending.popleft()
+        assert awaited is _Awaited.HANDSHAKE, "no handshake was asked for"
+        self._input.clear()
+        self._security = self._security.after_handshake()
+        self._helo, self._extended = "", False
+        self._state = State.CONNECTED
 
     @property
     def in_content(self) -> bool:
@@ -266,6 +213,8 @@ class SmtpServer:
             return self._read_chunk(self._chunk)
         if self._pending and not self._may_look_ahead():
             return Wait.NEED_REPLY
+        if self._security.in_exchange:
+            return self._read_response()
         return self._read_command()
 
     def _may_look_ahead(self) -> bool:
@@ -319,8 +268,12 @@ class SmtpServer:
 
     def _keywords(self) -> list[str]:
         """The EHLO keywords with their parameters (RFC 5321 §4.1.1.1)."""
-        keywords = {Extension.SIZE: f"SIZE {self._limits.databytes}"}
-        return [keywords.get(each, each.value) for each in self._profile.extensions]
+        keywords = {
+            Extension.SIZE: f"SIZE {self._limits.databytes}",
+            Extension.AUTH: f"AUTH {' '.join(sasl.MECHANISMS)}",
+        }
+        offers = self._security.offers
+        return [keywords.get(each, each.value) for each in self._profile.extensions if offers(each)]
 
     def _mail_command(self, argument: str) -> Reply | None:
         limits = self._limits
@@ -328,19 +281,21 @@ class SmtpServer:
             self._out += replies.TOO_MANY_MESSAGES.encode()
             self._close(CloseReason.TOO_MANY_MESSAGES)
             return None
+        self._security.check_mail()
         mail = parse_mail(argument)
         self._check_offered(
             {
                 Extension.EIGHT_BIT: mail.eight_bit,
                 Extension.SMTPUTF8: mail.smtputf8,
                 Extension.SIZE: mail.size is not None,
+                Extension.AUTH: mail.auth,
                 Extension.DSN: bool(mail.ret or mail.envid),
             }
         )
         if limits.databytes and (mail.size or 0) > limits.databytes:
             return replies.TOO_BIG
-        self._transaction = _Transaction(mail.smtputf8)
-        protocol = "UTF8SMTP" if mail.smtputf8 else "ESMTP" if self._extended else "SMTP"
+        self._transaction = Transaction(mail.smtputf8)
+        protocol = self._protocol(smtputf8=mail.smtputf8)
         self._ask(
             Mail(
                 mail.reverse_path,
@@ -356,6 +311,12 @@ class SmtpServer:
         )
         return None
 
+    def _protocol(self, *, smtputf8: bool) -> str:
+        """The ``with`` of a Received field; none is registered for TLS or AUTH after HELO."""
+        if not self._extended and not smtputf8:
+            return "SMTP"
+        return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{self._security.protocol_suffix}"
+
     def _check_offered(self, used: Mapping[Extension, bool]) -> None:
         if any(use and each not in self._profile.extensions for each, use in used.items()):
             raise Refused(replies.PARAMETER_UNKNOWN)
@@ -370,7 +331,7 @@ class SmtpServer:
 
     def _data_command(self, argument: str) -> Reply:
         _no_argument(argument)
-        self._check_recipients()
+        self._transaction.check_recipients()
         self._data = DataDecoder(self._content_text())
         self._state = State.CONTENT
         return replies.START_CONTENT
@@ -394,20 +355,10 @@ class SmtpServer:
     def _refusal_of_chunk(self) -> Reply | None:
         try:
             self._check_order(Verb.BDAT)
-            self._check_recipients()
+            self._transaction.check_recipients()
         except Refused as refused:
             return refused.reply
         return None
-
-    def _check_recipients(self) -> None:
-        if self._transaction.accepted == 0:
-            raise Refused(self._no_recipients())
-
-    def _no_recipients(self) -> Reply:
-        """A client that pipelines may take this for the fate of all recipients."""
-        if self._transaction.deferred:
-            return replies.NONE_YET
-        return replies.ALL_REFUSED if self._transaction.refused else replies.RCPT_FIRST
 
     def _rset_command(self, argument: str) -> Reply:
         _no_argument(argument)
@@ -427,6 +378,39 @@ class SmtpServer:
     def _web_command(self, _argument: str) -> None:
         self._out += replies.NOT_A_WEB_SERVER.encode()
         self._close(CloseReason.NOT_SMTP)
+
+    # TLS and authentication
+
+    def _starttls_command(self, argument: str) -> None:
+        _no_argument(argument)
+        self._security.check_starttls()
+        if len(self._input):
+            # What follows came in clear text; somebody on the way may have added it.
+            self._say(replies.SENT_BEFORE_HANDSHAKE)
+            self._close(CloseReason.OUT_OF_SYNC)
+            return
+        self._abort_transaction()
+        self._out += replies.START_HANDSHAKE.encode()
+        self._ask(StartTls(), _Awaited.HANDSHAKE)
+
+    def _auth_command(self, argument: str) -> Reply | None:
+        return self._ask_or_reply(self._security.begin(argument))
+
+    def _read_response(self) -> Wait | None:
+        """One line of an AUTH exchange (RFC 4954 §4)."""
+        line = self._input.take_line()
+        if line is NoLine.INCOMPLETE:
+            return Wait.NEED_DATA
+        reply = self._ask_or_reply(self._security.respond(line))
+        if reply is not None:
+            self._answer(reply)
+        return None
+
+    def _ask_or_reply(self, outcome: Reply | Authenticate) -> Reply | None:
+        if isinstance(outcome, Reply):
+            return outcome
+        self._ask(outcome, _Awaited.AUTH)
+        return None
 
     # Content
 
@@ -491,7 +475,7 @@ class SmtpServer:
 
     def _end_transaction(self) -> None:
         self._state = State.IDLE
-        self._transaction = _Transaction()
+        self._transaction = Transaction()
         self._chunks = None
 
     def _ask(self, event: Event, awaited: _Awaited) -> None:
@@ -504,14 +488,14 @@ class SmtpServer:
             case _Awaited.MAIL:
                 self._state = State.ENVELOPE if reply.is_success else State.IDLE
             case _Awaited.RCPT:
-                self._transaction.accepted += reply.is_success
-                self._transaction.refused += not reply.is_success
-                self._transaction.deferred += reply.is_temporary
+                self._transaction.count(reply)
             case _Awaited.END:
                 self._end_transaction()
                 if reply.is_success:
                     self._messages += 1
                     self._errors = 0
+            case _Awaited.AUTH:
+                self._security.settle(reply)
 
     def _answer(self, reply: Reply) -> None:
         """Give a reply of the core its place behind those that are still awaited."""
@@ -542,3 +526,9 @@ class SmtpServer:
 def _no_argument(argument: str) -> None:
     if argument:
         raise Refused(replies.NO_ARGUMENT)
+
+
+def _longest_line(profile: Profile) -> int:
+    """Octets in a line that is not content; AUTH has longer ones (RFC 4954 §4)."""
+    longest = profile.limits.max_command_line
+    return max(longest, sasl.MAX_LINE) if Extension.AUTH in profile.extensions else longest

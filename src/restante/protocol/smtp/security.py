@@ -1,0 +1,117 @@
+"""TLS and authentication of one session: what may be used, and what came of it.
+
+RFC 3207 (STARTTLS) and RFC 4954 (AUTH). Passwords are the driver's to check, and
+handshakes the driver's to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante.protocol import sasl
+from restante.protocol.smtp import replies
+from restante.protocol.smtp.events import Authenticate
+from restante.protocol.smtp.grammar import Refused
+from restante.protocol.smtp.lines import NoLine
+from restante.protocol.smtp.profile import Extension, Profile
+from restante.status import Reply
+
+
+@dataclass(slots=True)
+class Security:
+    """How far a session is protected, and whether its client is known."""
+
+    profile: Profile
+    tls: bool
+    """The octets go through TLS."""
+    authenticated: bool = False
+    refused_logins: int = 0
+    _exchange: sasl.SaslExchange | None = None
+    """The AUTH command whose lines are being read."""
+
+    def after_handshake(self) -> Security:
+        """Nothing that a client said before the handshake counts, but for wrong guesses."""
+        return Security(self.profile, tls=True, refused_logins=self.refused_logins)
+
+    def offers(self, extension: Extension) -> bool:
+        """Whether EHLO announces ``extension`` as things stand now."""
+        if extension is Extension.STARTTLS:
+            return not self.tls
+        if extension is Extension.AUTH:
+            return self._may_send_passwords and not self.authenticated
+        return True
+
+    def check_starttls(self) -> None:
+        """Raises Refused unless a handshake may begin."""
+        if Extension.STARTTLS not in self.profile.extensions:
+            raise Refused(replies.NOT_IMPLEMENTED)
+        if self.tls:
+            raise Refused(replies.TLS_ALREADY)
+
+    def check_mail(self) -> None:
+        """Raises Refused where a client has to log in before it sends mail, and has not."""
+        if self.authenticated or not self.profile.requires_auth:
+            return
+        if self._may_send_passwords or Extension.STARTTLS not in self.profile.extensions:
+            raise Refused(replies.AUTH_FIRST)
+        raise Refused(replies.STARTTLS_FIRST)
+
+    @property
+    def protocol_suffix(self) -> str:
+        """What the protocol's name in a Received field ends in (RFC 3848)."""
+        return ("S" if self.tls else "") + ("A" if self.authenticated else "")
+
+    # The exchange that AUTH begins
+
+    @property
+    def in_exchange(self) -> bool:
+        """Whether the next line belongs to an AUTH command."""
+        return self._exchange is not None
+
+    def begin(self, argument: str) -> Reply | Authenticate:
+        """Obey AUTH: a challenge or credentials; raises Refused (RFC 4954 §4)."""
+        if Extension.AUTH not in self.profile.extensions:
+            raise Refused(replies.NOT_IMPLEMENTED)
+        if self.authenticated:
+            raise Refused(replies.AUTH_ALREADY)
+        mechanism, space, initial = argument.partition(" ")
+        if not mechanism:
+            raise Refused(replies.AUTH_SYNTAX)
+        exchange = sasl.exchange(mechanism)
+        if exchange is None:
+            raise Refused(replies.NO_MECHANISM)
+        if not self._may_send_passwords:
+            raise Refused(replies.AUTH_NEEDS_TLS)
+        return self._step(exchange, exchange.start(initial.encode() if space else None))
+
+    def respond(self, line: bytes | NoLine) -> Reply | Authenticate:
+        """Take the next line of the exchange, which still has its line end."""
+        assert self._exchange is not None
+        exchange, self._exchange = self._exchange, None
+        if isinstance(line, NoLine):
+            return replies.RESPONSE_TOO_LONG
+        return self._step(exchange, exchange.respond(line.removesuffix(b"\r\n")))
+
+    def settle(self, reply: Reply) -> None:
+        """The driver's answer to Authenticate."""
+        self.authenticated = reply.is_success
+        self.refused_logins += not (reply.is_success or reply.is_temporary)
+
+    @property
+    def is_guessing(self) -> bool:
+        """Whether as many logins were refused as a session may try."""
+        return self.refused_logins >= self.profile.limits.max_refused_logins
+
+    def _step(self, exchange: sasl.SaslExchange, step: sasl.Step) -> Reply | Authenticate:
+        match step:
+            case sasl.Challenge(line):
+                self._exchange = exchange
+                return Reply(334, "", line.decode())
+            case sasl.SaslFailure(text, cancelled):
+                return replies.AUTH_CANCELLED if cancelled else replies.auth_malformed(text)
+            case sasl.SaslCredentials(login, password):
+                return Authenticate(login, password, exchange.mechanism)
+
+    @property
+    def _may_send_passwords(self) -> bool:
+        return self.tls or self.profile.plaintext_auth

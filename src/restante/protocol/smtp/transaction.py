@@ -1,0 +1,37 @@
+"""What the SMTP server core remembers of one mail transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante.protocol.smtp import replies
+from restante.protocol.smtp.grammar import Refused
+from restante.status import Reply
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What is known between MAIL and the end of the content."""
+
+    smtputf8: bool = False
+    accepted: int = 0
+    refused: int = 0
+    deferred: int = 0
+    """Those of the refused to whom it may be sent later."""
+
+    def count(self, reply: Reply) -> None:
+        """A recipient was answered with ``reply``."""
+        self.accepted += reply.is_success
+        self.refused += not reply.is_success
+        self.deferred += reply.is_temporary
+
+    def check_recipients(self) -> None:
+        """Raises Refused when there is nobody to send a content to."""
+        if self.accepted == 0:
+            raise Refused(self._no_recipients())
+
+    def _no_recipients(self) -> Reply:
+        """A client that pipelines may take this for the fate of all recipients."""
+        if self.deferred:
+            return replies.NONE_YET
+        return replies.ALL_REFUSED if self.refused else replies.RCPT_FIRST
