@@ -257,8 +257,8 @@ def _logfmt_value(value: object) -> str:
     return text if _is_bare(text) else f'"{_escape(text)}"'
 
 
-_is_bare = re.compile(rf"[!#-<>-\[\]-~]{{1,{MAX_VALUE}}}").fullmatch
-"""Values that need no quotes: visible ASCII without ``"``, ``=`` and the backslash."""
+_is_bare = re.compile(rf"[!#-&(-<>-\[\]-~]{{1,{MAX_VALUE}}}").fullmatch
+"""Values that need no quotes: visible ASCII without quotes, ``=`` and the backslash."""
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
