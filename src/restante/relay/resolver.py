@@ -1,0 +1,207 @@
+"""From a destination to the hosts that its mail is offered to, in their order (RFC 5321 §5.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import chain, groupby, zip_longest
+
+from restante.config.nexthop import SMTP_PORT, NextHop
+from restante.relay.here import Here
+from restante.relay.lookup import Answer, CannotTell, Dns, NoSuchName, Records
+from restante.relay.names import NoDomainName, to_ascii
+from restante.relay.routes import ByMx, Destination
+from restante.status import PermanentFailure, Reply, TemporaryFailure
+
+MAX_EXCHANGERS = 8
+"""Hosts of one domain that are looked up; RFC 5321 §5.1 allows a limit."""
+MAX_ADDRESSES = 4
+"""Addresses of one host that are tried."""
+MAX_ENDPOINTS = 10
+"""Addresses of one destination that are tried; RFC 5321 §5.1 asks for two at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of one host."""
+
+    host: str
+    """Its name, in A-labels, or the address in brackets where it has none."""
+    address: str
+    port: int
+
+    @property
+    def where(self) -> str:
+        """The address, with the port where that is not SMTP's own (``status.Peer.address``)."""
+        if self.port == SMTP_PORT:
+            return self.address
+        return f"[{self.address}]:{self.port}" if ":" in self.address else self._with_port()
+
+    def _with_port(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+Endpoints = tuple[Endpoint, ...]
+Resolved = Endpoints | TemporaryFailure | PermanentFailure
+
+
+class Resolver:
+    """Finds the hosts of a destination; holds nothing but what the DNS said."""
+
+    def __init__(
+        self,
+        dns: Dns,
+        here: Here,
+        port: int = SMTP_PORT,
+        shuffle: Callable[[list[str]], None] = random.shuffle,
+    ) -> None:
+        """``port``: where mail exchangers are; ``shuffle`` orders those of one preference."""
+        self._dns = dns
+        self._here = here
+        self._port = port
+        self._shuffle = shuffle
+
+    async def resolve(self, destination: Destination) -> Resolved:
+        """The endpoints to be tried, at least one, or the outcome of all recipients."""
+        match destination:
+            case NextHop():
+                return await self._next_hop(destination)
+            case ByMx(domain) if domain.startswith("["):
+                return self._literal(domain)
+            case ByMx(domain):
+                return await self._domain(domain)
+
+    async def _next_hop(self, route: NextHop) -> Resolved:
+        """What the operator named is obeyed, even where it is this host."""
+        if route.is_address:
+            return (Endpoint(f"[{route.host}]", route.host, route.port),)
+        try:
+            host = to_ascii(route.host)
+        except NoDomainName as error:
+            return _no_such_route(route, str(error))
+        found = await self._addresses(host)
+        match found:
+            case NoSuchName():
+                return _no_such_route(route, "the DNS has no such name")
+            case CannotTell(why):
+                return _dns_failed(why)
+            case Records(()):
+                return _no_such_route(route, "it has no address")
+            case Records(addresses):
+                return tuple(Endpoint(host, each, route.port) for each in addresses)
+
+    def _literal(self, domain: str) -> Resolved:
+        """RFC 5321 §4.1.3."""
+        text = domain.removeprefix("[").removesuffix("]").removeprefix("ipv6:")
+        try:
+            address = str(ip_address(text))
+        except ValueError:
+            return PermanentFailure(Reply(550, "1.2", f"{domain} is no address of a host"))
+        if self._here.takes_mail_at(address, self._port):
+            return _loops(domain)
+        return (Endpoint(domain, address, self._port),)
+
+    async def _domain(self, domain: str) -> Resolved:
+        try:
+            name = to_ascii(domain)
+        except NoDomainName as error:
+            return _no_such_domain(domain, str(error))
+        answer = await self._dns.ask(name, "MX")
+        match answer:
+            case NoSuchName():
+                return _no_such_domain(domain)
+            case CannotTell(why):
+                return _dns_failed(why)
+            case Records(()):
+                return await self._hosts(domain, [[name]], implicit=True)
+            case Records(values):
+                exchangers = _parsed(values)
+                if [host for _, host in exchangers] == [""]:
+                    text = f"{domain} accepts no mail (null MX)"
+                    return PermanentFailure(Reply(556, "1.10", text))
+                return await self._hosts(domain, self._ordered(exchangers), implicit=False)
+
+    def _ordered(self, exchangers: Sequence[tuple[int, str]]) -> list[list[str]]:
+        """Hosts by preference, those of the same one by chance (RFC 5321 §5.1)."""
+        groups = []
+        room = MAX_EXCHANGERS
+        for _, group in groupby(sorted(exchangers), key=lambda each: each[0]):
+            names = [host for _, host in group if host]
+            self._shuffle(names)
+            groups.append(names[:room])
+            room -= len(groups[-1])
+        return [group for group in groups if group]
+
+    async def _hosts(
+        self, domain: str, groups: Sequence[Sequence[str]], *, implicit: bool
+    ) -> Resolved:
+        """The endpoints of all hosts that are better than this one."""
+        names = list(chain.from_iterable(groups))
+        answers = await asyncio.gather(*(self._addresses(name) for name in names))
+        found = dict(zip(names, answers, strict=True))
+        endpoints: list[Endpoint] = []
+        for group in groups:
+            hosts = [
+                Endpoint(name, address, self._port)
+                for name in group
+                if isinstance(answer := found[name], Records)
+                for address in answer.values
+            ]
+            if any(map(self._here.is_called, group)) or any(map(self._is_here, hosts)):
+                # Nor any that is worse than this host: it would send the mail back.
+                return tuple(endpoints[:MAX_ENDPOINTS]) or _loops(domain)
+            endpoints += hosts
+        if endpoints:
+            return tuple(endpoints[:MAX_ENDPOINTS])
+        return _unreachable(domain, answers, implicit=implicit)
+
+    def _is_here(self, endpoint: Endpoint) -> bool:
+        return self._here.takes_mail_at(endpoint.address, endpoint.port)
+
+    async def _addresses(self, name: str) -> Answer:
+        """IPv6 and IPv4 in turns: whichever works, it is among the first two."""
+        six, four = await asyncio.gather(self._dns.ask(name, "AAAA"), self._dns.ask(name, "A"))
+        lists = [answer.values for answer in (six, four) if isinstance(answer, Records)]
+        mixed = [each for each in chain.from_iterable(zip_longest(*lists)) if each is not None]
+        if mixed:
+            return Records(tuple(mixed[:MAX_ADDRESSES]))
+        return next((answer for answer in (six, four) if isinstance(answer, CannotTell)), four)
+
+
+def _parsed(values: Sequence[str]) -> list[tuple[int, str]]:
+    """MX records as preference and host; the root, which is no host, is empty."""
+    pairs = (value.split(" ", 1) for value in values)
+    return [(int(preference), host.rstrip(".").lower()) for preference, host in pairs]
+
+
+def _no_such_domain(domain: str, detail: str = "") -> PermanentFailure:
+    return PermanentFailure(Reply(550, "1.2", f"the domain {domain} does not exist"), detail)
+
+
+def _no_such_route(route: NextHop, why: str) -> TemporaryFailure:
+    """A misspelt route is the operator's to mend: nobody's mail is returned for it."""
+    reply = Reply(451, "4.4", f"the next hop {route.host} is not known now")
+    return TemporaryFailure(reply, f"routing.smtproutes names {route}: {why}")
+
+
+def _dns_failed(why: str) -> TemporaryFailure:
+    return TemporaryFailure(Reply(451, "4.3", "the DNS did not answer"), why)
+
+
+def _loops(domain: str) -> PermanentFailure:
+    text = f"mail for {domain} would come back: its best mail exchanger is this host"
+    return PermanentFailure(Reply(554, "4.6", text), "nothing here hosts the domain")
+
+
+def _unreachable(
+    domain: str, answers: Sequence[Answer], *, implicit: bool
+) -> TemporaryFailure | PermanentFailure:
+    for answer in answers:
+        if isinstance(answer, CannotTell):
+            return _dns_failed(answer.why)
+    if implicit and all(isinstance(answer, NoSuchName) for answer in answers):
+        return _no_such_domain(domain)
+    return PermanentFailure(Reply(550, "4.4", f"no mail exchanger of {domain} has an address"))
