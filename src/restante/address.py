@@ -10,30 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_LOCAL_PART = 64
-"""Octets in a local part (RFC 5321 §4.5.3.1.1)."""
-MAX_DOMAIN = 255
-"""Octets in a domain (RFC 5321 §4.5.3.1.2)."""
+from restante.address_syntax import MAX_DOMAIN as MAX_DOMAIN
+from restante.address_syntax import MAX_LOCAL_PART as MAX_LOCAL_PART
+from restante.address_syntax import AddressSyntaxError as AddressSyntaxError
+from restante.address_syntax import check_domain_syntax, join_mailbox, split_mailbox
+
 MAX_PATH = 256
 """Octets in a path with its angle brackets (RFC 5321 §4.5.3.1.3)."""
-MAX_LABEL = 63
-"""Octets in one label of a domain name (RFC 1035 §2.3.4)."""
 
-# What is beyond ASCII is legal everywhere (RFC 6531 §3.3): the classes name what is not, which
-# compiles in a hundredth of the time.
-_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
-_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
-_QUOTED_STRING = re.compile(r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"')
-_QUOTED_PAIR = re.compile(r"\\(.)")
-_LETTER_OR_DIGIT = r"[^\x00-/:-@\[-\^`{-\x7f]"
-_LETTER_DIGIT_HYPHEN = r"[^\x00-,./:-@\[-\^`{-\x7f]"
-_LABEL = re.compile(rf"{_LETTER_OR_DIGIT}(?:{_LETTER_DIGIT_HYPHEN}*{_LETTER_OR_DIGIT})?")
-_LITERAL = re.compile(r"\[[!-Z^-~]+\]")
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
-
-
-class AddressSyntaxError(ValueError):
-    """The text is no address; the message says which part is wrong."""
 
 
 def fold(text: str) -> str:
@@ -83,12 +68,7 @@ class Address:
 
         Raises AddressSyntaxError.
         """
-        local, domain = _split(text)
-        if len(local.encode()) > MAX_LOCAL_PART:
-            raise AddressSyntaxError(f"the local part is longer than {MAX_LOCAL_PART} octets")
-        if domain is None:
-            return cls(local, "")
-        _check_domain(domain)
+        local, domain = split_mailbox(text)
         return cls(local, fold(domain))
 
     @classmethod
@@ -108,10 +88,7 @@ class Address:
 
     def to_mailbox(self) -> str:
         """The address as SMTP and header fields write it, the local part quoted if it must be."""
-        local = self.local
-        if not _DOT_STRING.fullmatch(local):
-            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
-        return f"{local}@{self.domain}" if self.domain else local
+        return join_mailbox(self.local, self.domain)
 
     def to_path(self) -> str:
         """The address in angle brackets (RFC 5321 §4.1.2, ``Path``)."""
@@ -128,7 +105,7 @@ ReversePath = Address | NullReversePath
 
 def check_domain(text: str) -> str:
     """``text`` folded, if it can be a mail domain; raises AddressSyntaxError."""
-    _check_domain(text)
+    check_domain_syntax(text)
     return fold(text)
 
 
@@ -167,47 +144,3 @@ def split_subaddress(local: str, delimiter: str) -> tuple[str, str] | None:
         return None
     name, mark, tag = local.partition(delimiter)
     return (name, tag) if name and mark else None
-
-
-def _split(text: str) -> tuple[str, str | None]:
-    if not text:
-        raise AddressSyntaxError("the address is empty")
-    if not text.isprintable():
-        raise AddressSyntaxError("the address holds a character that is not printable")
-    if text.startswith('"'):
-        return _split_quoted(text)
-    local, at, domain = text.rpartition("@")
-    if not at:
-        local, domain = domain, ""
-    if not _DOT_STRING.fullmatch(local):
-        raise AddressSyntaxError("the local part is malformed")
-    return local, domain if at else None
-
-
-def _split_quoted(text: str) -> tuple[str, str | None]:
-    match = _QUOTED_STRING.match(text)
-    if match is None:
-        raise AddressSyntaxError("the quoted local part is malformed")
-    local = _QUOTED_PAIR.sub(r"\1", match.group()[1:-1])
-    if not local:
-        raise AddressSyntaxError("the local part is empty")
-    rest = text[match.end() :]
-    if rest and not rest.startswith("@"):
-        raise AddressSyntaxError("something other than @ follows the quoted local part")
-    return local, rest[1:] if rest else None
-
-
-def _check_domain(domain: str) -> None:
-    if not domain:
-        raise AddressSyntaxError("the domain is empty")
-    if len(domain.encode()) > MAX_DOMAIN:
-        raise AddressSyntaxError(f"the domain is longer than {MAX_DOMAIN} octets")
-    if domain.startswith("["):
-        if not _LITERAL.fullmatch(domain):
-            raise AddressSyntaxError("the address literal is malformed")
-        return
-    for label in domain.split("."):
-        if not _LABEL.fullmatch(label):
-            raise AddressSyntaxError("the domain is malformed")
-        if len(label.encode()) > MAX_LABEL:
-            raise AddressSyntaxError(f"a label of the domain is longer than {MAX_LABEL} octets")

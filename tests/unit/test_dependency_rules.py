@@ -10,15 +10,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "restante"
 
-VOCABULARY = {"address", "envelope", "errors", "status"}
+VOCABULARY = {"address", "address_syntax", "envelope", "errors", "status"}
 EVERYTHING = {"*"}
 RULES: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
     "errors": set(),
     "status": set(),
-    "address": {"errors"},
+    "address_syntax": set(),
+    "address": {"address_syntax", "errors"},
     "envelope": {"address", "status", "errors"},
+    "completion": {"address_syntax"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},
     "maillog": VOCABULARY | {"config", "metrics"},
