@@ -1,4 +1,5 @@
-"""The server side of SMTP (RFC 5321) as a machine fed with octets.
+"""The two sides of SMTP (RFC 5321) as machines fed with octets.
 
-`server.SmtpServer` is the way in; `events` is what it tells its driver.
+`server.SmtpServer` is the way in; `events` is what it tells its driver. `client.SmtpClient`
+is the way out; `client_events` is what it takes and tells.
 """

@@ -1,0 +1,82 @@
+"""The client engine against the server engine: every message arrives as it was sent."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.protocol.smtp.profile import Extension, Limits
+from restante.status import Reply
+from tests.support.smtp_client import ClientDriver, Job, converse, message, serving
+
+OK = Reply(250, "0.0", "Ok")
+NO_USER = Reply(550, "1.1", "No such user")
+LATER = Reply(451, "3.0", "Later")
+
+OFFERS = [
+    offer
+    for count in range(4)
+    for offer in itertools.combinations(
+        (Extension.PIPELINING, Extension.CHUNKING, Extension.ENHANCED_STATUS), count
+    )
+]
+
+
+@pytest.fixture(params=OFFERS, ids=lambda offer: "+".join(each.value for each in offer) or "none")
+def offer(request: pytest.FixtureRequest) -> tuple[Extension, ...]:
+    """What the server offers of what changes the way of a message."""
+    offered: tuple[Extension, ...] = request.param
+    return offered
+
+
+TEXT = st.lists(
+    st.sampled_from([b".", b"..", b"\n", b"\n.", b"\n.\n", b"x", b"hello world", b"\xff", b"\n\n."])
+).map(b"".join)
+
+
+@given(blocks=st.lists(TEXT, max_size=6), offer=st.sampled_from(OFFERS))
+def test_any_content_arrives(blocks: list[bytes], offer: tuple[Extension, ...]) -> None:
+    driver = ClientDriver([Job(message("b@b.example"), blocks)])
+    record = converse(driver, serving(offer))
+    content = b"".join(blocks)
+    ended = content if not content or content.endswith(b"\n") else content + b"\n"
+    assert record.bodies == [ended]
+    assert driver.results[0][0].reply.is_success
+
+
+def test_large_contents_arrive(offer: tuple[Extension, ...]) -> None:
+    block = b".line\n" * 20_000
+    driver = ClientDriver([Job(message("b@b.example"), [block] * 4 + [b"the end"])])
+    record = converse(driver, serving(offer))
+    assert record.bodies == [block * 4 + b"the end\n"]
+
+
+def test_many_recipients_and_messages(offer: tuple[Extension, ...]) -> None:
+    names = [f"u{number}@b.example" for number in range(300)]
+    answers = [OK, *[NO_USER, OK, LATER] * 100, OK] * 2
+    driver = ClientDriver([Job(message(*names)), Job(message(*names))])
+    record = converse(driver, serving(offer, Limits(max_errors=1000), answers))
+    assert [result.reply.code for result in driver.results[0]] == [550, 250, 451] * 100
+    assert driver.results[1] == driver.results[0]
+    assert [result.command for result in driver.results[0][:2]] == [
+        "RCPT TO:<u0@b.example>",
+        "end of data",
+    ]
+    assert len(record.bodies) == 2
+
+
+def test_a_refused_message_leaves_the_connection_fit_for_the_next(
+    offer: tuple[Extension, ...],
+) -> None:
+    refused = [LATER], [OK, NO_USER, LATER], [OK, OK, OK, LATER]
+    answers = [each for script in refused for each in script] + [OK] * 4
+    driver = ClientDriver([Job(message("b@b.example", "c@b.example")) for _ in range(4)])
+    record = converse(driver, serving(offer, answers=answers))
+    codes = [[result.reply.code for result in results] for results in driver.results]
+    assert codes == [[451, 451], [550, 451], [451, 451], [250, 250]]
+    assert record.bodies[-1] == b"Subject: x\n\nhello\n"
+    assert driver.closed is not None
+    assert driver.closed.why == "quit"
