@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -194,6 +195,18 @@ def received_field(
         f"{only};\n\t{formatdate(at, localtime=True)}\n"
     )
     return text.encode("utf-8")
+
+
+_CAME_FROM = re.compile(rb"Received: from ([!-~]+) \(\[(?:IPv6:)?([!-Z^-~]+)\]\)")
+
+
+def received_from(trace: bytes) -> str:
+    """The client that a field of ``received_field`` names, ``client.example (192.0.2.1)``.
+
+    Empty for mail made here, and where the client is kept out of the field.
+    """
+    found = _CAME_FROM.match(trace)
+    return f"{found[1].decode()} ({found[2].decode()})" if found else ""
 
 
 def return_path_field(reverse_path: ReversePath) -> bytes:

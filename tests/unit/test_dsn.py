@@ -1,11 +1,9 @@
-"""Bounces, read back by Python's own parser, field by field."""
+"""Reports, read back by Python's own parser, field by field."""
 
 from __future__ import annotations
 
-import email
-import email.policy
 from dataclasses import replace
-from email.message import EmailMessage, Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,19 @@ from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address, AddressSyntaxError, ReversePath
 from restante.config.tree import Queue
-from restante.dsn import MAX_HEADER, WHOLE_MESSAGE, BounceReporter
-from restante.envelope import Content, Envelope, HeaderFacts, memory_content
+from restante.dsn.original import MAX_HEADER, WHOLE_IF_ASKED, WHOLE_MESSAGE
+from restante.dsn.reporter import DsnReporter
+from restante.envelope import (
+    NO_DSN,
+    Content,
+    Envelope,
+    HeaderFacts,
+    Notify,
+    Origin,
+    RecipientDsn,
+    memory_content,
+    received_field,
+)
 from restante.queue import (
     Action,
     LastAnswer,
@@ -27,203 +36,436 @@ from restante.queue import (
     Target,
     Undeliverable,
 )
-from restante.status import Reply
+from restante.status import Peer, Reply
+from tests.support.report import ReadReport, read_report
 
 ACCEPTED = 1_800_000_000.0
+TRIED = ACCEPTED + 1800
 NOW = ACCEPTED + 3600
 SENDER = Address("ann", "example.org")
+IAIN = Address("iain", "example.com")
 NO_USER = Reply(550, "1.1", "no such user")
-BODY = b"From: ann@example.org\nSubject: hello\n\nHello.\n"
-SETTINGS = Queue(bouncehost="example.com")
+BUSY = Reply(451, "4.5", "come back later")
+OK = Reply(250, "1.5", "ok")
+BODY = b"From: ann@example.org\nSubject: hello\nMessage-ID: <m1@example.org>\n\nHello.\n"
+TRACE = received_field(Origin("c.example", "192.0.2.1", "ESMTP"), "mx.x", "id1", (IAIN,), ACCEPTED)
+SETTINGS = Queue(bouncehost="example.com", queuelifetime=7 * 86400)
+PEER = Peer("mail.example.net", "192.0.2.25", "RCPT TO:<iain@example.com>")
 
 
-def recipient(address: str, *trail: str) -> QueuedRecipient:
-    return QueuedRecipient(1, Target(address), RecipientState.WAITING, 0, NOW, None, trail)
+def notice(
+    address: str = "iain@example.com",
+    reply: Reply = NO_USER,
+    action: Action = Action.FAILED,
+    *trail: str,
+    peer: Peer | None = None,
+    dsn: RecipientDsn = NO_DSN,
+) -> Notice:
+    last = LastAnswer(reply, "for operators only", peer, TRIED)
+    target = Target(address, dsn=dsn)
+    recipient = QueuedRecipient(1, target, RecipientState.WAITING, 3, NOW, last, trail)
+    return Notice(recipient, action)
 
 
-def failed_with(given_up: QueuedRecipient, reply: Reply) -> Notice:
-    return Notice(replace(given_up, last=LastAnswer(reply, "", None, NOW)), Action.FAILED)
+FAILED = notice()
+DELAYED = notice(reply=BUSY, action=Action.DELAYED, peer=PEER)
+DELIVERED = notice(reply=OK, action=Action.DELIVERED)
+RELAYED = notice(reply=OK, action=Action.RELAYED, peer=PEER)
+EXPANDED = notice("sales@example.com", OK, Action.EXPANDED)
 
 
 def message(
-    sender: ReversePath = SENDER,
-    content: Content | None = None,
-    *,
-    accepted_for: str = "iain@example.com",
-    smtputf8: bool = False,
+    sender: ReversePath = SENDER, content: Content | None = None, *, accepted_for: Address = IAIN
 ) -> QueuedMessage:
-    envelope = Envelope("id1", sender, (Address.parse(accepted_for),), ACCEPTED, smtputf8=smtputf8)
-    return QueuedMessage(
-        envelope, content or memory_content(b"Received: from there\n", BODY), (), again=False
-    )
+    envelope = Envelope("id1", sender, (accepted_for,), ACCEPTED)
+    return QueuedMessage(envelope, content or memory_content(TRACE, BODY), (), again=False)
+
+
+def asking(queued: QueuedMessage, **fields: object) -> QueuedMessage:
+    """The message with other fields of its envelope."""
+    return replace(queued, envelope=replace(queued.envelope, **fields))  # type: ignore[arg-type]
 
 
 def report(
-    failed: QueuedMessage, *failures: Notice, settings: Queue = SETTINGS
+    about: QueuedMessage, *notices: Notice, settings: Queue = SETTINGS
 ) -> Submission | Undeliverable:
-    given = failures or (failed_with(recipient("iain@example.com"), NO_USER),)
-    return BounceReporter(settings, "mx.example.com").report(failed, given, NOW, "id2")
+    reporter = DsnReporter(settings, "mx.example.com")
+    return reporter.report(about, notices or (FAILED,), NOW, "id2")
 
 
-def submitted(failed: QueuedMessage, *failures: Notice) -> Submission:
-    made = report(failed, *failures)
+def submitted(about: QueuedMessage, *notices: Notice) -> Submission:
+    made = report(about, *notices)
     assert isinstance(made, Submission)
     return made
 
 
-def parsed(made: Submission) -> EmailMessage:
-    """The report, as it goes over the wire."""
-    wire = made.content.read().replace(b"\n", b"\r\n")
-    read = email.message_from_bytes(wire, policy=email.policy.SMTPUTF8)
-    assert isinstance(read, EmailMessage)
-    return read
+def read(about: QueuedMessage, *notices: Notice) -> ReadReport:
+    return read_report(submitted(about, *notices).content.read())
 
 
-def parts(made: Submission) -> tuple[Message, list[Message], Message]:
-    """The human part, the blocks of the machine's part, and what is returned."""
-    human, machine, returned = parsed(made).iter_parts()
-    blocks = machine.get_payload()
-    assert isinstance(blocks, list)
-    return human, [block for block in blocks if isinstance(block, Message)], returned
+def words(text: str) -> str:
+    """The text, wherever its lines were broken."""
+    return " ".join(text.split())
 
 
-def returned_octets(made: Submission) -> bytes:
-    """What follows the last part's own header."""
-    last = made.content.read().split(b"\n--=0=id2")[3]
-    return last.partition(b"\n\n")[2]
+# The report as a message
 
 
-def test_the_envelope_is_that_of_a_notification() -> None:
+def test_the_envelope_is_that_of_a_report() -> None:
     made = submitted(message())
     assert made.envelope == Envelope("id2", NULL_REVERSE_PATH, (SENDER,), NOW)
-    assert made.targets == (Target("ann@example.org"),)
+    assert made.targets == (Target("ann@example.org", dsn=RecipientDsn(Notify.NEVER)),)
     assert isinstance(made.content.body, bytes)
     assert b"\r" not in made.content.body
     assert made.content.body_lines == made.content.body.count(b"\n")
 
 
-def test_the_header_names_the_mail_system() -> None:
-    read = parsed(submitted(message()))
-    assert read["From"] == "Mail Delivery System <MAILER-DAEMON@example.com>"
-    assert read["To"] == "ann@example.org"
-    assert read["Auto-Submitted"] == "auto-replied"
-    assert read["Message-ID"] == "<id2.report@mx.example.com>"
-    assert read["Date"].datetime.timestamp() == NOW
-    assert read["MIME-Version"] == "1.0"
-    assert read["Subject"]
-    assert read.get_content_type() == "multipart/report"
-    assert read.get_param("report-type") == "delivery-status"
-    assert not read.defects
+def test_the_header_is_that_of_an_automatic_reply() -> None:
+    header = read(message()).header
+    assert header["From"] == "Mail Delivery System <MAILER-DAEMON@example.com>"
+    assert header["To"] == "ann@example.org"
+    assert header["Auto-Submitted"] == "auto-replied"
+    assert header["Message-ID"] == "<id2.report@mx.example.com>"
+    assert header["In-Reply-To"] == "<m1@example.org>"
+    assert header["References"] == "<m1@example.org>"
+    assert header["Date"].datetime.timestamp() == NOW
+    assert header["MIME-Version"] == "1.0"
 
 
-def test_the_machine_readable_part_has_every_field() -> None:
-    made = submitted(message())
-    assert [part.get_content_type() for part in parsed(made).iter_parts()] == [
-        "text/plain",
-        "message/delivery-status",
-        "message/rfc822",
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        (b"message-ID:\n <a.b@c>", "<a.b@c>"),
+        (b"Message-ID: <a@b> (comment)", None),
+        (b"Message-ID: a@b", None),
+        (b"Message-ID: <a b@c>", None),
+        (b"Message-ID: <a@b>\rX: y", None),
+        (b"Message-ID: <\xc3\xa9@b>", None),
+        (b"Message-ID: <" + b"a" * 200 + b"@b>", None),
+        (b"Message-ID: <" + b"@" * 30_000 + b">", None),
+        (b"X: y\n Message-ID: <a@b>", None),
+        (b"X: y\n\nMessage-ID: <a@b>", None),
+    ],
+)
+def test_only_a_sane_message_id_is_replied_to(field: bytes, known: str | None) -> None:
+    header = read(message(content=memory_content(b"", field + b"\n\nHello.\n"))).header
+    assert header["In-Reply-To"] == known
+    assert header["References"] == known
+
+
+@pytest.mark.parametrize(
+    ("notices", "subject"),
+    [
+        ((FAILED,), "Your message could not be delivered"),
+        ((DELAYED,), "Your message is delayed"),
+        ((DELIVERED,), "Your message was delivered"),
+        ((RELAYED,), "Your message was passed on"),
+        ((EXPANDED,), "Your message was passed on to a group"),
+        ((DELIVERED, EXPANDED, DELAYED, FAILED), "Your message could not be delivered"),
+        ((EXPANDED, DELIVERED, DELAYED), "Your message is delayed"),
+        ((DELIVERED, RELAYED), "Your message was passed on"),
+    ],
+)
+def test_the_subject_tells_the_worst(notices: tuple[Notice, ...], subject: str) -> None:
+    assert read(message(), *notices).header["Subject"] == subject
+
+
+# What programs read
+
+
+def test_fields_of_a_message_that_nothing_more_is_known_of() -> None:
+    made = read(message(content=memory_content(b"", BODY)))
+    assert made.message.keys() == ["Reporting-MTA", "Arrival-Date"]
+    assert made.message["Reporting-MTA"] == "dns; mx.example.com"
+    assert parsedate_to_datetime(made.message["Arrival-Date"]).timestamp() == ACCEPTED
+
+
+def test_fields_of_a_message_with_an_envelope_id() -> None:
+    made = read(asking(message(), envid="QQ+314 159=x"))
+    assert made.message.keys() == [
+        "Original-Envelope-Id",
+        "Reporting-MTA",
+        "Received-From-MTA",
+        "Arrival-Date",
     ]
-    _, (about_message, about_recipient), _ = parts(made)
-    assert about_message["Reporting-MTA"] == "dns; mx.example.com"
-    arrival = email.utils.parsedate_to_datetime(about_message["Arrival-Date"])
-    assert arrival.timestamp() == ACCEPTED
-    assert about_recipient.items() == [
+    assert made.message["Original-Envelope-Id"] == "QQ+314 159=x"
+    assert made.message["Received-From-MTA"] == "dns; c.example (192.0.2.1)"
+
+
+def test_fields_of_a_failure_here() -> None:
+    made = read(message())
+    assert made.status_type == "message/delivery-status"
+    *fields, tried, log = made.recipient.items()
+    assert fields == [
         ("Final-Recipient", "rfc822; iain@example.com"),
         ("Action", "failed"),
         ("Status", "5.1.1"),
         ("Diagnostic-Code", "smtp; 550 5.1.1 no such user"),
     ]
+    assert tried[0] == "Last-Attempt-Date"
+    assert parsedate_to_datetime(tried[1]).timestamp() == TRIED
+    assert log == ("Final-Log-Id", "id1")
 
 
-def test_the_human_part_says_what_happened_to_whom() -> None:
-    human, _, _ = parts(submitted(message()))
-    text = str(human.get_payload())
-    assert "mx.example.com" in text
-    assert "<ann@example.org>" in text
-    assert "<iain@example.com>\r\n    550 5.1.1 no such user\r\n" in text
-
-
-def test_those_who_failed_together_share_a_report() -> None:
-    full = Reply(552, "2.2", "the mailbox is full\nreally")
-    made = submitted(
-        message(),
-        failed_with(recipient("iain@example.com"), NO_USER),
-        failed_with(recipient("ann@elsewhere.org", "all@example.com", "some@example.com"), full),
+def test_fields_of_a_failure_elsewhere() -> None:
+    said = Reply(550, "7.1", "we do not like you\nsee https://example.net/why")
+    about = notice(reply=said, peer=PEER, dsn=RecipientDsn(None, "rfc822;Iain+tag@Example.COM"))
+    made = read(message(), about)
+    assert made.recipient.keys() == [
+        "Original-Recipient",
+        "Final-Recipient",
+        "Action",
+        "Status",
+        "Remote-MTA",
+        "Diagnostic-Code",
+        "Last-Attempt-Date",
+        "Final-Log-Id",
+    ]
+    assert made.recipient["Original-Recipient"] == "rfc822; Iain+tag@Example.COM"
+    assert made.recipient["Remote-MTA"] == "dns; mail.example.net (192.0.2.25)"
+    assert made.recipient["Diagnostic-Code"] == (
+        "smtp; 550-5.7.1 we do not like you 550 5.7.1 see https://example.net/why"
     )
-    human, (_, first, second), _ = parts(made)
-    assert first["Final-Recipient"] == "rfc822; iain@example.com"
-    assert first["Original-Recipient"] is None
-    assert second["Original-Recipient"] == "rfc822; all@example.com"
-    assert second["Final-Recipient"] == "rfc822; ann@elsewhere.org"
-    assert second["Status"] == "5.2.2"
-    assert second["Diagnostic-Code"] == "smtp; 552 5.2.2 the mailbox is full / really"
-    assert "reached by way of <all@example.com>" in str(human.get_payload())
+    octets = submitted(message(), about).content.read()
+    assert b"smtp; 550-5.7.1 we do not like you\n 550 5.7.1 see https://example" in octets
 
 
-def test_a_reply_without_enhanced_status_is_a_general_failure() -> None:
-    made = submitted(message(), failed_with(recipient("iain@x"), Reply(554, "", "no")))
-    _, (_, about), _ = parts(made)
-    assert about["Status"] == "5.0.0"
-    assert about["Diagnostic-Code"] == "smtp; 554 no"
+def test_fields_of_a_delay() -> None:
+    made = read(message(), DELAYED)
+    assert made.recipient["Action"] == "delayed"
+    assert made.recipient["Status"] == "4.4.5"
+    until = parsedate_to_datetime(made.recipient["Will-Retry-Until"])
+    assert until.timestamp() == ACCEPTED + 7 * 86400
+
+
+@pytest.mark.parametrize("about", [DELIVERED, EXPANDED, RELAYED])
+def test_fields_of_a_success(about: Notice) -> None:
+    made = read(message(), about)
+    assert made.recipient["Action"] == about.action.value
+    assert made.recipient["Status"] == "2.1.5"
+    elsewhere = about is RELAYED
+    assert ("Remote-MTA" in made.recipient) == elsewhere
+    assert ("Diagnostic-Code" in made.recipient) == elsewhere
+    assert "Will-Retry-Until" not in made.recipient
+
+
+def test_no_original_recipient_is_made_up_where_an_alias_led_elsewhere() -> None:
+    made = read(message(), notice("ann@elsewhere.org", NO_USER, Action.FAILED, "all@example.com"))
+    assert made.recipient["Original-Recipient"] is None
+    assert made.recipient["Final-Recipient"] == "rfc822; ann@elsewhere.org"
+
+
+@pytest.mark.parametrize(
+    ("action", "reply", "status"),
+    [
+        (Action.FAILED, Reply(554, "", "no"), "5.0.0"),
+        (Action.FAILED, BUSY, "4.4.5"),
+        (Action.FAILED, Reply(421, "", "later"), "4.0.0"),
+        (Action.FAILED, Reply(550, "1.1.1", "odd"), "5.0.0"),
+        (Action.FAILED, Reply(550, "1111.1", "odd"), "5.0.0"),
+        (Action.DELAYED, Reply(451, "", "later"), "4.0.0"),
+        (Action.DELAYED, NO_USER, "4.0.0"),
+        (Action.DELIVERED, Reply(250, "", "ok"), "2.0.0"),
+    ],
+)
+def test_the_class_of_a_status_fits_the_action(action: Action, reply: Reply, status: str) -> None:
+    assert read(message(), notice(reply=reply, action=action)).recipient["Status"] == status
+
+
+def test_a_recipient_that_was_never_tried_has_no_answer() -> None:
+    never = replace(FAILED, recipient=replace(FAILED.recipient, last=None))
+    made = read(message(), never)
+    assert made.recipient["Status"] == "5.0.0"
+    assert "Diagnostic-Code" not in made.recipient
+    assert "Last-Attempt-Date" not in made.recipient
+
+
+def test_what_operators_are_told_stays_with_them() -> None:
+    octets = submitted(message(), FAILED, DELAYED, RELAYED, DELIVERED).content.read()
+    assert b"operators" not in octets
+
+
+def test_those_whose_fates_are_known_together_share_a_report() -> None:
+    made = read(message(), FAILED, DELIVERED, DELAYED)
+    actions = [block["Action"] for block in made.recipients]
+    assert actions == ["failed", "delivered", "delayed"]
+
+
+# Addresses beyond ASCII
+
+
+def test_beyond_ascii_addresses_are_embedded_for_a_sender_of_ascii() -> None:
+    about = notice("a+b=c\\dü@x.org", dsn=RecipientDsn(None, "utf-8;ü+x@y"))
+    made = read(asking(message(), smtputf8=True), about)
+    assert made.status_type == "message/delivery-status"
+    assert made.recipient["Final-Recipient"] == (
+        r'utf-8; "a\x{2B}b\x{3D}c\x{5C}\x{5C}d\x{FC}"@x.org'
+    )
+    assert made.recipient["Original-Recipient"] == r"utf-8; \x{FC}\x{2B}x@y"
+    assert made.returned_type == "message/global"
+    assert not submitted(asking(message(), smtputf8=True), about).envelope.smtputf8
+
+
+def test_beyond_ascii_addresses_stand_for_themselves_for_a_sender_beyond_ascii() -> None:
+    sender = Address("дмитрий", "пример.рф")
+    about = asking(message(sender), smtputf8=True, ret="HDRS")
+    said = Reply(550, "1.1", "кто это?")
+    about_recipient = notice("ü+x@y.org", said, peer=PEER, dsn=RecipientDsn(None, "utf-8;ю x=y@z"))
+    made = read(about, about_recipient)
+    assert submitted(about, about_recipient).envelope.smtputf8
+    assert made.header["To"] == "дмитрий@пример.рф"
+    assert made.status_type == "message/global-delivery-status"
+    assert made.recipient["Final-Recipient"] == r"utf-8; ü\x{2B}x@y.org"
+    assert made.recipient["Original-Recipient"] == r"utf-8; ю\x{20}x\x{3D}y@z"
+    assert made.recipient["Diagnostic-Code"] == "smtp; 550 5.1.1 кто это?"
+    assert made.returned_type == "message/global-headers"
+
+
+# What people read
+
+
+def test_the_text_says_what_happened_to_whom_and_who_said_so() -> None:
+    made = read(message(), notice(peer=PEER))
+    assert "Subject: hello\n" in made.text
+    assert "<ann@example.org>" in made.text
+    assert "id1" in made.text
+    assert "could NOT be delivered to:\n\n    <iain@example.com>\n" in made.text
+    assert "There is no such mailbox." in words(made.text)
+    assert (
+        "      mail.example.net (192.0.2.25) answered to RCPT TO:<iain@example.com>:\n"
+        "        550 5.1.1 no such user\n"
+    ) in made.text
+    assert "not tried any more" in words(made.text)
+    assert max(map(len, made.text.split("\n"))) < 100
+
+
+def test_the_text_names_the_address_that_the_sender_wrote_first() -> None:
+    made = read(message(), notice("ann@elsewhere.org", NO_USER, Action.FAILED, "all@x", "some@x"))
+    assert "    <all@x>\n      (which leads to <ann@elsewhere.org>)\n" in made.text
+    assert "some@x" not in made.text
+
+
+def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
+    given_up = notice(reply=BUSY, peer=replace(PEER, command="connect"))
+    made = read(message(), given_up)
+    assert "tried again for 1 hour, in vain" in words(made.text)
+    assert "On the attempt to reach mail.example.net (192.0.2.25):\n" in made.text
+
+
+def test_the_text_of_a_delay_says_until_when_it_is_tried() -> None:
+    text = words(read(message(), DELAYED).text)
+    assert "not been delivered yet" in text
+    assert "need not send it again" in text
+    assert "tried until Fri, 22 Jan 2027" in text
+    assert "you will be told" in text
+    silent = notice(reply=BUSY, action=Action.DELAYED, dsn=RecipientDsn(Notify.DELAY))
+    assert "you will be told" not in words(read(message(), silent).text)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (DELIVERED, "It was delivered to the mailbox of: <iain@example.com> Whether"),
+        (RELAYED, "for: <iain@example.com> (by way of mail.example.net (192.0.2.25)) That system"),
+        (EXPANDED, "to all who get the mail for: <sales@example.com> You will not"),
+    ],
+)
+def test_the_text_of_a_success(about: Notice, said: str) -> None:
+    text = words(read(message(), about).text)
+    assert said in text
+    assert "NOT" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        (b"Subject: =?utf-8?Q?gr=C3=BC=C3=9Fe?=\n =?iso-8859-1?Q?_dich?=", "grüße dich"),
+        ("Subject: grüße".encode(), "grüße"),
+        (b"subject: a\n\tb", "a b"),
+        (b"Subject: =?nonsense?B?aGVsbG8=?=", "hello"),
+        (b"Subject: =?utf-8?B?a?=", "=?utf-8?B?a?="),
+        (b"Subject: =?utf-8?Q?a=0A=0Db=1B[31m?=", "a b [31m"),
+        (b"Subject: " + b"x" * 5000, "x" * 200),
+    ],
+)
+def test_the_text_shows_the_subject_as_the_sender_wrote_it(field: bytes, shown: str) -> None:
+    made = read(message(content=memory_content(b"", field + b"\nX: y\n\n")))
+    assert f"Subject: {shown}\n" in made.text
+
+
+# What is returned
 
 
 def test_a_small_message_comes_back_whole_and_untouched() -> None:
     odd = b"Subject: \xff\n broken\nno colon here\n\n\x00 8-bit \xfc\n--=x\n"
-    made = submitted(message(content=memory_content(b"Received: x\n", odd)))
+    made = submitted(message(content=memory_content(TRACE, odd)))
     assert made.envelope.eight_bit
-    assert returned_octets(made) == b"Received: x\n" + odd
-    assert parts(made)[2]["Content-Transfer-Encoding"] == "8bit"
+    back = read_report(made.content.read())
+    assert back.returned_type == "message/rfc822"
+    assert back.returned == TRACE + odd
 
 
-def test_of_a_large_message_comes_back_the_header(tmp_path: Path) -> None:
-    body = BODY + b"x" * WHOLE_MESSAGE
+HEADER = TRACE + BODY.partition(b"\n\n")[0] + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("ret", "size", "about", "whole"),
+    [
+        ("", 10, FAILED, True),
+        ("", WHOLE_MESSAGE, FAILED, False),
+        ("FULL", WHOLE_MESSAGE, FAILED, True),
+        ("FULL", WHOLE_IF_ASKED, FAILED, False),
+        ("HDRS", 10, FAILED, False),
+        ("FULL", 10, DELAYED, False),
+        ("", 10, RELAYED, False),
+        ("FULL", 10, DELIVERED, False),
+    ],
+)
+def test_how_much_comes_back(
+    tmp_path: Path, ret: str, size: int, about: Notice, *, whole: bool
+) -> None:
+    body = BODY + b"x" * size
     spool = tmp_path / "spool"
     spool.write_bytes(body)
     for kept in (body, str(spool)):
-        content = Content(b"Received: x\n", kept, len(body), body.count(b"\n"), HeaderFacts())
-        made = submitted(message(content=content))
-        assert parts(made)[2].get_content_type() == "text/rfc822-headers"
-        assert returned_octets(made) == b"Received: x\n" + BODY.partition(b"\n\n")[0] + b"\n"
+        content = Content(TRACE, kept, len(body), body.count(b"\n"), HeaderFacts())
+        made = read(asking(message(content=content), ret=ret), about)
+        assert made.returned_type == ("message/rfc822" if whole else "text/rfc822-headers")
+        assert made.returned == (TRACE + body if whole else HEADER)
+        what = "The message" if whole else "The header of the message"
+        assert f"{what} is attached" in words(made.text)
+
+
+def test_a_failure_among_successes_may_bring_all_back() -> None:
+    assert read(message(), DELIVERED, FAILED).returned_type == "message/rfc822"
 
 
 @pytest.mark.parametrize(
     ("body", "comes_back"),
     [
-        (b"\n" + b"x" * 99_999, b"Received: x\n"),
+        (b"\n" + b"x" * 99_999, TRACE),
         (b"A: b\n" * 20_000, None),
         (b"A" * 99_999, None),
     ],
 )
 def test_no_header_is_too_odd(body: bytes, comes_back: bytes | None) -> None:
-    trace = b"Received: x\n"
-    octets = returned_octets(submitted(message(content=memory_content(trace, body))))
-    assert (trace + body).startswith(octets)
+    octets = read(message(content=memory_content(TRACE, body))).returned
+    assert (TRACE + body).startswith(octets)
     assert len(octets) <= MAX_HEADER
     assert comes_back in (None, octets)
 
 
-def test_a_body_that_cannot_be_read_does_not_stop_its_bounce(tmp_path: Path) -> None:
-    gone = Content(b"Received: x\n", str(tmp_path / "gone"), 99, 1, HeaderFacts())
-    assert returned_octets(submitted(message(content=gone))) == b"Received: x\n"
+def test_a_body_that_cannot_be_read_does_not_stop_its_report(tmp_path: Path) -> None:
+    gone = Content(TRACE, str(tmp_path / "gone"), 99, 1, HeaderFacts())
+    assert read(message(content=gone)).returned == TRACE
 
 
 def test_the_boundary_is_in_no_part() -> None:
     spoof = memory_content(b"", b"A: b\n\n--=0=id2--\n--=1=id2\n")
-    made = submitted(message(content=spoof))
-    assert parsed(made).get_boundary() == "=2=id2"
-    assert len(list(parsed(made).iter_parts())) == 3
+    assert read(message(content=spoof)).header.get_boundary() == "=2=id2"
 
 
-def test_utf8_addresses_are_written_in_ascii_where_ascii_is_asked_for() -> None:
-    sender = Address("дмитрий", "пример.рф")
-    made = submitted(
-        message(sender, smtputf8=True), failed_with(recipient("a+b=c\\dü@x.org"), NO_USER)
-    )
-    assert made.envelope.smtputf8
-    assert parsed(made)["To"] == "дмитрий@пример.рф"
-    _, (_, about), returned = parts(made)
-    assert about["Final-Recipient"] == (r'utf-8; "a\x{2B}b\x{3D}c\x{5C}\x{5C}d\x{FC}"@x.org')
-    assert returned.get_content_type() == "message/global"
+# To whom
 
 
 def test_a_bounce_of_a_bounce_is_dropped_unless_somebody_wants_it() -> None:
@@ -233,46 +475,99 @@ def test_a_bounce_of_a_bounce_is_dropped_unless_somebody_wants_it() -> None:
     assert isinstance(made, Submission)
     assert made.envelope.recipients == (Address("Postmaster", "example.com"),)
     assert made.envelope.reverse_path == NULL_REVERSE_PATH
-    third = message(NULL_REVERSE_PATH, accepted_for="postmaster@example.com")
+    back = read_report(made.content.read())
+    assert back.header["Subject"] == "A report could not be delivered"
+    assert "without a sender's address" in words(back.text)
+    third = message(NULL_REVERSE_PATH, accepted_for=Address("postmaster", "example.com"))
     assert isinstance(report(third, settings=postmaster), Undeliverable)
 
 
 def test_bouncefrom_and_its_default_host() -> None:
-    made = BounceReporter(Queue(bouncefrom="bounces"), "mx.example.com").report(
-        message(), [failed_with(recipient("iain@x"), NO_USER)], NOW, "id2"
-    )
+    made = report(message(), settings=Queue(bouncefrom="bounces"))
     assert isinstance(made, Submission)
-    assert parsed(made)["From"] == "Mail Delivery System <bounces@mx.example.com>"
+    header = read_report(made.content.read()).header
+    assert header["From"] == "Mail Delivery System <bounces@mx.example.com>"
 
 
 def test_a_doublebounceto_that_is_no_address_is_refused() -> None:
     with pytest.raises(AddressSyntaxError):
-        BounceReporter(Queue(doublebounceto="no address"), "mx.example.com")
+        DsnReporter(Queue(doublebounceto="no address"), "mx.example.com")
+
+
+# Hostile content
+
+EVERYTHING = st.characters(exclude_categories=())
+"""Surrogates, too: what a decoder makes of octets that are no UTF-8."""
+ANY = st.text(EVERYTHING, max_size=60)
 
 
 @given(
-    text=st.text(max_size=2000),
-    address=st.text(min_size=1, max_size=40),
+    reply=st.text(EVERYTHING, max_size=2000),
+    topic=ANY,
+    address=st.text(EVERYTHING, min_size=1, max_size=40),
+    trail=ANY,
+    orcpt=ANY,
+    peer=st.builds(Peer, ANY, ANY, ANY),
+    action=st.sampled_from(Action),
     body=st.binary(max_size=300),
+    subject=st.one_of(
+        st.binary(max_size=60),
+        st.from_regex(rb"(=\?[a-z0-9-]{0,9}\?[QB]\?[!-~]{0,30}\?= ?){1,3}", fullmatch=True),
+    ),
     local=st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20),
 )
-def test_nothing_in_the_mail_can_break_its_bounce(
-    text: str, address: str, body: bytes, local: str
+def test_nothing_in_the_mail_can_break_its_report(
+    reply: str,
+    topic: str,
+    address: str,
+    trail: str,
+    orcpt: str,
+    peer: Peer,
+    action: Action,
+    body: bytes,
+    subject: bytes,
+    local: str,
 ) -> None:
-    """Invariant: any reply, address and body give three parts, and lines that SMTP can carry."""
-    made = submitted(
-        message(Address(local, "example.org"), memory_content(b"", body)),
-        failed_with(recipient(address), Reply(550, "1.1", text)),
-    )
+    """Invariant: whatever others wrote, three parts, known fields, and lines SMTP can carry."""
+    dsn = RecipientDsn(None, f"rfc822;{orcpt}" if orcpt else "")
+    about = notice(address, Reply(550, topic, reply), action, trail, peer=peer, dsn=dsn)
+    header = b"Subject: " + subject + b"\n"
+    queued = message(Address(local, "example.org"), memory_content(b"", header + body))
+    made = submitted(queued, about)
     human, machine, returned = made.content.read().split(b"\n--=0=id2")[1:4]
-    assert machine.isascii()
-    assert returned.endswith(body)
+    assert local.isascii() <= machine.isascii()
+    assert (header + body).startswith(returned.partition(b"\n\n")[2].rstrip(b"\n"))
     for part in (human, machine):
         assert max(len(line) for line in part.split(b"\n")) <= 998
     blocks = machine.partition(b"\n\n")[2].rstrip(b"\n").split(b"\n\n")
-    assert [line.split(b":")[0] for line in blocks[1].split(b"\n")] == [
-        b"Final-Recipient",
-        b"Action",
-        b"Status",
-        b"Diagnostic-Code",
+    lines = [line for line in blocks[1].split(b"\n") if not line.startswith(b" ")]
+    names = [line.split(b":")[0] for line in lines]
+    assert len(blocks) == 2
+    assert names == [
+        name
+        for name, there in [
+            (b"Original-Recipient", bool(orcpt)),
+            (b"Final-Recipient", True),
+            (b"Action", True),
+            (b"Status", True),
+            (b"Remote-MTA", bool(peer.host)),
+            (b"Diagnostic-Code", True),
+            (b"Last-Attempt-Date", True),
+            (b"Final-Log-Id", True),
+            (b"Will-Retry-Until", action is Action.DELAYED),
+        ]
+        if there
+    ]
+
+
+@given(st.text(EVERYTHING, max_size=300), st.text(EVERYTHING, min_size=1, max_size=60))
+def test_nobody_speaks_in_the_reports_own_voice(reply: str, address: str) -> None:
+    """Invariant: what others wrote never begins a line; ours do not depend on it."""
+    about = notice(address, Reply(550, "1.1", reply), Action.FAILED, address, peer=PEER)
+    text = submitted(message(), about).content.read().split(b"\n--=0=id2")[1].decode()
+    ours = [line for line in text.splitlines() if line[:1] not in ("", " ")]
+    plain = submitted(message(), FAILED).content.read().split(b"\n--=0=id2")[1].decode()
+    encoding = "Content-Transfer-Encoding: "
+    assert [line for line in ours if not line.startswith(encoding)] == [
+        line for line in plain.splitlines() if line[:1] not in ("", " ") and encoding not in line
     ]

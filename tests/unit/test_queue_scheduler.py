@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from restante.address import Address, NullReversePath
 from restante.config.tree import DAY, HOUR, Queue
-from restante.dsn import BounceReporter
+from restante.dsn.reporter import DsnReporter
 from restante.envelope import Envelope
 from restante.queue import (
     Attempted,
@@ -58,7 +58,7 @@ class Desk:
         self.scheduler = Scheduler(
             self.store,
             courier,
-            reporter or BounceReporter(Queue(), "mail.example.com"),
+            reporter or DsnReporter(Queue(), "mail.example.com"),
             RetryPolicy(DAY, lambda: 0.0),
             clock,
             new_id,
@@ -269,7 +269,8 @@ async def test_after_the_lifetime_the_sender_is_told(
     said = next(call for call in courier.calls if call.envelope.queue_id == bounce.queue_id)
     assert isinstance(said.envelope.reverse_path, NullReversePath)
     text = said.content.read().decode()
-    assert "the last answer:\n    451 4.3.0 not now" in text
+    assert "says:\n        451 4.3.0 not now" in text
+    assert "Action: failed\nStatus: 4.3.0\n" in text
     assert names(log)[-5:] == [
         "failed",
         "bounced",
@@ -299,7 +300,7 @@ async def test_a_bounce_that_fails_goes_to_the_postmaster_once(
     for address in ("iain@example.com", "sender@example.com", "postmaster@example.com"):
         courier.answer(address, NEVER)
     settings = Queue(doublebounceto="postmaster@example.com")
-    reporter = BounceReporter(settings, "mail.example.com")
+    reporter = DsnReporter(settings, "mail.example.com")
     async with at_work(tmp_path, clock, courier, reporter) as desk:
         await desk.queue(envelope())
         await desk.rest()
@@ -351,7 +352,7 @@ class BrokenOnce:
     """A reporter with a bug that goes away."""
 
     def __init__(self) -> None:
-        self._good = BounceReporter(Queue(), "mail.example.com")
+        self._good = DsnReporter(Queue(), "mail.example.com")
         self._calls = 0
 
     def report(
@@ -451,7 +452,7 @@ async def test_an_attempt_that_does_not_finish_is_made_again(
 ) -> None:
     courier.hold("iain@example.com")
     store = QueueStore.open(str(tmp_path), 0)
-    reporter = BounceReporter(Queue(), "mail.example.com")
+    reporter = DsnReporter(Queue(), "mail.example.com")
     policy = RetryPolicy(DAY, lambda: 0.0)
     scheduler = Scheduler(store, courier, reporter, policy, clock, new_id, 1)
     running = asyncio.ensure_future(scheduler.run(grace=0))

@@ -17,7 +17,7 @@ from restante.config import Settings
 from restante.courier import LocalCourier
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
-from restante.dsn import BounceReporter
+from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
 from restante.errors import OperatorError
 from restante.mda.writer import BatchWriter
@@ -158,7 +158,7 @@ class Worker:
         scheduler = Scheduler(
             store,
             self._courier,
-            BounceReporter(settings.queue, settings.hostname),
+            DsnReporter(settings.queue, settings.hostname),
             RetryPolicy(settings.queue.queuelifetime, random.random),
             SystemClock(),
             self._ids.__next__,

@@ -1,0 +1,131 @@
+"""Puts a report together and addresses it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from email.utils import formatdate
+
+from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, fold
+from restante.config.tree import Queue
+from restante.dsn.explanation import Explanation, subject
+from restante.dsn.fields import StatusFields
+from restante.dsn.original import Original, read_original
+from restante.envelope import Envelope, Notify, RecipientDsn, memory_content
+from restante.queue import (
+    Action,
+    Notice,
+    QueuedMessage,
+    Submission,
+    Target,
+    Undeliverable,
+)
+
+UNREPORTED = RecipientDsn(Notify.NEVER)
+"""What a report asks of its own delivery (RFC 3461 §6.1)."""
+
+
+class DsnReporter:
+    """Writes the reports of this host, to the sender or about a report to doublebounceto."""
+
+    def __init__(self, settings: Queue, host: str) -> None:
+        """``host`` is the name of this host; raises AddressSyntaxError for doublebounceto."""
+        self._host = host
+        self._lifetime = settings.queuelifetime
+        self._author = Address(settings.bouncefrom, settings.bouncehost or host)
+        self._second = Address.parse(settings.doublebounceto) if settings.doublebounceto else None
+
+    def report(
+        self, message: QueuedMessage, notices: Sequence[Notice], now: float, queue_id: str
+    ) -> Submission | Undeliverable:
+        """The report under the id ``queue_id``, from the null reverse-path (RFC 5321 §4.5.5).
+
+        A message from the null reverse-path is reported to doublebounceto, unless it
+        is for that very address: a report never leads to a third one.
+        """
+        sender = message.envelope.reverse_path
+        if not isinstance(sender, NullReversePath):
+            return self._write(message, notices, now, queue_id, sender)
+        if self._second is None:
+            return Undeliverable("a bounce failed, and queue.doublebounceto is not set")
+        if _only_for(message.envelope, self._second):
+            return Undeliverable(f"a bounce failed, and so did its report to {self._second}")
+        return self._write(message, notices, now, queue_id, self._second)
+
+    def _write(
+        self,
+        message: QueuedMessage,
+        notices: Sequence[Notice],
+        now: float,
+        queue_id: str,
+        to: Address,
+    ) -> Submission:
+        about, content = message.envelope, message.content
+        failed = any(notice.action is Action.FAILED for notice in notices)
+        original = read_original(about, content, failed=failed)
+        # UTF-8 in the report's own header, and only that, needs SMTPUTF8 on its way: what is
+        # beyond ASCII in its parts needs 8BITMIME, which more hosts speak (RFC 6532 §3.7).
+        utf8 = not to.is_ascii
+        fields = StatusFields(self._host, self._lifetime, is_global=utf8)
+        text = Explanation(self._host, self._lifetime).write(about, original, notices)
+        returned = original.global_media_type if about.smtputf8 else original.media_type
+        parts = (
+            _part("text/plain; charset=utf-8", "Notification", text.encode()),
+            _part(fields.media_type, "Delivery report", fields.write(about, content, notices)),
+            _part(returned, "Message" if original.is_whole else "Header", original.quoted),
+        )
+        boundary = _boundary(queue_id, parts)
+        header = self._header(to, subject(about, notices), original, now, queue_id, boundary)
+        body = header.encode() + b"".join(b"\n--%s\n%s" % (boundary, part) for part in parts)
+        body += b"\n--%s--\n" % boundary
+        envelope = Envelope(
+            queue_id, NULL_REVERSE_PATH, (to,), now, eight_bit=not body.isascii(), smtputf8=utf8
+        )
+        target = Target(str(to), dsn=UNREPORTED)
+        return Submission(envelope, memory_content(b"", body), (target,))
+
+    def _header(
+        self,
+        to: Address,
+        about: str,
+        original: Original,
+        now: float,
+        queue_id: str,
+        boundary: bytes,
+    ) -> str:
+        """A reply to the message where it has a name, so that both are shown together."""
+        replied = original.message_id
+        thread = f"In-Reply-To: {replied}\nReferences: {replied}\n" if replied else ""
+        return (
+            f"Date: {formatdate(now, localtime=True)}\n"
+            f"From: Mail Delivery System {self._author.to_path()}\n"
+            f"To: {to.to_path()}\n"
+            f"Subject: {about}\n"
+            f"Message-ID: <{queue_id}.report@{self._host}>\n"
+            f"{thread}"
+            "Auto-Submitted: auto-replied\n"
+            "MIME-Version: 1.0\n"
+            "Content-Type: multipart/report; report-type=delivery-status;\n"
+            f'\tboundary="{boundary.decode()}"\n'
+            "\nThis is a delivery status notification in MIME format (RFC 3464).\n"
+        )
+
+
+def _only_for(envelope: Envelope, address: Address) -> bool:
+    return {fold(str(recipient)) for recipient in envelope.recipients} == {fold(str(address))}
+
+
+def _part(kind: str, description: str, content: bytes) -> bytes:
+    encoding = "7bit" if content.isascii() else "8bit"
+    head = (
+        f"Content-Description: {description}\n"
+        f"Content-Type: {kind}\n"
+        f"Content-Transfer-Encoding: {encoding}\n\n"
+    )
+    return head.encode("ascii") + content
+
+
+def _boundary(queue_id: str, parts: Sequence[bytes]) -> bytes:
+    """A boundary that occurs in no part (RFC 2046 §5.1.1)."""
+    candidates = (f"={number}={queue_id}".encode() for number in itertools.count())
+    return next(b for b in candidates if not any(b in part for part in parts))

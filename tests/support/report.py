@@ -1,0 +1,68 @@
+"""A delivery status notification, read back by Python's own parser."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage, Message
+
+_POLICY = email.policy.default.clone(utf8=True)
+STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReport:
+    """A report, taken apart."""
+
+    header: EmailMessage
+    text: str
+    """What people read, with LF line ends."""
+    status_type: str
+    message: Message
+    """The fields about the message."""
+    recipients: Sequence[Message]
+    """The fields about each recipient."""
+    returned_type: str
+    returned: bytes
+    """The last part's octets, with LF line ends."""
+
+    @property
+    def recipient(self) -> Message:
+        """The fields about the only recipient."""
+        (only,) = self.recipients
+        return only
+
+
+def read_report(octets: bytes) -> ReadReport:
+    """The report in ``octets`` (LF or CRLF); an AssertionError if it is none, or is defective."""
+    octets = octets.replace(b"\r\n", b"\n")
+    wire = octets.replace(b"\n", b"\r\n")
+    read = email.message_from_bytes(wire, policy=_POLICY)
+    assert isinstance(read, EmailMessage)
+    assert read.get_content_type() == "multipart/report"
+    assert read.get_param("report-type") == "delivery-status"
+    assert not read.defects
+    human, machine, returned = read.iter_parts()
+    assert human.get_content_type() == "text/plain"
+    assert machine.get_content_type() in STATUS_TYPES
+    boundary = str(read.get_boundary()).encode()
+    inner = [part.partition(b"\n\n")[2] for part in octets.split(b"\n--" + boundary)[1:4]]
+    about, *recipients = (
+        email.message_from_bytes(block, policy=_POLICY)
+        for block in inner[1].strip(b"\n").split(b"\n\n")
+    )
+    for block in (about, *recipients):
+        assert not block.defects
+        assert not block.get_payload()
+    text = human.get_content().replace("\r\n", "\n")
+    return ReadReport(
+        read,
+        text,
+        machine.get_content_type(),
+        about,
+        recipients,
+        returned.get_content_type(),
+        inner[2],
+    )
