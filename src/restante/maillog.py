@@ -145,6 +145,16 @@ def sender_refused(session: str, sender: str, account: str, reply: Reply, why: s
     )
 
 
+def rate_limited(session: str, account: str, limit: str, allowed: int) -> None:
+    """An account has sent as much as it may; what it tries to send now gets 452."""
+    _log.warning("rate_limited", session=session, account=account, limit=limit, allowed=allowed)
+
+
+def usage_failed(why: str) -> None:
+    """What accounts send cannot be counted; what they send gets 451 until it can."""
+    _log.error("usage_failed", why=why)
+
+
 def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: str) -> None:
     """RCPT was answered with a failure; ``why`` is more than the peer was told."""
     _meter.recipient_refused(reply.code)

@@ -29,6 +29,7 @@ RULES: dict[str, set[str]] = {
     "directory": VOCABULARY | {"config", "maillog"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY | {"config", "maillog", "directory.contract"},
+    "usage": VOCABULARY | {"config", "maillog"},
     "spool": VOCABULARY,
     "mda": VOCABULARY | {"maillog", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
@@ -40,7 +41,7 @@ RULES: dict[str, set[str]] = {
     | {"directory.contract", "mda.contract", "queue.contract"},
     "receiver": VOCABULARY
     | {"config", "maillog", "routing", "spool", "courier"}
-    | {"directory.contract", "mda.contract", "queue.contract"},
+    | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool"}
     | {"auth.contract", "directory.contract", "store.contract"},

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
-from restante.config import Settings
-from restante.config.tree import Receiver as ReceiverSettings
-from restante.config.tree import Routing, Server, Submission
-from restante.envelope import NO_DSN, Content, Envelope, Origin
-from restante.mda import Delivery
-from restante.receiver import Client, ServiceName
+from restante.config.tree import Submission
+from restante.envelope import NO_DSN, Origin
+from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
-from restante.routing.router import Router
 from restante.spool import Spool
-from restante.status import Outcome
-from tests.support.memory_directory import MemoryDirectory, Tables, account
-from tests.support.queued import new_id
-from tests.unit.test_courier_receiver import Recorder
+from tests.support.front_door import SETTINGS, Keeper, door, peer
 
-ANN = account("ann@example.com")
-SETTINGS = Settings(
-    "/nowhere",
-    server=Server(me="mx.example.com"),
-    routing=Routing(envnoathost="example.com"),
-    receiver=ReceiverSettings(badmailfrom=("ann+bad@example.com",)),
-)
-
-
-def door(settings: Settings = SETTINGS, recorder: Recorder | None = None) -> Receiver:
-    recorder = recorder or Recorder()
-    tables = Tables(
-        rcpthosts=["example.com"], mailbox=[ANN], virtual=[(ANN.name, "ann", "example.com")]
-    )
-    router = Router(settings.routing, settings.hostname)
-    return Receiver(settings, router, MemoryDirectory(tables), recorder, recorder, iter(new_id, ""))
-
-
-def peer(receiver: Receiver, service: ServiceName, *, logged_in: bool) -> Client:
-    client = receiver.client("s", "192.0.2.7", service)
-    return receiver.authenticated(client, ANN) if logged_in else client
+FROM_ANN = Address("ann", "example.com")
 
 
 @pytest.mark.parametrize(
@@ -82,28 +54,20 @@ async def test_a_user_may_send_anywhere_and_a_stranger_may_not() -> None:
         assert str(reply).startswith(told)
 
 
-@dataclass
-class Keeper(Recorder):
-    """Keeps what is delivered."""
-
-    kept: list[Content] = field(default_factory=list)
-
-    async def deliver_all(
-        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
-    ) -> Outcome:
-        self.kept.append(content)
-        return await super().deliver_all(envelope, content, deliveries)
-
-
 async def sent(
-    receiver: Receiver, keeper: Keeper, message: bytes, tmp_path: Path, *, logged_in: bool = True
+    receiver: Receiver,
+    keeper: Keeper,
+    message: bytes,
+    tmp_path: Path,
+    *,
+    logged_in: bool = True,
+    sender: ReversePath = FROM_ANN,
 ) -> bytes:
     """A message to ann as it is kept."""
     client = peer(receiver, "smtp", logged_in=logged_in)
-    ann = Address("ann", "example.com")
-    _, transaction = await receiver.sender(client, ann, eight_bit=False, smtputf8=False)
+    _, transaction = await receiver.sender(client, sender, eight_bit=False, smtputf8=False)
     assert transaction is not None
-    await receiver.recipients(transaction, [(ann, NO_DSN)])
+    await receiver.recipients(transaction, [(FROM_ANN, NO_DSN)])
     spool = Spool(str(tmp_path), 1000, 1000)
     await spool.write(message)
     try:

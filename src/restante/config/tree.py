@@ -265,6 +265,18 @@ class Submission:
         False,
         "Write the client's name and IP address into the Received field of mail that a user sends.",
     )
+    messages_per_hour: int = setting(
+        0, "Messages that one account may send in an hour, over all workers; 0: no limit.", low=0
+    )
+    messages_per_day: int = setting(
+        0, "Messages that one account may send in 24 hours; 0: no limit.", low=0
+    )
+    recipients_per_hour: int = setting(
+        0, "Recipients to which one account may send in an hour; 0: no limit.", low=0
+    )
+    recipients_per_day: int = setting(
+        0, "Recipients to which one account may send in 24 hours; 0: no limit.", low=0
+    )
 
 
 @dataclass(frozen=True, slots=True)

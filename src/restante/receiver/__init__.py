@@ -56,6 +56,22 @@ class Refusal:
     why: str = ""
 
 
+class Allowance(Protocol):
+    """What an account may still send, as one transaction sees it."""
+
+    def room_for(self, recipients: int) -> Refusal | None:
+        """Why the message may not have so many recipients, or None."""
+        ...
+
+    async def take(self, recipients: int) -> Refusal | None:
+        """Count the message for the account; or why there is no room for it any more."""
+        ...
+
+    async def give_back(self) -> None:
+        """What was taken was not accepted after all."""
+        ...
+
+
 @dataclass(slots=True)
 class Transaction:
     """One mail transaction: from MAIL to the end of its content (RFC 5321 §3.3)."""
@@ -73,6 +89,8 @@ class Transaction:
     """Accepted recipients, in the order they came, and what routing said of each."""
     dsn: dict[Address, RecipientDsn] = field(default_factory=dict)
     """Of what the sender asks to be told, for each accepted recipient."""
+    allowance: Allowance | None = None
+    """None: nothing limits what this client sends."""
 
     @property
     def reports_success(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from restante import maillog
-from restante.address import fold
+from restante.address import Address, fold
 from restante.config import Settings
 from restante.courier import copy_for
 from restante.directory import Directory
@@ -52,9 +52,7 @@ class Acceptance:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
         began = self._clock()
         recipients = tuple(transaction.decided)
-        shown = self._shown(transaction, origin)
-        host = self._settings.hostname
-        trace = received_field(shown, host, transaction.queue_id, recipients, began)
+        trace = self._trace(transaction, origin, recipients, began)
         envelope = Envelope(
             transaction.queue_id,
             transaction.reverse_path,
@@ -70,7 +68,7 @@ class Acceptance:
             refusal = self._refusal(content, spool)
             if refusal is not None:
                 return self.refused(transaction, refusal, "")
-            return await self._keep(transaction, envelope, content)
+            return await self._count_and_keep(transaction, envelope, content)
         except SpoolFailed as error:
             return self.refused(transaction, NO_ROOM, str(error))
 
@@ -79,6 +77,18 @@ class Acceptance:
         session, sender = transaction.client.session, str(transaction.reverse_path)
         maillog.message_refused(session, transaction.queue_id, sender, reply, why)
         return reply
+
+    def _trace(
+        self,
+        transaction: Transaction,
+        origin: Origin,
+        recipients: tuple[Address, ...],
+        began: float,
+    ) -> bytes:
+        shown = self._shown(transaction, origin)
+        return received_field(
+            shown, self._settings.hostname, transaction.queue_id, recipients, began
+        )
 
     def _shown(self, transaction: Transaction, origin: Origin) -> Origin:
         """What everybody may read of where the message came from (RFC 5321 §7.6)."""
@@ -92,6 +102,28 @@ class Acceptance:
         if content.facts.received > self._settings.smtp.max_received:
             return LOOPING
         return None
+
+    async def _count_and_keep(
+        self, transaction: Transaction, envelope: Envelope, content: Content
+    ) -> Reply:
+        """A message counts for its account before it is kept, and no longer if it is not kept.
+
+        So sessions that end their messages at the same moment do not exceed a limit together.
+        """
+        allowance = transaction.allowance
+        if allowance is None:
+            return await self._keep(transaction, envelope, content)
+        refusal = await allowance.take(len(envelope.recipients))
+        if refusal is not None:
+            return self.refused(transaction, refusal.reply, refusal.why)
+        kept = False
+        try:
+            reply = await self._keep(transaction, envelope, content)
+            kept = reply.is_success
+        finally:
+            if not kept:
+                await allowance.give_back()
+        return reply
 
     async def _keep(self, transaction: Transaction, envelope: Envelope, content: Content) -> Reply:
         if transaction.reports_success:

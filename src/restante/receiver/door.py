@@ -16,6 +16,7 @@ from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
 from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
+from restante.receiver.limits import SendingLimits
 from restante.receiver.policy import Policy
 from restante.receiver.senders import Senders
 from restante.routing.decision import NoSuchUser
@@ -42,10 +43,13 @@ class Receiver:
         waiting: WaitingRoom,
         ids: Iterator[str],
         clock: Callable[[], float] = time.time,
+        limits: SendingLimits | None = None,
     ) -> None:
+        """``limits``: on what accounts may send; None for no limits at all."""
         self._settings = settings
         self._policy = Policy(settings.receiver)
         self._senders = Senders(settings, router, directory)
+        self._limits = limits
         self._router = router
         self._directory = directory
         self._ids = ids
@@ -75,19 +79,21 @@ class Receiver:
         """
         if client.account is not None and isinstance(reverse_path, Address):
             reverse_path = self._router.qualified(reverse_path)
-        refusal = await self._sender_refusal(client, reverse_path)
-        if refusal is not None:
-            maillog.sender_refused(
-                client.session,
-                str(reverse_path),
-                client.account_name,
-                refusal.reply,
-                refusal.why,
-            )
-            return refusal.reply, None
+        if refusal := await self._sender_refusal(client, reverse_path):
+            return self._sender_refused(client, reverse_path, refusal), None
+        allowance = await self._limits.begin(client) if self._limits else None
+        if isinstance(allowance, Refusal):
+            return self._sender_refused(client, reverse_path, allowance), None
         queue_id = next(self._ids)
         transaction = Transaction(
-            queue_id, client, reverse_path, eight_bit, smtputf8, ret=ret, envid=envid
+            queue_id,
+            client,
+            reverse_path,
+            eight_bit,
+            smtputf8,
+            ret=ret,
+            envid=envid,
+            allowance=allowance,
         )
         return SENDER_OK, transaction
 
@@ -99,6 +105,11 @@ class Receiver:
         if client.account is not None and isinstance(reverse_path, Address):
             return await self._senders.refusal(client.account, reverse_path)
         return None
+
+    def _sender_refused(self, client: Client, reverse_path: ReversePath, refusal: Refusal) -> Reply:
+        reply, why = refusal.reply, refusal.why
+        maillog.sender_refused(client.session, str(reverse_path), client.account_name, reply, why)
+        return reply
 
     async def recipients(
         self, transaction: Transaction, asked: Sequence[tuple[Address, RecipientDsn]]
@@ -134,10 +145,12 @@ class Receiver:
         reply = reply_to(decision)
         if isinstance(decision, NoSuchUser) and not self._settings.receiver.verify_recipients:
             reply = RECIPIENT_OK
-        if reply.is_success:
-            transaction.decided[address] = decision
-            return reply
-        return self._answered(transaction, address, reply, getattr(decision, "why", ""))
+        if not reply.is_success:
+            return self._answered(transaction, address, reply, getattr(decision, "why", ""))
+        if refusal := _no_room(transaction, address):
+            return self._answered(transaction, address, refusal.reply, refusal.why)
+        transaction.decided[address] = decision
+        return reply
 
     def _answered(
         self, transaction: Transaction, address: Address, reply: Reply, why: str
@@ -153,3 +166,10 @@ class Receiver:
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
         """Record that the content was not accepted; returns ``reply``."""
         return self._acceptance.refused(transaction, reply, why)
+
+
+def _no_room(transaction: Transaction, address: Address) -> Refusal | None:
+    """Why the account may not send to one recipient more; a repeated one is none more."""
+    if transaction.allowance is None or address in transaction.decided:
+        return None
+    return transaction.allowance.room_for(len(transaction.decided) + 1)

@@ -30,10 +30,12 @@ from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
 from restante.queue.store import QueueStore, queue_slots
 from restante.receiver.door import Receiver
+from restante.receiver.limits import SendingLimits
 from restante.routing.router import Router
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore
 from restante.store.rights import owners_rights
+from restante.usage.ledger import UsageLedger
 
 ADOPTION_INTERVAL = 10.0
 """Seconds between two looks for queues that no worker owns."""
@@ -63,6 +65,7 @@ class Worker:
         self._router = Router(settings.routing, host)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
+        self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._courier = LocalCourier(self._router, self._directory, self._writer)
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
@@ -73,7 +76,13 @@ class Worker:
         # Only now: whoever has the queue has the spool of the same name as well.
         spool = self._spool_directory()
         receiver = Receiver(
-            self._settings, self._router, self._directory, self._writer, own.store, self._ids
+            self._settings,
+            self._router,
+            self._directory,
+            self._writer,
+            own.store,
+            self._ids,
+            limits=SendingLimits(self._settings.submission, self._ledger, time.time),
         )
         limits = ConnectionLimits(
             self._settings.server.max_connections, self._settings.server.max_connections_per_address
@@ -98,6 +107,7 @@ class Worker:
             queue.start_no_more()
         await asyncio.gather(*(server.stop(patience) for server in self._servers))
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
+        await self._ledger.close()
         await self._writer.close()
         await self._authenticator.close()
         await self._directory.close()

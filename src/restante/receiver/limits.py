@@ -1,0 +1,108 @@
+"""How much an account may send: ``submission.messages_per_hour`` and its three fellows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from restante import maillog
+from restante.address import fold
+from restante.config.tree import Submission
+from restante.errors import TemporaryError
+from restante.receiver import Allowance, Client, Refusal
+from restante.status import Reply
+from restante.usage import Counts, Ledger, Limits
+
+CANNOT_COUNT = Reply(451, "3.0", "cannot count what this account sends now, try again later")
+
+
+def limit_reached(limit: str) -> Reply:
+    """What a client hears whose account has reached ``limit``, the name of a setting."""
+    what = limit.replace("_per_", " per ")
+    return Reply(452, "7.1", f"this account has reached its limit of {what}, try again later")
+
+
+class SendingLimits:
+    """Gives every transaction of an account what is left of the account's allowance."""
+
+    def __init__(self, settings: Submission, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._limits = Limits(
+            Counts(
+                settings.messages_per_hour,
+                settings.messages_per_day,
+                settings.recipients_per_hour,
+                settings.recipients_per_day,
+            )
+        )
+        self._ledger = ledger
+        self._clock = clock
+
+    async def begin(self, client: Client) -> Allowance | Refusal | None:
+        """At MAIL: what the client may still send; None if there is no limit for it."""
+        if client.account is None or not self._limits.any:
+            return None
+        account = fold(client.account.name)
+        try:
+            spent = await self._ledger.spent(account, self._clock())
+        except TemporaryError as error:
+            return Refusal(CANNOT_COUNT, str(error))
+        allowance = _Allowance(
+            client.session, account, self._limits, spent, self._ledger, self._clock
+        )
+        return allowance.room_for(1) or allowance
+
+
+class _Allowance:
+    """What ``spent`` leaves of the limits, and the counting of one message."""
+
+    def __init__(
+        self,
+        session: str,
+        account: str,
+        limits: Limits,
+        spent: Counts,
+        ledger: Ledger,
+        clock: Callable[[], float],
+    ) -> None:
+        self._session = session
+        self._account = account
+        self._limits = limits
+        self._spent = spent
+        self._ledger = ledger
+        self._clock = clock
+        self._taken: tuple[int, float] | None = None
+        self._said = False
+
+    def room_for(self, recipients: int) -> Refusal | None:
+        """Whether one more message to so many was within the limits when MAIL came."""
+        return self._refusal(self._limits.exceeded(self._spent, recipients))
+
+    async def take(self, recipients: int) -> Refusal | None:
+        """Count the message, unless other sessions have used up what was left."""
+        now = self._clock()
+        try:
+            exceeded = await self._ledger.take(self._account, recipients, self._limits, now)
+        except TemporaryError as error:
+            return Refusal(CANNOT_COUNT, str(error))
+        if not exceeded:
+            self._taken = (recipients, now)
+        return self._refusal(exceeded)
+
+    async def give_back(self) -> None:
+        """Forget the message that was taken; where that fails, it stays counted."""
+        if self._taken is None:
+            return
+        recipients, now = self._taken
+        self._taken = None
+        try:
+            await self._ledger.give_back(self._account, recipients, now)
+        except TemporaryError as error:
+            maillog.usage_failed(str(error))
+
+    def _refusal(self, exceeded: str) -> Refusal | None:
+        if not exceeded:
+            return None
+        if not self._said:  # once for a message, however many of its recipients are refused
+            self._said = True
+            allowed = getattr(self._limits.allowed, exceeded)
+            maillog.rate_limited(self._session, self._account, exceeded, allowed)
+        return Refusal(limit_reached(exceeded), f"submission.{exceeded}")
