@@ -89,9 +89,14 @@ class Spool:
         if self.size > self._threshold and self._waiting_size >= BLOCK:
             await asyncio.to_thread(self._spill)
 
+    @property
+    def header(self) -> bytes:
+        """What has come before the first empty line, up to the most that a header may have."""
+        return bytes(self._header)
+
     def finish(self, trace: bytes) -> Content:
         """The whole message behind its trace fields; raises SpoolFailed."""
-        facts = header_facts(bytes(self._header))
+        facts = header_facts(self.header)
         if self.size <= self._threshold:
             body = b"".join(self._waiting)
             return Content(trace, body, self.size, self._lines, facts)

@@ -40,7 +40,7 @@ RULES: dict[str, set[str]] = {
     | {"config", "maillog", "routing"}
     | {"directory.contract", "mda.contract", "queue.contract"},
     "receiver": VOCABULARY
-    | {"config", "maillog", "routing", "spool", "courier"}
+    | {"config", "maillog", "routing", "spool", "courier", "completion"}
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,3 +106,43 @@ async def test_a_users_sender_gets_its_domain() -> None:
         )
         assert transaction is not None
         assert str(transaction.reverse_path) == sender
+
+
+ADDED = rb"""Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}
+From: ann@example\.com
+Message-ID: <[0-9a-z]{15}@mx\.example\.com>
+"""
+WHOLE = b"date: Thu, 1 Jan 1970 00:00:00 +0000\nFROM: boss@far.org\nMessage-id: <1@x>\n\nhello\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (WHOLE, re.escape(WHOLE)),
+        (b"Subject: hello\n\nFrom: x\n", ADDED + b"Subject: hello\n\nFrom: x\n"),
+        (b"From: x@y.org\n\nhello\n", ADDED.replace(b"From: ann@example\\.com\n", b"") + b"From: "),
+        (b"\nhello\n", ADDED + b"\nhello\n"),
+        (b"hello\n\nthere\n", ADDED + b"\nhello\n\nthere\n"),
+        (b"", ADDED),
+    ],
+)
+async def test_a_users_message_gets_the_fields_it_lacks(
+    tmp_path: Path, message: bytes, expected: bytes
+) -> None:
+    keeper = Keeper()
+    kept = await sent(door(recorder=keeper), keeper, message, tmp_path)
+    own = kept.partition(b"\n\tfor <ann@example.com>;\n\t")[2].partition(b"\n")[2]
+    assert re.match(expected, own), own
+
+
+async def test_what_other_hosts_send_stays_as_it_is(tmp_path: Path) -> None:
+    keeper = Keeper()
+    kept = await sent(door(recorder=keeper), keeper, b"\nhello\n", tmp_path, logged_in=False)
+    assert b"Message-ID" not in kept
+
+
+async def test_the_author_of_a_notification_is_the_account(tmp_path: Path) -> None:
+    keeper = Keeper()
+    receiver = door(recorder=keeper)
+    kept = await sent(receiver, keeper, b"\n", tmp_path, sender=NULL_REVERSE_PATH)
+    assert b"\nFrom: ann@example.com\n" in kept

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from restante import maillog
 from restante.address import Address, fold
+from restante.completion import Author, missing_fields, split_header
 from restante.config import Settings
 from restante.courier import copy_for
 from restante.directory import Directory
@@ -53,6 +54,8 @@ class Acceptance:
         began = self._clock()
         recipients = tuple(transaction.decided)
         trace = self._trace(transaction, origin, recipients, began)
+        if transaction.client.account is not None:
+            trace += self._completion(transaction, spool.header, began)
         envelope = Envelope(
             transaction.queue_id,
             transaction.reverse_path,
@@ -89,6 +92,20 @@ class Acceptance:
         return received_field(
             shown, self._settings.hostname, transaction.queue_id, recipients, began
         )
+
+    def _completion(self, transaction: Transaction, header: bytes, began: float) -> bytes:
+        """What a user's message lacks of a header (RFC 6409 §§ 8.2, 8.3; RFC 5322 §3.6).
+
+        It stands in front of the message. One that has no header at all gets the empty line too.
+        """
+        fields, _ = split_header(header)
+        sender = transaction.reverse_path
+        if not isinstance(sender, Address):
+            sender = self._router.qualified(Address.from_stored(transaction.client.account_name))
+        author = Author(sender.local, sender.domain)
+        message_id = f"{transaction.queue_id}@{self._settings.hostname}"
+        missing = missing_fields(fields, author, began, message_id)
+        return missing + b"\n" if not fields and header not in (b"", b"\n") else missing
 
     def _shown(self, transaction: Transaction, origin: Origin) -> Origin:
         """What everybody may read of where the message came from (RFC 5321 §7.6)."""
