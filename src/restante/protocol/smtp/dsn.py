@@ -84,8 +84,10 @@ def parse_orcpt(value: str, *, smtputf8: bool) -> str:
 
 
 def encode_xtext(text: str) -> str:
-    """Printable ASCII as xtext, for ENVID (RFC 3461 §4)."""
-    return _NOT_XCHAR.sub(lambda found: f"+{ord(found.group()):02X}", text)
+    """``text`` as xtext, for ENVID (RFC 3461 §4): what is no xchar, octet by octet."""
+    return _NOT_XCHAR.sub(
+        lambda found: "".join(f"+{octet:02X}" for octet in found[0].encode()), text
+    )
 
 
 def encode_orcpt(orcpt: str) -> str:
