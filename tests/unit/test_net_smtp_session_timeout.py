@@ -16,6 +16,7 @@ from restante.net.server import ConnectionLimits, Server, session_ids
 from restante.net.smtp import SmtpService
 from restante.queue import Target
 from restante.receiver.door import Receiver
+from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome
@@ -66,7 +67,9 @@ async def connected(
     )
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
-    receiver = Receiver(settings, router, MemoryDirectory(tables), SlowWriter(), NoRoom(), ids)
+    receiver = Receiver(
+        settings, router, MemoryDirectory(tables), SlowWriter(), NoRoom(), Routes({}), ids
+    )
     service = SmtpService(settings, receiver, str(directory))
     server = Server(service, ConnectionLimits(10, 0), session_ids(0))
     listeners = Listeners().adjusted(settings)
