@@ -173,6 +173,8 @@ class Origin:
     """The client's IP address, as text; empty for mail made here and where nobody is to know it."""
     protocol: str
     """SMTP, ESMTP, UTF8SMTP, ... as registered for ``with`` (RFC 3848, RFC 6531 §4.3)."""
+    tls: str = ""
+    """TLS version and cipher, as in ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty: clear text."""
 
 
 def received_field(
@@ -190,8 +192,9 @@ def received_field(
         else f"from {origin.helo or 'localhost'}"
     )
     only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
+    tls = f"\n\t({origin.tls})" if origin.tls else ""
     text = (
-        f"Received: {came_from}\n\tby {host} with {origin.protocol} id {queue_id}"
+        f"Received: {came_from}\n\tby {host} with {origin.protocol}{tls} id {queue_id}"
         f"{only};\n\t{formatdate(at, localtime=True)}\n"
     )
     return text.encode("utf-8")

@@ -129,6 +129,39 @@ def session_closed(session: str, service: str, reason: str, seconds: float) -> N
     )
 
 
+# TLS
+
+
+def tls_started(session: str, version: str, cipher: str, sni: str) -> None:
+    """A handshake is done; ``sni`` is the host that the client asked for, or empty."""
+    _log.info("tls_started", session=session, version=version, cipher=cipher, sni=sni)
+
+
+def tls_failed(session: str, peer: str, why: str) -> None:
+    """A handshake was not finished; the connection is closed."""
+    _log.warning("tls_failed", session=session, peer=peer, why=why)
+
+
+def certificate_loaded(path: str, names: Sequence[str], expires: datetime) -> None:
+    """A certificate that has changed is served from now on."""
+    _log.info(
+        "certificate_loaded",
+        path=path,
+        names=",".join(names),
+        expires=_moment(expires.timestamp()),
+    )
+
+
+def certificate_refused(path: str, why: str) -> None:
+    """A certificate that has changed cannot be served; the one from before still is."""
+    _log.error("certificate_refused", path=path, why=why)
+
+
+def certificate_doubtful(path: str, why: str) -> None:
+    """A certificate is served that clients will refuse, or soon will."""
+    _log.warning("certificate_doubtful", path=path, why=why)
+
+
 # Mail in
 
 

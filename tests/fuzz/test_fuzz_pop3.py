@@ -5,16 +5,25 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.protocol.pop3.events import Closed, Login, Need, ResponseCode, Retrieve, Update
+from restante.protocol.pop3.events import (
+    Closed,
+    Login,
+    Need,
+    ResponseCode,
+    Retrieve,
+    StartTls,
+    Update,
+)
 from restante.protocol.pop3.lines import LineBuffer
-from restante.protocol.pop3.server import FLUSH_AT, Limits, Pop3Server
+from restante.protocol.pop3.profile import Limits, Profile
+from restante.protocol.pop3.server import FLUSH_AT, Pop3Server
 from tests.support.pop3_dialog import Message
 
 MESSAGES = [Message(f"uid-{n}", b"A: 1\n\n.body\nof the mail\n") for n in range(50)]
 LARGEST_RESPONSE = 4096
 """Octets in any response about MESSAGES."""
 
-VERBS = [b"USER ", b"PASS ", b"AUTH ", b"UTF8", b"CAPA", b"QUIT\r\n"]
+VERBS = [b"USER ", b"PASS ", b"AUTH ", b"UTF8", b"CAPA", b"STLS\r\n", b"QUIT\r\n"]
 VERBS += [b"LIST", b"UIDL", b"STAT", b"RETR ", b"TOP ", b"DELE ", b"RSET", b"NOOP"]
 ARGUMENTS = [b"iain", b"1", b" 2", b" 99999999999", b"PLAIN", b"LOGIN ", b"AGlhaW4Ac2VjcmV0", b"="]
 ENDS = [b"\r\n", b"\r\n", b"\n", b"\r", b" ", b"*", b"\0", b"\xff", b"x" * 300]
@@ -37,6 +46,8 @@ def _drive(core: Pop3Server, refuse: bool) -> Need | Closed:
             case Retrieve(index):
                 core.send_message_chunk(MESSAGES[index].content)
                 core.end_message()
+            case StartTls():
+                core.tls_started()
             case Update():
                 core.updated(True)
             case Need.DATA | Closed():
@@ -47,7 +58,8 @@ def _drive(core: Pop3Server, refuse: bool) -> Need | Closed:
 
 @given(streams, st.booleans())
 def test_any_input(stream: list[bytes], refuse: bool) -> None:
-    core = Pop3Server("pop.example.com", Limits(max_errors=1000))
+    limits = Limits(max_errors=1000)
+    core = Pop3Server(Profile("pop.example.com", limits, stls=True, plaintext_logins=True))
     core.greet()
     for piece in stream:
         core.receive(piece)
@@ -68,7 +80,7 @@ def test_a_line_without_end_is_not_kept(stream: list[bytes]) -> None:
 
 
 def test_pipelined_listings_wait_until_the_client_reads() -> None:
-    core = Pop3Server("pop.example.com")
+    core = Pop3Server(Profile("pop.example.com", plaintext_logins=True))
     core.receive(b"USER iain\r\nPASS secret\r\n" + b"LIST\r\n" * 20_000)
     assert isinstance(core.next_event(), Login)
     core.login_accepted(MESSAGES)

@@ -67,8 +67,8 @@ class Instance:
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
-        self.smtp_port = self._port("smtp", seen)
-        self.pop3_port = self._port("pop3", seen)
+        self.smtp_port = self.port("smtp", seen)
+        self.pop3_port = self.port("pop3", seen)
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit status."""
@@ -107,10 +107,8 @@ class Instance:
         finally:
             session.quit()
 
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {"RESTANTE_LOG__TARGET": str(self.log_file)} | self.environ
-
-    def _port(self, service: str, seen: int) -> int:
+    def port(self, service: str, seen: int = 0) -> int:
+        """Where a service listens, by the log from its ``seen``-th character on."""
         pattern = re.compile(rf"event=listening service={service} address=\S*:(\d+)")
 
         def found() -> int:
@@ -126,6 +124,9 @@ class Instance:
                 raise AssertionError(f"no listener: {self.log()[seen:]}")
             time.sleep(0.02)
         return port
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"RESTANTE_LOG__TARGET": str(self.log_file)} | self.environ
 
 
 def until(happened: object, what: str) -> None:

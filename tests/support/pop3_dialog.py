@@ -10,10 +10,14 @@ Each line of a file is one of
     BREAKS NUMBER           this message fails when its first octets are sent
     DELAY SECONDS           the login delay to announce
     READONLY                deletions fail
+    STLS                    the server offers TLS
+    TLS                     the handshake came before the session
+    NEEDS TLS               no login without TLS
     C: LINE                 the client sends a line
     R: OCTETS               the client sends octets, with Python's escapes and no line end
     S: LINE                 the server sends a line
     Q: OCTETS               the server sends octets, with Python's escapes and no line end
+    T:                      the TLS handshake, which the driver does after STLS
     DELETED NUMBER ...      what is deleted in the end
     CLOSED REASON           why the session ended
 """
@@ -24,7 +28,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from restante.protocol.pop3.events import Closed, Login, Need, ResponseCode, Retrieve, Update
+from restante.protocol.pop3.events import (
+    Closed,
+    Event,
+    Login,
+    Need,
+    ResponseCode,
+    Retrieve,
+    StartTls,
+    Update,
+)
+from restante.protocol.pop3.profile import Profile
 from restante.protocol.pop3.server import Pop3Server
 
 CHUNK = 7
@@ -56,7 +70,11 @@ class Dialog:
     breaks: set[int] = field(default_factory=set)
     delay: int = 0
     read_only: bool = False
-    client: bytes = b""
+    stls: bool = False
+    tls: bool = False
+    plaintext_logins: bool = True
+    client: list[bytes] = field(default_factory=lambda: [b""])
+    """What the client sends, parted where TLS begins."""
     server: bytes = b""
     deleted: tuple[int, ...] = ()
     closed: str = ""
@@ -90,11 +108,11 @@ def _parse_line(dialog: Dialog, line: str) -> None:
 
 
 def _client(dialog: Dialog, rest: str) -> None:
-    dialog.client += rest.encode() + b"\r\n"
+    dialog.client[-1] += rest.encode() + b"\r\n"
 
 
 def _client_octets(dialog: Dialog, rest: str) -> None:
-    dialog.client += _unescape(rest)
+    dialog.client[-1] += _unescape(rest)
 
 
 def _server(dialog: Dialog, rest: str) -> None:
@@ -136,6 +154,22 @@ def _read_only(dialog: Dialog, rest: str) -> None:
     dialog.read_only = True
 
 
+def _stls(dialog: Dialog, rest: str) -> None:
+    dialog.stls = True
+
+
+def _tls(dialog: Dialog, rest: str) -> None:
+    dialog.tls = True
+
+
+def _needs_tls(dialog: Dialog, rest: str) -> None:
+    dialog.plaintext_logins = False
+
+
+def _handshake(dialog: Dialog, rest: str) -> None:
+    dialog.client.append(b"")
+
+
 def _deleted(dialog: Dialog, rest: str) -> None:
     dialog.deleted = tuple(int(number) for number in rest.split())
 
@@ -156,6 +190,10 @@ _LINES: Mapping[str, Callable[[Dialog, str], None]] = {
     "BREAKS": _breaks,
     "DELAY": _delay,
     "READONLY": _read_only,
+    "STLS": _stls,
+    "TLS": _tls,
+    "NEEDS": _needs_tls,
+    "T:": _handshake,
     "DELETED": _deleted,
     "CLOSED": _closed,
 }
@@ -167,7 +205,13 @@ def _unescape(text: str) -> bytes:
 
 def play(dialog: Dialog, pieces: Iterable[bytes]) -> Outcome:
     """Hold the session, giving the client's octets in these pieces, then the end of the stream."""
-    core = Pop3Server("pop.example.com", login_delay=dialog.delay)
+    profile = Profile(
+        "pop.example.com",
+        login_delay=dialog.delay,
+        stls=dialog.stls,
+        plaintext_logins=dialog.plaintext_logins,
+    )
+    core = Pop3Server(profile, tls=dialog.tls)
     outcome = Outcome(core.greet(), (), "", 0)
     supply = iter(pieces)
     while not outcome.closed:
@@ -188,10 +232,10 @@ def _supply(core: Pop3Server, supply: Iterator[bytes]) -> None:
         core.receive(piece)
 
 
-def _answer(
-    dialog: Dialog, core: Pop3Server, event: Login | Retrieve | Update | Closed, outcome: Outcome
-) -> None:
+def _answer(dialog: Dialog, core: Pop3Server, event: Event, outcome: Outcome) -> None:
     match event:
+        case StartTls():
+            core.tls_started()
         case Login(login, password) if (login, password) == dialog.account:
             core.login_accepted(dialog.messages)
         case Login():

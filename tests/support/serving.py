@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
 import socket
 import sqlite3
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from restante.config.load import FILE_NAME
+from restante.config.template import to_toml
 from tests.support.instance import PATIENCE, Instance, new_instance, until
 
 LOOPBACK = "127.0.0.1"
@@ -39,7 +40,7 @@ def configure(instance: Instance, sections: Sections) -> None:
     lines = []
     for section, values in settings.items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        lines += [f"{key} = {to_toml(value)}" for key, value in values.items()]
     (instance.directory / FILE_NAME).write_text("\n".join(lines) + "\n")
 
 
@@ -123,6 +124,13 @@ class Wire:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection((LOOPBACK, port), timeout=PATIENCE)
         self._lines = self.socket.makefile("rb")
+
+    def start_tls(self, trust: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        """Shake hands with ``host``; raises ssl.SSLError. What was not read by then is lost."""
+        self._lines.close()
+        secured = trust.wrap_socket(self.socket, server_hostname=host)
+        self.socket, self._lines = secured, secured.makefile("rb")
+        return secured
 
     def __enter__(self) -> Wire:
         return self

@@ -42,9 +42,10 @@ RULES: dict[str, set[str]] = {
     "receiver": VOCABULARY
     | {"config", "maillog", "routing", "spool", "courier", "completion"}
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
+    "tls": VOCABULARY | {"config", "maillog"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool"}
-    | {"auth.contract", "directory.contract", "store.contract"},
+    | {"auth.contract", "directory.contract", "store.contract", "tls.contract"},
     "service": EVERYTHING,
     "cli": EVERYTHING,
 }

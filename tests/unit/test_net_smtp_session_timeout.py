@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.config.tree import HostPort, Pop3, Smtp
 from restante.envelope import Content, Envelope
@@ -16,7 +17,6 @@ from restante.net.server import ConnectionLimits, Server, session_ids
 from restante.net.smtp import SmtpService
 from restante.queue import Target
 from restante.receiver.door import Receiver
-from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome
@@ -67,10 +67,10 @@ async def connected(
     )
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
-    receiver = Receiver(
-        settings, router, MemoryDirectory(tables), SlowWriter(), NoRoom(), Routes({}), ids
-    )
-    service = SmtpService(settings, receiver, str(directory))
+    known = MemoryDirectory(tables)
+    receiver = Receiver(settings, router, known, SlowWriter(), NoRoom(), ids)
+    authenticator = PasswordAuthenticator(known, settings.auth)
+    service = SmtpService("smtp", settings, receiver, str(directory), authenticator, None)
     server = Server(service, ConnectionLimits(10, 0), session_ids(0))
     listeners = Listeners().adjusted(settings)
     (listener,) = (each for each in listeners if each.service == "smtp")
@@ -81,6 +81,7 @@ async def connected(
     finally:
         writer.close()
         await writer.wait_closed()
+        await authenticator.close()
         await server.stop(1)
         listeners.close()
 

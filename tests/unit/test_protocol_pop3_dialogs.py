@@ -31,16 +31,19 @@ def _splits(length: int) -> Iterator[int]:
 
 
 def test_whole(dialog: Dialog) -> None:
-    _check(dialog, play(dialog, [dialog.client]))
+    _check(dialog, play(dialog, dialog.client))
 
 
 def test_split_anywhere(dialog: Dialog) -> None:
-    for split in _splits(len(dialog.client)):
-        _check(dialog, play(dialog, [dialog.client[:split], dialog.client[split:]]))
+    for place, part in enumerate(dialog.client):
+        for split in _splits(len(part)):
+            before, after = dialog.client[:place], dialog.client[place + 1 :]
+            _check(dialog, play(dialog, [*before, part[:split], part[split:], *after]))
 
 
 def test_byte_by_byte(dialog: Dialog) -> None:
-    _check(dialog, play(dialog, (dialog.client[n : n + 1] for n in range(len(dialog.client)))))
+    octets = b"".join(dialog.client)
+    _check(dialog, play(dialog, (octets[n : n + 1] for n in range(len(octets)))))
 
 
 def test_dialogs_are_there() -> None:
@@ -49,4 +52,4 @@ def test_dialogs_are_there() -> None:
 
 def test_top_stops_reading_early() -> None:
     dialog = parse(DIALOGS[0].parent / "top.txt")
-    assert play(dialog, [dialog.client]).stopped_early >= 3
+    assert play(dialog, dialog.client).stopped_early >= 3

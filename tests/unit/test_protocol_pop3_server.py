@@ -11,17 +11,20 @@ from restante.protocol.pop3.events import (
     Need,
     ResponseCode,
     Retrieve,
+    StartTls,
     Update,
 )
-from restante.protocol.pop3.server import FLUSH_AT, MAX_RESPONSE_LINE, Limits, Pop3Server
+from restante.protocol.pop3.profile import Limits, Profile
+from restante.protocol.pop3.server import FLUSH_AT, MAX_RESPONSE_LINE, Pop3Server
 from tests.support.pop3_dialog import Message
 
+HOST = "pop.example.com"
 CONTENT = b"A: 1\n\nHello\n"
 
 
 def _asking(command: bytes, limits: Limits | None = None) -> Pop3Server:
     """A core that has just handed out the login for ``command``."""
-    core = Pop3Server("pop.example.com", limits)
+    core = Pop3Server(Profile(HOST, limits or Limits(), plaintext_logins=True))
     core.receive(b"USER iain\r\nPASS secret\r\n" + command)
     assert core.next_event() == Login("iain", "secret", "USER")
     core.outgoing()
@@ -88,7 +91,7 @@ def test_an_empty_message_is_sent() -> None:
 
 
 def test_errors_are_counted_up_to_the_limit() -> None:
-    core = Pop3Server("pop.example.com", Limits(max_errors=2))
+    core = Pop3Server(Profile(HOST, Limits(max_errors=2)))
     core.receive(b"X\r\nNOOP\r\nQUIT\r\n")
     assert core.next_event() == Closed(CloseReason.ERRORS)
     assert core.outgoing().count(b"-ERR") == 2
@@ -113,3 +116,26 @@ def test_an_end_of_stream_during_a_login_ends_the_session_after_it() -> None:
 
 def test_a_password_is_not_printed() -> None:
     assert "secret" not in repr(Login("iain", "secret", "USER"))
+
+
+def test_commands_behind_stls_are_never_obeyed() -> None:
+    """They came in clear text, and anybody on the way may have written them."""
+    core = Pop3Server(Profile(HOST, stls=True, plaintext_logins=True))
+    core.receive(b"STLS\r\nUSER evil\r\n")
+    assert core.next_event() == Closed(CloseReason.OUT_OF_SYNC)
+    assert core.outgoing() == b"-ERR nothing may follow STLS before the handshake\r\n"
+
+
+@pytest.mark.parametrize("injected", [b"USER evil\r\nPASS x\r\n", b"x" * 20_000, b"U"])
+def test_octets_from_before_the_handshake_are_forgotten(injected: bytes) -> None:
+    core = Pop3Server(Profile(HOST, stls=True))
+    core.receive(b"STLS\r\n")
+    assert core.next_event() == StartTls()
+    core.receive(injected)
+    assert core.next_event() is Need.ANSWER
+    core.outgoing()
+    core.tls_started()
+    assert core.next_event() is Need.DATA
+    core.receive(b"UTF8\r\n")
+    assert core.next_event() is Need.DATA
+    assert core.outgoing() == b"+OK UTF-8 it is\r\n"

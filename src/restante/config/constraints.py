@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from restante.address import Address, AddressSyntaxError, check_domain
 from restante.config.convert import shown
+from restante.config.listeners import LISTENERS
 from restante.config.tree import TLS_POLICIES, HostPort, Relay, Settings
 
 MAX_DATABASE_WAIT = 9
@@ -25,6 +26,7 @@ def check(settings: Settings) -> Iterator[Problem]:
     """Every problem in a tree whose types and ranges are right."""
     yield from _check_waits(settings)
     yield from _check_listeners(settings)
+    yield from _check_tls(settings)
     yield from _check_required(settings)
     yield from _check_domains(settings)
     yield from _check_tables(settings)
@@ -44,15 +46,21 @@ def _check_waits(settings: Settings) -> Iterator[Problem]:
 
 def _check_listeners(settings: Settings) -> Iterator[Problem]:
     seen: set[HostPort] = set()
-    for section, addresses in (
-        ("smtp", settings.smtp.listen),
-        ("pop3", settings.pop3.listen),
-        ("metrics", settings.metrics.listen),
-    ):
-        for address in addresses:
+    for listening in LISTENERS:
+        for address in listening.addresses(settings):
             if address.port and address in seen:
-                yield Problem((section, "listen"), f"{address} is named twice")
+                yield Problem(listening.setting, f"{address} is named twice")
             seen.add(address)
+
+
+def _check_tls(settings: Settings) -> Iterator[Problem]:
+    tls = settings.tls
+    if bool(tls.certificate) != bool(tls.key):
+        missing, other = ("key", "certificate") if tls.certificate else ("certificate", "key")
+        yield Problem(("tls", missing), f"is empty, and tls.{other} is of no use without it")
+    for listening in LISTENERS:
+        if listening.tls and listening.addresses(settings) and not tls.is_offered:
+            yield Problem(listening.setting, "needs a certificate; set tls.certificate and tls.key")
 
 
 def _check_required(settings: Settings) -> Iterator[Problem]:

@@ -203,6 +203,11 @@ class Smtp:
     listen: tuple[HostPort, ...] = setting(
         [HostPort("127.0.0.1", 2525)], "Where SMTP listens: ['0.0.0.0:25', '[::]:25']."
     )
+    auth: bool = setting(
+        False,
+        "Offer AUTH here too (RFC 4954). What users send belongs to [submission]; this is for "
+        "those who cannot be moved there.",
+    )
     greeting: str = setting(
         "", "The text of the 220 greeting (control/smtpgreeting). Empty: server.me."
     )
@@ -255,6 +260,16 @@ class Smtp:
 class Submission:
     """Mail out of this site's users: what somebody who has logged in may send."""
 
+    listen: tuple[HostPort, ...] = setting(
+        [],
+        "Where users' programs send mail, with STARTTLS: ['0.0.0.0:587', '[::]:587'] (RFC 6409). "
+        "Empty: nowhere.",
+    )
+    listen_tls: tuple[HostPort, ...] = setting(
+        [],
+        "The same with TLS from the first octet on: ['0.0.0.0:465', '[::]:465'] (RFC 8314 §3.3). "
+        "Needs tls.certificate.",
+    )
     senders: Literal["own", "domains", "any"] = setting(
         "own",
         "The envelope senders that an account may use. own: the addresses whose mail reaches it; "
@@ -283,7 +298,14 @@ class Submission:
 class Pop3:
     """Mail out to its readers."""
 
-    listen: tuple[HostPort, ...] = setting([HostPort("127.0.0.1", 2110)], "Where POP3 listens.")
+    listen: tuple[HostPort, ...] = setting(
+        [HostPort("127.0.0.1", 2110)], "Where POP3 listens, with STLS: ['0.0.0.0:110', '[::]:110']."
+    )
+    listen_tls: tuple[HostPort, ...] = setting(
+        [],
+        "The same with TLS from the first octet on: ['0.0.0.0:995', '[::]:995'] (RFC 8314 §3.3). "
+        "Needs tls.certificate.",
+    )
     timeout: float = setting(
         10 * MINUTE,
         "Seconds of inactivity after which a session ends without deleting (RFC 1939 §3 asks for "
@@ -306,9 +328,43 @@ class Pop3:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificates. Files that change are read again while the server runs."""
+
+    certificate: str = setting(
+        "",
+        "A file with this host's certificate in PEM, its chain behind it. Relative to the instance "
+        "directory. Empty: no TLS is offered.",
+    )
+    key: str = setting(
+        "",
+        "The file with its private key, in PEM and not encrypted; to be read by the server's user "
+        "alone.",
+    )
+    certificates: Mapping[str, str] = setting(
+        {},
+        "More of them, certificate to key: { 'example.net.pem' = 'example.net.key' }. A client "
+        "that asks for a host (SNI) gets the certificate that names it, else the first one.",
+    )
+    handshake_timeout: float = setting(
+        30.0, "Seconds that a TLS handshake may take.", low=1, high=HOUR
+    )
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether there is any certificate."""
+        return bool(self.certificate or self.certificates)
+
+
+@dataclass(frozen=True, slots=True)
 class Auth:
     """Logins."""
 
+    plaintext: Literal["loopback", "never", "always"] = setting(
+        "loopback",
+        "Passwords without TLS. loopback: taken on connections to a loopback address of this host "
+        "alone; never; always: anybody on the way can read them.",
+    )
     refusal_delay: float = setting(
         2.0,
         "A refused login is answered this many seconds after it was asked, whatever the reason.",
@@ -460,6 +516,7 @@ class Settings:
     smtp: Smtp = field(default_factory=Smtp)
     submission: Submission = field(default_factory=Submission)
     pop3: Pop3 = field(default_factory=Pop3)
+    tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
     queue: Queue = field(default_factory=Queue)
     relay: Relay = field(default_factory=Relay)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from socket import socket
+from typing import Any, TypeVar, cast
+
+from restante.tls import HandshakeContexts, TlsSession
 
 READ_HIGH = 256 * 1024
 """Octets that wait unread before the peer is told to wait (TCP flow control)."""
@@ -22,6 +27,10 @@ class PeerLost(Exception):
     """The connection is gone."""
 
 
+class TlsFailed(Exception):
+    """A handshake was not finished; the text says why, for the log."""
+
+
 class Stopping(Exception):
     """The server shuts down and this session is between two commands."""
 
@@ -34,10 +43,15 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, serve: Callable[[Connection], Coroutine[Any, Any, None]], stopping: asyncio.Event
+        self,
+        serve: Callable[[Connection], Coroutine[Any, Any, None]],
+        stopping: asyncio.Event,
+        tls_first: HandshakeContexts | None = None,
     ) -> None:
+        """``tls_first``: the certificates of ``accept_tls``; None for clear text."""
         self._serve = serve
         self._stopping = stopping
+        self._tls_first = tls_first
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
         self._eof = False
@@ -52,6 +66,8 @@ class Connection(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.peer = ""
         """The client's IP address."""
+        self.tls: TlsSession | None = None
+        """What the handshake came to; None in clear text."""
 
     # What the event loop calls
 
@@ -61,7 +77,9 @@ class Connection(asyncio.Protocol):
         self._transport = stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=WRITE_HIGH)
         name = transport.get_extra_info("peername")
-        self.peer = _plain_address(name[0]) if name else ""
+        self.peer = plain_address(name[0]) if name else ""
+        if self._tls_first is not None:
+            self._secured(stream, self._tls_first)
         self.task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
@@ -73,10 +91,10 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        """The peer will send no more; it may still read."""
+        """The peer will send no more; without TLS it may still read."""
         self._eof = True
         self._wake()
-        return True
+        return self.tls is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""
@@ -96,7 +114,76 @@ class Connection(asyncio.Protocol):
         if self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
 
+    # TLS
+
+    async def start_tls(
+        self,
+        contexts: HandshakeContexts,
+        announce: bytes,
+        timeout: float,  # noqa: ASYNC109
+    ) -> TlsSession:
+        """Send ``announce``, the last octets in clear text, and be the handshake's server.
+
+        Nothing is read between the two: a peer may only begin when it has read
+        ``announce``, and what it has sent before is its own mistake or somebody else's
+        attack (CVE-2011-0411). Raises TlsFailed; the connection is then of no more use.
+        """
+        plain = self._transport
+        if plain is None or self._lost:
+            raise TlsFailed(_HUNG_UP)
+        plain.pause_reading()
+        if self._received:
+            self._received.clear()
+            raise TlsFailed("octets in clear text came before the handshake")
+        plain.write(announce)
+        transport = await _handshake(
+            self._loop.start_tls(
+                plain,
+                self,
+                contexts.for_handshake(),
+                server_side=True,
+                ssl_handshake_timeout=timeout,
+                ssl_shutdown_timeout=CLOSE_TIMEOUT,
+            )
+        )
+        if transport is None or self._lost:
+            raise TlsFailed(_HUNG_UP)
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._transport, self._reading_paused = transport, False
+        return self._secured(transport, contexts)
+
+    async def accept_tls(self, accepted: socket, timeout: float) -> None:  # noqa: ASYNC109
+        """Be the handshake's server on a socket that has just been accepted (RFC 8314 §3).
+
+        The session begins when it is done. Raises TlsFailed; the socket is closed then.
+        """
+        assert self._tls_first is not None
+        made = self._loop.connect_accepted_socket(
+            lambda: self,
+            accepted,
+            ssl=self._tls_first.for_handshake(),
+            ssl_handshake_timeout=timeout,
+            ssl_shutdown_timeout=CLOSE_TIMEOUT,
+        )
+        await _handshake(made)
+        if self.tls is None:
+            raise TlsFailed(_HUNG_UP)
+
+    def _secured(self, transport: asyncio.Transport, contexts: HandshakeContexts) -> TlsSession:
+        handshake = cast(ssl.SSLObject, transport.get_extra_info("ssl_object"))
+        cipher = handshake.cipher()
+        self.tls = TlsSession(
+            handshake.version() or "", cipher[0] if cipher else "", contexts.server_name(handshake)
+        )
+        return self.tls
+
     # What the session calls
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the client connected to a loopback address of this host."""
+        name = self._transport.get_extra_info("sockname") if self._transport else None
+        return name is not None and ipaddress.ip_address(plain_address(name[0])).is_loopback
 
     async def receive(self, timeout: float, *, interruptible: bool) -> bytes:  # noqa: ASYNC109
         """All octets that have come, at least one; empty at the end of the stream.
@@ -182,6 +269,24 @@ def _time_out(waiter: asyncio.Future[None]) -> None:
         waiter.set_exception(PeerTimeout())
 
 
-def _plain_address(address: str) -> str:
+_HUNG_UP = "the client hung up"
+
+T = TypeVar("T")
+
+
+async def _handshake(begun: Awaitable[T]) -> T:
+    """The outcome of a handshake, its failures as TlsFailed in words."""
+    try:
+        return await begun
+    except ssl.SSLError as error:
+        why = (error.reason or str(error)).replace("_", " ").lower()
+        raise TlsFailed(why) from None
+    except ConnectionAbortedError:
+        raise TlsFailed("timeout") from None
+    except OSError:
+        raise TlsFailed(_HUNG_UP) from None
+
+
+def plain_address(address: str) -> str:
     """An IPv4 peer of a dual-stack socket is known by its IPv4 address."""
     return address.removeprefix("::ffff:") if "." in address else address.partition("%")[0]

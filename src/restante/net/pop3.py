@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import assert_never
 
 from restante import maillog
 from restante.auth import Authenticator, LoginAttempt, Refusal, Refused
+from restante.config.tree import Auth as AuthSettings
 from restante.config.tree import Pop3 as Pop3Settings
 from restante.directory import Account
 from restante.errors import TemporaryError
-from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping
+from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
+from restante.net.handshakes import Handshakes
 from restante.protocol.pop3.events import (
     Closed,
     Login,
     Need,
     ResponseCode,
     Retrieve,
+    StartTls,
     Update,
 )
-from restante.protocol.pop3.server import Limits, Pop3Server
+from restante.protocol.pop3.profile import Limits, Profile
+from restante.protocol.pop3.server import Pop3Server
 from restante.store import Maildrop, MaildropInUse, MailStore, MessageGone
 
 BUSY = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
@@ -39,15 +44,29 @@ class Pop3Service:
         self,
         settings: Pop3Settings,
         host: str,
-        max_refused_logins: int,
+        auth: AuthSettings,
         authenticator: Authenticator,
         store: MailStore,
+        handshakes: Handshakes | None,
     ) -> None:
+        """Without ``handshakes`` there is no STLS."""
         self.settings = settings
-        self.host = host
-        self.limits = Limits(max_errors=settings.max_errors, max_refused_logins=max_refused_logins)
         self.authenticator = authenticator
         self.store = store
+        self.handshakes = handshakes
+        self._profile = Profile(
+            host,
+            Limits(max_errors=settings.max_errors, max_refused_logins=auth.max_attempts),
+            settings.login_delay,
+            stls=handshakes is not None,
+            plaintext_logins=auth.plaintext == "always",
+        )
+        self._loopback = replace(self._profile, plaintext_logins=auth.plaintext != "never")
+
+    def core(self, connection: Connection) -> Pop3Server:
+        """A session's core, which takes passwords as its connection allows."""
+        profile = self._loopback if connection.is_loopback else self._profile
+        return Pop3Server(profile, tls=connection.tls is not None)
 
     async def serve(self, connection: Connection, session: str) -> str:
         """Hold one session to its end; the reason why it ended."""
@@ -58,6 +77,8 @@ class Pop3Service:
             return "timeout"  # without a response (RFC 1939 §3)
         except PeerLost:
             return "lost"
+        except TlsFailed:
+            return "tls failed"
         except Stopping:
             held.say("-ERR [SYS/TEMP] the server shuts down, try again later\r\n")
             return "shutdown"
@@ -72,7 +93,7 @@ class _Session:
         self._service = service
         self._connection = connection
         self._session = session
-        self._core = Pop3Server(service.host, service.limits, service.settings.login_delay)
+        self._core = service.core(connection)
         self._account: Account | None = None
         self._maildrop: Maildrop | None = None
         self._login_by = asyncio.get_running_loop().time() + service.settings.login_timeout
@@ -125,8 +146,10 @@ class _Session:
         self._connection.send(self._core.outgoing())
         await self._connection.drain(self._service.settings.timeout)
 
-    async def _answer(self, event: Login | Retrieve | Update) -> None:
+    async def _answer(self, event: StartTls | Login | Retrieve | Update) -> None:
         match event:
+            case StartTls():
+                await self._start_tls()
             case Login():
                 await self._login(event)
             case Retrieve():
@@ -135,6 +158,11 @@ class _Session:
                 await self._update(event)
             case _:
                 assert_never(event)
+
+    async def _start_tls(self) -> None:
+        assert self._service.handshakes is not None
+        await self._service.handshakes.start(self._connection, self._session, self._core.outgoing())
+        self._core.tls_started()
 
     # Login
 

@@ -7,24 +7,33 @@ import itertools
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 from restante import maillog
-from restante.net.connection import Connection
+from restante.net.connection import Connection, TlsFailed, plain_address
+from restante.net.handshakes import Handshakes, tell
 
 BACKLOG = 1024
 """Connections that the kernel holds until they are accepted."""
+ACCEPT_PAUSE = 0.1
+"""Seconds to wait when a connection cannot be accepted."""
 
 
 class Service(Protocol):
     """What is spoken on a listener."""
 
-    name: str
     busy: bytes
     """Sent to a client that is turned away because a limit is reached."""
     failing: bytes
     """Sent before the connection is closed because of a bug."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        ...
 
     async def serve(self, connection: Connection, session: str) -> str:
         """Hold one session to its end; the reason why it ended."""
@@ -64,28 +73,56 @@ def session_ids(slot: int) -> Iterator[str]:
     return (f"{started:x}-{slot}-{count:x}" for count in itertools.count(1))
 
 
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A connection that was let in, from its first log line to its last."""
+
+    session: str
+    peer: str
+    began: float
+    """By the event loop's clock."""
+
+
 class Server:
     """The sockets of one service in one worker."""
 
-    def __init__(self, service: Service, limits: ConnectionLimits, ids: Iterator[str]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        limits: ConnectionLimits,
+        ids: Iterator[str],
+        handshakes: Handshakes | None = None,
+    ) -> None:
+        """Without ``handshakes`` no socket may begin with TLS."""
         self._service = service
         self._limits = limits
         self._ids = ids
+        self._handshakes = handshakes
         self._stopping = asyncio.Event()
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
+        self._accepting: set[asyncio.Task[None]] = set()
+        """Those that wait for connections with TLS, and those in their handshakes."""
 
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Accept connections on bound sockets."""
+    async def start(
+        self, sockets: Sequence[socket.socket], tls_sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        """Accept connections on bound sockets, the latter with TLS from the first octet on."""
         loop = asyncio.get_running_loop()
         for bound in sockets:
             server = await loop.create_server(self._connection, sock=bound, backlog=BACKLOG)
             self._servers.append(server)
+        for bound in tls_sockets:
+            assert self._handshakes is not None
+            self._begin(self._accept_tls(bound, self._handshakes))
 
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109
         """Accept no more; let commands in progress finish for ``timeout`` seconds; close."""
         for server in self._servers:
             server.close()
+        for accepting in self._accepting:
+            accepting.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         self._stopping.set()
         for connection in list(self._connections):
             connection.interrupt()
@@ -98,28 +135,84 @@ class Server:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    # Connections in clear text
+
     def _connection(self) -> Connection:
         return Connection(self._hold, self._stopping)
 
     async def _hold(self, connection: Connection) -> None:
-        refusal = self._limits.enter(connection.peer)
-        if refusal:
-            maillog.session_refused(self._service.name, connection.peer, refusal)
+        visit = self._let_in(connection.peer)
+        if visit is None:
             connection.send(self._service.busy)
             return
+        await self._serve(connection, visit)
+
+    # Connections that begin with TLS
+
+    async def _accept_tls(self, bound: socket.socket, handshakes: Handshakes) -> None:
+        """Sockets are accepted here, so that limits count before a handshake costs anything."""
+        loop = asyncio.get_running_loop()
+        with bound:
+            while True:
+                try:
+                    accepted, (peer, *_) = await loop.sock_accept(bound)
+                except OSError as error:  # the peer is gone already, or no descriptor is left
+                    maillog.session_refused(self._service.name, "", str(error))
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                else:
+                    self._begin(self._shake_hands(accepted, plain_address(peer), handshakes))
+
+    async def _shake_hands(
+        self, accepted: socket.socket, peer: str, handshakes: Handshakes
+    ) -> None:
+        visit = self._let_in(peer)
+        if visit is None:
+            accepted.close()
+            return
+        serve = partial(self._serve, visit=visit)
+        connection = Connection(serve, self._stopping, handshakes.contexts)
+        try:
+            await connection.accept_tls(accepted, handshakes.timeout)
+        except TlsFailed as failure:
+            maillog.tls_failed(visit.session, peer, str(failure))
+            self._see_off(visit, "tls failed")
+        except asyncio.CancelledError:
+            self._see_off(visit, "shutdown")
+            raise
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    # Sessions
+
+    def _let_in(self, peer: str) -> _Visit | None:
+        """Count a connection; None if it must be turned away."""
+        refusal = self._limits.enter(peer)
+        if refusal:
+            maillog.session_refused(self._service.name, peer, refusal)
+            return None
         session = next(self._ids)
-        began = asyncio.get_running_loop().time()
+        maillog.session_opened(session, self._service.name, peer)
+        return _Visit(session, peer, asyncio.get_running_loop().time())
+
+    async def _serve(self, connection: Connection, visit: _Visit) -> None:
         reason = "cancelled"
         self._connections.add(connection)
-        maillog.session_opened(session, self._service.name, connection.peer)
         try:
-            reason = await self._service.serve(connection, session)
+            if connection.tls is not None:
+                tell(visit.session, connection.tls)
+            reason = await self._service.serve(connection, visit.session)
         except Exception as error:  # noqa: BLE001 - a bug ends the session, not the worker
-            maillog.unplanned(f"{self._service.name} session {session}", error)
+            maillog.unplanned(f"{self._service.name} session {visit.session}", error)
             connection.send(self._service.failing)
             reason = "unplanned"
         finally:
             self._connections.discard(connection)
-            self._limits.leave(connection.peer)
-            seconds = asyncio.get_running_loop().time() - began
-            maillog.session_closed(session, self._service.name, reason, seconds)
+            self._see_off(visit, reason)
+
+    def _see_off(self, visit: _Visit, reason: str) -> None:
+        self._limits.leave(visit.peer)
+        seconds = asyncio.get_running_loop().time() - visit.began
+        maillog.session_closed(visit.session, self._service.name, reason, seconds)

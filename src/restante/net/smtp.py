@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from restante import maillog
+from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
 from restante.config import Settings
 from restante.envelope import Origin
-from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping
+from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
+from restante.net.handshakes import Handshakes
 from restante.protocol.smtp.events import (
+    Authenticate,
     BodyChunk,
     BodyRefused,
     Closed,
@@ -19,11 +23,12 @@ from restante.protocol.smtp.events import (
     Mail,
     Rcpt,
     Reset,
+    StartTls,
     Wait,
 )
-from restante.protocol.smtp.profile import Limits, Profile
+from restante.protocol.smtp.profile import Extension, Limits, Profile
 from restante.protocol.smtp.server import SmtpServer
-from restante.receiver import Transaction
+from restante.receiver import ServiceName, Transaction
 from restante.receiver.door import Receiver
 from restante.spool import Spool, SpoolFailed
 from restante.status import Reply
@@ -36,21 +41,35 @@ TIMEOUT = Reply(421, "4.2", "Timeout, closing the connection")
 SHUTDOWN = Reply(421, "3.2", "The server shuts down, try again later")
 FAILING = Reply(421, "3.0", "A system failure, try again later")
 BUSY = Reply(421, "3.2", "Too many connections, try again later")
+WELCOME = Reply(235, "7.0", "Authentication succeeded")
+LOGIN_REFUSED = Reply(535, "7.8", "Authentication credentials invalid")
+LOGIN_FAILURE = Reply(454, "7.0", "Temporary authentication failure")
 MAX_PREFETCH = 100
 """Pipelined recipients that are looked up together."""
 
 
 class SmtpService:
-    """Holds SMTP sessions."""
+    """Holds SMTP sessions, of other hosts or of users."""
 
-    name = "smtp"
     busy = BUSY.encode()
     failing = FAILING.encode()
 
-    def __init__(self, settings: Settings, receiver: Receiver, spool_directory: str) -> None:
+    def __init__(
+        self,
+        name: ServiceName,
+        settings: Settings,
+        receiver: Receiver,
+        spool_directory: str,
+        authenticator: Authenticator,
+        handshakes: Handshakes | None,
+    ) -> None:
+        """Without ``handshakes`` there is no STARTTLS."""
+        self.name = name
         self.settings = settings.smtp
         self.receiver = receiver
         self.spool_directory = spool_directory
+        self.authenticator = authenticator
+        self.handshakes = handshakes
         limits = Limits(
             max_command_line=settings.smtp.max_command_line,
             max_text_line=settings.smtp.max_text_line,
@@ -58,10 +77,36 @@ class SmtpService:
             max_recipients=settings.smtp.max_recipients,
             max_errors=settings.smtp.max_errors,
             max_messages=settings.smtp.max_messages,
+            max_refused_logins=settings.auth.max_attempts,
         )
         # RFC 5321 §4.2 wants the name first, and so a greeting taken over from qmail has it.
         greeting = settings.smtp.greeting.removeprefix(settings.hostname).strip()
-        self.profile = Profile(settings.hostname, greeting, limits)
+        is_submission = name == "submission"
+        self._offers_auth = settings.smtp.auth or is_submission
+        self._profile = Profile(
+            settings.hostname,
+            greeting,
+            limits,
+            tuple(each for each in Extension if self._offers(each)),
+            plaintext_auth=settings.auth.plaintext == "always",
+            requires_auth=is_submission,
+        )
+        self._loopback = replace(self._profile, plaintext_auth=settings.auth.plaintext != "never")
+
+    def core(self, connection: Connection) -> SmtpServer:
+        """A session's core, which takes passwords as its connection allows."""
+        loopback = self._offers_auth and connection.is_loopback
+        profile = self._loopback if loopback else self._profile
+        return SmtpServer(profile, tls=connection.tls is not None)
+
+    def _offers(self, extension: Extension) -> bool:
+        match extension:
+            case Extension.STARTTLS:
+                return self.handshakes is not None
+            case Extension.AUTH:
+                return self._offers_auth
+            case _:
+                return True
 
     async def serve(self, connection: Connection, session: str) -> str:
         """Hold one session to its end; the reason why it ended."""
@@ -73,6 +118,8 @@ class SmtpService:
             return "timeout"
         except PeerLost:
             return "lost"
+        except TlsFailed:
+            return "tls failed"
         except Stopping:
             held.say(SHUTDOWN)
             return "shutdown"
@@ -86,8 +133,9 @@ class _Session:
     def __init__(self, service: SmtpService, connection: Connection, session: str) -> None:
         self._service = service
         self._connection = connection
-        self._client = service.receiver.client(session, connection.peer)
-        self._core = SmtpServer(service.profile)
+        self._session = session
+        self._client = service.receiver.client(session, connection.peer, service.name)
+        self._core = service.core(connection)
         self._end_by = asyncio.get_running_loop().time() + service.settings.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
@@ -157,6 +205,33 @@ class _Session:
                 self._body_refused(reply)
             case Reset():
                 self.drop_transaction()
+            case StartTls():
+                await self._start_tls()
+            case Authenticate():
+                await self._authenticate(event)
+            case Closed():
+                pass  # the end of ``converse``
+
+    async def _start_tls(self) -> None:
+        service = self._service
+        assert service.handshakes is not None
+        await service.handshakes.start(self._connection, self._session, self._core.outgoing())
+        # Whoever the client was in clear text, it has proved nothing yet.
+        self._client = service.receiver.client(self._session, self._connection.peer, service.name)
+        self._core.tls_started()
+
+    async def _authenticate(self, event: Authenticate) -> None:
+        service = self._service
+        attempt = LoginAttempt(
+            self._session, event.login, event.password, service.name, self._connection.peer
+        )
+        answer = await service.authenticator.login(attempt)
+        if isinstance(answer, Welcome):
+            self._client = service.receiver.authenticated(self._client, answer.account)
+            self._core.reply(WELCOME)
+        else:
+            is_temporary = answer.reason is Refusal.SYSTEM_ERROR
+            self._core.reply(LOGIN_FAILURE if is_temporary else LOGIN_REFUSED)
 
     async def _mail(self, event: Mail) -> None:
         asked = self._service.receiver.sender(
@@ -168,7 +243,10 @@ class _Session:
             envid=event.envid,
         )
         reply, self._transaction = await _planned(asked, (SYSTEM_FAILURE, None))
-        self._origin = Origin(event.helo, self._connection.peer, event.protocol)
+        connection = self._connection
+        self._origin = Origin(
+            event.helo, connection.peer, event.protocol, str(connection.tls or "")
+        )
         self._core.reply(reply)
 
     async def _recipients(self, first: Rcpt) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from restante.config import Settings
+from restante.config.listeners import LISTENERS, setting_of
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
 
@@ -83,9 +84,7 @@ class Listeners:
 
 def wanted_listeners(settings: Settings) -> Iterator[tuple[str, HostPort]]:
     """Service and address of every listener that the settings name, each once."""
-    named = [("smtp", address) for address in settings.smtp.listen]
-    named += [("pop3", address) for address in settings.pop3.listen]
-    named += [("metrics", address) for address in settings.metrics.listen]
+    named = ((each.name, address) for each in LISTENERS for address in each.addresses(settings))
     return iter(dict.fromkeys(named))
 
 
@@ -153,7 +152,7 @@ def _listen(service: str, address: HostPort, *, shared: bool) -> socket.socket:
             bound.close()
         raise PortTaken(
             f"cannot listen on {address} for {service}: {error.strerror or error}; "
-            f"{_remedies(error.errno)}change {service}.listen"
+            f"{_remedies(error.errno)}change {setting_of(service)}"
         ) from error
     return bound
 

@@ -21,6 +21,7 @@ from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
 from restante.errors import OperatorError
 from restante.mda.writer import BatchWriter
+from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
 from restante.net.server import ConnectionLimits, Server, Service, session_ids
 from restante.net.smtp import SmtpService
@@ -29,13 +30,14 @@ from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
 from restante.queue.store import QueueStore, queue_slots
+from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
-from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore
 from restante.store.rights import owners_rights
+from restante.tls.certificates import Certificates, pairs_of
 from restante.usage.ledger import UsageLedger
 
 ADOPTION_INTERVAL = 10.0
@@ -60,11 +62,11 @@ class Worker:
         self._adopting: asyncio.Task[None] | None = None
         self._ids = queue_ids(slot)
         host = settings.hostname
+        self._handshakes = _handshakes(settings)
         self._directory = SqlDirectory(
             open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
         )
         self._router = Router(settings.routing, host)
-        self._routes = Routes(settings.routing.smtproutes)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
@@ -83,7 +85,6 @@ class Worker:
             self._directory,
             self._writer,
             own.store,
-            self._routes,
             self._ids,
             limits=SendingLimits(self._settings.submission, self._ledger, time.time),
         )
@@ -92,9 +93,10 @@ class Worker:
         )
         sessions = session_ids(self._slot)
         for service in self._services(receiver, spool):
-            server = Server(service, limits, sessions)
+            server = Server(service, limits, sessions, self._handshakes)
             self._servers.append(server)
-            await server.start(sockets.get(service.name, []))
+            # The s of submissions and pop3s, as IANA has registered them.
+            await server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
         if self._slot == min(self._fellows):
             self._adopting = asyncio.create_task(self._adopt_queues())
 
@@ -126,13 +128,18 @@ class Worker:
 
     def _services(self, receiver: Receiver, spool: str) -> Iterable[Service]:
         settings = self._settings
-        yield SmtpService(settings, receiver, spool)
+        doors: tuple[ServiceName, ...] = ("smtp", "submission")
+        for name in doors:
+            yield SmtpService(
+                name, settings, receiver, spool, self._authenticator, self._handshakes
+            )
         yield Pop3Service(
             settings.pop3,
             settings.hostname,
-            settings.auth.max_attempts,
+            settings.auth,
             self._authenticator,
             MaildirStore(owners_rights(settings.mail.minimum_uid, settings.mail.minimum_gid)),
+            self._handshakes,
         )
 
     def _spool_directory(self) -> str:
@@ -219,6 +226,14 @@ class Worker:
         adopted = self._queues.keys() - self._fellows
         for slot in [slot for slot in adopted if not self._queues[slot].store.waiting]:
             await self._queues.pop(slot).remove()
+
+
+def _handshakes(settings: Settings) -> Handshakes | None:
+    """TLS with the certificates that settings name, if any; raises CertificateRefused."""
+    pairs = tuple(pairs_of(settings))
+    if not pairs:
+        return None
+    return Handshakes(Certificates(pairs), settings.tls.handshake_timeout)
 
 
 class RunningQueue:

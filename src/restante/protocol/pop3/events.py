@@ -40,8 +40,18 @@ class CloseReason(StrEnum):
     """The client closed the connection without QUIT: nothing is deleted."""
     ERRORS = "errors"
     REFUSED_LOGINS = "refused logins"
+    OUT_OF_SYNC = "out of sync"
+    """Commands behind STLS: they came in clear text, and may be anybody's."""
     INCOMPLETE = "message incomplete"
     """A message failed after a part of it was sent; only closing can say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Send ``outgoing``, do the handshake, then say ``tls_started``; if it fails, hang up.
+
+    Octets that were received before the handshake are to be thrown away (RFC 2595 §4).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +91,4 @@ class Closed:
     reason: CloseReason
 
 
-Event = Login | Retrieve | Update | Closed
+Event = StartTls | Login | Retrieve | Update | Closed

@@ -27,6 +27,14 @@ class LineBuffer:
         """Add what came in."""
         self._octets += data
 
+    def clear(self) -> None:
+        """Forget all that came in."""
+        self._octets.clear()
+        self._searched, self._discarding = 0, False
+
+    def __len__(self) -> int:
+        return len(self._octets)
+
     def starts_with(self, verb: bytes) -> bool:
         """Whether the next line begins with ``verb``, which is upper case, in any case."""
         return not self._discarding and self._octets[: len(verb)].upper() == verb

@@ -98,3 +98,24 @@ class TopCut:
             return start
         rest = data[start:].split(b"\n", self._remaining)[-1]
         return len(data) - len(rest)
+
+
+class Transfer:
+    """A message being sent: which, counted from 0, how far, and how much of its body."""
+
+    __slots__ = ("begun", "cut", "encoder", "index")
+
+    def __init__(self, index: int, body_lines: int | None) -> None:
+        self.index = index
+        self.begun = False
+        self.encoder = WireEncoder()
+        self.cut = None if body_lines is None else TopCut(body_lines)
+
+    def encode(self, data: bytes) -> bytes:
+        """A part of the message as it goes to the client."""
+        return self.encoder.feed(data if self.cut is None else self.cut.feed(data))
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the client is to get more of it."""
+        return self.cut is None or not self.cut.done

@@ -12,13 +12,14 @@ nobody's judgement; logins, messages and the final update are the driver's::
             ...  # receive(), or receive_eof()
         elif isinstance(event, Login):
             ...  # login_accepted() or login_refused()
+        elif isinstance(event, StartTls):
+            ...  # the handshake, then tls_started()
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from restante.protocol import sasl
@@ -30,11 +31,13 @@ from restante.protocol.pop3.events import (
     Need,
     ResponseCode,
     Retrieve,
+    StartTls,
     Update,
 )
 from restante.protocol.pop3.lines import LineBuffer, TooLong
 from restante.protocol.pop3.listing import Listed, Listing
-from restante.protocol.pop3.message import TopCut, WireEncoder
+from restante.protocol.pop3.message import Transfer
+from restante.protocol.pop3.profile import Profile
 
 MAX_RESPONSE_LINE = 512
 """Octets in the first line of a response, with its CRLF (RFC 2449 §4)."""
@@ -43,20 +46,6 @@ FLUSH_AT = 64 * 1024
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one session may do."""
-
-    max_command_line: int = 255
-    """Octets in a command with its CRLF (RFC 2449 §4)."""
-    max_auth_line: int = sasl.MAX_LINE
-    """Octets in AUTH with its initial response, and in the lines of its exchange (RFC 5034 §4)."""
-    max_errors: int = 20
-    """Commands that may fail before the session is closed."""
-    max_refused_logins: int = 3
-    """Refused logins after which the session is closed."""
 
 
 class _State(Enum):
@@ -70,15 +59,20 @@ class _State(Enum):
 class _Refused(Exception):
     """A command fails; the text is for the client."""
 
+    def __init__(self, text: str, code: ResponseCode | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
 
 class Pop3Server:
     """One session. Give octets when ``next_event`` needs them, answer events, send ``outgoing``."""
 
-    def __init__(self, hostname: str, limits: Limits | None = None, login_delay: int = 0) -> None:
-        """``login_delay`` in seconds is only announced, and not at all if 0 (RFC 2449 §6.5)."""
-        self._hostname = hostname
-        self._limits = limits or Limits()
-        self._login_delay = login_delay
+    def __init__(self, profile: Profile, *, tls: bool = False) -> None:
+        """``tls``: the handshake came before the session, as on port 995 (RFC 8314 §3.3)."""
+        self._profile = profile
+        self._hostname = profile.hostname
+        self._limits = profile.limits
+        self._tls = tls
         self._state = _State.AUTHORIZATION
         self._lines = LineBuffer()
         self._out: list[bytes] = []
@@ -90,7 +84,7 @@ class Pop3Server:
         self._errors = 0
         self._refused_logins = 0
         self._listing = Listing(())
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         self._ended: Closed | None = None
 
     # What comes and goes
@@ -139,6 +133,18 @@ class Pop3Server:
                 if self._asked is not None:
                     return self._asked
         return self._ended
+
+    # The answer to StartTls
+
+    def tls_started(self) -> None:
+        """The handshake is done: the session begins anew (RFC 2595 §4).
+
+        Whatever was received before it counts for nothing.
+        """
+        self._answer(StartTls)
+        self._lines.clear()
+        self._user = None
+        self._tls = True
 
     # Answers to Login
 
@@ -212,7 +218,7 @@ class Pop3Server:
         try:
             return self._line(line)
         except _Refused as refused:
-            self._fail(str(refused))
+            self._fail(str(refused), refused.code)
             return None
 
     def _line(self, line: bytes | TooLong) -> Event | None:
@@ -246,27 +252,45 @@ class Pop3Server:
 
     def _capa(self, argument: str | None) -> None:
         _no_argument(argument)
-        # STLS is announced here, in AUTHORIZATION only, once there is TLS (RFC 2595 §4).
-        delay = [f"LOGIN-DELAY {self._login_delay}"] if self._login_delay else []
-        capabilities = [
-            "TOP",
-            "UIDL",
-            "USER",
-            f"SASL {' '.join(sasl.MECHANISMS)}",
-            "RESP-CODES",
-            "AUTH-RESP-CODE",
-            "PIPELINING",
-            "EXPIRE NEVER",
-            *delay,
-            "UTF8",
-            "IMPLEMENTATION Restante",
-        ]
+        delay = self._profile.login_delay
+        offered = {
+            "TOP": True,
+            "UIDL": True,
+            "USER": self._may_log_in,
+            f"SASL {' '.join(sasl.MECHANISMS)}": self._may_log_in,
+            # Before the login only (RFC 2595 §4).
+            "STLS": self._offers_stls and self._state is _State.AUTHORIZATION,
+            "RESP-CODES": True,
+            "AUTH-RESP-CODE": True,
+            "PIPELINING": True,
+            "EXPIRE NEVER": True,
+            f"LOGIN-DELAY {delay}": delay > 0,
+            "UTF8": True,
+            "IMPLEMENTATION Restante": True,
+        }
+        capabilities = [name for name, is_offered in offered.items() if is_offered]
         self._ok("capabilities follow")
         self._lines_out("".join(f"{capability}\r\n" for capability in capabilities))
 
     # Commands of AUTHORIZATION (RFC 1939 §4 and §7, RFC 5034, RFC 6856)
 
+    def _stls(self, argument: str | None) -> Event | None:
+        """What was said before the handshake is forgotten, but for the number of mistakes."""
+        _no_argument(argument)
+        if self._tls:
+            raise _Refused("TLS is active already")
+        if not self._profile.stls:
+            raise _Refused("TLS is not offered")
+        if self._lines:
+            # What follows came in clear text; somebody on the way may have added it.
+            self._err("nothing may follow STLS before the handshake")
+            self._end(CloseReason.OUT_OF_SYNC)
+            return None
+        self._ok("begin TLS now")
+        return StartTls()
+
     def _user_command(self, argument: str | None) -> None:
+        self._check_login()
         name = (argument or "").strip()
         if not name:
             raise _Refused("USER needs a name")
@@ -275,6 +299,7 @@ class Pop3Server:
 
     def _pass(self, argument: str | None) -> Event:
         """All that follows the one space is the password (RFC 1939 §7, PASS)."""
+        self._check_login()
         if self._user is None:
             raise _Refused("USER first")
         if not argument:
@@ -283,6 +308,7 @@ class Pop3Server:
         return Login(login, argument, "USER")
 
     def _auth(self, argument: str | None) -> Event | None:
+        self._check_login()
         mechanism, space, initial = (argument or "").strip().partition(" ")
         if not mechanism:
             raise _Refused("AUTH needs a mechanism; CAPA lists them")
@@ -291,6 +317,19 @@ class Pop3Server:
             raise _Refused("no such mechanism")
         self._exchange = exchange
         return self._step(exchange.start(initial.strip().encode() if space else None))
+
+    @property
+    def _offers_stls(self) -> bool:
+        return self._profile.stls and not self._tls
+
+    @property
+    def _may_log_in(self) -> bool:
+        return self._tls or self._profile.plaintext_logins
+
+    def _check_login(self) -> None:
+        if not self._may_log_in:
+            way = "say STLS first" if self._offers_stls else "use a port with TLS"
+            raise _Refused(f"no password is taken in clear text: {way}", ResponseCode.AUTH)
 
     def _step(self, step: sasl.Step) -> Event | None:
         assert self._exchange is not None
@@ -377,14 +416,14 @@ class Pop3Server:
         return index
 
     def _retrieve(self, event: Retrieve) -> Event:
-        self._transfer = _Transfer(event)
+        self._transfer = Transfer(event.index, event.body_lines)
         return event
 
-    def _transferring(self) -> _Transfer:
+    def _transferring(self) -> Transfer:
         assert self._transfer is not None, "no message was asked for"
         return self._transfer
 
-    def _begin(self, transfer: _Transfer) -> None:
+    def _begin(self, transfer: Transfer) -> None:
         transfer.begun = True
         if transfer.cut is None:
             self._ok(f"{self._listing.size(transfer.index)} octets")
@@ -399,10 +438,10 @@ class Pop3Server:
     def _err(self, text: str, code: ResponseCode | None = None) -> None:
         self._status("-ERR" if code is None else f"-ERR [{code}]", text)
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, code: ResponseCode | None) -> None:
         """A command failed through the client's own fault."""
         self._errors += 1
-        self._err(text)
+        self._err(text, code)
         if self._errors >= self._limits.max_errors:
             self._end(CloseReason.ERRORS)
 
@@ -427,25 +466,6 @@ class Pop3Server:
         self._ended = Closed(reason)
 
 
-class _Transfer:
-    """A message being sent."""
-
-    __slots__ = ("begun", "cut", "encoder", "index")
-
-    def __init__(self, event: Retrieve) -> None:
-        self.index = event.index
-        self.begun = False
-        self.encoder = WireEncoder()
-        self.cut = None if event.body_lines is None else TopCut(event.body_lines)
-
-    def encode(self, data: bytes) -> bytes:
-        return self.encoder.feed(data if self.cut is None else self.cut.feed(data))
-
-    @property
-    def wants_more(self) -> bool:
-        return self.cut is None or not self.cut.done
-
-
 def _is_blank(argument: str | None) -> bool:
     return argument is None or not argument.strip()
 
@@ -464,7 +484,7 @@ _Handler = Callable[[Pop3Server, str | None], Event | None]
 
 _VERBS: Mapping[_State, Mapping[str, _Handler]] = {
     _State.AUTHORIZATION: {
-        # STLS has its place here (RFC 2595 §4).
+        "STLS": Pop3Server._stls,
         "USER": Pop3Server._user_command,
         "PASS": Pop3Server._pass,
         "AUTH": Pop3Server._auth,

@@ -1,0 +1,41 @@
+"""TLS for those who connect to us: the contract between a handshake and its certificates."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Protocol
+
+from restante.errors import OperatorError
+
+
+class CertificateRefused(OperatorError):
+    """A certificate and its key cannot be served; the text says what, where and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSession:
+    """What a handshake came to."""
+
+    version: str
+    """``TLSv1.3``."""
+    cipher: str
+    """``TLS_AES_256_GCM_SHA384``."""
+    server_name: str = ""
+    """The host that the client asked for (SNI, RFC 6066 §3); empty: none."""
+
+    def __str__(self) -> str:
+        """Version and cipher, as the Received field has them."""
+        return f"{self.version} {self.cipher}"
+
+
+class HandshakeContexts(Protocol):
+    """Who this host is to clients: certificates that may change while it serves."""
+
+    def for_handshake(self) -> ssl.SSLContext:
+        """The context of a handshake that begins now."""
+        ...
+
+    def server_name(self, handshake: ssl.SSLObject) -> str:
+        """The host that the client asked for in a handshake; empty if it named none."""
+        ...

@@ -1,0 +1,138 @@
+"""All certificates of this host: the right one for each client, and new ones without a restart."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from weakref import WeakKeyDictionary
+
+from restante import maillog
+from restante.config import Settings
+from restante.tls import CertificateRefused
+from restante.tls.certificate import Pair, PairFiles, load_pair, utc_now
+
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks at the files, which a handshake has to wait for."""
+
+_Signature = tuple[tuple[int, int, int, int], ...]
+
+
+def pairs_of(settings: Settings) -> Iterator[PairFiles]:
+    """The certificates that settings name, the default one first."""
+    tls = settings.tls
+    if tls.certificate:
+        yield PairFiles(settings.path(tls.certificate), settings.path(tls.key))
+    for certificate, key in tls.certificates.items():
+        yield PairFiles(settings.path(certificate), settings.path(key))
+
+
+@dataclass(slots=True)
+class _Served:
+    """A pair, and what its files looked like when they were last read, well or not."""
+
+    pair: Pair
+    signature: _Signature
+
+
+class Certificates:
+    """Certificates by the host that a client asks for (SNI, RFC 6066 §3).
+
+    Files that have changed are read again; where they are wrong, what was read before goes
+    on being served, and ``certificate_refused`` is logged. Connections never notice.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[PairFiles],
+        *,
+        now: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``files`` must not be empty; raises CertificateRefused."""
+        self._now = now
+        self._monotonic = monotonic
+        self._served = [_Served(load_pair(each), _signature(each)) for each in files]
+        self._look_again = monotonic() + LOOK_INTERVAL
+        self._names: dict[str, ssl.SSLContext] = {}
+        self._asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
+        self._index()
+        for served in self._served:
+            self._warn(served.pair)
+
+    def for_handshake(self) -> ssl.SSLContext:
+        """The default certificate's context, which gives way to another's by SNI."""
+        if self._monotonic() >= self._look_again:
+            self._look()
+            self._look_again = self._monotonic() + LOOK_INTERVAL
+        return self._served[0].pair.context
+
+    def server_name(self, handshake: ssl.SSLObject) -> str:
+        """The host that the client asked for; empty if it named none."""
+        return self._asked.get(handshake, "")
+
+    def _index(self) -> None:
+        """Of certificates for the same name the first one counts."""
+        self._names = {}
+        for served in reversed(self._served):
+            self._names |= dict.fromkeys(served.pair.names, served.pair.context)
+        self._served[0].pair.context.sni_callback = self._choose
+
+    def _choose(
+        self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext
+    ) -> None:
+        """OpenSSL asks during a handshake; a name that nobody bears gets the default."""
+        if name is None or not isinstance(handshake, ssl.SSLObject):
+            return
+        name = name.lower()
+        self._asked[handshake] = name
+        context = self._names.get(name) or self._names.get("*." + name.partition(".")[2])
+        if context is not None:
+            handshake.context = context
+
+    def _look(self) -> None:
+        changed = [self._renew(served) for served in self._served]
+        if any(changed):
+            self._index()
+
+    def _renew(self, served: _Served) -> bool:
+        """Read a pair again if its files have changed; whether it is another one now."""
+        files = served.pair.files
+        signature = _signature(files)
+        if signature == served.signature:
+            return False
+        served.signature = signature
+        try:
+            fresh = load_pair(files)
+        except CertificateRefused as error:
+            maillog.certificate_refused(files.certificate, str(error))
+            return False
+        expired = self._now() >= fresh.not_after
+        if expired and fresh.not_after <= served.pair.not_after:
+            why = f"{files.certificate} expired before the one that is served"
+            maillog.certificate_refused(files.certificate, why)
+            return False
+        served.pair = fresh
+        maillog.certificate_loaded(files.certificate, fresh.names, fresh.not_after)
+        self._warn(fresh)
+        return True
+
+    def _warn(self, pair: Pair) -> None:
+        for what in (*pair.faults(self._now()), *pair.advice(self._now())):
+            maillog.certificate_doubtful(pair.files.certificate, what)
+
+
+def _signature(files: PairFiles) -> _Signature:
+    """What changes whenever somebody writes or replaces one of the files."""
+    return tuple(_identity(path) for path in (files.certificate, files.key))
+
+
+def _identity(path: str) -> tuple[int, int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0, 0, 0)
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)

@@ -1,0 +1,324 @@
+"""TLS on a running server: what may be said before it, what survives it, and whose it is."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import issue, trusting, write
+from tests.support.instance import until
+from tests.support.serving import IAIN, SAMPLE, Sections, Wire, begin_data, maildir, reload, smtp
+from tests.support.tls_serving import HOST, IAIN_PLAIN, Secured, tls_server
+
+NEVER: Sections = {"auth": {"plaintext": "never"}, "tls": {"handshake_timeout": 2}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One that takes no password in clear text."""
+    with tls_server(tmp_path_factory.mktemp("tls"), NEVER) as running:
+        yield running
+
+
+def delivered(server: Secured) -> bytes:
+    """The newest message in Iain's mailbox."""
+    new = maildir(server.instance, IAIN) / "new"
+    return max(new.iterdir(), key=lambda path: path.stat().st_mtime_ns).read_bytes()
+
+
+# SMTP
+
+
+def test_mail_over_starttls(server: Secured) -> None:
+    with server.smtp() as wire:
+        begin_data(wire, IAIN)
+        wire.send(SAMPLE + b".\r\n")
+        assert wire.reply().startswith("250 ")
+    assert re.search(rb"with ESMTPS\n\t\(TLSv1\.3 TLS_\w+\) id \w+\n\tfor ", delivered(server))
+    said = server.instance.log()
+    assert re.search(r"event=tls_started session=\S+ version=TLSv1.3 cipher=TLS_\w+ sni=mx\.", said)
+
+
+@pytest.mark.parametrize("service", ["submission", "submissions"])
+def test_submission(server: Secured, service: str) -> None:
+    with server.smtp(service) as wire:
+        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("530 5.7.0 Authentication required")
+        assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("235 2.7.0 ")
+        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("250 ")
+        assert wire.ask(f"RCPT TO:<{IAIN}>").startswith("250 ")
+        assert wire.ask("DATA").startswith("354 ")
+        wire.send(SAMPLE + b".\r\n")
+        assert wire.reply().startswith("250 ")
+    assert b"with ESMTPSA\n\t(TLSv1.3 " in delivered(server)
+    assert f"service=submission peer=127.0.0.1 login={IAIN}" in server.instance.log()
+
+
+def test_no_password_in_clear_text(server: Secured) -> None:
+    with smtp(server.instance.port("submission")) as wire:
+        assert "AUTH" not in wire.ask("EHLO client.example")
+        assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("538 5.7.11 ")
+        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("530 5.7.0 Must issue a STARTTLS")
+
+
+def test_port_25_has_no_logins(server: Secured) -> None:
+    with server.smtp() as wire:
+        assert "AUTH" not in wire.ask("EHLO client.example")
+        assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("502 5.5.1 ")
+
+
+def test_guessing_ends_the_session(server: Secured) -> None:
+    with server.smtp("submissions") as wire:
+        for _ in range(3):
+            assert wire.ask("AUTH PLAIN AGlhaW4Ad3Jvbmc=").startswith("535 5.7.8 ")
+        assert wire.reply() == "421 4.7.0 Too many refused logins"
+        assert wire.at_end()
+
+
+def test_a_session_forgets_who_logged_in_before_starttls(tmp_path: Path) -> None:
+    """On loopback a password may be sent in clear text; after STARTTLS it counts for nothing."""
+    with tls_server(tmp_path) as server, smtp(server.instance.port("submission")) as wire:
+        assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("235 ")
+        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("250 ")
+        assert wire.ask("STARTTLS").startswith("220 ")
+        wire.start_tls(server.trust, HOST)
+        assert wire.ask("RCPT TO:<x@example.net>").startswith("503 5.5.1 Send EHLO")
+        assert "AUTH PLAIN LOGIN" in wire.ask("EHLO client.example")
+        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("530 5.7.0 Authentication required")
+
+
+# POP3
+
+
+def test_stls(server: Secured) -> None:
+    with Wire(server.instance.pop3_port) as wire:
+        assert wire.line().startswith("+OK ")
+        wire.send(f"USER {IAIN}\r\n".encode())
+        assert wire.line().startswith("-ERR [AUTH] ")
+        wire.send(b"STLS\r\n")
+        assert wire.line().startswith("+OK ")
+        wire.start_tls(server.trust, HOST)
+        wire.send(f"USER {IAIN}\r\nPASS secret\r\n".encode())
+        assert wire.line().startswith("+OK ")
+        assert wire.line().startswith("+OK maildrop has ")
+
+
+def test_pop3s(server: Secured) -> None:
+    with Wire(server.instance.port("pop3s")) as wire:
+        wire.start_tls(server.trust, HOST)
+        assert wire.line().startswith("+OK ")
+        wire.send(f"USER {IAIN}\r\nPASS secret\r\n".encode())
+        assert wire.line().startswith("+OK ")
+        assert wire.line().startswith("+OK maildrop has ")
+
+
+# Injection (CVE-2011-0411)
+
+
+@pytest.mark.parametrize(
+    ("service", "hello", "command", "injected"),
+    [
+        ("smtp", b"EHLO c\r\n", b"STARTTLS\r\n", b"EHLO evil\r\nMAIL FROM:<e@evil.example>\r\n"),
+        ("submission", b"EHLO c\r\n", b"STARTTLS\r\n", b"AUTH PLAIN eA==\r\n"),
+        ("pop3", b"", b"STLS\r\n", b"USER evil\r\n"),
+    ],
+)
+def test_what_is_sent_with_starttls_never_reaches_the_session(
+    server: Secured, service: str, hello: bytes, command: bytes, injected: bytes
+) -> None:
+    with Wire(server.instance.port(service)) as wire:
+        wire.line()
+        if hello:
+            wire.send(hello)
+            wire.reply()
+        wire.send(command + injected)
+        refusal = wire.line()
+        assert refusal.startswith(("503 5.5.1 Nothing may follow", "-ERR nothing may follow"))
+        assert wire.at_end()
+
+
+@pytest.mark.parametrize(
+    ("service", "hello", "command", "injected", "probe", "answer"),
+    [
+        ("smtp", b"EHLO c\r\n", b"STARTTLS\r\n", b"EHLO evil\r\n", "MAIL FROM:<>", "503 5.5.1 "),
+        ("pop3", b"", b"STLS\r\n", b"USER iain@example.com\r\n", "PASS secret", "-ERR USER first"),
+    ],
+)
+def test_what_is_sent_right_after_starttls_never_reaches_the_session(
+    server: Secured,
+    service: str,
+    hello: bytes,
+    command: bytes,
+    injected: bytes,
+    probe: str,
+    answer: str,
+) -> None:
+    """Whether it comes before the handshake begins or as its first octets: nothing of it counts."""
+    with Wire(server.instance.port(service)) as wire:
+        wire.line()
+        if hello:
+            wire.send(hello)
+            wire.reply()
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire.send(command)
+        wire.send(injected)
+        said = wire.line()
+        if not said.startswith(("220 ", "+OK ")):
+            assert "othing may follow" in said
+            return
+        try:
+            wire.start_tls(server.trust, HOST)
+        except OSError:
+            return  # they were taken for a handshake, which they are not
+        wire.send(f"{probe}\r\n".encode())
+        assert wire.line().startswith(answer)
+
+
+# Handshakes that fail
+
+
+def failures(server: Secured) -> int:
+    return server.instance.log().count("event=tls_failed")
+
+
+@pytest.mark.parametrize("service", ["submissions", "pop3s"])
+def test_what_is_no_handshake_is_closed(server: Secured, service: str) -> None:
+    before = failures(server)
+    with Wire(server.instance.port(service)) as wire:
+        wire.send(b"EHLO client.example\r\n")
+        assert wire.at_end()
+    until(lambda: failures(server) > before, "it is logged")
+    assert "event=unplanned" not in server.instance.log()
+
+
+@pytest.mark.parametrize("service", ["smtp", "submissions"])
+def test_a_handshake_that_never_comes(server: Secured, service: str) -> None:
+    before = failures(server)
+    with Wire(server.instance.port(service)) as wire:
+        if service == "smtp":
+            wire.reply()
+            wire.ask("EHLO client.example")
+            wire.ask("STARTTLS")
+        assert wire.at_end()
+    until(lambda: failures(server) > before, "it is logged")
+    assert "why=timeout" in server.instance.log()
+
+
+@pytest.mark.parametrize("service", ["smtp", "submissions"])
+def test_a_client_that_hangs_up_in_its_handshake(server: Secured, service: str) -> None:
+    before = failures(server)
+    with Wire(server.instance.port(service)) as wire:
+        if service == "smtp":
+            wire.reply()
+            wire.ask("EHLO client.example")
+            wire.ask("STARTTLS")
+        wire.send(b"\x16\x03\x01")
+    until(lambda: failures(server) > before, "it is logged")
+    assert "event=unplanned" not in server.instance.log()
+
+
+def test_tls_1_1_is_refused(server: Secured) -> None:
+    before = failures(server)
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with Wire(server.instance.port("submissions")) as wire, pytest.raises(OSError, match=r"\S"):
+        wire.start_tls(old, HOST)
+    until(lambda: failures(server) > before, "it is logged")
+    assert "unsupported protocol" in server.instance.log()
+
+
+def test_tls_1_2_is_taken(server: Secured) -> None:
+    trust = server.trust
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    with Wire(server.instance.port("submissions")) as wire:
+        assert wire.start_tls(trust, HOST).version() == "TLSv1.2"
+        assert wire.reply().startswith("220 ")
+
+
+def test_a_client_that_does_not_trust_us_is_named(server: Secured) -> None:
+    with (
+        Wire(server.instance.port("submissions")) as wire,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        wire.start_tls(trusting(), HOST)
+    until(lambda: "unknown ca" in server.instance.log(), "the alert is logged")
+
+
+def test_handshakes_count_against_the_limits(tmp_path: Path) -> None:
+    limit = {"server": {"max_connections_per_address": 1}}
+    with tls_server(tmp_path, limit) as server:
+        until(lambda: "event=session_closed" in server.instance.log(), "the first has ended")
+        with Wire(server.instance.port("submissions")) as first:
+            until(lambda: "service=submission" in server.instance.log(), "it is let in")
+            with Wire(server.instance.port("submissions")) as second:
+                assert second.at_end()
+            first.start_tls(server.trust, HOST)
+            assert first.reply().startswith("220 ")
+        assert "event=session_refused service=submission" in server.instance.log()
+
+
+def test_a_server_stops_in_the_middle_of_a_handshake(tmp_path: Path) -> None:
+    with tls_server(tmp_path, {"server": {"drain_timeout": 1}}) as server:
+        with Wire(server.instance.port("submissions")), Wire(server.instance.smtp_port) as plain:
+            plain.reply()
+            plain.ask("EHLO client.example")
+            plain.ask("STARTTLS")
+            assert server.instance.stop() == 0
+        assert "event=unplanned" not in server.instance.log()
+
+
+# Certificates
+
+
+def greets(server: Secured, host: str) -> bool:
+    """Whether a new connection is shown a certificate for ``host`` that a client trusts."""
+    with Wire(server.instance.port("submissions")) as wire:
+        try:
+            wire.start_tls(server.trust, host)
+        except ssl.SSLCertVerificationError:
+            return False
+        return wire.reply().startswith("220 ")
+
+
+def test_a_certificate_changes_under_open_connections(tmp_path: Path) -> None:
+    with tls_server(tmp_path) as server, server.smtp("submissions") as before:
+        write(tmp_path, "mx", issue(HOST, "new.example.com", by=server.authority))
+        until(lambda: greets(server, "new.example.com"), "the new certificate is served")
+        assert "event=certificate_loaded" in server.instance.log()
+        assert before.ask("NOOP").startswith("250 ")
+
+        (tmp_path / "mx.key").write_text("nonsense")
+        until(
+            lambda: greets(server, HOST) and "certificate_refused" in server.instance.log(),
+            "the wrong pair is refused, and the one from before is served",
+        )
+        assert before.ask("NOOP").startswith("250 ")
+
+
+def test_sni(tmp_path: Path) -> None:
+    authority = issue()
+    files = write(tmp_path, "net", issue("*.example.net", by=authority))
+    more = {"tls": {"certificates": {files.certificate: files.key}}}
+    with tls_server(tmp_path, more, authority) as server:
+        assert greets(server, "mail.example.net")
+        assert greets(server, HOST)
+        assert not greets(server, "elsewhere.example.org")
+        assert "sni=mail.example.net" in server.instance.log()
+
+
+def test_a_reload_keeps_the_old_generation_where_a_key_does_not_match(tmp_path: Path) -> None:
+    with tls_server(tmp_path) as server, server.smtp("submissions") as before:
+        other = write(tmp_path, "other", issue(HOST))
+        (tmp_path / "mx.key").write_bytes(Path(other.key).read_bytes())
+        refused = reload(server.instance)
+        assert "event=reload_refused" in refused
+        assert "mx.key is not the key of" in refused
+        assert before.ask("NOOP").startswith("250 ")
+        assert greets(server, HOST)

@@ -1,0 +1,117 @@
+"""What is served, what is served with a warning, and what is refused with a clear word."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from restante.tls import CertificateRefused
+from restante.tls.certificate import PairFiles, load_pair
+from restante.tls.selfsigned import write_self_signed
+from tests.support.certificates import DAY, NOW, issue, replace, write
+
+
+def test_a_good_pair_is_good(tmp_path: Path) -> None:
+    authority = issue()
+    middle = issue(by=authority, subject="between")
+    mx = issue("mx.example.com", "*.Example.NET", by=middle)
+
+    pair = load_pair(write(tmp_path, "mx", mx, middle, authority))
+
+    assert pair.names == ("mx.example.com", "*.example.net")
+    assert (pair.faults(NOW), pair.advice(NOW)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("days", "fault", "advice"),
+    [(-1, "not valid before", ""), (76, "", "expires on"), (75, "", ""), (90, "expired on", "")],
+)
+def test_validity(tmp_path: Path, days: int, fault: str, advice: str) -> None:
+    mx = issue("mx.example.com", begins=NOW, ends=NOW + 90 * DAY, by=issue())
+    pair = load_pair(write(tmp_path, "mx", mx))
+    then = NOW.replace(microsecond=0) + days * DAY
+    assert [fault in found for found in pair.faults(then)] == ([True] if fault else [])
+    assert [advice in found for found in pair.advice(then)] == ([True] if advice else [])
+
+
+def test_a_certificate_without_a_name(tmp_path: Path) -> None:
+    pair = load_pair(write(tmp_path, "mx", issue(by=issue(), subject="mx.example.com")))
+    assert pair.names == ()
+    assert ["names no host" in found for found in pair.faults(NOW)] == [True]
+
+
+def test_a_chain_in_the_wrong_order(tmp_path: Path) -> None:
+    authority = issue()
+    middle = issue(by=authority, subject="between")
+    mx = issue("mx.example.com", by=middle)
+    (fault,) = load_pair(write(tmp_path, "mx", mx, authority, middle)).faults(NOW)
+    assert "the certificate after CN=mx.example.com did not issue it" in fault
+
+
+def test_a_key_that_everybody_can_read(tmp_path: Path) -> None:
+    files = write(tmp_path, "mx", issue("mx.example.com", by=issue()))
+    os.chmod(files.key, 0o644)
+    (fault,) = load_pair(files).faults(NOW)
+    assert fault.endswith(f"everybody can read; run: chmod 600 {files.key}")
+    os.chmod(files.key, 0o640)
+    assert load_pair(files).faults(NOW) == []
+
+
+def refusal(files: PairFiles) -> str:
+    """Why a pair is refused, the directory left out."""
+    with pytest.raises(CertificateRefused) as caught:
+        load_pair(files)
+    return re.sub(r"/\S+/", "", str(caught.value))
+
+
+def test_a_key_that_is_not_its_own(tmp_path: Path) -> None:
+    mine, other = (write(tmp_path, name, issue("mx.example.com")) for name in ("mx", "other"))
+    assert refusal(PairFiles(mine.certificate, other.key)).startswith(
+        "other.key is not the key of mx.pem; name the two"
+    )
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    files = write(tmp_path, "mx", issue("mx.example.com"))
+    assert refusal(PairFiles(files.certificate, str(tmp_path / "no.key"))) == (
+        "no.key cannot be read: No such file or directory"
+    )
+    assert refusal(PairFiles(str(tmp_path), files.key)).endswith("cannot be read: Is a directory")
+
+
+def test_files_that_hold_something_else(tmp_path: Path) -> None:
+    mx = issue("mx.example.com")
+    files = write(tmp_path, "mx", mx)
+    assert refusal(PairFiles(files.key, files.key)).startswith("mx.key holds no certificate")
+    assert refusal(PairFiles(files.certificate, files.certificate)).startswith(
+        "mx.pem holds no private key"
+    )
+    replace(files.certificate, mx.certificate_pem[:-100])
+    assert refusal(files).startswith("mx.pem holds no certificate that can be read")
+    replace(files.certificate, b"x" * (1024 * 1024 + 1))
+    assert refusal(files).startswith("mx.pem is larger than")
+
+
+def test_a_key_with_a_passphrase_is_not_asked_for(tmp_path: Path) -> None:
+    mx = issue("mx.example.com")
+    files = write(tmp_path, "mx", mx)
+    replace(files.key, mx.key_pem(b"hush"))
+    assert refusal(files) == "mx.key is encrypted; a server needs a key without a passphrase"
+
+
+@pytest.mark.parametrize("host", ["mx.example.com", "mx.bücher.example", "a." * 120 + "example"])
+def test_self_signed(tmp_path: Path, host: str) -> None:
+    files = PairFiles(str(tmp_path / "mx.pem"), str(tmp_path / "mx.key"))
+
+    write_self_signed(host, files.certificate, files.key, NOW)
+
+    pair = load_pair(files)
+    assert pair.names[0].encode().decode("idna") == host
+    assert os.stat(files.key).st_mode & 0o777 == 0o600
+    assert pair.faults(NOW) == []
+    assert ["is self-signed" in found for found in pair.advice(NOW)] == [True]
+    with pytest.raises(FileExistsError):
+        write_self_signed(host, files.certificate, files.key, NOW)
