@@ -352,6 +352,19 @@ def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
     assert "On the attempt to reach mail.example.net (192.0.2.25):\n" in made.text
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("MAIL FROM:<{where}>", "x (192.0.2.25) answered to MAIL FROM:<{where}>:\n"),
+        ("greeting", "x (192.0.2.25) greeted with:\n"),
+        ("end of data", "x (192.0.2.25) answered to the content of the message:\n"),
+    ],
+)
+def test_the_text_says_what_was_answered(command: str, said: str) -> None:
+    about = notice(peer=replace(PEER, host="x", command=command))
+    assert f"      {said}        550 5.1.1" in read(message(), about).text
+
+
 def test_the_text_of_a_delay_says_until_when_it_is_tried() -> None:
     text = words(read(message(), DELAYED).text)
     assert "not been delivered yet" in text

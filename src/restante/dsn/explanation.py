@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from restante.address import NullReversePath, fold
-from restante.dsn.fields import status
+from restante.dsn.fields import named, status
 from restante.dsn.hostile import printable, reply_lines
 from restante.dsn.original import Original
 from restante.dsn.reasons import reason
@@ -62,6 +62,13 @@ _WORDS: Mapping[Action, _Words] = {
     ),
 }
 """From what matters most to the sender to what matters least."""
+
+_WHO_SAID: Mapping[str, str] = {
+    "connect": "On the attempt to reach {where}",
+    "greeting": "{where} greeted with",
+    "end of data": "{where} answered to the content of the message",
+}
+"""How what another host said is introduced, by ``Peer.command`` where that is no command."""
 
 
 def subject(envelope: Envelope, notices: Sequence[Notice]) -> str:
@@ -133,7 +140,7 @@ class Explanation:
         if notice.action in {Action.FAILED, Action.DELAYED}:
             yield from self._trouble(envelope, notice, recipient.last)
         elif recipient.last.peer is not None:
-            yield f"      (by way of {_where(recipient.last)})"
+            yield f"      (by way of {printable(named(recipient.last.peer))})"
 
     def _trouble(self, envelope: Envelope, notice: Notice, last: LastAnswer) -> Iterator[str]:
         yield ""
@@ -149,10 +156,10 @@ class Explanation:
     def _who_said(self, last: LastAnswer) -> str:
         if last.peer is None:
             return f"{printable(self.host)} says"
-        command = printable(last.peer.command)
-        if command == "connect":
-            return f"On the attempt to reach {_where(last)}"
-        return f"{_where(last)} answered to {command}"
+        where, command = printable(named(last.peer)), printable(last.peer.command)
+        return _WHO_SAID.get(command, "{where} answered to {command}").format(
+            where=where, command=command
+        )
 
     def _attached(self, original: Original) -> str:
         what = "The message" if original.is_whole else "The header of the message"
@@ -161,12 +168,6 @@ class Explanation:
 
 def _is_told_of_failure(notice: Notice) -> bool:
     return notice.recipient.target.dsn.wants(Notify.FAILURE)
-
-
-def _where(last: LastAnswer) -> str:
-    assert last.peer is not None
-    host, address = printable(last.peer.host), printable(last.peer.address)
-    return f"{host} ({address})" if address else host
 
 
 def _filled(text: str) -> str:
