@@ -21,6 +21,8 @@ RULES: dict[str, set[str]] = {
     "address": {"address_syntax", "errors"},
     "envelope": {"address", "status", "errors"},
     "completion": {"address_syntax"},
+    "drop": set(),
+    "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},
     "maillog": VOCABULARY | {"config", "metrics"},
@@ -43,6 +45,7 @@ RULES: dict[str, set[str]] = {
     | {"config", "maillog", "routing", "spool", "courier", "completion"}
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "tls": VOCABULARY | {"config", "maillog"},
+    "pickup": VOCABULARY | {"config", "maillog", "drop", "spool", "queue.contract"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool"}
     | {"auth.contract", "directory.contract", "store.contract", "tls.contract"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 
 from restante.cli.context import administer_new
@@ -11,7 +12,9 @@ from restante.cli.homes import initial_mail_user
 from restante.config.load import FILE_NAME, load
 from restante.config.template import render
 from restante.config.tree import Settings
+from restante.drop import DropPaths
 from restante.errors import OperatorError
+from restante.pickup.place import prepare
 
 CONFIGURATION_MODE = 0o600
 """restante.toml may hold the database's password."""
@@ -32,6 +35,7 @@ def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]
         settings = load(directory, os.environ)
         _make_directory(settings.path(settings.mail.root), _passable_mode(), undo)
         _make_directory(settings.path(settings.queue.root), 0o700, undo)
+        _make_drop(settings, undo)
         _create_schema(settings, undo)
     return settings
 
@@ -82,6 +86,12 @@ def _with_mail_user(
 ) -> dict[str, Mapping[str, object]]:
     user = initial_mail_user()
     return {**overrides, "mail": {"user": user}} if user else dict(overrides)
+
+
+def _make_drop(settings: Settings, undo: list[Callable[[], object]]) -> None:
+    """So that mail can be left before the server has run for the first time."""
+    undo.append(lambda: shutil.rmtree(DropPaths.of(settings.directory).root, ignore_errors=True))
+    prepare(settings)
 
 
 def _create_schema(settings: Settings, undo: list[Callable[[], object]]) -> None:

@@ -82,6 +82,9 @@ def _check_domains(settings: Settings) -> Iterator[Problem]:
         ("server", "me", settings.server.me),
         ("routing", "envnoathost", routing.envnoathost),
         ("queue", "bouncehost", settings.queue.bouncehost),
+        ("sendmail", "defaulthost", settings.sendmail.defaulthost),
+        ("sendmail", "defaultdomain", settings.sendmail.defaultdomain),
+        ("sendmail", "plusdomain", settings.sendmail.plusdomain),
         ("relay", "helohost", settings.relay.helohost),
     )
     for section, name, value in may_be_empty:

@@ -473,6 +473,30 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Sendmail:
+    """Mail that programs on this host leave for the server: restante-sendmail, cron, PHP."""
+
+    users: Literal["everyone", "owner"] = setting(
+        "everyone",
+        "Who may leave mail: everyone who can reach DIR/drop, or the user who runs the server, and "
+        "root.",
+    )
+    defaulthost: str = setting(
+        "", "The host of addresses without one (control/defaulthost). Empty: server.me."
+    )
+    defaultdomain: str = setting(
+        "",
+        "Appended to hosts without a dot (control/defaultdomain). Empty: server.me without its "
+        "first label.",
+    )
+    plusdomain: str = setting(
+        "",
+        "Appended to hosts that end in +, in its place (control/plusdomain). Empty: as "
+        "defaultdomain.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What happened."""
 
@@ -520,6 +544,7 @@ class Settings:
     auth: Auth = field(default_factory=Auth)
     queue: Queue = field(default_factory=Queue)
     relay: Relay = field(default_factory=Relay)
+    sendmail: Sendmail = field(default_factory=Sendmail)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
 

@@ -1,0 +1,79 @@
+"""The drop directory as the server makes it: who may do what in it, and what it tells programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from restante.config import Settings
+from restante.drop import DropPaths
+from restante.drop.site import Site, write_site
+from restante.errors import OperatorError
+
+
+def prepare(settings: Settings) -> DropPaths:
+    """Make the drop directory, durably, with the rights that the settings ask for; publish the
+    site. Raises OperatorError.
+    """
+    paths = DropPaths.of(settings.directory)
+    everyone = settings.sendmail.users == "everyone"
+    try:
+        _make_directory(paths.root, 0o711 if everyone else 0o700)
+        # Sticky and without the right to list: a file can be left there, and only its owner and
+        # the server can remove it or know that it is there.
+        _make_directory(paths.incoming, 0o1733 if everyone else 0o700)
+        _make_directory(paths.claimed, 0o700)
+        _make_directory(paths.bad, 0o700)
+        _make_fifo(paths.wake, 0o622 if everyone else 0o600)
+        write_site(paths.site, site_of(settings))
+    except OSError as error:
+        raise OperatorError(
+            f"the drop directory {paths.root} cannot be used: {error.strerror}"
+        ) from error
+    return paths
+
+
+def site_of(settings: Settings) -> Site:
+    """What programs are told of an instance with these settings."""
+    own, smtp, me = settings.sendmail, settings.smtp, settings.hostname
+    defaultdomain = own.defaultdomain or _parent(me)
+    return Site(
+        me,
+        own.defaulthost or me,
+        defaultdomain,
+        own.plusdomain or defaultdomain,
+        smtp.databytes,
+        smtp.max_header,
+        smtp.max_text_line,
+        smtp.max_received,
+    )
+
+
+def _parent(host: str) -> str:
+    """``example.com`` for ``mx.example.com``, and for itself."""
+    parent = host.partition(".")[2]
+    return parent if "." in parent else host
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory survive a power cut; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_directory(path: str, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        sync_directory(os.path.dirname(path))
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+
+
+def _make_fifo(path: str, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(path, 0o600)
+    os.chmod(path, mode)

@@ -1,0 +1,40 @@
+"""The sendmail program: takes a message on standard input and leaves it for the server.
+
+Started anew for every message, by cron, PHP, mail readers and scripts, so that what it imports
+is what it costs: nothing here or below may import dataclasses, email, asyncio or typer on the
+way of a message.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+class Refusal(Exception):
+    """The program ends here: its exit status, one of sysexits, and what it says."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def main() -> None:
+    """Run the command line and end the process with a status of sysexits.h."""
+    from restante.sendmail.program import run
+
+    try:
+        status = run(sys.argv, os.environ)
+    except Refusal as refusal:
+        _say(str(refusal))
+        status = refusal.status
+    except KeyboardInterrupt:
+        status = 130
+    except Exception as error:  # noqa: BLE001 - a bug is said in a sentence too
+        _say(f"a bug: {type(error).__name__}: {error}")
+        status = os.EX_SOFTWARE
+    sys.exit(status)
+
+
+def _say(text: str) -> None:
+    print(f"sendmail: {text}", file=sys.stderr)

@@ -1,0 +1,152 @@
+"""One message, from the program that sends it to the drop directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from restante.address_syntax import join_mailbox
+from restante.completion import (
+    NO_DESTINATION,
+    Author,
+    Field,
+    HeaderError,
+    Hosts,
+    destinations,
+    made_whole,
+    missing_fields,
+    names_somebody,
+    split_header,
+    without_private,
+)
+from restante.drop import DropPaths
+from restante.drop.deposit import Deposit
+from restante.drop.record import MAX_RECIPIENTS, Recipient, Record
+from restante.drop.site import Site
+from restante.sendmail import Refusal
+from restante.sendmail.author import addresses, author, checked, reverse_path
+from restante.sendmail.options import Options
+from restante.sendmail.source import Source, body_text, header_text
+
+_STATUS = {
+    errno.EACCES: os.EX_NOPERM,
+    errno.EPERM: os.EX_NOPERM,
+    errno.ENOENT: os.EX_CONFIG,
+    errno.ENOTDIR: os.EX_CONFIG,
+}
+"""What a drop directory that cannot be written to means; all else is temporary: a full disk."""
+
+
+class Home(NamedTuple):
+    """Where messages are dropped, and what is known of the instance."""
+
+    paths: DropPaths
+    site: Site
+
+    @property
+    def hosts(self) -> Hosts:
+        """What makes short addresses whole here."""
+        return Hosts(self.site.defaulthost, self.site.defaultdomain, self.site.plusdomain)
+
+
+class Letter:
+    """A message while it is read: its header at once, its body when it is dropped."""
+
+    def __init__(self, blocks: Iterator[bytes], home: Home, *, ends_with_dot: bool) -> None:
+        """Read the header; raises Refusal."""
+        self._home = home
+        self._source = Source(blocks, home.site, ends_with_dot=ends_with_dot)
+        start = self._source.start()
+        fields, end = split_header(start)
+        _check_header(fields, end, home.site)
+        clean = [Field(field.name, header_text(field.raw)) for field in fields]
+        self.fields = [made_whole(field, home.hosts) for field in clean]
+        """Its header fields, every address made whole."""
+        self._body = start[end:].removeprefix(b"\n")
+
+    def drop(self, record: Record, who: Author) -> None:
+        """Leave the completed message for the server, durably; raises Refusal, nothing left."""
+        try:
+            deposit = Deposit(self._home.paths, record)
+            try:
+                for block in self._within_databytes(self._content(who)):
+                    deposit.write(block)
+                deposit.finish()
+            except BaseException:
+                deposit.discard()
+                raise
+        except OSError as error:
+            status = _STATUS.get(error.errno or 0, os.EX_TEMPFAIL)
+            where = self._home.paths.incoming
+            text = f"the message cannot be left in {where}: {error.strerror}"
+            raise Refusal(status, text) from None
+
+    def _content(self, who: Author) -> Iterator[bytes]:
+        message_id = f"{time.time_ns() // 1000}.{os.urandom(8).hex()}@{self._home.site.me}"
+        yield missing_fields(self.fields, who, time.time(), message_id)
+        if not names_somebody(self.fields):
+            yield NO_DESTINATION
+        yield b"".join(field.raw for field in without_private(self.fields))
+        yield b"\n" + body_text(self._body)
+        for block in self._source.rest():
+            yield body_text(block)
+
+    def _within_databytes(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The blocks, as long as they are no more octets with CRLF line ends than is allowed."""
+        most = self._home.site.databytes
+        size = 0
+        for block in blocks:
+            size += len(block) + block.count(b"\n")
+            if most and size > most:
+                raise Refusal(os.EX_DATAERR, f"the message is larger than {most} octets")
+            yield block
+
+
+def send(options: Options, environ: Mapping[str, str], blocks: Iterator[bytes], home: Home) -> None:
+    """Drop the message that ``blocks`` hold, durably; raises Refusal, with nothing dropped."""
+    given = _given_recipients(options, home.hosts)
+    who = author(options, environ, home.hosts)
+    letter = Letter(blocks, home, ends_with_dot=options.ends_with_dot)
+    recipients = _recipients(options, given, letter.fields, home.hosts)
+    record = Record(reverse_path(options, who), recipients, options.ret, options.envid)
+    letter.drop(record, who)
+
+
+def _check_header(fields: Sequence[Field], end: int, site: Site) -> None:
+    if end > site.max_header:
+        raise Refusal(os.EX_DATAERR, f"the header is larger than {site.max_header} octets")
+    received = sum(field.name == b"received" for field in fields)
+    if received > site.max_received:
+        raise Refusal(os.EX_DATAERR, f"the message is looping: it has {received} Received fields")
+
+
+def _given_recipients(options: Options, hosts: Hosts) -> list[tuple[str, str]]:
+    """Those of the command line."""
+    given = [
+        address for text in options.recipients for address in addresses(text, hosts, os.EX_USAGE)
+    ]
+    if not given and not options.from_header:
+        raise Refusal(os.EX_USAGE, "no recipients: name them, or let -t take them from the header")
+    return given
+
+
+def _recipients(
+    options: Options, given: list[tuple[str, str]], fields: Sequence[Field], hosts: Hosts
+) -> tuple[Recipient, ...]:
+    """Everybody once, the command line's first."""
+    named = list(given)
+    if options.from_header:
+        try:
+            boxes = destinations(fields)
+        except HeaderError as error:
+            raise Refusal(os.EX_DATAERR, str(error)) from None
+        named += [checked(box.local, hosts.whole(box.domain), os.EX_DATAERR) for box in boxes]
+    if not named:
+        raise Refusal(os.EX_DATAERR, "no recipients: the header names nobody")
+    distinct = dict.fromkeys((local, domain.lower()) for local, domain in named)
+    if len(distinct) > MAX_RECIPIENTS:
+        raise Refusal(os.EX_DATAERR, f"more than {MAX_RECIPIENTS} recipients")
+    return tuple(Recipient(join_mailbox(*pair), options.notify) for pair in distinct)

@@ -1,0 +1,46 @@
+"""What each mode of the program does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from restante.drop import DEFAULT_INSTANCE, DropPaths
+from restante.drop.site import Site, SiteUnreadable, read_site
+from restante.sendmail import Refusal
+from restante.sendmail.message import Home, send
+from restante.sendmail.options import Mode, parse
+from restante.sendmail.source import standard_input
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what the command line says; the exit status. Raises Refusal."""
+    options = parse(arguments)
+    if options.mode is Mode.ALIASES:
+        print("aliases are rows of the database: there is nothing to build")
+        return os.EX_OK
+    instance = environ.get("RESTANTE_DIR") or DEFAULT_INSTANCE
+    if options.mode is Mode.QUEUE:
+        from restante.cli.app import run as run_restante  # slow to load
+
+        return run_restante(["--dir", instance, "queue", "list"])
+    home = Home(DropPaths.of(instance), _site(instance))
+    if options.mode is Mode.SMTP:
+        from restante.sendmail.smtp import converse  # slow to load
+
+        return converse(environ, home)
+    send(options, environ, standard_input(), home)
+    return os.EX_OK
+
+
+def _site(instance: str) -> Site:
+    try:
+        return read_site(DropPaths.of(instance).site)
+    except FileNotFoundError:
+        text = (
+            f"{instance} is no instance of Restante that takes mail from programs; RESTANTE_DIR "
+            f"names one, or a link {DEFAULT_INSTANCE} does, and restante serve prepares it"
+        )
+        raise Refusal(os.EX_CONFIG, text) from None
+    except SiteUnreadable as error:
+        raise Refusal(os.EX_CONFIG, str(error)) from None
