@@ -69,6 +69,7 @@ def test_understood(text: str) -> None:
         "ann@",
         "@example.com",
         "ann@@example.com",
+        '""@example.com',
         "ann@exa mple.com",
         "ann@.",
         ".",

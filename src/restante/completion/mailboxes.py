@@ -121,6 +121,8 @@ class _Parser:
     def _addr_spec(self, words: list[_Token]) -> Mailbox:
         self._check_dotted(words)
         local = "".join(_unquoted(word) for word in words)
+        if not local:
+            raise _no_address(self._text, words[0].start)
         end = words[-1].end
         if self._token.kind != "@":
             return Mailbox(local, "", end, end)
