@@ -277,6 +277,21 @@ def bounce_dropped(id: str, why: str) -> None:
     _log.error("bounce_dropped", id=id, why=why)
 
 
+def moved(id: str, recipient: str, lane: str) -> None:
+    """One recipient is tried in another lane from now on: the next hop, or here if it is empty."""
+    _log.info("moved", id=id, recipient=recipient, lane=lane)
+
+
+def lane_blocked(lane: str, why: str, until: float) -> None:
+    """A next hop as a whole is left alone until then, in seconds since the epoch."""
+    _log.warning("lane_blocked", lane=lane, why=why, until=_moment(until))
+
+
+def lane_recovered(lane: str) -> None:
+    """A next hop that had been left alone works again."""
+    _log.info("lane_recovered", lane=lane)
+
+
 def message_finished(id: str) -> None:
     """A message left the queue; every recipient is settled."""
     _meter.queue_left()
@@ -287,6 +302,12 @@ def queue_opened(path: str, messages: int) -> None:
     """A worker has a queue; ``messages`` wait in it."""
     _meter.queue_opened(messages)
     _log.info("queue_opened", path=path, messages=messages)
+
+
+def queue_changed(path: str, messages: int, change: int) -> None:
+    """An operator changed a queue; ``messages`` wait in it now, ``change`` more than before."""
+    _meter.queue_changed(change)
+    _log.info("queue_changed", path=path, messages=messages)
 
 
 def queue_failed(path: str, why: str) -> None:

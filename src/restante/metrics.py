@@ -67,6 +67,9 @@ class Meter:
     def queue_opened(self, messages: int) -> None:
         """So many messages wait in a queue that this worker has now."""
 
+    def queue_changed(self, messages: int) -> None:
+        """So many more messages wait than were known, or fewer."""
+
     def queue_left(self) -> None:
         """A message left the queue."""
 
@@ -172,6 +175,9 @@ class PrometheusMeter(Meter):
         self._waiting.inc()
 
     def queue_opened(self, messages: int) -> None:
+        self._waiting.inc(messages)
+
+    def queue_changed(self, messages: int) -> None:
         self._waiting.inc(messages)
 
     def queue_left(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from restante.address import Address
 from restante.envelope import Content, Envelope, spooled_content
 from restante.queue import (
+    Action,
     DuplicateMessage,
     LastAnswer,
     QueuedMessage,
@@ -29,11 +31,21 @@ from restante.queue import (
 )
 from restante.queue.bodies import IN_ROW
 from restante.queue.reader import QueueReader
-from restante.queue.rows import IllegalTransition, Result
+from restante.queue.rows import Result
 from restante.queue.store import RECIPIENTS_PER_ATTEMPT, QueueStore
 from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
-from tests.support.queued import content, envelope, from_nobody, targets
+from tests.support.queued import (
+    content,
+    due,
+    envelope,
+    from_nobody,
+    limits,
+    next_due,
+    record,
+    reports,
+    targets,
+)
 
 NOW = START + 1
 NOT_NOW = LastAnswer(Reply(451, "3.0", "not now"), "the disk is away", None, NOW)
@@ -65,8 +77,16 @@ def waits(message: QueuedMessage, until: float) -> list[Result]:
     return [Result(each.id, RecipientState.WAITING, NOT_NOW, until) for each in message.recipients]
 
 
+async def fail(store: QueueStore, message: QueuedMessage) -> None:
+    """Its first recipient fails, and its sender is to be told; the others wait till later."""
+    first, *rest = message.recipients
+    failed = Result(first.id, RecipientState.FAILED, NEVER, notice=Action.FAILED)
+    wait = [Result(each.id, RecipientState.WAITING, NOT_NOW, START + 50) for each in rest]
+    await record(store, message, [failed, *wait])
+
+
 async def the_only(store: QueueStore, now: float = NOW) -> QueuedMessage:
-    (message,) = await store.due(now, 10)
+    (message,) = await due(store, now)
     return message
 
 
@@ -121,7 +141,7 @@ async def test_a_large_body_goes_with_its_message(store: QueueStore, tmp_path: P
     await store.add(envelope(), content(LARGE), targets())
     message = await the_only(store)
     assert body_files(tmp_path) == {message.envelope.queue_id}
-    assert await store.record(message.envelope, delivered(message))
+    assert await record(store, message, delivered(message))
     assert body_files(tmp_path) == set()
     assert store.waiting == 0
 
@@ -148,13 +168,13 @@ async def test_a_message_for_nobody_is_not_taken(store: QueueStore, tmp_path: Pa
 
 async def test_due_is_when_it_was_recorded(store: QueueStore) -> None:
     await store.add(envelope(at=START), content(), targets())
-    assert await store.due(START - 1, 10) == []
-    assert await store.next_due() == START
+    assert await due(store, START - 1) == []
+    assert await next_due(store, START - 1) == START
     message = await the_only(store)
-    assert await store.next_due() is None, "it is in flight"
-    assert not await store.record(message.envelope, waits(message, START + 50))
-    assert await store.next_due() == START + 50
-    assert await store.due(START + 49, 10) == []
+    assert await next_due(store) == math.inf, "it is in flight"
+    assert not await record(store, message, waits(message, START + 50))
+    assert await next_due(store) == START + 50
+    assert await due(store, START + 49) == []
     (recipient,) = (await the_only(store, START + 50)).recipients
     assert (recipient.attempts, recipient.last) == (1, NOT_NOW)
 
@@ -162,16 +182,16 @@ async def test_due_is_when_it_was_recorded(store: QueueStore) -> None:
 async def test_a_message_in_flight_is_not_handed_out_twice(store: QueueStore) -> None:
     for second in range(5):
         await store.add(envelope(at=START - second), content(), targets())
-    first, rest = await store.due(NOW, 2), await store.due(NOW, 10)
+    first, rest = await due(store, most=limits(local=2)), await due(store)
     ages = [message.envelope.received_at - START for message in (*first, *rest)]
     assert ages == [-4, -3, -2, -1, 0], "longest due first"
-    assert await store.due(NOW, 10) == []
+    assert await due(store) == []
 
 
 async def test_two_who_ask_at_once_get_different_messages(store: QueueStore) -> None:
     for _ in range(4):
         await store.add(envelope(), content(), targets())
-    handed = await asyncio.gather(*(store.due(NOW, 1) for _ in range(4)))
+    handed = await asyncio.gather(*(due(store, most=limits(local=n)) for n in (1, 2, 3, 4)))
     assert len({message.envelope.queue_id for (message,) in handed}) == 4
 
 
@@ -179,8 +199,9 @@ async def test_only_the_recipients_that_are_due_come(store: QueueStore) -> None:
     await store.add(envelope(), content(), targets("a@x", "b@x", "c@x"))
     message = await the_only(store)
     a, b, c = message.recipients
-    await store.record(
-        message.envelope,
+    await record(
+        store,
+        message,
         [
             Result(a.id, RecipientState.WAITING, NOT_NOW, START + 10),
             Result(b.id, RecipientState.FAILED, NEVER),
@@ -189,17 +210,17 @@ async def test_only_the_recipients_that_are_due_come(store: QueueStore) -> None:
     )
     message = await the_only(store, START + 10)
     assert [each.target.address for each in message.recipients] == ["a@x"]
-    assert not await store.record(message.envelope, delivered(message)), "c@x still waits"
+    assert not await record(store, message, delivered(message)), "c@x still waits"
     message = await the_only(store, START + 20)
     assert [each.target.address for each in message.recipients] == ["c@x"]
-    assert await store.record(message.envelope, delivered(message))
+    assert await record(store, message, delivered(message))
 
 
 async def test_a_crowd_is_tried_in_parts(store: QueueStore) -> None:
     crowd = [f"u{number}@x" for number in range(RECIPIENTS_PER_ATTEMPT + 1)]
     await store.add(envelope(), content(), targets(*crowd))
     first = await the_only(store)
-    assert not await store.record(first.envelope, delivered(first))
+    assert not await record(store, first, delivered(first))
     second = await the_only(store)
     seen = [each.target.address for each in (*first.recipients, *second.recipients)]
     assert seen == crowd
@@ -219,7 +240,7 @@ async def test_an_expansion_is_recipients_of_the_same_message(store: QueueStore)
         Result(everyone.id, RecipientState.EXPANDED, targets=children),
         Result(ann.id, RecipientState.DELIVERED),
     ]
-    assert not await store.record(message.envelope, results)
+    assert not await record(store, message, results)
     message = await the_only(store)
     assert [each.target for each in message.recipients] == [children[0], children[3]]
     assert {each.trail for each in message.recipients} == {("all@x",)}
@@ -230,9 +251,7 @@ async def test_an_expansion_to_nobody_new_ends_the_message(store: QueueStore) ->
     await store.add(envelope(), content(), targets("all@x"))
     message = await the_only(store)
     (everyone,) = message.recipients
-    assert await store.record(
-        message.envelope, [Result(everyone.id, RecipientState.EXPANDED, targets=())]
-    )
+    assert await record(store, message, [Result(everyone.id, RecipientState.EXPANDED, targets=())])
 
 
 async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_path: Path) -> None:
@@ -243,11 +262,11 @@ async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_
     loop = Result(
         everyone.id,
         RecipientState.EXPANDED,
-        last=NEVER,
         targets=targets("ann@x"),
         looping=targets("all@x"),
+        loop=NEVER,
     )
-    await store.record(message.envelope, [loop])
+    await record(store, message, [loop])
     assert [each.target.address for each in (await the_only(store)).recipients] == ["ann@x"]
     entry = QueueReader(str(tmp_path)).message(sent.queue_id)
     assert entry is not None
@@ -271,64 +290,37 @@ SETTLED = [RecipientState.DELIVERED, RecipientState.EXPANDED, RecipientState.FAI
 @pytest.mark.parametrize("became", OUTCOMES)
 @pytest.mark.parametrize("was", SETTLED)
 async def test_what_is_settled_stays(
-    store: QueueStore, was: RecipientState, became: RecipientState
+    store: QueueStore, tmp_path: Path, was: RecipientState, became: RecipientState
 ) -> None:
     await store.add(envelope(), content(), targets("a@x", "b@x"))
     message = await the_only(store)
     a, b = message.recipients
-    await store.record(message.envelope, [Result(a.id, was)])
-    with pytest.raises(IllegalTransition):
-        await store.record(
-            message.envelope, [Result(b.id, RecipientState.DELIVERED), Result(a.id, became)]
-        )
+    await record(store, message, [Result(a.id, was)])
     message = await the_only(store)
-    assert [each.target.address for each in message.recipients] == ["b@x"], "all or nothing"
+    stays = [Result(b.id, RecipientState.WAITING), Result(a.id, became, targets=targets("c@x"))]
+    assert not await record(store, message, stays)
+    assert [each.target.address for each in (await the_only(store)).recipients] == ["b@x"]
+    entry = QueueReader(str(tmp_path)).message(message.envelope.queue_id)
+    assert entry is not None
+    assert [each.state for each in entry.recipients] == [was, RecipientState.WAITING]
 
 
 @pytest.mark.parametrize("became", OUTCOMES)
 async def test_what_waits_may_become_anything(store: QueueStore, became: RecipientState) -> None:
     await store.add(envelope(), content(), targets("a@x"))
     message = await the_only(store)
-    finished = await store.record(
-        message.envelope, [Result(message.recipients[0].id, became, NOT_NOW, START + 9)]
+    finished = await record(
+        store, message, [Result(message.recipients[0].id, became, NOT_NOW, START + 9)]
     )
     assert finished == (became is not RecipientState.WAITING)
 
 
-async def test_a_recipient_of_another_message_cannot_be_settled(store: QueueStore) -> None:
+async def test_a_recipient_of_another_message_is_not_settled(store: QueueStore) -> None:
     await store.add(envelope(), content(), targets("a@x"))
     await store.add(envelope(at=START + 0.5), content(), targets("b@x"))
-    first, second = await store.due(NOW, 2)
-    with pytest.raises(IllegalTransition):
-        await store.record(first.envelope, delivered(second))
-
-
-async def test_a_report_is_recorded_with_the_failure(store: QueueStore) -> None:
-    await store.add(envelope(), content(), targets())
-    message = await the_only(store)
-    report = Submission(from_nobody("sender@example.com"), content(LARGE), targets("sender@x"))
-    failed = [Result(message.recipients[0].id, RecipientState.FAILED, NEVER)]
-    assert await store.record(message.envelope, failed, [report])
-    bounce = await the_only(store)
-    assert bounce.envelope == report.envelope
-    assert bounce.content.read() == report.content.read()
-    assert store.waiting == 1
-
-
-async def test_neither_failure_nor_report_without_the_other(
-    store: QueueStore, tmp_path: Path
-) -> None:
-    await store.add(envelope(), content(), targets())
-    taken = envelope(at=NOW + 99)
-    await store.add(taken, content(), targets())
-    message = await the_only(store)
-    failed = [Result(message.recipients[0].id, RecipientState.FAILED, NEVER)]
-    with pytest.raises(DuplicateMessage):
-        await store.record(message.envelope, failed, [Submission(taken, content(LARGE), targets())])
+    first, second = await due(store)
+    assert not await record(store, first, delivered(second))
     assert store.waiting == 2
-    assert body_files(tmp_path) == set()
-    assert await store.due(NOW, 10) == [], "still in flight"
-    assert await store.record(message.envelope, failed)
 
 
 async def test_the_next_life_knows_that_it_does_not_know(tmp_path: Path) -> None:
@@ -341,7 +333,7 @@ async def test_the_next_life_knows_that_it_does_not_know(tmp_path: Path) -> None
     message = await the_only(second)
     assert message.again
     assert message.content.read() == content(LARGE).read()
-    await second.record(message.envelope, waits(message, START + 10))
+    await record(second, message, waits(message, START + 10))
     assert (await the_only(second, START + 10)).again is False, "now it is recorded"
     await second.close()
 
@@ -350,10 +342,10 @@ async def test_an_attempt_with_no_certain_end_is_remembered(store: QueueStore) -
     await store.add(envelope(), content(), targets())
     message = await the_only(store)
     unsure = Result(message.recipients[0].id, RecipientState.WAITING, NOT_NOW, START, certain=False)
-    await store.record(message.envelope, [unsure])
+    await record(store, message, [unsure])
     message = await the_only(store)
     assert message.again
-    await store.record(message.envelope, waits(message, START))
+    await record(store, message, waits(message, START))
     assert not (await the_only(store)).again
 
 
@@ -423,10 +415,10 @@ async def test_a_full_queue_refuses_mail_but_not_reports(tmp_path: Path) -> None
     await store.add(envelope(), content(), targets("a@x", "b@x"))
     with pytest.raises(QueueFull):
         await store.add(envelope(), content(), targets())
-    message = await the_only(store)
+    await fail(store, await the_only(store))
+    (pending,) = await reports(store)
     report = Submission(from_nobody("s@x"), content(), targets("s@x"))
-    first = Result(message.recipients[0].id, RecipientState.FAILED, NEVER)
-    await store.record(message.envelope, [first], [report])
+    assert not (await store.tell(pending, report, NOW)).finished
     assert store.waiting == 2
     await store.close()
 
@@ -436,11 +428,11 @@ async def test_a_watcher_hears_of_every_message_that_is_durable(store: QueueStor
     store.watch(lambda: heard.append(store.waiting))
     await store.add(envelope(), content(), targets())
     message = await the_only(store)
-    await store.record(message.envelope, waits(message, START))
+    await record(store, message, waits(message, START))
     assert heard == [1]
-    report = Submission(from_nobody("s@x"), content(), targets("s@x"))
-    message = await the_only(store)
-    await store.record(message.envelope, delivered(message), [report])
+    await fail(store, await the_only(store))
+    (pending,) = await reports(store)
+    await store.tell(pending, Submission(from_nobody("s@x"), content(), targets("s@x")), NOW)
     assert heard == [1, 1]
 
 
@@ -515,9 +507,9 @@ async def test_no_room_for_a_row_is_temporary_and_leaves_nothing(
         )
         message = await the_only(store)
         with pytest.raises(QueueFailed):
-            await store.record(message.envelope, delivered(message))
+            await record(store, message, delivered(message))
     assert {type(failure) for failure in failures} == {QueueFailed}
     assert store.waiting == 1
-    assert await store.record(message.envelope, delivered(message)), "there is room again"
+    assert await record(store, message, delivered(message)), "there is room again"
     await store.add(envelope(), content(), targets())
-    assert len(await store.due(NOW, 10)) == 1
+    assert len(await due(store)) == 1

@@ -1,8 +1,7 @@
 """Works on a queue until it is killed, saying on standard output what it has been promised.
 
-``added ID``, ``finished ID``, ``bounced ID`` (its report is ``ID-report``) and
-``expanded ID`` are written after the queue's answer; ``finishing ID`` and
-``bouncing ID`` before it is asked.
+``added ID``, ``finished ID``, ``expanded ID`` and ``failed ID ADDRESS`` are written after the
+queue's answer; ``finishing ID``, and ``reporting REPORT ID ADDRESS ...`` before it is asked.
 """
 
 from __future__ import annotations
@@ -14,15 +13,20 @@ import sys
 import time
 from collections.abc import Iterator
 
-from restante.address import NULL_REVERSE_PATH, Address
+from restante.address import NULL_REVERSE_PATH, Address, NullReversePath
 from restante.envelope import Envelope, memory_content, queue_ids
-from restante.queue import QueuedMessage, RecipientState, Submission, Target
+from restante.queue import Action, BackOff, QueuedMessage, RecipientState, Submission, Target
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
+from restante.queue.traffic import Limits
+from restante.queue.work import LaneNews, PendingReport
 
 SMALL = 500
 LARGE = 100_000
 CHILDREN = 5
+LANES = ["", "", "one", "one", "two"]
+"""Of the children."""
+LIMITS = Limits(20, 20, 5, 5)
 TASKS = 8
 MOST_WAITING = 200
 
@@ -33,8 +37,8 @@ def body(queue_id: str, size: int) -> bytes:
     return line * (size // len(line))
 
 
-def say(what: str, queue_id: str) -> None:
-    os.write(1, f"{what} {queue_id}\n".encode())
+def say(*words: str) -> None:
+    os.write(1, f"{' '.join(words)}\n".encode())
 
 
 async def add_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
@@ -50,52 +54,64 @@ async def add_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
         say("added", queue_id)
 
 
-async def record_for_ever(store: QueueStore) -> None:
+async def work_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
     while True:
-        for message in await store.due(time.time(), 1):
+        work = await store.due(time.time(), LIMITS)
+        for message in work.messages:
             await settle(store, message)
+        for pending in work.reports:
+            await tell(store, pending, next(ids))
         await asyncio.sleep(0)
 
 
 async def settle(store: QueueStore, message: QueuedMessage) -> None:
     queue_id = message.envelope.queue_id
-    match random.choice(["finish", "bounce", "expand", "defer"]):
+    addresses = [recipient.target.address for recipient in message.recipients]
+    news = LaneNews(time.time(), random.choice([None, BackOff("down", random.random() / 20)]))
+    is_report = isinstance(message.envelope.reverse_path, NullReversePath)
+    match random.choice(["finish", "fail", "expand", "defer", "defer"]):
         case "finish":
             say("finishing", queue_id)
-            await store.record(message.envelope, results(message, RecipientState.DELIVERED))
-            say("finished", queue_id)
-        case "bounce" if not queue_id.endswith("-report"):
-            say("bouncing", queue_id)
-            failed = results(message, RecipientState.FAILED)
-            await store.record(message.envelope, failed, [report(queue_id)])
-            say("bounced", queue_id)
-        case "expand" if len(message.recipients) == 1:
-            await store.record(message.envelope, results(message, RecipientState.EXPANDED))
+            if await record(store, message, RecipientState.DELIVERED, news):
+                say("finished", queue_id)
+        case "fail" if not is_report:
+            await record(store, message, RecipientState.FAILED, news)
+            for address in addresses:
+                say("failed", queue_id, address)
+        case "expand" if addresses == ["all@x"]:
+            await record(store, message, RecipientState.EXPANDED, news)
             say("expanded", queue_id)
         case _:
-            await store.record(message.envelope, results(message, RecipientState.WAITING))
+            await record(store, message, RecipientState.WAITING, news)
 
 
-def results(message: QueuedMessage, state: RecipientState) -> list[Result]:
-    soon = time.time() + 0.01
-    children = tuple(Target(f"{number}@x") for number in range(CHILDREN))
-    return [
+async def record(
+    store: QueueStore, message: QueuedMessage, state: RecipientState, news: LaneNews
+) -> bool:
+    children = tuple(Target(f"{number}@x", lane=LANES[number]) for number in range(CHILDREN))
+    results = [
         Result(
             each.id,
             state,
-            next_attempt=soon,
+            next_attempt=time.time() + 0.01,
             targets=children if state is RecipientState.EXPANDED else (),
+            notice=Action.FAILED if state is RecipientState.FAILED else None,
         )
         for each in message.recipients
     ]
+    return (await store.record(message, results, time.time(), news)).finished
 
 
-def report(queue_id: str) -> Submission:
-    name = f"{queue_id}-report"
+async def tell(store: QueueStore, pending: PendingReport, report_id: str) -> None:
+    queue_id = pending.message.envelope.queue_id
+    addresses = [notice.recipient.target.address for notice in pending.notices]
     size = random.choice([SMALL, LARGE])
-    sent = Envelope(name, NULL_REVERSE_PATH, (Address("s", "x"),), time.time())
-    content = memory_content(f"Received: {size}\n".encode(), body(name, size))
-    return Submission(sent, content, (Target("s@x"),))
+    sent = Envelope(report_id, NULL_REVERSE_PATH, (Address("s", "x"),), time.time())
+    content = memory_content(f"Received: {size}\n".encode(), body(report_id, size))
+    say("reporting", report_id, queue_id, *addresses)
+    told = await store.tell(pending, Submission(sent, content, (Target("s@x"),)), time.time())
+    if told.finished:
+        say("finished", queue_id)
 
 
 async def main(root: str) -> None:
@@ -104,7 +120,7 @@ async def main(root: str) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(TASKS):
             group.create_task(add_for_ever(store, ids))
-            group.create_task(record_for_ever(store))
+            group.create_task(work_for_ever(store, ids))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import random
 import signal
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Set
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ import pytest
 from restante.queue import RecipientState
 from restante.queue.bodies import IN_ROW
 from restante.queue.reader import QueueEntry, QueueReader
+from restante.queue.schema import connect_reader
 from restante.queue.store import QueueStore
 from tests.crash.queue_victim import CHILDREN, body
 
 ROOT = Path(__file__).parents[2]
 LONGEST_LIFE = 600
 """Lines that a process may say before it is killed."""
-WAITING, EXPANDED = RecipientState.WAITING, RecipientState.EXPANDED
+EXPANDED = RecipientState.EXPANDED
 
 
 class Promises:
@@ -31,30 +33,26 @@ class Promises:
 
     def __init__(self) -> None:
         self._said: dict[str, set[str]] = defaultdict(set)
+        self.failed: set[tuple[str, str]] = set()
+        """Recipients whose failure was recorded: the message's id, the address."""
+        self.reports: dict[str, set[tuple[str, str]]] = {}
+        """By the id of a report that was to be queued, the failures that it tells of."""
 
     def hear(self, line: str) -> None:
-        kind, _, queue_id = line.strip().partition(" ")
+        kind, queue_id, *rest = line.split()
         self._said[kind].add(queue_id)
+        if kind == "failed":
+            self.failed.add((queue_id, rest[0]))
+        if kind == "reporting":
+            self.reports[queue_id] = {(rest[0], address) for address in rest[1:]}
 
     def __getitem__(self, kind: str) -> set[str]:
         return self._said[kind]
 
-    @property
-    def kept(self) -> set[str]:
-        """Messages that were promised to be kept; some were settled since."""
-        return self["added"] | {f"{queue_id}-report" for queue_id in self["bounced"]}
-
-    @property
-    def settled(self) -> set[str]:
-        """Messages that were promised to be gone for good."""
-        return self["finished"] | self["bounced"]
-
-    def may_be_gone(self, queue_id: str, found: Collection[str]) -> bool:
-        """Whether a promised message that is not there was settled, if perhaps without a word."""
-        if queue_id in self["finishing"]:
-            return True
-        report = f"{queue_id}-report"
-        return queue_id in self["bouncing"] and (report in found or report in self["finishing"])
+    def made(self, found: Set[str]) -> dict[str, set[tuple[str, str]]]:
+        """The reports that were queued, as those show that are there or were worked on."""
+        there = found | self["finishing"]
+        return {name: told for name, told in self.reports.items() if name in there}
 
 
 def one_life(root: Path, promises: Promises, count: int) -> None:
@@ -93,17 +91,32 @@ async def check(root: Path, promises: Promises) -> None:
     assert store.waiting == len(found)
     await store.close()
     assert unopened == found
-    gone = promises.kept - found.keys()
-    lost = {queue_id for queue_id in gone if not promises.may_be_gone(queue_id, found)}
+    made = promises.made(found.keys())
+    reported = {queue_id for told in made.values() for queue_id, _ in told}
+    lost = promises["added"] - found.keys() - promises["finishing"] - reported
     assert not lost
-    assert not found.keys() & promises.settled, "a settled message came back"
-    assert not {queue_id for queue_id in found if f"{queue_id}-report" in found}
+    assert not found.keys() & promises["finished"], "a settled message came back"
+    check_reports(root, promises, made)
     for queue_id, entry in found.items():
         states = [recipient.state for recipient in entry.recipients]
-        whole = [EXPANDED, *[WAITING] * CHILDREN]
-        assert states == whole or (states == [WAITING] and queue_id not in promises["expanded"])
+        assert len(states) == 1 + CHILDREN * (states[0] is EXPANDED)
+        assert states[0] is EXPANDED or queue_id not in promises["expanded"]
     large = {queue_id for queue_id, entry in found.items() if entry.size > IN_ROW}
     assert set(os.listdir(root / "0" / "bodies")) == large
+
+
+def check_reports(root: Path, promises: Promises, made: Mapping[str, set[tuple[str, str]]]) -> None:
+    """Every failure is told once, or still to be told."""
+    told = Counter(failure for failures in made.values() for failure in failures)
+    with closing(connect_reader(str(root / "0"))) as connection:
+        pending = set(
+            connection.execute("SELECT queue_id, address FROM recipient WHERE notice != ''")
+        )
+        due = {queue_id for (queue_id,) in connection.execute("SELECT queue_id FROM report")}
+    assert set(told.values()) <= {1}
+    assert not told.keys() & pending, "to be told again"
+    assert promises.failed <= told.keys() | pending, "never to be told"
+    assert due == {queue_id for queue_id, _ in pending}
 
 
 async def lives(root: Path, count: int) -> None:
@@ -112,6 +125,7 @@ async def lives(root: Path, count: int) -> None:
         await asyncio.to_thread(one_life, root, promises, random.randrange(1, LONGEST_LIFE))
         await check(root, promises)
     assert promises["added"]
+    assert promises.reports
 
 
 async def test_killed_a_few_times(tmp_path: Path) -> None:

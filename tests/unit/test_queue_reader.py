@@ -15,7 +15,7 @@ from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.status import Reply
 from tests.support.jumping_clock import START
-from tests.support.queued import content, envelope, targets
+from tests.support.queued import content, due, envelope, record, targets
 
 NOT_NOW = LastAnswer(Reply(451, "3.0", "not now"), "", None, START)
 LARGE = b"Subject: large\n\n" + b"x" * IN_ROW
@@ -55,13 +55,13 @@ async def test_an_entry_tells_all_that_is_known(tmp_path: Path) -> None:
     store = QueueStore.open(str(tmp_path), 3)
     sent = envelope("a@x", "b@x")
     await store.add(sent, content(LARGE), targets("a@x", "b@x"))
-    (message,) = await store.due(START, 1)
+    (message,) = await due(store, START)
     a, b = (recipient.id for recipient in message.recipients)
     results = [
         Result(a, RecipientState.DELIVERED),
         Result(b, RecipientState.WAITING, NOT_NOW, START + 100),
     ]
-    await store.record(sent, results)
+    await record(store, message, results)
     reader = QueueReader(str(tmp_path))
     entry = reader.message(sent.queue_id)
     assert entry is not None

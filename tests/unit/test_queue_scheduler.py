@@ -33,9 +33,11 @@ from restante.queue.retry import RetryPolicy
 from restante.queue.rows import Result
 from restante.queue.scheduler import Scheduler
 from restante.queue.store import QueueStore
+from restante.queue.traffic import Limits
+from restante.queue.work import LaneNews, Recorded, Work
 from restante.status import PermanentFailure, Reply
 from tests.support.jumping_clock import PATIENCE, START, JumpingClock, until
-from tests.support.queued import content, envelope, from_nobody, new_id, targets
+from tests.support.queued import content, envelope, from_nobody, limits, new_id, targets
 from tests.support.scripted_courier import HERE, LATER, NEVER, Attempt, ScriptedCourier
 
 Event = MutableMapping[str, Any]
@@ -51,7 +53,8 @@ class Desk:
         courier: Courier,
         reporter: Reporter | None = None,
         store: QueueStore | None = None,
-        concurrency: int = 20,
+        most: Limits | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         self.clock = clock
         self.store = store or QueueStore.open(str(root), 0)
@@ -59,10 +62,10 @@ class Desk:
             self.store,
             courier,
             reporter or DsnReporter(Queue(), "mail.example.com"),
-            RetryPolicy(DAY, lambda: 0.0),
+            policy or RetryPolicy(DAY, lambda: 0.0),
             clock,
             new_id,
-            concurrency,
+            most or limits(),
         )
         self._run = asyncio.ensure_future(self.scheduler.run(grace=PATIENCE))
 
@@ -96,9 +99,10 @@ async def at_work(
     courier: Courier,
     reporter: Reporter | None = None,
     store: QueueStore | None = None,
-    concurrency: int = 20,
+    most: Limits | None = None,
+    policy: RetryPolicy | None = None,
 ) -> AsyncIterator[Desk]:
-    desk = Desk(root, clock, courier, reporter, store, concurrency)
+    desk = Desk(root, clock, courier, reporter, store, most, policy)
     try:
         yield desk
     finally:
@@ -231,7 +235,7 @@ async def test_a_stuck_destination_holds_up_nobody_else(
     tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
 ) -> None:
     free = courier.hold("stuck@x")
-    async with at_work(tmp_path, clock, courier, concurrency=2) as desk:
+    async with at_work(tmp_path, clock, courier, most=limits(local=2)) as desk:
         await desk.queue(envelope(at=START - 1), "stuck@x")
         for number in range(10):
             await desk.queue(envelope(), f"u{number}@x")
@@ -245,7 +249,7 @@ async def test_no_more_messages_move_than_may(
     tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
 ) -> None:
     free = courier.hold("slow@x")
-    async with at_work(tmp_path, clock, courier, concurrency=3) as desk:
+    async with at_work(tmp_path, clock, courier, most=limits(local=3)) as desk:
         for _ in range(8):
             await desk.queue(envelope(), "slow@x")
         await until(lambda: desk.scheduler.moving == 3)
@@ -371,7 +375,9 @@ async def test_a_failure_that_cannot_be_reported_is_not_forgotten(
     async with at_work(tmp_path, clock, courier, BrokenOnce()) as desk:
         await desk.queue(envelope(), "iain@x", "nobody@x")
         await desk.rest()
-        assert names(log) == ["unplanned", "delivered", "deferred"]
+        assert names(log) == ["delivered", "failed", "unplanned"]
+        await desk.pass_time(HOUR - 1)
+        assert desk.store.waiting == 1
         await desk.pass_time(2 * HOUR)
         assert desk.store.waiting == 0
     assert len(courier.of("iain@x")) == 1
@@ -384,14 +390,18 @@ class Failing(QueueStore):
     failures = 0
 
     async def record(
-        self, envelope: Envelope, results: Sequence[Result], reports: Sequence[Submission] = ()
-    ) -> bool:
+        self,
+        message: QueuedMessage,
+        results: Sequence[Result],
+        now: float,
+        news: LaneNews | None = None,
+    ) -> Recorded:
         await self._fail()
-        return await super().record(envelope, results, reports)
+        return await super().record(message, results, now, news)
 
-    async def due(self, now: float, limit: int) -> list[QueuedMessage]:
+    async def due(self, now: float, limits: Limits) -> Work:
         await self._fail()
-        return await super().due(now, limit)
+        return await super().due(now, limits)
 
     async def _fail(self) -> None:
         if self.failures > 0:
@@ -454,7 +464,7 @@ async def test_an_attempt_that_does_not_finish_is_made_again(
     store = QueueStore.open(str(tmp_path), 0)
     reporter = DsnReporter(Queue(), "mail.example.com")
     policy = RetryPolicy(DAY, lambda: 0.0)
-    scheduler = Scheduler(store, courier, reporter, policy, clock, new_id, 1)
+    scheduler = Scheduler(store, courier, reporter, policy, clock, new_id, limits(local=1))
     running = asyncio.ensure_future(scheduler.run(grace=0))
     await store.add(envelope(), content(), targets())
     await until(lambda: scheduler.moving == 1)

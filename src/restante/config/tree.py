@@ -398,6 +398,19 @@ class Queue:
         low=1,
         high=1000,
     )
+    concurrencyremote: int = setting(
+        200,
+        "Attempts at other hosts that one worker makes at the same time, over all destinations "
+        "(control/concurrencyremote). relay.concurrency_per_destination bounds each of them.",
+        low=1,
+        high=10_000,
+    )
+    delay_notice: int = setting(
+        0,
+        "Seconds after which a sender is told that a message still waits, once for each recipient. "
+        "14400 is four hours. 0: senders are not told.",
+        low=0,
+    )
     bouncefrom: str = setting(
         "MAILER-DAEMON", "The local part in the From field of bounces (control/bouncefrom)."
     )

@@ -126,6 +126,8 @@ class QueuedRecipient:
     """How its last attempt ended; None before the first."""
     trail: tuple[str, ...] = ()
     """The aliases it was expanded from, the address as it was accepted first."""
+    delay_told: bool = False
+    """The moment for a notice of delay has come; there is one at most."""
 
 
 @dataclass(frozen=True, slots=True)

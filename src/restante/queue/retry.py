@@ -18,6 +18,10 @@ REMOTE_STEP = 20.0
 JITTER = 0.1
 """An interval is lengthened by at most this fraction, so that attempts do not stay in step."""
 
+FIRST_BACK_OFF = 60.0
+"""Seconds that a lane is left alone after its first failure; doubled with each further one."""
+LONGEST_BACK_OFF = 1800.0
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -27,14 +31,30 @@ class RetryPolicy:
     """Seconds after which a recipient is given up, one last attempt having failed."""
     random: Callable[[], float]
     """Gives numbers in [0, 1), for the jitter."""
+    delay_notice: float = 0.0
+    """Seconds after which a sender is told that a recipient still waits; 0: never."""
 
     def next_attempt(self, born: float, now: float, step: float) -> float | None:
         """When to try again after a failure at ``now``; None: it was the last attempt.
 
-        ``born`` is when the message was accepted; all times in seconds since the epoch.
+        ``born`` is when the message was accepted; all times in seconds since the epoch. One
+        attempt comes when a notice of delay is due, so that the notice is not late.
         """
         age = max(0.0, now - born)
         if age >= self.lifetime:
             return None
         interval = (math.sqrt(age) + step) ** 2 - age
-        return now + interval * (1.0 + JITTER * self.random())
+        following = now + interval * (1.0 + JITTER * self.random())
+        if age < self.delay_notice:
+            return min(following, born + self.delay_notice)
+        return following
+
+    def is_late(self, born: float, now: float) -> bool:
+        """Whether a notice of delay is due for what still waits."""
+        return 0 < self.delay_notice <= now - born
+
+
+def back_off_seconds(failures: int) -> float:
+    """How long to leave a lane alone that has failed so many times in a row, at least once."""
+    doubled = min(failures - 1, math.ceil(math.log2(LONGEST_BACK_OFF / FIRST_BACK_OFF)))
+    return min(FIRST_BACK_OFF * 2.0**doubled, LONGEST_BACK_OFF)

@@ -1,31 +1,40 @@
-"""Messages and recipients as rows: what the store and the operators' reader share."""
+"""Messages and recipients as rows: what the store, operators' reader and their changes share."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, ReversePath, fold
-from restante.envelope import Content, Envelope, HeaderFacts
-from restante.queue import LastAnswer, QueuedRecipient, RecipientState, Submission, Target, answers
+from restante.envelope import Content, Envelope, HeaderFacts, Notify, RecipientDsn
+from restante.queue import (
+    Action,
+    LastAnswer,
+    QueuedRecipient,
+    RecipientState,
+    Submission,
+    Target,
+    answers,
+)
+from restante.queue.lanes import touch_lane
+
+REPORT_PATIENCE = 600.0
+"""Seconds that a notice waits at most for others of its message to share a report."""
 
 _SELECT_MESSAGE = (
     "SELECT queue_id, sender_local, sender_domain, accepted_for, received_at, eight_bit, smtputf8,"
-    " received_fields, delivered_to, body_size, body_lines, trace, body"
+    " ret, envid, received_fields, delivered_to, body_size, body_lines, trace, body"
     " FROM message WHERE queue_id = ?"
 )
 _SELECT_WITHOUT_BODY = _SELECT_MESSAGE.replace(", body FROM", ", x'' FROM")
-_SELECT_RECIPIENTS = (
-    "SELECT id, address, instruction, via, state, attempts, next_attempt, last_reply, trail, life"
-    " FROM recipient"
+SELECT_RECIPIENTS = (
+    "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
+    " last, trail, delay_told, notice, life FROM recipient"
 )
-
-
-class IllegalTransition(Exception):
-    """A bug: a recipient that is settled, or of another message, was to change its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +44,32 @@ class Result:
     recipient: int
     state: RecipientState
     last: LastAnswer | None = None
-    """What it was told."""
+    """What it was told; None: what it was told before still stands."""
     next_attempt: float = 0.0
     """If it waits: until when, in seconds since the epoch."""
+    lane: str | None = None
+    """Where it waits from now on; None: where it did. Set only if this was no attempt."""
+    notice: Action | None = None
+    """What its sender is to be told; None: nothing new."""
+    late: bool = False
+    """The moment for a notice of delay has come: it is told now, or not wanted."""
     targets: tuple[Target, ...] = ()
     """If it was expanded: who is tried in its place."""
     looping: tuple[Target, ...] = ()
-    """If it was expanded: targets that lead back to it; they fail with ``last``."""
+    """If it was expanded: targets that lead back to it; they fail with ``loop``."""
+    loop: LastAnswer | None = None
     certain: bool = True
     """False: the attempt may have delivered all the same."""
+
+
+class Settled(Enum):
+    """What is left of a message."""
+
+    KEPT = auto()
+    FINISHED = auto()
+    """Nothing of it waited any more, and nobody was to be told: it has been removed."""
+    GONE = auto()
+    """Somebody had removed it before."""
 
 
 def insert_message(
@@ -59,13 +85,14 @@ def insert_message(
     local, domain = (None, None) if isinstance(sender, NullReversePath) else _pair(sender)
     row = (
         envelope.queue_id,
-        envelope.received_at,
         local,
         domain,
         json.dumps([_pair(address) for address in envelope.recipients]),
         envelope.received_at,
         envelope.eight_bit,
         envelope.smtputf8,
+        envelope.ret,
+        envelope.envid,
         content.facts.received,
         json.dumps(sorted(content.facts.delivered_to)),
         content.body_size,
@@ -73,7 +100,9 @@ def insert_message(
         content.trace,
         body,
     )
-    connection.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute(
+        "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+    )
     fresh = _distinct(submission.targets, known=set())
     _insert_targets(connection, envelope, fresh, life=life, trail=())
 
@@ -81,60 +110,71 @@ def insert_message(
 def record_result(
     connection: sqlite3.Connection, envelope: Envelope, result: Result, life: int
 ) -> None:
-    """Take one recipient where its attempt led; raises IllegalTransition unless it was waiting."""
-    changed = connection.execute(
-        "UPDATE recipient SET state = ?, last_reply = ?, next_attempt = ?, life = ?,"
-        " attempts = attempts + 1 WHERE id = ? AND queue_id = ? AND state = 'waiting'"
-        " RETURNING address, trail",
+    """Take one recipient where its attempt led.
+
+    An operator may have changed it meanwhile: what is held stays held if it is to wait, and
+    is settled if it is settled; what is removed, settled or gone is left as it is.
+    """
+    waits = result.state is RecipientState.WAITING
+    row = connection.execute(
+        "UPDATE recipient SET state = iif(? AND state = 'held', 'held', ?),"
+        " last = coalesce(?, last), next_attempt = ?, lane = coalesce(?, lane),"
+        " attempts = attempts + ?, life = coalesce(?, life), notice = coalesce(?, notice),"
+        " delay_told = delay_told OR ?"
+        " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held') RETURNING address, trail",
         (
+            waits,
             result.state,
-            answers.encode(result.last),
+            None if result.last is None else answers.encode(result.last),
             result.next_attempt,
-            life if result.certain else 0,
+            result.lane,
+            result.lane is None,
+            _life_after(result, life),
+            result.notice or (None if waits else ""),
+            result.late,
             result.recipient,
             envelope.queue_id,
         ),
     ).fetchone()
-    if changed is None:
-        raise IllegalTransition(f"{envelope.queue_id}/{result.recipient} to {result.state}")
-    if result.state is RecipientState.EXPANDED:
-        trail = (*json.loads(changed[1]), changed[0])
-        _expand(connection, envelope, result, life, trail)
+    if row is not None and result.state is RecipientState.EXPANDED:
+        _expand(connection, envelope, result, life, (*json.loads(row[1]), row[0]))
 
 
-def settle_message(connection: sqlite3.Connection, queue_id: str) -> bool:
-    """Set when the message is due next, or remove it if nothing waits; True if it was removed."""
-    (earliest,) = connection.execute(
-        "SELECT min(next_attempt) FROM recipient WHERE queue_id = ? AND state = 'waiting'",
-        (queue_id,),
+def settle_message(connection: sqlite3.Connection, queue_id: str, now: float) -> Settled:
+    """Remove the message if it has served its time, else see to it that notices are told.
+
+    For whoever has changed a recipient, in the same transaction, after its lane was settled.
+    """
+    told, open_still = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM recipient WHERE queue_id = :id AND notice != ''),"
+        " EXISTS (SELECT 1 FROM recipient WHERE queue_id = :id AND state = 'waiting')"
+        " OR EXISTS (SELECT 1 FROM recipient WHERE queue_id = :id AND state = 'held')",
+        {"id": queue_id},
     ).fetchone()
-    if earliest is None:
-        connection.execute("DELETE FROM message WHERE queue_id = ?", (queue_id,))
-        return True
-    connection.execute(
-        "UPDATE message SET next_attempt = ? WHERE queue_id = ?", (earliest, queue_id)
-    )
-    return False
+    if told:
+        due = now + (REPORT_PATIENCE if _round_goes_on(connection, queue_id, now) else 0)
+        connection.execute(
+            "INSERT INTO report VALUES (?, ?) ON CONFLICT DO UPDATE SET due = excluded.due"
+            " WHERE excluded.due < due",
+            (queue_id, due),
+        )
+    elif open_still:
+        connection.execute("DELETE FROM report WHERE queue_id = ?", (queue_id,))
+    else:
+        deleted = connection.execute("DELETE FROM message WHERE queue_id = ?", (queue_id,))
+        return Settled.FINISHED if deleted.rowcount else Settled.GONE
+    return Settled.KEPT
 
 
-def due_ids(
-    connection: sqlite3.Connection, now: float, limit: int, skip: Collection[str]
-) -> list[str]:
-    """The messages that are due, the longest due first, without those in ``skip``."""
-    rows = connection.execute(
-        "SELECT queue_id FROM message WHERE next_attempt <= ? ORDER BY next_attempt LIMIT ?",
-        (now, limit + len(skip)),
-    )
-    return [queue_id for (queue_id,) in rows if queue_id not in skip][:limit]
-
-
-def next_due(connection: sqlite3.Connection, skip: Collection[str]) -> float | None:
-    """When the first message that is not in ``skip`` is due."""
-    rows = connection.execute(
-        "SELECT queue_id, next_attempt FROM message ORDER BY next_attempt LIMIT ?",
-        (len(skip) + 1,),
-    )
-    return next((float(due) for queue_id, due in rows if queue_id not in skip), None)
+def _round_goes_on(connection: sqlite3.Connection, queue_id: str, now: float) -> bool:
+    """Whether a recipient is due, or in flight, in a lane that is not left alone."""
+    row = connection.execute(
+        "SELECT 1 FROM recipient LEFT JOIN lane ON lane.name = recipient.lane"
+        " WHERE queue_id = ? AND state = 'waiting' AND recipient.next_attempt <= ?"
+        " AND coalesce(blocked_until, 0) <= ? LIMIT 1",
+        (queue_id, now, now),
+    ).fetchone()
+    return row is not None
 
 
 def exists(connection: sqlite3.Connection, queue_id: str) -> bool:
@@ -164,21 +204,44 @@ def load_message(
 
 
 def waiting_recipients(
-    connection: sqlite3.Connection, queue_id: str, now: float, limit: int, life: int
+    connection: sqlite3.Connection, queue_id: str, lane: str, now: float, limit: int, life: int
 ) -> tuple[tuple[QueuedRecipient, ...], bool]:
-    """Recipients that are due, and whether one may have been tried without a record of it."""
+    """Those due in the lane, and whether one may have been tried without a record of it."""
     rows = connection.execute(
-        f"{_SELECT_RECIPIENTS} WHERE queue_id = ? AND state = 'waiting'"
+        f"{SELECT_RECIPIENTS} WHERE queue_id = ? AND state = 'waiting' AND lane = ?"
         " AND next_attempt <= ? ORDER BY next_attempt, id LIMIT ?",
-        (queue_id, now, limit),
+        (queue_id, lane, now, limit),
     ).fetchall()
-    return tuple(_recipient(row) for row in rows), any(row[-1] != life for row in rows)
+    return tuple(map(recipient_of, rows)), any(row[-1] != life for row in rows)
 
 
 def all_recipients(connection: sqlite3.Connection, queue_id: str) -> tuple[QueuedRecipient, ...]:
     """Every recipient of the message in whatever state, in the order in which they came."""
-    rows = connection.execute(f"{_SELECT_RECIPIENTS} WHERE queue_id = ? ORDER BY id", (queue_id,))
-    return tuple(_recipient(row) for row in rows)
+    rows = connection.execute(f"{SELECT_RECIPIENTS} WHERE queue_id = ? ORDER BY id", (queue_id,))
+    return tuple(map(recipient_of, rows))
+
+
+def recipient_of(row: tuple[Any, ...]) -> QueuedRecipient:
+    """The recipient that a row of SELECT_RECIPIENTS tells of."""
+    number, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt = row[:10]
+    dsn = RecipientDsn(None if notify is None else Notify(notify), orcpt)
+    return QueuedRecipient(
+        number,
+        Target(address, instruction, tuple(json.loads(via)), lane, dsn),
+        RecipientState(state),
+        attempts,
+        next_attempt,
+        answers.decode(row[10]),
+        tuple(json.loads(row[11])),
+        bool(row[12]),
+    )
+
+
+def _life_after(result: Result, life: int) -> int | None:
+    """What an attempt's record says of its certainty; None: it was none."""
+    if not result.certain:
+        return 0
+    return life if result.lane is None else None
 
 
 def _expand(
@@ -195,7 +258,7 @@ def _expand(
     fresh = _distinct(result.targets, known)
     _insert_targets(connection, envelope, fresh, life=life, trail=trail)
     _insert_targets(
-        connection, envelope, result.looping, life=life, trail=trail, failure=result.last
+        connection, envelope, result.looping, life=life, trail=trail, failure=result.loop
     )
 
 
@@ -218,26 +281,36 @@ def _insert_targets(
     trail: tuple[str, ...],
     failure: LastAnswer | None = None,
 ) -> None:
-    state = RecipientState.FAILED if failure else RecipientState.WAITING
-    led = json.dumps(trail)
+    """Add the targets, due at once; or failed if there is a ``failure``."""
+    state = RecipientState.WAITING if failure is None else RecipientState.FAILED
+    led, last = json.dumps(trail), answers.encode(failure)
     connection.executemany(
-        "INSERT INTO recipient (queue_id, state, next_attempt, attempts, life, address,"
-        " instruction, via, trail, last_reply) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO recipient (queue_id, lane, state, next_attempt, received_at, attempts, life,"
+        " address, instruction, via, trail, notify, orcpt, last, notice, delay_told)"
+        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
         (
             (
                 envelope.queue_id,
+                target.lane,
                 state,
+                envelope.received_at,
                 envelope.received_at,
                 life,
                 target.address,
                 target.instruction,
                 json.dumps(target.via),
                 led,
-                answers.encode(failure),
+                None if target.dsn.notify is None else target.dsn.notify.value,
+                target.dsn.orcpt,
+                last,
+                Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
             )
             for target in targets
         ),
     )
+    if failure is None:
+        for lane in {target.lane for target in targets}:
+            touch_lane(connection, lane, envelope.received_at)
 
 
 def _pair(address: Address) -> tuple[str, str]:
@@ -245,26 +318,15 @@ def _pair(address: Address) -> tuple[str, str]:
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    queue_id, local, domain, accepted_for, received_at, eight_bit, smtputf8 = row[:7]
+    queue_id, local, domain, accepted_for, received_at, eight_bit, smtputf8, ret, envid = row[:9]
     sender: ReversePath = NULL_REVERSE_PATH if local is None else Address(local, domain)
     recipients = tuple(Address(*pair) for pair in json.loads(accepted_for))
-    return Envelope(queue_id, sender, recipients, received_at, bool(eight_bit), bool(smtputf8))
+    return Envelope(
+        queue_id, sender, recipients, received_at, bool(eight_bit), bool(smtputf8), ret, envid
+    )
 
 
 def _content(row: tuple[Any, ...], body_path: str) -> Content:
-    received, delivered_to, size, lines, trace, body = row[7:]
+    received, delivered_to, size, lines, trace, body = row[9:]
     facts = HeaderFacts(received, frozenset(json.loads(delivered_to)))
     return Content(trace, body_path if body is None else body, size, lines, facts)
-
-
-def _recipient(row: tuple[Any, ...]) -> QueuedRecipient:
-    number, address, instruction, via, state, attempts, next_attempt, last_reply, trail = row[:9]
-    return QueuedRecipient(
-        number,
-        Target(address, instruction, tuple(json.loads(via))),
-        RecipientState(state),
-        attempts,
-        next_attempt,
-        answers.decode(last_reply),
-        tuple(json.loads(trail)),
-    )

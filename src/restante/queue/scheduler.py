@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from restante import maillog
 from restante.queue import (
+    BackOff,
     Courier,
+    Moved,
     QueuedMessage,
     QueueFailed,
     Reporter,
@@ -16,21 +21,29 @@ from restante.queue import (
     Undeliverable,
 )
 from restante.queue.clock import Clock
+from restante.queue.handout import Position
 from restante.queue.retry import RetryPolicy
 from restante.queue.store import QueueStore
-from restante.queue.verdict import Verdict, judge, postpone, uncertain
+from restante.queue.traffic import Limits
+from restante.queue.verdict import Verdict, judge, uncertain
+from restante.queue.work import LaneNews, PendingReport, Recorded
+from restante.status import Reply, TemporaryFailure
 
 LONGEST_PAUSE = 300.0
 """Seconds after which the queue is looked at in any case: the time of day may have been set."""
-FIRST_BACK_OFF = 1.0
+FIRST_PAUSE = 1.0
 """Seconds until a queue that failed is asked again; doubled each time."""
-LONGEST_BACK_OFF = 60.0
+LONGEST_FAILURE_PAUSE = 60.0
+REPORT_RETRY = 3600.0
+"""Seconds until a report that could not be made is tried again."""
+
+T = TypeVar("T")
 
 
 class Scheduler:
-    """Tries every message when it is due, ``concurrency`` of them at the same time.
+    """Tries every message in every lane when it is due, within ``limits``.
 
-    ``new_id`` names the bounces: it must give ids that no other message of this
+    ``new_id`` names the reports: it must give ids that no other message of this
     queue gets, so it is the generator that names received messages too.
     """
 
@@ -42,7 +55,7 @@ class Scheduler:
         policy: RetryPolicy,
         clock: Clock,
         new_id: Callable[[], str],
-        concurrency: int,
+        limits: Limits,
     ) -> None:
         self._store = store
         self._courier = courier
@@ -50,16 +63,16 @@ class Scheduler:
         self._policy = policy
         self._clock = clock
         self._new_id = new_id
-        self._concurrency = concurrency
+        self._limits = limits
         self._wake = asyncio.Event()
         self._stopping = False
-        self._moving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         store.watch(self.notify)
 
     @property
     def moving(self) -> int:
-        """Messages that are being tried now."""
-        return len(self._moving)
+        """Attempts, reports and clearances of failing lanes in progress now."""
+        return len(self._tasks)
 
     def notify(self) -> None:
         """Look at the queue now: a message has come, or the world has changed."""
@@ -86,109 +99,151 @@ class Scheduler:
     async def _turn(self) -> float:
         """Start what is due and has room; the seconds until there may be more to do."""
         try:
-            return await self._start_due()
+            work = await self._store.due(self._clock.now(), self._limits)
         except QueueFailed as error:
             maillog.queue_failed(self._store.directory, str(error))
         except Exception as error:  # noqa: BLE001 - the queue must go on
             maillog.unplanned("scheduler", error)
-        return LONGEST_BACK_OFF
+        else:
+            for message in work.messages:
+                self._start(self._move(message), message)
+            for pending in work.reports:
+                self._start(self._tell(pending), pending.message)
+            return min(max(0.0, work.next_due - self._clock.now()), LONGEST_PAUSE)
+        return LONGEST_FAILURE_PAUSE
 
-    async def _start_due(self) -> float:
-        room = self._concurrency - len(self._moving)
-        if room <= 0:
-            return LONGEST_PAUSE  # the end of an attempt wakes us
-        for message in await self._store.due(self._clock.now(), room):
-            task = asyncio.get_running_loop().create_task(self._move(message))
-            self._moving.add(task)
-            task.add_done_callback(self._moved)
-        if len(self._moving) >= self._concurrency:
-            return LONGEST_PAUSE
-        due = await self._store.next_due()
-        return LONGEST_PAUSE if due is None else self._pause_until(due)
+    def _start(self, work: Coroutine[None, None, None], message: QueuedMessage) -> None:
+        """Let it run beside the others.
 
-    def _pause_until(self, due: float) -> float:
-        return min(max(0.0, due - self._clock.now()), LONGEST_PAUSE)
-
-    def _moved(self, task: asyncio.Task[None]) -> None:
-        self._moving.discard(task)
-        self._wake.set()
-
-    async def _move(self, message: QueuedMessage) -> None:
-        """One attempt, from courier to record.
-
-        A bug leaves the message in flight, so that it waits for the next process life
+        A bug leaves its message in flight, so that it waits for the next process life
         rather than being tried without end.
         """
-        try:
-            attempt = await self._report(message, await self._attempt(message))
-            finished = await self._record(message, attempt)
-            attempt.log(message, finished)
-        except Exception as error:  # noqa: BLE001 - one message must not stop the others
-            maillog.unplanned(f"queued message {message.envelope.queue_id}", error)
 
-    async def _attempt(self, message: QueuedMessage) -> list[Verdict]:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001 - one message must not stop the others
+                maillog.unplanned(f"queued message {message.envelope.queue_id}", error)
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+
+    # Attempts
+
+    async def _move(self, message: QueuedMessage) -> None:
+        """One attempt, from courier to record."""
+        attempt = await self._attempt(message)
+        recorded = await self._record(message, attempt)
+        if recorded.blocked_until is not None and attempt.news and attempt.news.back_off:
+            back_off = attempt.news.back_off
+            maillog.lane_blocked(message.lane, back_off.why, recorded.blocked_until)
+            await self._clear(message.lane, back_off)
+
+    async def _attempt(self, message: QueuedMessage) -> _Attempt:
+        began = self._clock.now()
         try:
             attempted = await self._courier.attempt(message)
             now = self._clock.now()
-            pairs = zip(message.recipients, attempted.answers, strict=True)
-            return [judge(message, *pair, now, self._policy) for pair in pairs]
+            verdicts = judge(message, attempted.answers, now, self._policy)
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("courier", error)
-            return uncertain(message, self._clock.now(), self._policy)
+            return _Attempt(uncertain(message, self._clock.now(), self._policy), None)
+        if all(isinstance(answer, Moved) for answer in attempted.answers):
+            return _Attempt(verdicts, None)  # the lane was not asked at all
+        return _Attempt(verdicts, LaneNews(began, attempted.back_off))
 
-    async def _report(self, message: QueuedMessage, verdicts: list[Verdict]) -> _Attempt:
-        notices = [notice for verdict in verdicts for notice in verdict.notices]
-        if not notices:
-            return _Attempt(verdicts, None)
-        now, queue_id = self._clock.now(), self._new_id()
+    async def _record(self, message: QueuedMessage, attempt: _Attempt) -> Recorded:
+        results = [verdict.result for verdict in attempt.verdicts]
+        recorded = await self._insist(
+            lambda: self._store.record(message, results, self._clock.now(), attempt.news)
+        )
+        for verdict in attempt.verdicts:
+            verdict.log()
+        if recorded.recovered:
+            maillog.lane_recovered(message.lane)
+        if recorded.finished:
+            maillog.message_finished(message.envelope.queue_id)
+        return recorded
+
+    async def _clear(self, lane: str, back_off: BackOff) -> None:
+        """Count the lane's failure as an attempt of all whose time is up or who are late.
+
+        With many waiting in a dead lane most of them get no attempt of their own, and yet
+        none may wait for ever.
+        """
+        answer = TemporaryFailure(Reply(451, "4.0", back_off.why))
+        now = self._clock.now()
+        late = now - self._policy.delay_notice if self._policy.delay_notice else -math.inf
+        born = (now - self._policy.lifetime, late)
+        position: Position | None = Position()
+        while position is not None and not self._stopping:
+            messages, position = await self._insist(
+                partial(self._store.overdue, lane, now, born, position)
+            )
+            await asyncio.gather(*(self._fail(message, answer, now) for message in messages))
+
+    async def _fail(self, message: QueuedMessage, answer: TemporaryFailure, now: float) -> None:
+        answers = [answer] * len(message.recipients)
+        await self._record(message, _Attempt(judge(message, answers, now, self._policy), None))
+
+    # Reports
+
+    async def _tell(self, pending: PendingReport) -> None:
+        """One report, from reporter to queue."""
+        message, now = pending.message, self._clock.now()
         try:
             report = await asyncio.to_thread(
-                self._reporter.report, replace(message, recipients=()), notices, now, queue_id
+                self._reporter.report, message, pending.notices, now, self._new_id()
             )
+            submission = report if isinstance(report, Submission) else None
+            told = await self._insist(lambda: self._store.tell(pending, submission, now))
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("report", error)
-            return _Attempt(postpone(message, verdicts, now), None)
-        return _Attempt(verdicts, report)
+            await self._insist(lambda: self._store.put_off(pending, now + REPORT_RETRY))
+            return
+        if told.told:
+            _log_report(message, report)
+        if told.finished:
+            maillog.message_finished(message.envelope.queue_id)
 
-    async def _record(self, message: QueuedMessage, attempt: _Attempt) -> bool:
-        results = [verdict.result for verdict in attempt.verdicts]
-        reports = [attempt.report] if isinstance(attempt.report, Submission) else []
-        delay = FIRST_BACK_OFF
+    async def _insist(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Ask the queue until its disk works: what was done must be recorded."""
+        delay = FIRST_PAUSE
         while True:
             try:
-                return await self._store.record(message.envelope, results, reports)
+                return await operation()
             except QueueFailed as error:
                 maillog.queue_failed(self._store.directory, str(error))
             await self._clock.wait(asyncio.Event(), delay)
-            delay = min(delay * 2, LONGEST_BACK_OFF)
+            delay = min(delay * 2, LONGEST_FAILURE_PAUSE)
 
     async def _drain(self, grace: float) -> None:
-        if self._moving:
-            await asyncio.wait(self._moving, timeout=grace)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
 
     async def _drop(self) -> None:
-        for task in self._moving:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._moving, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     """What is to be recorded, in one commit."""
 
-    verdicts: Sequence[Verdict]
-    report: Submission | Undeliverable | None
-    """None: none is due."""
+    verdicts: list[Verdict]
+    news: LaneNews | None
 
-    def log(self, message: QueuedMessage, finished: bool) -> None:
-        """Say what was recorded."""
-        queue_id = message.envelope.queue_id
-        for verdict in self.verdicts:
-            verdict.log()
-        if isinstance(self.report, Submission):
-            told = self.report.envelope
-            maillog.bounced(queue_id, told.queue_id, str(told.recipients[0]))
-        elif self.report is not None:
-            maillog.bounce_dropped(queue_id, self.report.why)
-        if finished:
-            maillog.message_finished(queue_id)
+
+def _log_report(message: QueuedMessage, report: Submission | Undeliverable) -> None:
+    queue_id = message.envelope.queue_id
+    if isinstance(report, Submission):
+        told = report.envelope
+        maillog.bounced(queue_id, told.queue_id, str(told.recipients[0]))
+    else:
+        maillog.bounce_dropped(queue_id, report.why)

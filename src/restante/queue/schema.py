@@ -6,26 +6,30 @@ import os
 import sqlite3
 
 from restante.queue import QueueUnusable
+from restante.queue.migration import migrate, statements
 
 DATABASE = "queue.db"
 BODIES = "bodies"
-VERSION = 1
+WAKE = "wake"
+"""The socket at which the owner of a queue hears that somebody else has changed it."""
+VERSION = 2
 """Of the tables below, kept in ``user_version``."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for an operator's tool that holds the database."""
 
-_TABLES = """
+TABLES = """
 CREATE TABLE life (number INTEGER NOT NULL);
 INSERT INTO life VALUES (0);
-CREATE TABLE message (
+CREATE TABLE message (           -- a row never changes
     queue_id TEXT PRIMARY KEY,
-    next_attempt REAL NOT NULL,  -- the earliest of its waiting recipients
     sender_local TEXT,           -- NULL: the null reverse-path
     sender_domain TEXT,
     accepted_for TEXT NOT NULL,  -- [[local, domain], ...]
     received_at REAL NOT NULL,
     eight_bit INTEGER NOT NULL,
     smtputf8 INTEGER NOT NULL,
+    ret TEXT NOT NULL,
+    envid TEXT NOT NULL,
     received_fields INTEGER NOT NULL,
     delivered_to TEXT NOT NULL,  -- [address, ...]
     body_size INTEGER NOT NULL,
@@ -33,36 +37,61 @@ CREATE TABLE message (
     trace BLOB NOT NULL,
     body BLOB                    -- NULL: it is the file bodies/QUEUE_ID
 ) STRICT;
-CREATE INDEX message_due ON message (next_attempt, queue_id);
 CREATE TABLE recipient (
     id INTEGER PRIMARY KEY,
     queue_id TEXT NOT NULL REFERENCES message ON DELETE CASCADE,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'delivered', 'expanded', 'failed')),
+    lane TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (
+        state IN ('waiting', 'held', 'delivered', 'expanded', 'failed', 'removed')
+    ),
     next_attempt REAL NOT NULL,
+    received_at REAL NOT NULL,   -- the message's
     attempts INTEGER NOT NULL,
     life INTEGER NOT NULL,       -- in which life.number every attempt was recorded; 0: unknown
     address TEXT NOT NULL,
     instruction TEXT NOT NULL,
     via TEXT NOT NULL,           -- [address, ...]
     trail TEXT NOT NULL,         -- [address, ...]
-    last_reply TEXT NOT NULL
+    notify INTEGER,              -- the bits of envelope.Notify; NULL: not said
+    orcpt TEXT NOT NULL,
+    last TEXT NOT NULL,          -- see answers.py; empty before the first attempt
+    notice TEXT NOT NULL CHECK ( -- what its sender is still to be told
+        notice IN ('', 'failed', 'delayed', 'delivered', 'relayed', 'expanded')
+    ),
+    delay_told INTEGER NOT NULL  -- the moment for a notice of delay has come
 ) STRICT;
-CREATE INDEX recipient_due ON recipient (queue_id, state, next_attempt);
+CREATE INDEX recipient_of ON recipient (queue_id, state, lane, next_attempt);
+CREATE INDEX recipient_lane ON recipient (lane, next_attempt, queue_id, received_at, delay_told)
+    WHERE state = 'waiting';
+CREATE INDEX recipient_notice ON recipient (queue_id) WHERE notice != '';
+CREATE TABLE lane (              -- those in which somebody waits, or that are left alone
+    name TEXT PRIMARY KEY,
+    next_attempt REAL NOT NULL,  -- the earliest of its waiting recipients, blocked_until if later
+    blocked_until REAL NOT NULL, -- 0: not
+    failures INTEGER NOT NULL,   -- times that it was to be left alone since it worked last
+    why TEXT NOT NULL            -- of the last failure
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lane_due ON lane (next_attempt);
+CREATE TABLE report (            -- messages of which some recipient has a notice
+    queue_id TEXT PRIMARY KEY REFERENCES message ON DELETE CASCADE,
+    due REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX report_due ON report (due);
 """
 
 
 def connect_writer(directory: str) -> sqlite3.Connection:
-    """The one connection that writes to the queue in ``directory``, its tables made if need be.
+    """A connection that writes to the queue in ``directory``, its tables made if need be.
 
-    Raises QueueUnusable.
+    The tables of an earlier version are migrated. Raises QueueUnusable.
     """
     path = os.path.join(directory, DATABASE)
     connection = _connect(path, f"file:{_quote(path)}?mode=rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
         _create(connection, path)
+        connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.Error as error:
         connection.close()
         raise QueueUnusable(f"the queue {path} cannot be opened: {error}") from error
@@ -77,7 +106,7 @@ def connect_reader(directory: str) -> sqlite3.Connection:
     path = os.path.join(directory, DATABASE)
     connection = _connect(path, f"file:{_quote(path)}?mode=ro")
     try:
-        _check_version(connection, path)
+        _check_is_current(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise QueueUnusable(f"the queue {path} cannot be read: {error}") from error
@@ -107,11 +136,32 @@ def _quote(path: str) -> str:
 
 
 def _create(connection: sqlite3.Connection, path: str) -> None:
-    if _check_version(connection, path) == 0:
-        connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+    if _version(connection, path) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection, path)  # another process may have been faster
+        if version == 1:
+            migrate(connection, TABLES)
+        elif version == 0:
+            for statement in statements(TABLES):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
-def _check_version(connection: sqlite3.Connection, path: str) -> int:
+def _check_is_current(connection: sqlite3.Connection, path: str) -> None:
+    if _version(connection, path) < VERSION:
+        raise QueueUnusable(
+            f"the queue {path} was written by an older version of Restante;"
+            " the server brings it up to date when it starts"
+        )
+
+
+def _version(connection: sqlite3.Connection, path: str) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
         raise QueueUnusable(f"the queue {path} was written by a newer version of Restante")

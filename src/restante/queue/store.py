@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
 
 from restante import maillog
 from restante.envelope import Content, Envelope
 from restante.queue import (
+    LOCAL_LANE,
     DuplicateMessage,
     QueuedMessage,
     QueueFailed,
@@ -22,15 +22,29 @@ from restante.queue import (
     QueueUnusable,
     Submission,
     Target,
+    lanes,
+    notices,
     rows,
 )
 from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_small
-from restante.queue.rows import Result
+from restante.queue.handout import Position, select_due, select_overdue
+from restante.queue.rows import Result, Settled
 from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer
+from restante.queue.slots import lock_queue
+from restante.queue.traffic import Limits, Traffic
+from restante.queue.wake import WakeSocket
+from restante.queue.work import LaneNews, PendingReport, Recorded, Told, Work
 from restante.queue.writer import GroupWriter
 
 RECIPIENTS_PER_ATTEMPT = 1000
-"""Recipients of one message that are tried together; the others follow at once."""
+"""Recipients of one message that are tried together here; the others follow at once."""
+REMOTE_RECIPIENTS_PER_ATTEMPT = 100
+"""The same for another host: what it must at least take in one transaction (RFC 5321
+§4.5.3.1.8)."""
+REPORTS_AT_ONCE = 20
+"""Reports that are made at the same time."""
+OVERDUE_AT_ONCE = 100
+"""Messages of a failing lane that are given up, or called late, at the same time."""
 FILE_THREADS = 4
 """Large bodies that are made durable at the same time."""
 
@@ -41,8 +55,9 @@ class QueueStore:
     """Messages that wait, and what is known of their recipients.
 
     Used from one event loop; nothing of it blocks the loop. One process at a time
-    has the queue. A message that ``due`` has handed out is in flight, and not handed
-    out again, until ``record`` is told what became of it or the process ends.
+    has the queue; operators' tools may change its rows, and call at its wake socket. What
+    ``due`` has handed out is in flight, and not handed out again, until ``record`` or
+    ``tell`` is told what became of it or the process ends.
     """
 
     def __init__(self, directory: str, max_waiting: int, lock: IO[bytes]) -> None:
@@ -52,11 +67,14 @@ class QueueStore:
         self._bodies = Bodies(os.path.join(directory, BODIES))
         connection = connect_writer(directory)
         self._life, self._waiting = self._recover(connection)
+        self._wake = WakeSocket(directory)
         self._reading = connect_reader(directory)
         self._writer = GroupWriter(connection)
         self._reader = ThreadPoolExecutor(1, "queue-reader")
         self._files = ThreadPoolExecutor(FILE_THREADS, "queue-files")
-        self._in_flight: set[str] = set()
+        self._traffic = Traffic()
+        self._telling: set[str] = set()
+        self._disturbed: set[str] = set()
         self._handing_out = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[Callable[[], None]] = []
@@ -69,7 +87,7 @@ class QueueStore:
         """
         directory = os.path.join(os.path.abspath(root), str(slot))
         try:
-            lock = _lock(directory)
+            lock = lock_queue(directory)
             make_durable_directory(os.path.join(directory, BODIES))
         except OSError as error:
             raise QueueUnusable(f"the queue {directory} cannot be opened: {error}") from error
@@ -92,7 +110,9 @@ class QueueStore:
         return self._directory
 
     def watch(self, arrived: Callable[[], None]) -> None:
-        """Have ``arrived`` called whenever a message has been queued."""
+        """Have ``arrived`` called whenever a message has been queued, or an operator calls."""
+        if not self._watchers:
+            asyncio.get_running_loop().add_reader(self._wake, self._called)
         self._watchers.append(arrived)
 
     async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
@@ -106,44 +126,92 @@ class QueueStore:
         submission = Submission(envelope, content, tuple(targets))
         await self._finish(self._add(submission))
 
-    async def due(self, now: float, limit: int) -> list[QueuedMessage]:
-        """At most ``limit`` messages that are due, longest due first; they are in flight then.
+    async def due(self, now: float, limits: Limits) -> Work:
+        """What is due and has room within ``limits``, longest due lane first; it is in flight then.
 
         Raises QueueFailed.
         """
         async with self._handing_out:
-            skip = frozenset(self._in_flight)
-            messages = await self._read(lambda connection: self._due(connection, now, limit, skip))
-            self._in_flight.update(message.envelope.queue_id for message in messages)
-        return messages
+            self._disturbed.clear()
+            view, telling = self._traffic.copy(), frozenset(self._telling)
+            work, quiet, stale = await self._read(
+                lambda connection: self._due(connection, now, limits, view, telling)
+            )
+            for message in work.messages:
+                self._traffic.take(message.envelope.queue_id, message.lane)
+            for lane in quiet.keys() - self._disturbed:
+                self._traffic.rest(lane, quiet[lane])
+            self._telling.update(each.message.envelope.queue_id for each in work.reports)
+        if stale:
+            await self._finish(self._settle_lanes(stale, now))
+        return work
 
-    async def next_due(self) -> float | None:
-        """When the next message is due that is not in flight; raises QueueFailed."""
-        skip = frozenset(self._in_flight)
-        return await self._read(lambda connection: rows.next_due(connection, skip))
+    async def overdue(
+        self, lane: str, now: float, born: tuple[float, float], after: Position
+    ) -> tuple[list[QueuedMessage], Position | None]:
+        """Messages that a failure of their lane ends or delays; they are in flight then.
+
+        ``born``: see select_overdue. With them comes from where to go on; None: that was all.
+        Raises QueueFailed.
+        """
+        async with self._handing_out:
+            view = self._traffic.copy()
+            messages, position = await self._read(
+                lambda connection: self._overdue(connection, lane, now, born, after, view)
+            )
+            for message in messages:
+                self._traffic.take(message.envelope.queue_id, lane)
+        return messages, position
 
     async def record(
-        self, envelope: Envelope, results: Sequence[Result], reports: Sequence[Submission] = ()
-    ) -> bool:
-        """Record an attempt and queue the reports it called for, both or neither.
+        self,
+        message: QueuedMessage,
+        results: Sequence[Result],
+        now: float,
+        news: LaneNews | None = None,
+    ) -> Recorded:
+        """Record an attempt, and what it taught about its lane; durable on return.
 
-        Durable on return. True if nothing of the message waits any more: it is gone then. Raises
-        QueueFailed (the message stays in flight: call again), and
-        rows.IllegalTransition for results that cannot be.
+        What an operator has changed meanwhile is respected (see rows.record_result). Raises
+        QueueFailed: nothing is recorded, the message stays in flight; call again.
         """
-        return await self._finish(self._record(envelope, results, reports))
+        return await self._finish(self._record(message, results, now, news))
+
+    async def tell(self, pending: PendingReport, report: Submission | None, now: float) -> Told:
+        """Queue the report of these notices and clear them, both or neither.
+
+        ``report``: None if nobody can be told. Durable on return. Raises QueueFailed: nothing
+        is done, the report stays in flight; call again, or ``put_off``.
+        """
+        return await self._finish(self._tell(pending, report, now))
+
+    async def put_off(self, pending: PendingReport, until: float) -> None:
+        """The report cannot be made before ``until``; raises QueueFailed: see ``tell``."""
+        queue_id = pending.message.envelope.queue_id
+
+        async def work() -> None:
+            await self._writer.submit(
+                lambda connection: notices.put_off(connection, queue_id, until)
+            )
+            self._telling.discard(queue_id)
+
+        await self._finish(work())
 
     async def close(self) -> None:
         """Finish what was begun and let another process have the queue."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._come_to_rest()
         await asyncio.to_thread(self._close)
 
     async def remove(self) -> None:
         """Close a queue that gets no more mail, and remove it from disk if it is empty."""
+        await self._come_to_rest()
+        await asyncio.to_thread(self._remove)
+
+    async def _come_to_rest(self) -> None:
+        if self._watchers:
+            asyncio.get_running_loop().remove_reader(self._wake)
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
         self._close_files()
@@ -156,6 +224,7 @@ class QueueStore:
         self._lock.close()
 
     def _close_files(self) -> None:
+        self._wake.close()
         self._writer.close()
         self._reader.shutdown()
         self._files.shutdown()
@@ -171,28 +240,87 @@ class QueueStore:
             raise QueueUnusable(f"the queue {self._directory} is damaged: {error}") from error
         return life, waiting
 
+    def _called(self) -> None:
+        """An operator has changed something, nobody knows what."""
+        self._wake.drain()
+        task = asyncio.get_running_loop().create_task(self._look_anew())
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    async def _look_anew(self) -> None:
+        # By way of the writer, so that nothing that is being recorded is counted twice.
+        try:
+            waiting = await self._writer.submit(rows.count_messages)
+        except QueueFailed as error:
+            maillog.queue_failed(self._directory, str(error))
+            return
+        maillog.queue_changed(self._directory, waiting, waiting - self._waiting)
+        self._waiting = waiting
+        self._traffic.disturb_all()
+        self._notify()
+
     async def _add(self, submission: Submission) -> None:
         async with self._kept_bodies([submission]) as bodies:
             await self._writer.submit(lambda connection: self._insert(connection, bodies))
-        self._arrived(1)
+        self._arrived([submission])
 
     async def _record(
-        self, envelope: Envelope, results: Sequence[Result], reports: Sequence[Submission]
-    ) -> bool:
-        def operation(connection: sqlite3.Connection) -> bool:
+        self,
+        message: QueuedMessage,
+        results: Sequence[Result],
+        now: float,
+        news: LaneNews | None,
+    ) -> Recorded:
+        envelope, lane = message.envelope, message.lane
+        changed = _lanes_of(message, results)
+
+        def operation(connection: sqlite3.Connection) -> tuple[Settled, float | None, bool]:
             for result in results:
                 rows.record_result(connection, envelope, result, self._life)
-            self._insert(connection, bodies)
-            return rows.settle_message(connection, envelope.queue_id)
+            until, recovered = _learn(connection, lane, news, now)
+            lanes.settle_lanes(connection, changed, now)
+            return rows.settle_message(connection, envelope.queue_id, now), until, recovered
 
+        settled, until, recovered = await self._writer.submit(operation)
+        self._traffic.release(envelope.queue_id, lane)
+        self._disturb(changed)
+        if recovered:
+            self._traffic.start_slowly(lane)
+        elif news is not None and news.back_off is None:
+            self._traffic.widen(lane)
+        await self._tidy(envelope.queue_id, settled)
+        return Recorded(settled is Settled.FINISHED, until, recovered)
+
+    async def _tell(self, pending: PendingReport, report: Submission | None, now: float) -> Told:
+        queue_id = pending.message.envelope.queue_id
+
+        def operation(connection: sqlite3.Connection) -> tuple[bool, Settled]:
+            told = notices.clear_notices(connection, queue_id, pending.notices)
+            if told:
+                self._insert(connection, bodies)
+            return bool(told), rows.settle_message(connection, queue_id, now)
+
+        reports = [] if report is None else [report]
         async with self._kept_bodies(reports) as bodies:
-            finished = await self._writer.submit(operation)
-        self._in_flight.discard(envelope.queue_id)
-        if finished:
+            told, settled = await self._writer.submit(operation)
+        self._telling.discard(queue_id)
+        await self._tidy(queue_id, settled)
+        if told:
+            self._arrived(reports)
+        else:
+            await self._in_files(lambda: self._discard(bodies))
+        return Told(told, settled is Settled.FINISHED)
+
+    async def _tidy(self, queue_id: str, settled: Settled) -> None:
+        """Nobody needs the body of a message that is gone."""
+        if settled is Settled.FINISHED:
             self._waiting -= 1
-            await self._in_files(lambda: self._bodies.discard(envelope.queue_id))
-        self._arrived(len(reports))
-        return finished
+        if settled is not Settled.KEPT:
+            await self._in_files(lambda: self._bodies.discard(queue_id))
+
+    async def _settle_lanes(self, stale: Sequence[str], now: float) -> None:
+        await self._writer.submit(lambda connection: lanes.settle_lanes(connection, stale, now))
+        self._notify()
 
     def _insert(
         self, connection: sqlite3.Connection, bodies: Sequence[tuple[Submission, bytes | None]]
@@ -204,11 +332,20 @@ class QueueStore:
                 queue_id = submission.envelope.queue_id
                 raise DuplicateMessage(f"the queue has {queue_id} already") from error
 
-    def _arrived(self, messages: int) -> None:
-        self._waiting += messages
-        if messages:
-            for watcher in self._watchers:
-                watcher()
+    def _arrived(self, submissions: Sequence[Submission]) -> None:
+        self._waiting += len(submissions)
+        if submissions:
+            self._disturb({target.lane for each in submissions for target in each.targets})
+            self._notify()
+
+    def _disturb(self, changed: Iterable[str]) -> None:
+        for lane in changed:
+            self._traffic.disturb(lane)
+            self._disturbed.add(lane)
+
+    def _notify(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     @contextlib.asynccontextmanager
     async def _kept_bodies(
@@ -224,10 +361,13 @@ class QueueStore:
                 kept.append((submission, await self._keep(submission)))  # noqa: PERF401
             yield kept
         except Exception:
-            for submission, body in kept:
-                if body is None:
-                    self._bodies.discard(submission.envelope.queue_id)
+            self._discard(kept)
             raise
+
+    def _discard(self, kept: Sequence[tuple[Submission, bytes | None]]) -> None:
+        for submission, body in kept:
+            if body is None:
+                self._bodies.discard(submission.envelope.queue_id)
 
     async def _keep(self, submission: Submission) -> bytes | None:
         content = submission.content
@@ -239,24 +379,65 @@ class QueueStore:
         return await self._in_files(lambda: read_small(content))
 
     def _due(
-        self, connection: sqlite3.Connection, now: float, limit: int, skip: frozenset[str]
-    ) -> list[QueuedMessage]:
+        self,
+        connection: sqlite3.Connection,
+        now: float,
+        limits: Limits,
+        view: Traffic,
+        telling: frozenset[str],
+    ) -> tuple[Work, dict[str, float], list[str]]:
+        selection = select_due(connection, now, limits, view)
         found = (
-            self._load(connection, queue_id, now)
-            for queue_id in rows.due_ids(connection, now, limit, skip)
+            self._load(connection, queue_id, lane, now, _recipients_in(lane))
+            for queue_id, lane in selection.chosen
         )
-        return [message for message in found if message is not None]
+        room = REPORTS_AT_ONCE - len(telling)
+        pending = (
+            self._pending(connection, queue_id)
+            for queue_id in notices.due_reports(connection, now, room, telling)
+        )
+        work = Work(
+            tuple(message for message in found if message is not None),
+            tuple(report for report in pending if report is not None),
+            min(selection.next_due, notices.next_report(connection, now)),
+        )
+        return work, selection.quiet, selection.stale
+
+    def _overdue(
+        self,
+        connection: sqlite3.Connection,
+        lane: str,
+        now: float,
+        born: tuple[float, float],
+        after: Position,
+        view: Traffic,
+    ) -> tuple[list[QueuedMessage], Position | None]:
+        positions = select_overdue(connection, lane, now, born, after, OVERDUE_AT_ONCE)
+        ids = dict.fromkeys(each.queue_id for each in positions)
+        found = [
+            self._load(connection, each, lane, now, RECIPIENTS_PER_ATTEMPT)
+            for each in ids
+            if not view.moves(each, lane)
+        ]
+        return [each for each in found if each is not None], positions[-1] if positions else None
 
     def _load(
-        self, connection: sqlite3.Connection, queue_id: str, now: float
+        self, connection: sqlite3.Connection, queue_id: str, lane: str, now: float, most: int
     ) -> QueuedMessage | None:
         loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
         recipients, again = rows.waiting_recipients(
-            connection, queue_id, now, RECIPIENTS_PER_ATTEMPT, self._life
+            connection, queue_id, lane, now, most, self._life
         )
         if loaded is None or not recipients:
             return None
-        return QueuedMessage(*loaded, recipients, again)
+        return QueuedMessage(*loaded, recipients, again, lane)
+
+    def _pending(self, connection: sqlite3.Connection, queue_id: str) -> PendingReport | None:
+        loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
+        if loaded is None:
+            return None
+        message = QueuedMessage(*loaded, (), again=False)
+        return PendingReport(message, notices.notices_of(connection, queue_id))
 
     async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -281,41 +462,31 @@ class QueueStore:
             task.exception()  # retrieved, in case nobody waits for it any more
 
 
+def _recipients_in(lane: str) -> int:
+    return RECIPIENTS_PER_ATTEMPT if lane == LOCAL_LANE else REMOTE_RECIPIENTS_PER_ATTEMPT
+
+
+def _lanes_of(message: QueuedMessage, results: Sequence[Result]) -> set[str]:
+    """The lanes in which results change who waits."""
+    fresh = {target.lane for result in results for target in result.targets}
+    moved = {result.lane for result in results if result.lane is not None}
+    return {message.lane} | fresh | moved
+
+
+def _learn(
+    connection: sqlite3.Connection, lane: str, news: LaneNews | None, now: float
+) -> tuple[float | None, bool]:
+    """Until when the lane is left alone from now on, and whether it works again."""
+    if news is None or lane == LOCAL_LANE:
+        return None, False
+    if news.back_off is None:
+        return None, lanes.works_again(connection, lane, news.began)
+    return lanes.leave_alone(connection, lane, news.back_off, news.began, now), False
+
+
 def _snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
     connection.execute("BEGIN")
     try:
         return question(connection)
     finally:
         connection.execute("COMMIT")
-
-
-def _lock(directory: str) -> IO[bytes]:
-    """The lock on the queue in ``directory``, which is made if need be.
-
-    Whoever had it may have removed the queue just before: then it is made again.
-    """
-    while True:
-        make_durable_directory(directory)
-        lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - held while open
-        _hold(lock, directory)
-        if os.fstat(lock.fileno()).st_nlink:
-            return lock
-        lock.close()
-
-
-def _hold(lock: IO[bytes], directory: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise QueueUnusable(f"another process has the queue {directory}") from error
-
-
-def queue_slots(root: str) -> frozenset[int]:
-    """The queues that lie below ``root``; raises QueueUnusable when nobody can say."""
-    try:
-        return frozenset(int(name) for name in os.listdir(root) if name.isdecimal())
-    except FileNotFoundError:
-        return frozenset()
-    except OSError as error:
-        raise QueueUnusable(f"the queues in {root} cannot be listed: {error.strerror}") from error

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from restante import maillog
-from restante.address import fold
+from restante.address import NullReversePath, fold
+from restante.envelope import Notify, RecipientDsn
 from restante.queue import (
     LOCAL_LANE,
     Action,
@@ -14,7 +15,6 @@ from restante.queue import (
     Expanded,
     LastAnswer,
     Moved,
-    Notice,
     QueuedMessage,
     QueuedRecipient,
     RecipientState,
@@ -24,156 +24,194 @@ from restante.queue.retry import LOCAL_STEP, REMOTE_STEP, RetryPolicy
 from restante.queue.rows import Result
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
 
-REPORT_RETRY = 3600.0
-"""Seconds until a failure that could not be reported is tried, and reported, again."""
+MOVE_PAUSE = 1.0
+"""Seconds until a recipient is tried that was sent from one next hop to another: routes that
+contradict each other must not spin."""
 
 UNPLANNED = Reply(451, "3.0", "the attempt failed for an internal reason")
 ALIAS_LOOP = Reply(554, "4.6", "the alias leads back to itself")
+IN_MAILBOX = Reply(250, "1.5", "delivered")
+ACCEPTED_ELSEWHERE = Reply(250, "0.0", "accepted by another host")
+EXPANDED_HERE = Reply(250, "0.0", "sent on to the addresses of the alias")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one recipient, what its sender is told, and what the log says."""
+    """What becomes of one recipient, and what the log says."""
 
     result: Result
-    notices: tuple[Notice, ...]
     log: Callable[[], None]
     """Called when the result is durable."""
 
 
 def judge(
-    message: QueuedMessage,
-    recipient: QueuedRecipient,
-    answer: Answer,
-    now: float,
-    policy: RetryPolicy,
-) -> Verdict:
-    """The verdict on one recipient's answer."""
-    match answer:
-        case Delivered():
-            return _delivered(message, recipient, answer)
-        case Expanded():
-            return _expanded(message, recipient, answer, now)
-        case Moved():
-            return _waiting(message, recipient, TemporaryFailure(UNPLANNED), now, now)
-        case PermanentFailure():
-            return _failed(message, recipient, answer, now)
-        case TemporaryFailure():
-            return _deferred(message, recipient, answer, now, policy)
+    message: QueuedMessage, answers: Sequence[Answer], now: float, policy: RetryPolicy
+) -> list[Verdict]:
+    """The verdicts on an attempt's answers; raises ValueError unless there is one for each."""
+    bench = _Judge(message, now, policy)
+    pairs = zip(message.recipients, answers, strict=True)
+    return [bench.judge(recipient, answer) for recipient, answer in pairs]
 
 
 def uncertain(message: QueuedMessage, now: float, policy: RetryPolicy) -> list[Verdict]:
     """The verdicts after an attempt that ended in an exception nobody planned for."""
-    answer = TemporaryFailure(UNPLANNED)
-    verdicts = (judge(message, each, answer, now, policy) for each in message.recipients)
+    answers = [TemporaryFailure(UNPLANNED)] * len(message.recipients)
+    verdicts = judge(message, answers, now, policy)
     return [replace(each, result=replace(each.result, certain=False)) for each in verdicts]
 
 
-def postpone(message: QueuedMessage, verdicts: Sequence[Verdict], now: float) -> list[Verdict]:
-    """The verdicts with every failure turned into another attempt: it cannot be reported now."""
-    return [_postponed(message, each, now) if each.notices else each for each in verdicts]
+class _Judge:
+    """The decisions on one attempt."""
+
+    def __init__(self, message: QueuedMessage, now: float, policy: RetryPolicy) -> None:
+        self._message = message
+        self._id = message.envelope.queue_id
+        self._now = now
+        born = message.envelope.received_at
+        step = LOCAL_STEP if message.lane == LOCAL_LANE else REMOTE_STEP
+        # One time for all: those that are tried together stay together.
+        self._next_attempt = policy.next_attempt(born, now, step)
+        self._late = policy.is_late(born, now)
+        self._from_nobody = isinstance(message.envelope.reverse_path, NullReversePath)
+
+    def judge(self, recipient: QueuedRecipient, answer: Answer) -> Verdict:
+        match answer:
+            case Delivered():
+                return self._delivered(recipient, answer)
+            case Expanded():
+                return self._expanded(recipient, answer)
+            case Moved():
+                return self._moved(recipient, answer)
+            case PermanentFailure():
+                return self._failed(recipient, answer)
+            case TemporaryFailure():
+                return self._deferred(recipient, answer)
+
+    def _delivered(self, recipient: QueuedRecipient, answer: Delivered) -> Verdict:
+        reply = ACCEPTED_ELSEWHERE if answer.peer else IN_MAILBOX
+        result = Result(
+            recipient.id,
+            RecipientState.DELIVERED,
+            LastAnswer(reply, answer.detail, answer.peer, self._now),
+            notice=self._success(recipient, answer),
+        )
+        return Verdict(
+            result, lambda: maillog.delivered(self._id, recipient.target.address, answer.detail)
+        )
+
+    def _success(self, recipient: QueuedRecipient, answer: Delivered) -> Action | None:
+        """RFC 3461 §§ 5.2.1 to 5.2.3: to tell of it is the duty of the last host that knows how."""
+        if not self._wants(recipient.target.dsn, Notify.SUCCESS):
+            return None
+        if answer.peer is None:
+            return Action.DELIVERED
+        return None if answer.peer.dsn else Action.RELAYED
+
+    def _expanded(self, recipient: QueuedRecipient, answer: Expanded) -> Verdict:
+        come_by = {fold(alias) for alias in (*recipient.trail, recipient.target.address)}
+        dsn = handed_on(recipient.target.dsn, len(answer.targets))
+        targets = [replace(target, dsn=dsn) for target in answer.targets]
+        looping = tuple(target for target in targets if _leads_back(target, come_by))
+        onward = tuple(target for target in targets if target not in looping)
+        told = len(targets) > 1 and self._wants(recipient.target.dsn, Notify.SUCCESS)
+        result = Result(
+            recipient.id,
+            RecipientState.EXPANDED,
+            LastAnswer(EXPANDED_HERE, "", None, self._now),
+            notice=Action.EXPANDED if told else None,
+            targets=onward,
+            looping=looping,
+            loop=LastAnswer(ALIAS_LOOP, "", None, self._now),
+        )
+
+        def log() -> None:
+            maillog.expanded(self._id, recipient.target.address, len(onward))
+            for target in looping:
+                maillog.failed(self._id, target.address, str(ALIAS_LOOP), "")
+
+        return Verdict(result, log)
+
+    def _moved(self, recipient: QueuedRecipient, answer: Moved) -> Verdict:
+        if answer.lane == self._message.lane:  # a bug, which must not become a loop
+            return self._deferred(recipient, TemporaryFailure(UNPLANNED, "moved to where it was"))
+        pause = 0.0 if self._message.lane == LOCAL_LANE else MOVE_PAUSE
+        result = Result(
+            recipient.id,
+            RecipientState.WAITING,
+            next_attempt=self._now + pause,
+            lane=answer.lane,
+        )
+        return Verdict(
+            result, lambda: maillog.moved(self._id, recipient.target.address, answer.lane)
+        )
+
+    def _failed(
+        self, recipient: QueuedRecipient, answer: PermanentFailure | TemporaryFailure
+    ) -> Verdict:
+        wanted = self._wants(recipient.target.dsn, Notify.FAILURE)
+        result = Result(
+            recipient.id,
+            RecipientState.FAILED,
+            self._last(answer),
+            notice=Action.FAILED if wanted else None,
+        )
+        reply, detail = str(answer.reply), answer.detail
+        return Verdict(
+            result, lambda: maillog.failed(self._id, recipient.target.address, reply, detail)
+        )
+
+    def _deferred(self, recipient: QueuedRecipient, answer: TemporaryFailure) -> Verdict:
+        next_attempt = self._next_attempt
+        if next_attempt is None:
+            return self._failed(recipient, answer)
+        told = (
+            self._late
+            and not recipient.delay_told
+            and self._wants(recipient.target.dsn, Notify.DELAY)
+        )
+        result = Result(
+            recipient.id,
+            RecipientState.WAITING,
+            self._last(answer),
+            next_attempt,
+            notice=Action.DELAYED if told else None,
+            late=self._late,
+        )
+        return Verdict(
+            result,
+            lambda: maillog.deferred(
+                self._id,
+                recipient.target.address,
+                str(answer.reply),
+                answer.detail,
+                recipient.attempts + 1,
+                next_attempt,
+            ),
+        )
+
+    def _last(self, answer: PermanentFailure | TemporaryFailure) -> LastAnswer:
+        return LastAnswer(answer.reply, answer.detail, answer.peer, self._now)
+
+    def _wants(self, dsn: RecipientDsn, what: Notify) -> bool:
+        """Whether somebody is to be told.
+
+        Of a message from nobody only that it failed, whatever was asked: reports ask for
+        nothing (RFC 3461 §6.4), and it is the postmaster who is told.
+        """
+        return what is Notify.FAILURE if self._from_nobody else dsn.wants(what)
 
 
-def _delivered(message: QueuedMessage, recipient: QueuedRecipient, answer: Delivered) -> Verdict:
-    return Verdict(
-        Result(recipient.id, RecipientState.DELIVERED),
-        (),
-        lambda: maillog.delivered(_id(message), recipient.target.address, answer.detail),
-    )
+def handed_on(dsn: RecipientDsn, targets: int) -> RecipientDsn:
+    """What the targets of an alias inherit of its wishes (RFC 3461 §5.2.7).
 
-
-def _expanded(
-    message: QueuedMessage, recipient: QueuedRecipient, answer: Expanded, now: float
-) -> Verdict:
-    come_by = {fold(alias) for alias in (*recipient.trail, recipient.target.address)}
-    looping = tuple(target for target in answer.targets if _leads_back(target, come_by))
-    targets = tuple(target for target in answer.targets if target not in looping)
-    looped = LastAnswer(ALIAS_LOOP, "", None, now)
-    result = Result(
-        recipient.id,
-        RecipientState.EXPANDED,
-        last=looped if looping else None,
-        targets=targets,
-        looping=looping,
-    )
-
-    def log() -> None:
-        maillog.expanded(_id(message), recipient.target.address, len(targets))
-        for target in looping:
-            maillog.failed(_id(message), target.address, str(ALIAS_LOOP), "")
-
-    told = Notice(replace(recipient, last=looped), Action.FAILED)
-    return Verdict(result, (told,) if looping else (), log)
+    A single target inherits them all (§5.2.7.2).
+    Of several, each inherits all but SUCCESS: that the alias was expanded is told
+    instead (§5.2.7.3, case c).
+    """
+    if targets == 1 or dsn.notify is None:
+        return dsn
+    return replace(dsn, notify=dsn.notify & ~Notify.SUCCESS)
 
 
 def _leads_back(target: Target, come_by: set[str]) -> bool:
     return not target.instruction and fold(target.address) in come_by
-
-
-def _failed(
-    message: QueuedMessage,
-    recipient: QueuedRecipient,
-    answer: PermanentFailure | TemporaryFailure,
-    now: float,
-) -> Verdict:
-    last = LastAnswer(answer.reply, answer.detail, answer.peer, now)
-    ended = replace(recipient, last=last, attempts=recipient.attempts + 1)
-    return Verdict(
-        Result(recipient.id, RecipientState.FAILED, last),
-        (Notice(ended, Action.FAILED),),
-        lambda: maillog.failed(
-            _id(message), recipient.target.address, str(answer.reply), answer.detail
-        ),
-    )
-
-
-def _deferred(
-    message: QueuedMessage,
-    recipient: QueuedRecipient,
-    answer: TemporaryFailure,
-    now: float,
-    policy: RetryPolicy,
-) -> Verdict:
-    born = message.envelope.received_at
-    step = LOCAL_STEP if message.lane == LOCAL_LANE else REMOTE_STEP
-    next_attempt = policy.next_attempt(born, now, step)
-    if next_attempt is None:
-        return _failed(message, recipient, answer, now)
-    return _waiting(message, recipient, answer, now, next_attempt)
-
-
-def _postponed(message: QueuedMessage, verdict: Verdict, now: float) -> Verdict:
-    recipient = verdict.notices[0].recipient
-    reply = recipient.last.reply if recipient.last else UNPLANNED
-    answer = TemporaryFailure(reply, "it failed, but the report could not be made")
-    return _waiting(message, recipient, answer, now, now + REPORT_RETRY)
-
-
-def _waiting(
-    message: QueuedMessage,
-    recipient: QueuedRecipient,
-    answer: TemporaryFailure,
-    now: float,
-    next_attempt: float,
-) -> Verdict:
-    return Verdict(
-        Result(
-            recipient.id,
-            RecipientState.WAITING,
-            LastAnswer(answer.reply, answer.detail, answer.peer, now),
-            next_attempt,
-        ),
-        (),
-        lambda: maillog.deferred(
-            _id(message),
-            recipient.target.address,
-            str(answer.reply),
-            answer.detail,
-            recipient.attempts + 1,
-            next_attempt,
-        ),
-    )
-
-
-def _id(message: QueuedMessage) -> str:
-    return message.envelope.queue_id

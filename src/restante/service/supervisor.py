@@ -25,7 +25,7 @@ from restante.config.load import load
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
 from restante.logsetup import setup_logging
-from restante.queue.store import queue_slots
+from restante.queue.slots import queue_slots
 from restante.service.listeners import Listener, Listeners
 from restante.service.place import READY, WorkerPlace
 from restante.service.worker import run_worker

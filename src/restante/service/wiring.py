@@ -29,7 +29,9 @@ from restante.queue import QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
-from restante.queue.store import QueueStore, queue_slots
+from restante.queue.slots import queue_slots
+from restante.queue.store import QueueStore
+from restante.queue.traffic import Limits
 from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
@@ -179,10 +181,15 @@ class Worker:
             store,
             self._courier,
             DsnReporter(settings.queue, settings.hostname),
-            RetryPolicy(settings.queue.queuelifetime, random.random),
+            RetryPolicy(settings.queue.queuelifetime, random.random, settings.queue.delay_notice),
             SystemClock(),
             self._ids.__next__,
-            settings.queue.concurrencylocal,
+            Limits(
+                settings.queue.concurrencylocal,
+                settings.queue.concurrencyremote,
+                settings.relay.concurrency_per_destination,
+                settings.relay.concurrency_per_message,
+            ),
         )
         running = self._queues[slot] = RunningQueue(store, scheduler, settings.server.drain_timeout)
         return running

@@ -1,0 +1,85 @@
+"""The table of lanes: the scheduler's index, so that a lane that is left alone costs nothing.
+
+A lane has a row while somebody waits in it, or while it is left alone. Whoever changes a
+recipient settles its lane, before or after, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from restante.queue import BackOff
+from restante.queue.retry import back_off_seconds
+
+
+def touch_lane(connection: sqlite3.Connection, lane: str, due: float) -> None:
+    """Somebody waits in the lane from now on, and is ``due`` then."""
+    connection.execute(
+        "INSERT INTO lane VALUES (?, ?, 0, 0, '') ON CONFLICT DO UPDATE"
+        " SET next_attempt = max(excluded.next_attempt, blocked_until)"
+        " WHERE max(excluded.next_attempt, blocked_until) < next_attempt",
+        (lane, due),
+    )
+
+
+def settle_lanes(connection: sqlite3.Connection, lanes: Iterable[str], now: float) -> None:
+    """Set anew when the lanes are due, after recipients in them have changed in any way."""
+    for lane in lanes:
+        (earliest,) = connection.execute(
+            "SELECT min(next_attempt) FROM recipient WHERE lane = ? AND state = 'waiting'", (lane,)
+        ).fetchone()
+        if earliest is None:
+            _settle_empty(connection, lane, now)
+            continue
+        connection.execute(
+            "INSERT INTO lane VALUES (?, ?, 0, 0, '') ON CONFLICT DO UPDATE"
+            " SET next_attempt = max(excluded.next_attempt, blocked_until)"
+            " WHERE max(excluded.next_attempt, blocked_until) != next_attempt",
+            (lane, earliest),
+        )
+
+
+def _settle_empty(connection: sqlite3.Connection, lane: str, now: float) -> None:
+    """One that is left alone is remembered for as long: mail may come for it meanwhile."""
+    connection.execute("DELETE FROM lane WHERE name = ? AND blocked_until <= ?", (lane, now))
+    connection.execute("UPDATE lane SET next_attempt = blocked_until WHERE name = ?", (lane,))
+
+
+def leave_alone(
+    connection: sqlite3.Connection, lane: str, back_off: BackOff, began: float, now: float
+) -> float | None:
+    """Block the lane after a failure; until when, or None if it was blocked for as long already.
+
+    Attempts that were in motion together fail together: one that ``began`` before the lane
+    was blocked does not double the time again.
+    """
+    row = connection.execute(
+        "SELECT blocked_until, failures FROM lane WHERE name = ?", (lane,)
+    ).fetchone()
+    blocked_until, failures = row or (0.0, 0)
+    until = now + back_off.minimum
+    if blocked_until <= began:
+        failures += 1
+        until = now + max(back_off.minimum, back_off_seconds(failures))
+    elif until <= blocked_until:
+        return None
+    connection.execute(
+        "INSERT INTO lane VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET"
+        " next_attempt = ?2, blocked_until = ?2, failures = ?3, why = ?4",
+        (lane, until, failures, back_off.why),
+    )
+    return until
+
+
+def works_again(connection: sqlite3.Connection, lane: str, began: float) -> bool:
+    """After a success: whether it ends a time of failures.
+
+    One that ``began`` before the lane was blocked says nothing of the time since.
+    """
+    changed = connection.execute(
+        "UPDATE lane SET blocked_until = 0, failures = 0, why = ''"
+        " WHERE name = ? AND failures > 0 AND blocked_until <= ?",
+        (lane, began),
+    )
+    return changed.rowcount > 0

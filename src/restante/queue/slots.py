@@ -1,0 +1,42 @@
+"""The queues below a root: which there are, and whose one is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import IO
+
+from restante.queue import QueueUnusable
+from restante.queue.bodies import make_durable_directory
+
+
+def lock_queue(directory: str) -> IO[bytes]:
+    """The lock on the queue in ``directory``, which is made if need be.
+
+    Whoever had it may have removed the queue just before: then it is made again.
+    """
+    while True:
+        make_durable_directory(directory)
+        lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - held while open
+        _hold(lock, directory)
+        if os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.close()
+
+
+def _hold(lock: IO[bytes], directory: str) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise QueueUnusable(f"another process has the queue {directory}") from error
+
+
+def queue_slots(root: str) -> frozenset[int]:
+    """The queues that lie below ``root``; raises QueueUnusable when nobody can say."""
+    try:
+        return frozenset(int(name) for name in os.listdir(root) if name.isdecimal())
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise QueueUnusable(f"the queues in {root} cannot be listed: {error.strerror}") from error

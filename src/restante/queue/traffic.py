@@ -1,0 +1,122 @@
+"""What is in motion, lane by lane, and how much more may be: in memory, gone with the process."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+from restante.queue import LOCAL_LANE
+
+WIDEST = 1024
+"""Attempts at once in a lane that works again, from which on its past is forgotten."""
+MOST_WINDOWS = 10_000
+"""Lanes whose past is remembered; beyond, all of them are trusted again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be in motion at the same time: attempts, each for one message in one lane."""
+
+    local: int
+    """In the local lane."""
+    remote: int
+    """In all other lanes together."""
+    per_lane: int
+    """In one of the others (a destination)."""
+    per_message: int
+    """Of one message."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What is in motion in a queue."""
+
+    _lanes: dict[str, set[str]] = field(default_factory=dict)
+    """By lane, the ids of the messages."""
+    _spread: Counter[str] = field(default_factory=Counter[str])
+    """By message, in how many lanes it moves."""
+    _windows: dict[str, int] = field(default_factory=dict)
+    """What lanes may have in motion that were left alone not long ago."""
+    _quiet: dict[str, float] = field(default_factory=dict)
+    """Lanes that have no more to hand out, and until when, though the table has them due."""
+
+    def copy(self) -> Traffic:
+        """As it is now, for another thread."""
+        lanes = {lane: set(ids) for lane, ids in self._lanes.items()}
+        return Traffic(lanes, self._spread.copy(), self._windows.copy(), self._quiet.copy())
+
+    def take(self, queue_id: str, lane: str) -> None:
+        """A message begins to move in a lane."""
+        self._lanes.setdefault(lane, set()).add(queue_id)
+        self._spread[queue_id] += 1
+
+    def release(self, queue_id: str, lane: str) -> None:
+        """It does no more."""
+        moving = self._lanes[lane]
+        moving.remove(queue_id)
+        if not moving:
+            del self._lanes[lane]
+        self._spread[queue_id] -= 1
+        if not self._spread[queue_id]:
+            del self._spread[queue_id]
+
+    def moves(self, queue_id: str, lane: str) -> bool:
+        """Whether the message moves in the lane."""
+        return queue_id in self._lanes.get(lane, ())
+
+    def moving_in(self, lane: str) -> int:
+        """How many messages move in the lane."""
+        return len(self._lanes.get(lane, ()))
+
+    def lanes_of(self, queue_id: str) -> int:
+        """In how many lanes the message moves."""
+        return self._spread[queue_id]
+
+    def room(self, lane: str, limits: Limits, *, suspect: bool) -> int:
+        """How many more messages may move in the lane; one alone if it is ``suspect``."""
+        if lane == LOCAL_LANE:
+            return limits.local - self.moving_in(lane)
+        window = 1 if suspect else min(self._windows.get(lane, limits.per_lane), limits.per_lane)
+        return min(window - self.moving_in(lane), self._remote_room(limits))
+
+    def is_full(self, limits: Limits) -> bool:
+        """Whether nothing more may move in any lane."""
+        return self.moving_in(LOCAL_LANE) >= limits.local and self._remote_room(limits) <= 0
+
+    def start_slowly(self, lane: str) -> None:
+        """The lane works again, after one attempt alone: two, then four may move in it."""
+        if len(self._windows) >= MOST_WINDOWS:
+            self._windows.clear()
+        self._windows[lane] = 2
+
+    def widen(self, lane: str) -> None:
+        """The lane goes on working: twice as many may move in it as before."""
+        if lane in self._windows:
+            self._windows[lane] *= 2
+            if self._windows[lane] >= WIDEST:
+                del self._windows[lane]
+
+    def rest(self, lane: str, until: float) -> None:
+        """Nothing of the lane is to be handed out until then, except what comes new."""
+        self._quiet[lane] = until
+
+    def disturb(self, lane: str) -> None:
+        """Something of the lane has changed."""
+        self._quiet.pop(lane, None)
+
+    def disturb_all(self) -> None:
+        """Anything may have changed."""
+        self._quiet.clear()
+
+    def rests(self, lane: str, now: float) -> bool:
+        """Whether there is nothing to be looked for in the lane."""
+        return now < self._quiet.get(lane, now)
+
+    def end_of_rest(self, now: float) -> float:
+        """When the first of the resting lanes is to be looked at; infinity: none."""
+        return min((until for until in self._quiet.values() if until > now), default=math.inf)
+
+    def _remote_room(self, limits: Limits) -> int:
+        moving = self._spread.total() - self.moving_in(LOCAL_LANE)
+        return limits.remote - moving

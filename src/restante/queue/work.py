@@ -1,0 +1,57 @@
+"""What the store hands out, and what it is told of it: values between store and scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante.queue import BackOff, Notice, QueuedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReport:
+    """A message, without its recipients, and what is to be told of them."""
+
+    message: QueuedMessage
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is due."""
+
+    messages: tuple[QueuedMessage, ...]
+    reports: tuple[PendingReport, ...]
+    next_due: float
+    """When there is more, unless something changes before; infinity: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneNews:
+    """What an attempt taught about its lane."""
+
+    began: float
+    """When the attempt did, in seconds since the epoch."""
+    back_off: BackOff | None
+    """None: the lane works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a record led to."""
+
+    finished: bool
+    """Nothing of the message waits any more, and nobody is to be told: it is gone."""
+    blocked_until: float | None = None
+    """The lane is left alone from now on (seconds since the epoch); None: no change."""
+    recovered: bool = False
+    """The lane had been failing, and works again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of a report."""
+
+    told: bool
+    """False: an operator had made it needless; it was not queued."""
+    finished: bool
+    """See Recorded."""
