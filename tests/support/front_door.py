@@ -13,6 +13,7 @@ from restante.mda import Delivery
 from restante.receiver import Client, ServiceName
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
+from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.status import Outcome
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -54,7 +55,7 @@ def door(
     router = Router(settings.routing, settings.hostname)
     directory = MemoryDirectory(tables)
     ids = iter(new_id, "")
-    return Receiver(settings, router, directory, recorder, recorder, ids, limits=limits)
+    return Receiver(settings, router, directory, recorder, recorder, Routes({}), ids, limits=limits)
 
 
 def peer(receiver: Receiver, service: ServiceName, *, logged_in: bool) -> Client:

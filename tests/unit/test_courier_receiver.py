@@ -10,6 +10,7 @@ import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config import Settings
+from restante.config.tree import Receiver as ReceiverSettings
 from restante.config.tree import Server
 from restante.courier import LocalCourier
 from restante.envelope import (
@@ -25,13 +26,18 @@ from restante.envelope import (
 from restante.mda import Delivery
 from restante.queue import Expanded, QueuedMessage, QueuedRecipient, RecipientState, Target
 from restante.receiver.door import Receiver
+from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.spool import Spool
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 from tests.support.queued import SENDER, envelope, new_id
 
-SETTINGS = Settings("/nowhere", server=Server(me="mx.example.com"))
+SETTINGS = Settings(
+    "/nowhere",
+    server=Server(me="mx.example.com"),
+    receiver=ReceiverSettings(relay_networks=("192.0.2.0/24",)),
+)
 HELLO = b"Subject: hello\n\nHello.\n"
 
 
@@ -132,7 +138,8 @@ async def accept(
 ) -> Reply:
     """The recipients in turn ask for what ``dsn`` says in turn."""
     router = Router(SETTINGS.routing, SETTINGS.hostname)
-    receiver = Receiver(SETTINGS, router, site(), recorder, recorder, iter(new_id, ""))
+    routes = Routes({".routed.example": "smart.example:587"})
+    receiver = Receiver(SETTINGS, router, site(), recorder, recorder, routes, iter(new_id, ""))
     client = receiver.client("s", "192.0.2.7")
     _, transaction = await receiver.sender(
         client, sender, eight_bit=False, smtputf8=False, ret="HDRS", envid="QQ314"
@@ -180,6 +187,20 @@ async def test_a_refusal_for_the_only_recipient_is_the_answer(tmp_path: object) 
     reply = await accept(recorder, HELLO, str(tmp_path), "iain@example.com")
     assert reply == Reply(554, "4.6", "looping")
     assert recorder.queued == []
+
+
+async def test_each_recipient_waits_for_its_own_way_out(tmp_path: object) -> None:
+    recorder = Recorder()
+    recipients = ("ann@example.net", "bob@a.routed.example", "sales@example.com")
+    reply = await accept(recorder, HELLO, str(tmp_path), *recipients)
+    assert reply.code == 250
+    assert recorder.queued == [
+        (
+            Target("ann@example.net", lane="example.net"),
+            Target("bob@a.routed.example", lane="smart.example:587"),
+            Target("sales@example.com"),
+        )
+    ]
 
 
 SUCCESS = RecipientDsn(Notify.SUCCESS, "rfc822;Iain@example.com")

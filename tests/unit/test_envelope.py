@@ -6,6 +6,8 @@ from email import message_from_bytes
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import pytest
+
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.envelope import (
     Origin,
@@ -13,6 +15,7 @@ from restante.envelope import (
     memory_content,
     queue_ids,
     received_field,
+    received_from,
     return_path_field,
     spooled_content,
 )
@@ -47,6 +50,22 @@ def test_received_tells_no_recipient_of_another() -> None:
 def test_received_from_ipv6_and_from_here() -> None:
     assert "([IPv6:2001:db8::1])" in received(Origin("c", "2001:db8::1", "SMTP"), IAIN)
     assert received(Origin("", "", "SMTP"), IAIN).startswith("from localhost by")
+
+
+@pytest.mark.parametrize(
+    ("origin", "client"),
+    [
+        (Origin("c.example", "192.0.2.1", "SMTP"), "c.example (192.0.2.1)"),
+        (Origin("c.example", "2001:db8::1", "ESMTP"), "c.example (2001:db8::1)"),
+        (Origin("[192.0.2.9]", "192.0.2.1", "ESMTP"), "[192.0.2.9] (192.0.2.1)"),
+        (Origin("", "192.0.2.1", "SMTP"), "unknown (192.0.2.1)"),
+        (Origin("", "", "SMTP"), ""),
+    ],
+)
+def test_the_client_is_found_in_its_received_field(origin: Origin, client: str) -> None:
+    trace = received_field(origin, "mx.example.com", "id1", (IAIN,), AT)
+    assert received_from(trace) == client
+    assert received_from(b"X-Other: field\n" + trace) == ""
 
 
 def test_delivery_fields() -> None:

@@ -17,6 +17,7 @@ from restante.net.server import ConnectionLimits, Server, session_ids
 from restante.net.smtp import SmtpService
 from restante.queue import Target
 from restante.receiver.door import Receiver
+from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome
@@ -68,7 +69,7 @@ async def connected(
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
     known = MemoryDirectory(tables)
-    receiver = Receiver(settings, router, known, SlowWriter(), NoRoom(), ids)
+    receiver = Receiver(settings, router, known, SlowWriter(), NoRoom(), Routes({}), ids)
     authenticator = PasswordAuthenticator(known, settings.auth)
     service = SmtpService("smtp", settings, receiver, str(directory), authenticator, None)
     server = Server(service, ConnectionLimits(10, 0), session_ids(0))

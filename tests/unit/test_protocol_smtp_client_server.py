@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.protocol.smtp.profile import Extension, Limits
+from restante.address import Address
+from restante.envelope import Notify, RecipientDsn
+from restante.protocol.smtp.client import MECHANISMS, SmtpClient
+from restante.protocol.smtp.client_events import (
+    ClientWait,
+    Closed,
+    OutgoingMessage,
+    OutgoingRecipient,
+)
+from restante.protocol.smtp.events import Mail, Rcpt
+from restante.protocol.smtp.profile import BASIC, Extension, Limits
 from restante.status import Reply
 from tests.support.smtp_client import ClientDriver, Job, converse, message, serving
+from tests.support.smtp_core import describe
 
 OK = Reply(250, "0.0", "Ok")
 NO_USER = Reply(550, "1.1", "No such user")
@@ -80,3 +95,62 @@ def test_a_refused_message_leaves_the_connection_fit_for_the_next(
     assert record.bodies[-1] == b"Subject: x\n\nhello\n"
     assert driver.closed is not None
     assert driver.closed.why == "quit"
+
+
+ENVIDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=30)
+ORCPTS = st.one_of(
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=30).map(
+        "rfc822;{}".format
+    ),
+    st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=10).map("utf-8;{}".format),
+)
+NOTIFIES = st.one_of(
+    st.none(),
+    st.sets(st.sampled_from(list(Notify))).map(lambda kinds: reduce(or_, kinds, Notify.NEVER)),
+)
+
+
+@given(ENVIDS, ORCPTS, NOTIFIES, st.sampled_from(["FULL", "HDRS"]))
+def test_what_the_sender_asks_to_be_told_arrives(
+    envid: str, orcpt: str, notify: Notify | None, ret: Literal["FULL", "HDRS"]
+) -> None:
+    dsn = RecipientDsn(notify, orcpt)
+    recipient = OutgoingRecipient(Address("b", "b.example"), dsn)
+    job = Job(OutgoingMessage(Address("a", "a.example"), (recipient,), 9, ret=ret, envid=envid))
+    record = converse(ClientDriver([job]), serving())
+    assert [describe(event) for event in expected_events(job.message)] == record.events[:2]
+
+
+def expected_events(sent: OutgoingMessage) -> list[Mail | Rcpt]:
+    """What the server has to tell of the envelope."""
+    mail = Mail(sent.reverse_path, "client.example", "ESMTP", sent.size)
+    mail = replace(mail, ret=sent.ret, envid=sent.envid)
+    return [mail, *(Rcpt(each.address, each.dsn) for each in sent.recipients)]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_tls_and_a_login(mechanism: str) -> None:
+    server = serving([*BASIC, Extension.STARTTLS, Extension.AUTH], answers=[NO_USER, OK])
+    client = SmtpClient("client.example")
+    seen = []
+    actions = iter(
+        [
+            client.start_tls,
+            client.tls_started,
+            lambda: client.authenticate(mechanism, "é name", "wrong"),
+            lambda: client.authenticate(mechanism, "é name", "pass word"),
+            client.quit,
+        ]
+    )
+    client.receive(server.record.output)
+    while not isinstance(event := client.next_event(), Closed):
+        if event is ClientWait.NEED_ACTION:
+            next(actions)()
+        elif event is ClientWait.NEED_DATA:
+            before = len(server.record.output)
+            server.feed(client.outgoing())
+            client.receive(server.record.output[before:])
+        elif not isinstance(event, ClientWait):
+            seen.append(type(event).__name__)
+    assert seen == ["Ready", "StartTls", "Ready", "AuthRefused", "Authenticated"]
+    assert f"Authenticate é name pass word {mechanism}" in server.record.events

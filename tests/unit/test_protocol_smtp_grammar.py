@@ -115,6 +115,13 @@ def test_an_original_recipient_may_have_500_characters() -> None:
     assert parse_rcpt(f"TO:<a@b> ORCPT={orcpt}", smtputf8=False).dsn.orcpt == orcpt
 
 
+def test_an_original_recipient_that_could_not_be_passed_on_is_refused() -> None:
+    room = (MAX_ORCPT - len("utf-8;")) // len(r"\x{416}")
+    assert parse_orcpt("utf-8;" + "Ж" * room, smtputf8=True)
+    with pytest.raises(DsnSyntaxError):
+        parse_orcpt("utf-8;" + "Ж" * (room + 1), smtputf8=True)
+
+
 @given(PRINTABLE)
 def test_an_envelope_id_is_read_as_it_was_written(text: str) -> None:
     assert parse_envid(encode_xtext(text)) == text

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import restante
-from restante.cli import accounts, diagnosis, instance, queues
+from restante.cli import accounts, diagnosis, instance, queues, submission
 from restante.cli.status import ExitCode, code_of, complain
 from restante.config.load import DIRECTORY_VARIABLE
 
@@ -31,6 +31,7 @@ app.add_typer(accounts.domains, name="domain")
 app.add_typer(accounts.mailboxes, name="mailbox")
 app.add_typer(accounts.aliases, name="alias")
 app.add_typer(queues.queue, name="queue")
+app.add_typer(submission.submission, name="submission")
 
 
 def _version(asked: bool) -> None:

@@ -70,10 +70,10 @@ class StatusFields:
             yield f"Will-Retry-Until: {until}"
 
     def _answer_fields(self, last: LastAnswer, action: Action) -> Iterator[str]:
-        """What was answered is told of failures and delays, and of what another host took."""
+        """Which host it was about; its words are told of failures and delays."""
         if last.peer is not None and last.peer.host:
             yield f"Remote-MTA: dns; {self._text(named(last.peer))}"
-        if last.peer is not None or action in _CLASSES:
+        if action in _CLASSES:
             # Folded where the reply has a line end, so that every line of it is seen.
             yield "Diagnostic-Code: smtp; " + "\n ".join(map(self._text, reply_lines(last.reply)))
         yield f"Last-Attempt-Date: {formatdate(last.at, localtime=True)}"

@@ -14,9 +14,9 @@ from restante.directory import Directory
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
-from restante.queue import Target
+from restante.queue import LOCAL_LANE, Lanes, Target
 from restante.receiver import Transaction, WaitingRoom
-from restante.routing.decision import Mailbox
+from restante.routing.decision import Decision, Mailbox, Remote
 from restante.routing.expand import Leaf, expand
 from restante.routing.router import Router
 from restante.spool import Spool, SpoolFailed
@@ -40,6 +40,7 @@ class Acceptance:
         directory: Directory,
         writer: MailboxWriter,
         waiting: WaitingRoom,
+        lanes: Lanes,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -47,6 +48,7 @@ class Acceptance:
         self._directory = directory
         self._writer = writer
         self._waiting = waiting
+        self._lanes = lanes
         self._clock = clock
 
     async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
@@ -185,7 +187,8 @@ class Acceptance:
         self, transaction: Transaction, envelope: Envelope, content: Content
     ) -> Reply:
         targets = tuple(
-            Target(str(address), dsn=transaction.dsn[address]) for address in envelope.recipients
+            Target(str(address), lane=self._lane(decision), dsn=transaction.dsn[address])
+            for address, decision in transaction.decided.items()
         )
         try:
             await self._waiting.add(envelope, content, targets)
@@ -193,6 +196,12 @@ class Acceptance:
             return self.refused(transaction, NO_ROOM, str(error))
         self._accepted(transaction, envelope, content, "queued")
         return _ok(envelope)
+
+    def _lane(self, decision: Decision) -> str:
+        """So that what is for elsewhere waits for its own way out, and for no other."""
+        return (
+            self._lanes.of(decision.address.domain) if isinstance(decision, Remote) else LOCAL_LANE
+        )
 
     def _accepted(
         self, transaction: Transaction, envelope: Envelope, content: Content, how: str

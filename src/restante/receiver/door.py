@@ -14,6 +14,7 @@ from restante.directory import Account, Directory, Lookups
 from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
+from restante.queue import Lanes
 from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.limits import SendingLimits
@@ -41,6 +42,7 @@ class Receiver:
         directory: Directory,
         writer: MailboxWriter,
         waiting: WaitingRoom,
+        lanes: Lanes,
         ids: Iterator[str],
         clock: Callable[[], float] = time.time,
         limits: SendingLimits | None = None,
@@ -53,7 +55,7 @@ class Receiver:
         self._router = router
         self._directory = directory
         self._ids = ids
-        self._acceptance = Acceptance(settings, router, directory, writer, waiting, clock)
+        self._acceptance = Acceptance(settings, router, directory, writer, waiting, lanes, clock)
 
     def client(self, session: str, address: str, service: ServiceName = "smtp") -> Client:
         """The peer of a new session and what it may do."""

@@ -21,18 +21,23 @@ def limit_reached(limit: str) -> Reply:
     return Reply(452, "7.1", f"this account has reached its limit of {what}, try again later")
 
 
+def limits_of(settings: Submission) -> Limits:
+    """What the settings allow every account."""
+    return Limits(
+        Counts(
+            settings.messages_per_hour,
+            settings.messages_per_day,
+            settings.recipients_per_hour,
+            settings.recipients_per_day,
+        )
+    )
+
+
 class SendingLimits:
     """Gives every transaction of an account what is left of the account's allowance."""
 
     def __init__(self, settings: Submission, ledger: Ledger, clock: Callable[[], float]) -> None:
-        self._limits = Limits(
-            Counts(
-                settings.messages_per_hour,
-                settings.messages_per_day,
-                settings.recipients_per_hour,
-                settings.recipients_per_day,
-            )
-        )
+        self._limits = limits_of(settings)
         self._ledger = ledger
         self._clock = clock
 

@@ -35,6 +35,7 @@ from restante.queue.traffic import Limits
 from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
+from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore
@@ -69,6 +70,7 @@ class Worker:
             open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
         )
         self._router = Router(settings.routing, host)
+        self._routes = Routes(settings.routing.smtproutes)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
@@ -87,6 +89,7 @@ class Worker:
             self._directory,
             self._writer,
             own.store,
+            self._routes,
             self._ids,
             limits=SendingLimits(self._settings.submission, self._ledger, time.time),
         )

@@ -12,8 +12,10 @@ to wait, sends what is ``outgoing`` first, and does what the wait says::
         Ready, TransactionDone, ...: take note
     send(client.outgoing())
 
-Replies are matched to commands by their order alone. Whatever the peer sends, the session
-ends in Closed, and each recipient of each message gets exactly one result before.
+Replies are matched to commands by their order alone: what comes before its command is sent
+is its answer all the same, so that nothing hangs on how the octets were cut. Whatever the
+peer sends, the session ends in Closed, and each recipient of each message gets exactly one
+result before.
 """
 
 from __future__ import annotations
@@ -196,18 +198,17 @@ class SmtpClient:
         """One step; why there is none to be taken now, or None."""
         if self._handshaking:
             return None if self._refuse_injection() else self._wait_or_end(ClientWait.NEED_ACTION)
-        try:
-            reply = self._replies.next_reply()
-            if reply is not None:
-                self._take(reply)
-                return None
-        except (NotAReply, OutOfSync) as error:
-            self._break(f"{error}")
-            return None
         self._fill()
         if self._end_transaction():
             return None
-        return self._wait_or_end(self._wait())
+        try:
+            reply = self._replies.next_reply()
+            if reply is None:
+                return self._wait_or_end(self._wait())
+            self._take(reply)
+        except (NotAReply, OutOfSync) as error:
+            self._break(str(error))
+        return None
 
     def _wait(self) -> ClientWait:
         if self._transaction is not None and self._transaction.wants_content and self._has_room():
@@ -309,10 +310,13 @@ class SmtpClient:
         transaction = self._transaction
         if transaction is None or self._unanswered or transaction.wants_content:
             return False
+        self._done(transaction)
+        return True
+
+    def _done(self, transaction: Transaction) -> None:
         self._reset_due = transaction.needs_reset
         self._events.append(TransactionDone(transaction.results, self._extensions.dsn))
         self._transaction = None
-        return True
 
     def _refuse_injection(self) -> bool:
         """Close if octets came that no handshake protects; whether any did."""
@@ -327,16 +331,12 @@ class SmtpClient:
 
     def _end(self, reply: Reply | None, why: str) -> None:
         """The session is over, and with it the transaction."""
-        command = self.command
-        if self._transaction is not None:
-            if reply is not None:
-                self._transaction.decide(reply, command)
-            else:
-                self._transaction.decide(Reply(451, "4.2", _sentence(why)), command, local=True)
-            results = self._transaction.results
-            self._events.append(TransactionDone(results, self._extensions.dsn))
-            self._transaction = None
         self._close(reply, why)
+        transaction = self._transaction
+        if transaction is not None:
+            last_words = reply or Reply(451, "4.2", why[:1].upper() + why[1:])
+            transaction.decide(last_words, self.command, local=reply is None)
+            self._done(transaction)
 
     def _leave(self, reply: Reply, why: str) -> None:
         """Close with a word to a peer that refused to go on (RFC 5321 §3.1)."""
@@ -352,7 +352,3 @@ def _succeeded(command: Command, reply: Reply) -> bool:
     if 300 <= reply.code < 400:
         raise OutOfSync(f"{reply.code} is no answer to {command.name}")
     return reply.is_success
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from restante.address import Address, ReversePath
 from restante.envelope import Notify, RecipientDsn
 from restante.protocol.smtp.client_events import Extensions, OutgoingMessage, OutgoingRecipient
+from restante.protocol.smtp.dsn import encode_orcpt, encode_xtext
 
 COMMAND_TIMEOUT = 300.0
 """Seconds; for the greeting, MAIL, RCPT and what has none of its own (RFC 5321 §4.5.3.2.1-3)."""
@@ -137,7 +138,7 @@ def mail(message: OutgoingMessage, extensions: Extensions, *, smtputf8: bool) ->
     if extensions.dsn and message.ret:
         words.append(f"RET={message.ret}")
     if extensions.dsn and message.envid:
-        words.append(f"ENVID={xtext(message.envid)}")
+        words.append(f"ENVID={encode_xtext(message.envid)}")
     return Command(Kind.MAIL, f"{' '.join(words)}\r\n".encode(), name)
 
 
@@ -154,26 +155,8 @@ def _dsn_words(dsn: RecipientDsn) -> list[str]:
         kinds = [kind.name or "" for kind in Notify if kind in dsn.notify]
         words.append(f"NOTIFY={','.join(kinds) or 'NEVER'}")
     if dsn.orcpt:
-        kind, _, address = dsn.orcpt.partition(";")
-        encode = utf8_xtext if kind.lower() == "utf-8" else xtext
-        words.append(f"ORCPT={kind};{encode(address)}")
+        words.append(f"ORCPT={encode_orcpt(dsn.orcpt)}")
     return words
-
-
-def xtext(text: str) -> str:
-    """``text`` with all but printable ASCII, and ``+`` and ``=``, as ``+HH`` (RFC 3461 §4)."""
-    return "".join(
-        chr(octet) if 0x21 <= octet <= 0x7E and octet not in b"+=" else f"+{octet:02X}"
-        for octet in text.encode()
-    )
-
-
-def utf8_xtext(text: str) -> str:
-    """An address of type utf-8 in the form that needs no SMTPUTF8 (RFC 6533 §3)."""
-    return "".join(
-        char if "!" <= char <= "~" and char not in "+=\\" else f"\\x{{{ord(char):02X}}}"
-        for char in text
-    )
 
 
 def sasl_responses(mechanism: str, login: str, password: str) -> list[bytes]:

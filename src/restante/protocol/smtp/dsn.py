@@ -69,19 +69,25 @@ def parse_orcpt(value: str, *, smtputf8: bool) -> str:
     """The original recipient as ``type;address``, decoded.
 
     Characters outside ASCII may stand for themselves where the transaction is one of
-    SMTPUTF8, and may be embedded always (RFC 6533 §3).
+    SMTPUTF8, and may be embedded always (RFC 6533 §3). The bound holds for the form in which
+    it is passed on.
     """
     typed = _TYPED.fullmatch(value)
     if typed is None or len(value) > MAX_ORCPT or not (smtputf8 or value.isascii()):
         raise DsnSyntaxError
     kind, address = typed.groups()
     decode = _decode_utf8_address if kind.lower() == UTF8_TYPE else _decode_xtext
-    return f"{kind};{decode(address)}"
+    orcpt = f"{kind};{decode(address)}"
+    if len(encode_orcpt(orcpt)) > MAX_ORCPT:
+        raise DsnSyntaxError
+    return orcpt
 
 
 def encode_xtext(text: str) -> str:
-    """Printable ASCII as xtext, for ENVID (RFC 3461 §4)."""
-    return _NOT_XCHAR.sub(lambda found: f"+{ord(found.group()):02X}", text)
+    """``text`` as xtext, for ENVID (RFC 3461 §4): what is no xchar, octet by octet."""
+    return _NOT_XCHAR.sub(
+        lambda found: "".join(f"+{octet:02X}" for octet in found[0].encode()), text
+    )
 
 
 def encode_orcpt(orcpt: str) -> str:

@@ -1,0 +1,121 @@
+"""Commands on what users send: who may send as whom, and how much they have sent."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import closing
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restante.address import Address, fold
+from restante.cli.context import any_address, ask, settings_of
+from restante.cli.output import AsJson, print_record, print_rows
+from restante.cli.status import ExitCode
+from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.config.tree import Settings
+    from restante.directory.engine import Engine
+    from restante.receiver import Refusal
+    from restante.usage.file import AccountUsage, UsageFile
+
+submission = typer.Typer(help="What users send.", no_args_is_help=True)
+
+_COLUMNS = [
+    "account",
+    "messages/hour",
+    "messages/day",
+    "recipients/hour",
+    "recipients/day",
+    "limit reached",
+]
+
+
+@submission.command("list")
+def list_usage(context: typer.Context, as_json: AsJson = False) -> None:
+    """List who has sent mail in the last 24 hours, those first who sent to most recipients."""
+    from restante.receiver.limits import limits_of
+
+    settings = settings_of(context)
+    limits = limits_of(settings.submission)
+    if not limits.any:
+        print("restante: no limit is set in [submission], so nothing is counted", file=sys.stderr)
+    found = sorted(_everybody(settings), key=lambda each: -each.spent.recipients_per_day)
+    rows = [[each.account, *astuple(each.spent), limits.exceeded(each.spent, 1)] for each in found]
+    print_rows(_COLUMNS, rows, as_json=as_json)
+
+
+@submission.command("reset")
+def reset_usage(
+    context: typer.Context,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)],
+) -> None:
+    """Forget what an account has sent, so that no limit holds it up."""
+    file = _opened(settings_of(context))
+    if file is not None:
+        with closing(file), file.transaction():
+            if file.reset(fold(account)):
+                return
+    raise OperatorError(f"{account} has sent nothing in the last 24 hours that was counted")
+
+
+@submission.command("may")
+def may_send(
+    context: typer.Context,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether an account may send as an address, and what it hears if not."""
+    settings = settings_of(context)
+    wanted = any_address(address)
+    refusal = ask(settings, lambda engine: _refusal(settings, engine, account, wanted))
+    answer = {
+        "account": account,
+        "address": str(wanted),
+        "may": refusal is None,
+        "reply": str(refusal.reply) if refusal else None,
+        "why": refusal.why if refusal else "",
+    }
+    if as_json:
+        print_record(answer, as_json=True)
+    else:
+        print("yes" if refusal is None else f"no: {refusal.reply} ({refusal.why})")
+    if refusal is not None and refusal.reply.is_temporary:
+        raise typer.Exit(ExitCode.TEMPORARY)
+
+
+async def _refusal(
+    settings: Settings, engine: Engine, login: str, address: Address
+) -> Refusal | None:
+    from restante.directory.lookups import SqlDirectory
+    from restante.receiver.senders import Senders
+    from restante.routing.router import Router
+
+    directory = SqlDirectory(engine)
+    credentials = await directory.credentials(login)
+    if credentials is None:
+        raise OperatorError(f"nobody logs in as {login}")
+    router = Router(settings.routing, settings.hostname)
+    senders = Senders(settings, router, directory)
+    return await senders.refusal(credentials.account, router.qualified(address))
+
+
+def _everybody(settings: Settings) -> list[AccountUsage]:
+    file = _opened(settings)
+    if file is None:
+        return []
+    with closing(file), file.transaction():
+        return file.everybody(time.time())
+
+
+def _opened(settings: Settings) -> UsageFile | None:
+    """The file that counts, or None if nothing was ever counted."""
+    from restante.usage.file import FILE_NAME, UsageFile
+
+    path = os.path.join(settings.path(settings.queue.root), FILE_NAME)
+    return UsageFile.open(path, create=False) if os.path.exists(path) else None

@@ -1,0 +1,74 @@
+"""What the operator sees of what users send, and what may be done about it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from restante.cli.status import ExitCode
+from restante.usage import Counts, Limits
+from restante.usage.file import FILE_NAME, UsageFile
+from tests.unit.test_cli import Shell, hosted, shell
+
+__all__ = ["hosted", "shell"]
+
+
+def sent(hosted: Shell, account: str, recipients: int, *, hours_ago: float = 0) -> None:
+    """As a worker counts it."""
+    queue = hosted.directory / "queue"
+    queue.mkdir(exist_ok=True)
+    file = UsageFile.open(str(queue / FILE_NAME), create=True)
+    with file.transaction():
+        file.take(account, recipients, Limits(Counts()), time.time() - hours_ago * 3600)
+    file.close()
+
+
+def test_who_has_sent_how_much(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTANTE_SUBMISSION__RECIPIENTS_PER_DAY", "50")
+    assert hosted("submission", "list").out == ""
+    sent(hosted, "iain@example.com", 5)
+    sent(hosted, "iain@example.com", 2, hours_ago=2)
+    sent(hosted, "spammer@example.com", 50)
+    sent(hosted, "quiet@example.com", 1, hours_ago=25)
+    assert hosted("submission", "list").out.splitlines() == [
+        "spammer@example.com\t1\t1\t50\t50\trecipients_per_day",
+        "iain@example.com\t1\t2\t5\t7\t",
+    ]
+    assert hosted.json("submission", "list")[1]["recipients/day"] == 7
+
+
+def test_without_limits_nothing_is_counted_and_the_list_says_so(hosted: Shell) -> None:
+    listed = hosted("submission", "list")
+    assert (listed.code, listed.out) == (0, "")
+    assert "no limit is set in [submission]" in listed.err
+
+
+def test_reset(hosted: Shell) -> None:
+    nobody = hosted("submission", "reset", "iain@example.com")
+    assert nobody.code == ExitCode.REFUSED
+    assert "has sent nothing" in nobody.err
+    sent(hosted, "iain@example.com", 5)
+    sent(hosted, "ann@example.com", 5)
+    assert hosted("submission", "reset", "Iain@Example.com").code == 0
+    assert hosted("submission", "list").out == "ann@example.com\t1\t1\t5\t5\t\n"
+
+
+def test_who_may_send_as_whom(hosted: Shell) -> None:
+    hosted("alias", "add", "sales@example.com", "iain@example.com")
+    for address in ("iain@example.com", "sales@example.com", "Iain+x@example.com"):
+        assert hosted("submission", "may", "iain@example.com", address).out == "yes\n"
+    refused = hosted("submission", "may", "iain@example.com", "boss@example.com")
+    told = "553 5.7.1 this account may not send as this address"
+    assert (refused.code, refused.out) == (0, f"no: {told} (submission.senders = own)\n")
+    answer = hosted.json("submission", "may", "iain@example.com", "boss@example.com")
+    assert (answer["may"], answer["reply"]) == (False, told)
+    unknown = hosted("submission", "may", "nobody@example.com", "iain@example.com")
+    assert (unknown.code, unknown.out) == (ExitCode.REFUSED, "")
+    assert "nobody logs in as nobody@example.com" in unknown.err
+
+
+def test_a_database_that_is_away_is_no_answer(hosted: Shell) -> None:
+    (hosted.directory / "restante.db").unlink()
+    asked = hosted("submission", "may", "iain@example.com", "boss@example.com")
+    assert (asked.code, asked.out) == (ExitCode.TEMPORARY, "")
