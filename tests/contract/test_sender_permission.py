@@ -12,11 +12,13 @@ from restante.address import Address
 from restante.config import Settings
 from restante.config.tree import Routing, Server, Submission
 from restante.directory import BadRow, Directory
+from restante.directory.engine import Statement
+from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from restante.receiver.senders import Senders
 from restante.routing import reach
 from restante.routing.router import Router
-from tests.support.directory import Rows, directory_with
+from tests.support.directory import Rows, directory_with, engine_with
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 
 Allowed = Literal["own", "domains", "any"]
@@ -178,6 +180,20 @@ async def answers(directory: Directory) -> list[tuple[Allowed, str, str, str]]:
 async def test_who_may_send_as_whom(database_url: str) -> None:
     async with directory_with(database_url, rows(SITE)) as directory:
         assert differing(await answers(directory)) == []
+
+
+async def test_a_table_that_cannot_be_read_is_a_temporary_failure(database_url: str) -> None:
+    async with engine_with(database_url, rows(SITE)) as engine:
+        await engine.transaction([Statement("DROP TABLE `virtual`")])
+        directory = SqlDirectory(engine)
+        asked: list[tuple[Allowed, str, str]] = [
+            ("own", "ann@example.com", YES),
+            ("own", "sales@example.com", LATER),
+            ("own", "bob@example.com", LATER),
+            ("domains", "any@far.example", LATER),
+        ]
+        for allowed, address, expected in asked:
+            assert await told(directory, allowed, ANN, address) == expected, address
 
 
 async def test_who_may_send_as_whom_in_memory() -> None:

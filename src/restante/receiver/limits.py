@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from restante import maillog
 from restante.address import fold
@@ -56,58 +57,52 @@ class SendingLimits:
         return allowance.room_for(1) or allowance
 
 
+@dataclass(slots=True)
 class _Allowance:
     """What ``spent`` leaves of the limits, and the counting of one message."""
 
-    def __init__(
-        self,
-        session: str,
-        account: str,
-        limits: Limits,
-        spent: Counts,
-        ledger: Ledger,
-        clock: Callable[[], float],
-    ) -> None:
-        self._session = session
-        self._account = account
-        self._limits = limits
-        self._spent = spent
-        self._ledger = ledger
-        self._clock = clock
-        self._taken: tuple[int, float] | None = None
-        self._said = False
+    session: str
+    account: str
+    limits: Limits
+    spent: Counts
+    ledger: Ledger
+    clock: Callable[[], float]
+    taken: tuple[int, float] | None = None
+    """Recipients and time of what was counted."""
+    said: bool = False
+    """The log has it that a limit is reached."""
 
     def room_for(self, recipients: int) -> Refusal | None:
         """Whether one more message to so many was within the limits when MAIL came."""
-        return self._refusal(self._limits.exceeded(self._spent, recipients))
+        return self._refusal(self.limits.exceeded(self.spent, recipients))
 
     async def take(self, recipients: int) -> Refusal | None:
         """Count the message, unless other sessions have used up what was left."""
-        now = self._clock()
+        now = self.clock()
         try:
-            exceeded = await self._ledger.take(self._account, recipients, self._limits, now)
+            exceeded = await self.ledger.take(self.account, recipients, self.limits, now)
         except TemporaryError as error:
             return Refusal(CANNOT_COUNT, str(error))
         if not exceeded:
-            self._taken = (recipients, now)
+            self.taken = (recipients, now)
         return self._refusal(exceeded)
 
     async def give_back(self) -> None:
         """Forget the message that was taken; where that fails, it stays counted."""
-        if self._taken is None:
+        if self.taken is None:
             return
-        recipients, now = self._taken
-        self._taken = None
+        recipients, now = self.taken
+        self.taken = None
         try:
-            await self._ledger.give_back(self._account, recipients, now)
+            await self.ledger.give_back(self.account, recipients, now)
         except TemporaryError as error:
             maillog.usage_failed(str(error))
 
     def _refusal(self, exceeded: str) -> Refusal | None:
         if not exceeded:
             return None
-        if not self._said:  # once for a message, however many of its recipients are refused
-            self._said = True
-            allowed = getattr(self._limits.allowed, exceeded)
-            maillog.rate_limited(self._session, self._account, exceeded, allowed)
+        if not self.said:  # once for a message, however many of its recipients are refused
+            self.said = True
+            allowed = getattr(self.limits.allowed, exceeded)
+            maillog.rate_limited(self.session, self.account, exceeded, allowed)
         return Refusal(limit_reached(exceeded), f"submission.{exceeded}")
