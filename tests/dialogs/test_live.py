@@ -1,4 +1,4 @@
-"""Every dialog of smtp and pop3, over sockets with a running server, and the mail it leaves."""
+"""Every dialog, over sockets with a running server, and the mail that it leaves."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.live_dialog import World, hold, make_maildir, parse
 
 HERE = Path(__file__).parent
 SMTP = sorted((HERE / "smtp").glob("*.txt"))
+SUBMISSION = sorted((HERE / "submission").glob("*.txt"))
 POP3 = sorted((HERE / "pop3").glob("*.txt"))
 OWNER, GROUP = (os.getuid(), os.getgid()) if os.getuid() else (65534, 65534)
 SETTINGS = {
@@ -24,8 +25,16 @@ SETTINGS = {
     "RESTANTE_ROUTING__LOCALS": '["iain.cx"]',
     "RESTANTE_ROUTING__ENVNOATHOSTS": '{"iain.cx": "babasse.com"}',
     "RESTANTE_AUTH__REFUSAL_DELAY": "0.05",
+    "RESTANTE_SUBMISSION__LISTEN": '["127.0.0.1:0"]',
+    # Nobody listens there: what is for elsewhere waits.
+    "RESTANTE_ROUTING__SMTPROUTES": '{"elsewhere.test": "[127.0.0.1]:1"}',
 }
-INSTANCES = {"plain": {}, "unverified": {"RESTANTE_RECEIVER__VERIFY_RECIPIENTS": "false"}}
+INSTANCES = {
+    "plain": {},
+    "unverified": {"RESTANTE_RECEIVER__VERIFY_RECIPIENTS": "false"},
+    "relaying": {"RESTANTE_RECEIVER__RELAY_NETWORKS": '["127.0.0.0/8"]'},
+    "limited": {"RESTANTE_SUBMISSION__RECIPIENTS_PER_HOUR": "2"},
+}
 
 
 class Worlds:
@@ -76,6 +85,13 @@ def test_smtp(worlds: Worlds, path: Path) -> None:
     hold(dialog, world, world.instance.smtp_port)
 
 
+@pytest.mark.parametrize("path", SUBMISSION, ids=lambda path: path.stem)
+def test_submission(worlds: Worlds, path: Path) -> None:
+    dialog = parse(path)
+    world = worlds[dialog.instance]
+    hold(dialog, world, world.instance.port("submission"))
+
+
 @pytest.mark.parametrize("path", POP3, ids=lambda path: path.stem)
 def test_pop3(worlds: Worlds, path: Path) -> None:
     dialog = parse(path)
@@ -85,4 +101,5 @@ def test_pop3(worlds: Worlds, path: Path) -> None:
 
 def test_there_are_dialogs() -> None:
     assert len(SMTP) >= 40
+    assert len(SUBMISSION) >= 6
     assert len(POP3) >= 18
