@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from restante.address import Address, fold
 from restante.directory import Directory
 from restante.mda import Delivery, MailboxWriter
-from restante.queue import Answer, Attempted, Expanded, QueuedMessage, Target
+from restante.queue import (
+    LOCAL_LANE,
+    Answer,
+    Attempted,
+    BackOff,
+    Expanded,
+    Lanes,
+    Moved,
+    QueuedMessage,
+    Target,
+)
+from restante.relay import Parcel, Recipient, Relay
 from restante.routing.decision import (
     Decision,
     Instructions,
@@ -22,21 +34,39 @@ from restante.routing.reply import CANNOT_KNOW, MISCONFIGURED, NO_SUCH_USER
 from restante.routing.router import Router
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
 
-NO_RELAY = Reply(451, "4.0", "This host does not send mail to other hosts yet")
 LOOPING = Reply(554, "4.6", "The message is looping: it came by this address before")
 NOT_SUPPORTED = Reply(451, "3.5", "The mailbox is delivered in a way that is not available yet")
 
 
-class LocalCourier:
-    """A queue.Courier for addresses of this host; mail for elsewhere waits for a relay."""
+_Planned = Answer | Delivery | Recipient
+"""An answer, or what is to be done before there is one."""
 
-    def __init__(self, router: Router, directory: Directory, writer: MailboxWriter) -> None:
+
+@dataclass(frozen=True, slots=True)
+class WaysOut:
+    """Where mail for other hosts goes."""
+
+    lanes: Lanes
+    relay: Relay
+
+
+class MailCourier:
+    """The queue's Courier: by way of a mailbox writer here, by way of a relay elsewhere."""
+
+    def __init__(
+        self, router: Router, directory: Directory, writer: MailboxWriter, out: WaysOut
+    ) -> None:
         self._router = router
         self._directory = directory
         self._writer = writer
+        self._out = out
 
     async def attempt(self, message: QueuedMessage) -> Attempted:
-        """One answer for each recipient, out of one look-up and one delivery for all of them."""
+        """One answer for each recipient, out of one look-up.
+
+        There is one delivery for all that are here, or one transaction for all that are elsewhere:
+        a message's recipients are of one lane, and whoever is not is told to move.
+        """
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
         decisions = await self._router.route_many(addresses, self._directory)
@@ -44,12 +74,25 @@ class LocalCourier:
             self._plan(message, target, decision)
             for target, decision in zip(targets, decisions, strict=True)
         ]
-        return Attempted(await self._carry_out(message, planned))
+        outcomes, back_off = await self._carry_out(message, planned)
+        given = iter(outcomes)
+        answers = [
+            next(given) if isinstance(each, Delivery | Recipient) else each for each in planned
+        ]
+        return Attempted(answers, back_off)
 
-    def _plan(
+    def _plan(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
+        """What is to be done for one recipient, or an answer where nothing is."""
+        if isinstance(decision, Remote) and not target.instruction:
+            lane = self._out.lanes.of(decision.address.domain)
+            return Recipient(decision.address, target.dsn) if lane == message.lane else Moved(lane)
+        if message.lane != LOCAL_LANE:
+            return Moved(LOCAL_LANE)
+        return self._plan_here(message, target, decision)
+
+    def _plan_here(
         self, message: QueuedMessage, target: Target, decision: Decision
     ) -> Answer | Delivery:
-        """What is to be done for one recipient: a delivery, or an answer that needs none."""
         address = Address.from_stored(target.address)
         if isinstance(decision, Instructions) and not target.instruction:
             return self._expand(message, target, decision)
@@ -57,8 +100,6 @@ class LocalCourier:
         match final:
             case Mailbox():
                 return copy_for(final, target.via)
-            case Remote():
-                return TemporaryFailure(NO_RELAY)
             case NoSuchUser(_, why):
                 return PermanentFailure(NO_SUCH_USER, why)
             case Unknown(_, why):
@@ -83,17 +124,21 @@ class LocalCourier:
         )
 
     async def _carry_out(
-        self, message: QueuedMessage, planned: Sequence[Answer | Delivery]
-    ) -> list[Answer]:
+        self, message: QueuedMessage, planned: Sequence[_Planned]
+    ) -> tuple[Sequence[Answer], BackOff | None]:
+        """The outcomes of all that is not answered yet, in its order."""
         deliveries = [each for each in planned if isinstance(each, Delivery)]
-        outcomes = iter(
-            await self._writer.deliver_each(
+        if deliveries:
+            outcomes = await self._writer.deliver_each(
                 message.envelope, message.content, deliveries, again=message.again
             )
-            if deliveries
-            else ()
-        )
-        return [next(outcomes) if isinstance(each, Delivery) else each for each in planned]
+            return outcomes, None
+        recipients = tuple(each for each in planned if isinstance(each, Recipient))
+        if recipients:
+            parcel = Parcel(message.envelope, message.content, recipients)
+            attempted = await self._out.relay.send(message.lane, parcel)
+            return attempted.answers, attempted.back_off
+        return (), None
 
 
 def copy_for(mailbox: Mailbox, via: tuple[str, ...]) -> Delivery:

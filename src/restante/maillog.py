@@ -315,6 +315,47 @@ def queue_failed(path: str, why: str) -> None:
     _log.error("queue_failed", path=path, why=why)
 
 
+# Mail to other hosts
+
+
+def relay_opened(host: str, address: str, tls: str, seconds: float) -> None:
+    """A connection to another host is ready for messages, after so long."""
+    _meter.relay_connection("good")
+    _log.info("relay_opened", host=host, address=address, tls=tls, seconds=round(seconds, 3))
+
+
+def relay_failed(host: str, address: str, command: str, tls: str, reply: str, detail: str) -> None:
+    """No messages can be sent to an address of another host now."""
+    _meter.relay_connection("failed")
+    _log.warning(
+        "relay_failed",
+        host=host,
+        address=address,
+        command=command,
+        tls=tls,
+        reply=reply,
+        detail=detail,
+    )
+
+
+def relay_tls_failed(host: str, address: str, why: str) -> None:
+    """A TLS handshake failed where TLS is not required; clear text is tried next."""
+    _meter.relay_connection("without tls")
+    _log.warning("relay_tls_failed", host=host, address=address, why=why)
+
+
+def relay_closed(host: str, address: str, messages: int, seconds: float, reason: str) -> None:
+    """A connection that was ready ended, after so many messages."""
+    _log.info(
+        "relay_closed",
+        host=host,
+        address=address,
+        messages=messages,
+        seconds=round(seconds, 3),
+        reason=reason,
+    )
+
+
 # Mail out
 
 

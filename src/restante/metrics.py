@@ -73,6 +73,9 @@ class Meter:
     def queue_left(self) -> None:
         """A message left the queue."""
 
+    def relay_connection(self, result: str) -> None:
+        """A connection to another host was made (``good``), or what came in its place."""
+
     def login(self, service: str, result: str) -> None:
         """Somebody logged in (``good``) or was refused (the reason)."""
 
@@ -124,6 +127,7 @@ class PrometheusMeter(Meter):
             registry=None,
             multiprocess_mode="livesum",
         )
+        self._relayed = counter("relay_connections", "Connections to other hosts.", "result")
         self._logins = counter("logins", "Attempts to log in.", "service", "result")
         self._database = Gauge(
             "restante_database_up",
@@ -182,6 +186,9 @@ class PrometheusMeter(Meter):
 
     def queue_left(self) -> None:
         self._waiting.dec()
+
+    def relay_connection(self, result: str) -> None:
+        self._relayed.labels(result).inc()
 
     def login(self, service: str, result: str) -> None:
         self._logins.labels(service, result).inc()

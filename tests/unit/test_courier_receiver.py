@@ -12,7 +12,7 @@ from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config import Settings
 from restante.config.tree import Receiver as ReceiverSettings
 from restante.config.tree import Server
-from restante.courier import LocalCourier
+from restante.courier import MailCourier, WaysOut
 from restante.envelope import (
     NO_DSN,
     Content,
@@ -24,8 +24,19 @@ from restante.envelope import (
     memory_content,
 )
 from restante.mda import Delivery
-from restante.queue import Expanded, QueuedMessage, QueuedRecipient, RecipientState, Target
+from restante.queue import (
+    LOCAL_LANE,
+    Attempted,
+    BackOff,
+    Expanded,
+    Moved,
+    QueuedMessage,
+    QueuedRecipient,
+    RecipientState,
+    Target,
+)
 from restante.receiver.door import Receiver
+from restante.relay import Parcel, Recipient
 from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.spool import Spool
@@ -38,17 +49,20 @@ SETTINGS = Settings(
     server=Server(me="mx.example.com"),
     receiver=ReceiverSettings(relay_networks=("192.0.2.0/24",)),
 )
+ROUTES = Routes({".routed.example": "smart.example:587"})
 HELLO = b"Subject: hello\n\nHello.\n"
 
 
 @dataclass
 class Recorder:
-    """A mailbox writer and a queue that note what they are given."""
+    """A mailbox writer, a relay and a queue that note what they are given."""
 
     outcome: Outcome = field(default_factory=lambda: Delivered("here"))
     together: list[tuple[Delivery, ...]] = field(default_factory=list)
     each: list[tuple[Delivery, ...]] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
+    parcels: list[tuple[str, tuple[Recipient, ...]]] = field(default_factory=list)
+    """What was sent to other hosts, and by which lane."""
     queued: list[tuple[Target, ...]] = field(default_factory=list)
     envelopes: list[Envelope] = field(default_factory=list)
     """Of what was queued."""
@@ -65,6 +79,10 @@ class Recorder:
         self.each.append(tuple(deliveries))
         self.again.append(again)
         return tuple(self.outcome for _ in deliveries)
+
+    async def send(self, lane: str, parcel: Parcel) -> Attempted:
+        self.parcels.append((lane, parcel.recipients))
+        return Attempted([self.outcome] * len(parcel.recipients), BackOff("busy"))
 
     async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
         self.queued.append(tuple(targets))
@@ -96,7 +114,8 @@ def message(target: Target, *, again: bool = False, bears: str = "") -> QueuedMe
 
 
 async def attempt(recorder: Recorder, queued: QueuedMessage) -> object:
-    courier = LocalCourier(Router(SETTINGS.routing, SETTINGS.hostname), site(), recorder)
+    router = Router(SETTINGS.routing, SETTINGS.hostname)
+    courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder))
     (answer,) = (await courier.attempt(queued)).answers
     return answer
 
@@ -128,6 +147,47 @@ async def test_courier_ends_a_loop_of_aliases() -> None:
     assert answer.reply.enhanced == "5.4.6"
 
 
+async def relay(recorder: Recorder, lane: str, *addresses: str) -> Attempted:
+    router = Router(SETTINGS.routing, SETTINGS.hostname)
+    courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder))
+    waiting = tuple(
+        QueuedRecipient(1, Target(each), RecipientState.WAITING, 0, 0.0, None) for each in addresses
+    )
+    content = memory_content(b"", HELLO)
+    return await courier.attempt(QueuedMessage(envelope(*addresses), content, waiting, False, lane))
+
+
+async def test_recipients_of_a_lane_are_sent_together() -> None:
+    recorder = Recorder(TemporaryFailure(Reply(450, "7.0", "not now")))
+    attempted = await relay(recorder, "example.net", "ann@example.net", "bob@EXAMPLE.net")
+    assert list(attempted.answers) == [recorder.outcome] * 2
+    assert attempted.back_off == BackOff("busy")
+    ((lane, recipients),) = recorder.parcels
+    assert lane == "example.net"
+    assert [str(each.address) for each in recipients] == ["ann@example.net", "bob@EXAMPLE.net"]
+
+
+async def test_recipients_in_the_wrong_lane_move() -> None:
+    recorder = Recorder()
+    addresses = ("iain@example.com", "ann@example.net", "bob@a.routed.example", "x@example.com")
+    attempted = await relay(recorder, "example.net", *addresses)
+    assert list(attempted.answers) == [
+        Moved(LOCAL_LANE),
+        recorder.outcome,
+        Moved("smart.example:587"),
+        Moved(LOCAL_LANE),
+    ]
+    assert recorder.each == []
+
+
+async def test_remote_recipients_in_the_local_lane_move() -> None:
+    recorder = Recorder()
+    attempted = await relay(recorder, LOCAL_LANE, "iain@example.com", "ann@example.net")
+    assert list(attempted.answers) == [recorder.outcome, Moved("example.net")]
+    assert attempted.back_off is None
+    assert recorder.parcels == []
+
+
 async def accept(
     recorder: Recorder,
     body: bytes,
@@ -138,8 +198,7 @@ async def accept(
 ) -> Reply:
     """The recipients in turn ask for what ``dsn`` says in turn."""
     router = Router(SETTINGS.routing, SETTINGS.hostname)
-    routes = Routes({".routed.example": "smart.example:587"})
-    receiver = Receiver(SETTINGS, router, site(), recorder, recorder, routes, iter(new_id, ""))
+    receiver = Receiver(SETTINGS, router, site(), recorder, recorder, ROUTES, iter(new_id, ""))
     client = receiver.client("s", "192.0.2.7")
     _, transaction = await receiver.sender(
         client, sender, eight_bit=False, smtputf8=False, ret="HDRS", envid="QQ314"

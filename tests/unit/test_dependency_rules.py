@@ -37,10 +37,10 @@ RULES: dict[str, set[str]] = {
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "directory.contract"},
-    "relay": VOCABULARY | {"config", "maillog", "protocol", "net", "queue.contract"},
+    "relay": VOCABULARY | {"config", "maillog", "protocol", "queue.contract"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}
-    | {"directory.contract", "mda.contract", "queue.contract"},
+    | {"directory.contract", "mda.contract", "queue.contract", "relay.contract"},
     "receiver": VOCABULARY
     | {"config", "maillog", "routing", "spool", "courier", "completion"}
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},

@@ -48,7 +48,7 @@ class Routes:
     def __init__(self, smtproutes: Mapping[str, str]) -> None:
         """``smtproutes`` as the settings have it, where it was checked."""
         self._table = {
-            _key(domain): str(NextHop.parse(relay)) if relay else ""
+            key_in_ascii(domain): str(NextHop.parse(relay)) if relay else ""
             for domain, relay in smtproutes.items()
         }
 
@@ -65,7 +65,8 @@ class Routes:
         return ""
 
 
-def _key(domain: str) -> str:
+def key_in_ascii(domain: str) -> str:
+    """A key of a table, as ``domain_keys`` of a name in A-labels gives it."""
     dot = "." if domain.startswith(".") else ""
     return dot + _ascii_if_possible(domain.removeprefix("."))
 

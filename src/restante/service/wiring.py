@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from restante import maillog, metrics
 from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
-from restante.courier import LocalCourier
+from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.dsn.reporter import DsnReporter
@@ -35,6 +35,7 @@ from restante.queue.traffic import Limits
 from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
+from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.spool import clean_spool
@@ -74,7 +75,10 @@ class Worker:
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
-        self._courier = LocalCourier(self._router, self._directory, self._writer)
+        self._relay = SmtpRelay(settings)
+        self._courier = MailCourier(
+            self._router, self._directory, self._writer, WaysOut(self._routes, self._relay)
+        )
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """Open the queue, then serve; raises OperatorError when something cannot be opened."""
@@ -117,6 +121,7 @@ class Worker:
             queue.start_no_more()
         await asyncio.gather(*(server.stop(patience) for server in self._servers))
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
+        await self._relay.close(patience)
         await self._ledger.close()
         await self._writer.close()
         await self._authenticator.close()

@@ -1,0 +1,225 @@
+"""Hands messages to other hosts: over a connection that is there, else host by host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from restante import maillog
+from restante.config.nexthop import NextHop
+from restante.config.tree import Settings
+from restante.protocol.smtp.client_events import Result
+from restante.queue import Attempted, BackOff
+from restante.relay import Parcel
+from restante.relay.health import Health
+from restante.relay.here import Here
+from restante.relay.lookup import Dns
+from restante.relay.outcomes import Streaks, back_off, is_for_another_host, outcome
+from restante.relay.pool import Pool
+from restante.relay.resolver import Endpoint, Resolver
+from restante.relay.routes import Destination, destination
+from restante.relay.session import ContentLost, HostFailed, Session, Terms, open_session
+from restante.relay.tls import TlsPolicies
+from restante.status import Outcome, Peer, PermanentFailure, Reply, TemporaryFailure
+
+SUBMISSIONS_PORT = 465
+"""TLS comes first there (RFC 8314 §3.3)."""
+NO_CONTENT = Reply(451, "3.0", "the message cannot be read here now")
+
+
+class SmtpRelay:
+    """A ``Relay`` by SMTP."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds and never goes back."""
+        relay = settings.relay
+        helo = relay.helohost or settings.hostname
+        here = Here([settings.hostname, helo], settings.smtp.listen)
+        self._resolver = Resolver(Dns(relay.nameservers, clock), here, relay.port)
+        self._health = Health(clock)
+        self._pool = Pool(relay.idle_timeout, relay.messages_per_connection)
+        self._streaks = Streaks()
+        self._credentials = {
+            str(NextHop.parse(hop)): login for hop, login in relay.credentials.items()
+        }
+        self._policies = TlsPolicies(relay.tls_policy, self._credentials)
+        self._terms = Terms(helo, relay.timeoutconnect, relay.timeoutremote)
+
+    async def send(self, lane: str, parcel: Parcel) -> Attempted:
+        """Try once, at as many hosts of the lane as it takes; never raises what it foresees."""
+        attempt = _Attempt(parcel)
+        session = self._pool.take(lane)
+        if session is not None and not await self._send_over(session, lane, attempt):
+            attempt.start_anew()
+        if attempt.waits:
+            await self._send_to_hosts(lane, attempt)
+        answers = attempt.answers
+        if attempt.back_off is None:
+            attempt.back_off = self._streaks.add(lane, answers)
+        return Attempted(answers, attempt.back_off)
+
+    async def close(self, patience: float) -> None:
+        """Take leave of all hosts within ``patience`` seconds."""
+        await self._pool.close(patience)
+
+    async def _send_over(self, session: Session, lane: str, attempt: _Attempt) -> bool:
+        """Send to all that wait, and keep the session if it lives; whether nobody waits now."""
+        try:
+            done = await session.send(attempt.rest())
+        except ContentLost as error:
+            attempt.settle_rest(TemporaryFailure(NO_CONTENT, str(error)))
+            return True
+        except BaseException:
+            session.abort()
+            raise
+        attempt.take(session, done.results)
+        self._pool.give(lane, session)
+        return not attempt.waits
+
+    async def _send_to_hosts(self, lane: str, attempt: _Attempt) -> None:
+        where = destination(lane)
+        endpoints = await self._resolver.resolve(where)
+        if not isinstance(endpoints, tuple):
+            attempt.unreachable(endpoints)
+            return
+        terms = self._terms_for(where)
+        for endpoint in endpoints:
+            session = await self._open(endpoint, terms, attempt)
+            if session is not None and await self._send_over(session, lane, attempt):
+                return
+        attempt.exhausted()
+
+    def _terms_for(self, where: Destination) -> Terms:
+        terms = replace(self._terms, policy=self._policies.of(where))
+        if not isinstance(where, NextHop):
+            return terms
+        login, _, password = self._credentials.get(str(where), "").partition(":")
+        implicit = where.port == SUBMISSIONS_PORT
+        return replace(terms, implicit_tls=implicit, login=login, password=password)
+
+    async def _open(self, endpoint: Endpoint, terms: Terms, attempt: _Attempt) -> Session | None:
+        rest = self._health.rest(endpoint)
+        if rest:
+            attempt.skipped(endpoint, rest)
+            return None
+        try:
+            session = await open_session(endpoint, terms)
+        except HostFailed as error:
+            (self._health.answered if error.answered else self._health.failed)(endpoint)
+            attempt.host_failed(error)
+            return None
+        self._health.answered(endpoint)
+        return session
+
+
+@dataclass(slots=True)
+class _Failure:
+    """Why one host has not got the message."""
+
+    outcome: TemporaryFailure | PermanentFailure
+    answered: bool
+
+
+class _Attempt:
+    """One parcel on its way: who waits, and what became of the others."""
+
+    def __init__(self, parcel: Parcel) -> None:
+        self._parcel = parcel
+        self._outcomes: list[Outcome | None] = [None] * len(parcel.recipients)
+        self._failures: list[_Failure] = []
+        self._put_off: dict[int, Outcome] = {}
+        """What a host said before another was asked."""
+        self._rests: list[float] = []
+        self.back_off: BackOff | None = None
+
+    @property
+    def answers(self) -> list[Outcome]:
+        """One outcome for each recipient."""
+        return [each for each in self._outcomes if each is not None]
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody has no outcome yet."""
+        return None in self._outcomes
+
+    def rest(self) -> Parcel:
+        """The parcel for those that wait."""
+        waiting = [self._parcel.recipients[number] for number in self._waiting()]
+        return replace(self._parcel, recipients=tuple(waiting))
+
+    def _waiting(self) -> list[int]:
+        return [number for number, each in enumerate(self._outcomes) if each is None]
+
+    def take(self, session: Session, results: tuple[Result, ...]) -> None:
+        """Take note of what a host answered; some may wait for the next one."""
+        alive = session.is_usable
+        for number, result in zip(self._waiting(), results, strict=True):
+            said = outcome(session, result)
+            if is_for_another_host(session, result, alive=alive):
+                self._put_off[number] = said
+            else:
+                self._outcomes[number] = said
+        self.back_off = back_off(session, results)
+
+    def start_anew(self) -> None:
+        """What a connection said that had been idle, 421 most of all, says nothing of now."""
+        self._put_off.clear()
+        self.back_off = None
+
+    def host_failed(self, error: HostFailed) -> None:
+        """A host could not be spoken to."""
+        self._failures.append(_Failure(error.failure, error.answered))
+        peer = error.failure.peer
+        assert peer is not None
+        maillog.relay_failed(
+            peer.host,
+            peer.address,
+            peer.command,
+            peer.tls,
+            str(error.failure.reply),
+            error.failure.detail,
+        )
+
+    def skipped(self, endpoint: Endpoint, seconds: float) -> None:
+        """A host is left alone."""
+        self._rests.append(seconds)
+        peer = Peer(endpoint.host, endpoint.where, "connect")
+        reply = Reply(451, "4.1", "no connection a moment ago")
+        detail = f"not tried for another {seconds:.0f} seconds"
+        self._failures.append(_Failure(TemporaryFailure(reply, detail, peer), answered=False))
+
+    def settle_rest(self, said: Outcome) -> None:
+        """The outcome of all that wait."""
+        self._outcomes = [each or said for each in self._outcomes]
+
+    def unreachable(self, said: TemporaryFailure | PermanentFailure) -> None:
+        """There is no host to be asked."""
+        self.settle_rest(said)
+        if isinstance(said, TemporaryFailure):
+            self.back_off = BackOff(f"{said.reply.text}: {said.detail}")
+
+    def exhausted(self) -> None:
+        """All hosts were asked: what they said is what becomes of those that wait."""
+        for number, said in self._put_off.items():
+            self._outcomes[number] = self._outcomes[number] or said
+        if not self.waits:
+            return
+        told = self._most_telling()
+        self.settle_rest(told)
+        if isinstance(told, TemporaryFailure) and self.back_off is None:
+            all_skipped = len(self._rests) == len(self._failures)
+            self.back_off = BackOff(_why(told), min(self._rests) if all_skipped else 0.0)
+
+    def _most_telling(self) -> TemporaryFailure | PermanentFailure:
+        """A temporary failure, if there is one; the words of a host rather than silence."""
+        return max(
+            self._failures,
+            key=lambda each: (isinstance(each.outcome, TemporaryFailure), each.answered),
+        ).outcome
+
+
+def _why(failure: TemporaryFailure) -> str:
+    peer = failure.peer
+    assert peer is not None
+    return f"{peer.host} [{peer.address}], {peer.command}: {failure.reply}"

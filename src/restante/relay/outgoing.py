@@ -1,0 +1,69 @@
+"""What is said of a message to a host, given what that host can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from restante.address import Address, ReversePath
+from restante.envelope import Content
+from restante.protocol.smtp.client_events import Extensions, OutgoingMessage, OutgoingRecipient
+from restante.relay import Parcel
+from restante.relay.names import NoDomainName, to_ascii
+
+
+def pieces(content: Content) -> Iterator[bytes]:
+    """The content in pieces that are not empty; blocks and raises OSError where it is a file."""
+    return filter(None, content.chunks())
+
+
+def outgoing(parcel: Parcel, extensions: Extensions) -> OutgoingMessage:
+    """The message for a host; blocks and raises OSError where its content is a file.
+
+    What the sender said of the content is checked where it would keep the mail from
+    a host: many clients say BODY=8BITMIME and SMTPUTF8 of everything.
+    """
+    envelope, content = parcel.envelope, parcel.content
+    return OutgoingMessage(
+        _sender_in_ascii(envelope.reverse_path),
+        tuple(OutgoingRecipient(_in_ascii(each.address), each.dsn) for each in parcel.recipients),
+        content.size + content.lines,
+        _is_eight_bit(content, said=envelope.eight_bit, offered=extensions.eight_bit),
+        envelope.smtputf8 and (extensions.smtputf8 or _has_utf8_header(content)),
+        envelope.ret,
+        envelope.envid,
+    )
+
+
+def _is_eight_bit(content: Content, *, said: bool, offered: bool) -> bool:
+    if said and offered:
+        return True
+    return not all(block.isascii() for block in pieces(content))
+
+
+def _has_utf8_header(content: Content) -> bool:
+    ends_in_line_feed = True
+    for block in pieces(content):
+        end = 0 if ends_in_line_feed and block.startswith(b"\n") else block.find(b"\n\n")
+        if not block[: None if end < 0 else end].isascii():
+            return True
+        if end >= 0:
+            return False
+        ends_in_line_feed = block.endswith(b"\n")
+    return False
+
+
+def _in_ascii(address: Address) -> Address:
+    """A domain in A-labels, where that is all that keeps the address from being ASCII.
+
+    So a host without SMTPUTF8 can be told of it (RFC 6531 §3.2 leaves the choice).
+    """
+    if address.domain.isascii() or not address.local.isascii():
+        return address
+    try:
+        return Address(address.local, to_ascii(address.domain))
+    except NoDomainName:
+        return address
+
+
+def _sender_in_ascii(path: ReversePath) -> ReversePath:
+    return _in_ascii(path) if isinstance(path, Address) else path

@@ -1,0 +1,170 @@
+"""One TCP connection to another host: octets in, octets out, every wait and buffer bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+
+from restante.relay.resolver import Endpoint
+
+READ_HIGH = 256 * 1024
+"""Octets that wait unread before the peer is told to wait (TCP flow control)."""
+WRITE_HIGH = 256 * 1024
+"""Octets that wait unsent before the sender waits for the peer."""
+CLOSE_TIMEOUT = 30.0
+"""Seconds that a peer may take to read the last octets after the session ended."""
+
+
+class WireTimeout(Exception):
+    """The peer sent nothing, or took nothing, for too long."""
+
+
+class WireLost(Exception):
+    """The connection is gone."""
+
+
+class Wire(asyncio.Protocol):
+    """A stream for one coroutine that reads and writes in turns."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received = bytearray()
+        self._ended = False
+        self._lost = False
+        self._writing_paused = False
+        self._reading_paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def connect(cls, endpoint: Endpoint, seconds: float) -> Wire:
+        """A connection to ``endpoint``; raises OSError, of which TimeoutError is one."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(seconds):
+            _, wire = await loop.create_connection(cls, endpoint.address, endpoint.port)
+        return wire
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; after a handshake once more."""
+        # uvloop's transports do all that asyncio.Transport says without deriving from it.
+        self._transport = stream = cast(asyncio.Transport, transport)
+        stream.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came."""
+        self._received += data
+        if len(self._received) > READ_HIGH and self._transport is not None:
+            self._transport.pause_reading()
+            self._reading_paused = True
+        self._wake()
+
+    def eof_received(self) -> None:
+        """The peer has said all that it had to say; so the connection is of no more use."""
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing can be sent or received any more."""
+        self._ended = self._lost = True
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than the sender writes."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._writing_paused = False
+        self._wake()
+
+    # What the session calls
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the connection is open and nothing has come that was not read."""
+        return not self._ended and not self._received
+
+    async def receive(self, seconds: float) -> bytes:
+        """All octets that have come, at least one; empty at the end of the stream.
+
+        Raises WireTimeout after ``seconds`` of silence.
+        """
+        if not self._received and not self._ended:
+            await self._wait(seconds)
+        return self.take()
+
+    def take(self) -> bytes:
+        """All octets that have come; none is no sign of anything."""
+        data = bytes(self._received)
+        self._received.clear()
+        if self._reading_paused and self._transport is not None and not self._lost:
+            self._transport.resume_reading()
+            self._reading_paused = False
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Queue octets for the peer; call ``drain`` before queueing much more."""
+        if data and self._transport is not None and not self._lost:
+            self._transport.write(data)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until the peer has taken most of what was sent; raises WireTimeout or WireLost.
+
+        Returns as well when the peer says something: it may want no more.
+        """
+        if self._writing_paused and not self._received and not self._lost:
+            await self._wait(seconds)
+        if self._lost:
+            raise WireLost
+
+    async def start_tls(self, context: ssl.SSLContext, name: str, seconds: float) -> str:
+        """Do the handshake; version and cipher. ``name`` is for SNI and, if it is so, the check.
+
+        Raises OSError, of which ssl.SSLError and TimeoutError are.
+        """
+        assert self._transport is not None
+        if self._lost:
+            raise ConnectionResetError("the connection was closed")
+        transport = await self._loop.start_tls(
+            self._transport, self, context, server_hostname=name, ssl_handshake_timeout=seconds
+        )
+        if transport is None:  # it was closed while the handshake went on
+            raise ConnectionResetError("the connection was closed")
+        self.connection_made(transport)
+        secured = transport.get_extra_info("ssl_object")
+        return f"{secured.version()} {secured.cipher()[0]}"
+
+    def close(self) -> None:
+        """Send what is queued, and close."""
+        if self._transport is not None and not self._lost:
+            self._transport.close()
+            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self, seconds: float) -> None:
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(seconds, _time_out, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _time_out(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(WireTimeout())

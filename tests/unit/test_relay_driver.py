@@ -1,0 +1,460 @@
+"""Messages handed to other hosts: scripted peers on real sockets, a real DNS server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from restante.address import Address
+from restante.config import Settings
+from restante.config.tree import HostPort, Server
+from restante.config.tree import Relay as RelaySettings
+from restante.envelope import Content, memory_content, spooled_content
+from restante.queue import Attempted
+from restante.relay import Parcel, Recipient
+from restante.relay.driver import SmtpRelay
+from restante.relay.outcomes import PUT_OFF_IN_A_ROW
+from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+from tests.support.nameserver import Zone, nameserver
+from tests.support.queued import envelope
+from tests.support.serving import free_port
+from tests.support.smtp_peer import DRIP, DROP, HANG, SmtpPeer, smtp_peer
+
+BODY = b"Subject: hello\n\n.hello\n"
+WIRE = b"Received: from here\r\nSubject: hello\r\n\r\n.hello\r\n"
+LANE = "example.net"
+
+
+def parcel(*names: str, content: Content | None = None) -> Parcel:
+    addresses = [Address(name, LANE) for name in names or ("ann",)]
+    return Parcel(
+        envelope(*map(str, addresses)),
+        content or memory_content(b"Received: from here\n", BODY),
+        tuple(Recipient(each) for each in addresses),
+    )
+
+
+@pytest.fixture
+def zone() -> Zone:
+    """example.net has two exchangers, the first of which is the better one."""
+    return Zone(
+        {
+            (LANE, "MX"): ["10 mx1.peer.example.", "20 mx2.peer.example."],
+            ("mx1.peer.example", "A"): ["127.0.0.2"],
+            ("mx2.peer.example", "A"): ["127.0.0.3"],
+        }
+    )
+
+
+@pytest.fixture
+def dns(zone: Zone) -> Iterator[HostPort]:
+    with nameserver(zone) as address:
+        yield address
+
+
+@pytest.fixture
+def first() -> Iterator[SmtpPeer]:
+    with smtp_peer(SmtpPeer(), "127.0.0.2") as peer:
+        yield peer
+
+
+@pytest.fixture
+def second(first: SmtpPeer) -> Iterator[SmtpPeer]:
+    with smtp_peer(SmtpPeer(), "127.0.0.3", first.port) as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def relay(dns: HostPort, port: int, **settings: object) -> AsyncIterator[SmtpRelay]:
+    chosen = replace(
+        RelaySettings(nameservers=(dns,), port=port, timeoutconnect=10, timeoutremote=10),
+        **settings,  # type: ignore[arg-type]
+    )
+    made = SmtpRelay(Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen))
+    try:
+        yield made
+    finally:
+        await made.close(5)
+
+
+async def send(
+    dns: HostPort, port: int, sent: Parcel | None = None, lane: str = LANE, **settings: object
+) -> Attempted:
+    async with relay(dns, port, **settings) as made:
+        return await made.send(lane, sent or parcel())
+
+
+def outcomes(attempted: Attempted) -> list[Outcome]:
+    found: list[Outcome] = []
+    for answer in attempted.answers:
+        assert isinstance(answer, Delivered | TemporaryFailure | PermanentFailure)
+        found.append(answer)
+    return found
+
+
+def only(attempted: Attempted) -> Outcome:
+    (outcome,) = outcomes(attempted)
+    return outcome
+
+
+def told(outcome: Outcome) -> tuple[type[Outcome], str, str, str]:
+    """What became of it, at which host, in answer to what, in which words."""
+    assert outcome.peer is not None
+    words = outcome.detail if isinstance(outcome, Delivered) else str(outcome.reply)
+    return type(outcome), outcome.peer.host, outcome.peer.command, words
+
+
+# Delivered
+
+
+async def test_a_message_is_handed_over(dns: HostPort, first: SmtpPeer) -> None:
+    first.says["END"] = "250 2.6.0 queued as 4711"
+    attempted = await send(dns, first.port)
+    outcome = only(attempted)
+    assert told(outcome) == (
+        Delivered,
+        "mx1.peer.example",
+        "end of data",
+        "250 2.6.0 queued as 4711",
+    )
+    assert outcome.peer is not None
+    assert (outcome.peer.address, outcome.peer.tls) == (f"127.0.0.2:{first.port}", "")
+    assert attempted.back_off is None
+    assert first.contents == [WIRE]
+    assert first.commands[0] == "EHLO mx.here.example"
+    assert first.verbs() == ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
+
+
+async def test_a_message_without_trace_fields(dns: HostPort, first: SmtpPeer) -> None:
+    await send(dns, first.port, parcel(content=memory_content(b"", BODY)))
+    assert first.contents == [b"Subject: hello\r\n\r\n.hello\r\n"]
+
+
+async def test_a_large_message_in_a_file(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
+    path = tmp_path / "body"
+    path.write_bytes(b"Subject: large\n\n" + b"x" * 70 + b"\n" * 100_000)
+    content = spooled_content(b"", str(path), 100_002, memory_content(b"", b"").facts)
+    assert isinstance(only(await send(dns, first.port, parcel(content=content))), Delivered)
+    assert first.contents == [path.read_bytes().replace(b"\n", b"\r\n")]
+
+
+async def test_a_large_message_by_chunks(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
+    first.offers = ("CHUNKING", "PIPELINING")
+    path = tmp_path / "body"
+    path.write_bytes(b"Subject: large\n\n" + b"x\n" * 1_000_000)
+    content = spooled_content(b"", str(path), 1_000_002, memory_content(b"", b"").facts)
+    assert isinstance(only(await send(dns, first.port, parcel(content=content))), Delivered)
+    assert "DATA" not in first.verbs()
+
+
+async def test_a_file_that_is_gone(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
+    path = tmp_path / "body"
+    path.write_bytes(BODY)
+    content = spooled_content(b"", str(path), 3, memory_content(b"", b"").facts)
+    path.unlink()
+    attempted = await send(dns, first.port, parcel(content=content))
+    assert isinstance(only(attempted), TemporaryFailure)
+    assert attempted.back_off is None
+    assert first.contents == []
+
+
+async def test_outcomes_of_each_recipient(dns: HostPort, first: SmtpPeer) -> None:
+    first.says["RCPT"] = lambda command: {
+        "a": "250 2.1.5 ok",
+        "b": "550 5.1.1 no such user",
+        "c": "450 4.7.1 greylisted",
+    }[command[9]]
+    attempted = await send(dns, first.port, parcel("a", "b", "c"))
+    assert [told(outcome) for outcome in outcomes(attempted)] == [
+        (Delivered, "mx1.peer.example", "end of data", "250 2.0.0 ok"),
+        (
+            PermanentFailure,
+            "mx1.peer.example",
+            "RCPT TO:<b@example.net>",
+            "550 5.1.1 no such user",
+        ),
+        (
+            TemporaryFailure,
+            "mx1.peer.example",
+            "RCPT TO:<c@example.net>",
+            "450 4.7.1 greylisted",
+        ),
+    ]
+    assert attempted.back_off is None
+
+
+async def test_a_thousand_recipients(dns: HostPort, first: SmtpPeer) -> None:
+    first.says["RCPT"] = lambda command: "250 ok" if command[9] == "g" else "550 5.1.1 no"
+    names = [f"{'gb'[number % 2]}{number}" for number in range(1000)]
+    attempted = await send(dns, first.port, parcel(*names))
+    kinds = [type(outcome) for outcome in outcomes(attempted)]
+    assert kinds == [Delivered, PermanentFailure] * 500
+    assert first.verbs().count("RCPT") == 1000
+    assert len(first.contents) == 1
+
+
+async def test_a_route(dns: HostPort, first: SmtpPeer) -> None:
+    outcome = only(await send(dns, 25, lane=f"[127.0.0.2]:{first.port}"))
+    assert told(outcome)[:2] == (Delivered, "[127.0.0.2]")
+
+
+async def test_an_address_that_cannot_be_reached_costs_no_time(
+    zone: Zone, dns: HostPort, first: SmtpPeer
+) -> None:
+    """Nobody listens at the one, and most hosts have no way to the other."""
+    zone.records["mx1.peer.example", "AAAA"] = ["::1", "2001:db8::1"]
+    assert told(only(await send(dns, first.port, timeoutconnect=2)))[0] is Delivered
+
+
+# Hosts that fail
+
+
+async def test_nobody_listens(dns: HostPort) -> None:
+    attempted = await send(dns, free_port())
+    kind, host, command, words = told(only(attempted))
+    assert (kind, host, command) == (TemporaryFailure, "mx1.peer.example", "connect")
+    assert words.startswith("451 4.4.1 no connection: ")
+    assert attempted.back_off is not None
+    assert "mx1.peer.example" in attempted.back_off.why
+
+
+async def test_a_host_that_does_not_answer_is_left_alone(dns: HostPort, first: SmtpPeer) -> None:
+    """Nobody listens at the second; the first, which hangs, is not connected to again."""
+    first.says["GREETING"] = HANG
+    async with relay(dns, first.port, timeoutremote=0.2) as made:
+        once = await made.send(LANE, parcel())
+        again = await made.send(LANE, parcel())
+    assert told(only(once))[2] == "greeting"
+    assert told(only(again))[2] == "connect"
+    assert first.connections == 1
+    assert once.back_off is not None
+    assert once.back_off.minimum == 0
+    assert again.back_off is not None
+    assert again.back_off.minimum > 50
+
+
+@pytest.mark.parametrize("said", [HANG, DRIP])
+@pytest.mark.parametrize("verb", ["EHLO", "MAIL", "RCPT", "DATA", "END"])
+async def test_a_host_that_falls_silent(
+    dns: HostPort, first: SmtpPeer, verb: str, said: str
+) -> None:
+    first.says[verb] = said
+    attempted = await send(dns, first.port, timeoutremote=0.3)
+    kind, _, command, words = told(only(attempted))
+    assert kind is TemporaryFailure
+    assert command.startswith({"END": "end of data"}.get(verb, verb))
+    assert words.startswith("451 4.4.2 ")
+    assert (attempted.back_off is None) is (verb == "END")
+
+
+BEFORE_THE_END = ["GREETING", "EHLO", "MAIL", "RCPT", "DATA"]
+
+
+@pytest.mark.parametrize("said", ["421 4.3.2 shutting down", DROP])
+@pytest.mark.parametrize("verb", BEFORE_THE_END)
+async def test_another_host_is_tried(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer, verb: str, said: str
+) -> None:
+    first.says[verb] = said
+    attempted = await send(dns, first.port)
+    assert told(only(attempted))[:2] == (Delivered, "mx2.peer.example")
+    assert attempted.back_off is None
+    assert (first.contents, second.contents) == ([], [WIRE])
+
+
+@pytest.mark.parametrize("verb", [*BEFORE_THE_END, "END"])
+async def test_421_anywhere_is_about_the_whole_host(
+    dns: HostPort, first: SmtpPeer, verb: str
+) -> None:
+    first.says[verb] = "421 4.3.2 shutting down"
+    attempted = await send(dns, first.port)
+    kind, host, _, words = told(only(attempted))
+    assert (kind, host, words) == (
+        TemporaryFailure,
+        "mx1.peer.example",
+        "421 4.3.2 shutting down",
+    )
+    assert attempted.back_off is not None
+
+
+@pytest.mark.parametrize("said", [DROP, HANG, "451 4.3.0 try again", "421 4.3.2 shutting down"])
+async def test_once_the_content_is_sent_nobody_else_gets_it(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer, said: str
+) -> None:
+    first.says["END"] = said
+    attempted = await send(dns, first.port, timeoutremote=0.5)
+    assert told(only(attempted))[:3] == (TemporaryFailure, "mx1.peer.example", "end of data")
+    assert second.connections == 0
+
+
+async def test_some_are_refused_before_the_host_shuts_down(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    first.offers = ()
+    first.says["RCPT"] = ["250 ok", "550 5.1.1 no such user", "421 4.3.2 bye"]
+    attempted = await send(dns, first.port, parcel("a", "b", "c"))
+    assert [told(each)[:2] for each in outcomes(attempted)] == [
+        (Delivered, "mx2.peer.example"),
+        (PermanentFailure, "mx1.peer.example"),
+        (Delivered, "mx2.peer.example"),
+    ]
+    assert [each for each in second.commands if each.startswith("RCPT")] == [
+        "RCPT TO:<a@example.net>",
+        "RCPT TO:<c@example.net>",
+    ]
+
+
+async def test_a_greeting_that_refuses_is_tried_elsewhere_and_later(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    first.says["GREETING"] = second.says["GREETING"] = "554 5.7.1 you are on a list"
+    attempted = await send(dns, first.port)
+    assert told(only(attempted)) == (
+        TemporaryFailure,
+        "mx1.peer.example",
+        "greeting",
+        "554 5.7.1 you are on a list",
+    )
+    assert second.connections == 1
+    assert attempted.back_off is not None
+
+
+async def test_hosts_that_never_take_mail(dns: HostPort, first: SmtpPeer, second: SmtpPeer) -> None:
+    first.says["GREETING"] = second.says["GREETING"] = "521 5.3.2 no mail here"
+    attempted = await send(dns, first.port)
+    assert told(only(attempted))[0] is PermanentFailure
+    assert attempted.back_off is None
+
+
+async def test_a_domain_that_does_not_exist(dns: HostPort, first: SmtpPeer) -> None:
+    attempted = await send(dns, first.port, lane="nowhere.example")
+    outcome = only(attempted)
+    assert isinstance(outcome, PermanentFailure)
+    assert (outcome.reply.enhanced, outcome.peer) == ("5.1.2", None)
+    assert attempted.back_off is None
+
+
+async def test_a_domain_nobody_can_tell_of(zone: Zone, dns: HostPort, first: SmtpPeer) -> None:
+    zone.failing = {LANE}
+    attempted = await send(dns, first.port)
+    assert isinstance(only(attempted), TemporaryFailure)
+    assert attempted.back_off is not None
+
+
+# Whom a failure is about
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "about_the_host"),
+    [
+        ("MAIL", "450 4.7.1 too many messages", True),
+        ("MAIL", "451 later", True),
+        ("MAIL", "450 4.1.8 no such sender's domain", False),
+        ("MAIL", "552 5.3.4 too large", False),
+        ("RCPT", "450 4.7.1 greylisted", False),
+        ("RCPT", "452 4.3.1 no room", True),
+        ("DATA", "451 4.3.2 not now", True),
+        ("END", "451 4.7.1 come back later", False),
+        ("END", "554 5.7.1 spam", False),
+    ],
+)
+async def test_whom_a_failure_is_about(
+    dns: HostPort, first: SmtpPeer, verb: str, said: str, about_the_host: bool
+) -> None:
+    first.says[verb] = said
+    attempted = await send(dns, first.port)
+    assert not isinstance(only(attempted), Delivered)
+    assert (attempted.back_off is not None) is about_the_host
+
+
+async def test_a_sender_that_is_put_off_is_tried_at_the_next_host(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    first.says["MAIL"] = "451 4.7.1 not now"
+    assert told(only(await send(dns, first.port)))[:2] == (Delivered, "mx2.peer.example")
+    assert second.connections == 1
+
+
+async def test_many_that_are_put_off_in_a_row(dns: HostPort, first: SmtpPeer) -> None:
+    first.says["RCPT"] = "450 4.7.1 greylisted"
+    async with relay(dns, first.port) as made:
+        backs = [
+            (await made.send(LANE, parcel())).back_off is not None for _ in range(PUT_OFF_IN_A_ROW)
+        ]
+    assert backs == [False] * (PUT_OFF_IN_A_ROW - 1) + [True]
+
+
+async def test_what_a_lane_is_told_names_no_recipient(dns: HostPort, first: SmtpPeer) -> None:
+    first.says["RCPT"] = "421 4.7.0 ann@example.net is too popular"
+    attempted = await send(dns, first.port)
+    assert attempted.back_off is not None
+    assert "ann" not in attempted.back_off.why
+
+
+# Connections
+
+
+async def test_messages_share_a_connection(dns: HostPort, first: SmtpPeer) -> None:
+    async with relay(dns, first.port) as made:
+        for _ in range(3):
+            assert told(only(await made.send(LANE, parcel())))[0] is Delivered
+    assert first.connections == 1
+    assert first.verbs().count("EHLO") == 1
+    assert first.verbs()[-1] == "QUIT"
+
+
+async def test_a_connection_has_so_many_messages(dns: HostPort, first: SmtpPeer) -> None:
+    async with relay(dns, first.port, messages_per_connection=2) as made:
+        for _ in range(5):
+            await made.send(LANE, parcel())
+    assert first.connections == 3
+    assert first.verbs().count("QUIT") == 3
+
+
+async def test_no_connection_is_kept(dns: HostPort, first: SmtpPeer) -> None:
+    async with relay(dns, first.port, idle_timeout=0) as made:
+        for _ in range(2):
+            await made.send(LANE, parcel())
+    assert first.connections == 2
+
+
+async def test_an_idle_connection_takes_leave(dns: HostPort, first: SmtpPeer) -> None:
+    async with relay(dns, first.port, idle_timeout=0.05) as made:
+        await made.send(LANE, parcel())
+        async with asyncio.timeout(10):
+            while "QUIT" not in first.verbs():  # noqa: ASYNC110 - it happens in a thread
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("said", [DROP, "421 4.4.2 idle for too long"])
+async def test_a_connection_that_was_idle_for_too_long(
+    dns: HostPort, first: SmtpPeer, said: str
+) -> None:
+    first.says["MAIL"] = ["250 ok", said, "250 ok"]
+    async with relay(dns, first.port) as made:
+        await made.send(LANE, parcel())
+        attempted = await made.send(LANE, parcel())
+    assert told(only(attempted))[0] is Delivered
+    assert attempted.back_off is None
+    assert first.connections == 2
+
+
+async def test_lanes_do_not_share_connections(zone: Zone, dns: HostPort, first: SmtpPeer) -> None:
+    zone.records["example.org", "MX"] = zone.records[LANE, "MX"]
+    async with relay(dns, first.port) as made:
+        await made.send(LANE, parcel())
+        await made.send("example.org", parcel())
+    assert first.connections == 2
+
+
+async def test_many_messages_at_once(dns: HostPort, first: SmtpPeer) -> None:
+    async with relay(dns, first.port) as made:
+        attempts = await asyncio.gather(*(made.send(LANE, parcel()) for _ in range(20)))
+        more = await asyncio.gather(*(made.send(LANE, parcel()) for _ in range(20)))
+    assert all(isinstance(only(each), Delivered) for each in (*attempts, *more))
+    assert first.connections == 20

@@ -1,0 +1,63 @@
+"""Hosts that do not answer are left alone, by a clock that jumps."""
+
+from __future__ import annotations
+
+from restante.relay.health import FIRST_REST, LONGEST_REST, MAX_HOSTS, PROBE_TIME, Health
+from restante.relay.resolver import Endpoint
+from tests.unit.test_relay_cache import Ticks
+
+HOST = Endpoint("mx.example", "192.0.2.1", 25)
+OTHER = Endpoint("mx.example", "192.0.2.2", 25)
+
+
+def test_a_host_nobody_knows_is_tried() -> None:
+    assert Health(Ticks()).rest(HOST) == 0
+
+
+def test_a_host_that_failed_rests_longer_each_time() -> None:
+    ticks = Ticks()
+    health = Health(ticks)
+    rests = []
+    for _ in range(10):
+        health.failed(HOST)
+        rests.append(health.rest(HOST))
+        ticks.now += rests[-1]
+        assert health.rest(HOST) == 0
+    assert rests[:3] == [FIRST_REST, FIRST_REST * 2, FIRST_REST * 4]
+    assert max(rests) == rests[-1] == LONGEST_REST
+
+
+def test_others_are_not_meant() -> None:
+    health = Health(Ticks())
+    health.failed(HOST)
+    assert health.rest(OTHER) == 0
+    assert health.rest(Endpoint("mx.example", "192.0.2.1", 26)) == 0
+    assert health.rest(Endpoint("another.name", "192.0.2.1", 25)) > 0
+
+
+def test_one_finds_out_whether_it_is_back() -> None:
+    ticks = Ticks()
+    health = Health(ticks)
+    health.failed(HOST)
+    ticks.now += FIRST_REST
+    assert health.rest(HOST) == 0
+    assert health.rest(HOST) == PROBE_TIME
+    health.answered(HOST)
+    assert health.rest(HOST) == 0
+
+
+def test_an_answer_ends_it() -> None:
+    ticks = Ticks()
+    health = Health(ticks)
+    health.failed(HOST)
+    health.answered(HOST)
+    health.failed(HOST)
+    assert health.rest(HOST) == FIRST_REST
+
+
+def test_who_failed_longest_ago_makes_room() -> None:
+    health = Health(Ticks())
+    health.failed(HOST)
+    for port in range(1, MAX_HOSTS + 1):
+        health.failed(Endpoint("x", "192.0.2.3", port))
+    assert health.rest(HOST) == 0
