@@ -15,6 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ANY_PORTS = [
+    word
+    for listener in ("smtp", "submission", "submissions", "pop3", "pop3s")
+    for word in (f"--{listener}", "127.0.0.1:0")
+]
+"""Options of ``init`` and ``demo`` with which every test has ports of its own."""
 PATIENCE = 60.0
 """Seconds after which something that must happen counts as not happening."""
 
@@ -150,7 +156,7 @@ def new_instance(
     """``restante init`` in ``directory``, with domains; killed at the end if it still runs."""
     instance = Instance(directory, dict(environ or {}))
     arguments = ["init", str(directory), "--host", "mx.example.com"]
-    arguments += ["--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0"]
+    arguments += ANY_PORTS
     if database:
         arguments += ["--database", database]
     instance.run(*arguments)

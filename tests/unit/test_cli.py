@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import socket
 import sqlite3
+import ssl
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +22,9 @@ import structlog
 from restante.auth.schemes import verify
 from restante.cli.app import run
 from restante.cli.status import ExitCode
+from restante.tls.certificate import PairFiles
+from tests.support.certificates import DAY, NOW, issue, replace, write
+from tests.support.instance import ANY_PORTS
 
 
 class Result(NamedTuple):
@@ -95,10 +101,7 @@ def shell(
 @pytest.fixture
 def hosted(shell: Shell) -> Shell:
     """An instance that hosts example.com, with a mailbox."""
-    made = shell.bare(
-        "init", str(shell.directory), "--host", "mx.example.com",
-        "--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0",
-    )  # fmt: skip
+    made = shell.bare("init", str(shell.directory), "--host", "mx.example.com", *ANY_PORTS)
     assert made.code == 0, made.err
     assert shell("domain", "add", "example.com").code == 0
     assert shell.add_mailbox("iain@example.com").code == 0
@@ -118,7 +121,7 @@ def put_message(shell: Shell, address: str, text: str) -> Path:
 
 
 def test_init_keeps_its_files_from_others(hosted: Shell) -> None:
-    for name in ("restante.toml", "restante.db"):
+    for name in ("restante.toml", "restante.db", "tls/self-signed.key"):
         assert stat.S_IMODE((hosted.directory / name).stat().st_mode) == 0o600
     assert not stat.S_IMODE(hosted.directory.stat().st_mode) & 0o066
 
@@ -449,7 +452,74 @@ def test_a_database_that_is_away_is_temporary(hosted: Shell) -> None:
 
 
 def test_check_is_content(hosted: Shell) -> None:
-    assert hosted.json("check") == {"ok": True, "problems": [], "advice": []}
+    found = hosted.json("check")
+
+    assert (found["ok"], found["problems"]) == (True, [])
+    (advice,) = found["advice"]
+    assert advice.startswith(f"tls: {hosted.directory}/tls/self-signed.pem is self-signed, good")
+
+
+def with_pairs(monkeypatch: pytest.MonkeyPatch, *pairs: PairFiles, listen_tls: str = "") -> None:
+    """Settings with these certificates alone, and submission over TLS at an address."""
+    monkeypatch.setenv("RESTANTE_TLS__CERTIFICATE", "")
+    monkeypatch.setenv("RESTANTE_TLS__KEY", "")
+    table = {each.certificate: each.key for each in pairs}
+    monkeypatch.setenv("RESTANTE_TLS__CERTIFICATES", json.dumps(table))
+    addresses = json.dumps([listen_tls] if listen_tls else [])
+    monkeypatch.setenv("RESTANTE_SUBMISSION__LISTEN_TLS", addresses)
+    monkeypatch.setenv("RESTANTE_POP3__LISTEN_TLS", "[]")
+
+
+def test_check_says_what_the_lack_of_a_certificate_means(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_pairs(monkeypatch)
+    (advice,) = hosted.json("check")["advice"]
+    assert "STARTTLS and STLS are not offered, and passwords are taken from this host" in advice
+
+
+def test_check_reads_certificates(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    expired = issue("mx.example.net", begins=NOW - 9 * DAY, ends=NOW - DAY, by=issue())
+    old, exposed, wrong = (write(hosted.directory, each, expired) for each in ("a", "b", "c"))
+    os.chmod(exposed.key, 0o644)
+    replace(wrong.key, issue().key_pem())
+    with_pairs(monkeypatch, old, exposed, wrong)
+
+    found = json.loads(hosted("check", "--json").out)
+
+    assert [line.split(" on ")[0].split(";")[0] for line in found["problems"]] == [
+        f"tls: {old.certificate} expired",
+        f"tls: {exposed.certificate} expired",
+        f"tls: {exposed.key} is a private key that everybody can read",
+        f"tls: {wrong.key} is not the key of {wrong.certificate}",
+    ]
+    (advice,) = found["advice"]
+    assert "no certificate is for mx.example.com" in advice
+    assert "there are some for mx.example.net" in advice
+
+
+def test_check_knows_its_own_server_behind_tls(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write(hosted.directory, "mx", issue("mx.example.com", by=issue()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+
+    def greet(listener: socket.socket) -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as client:
+            client.sendall(b"220 mx.example.com ESMTP\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with_pairs(monkeypatch, files, listen_tls=address)
+        greeting = threading.Thread(target=greet, args=[taken])
+        greeting.start()
+        found = hosted.json("check")
+        greeting.join()
+
+    assert found["advice"] == [
+        f"{address} is served by mx.example.com already: 220 mx.example.com ESMTP"
+    ]
 
 
 def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:
@@ -464,6 +534,7 @@ def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:
     assert [line.split(",")[0].split(":")[0] for line in found["advice"]] == [
         "virtual gives boss@example.com to 'iain'",
         "the domain empty.example has no addresses",
+        "tls",
     ]
 
 

@@ -6,10 +6,13 @@ import os
 import poplib
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.support.instance import ANY_PORTS
 
 PATIENCE = 60
 
@@ -42,7 +45,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 def test_demo_delivers_its_welcome_and_runs_again(tmp_path: Path) -> None:
     directory, log = tmp_path / "demo", tmp_path / "log"
     for messages in (1, 2):
-        process = start(directory, log, "--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0")
+        process = start(directory, log, *ANY_PORTS)
         try:
             said = await_text(process, log, "A welcome message was sent")
             match = re.search(r"curl --url pop3://127\.0\.0\.1:(\d+) --user (\S+):(\S+)", said)
@@ -53,6 +56,11 @@ def test_demo_delivers_its_welcome_and_runs_again(tmp_path: Path) -> None:
             assert session.stat()[0] == messages
             assert b"Subject: Welcome to Restante" in session.retr(1)[1]
             session.quit()
+            secure = re.search(r"curl --insecure --url pop3s://127\.0\.0\.1:(\d+)/1 ", said)
+            assert secure is not None
+            trust = ssl.create_default_context(cafile=directory / "tls" / "self-signed.pem")
+            trust.check_hostname = False
+            poplib.POP3_SSL("127.0.0.1", int(secure[1]), context=trust, timeout=PATIENCE).quit()
         finally:
             status = stop(process)
         assert status == 0
@@ -60,13 +68,13 @@ def test_demo_delivers_its_welcome_and_runs_again(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_one_clear_message(tmp_path: Path) -> None:
     log, other = tmp_path / "log", tmp_path / "other"
-    process = start(tmp_path / "demo", log, "--smtp", "127.0.0.1:0", "--pop3", "127.0.0.1:0")
+    process = start(tmp_path / "demo", log, *ANY_PORTS)
     try:
         said = await_text(process, log, "event=worker_started")
         port = re.search(r"service=smtp address=127\.0\.0\.1:(\d+)", said)
         assert port is not None
         address = f"127.0.0.1:{port[1]}"
-        second = start(tmp_path / "second", other, "--smtp", address, "--pop3", "127.0.0.1:0")
+        second = start(tmp_path / "second", other, *ANY_PORTS, "--smtp", address)
         assert second.wait(PATIENCE) == 69
     finally:
         stop(process)
@@ -74,5 +82,5 @@ def test_a_taken_port_is_one_clear_message(tmp_path: Path) -> None:
     complaints = [line for line in other.read_text().splitlines() if line.startswith("restante: ")]
     assert len(complaints) == 1
     assert f"cannot listen on {address} for smtp" in complaints[0]
-    assert "demo --smtp HOST:PORT --pop3 HOST:PORT" in complaints[0]
+    assert "demo --smtp HOST:PORT --submission HOST:PORT" in complaints[0]
     assert "Traceback" not in other.read_text()

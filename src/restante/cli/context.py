@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -24,12 +24,6 @@ _T = TypeVar("_T")
 
 MAX_PASSWORD_LINE = 4096
 """Octets of standard input that are read for a password."""
-SmtpOption = Annotated[
-    str, typer.Option("--smtp", metavar="HOST:PORT", help="Where SMTP listens.", show_default=False)
-]
-Pop3Option = Annotated[
-    str, typer.Option("--pop3", metavar="HOST:PORT", help="Where POP3 listens.", show_default=False)
-]
 
 
 def settings_of(context: typer.Context) -> Settings:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from restante.cli.context import administer_new
 from restante.cli.homes import initial_mail_user
@@ -18,6 +19,8 @@ from restante.pickup.place import prepare
 
 CONFIGURATION_MODE = 0o600
 """restante.toml may hold the database's password."""
+CERTIFICATE = "tls/self-signed.pem"
+KEY = "tls/self-signed.key"
 
 
 def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]]) -> Settings:
@@ -36,6 +39,7 @@ def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]
         _make_directory(settings.path(settings.mail.root), _passable_mode(), undo)
         _make_directory(settings.path(settings.queue.root), 0o700, undo)
         _make_drop(settings, undo)
+        _make_certificate(settings, undo)
         _create_schema(settings, undo)
     return settings
 
@@ -78,14 +82,26 @@ def _write_settings(
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, CONFIGURATION_MODE)
     undo.append(lambda: os.unlink(path))
     with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(render(_with_mail_user(overrides)))
+        file.write(render({**overrides, **_initial_settings()}))
 
 
-def _with_mail_user(
-    overrides: Mapping[str, Mapping[str, object]],
-) -> dict[str, Mapping[str, object]]:
+def _initial_settings() -> dict[str, Mapping[str, object]]:
     user = initial_mail_user()
-    return {**overrides, "mail": {"user": user}} if user else dict(overrides)
+    tls: dict[str, Mapping[str, object]] = {"tls": {"certificate": CERTIFICATE, "key": KEY}}
+    return {**tls, "mail": {"user": user}} if user else tls
+
+
+def _make_certificate(settings: Settings, undo: list[Callable[[], object]]) -> None:
+    """A pair to try TLS out with, unless the environment names another."""
+    if (settings.tls.certificate, settings.tls.key) != (CERTIFICATE, KEY):
+        return
+    from restante.tls.certificate import utc_now
+    from restante.tls.selfsigned import write_self_signed
+
+    certificate, key = settings.path(CERTIFICATE), settings.path(KEY)
+    _make_directory(os.path.dirname(certificate), 0o700, undo)
+    undo += [partial(os.unlink, certificate), partial(os.unlink, key)]
+    write_self_signed(settings.hostname, certificate, key, utc_now())
 
 
 def _make_drop(settings: Settings, undo: list[Callable[[], object]]) -> None:

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import os
 import pwd
-import socket
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from restante.cli.certificate_examination import examine_certificates
 from restante.cli.context import ask
+from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
+from restante.cli.listener_examination import examine_listeners
 from restante.cli.output import human_size
 from restante.config.load import exposed_password
-from restante.config.tree import HostPort, Settings
+from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
 
 if TYPE_CHECKING:
     from restante.directory.schema import Inspection
 
-GREETING_TIMEOUT = 3.0
-"""Seconds for a server that holds a port to greet."""
-MAX_GREETING = 512
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
-METRICS_REQUEST = b"GET /metrics HTTP/1.0\r\n\r\n"
-_GREETINGS = {"smtp": "220", "pop3": "+OK"}
-
-
-@dataclass(slots=True)
-class Findings:
-    """Problems keep the server from working; advice does not."""
-
-    problems: list[str] = field(default_factory=list)
-    advice: list[str] = field(default_factory=list)
 
 
 def examine(settings: Settings, findings: Findings) -> None:
@@ -44,7 +32,8 @@ def examine(settings: Settings, findings: Findings) -> None:
     _examine_routing(settings, findings)
     _examine_directories(settings, findings)
     _examine_user(settings, findings)
-    _examine_listeners(settings, findings)
+    examine_certificates(settings, findings)
+    examine_listeners(settings, findings)
 
 
 def _examine_database(settings: Settings, findings: Findings) -> None:
@@ -144,52 +133,3 @@ def _examine_user(settings: Settings, findings: Findings) -> None:
             f"mail.user: new accounts get uid {owner.uid}, but {_own_name()} cannot deliver to "
             "them; run the server as that user or as root"
         )
-
-
-def _examine_listeners(settings: Settings, findings: Findings) -> None:
-    from restante.service.listeners import PortTaken, probe
-
-    if not settings.smtp.listen and not settings.pop3.listen:
-        findings.problems.append("smtp.listen and pop3.listen are empty: there is nothing to serve")
-    for service, addresses in (
-        ("smtp", settings.smtp.listen),
-        ("pop3", settings.pop3.listen),
-        ("metrics", settings.metrics.listen),
-    ):
-        for address in addresses:
-            try:
-                probe(service, address)
-            except PortTaken as error:
-                _explain_taken(settings, service, address, str(error), findings)
-
-
-def _explain_taken(
-    settings: Settings, service: str, address: HostPort, problem: str, findings: Findings
-) -> None:
-    """A port that this host's own server holds is as it should be."""
-    if service == "metrics":
-        if "restante_" in _said(address, METRICS_REQUEST):
-            findings.advice.append(f"{address} is served by a restante already: its metrics")
-        else:
-            findings.problems.append(problem)
-        return
-    greeting = _said(address)
-    if greeting.startswith(_GREETINGS[service]) and settings.hostname in greeting:
-        findings.advice.append(f"{address} is served by {settings.hostname} already: {greeting}")
-    else:
-        findings.problems.append(problem)
-
-
-def _said(address: HostPort, request: bytes = b"") -> str:
-    """What whatever listens there says first, or to a request; empty if nothing is said."""
-    try:
-        with socket.create_connection(
-            (address.host, address.port), timeout=GREETING_TIMEOUT
-        ) as connection:
-            connection.sendall(request)
-            data = connection.recv(MAX_GREETING)
-            if request:
-                data += connection.recv(MAX_GREETING)
-    except OSError:
-        return ""
-    return data.decode("utf-8", "replace").strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -11,16 +10,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restante.cli.context import (
-    Pop3Option,
-    SmtpOption,
     administer,
     domain_name,
-    host_port,
     settings_of,
     warn_of_exposed_password,
 )
+from restante.cli.listening import (
+    INITIAL,
+    ListenerOptions,
+    Pop3Option,
+    Pop3sOption,
+    SmtpOption,
+    SubmissionOption,
+    SubmissionsOption,
+    usage,
+)
 from restante.cli.output import program
 from restante.cli.status import ServerUnavailable
+from restante.config.listeners import setting_of
 from restante.config.load import FILE_NAME, load
 from restante.config.tree import HostPort, Settings
 from restante.errors import ConfigurationError, OperatorError
@@ -53,12 +60,16 @@ def init(
         ),
     ] = "",
     smtp: SmtpOption = "",
+    submission: SubmissionOption = "",
+    submissions: SubmissionsOption = "",
     pop3: Pop3Option = "",
+    pop3s: Pop3sOption = "",
 ) -> None:
-    """Make a new instance: DIR/restante.toml, its database and its tables."""
+    """Make a new instance: DIR/restante.toml, its database, and a self-signed certificate."""
     from restante.cli.creation import create_instance
 
-    settings = create_instance(directory, _overrides(host, database, smtp, pop3))
+    listeners = ListenerOptions(smtp, submission, submissions, pop3, pop3s)
+    settings = create_instance(directory, _overrides(host, database, listeners))
     restante = f"{program()} --dir {shlex.quote(directory)}"
     print(
         f"{settings.directory} is ready. Next:\n"
@@ -70,16 +81,19 @@ def init(
     )
 
 
-def _overrides(host: str, database: str, smtp: str, pop3: str) -> dict[str, dict[str, object]]:
+def _overrides(
+    host: str, database: str, listeners: ListenerOptions
+) -> dict[str, dict[str, object]]:
     wanted: dict[str, dict[str, object]] = {}
     if host:
         wanted["server"] = {"me": domain_name(host)}
     if database:
         wanted["database"] = {"url": database}
-    if smtp:
-        wanted["smtp"] = {"listen": (host_port(smtp, "--smtp"),)}
-    if pop3:
-        wanted["pop3"] = {"listen": (host_port(pop3, "--pop3"),)}
+    for name, address in INITIAL.items():
+        section, setting = setting_of(name)
+        wanted.setdefault(section, {})[setting] = (address,)
+    for section, setting, value in listeners.settings():
+        wanted.setdefault(section, {})[setting] = value
     return wanted
 
 
@@ -113,36 +127,34 @@ def demo(
         ),
     ] = "",
     smtp: SmtpOption = "",
+    submission: SubmissionOption = "",
+    submissions: SubmissionsOption = "",
     pop3: Pop3Option = "",
+    pop3s: Pop3sOption = "",
 ) -> None:
     """Make and run an instance to try things on, with mail in it."""
     from restante.cli.welcome import show_around
     from restante.service.listeners import PortTaken
 
     place = directory or context.obj or DEMO_DIRECTORY
-    settings = _demo_settings(place, smtp, pop3)
+    listeners = ListenerOptions(smtp, submission, submissions, pop3, pop3s)
+    settings = _demo_settings(place, listeners)
     administer(settings, lambda admin: _populate(admin, settings))
     try:
         _serve(settings, lambda bound: show_around(settings, bound))
     except ServerUnavailable as error:
         if not isinstance(error.__cause__, PortTaken):
             raise
-        raise ServerUnavailable(
-            f"{error}, or for this run: {program()} demo --smtp HOST:PORT --pop3 HOST:PORT"
-        ) from error
+        raise ServerUnavailable(f"{error}, or for this run: {program()} demo {usage()}") from error
 
 
-def _demo_settings(directory: str, smtp: str, pop3: str) -> Settings:
+def _demo_settings(directory: str, listeners: ListenerOptions) -> Settings:
     """Of the instance that is there or is made now; options count for this run alone."""
     from restante.cli.creation import create_instance
 
-    environ = dict(os.environ)
-    for option, value in (("smtp", smtp), ("pop3", pop3)):
-        if value:
-            listen = str(host_port(value, f"--{option}"))
-            environ[f"RESTANTE_{option.upper()}__LISTEN"] = json.dumps([listen])
+    environ = {**os.environ, **listeners.environment()}
     if not os.path.exists(os.path.join(directory, FILE_NAME)):
-        create_instance(directory, _overrides(DEMO_HOST, "", "", ""))
+        create_instance(directory, _overrides(DEMO_HOST, "", ListenerOptions()))
     return load(directory, environ)
 
 

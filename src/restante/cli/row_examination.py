@@ -14,7 +14,7 @@ from restante.routing.decision import NoSuchUser
 from restante.routing.router import Router
 
 if TYPE_CHECKING:
-    from restante.cli.examination import Findings
+    from restante.cli.findings import Findings
     from restante.config.tree import Settings
 
 MAX_NAMED = 10

@@ -11,7 +11,7 @@ import signal
 import smtplib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
@@ -29,13 +29,33 @@ was routed to your mailbox, and waits there for POP3.
 """
 
 
+_COMMANDS = {
+    "smtp": (
+        "printf 'Subject: hello\\n\\nhello\\n' | curl --url smtp://{at} "
+        "--mail-from you@example.org --mail-rcpt {first} --upload-file - --crlf\n"
+        "swaks --server {at.host} --port {at.port} --to {alias}"
+    ),
+    "submission": (
+        "swaks --server {at.host} --port {at.port} --tls --auth-user {first} "
+        "--auth-password {password} --from {first} --to {second}"
+    ),
+    "submissions": "openssl s_client -quiet -crlf -connect {at}",
+    "pop3": (
+        "curl --url pop3://{at} --user {first}:{password}\n"
+        "curl --url pop3://{at}/1 --user {first}:{password}"
+    ),
+    "pop3s": "curl --insecure --url pop3s://{at}/1 --user {first}:{password}",
+}
+"""What to try with each listener, one command a line."""
+
+
 def show_around(settings: Settings, bound: Sequence[tuple[str, HostPort]]) -> None:
     """Send the welcome message through the front door, and print commands to paste."""
     from restante.cli.instance import DEMO_ALIAS
 
     reachable = {service: _reachable(address) for service, address in reversed(bound)}
-    smtp, pop3 = reachable.get("smtp"), reachable.get("pop3")
-    print(_tour(settings.directory, smtp, pop3), flush=True)
+    print(_tour(settings.directory, reachable), flush=True)
+    smtp = reachable.get("smtp")
     if smtp is not None:
         command = [sys.executable, "-m", __name__, smtp.host, str(smtp.port), DEMO_ALIAS]
         subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own program
@@ -45,7 +65,7 @@ def _reachable(address: HostPort) -> HostPort:
     return HostPort(_ANY.get(address.host, address.host), address.port)
 
 
-def _tour(directory: str, smtp: HostPort | None, pop3: HostPort | None) -> str:
+def _tour(directory: str, reachable: Mapping[str, HostPort]) -> str:
     from restante.cli.instance import DEMO_ALIAS, DEMO_MAILBOXES, DEMO_PASSWORD
 
     first, second = DEMO_MAILBOXES
@@ -54,20 +74,15 @@ def _tour(directory: str, smtp: HostPort | None, pop3: HostPort | None) -> str:
         "",
         f"Restante serves {directory}.",
         f"Mailboxes: {first} and {second}, password {DEMO_PASSWORD}; {DEMO_ALIAS} reaches both.",
+        "The certificate is self-signed: clients must be told not to mind.",
         "",
         "Try, in another terminal:",
     ]
-    if smtp is not None:
-        curl = f"curl --url smtp://{smtp} --mail-from you@example.org --mail-rcpt {first}"
-        lines += [
-            f"  printf 'Subject: hello\\n\\nhello\\n' | {curl} --upload-file - --crlf",
-            f"  swaks --server {smtp.host} --port {smtp.port} --to {DEMO_ALIAS}",
-        ]
-    if pop3 is not None:
-        lines += [
-            f"  curl --url pop3://{pop3} --user {first}:{DEMO_PASSWORD}",
-            f"  curl --url pop3://{pop3}/1 --user {first}:{DEMO_PASSWORD}",
-        ]
+    for service, commands in _COMMANDS.items():
+        if service in reachable:
+            words = {"first": first, "second": second, "alias": DEMO_ALIAS}
+            filled = commands.format(at=reachable[service], password=DEMO_PASSWORD, **words)
+            lines += [f"  {command}" for command in filled.splitlines()]
     lines += [f"  {instance} explain {DEMO_ALIAS}", f"  {instance} mailbox show {first}", ""]
     return "\n".join([*lines, "Ctrl-C ends it.", ""])
 

@@ -35,6 +35,6 @@ LISTENERS = (
 )
 
 
-def setting_of(name: str) -> str:
-    """The setting behind listeners of this name, as ``section.name``."""
-    return ".".join(next(each.setting for each in LISTENERS if each.name == name))
+def setting_of(name: str) -> tuple[str, str]:
+    """The setting behind listeners of this name: section and name."""
+    return next(each.setting for each in LISTENERS if each.name == name)

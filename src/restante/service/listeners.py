@@ -152,7 +152,7 @@ def _listen(service: str, address: HostPort, *, shared: bool) -> socket.socket:
             bound.close()
         raise PortTaken(
             f"cannot listen on {address} for {service}: {error.strerror or error}; "
-            f"{_remedies(error.errno)}change {setting_of(service)}"
+            f"{_remedies(error.errno)}change {'.'.join(setting_of(service))}"
         ) from error
     return bound
 

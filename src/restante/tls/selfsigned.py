@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from restante.errors import OperatorError
+
 VALIDITY = timedelta(days=3650)
 CLOCK_SKEW = timedelta(hours=1)
 """By how much a client's clock may be behind this one's."""
@@ -21,7 +23,8 @@ _COMMON_NAME = "self-signed by restante init"
 def write_self_signed(host: str, certificate: str, key: str, now: datetime) -> None:
     """Make a pair for ``host`` and write it into two files, neither of which may be there yet.
 
-    Raises OSError. EC P-256, valid for ten years.
+    EC P-256, valid for ten years. Raises OSError, and OperatorError for a host's name that
+    no certificate can bear.
     """
     private = ec.generate_private_key(ec.SECP256R1())
     _write(
@@ -55,7 +58,10 @@ def _ascii(host: str) -> str:
         return host
     import idna  # few hosts need it
 
-    return idna.encode(host, uts46=True).decode()
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise OperatorError(f"{host!r} can stand in no certificate: {error}") from None
 
 
 def _write(path: str, mode: int, data: bytes) -> None:

@@ -1,0 +1,52 @@
+"""What ``check`` says of certificates, and of what the lack of one means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from restante.cli.findings import Findings
+from restante.config import Settings
+
+
+def examine_certificates(settings: Settings, findings: Findings) -> None:
+    """Read every pair as a worker would."""
+    from restante.tls import CertificateRefused
+    from restante.tls.certificate import load_pair, utc_now
+    from restante.tls.certificates import pairs_of
+
+    if not settings.tls.is_offered:
+        findings.advice.append(_without_tls(settings))
+        return
+    names: set[str] = set()
+    for files in pairs_of(settings):
+        try:
+            pair = load_pair(files)
+        except CertificateRefused as error:
+            findings.problems.append(f"tls: {error}")
+            continue
+        names.update(pair.names)
+        findings.problems += [f"tls: {fault}" for fault in pair.faults(utc_now())]
+        findings.advice += [f"tls: {advice}" for advice in pair.advice(utc_now())]
+    if names and not covers(names, settings.hostname):
+        findings.advice.append(
+            f"tls: no certificate is for {settings.hostname}, which this host calls itself "
+            f"(server.me); there are some for {', '.join(sorted(names))}"
+        )
+
+
+def covers(names: Iterable[str], host: str) -> bool:
+    """Whether one of the names, ``*.example.com`` among them, is the host's (RFC 6125 §6.4.3)."""
+    host = host.lower()
+    return not {host, f"*.{host.partition('.')[2]}"}.isdisjoint(names)
+
+
+def _without_tls(settings: Settings) -> str:
+    passwords = {
+        "never": "nobody can log in",
+        "loopback": "passwords are taken from this host alone",
+        "always": "passwords travel in clear text",
+    }[settings.auth.plaintext]
+    return (
+        f"tls.certificate is not set: STARTTLS and STLS are not offered, and {passwords} "
+        "(auth.plaintext)"
+    )
