@@ -191,13 +191,22 @@ def received_field(
         if origin.address
         else f"from {origin.helo or 'localhost'}"
     )
-    only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
     tls = f"\n\t({origin.tls})" if origin.tls else ""
-    text = (
-        f"Received: {came_from}\n\tby {host} with {origin.protocol}{tls} id {queue_id}"
-        f"{only};\n\t{formatdate(at, localtime=True)}\n"
-    )
-    return text.encode("utf-8")
+    text = f"Received: {came_from}\n\tby {host} with {origin.protocol}{tls} id {queue_id}"
+    return (text + _end_of_received(recipients, at)).encode()
+
+
+def invocation_field(
+    uid: int, host: str, queue_id: str, recipients: tuple[Address, ...], at: float
+) -> bytes:
+    """The Received field of a message that a program of user ``uid`` left here."""
+    text = f"Received: by {host} (invoked by uid {uid})\n\tid {queue_id}"
+    return (text + _end_of_received(recipients, at)).encode()
+
+
+def _end_of_received(recipients: tuple[Address, ...], at: float) -> str:
+    only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
+    return f"{only};\n\t{formatdate(at, localtime=True)}\n"
 
 
 _CAME_FROM = re.compile(rb"Received: from ([!-~]+) \(\[(?:IPv6:)?([!-Z^-~]+)\]\)")

@@ -230,6 +230,36 @@ def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) 
     _log.info("message_refused", session=session, id=id, sender=sender, reply=str(reply), why=why)
 
 
+# Mail from programs on this host
+
+
+def picked_up(
+    id: str, uid: int, sender: str, recipients: int, size: int, waited: float, seconds: float
+) -> None:
+    """A message that a program left is in the queue, and no longer where it was left."""
+    _meter.message_accepted("queued", size, seconds)
+    _log.info(
+        "picked_up",
+        id=id,
+        uid=uid,
+        sender=sender,
+        recipients=recipients,
+        size=size,
+        waited=round(waited, 3),
+        seconds=round(seconds, 4),
+    )
+
+
+def drop_refused(name: str, uid: int, why: str) -> None:
+    """A dropped file is no message, and was moved aside; ``uid`` is its owner's."""
+    _log.warning("drop_refused", name=name, uid=uid, why=why)
+
+
+def drop_failed(path: str, why: str) -> None:
+    """What was dropped cannot be picked up now, and waits."""
+    _log.error("drop_failed", path=path, why=why)
+
+
 # Delivery and queue
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -181,6 +181,21 @@ def exists(connection: sqlite3.Connection, queue_id: str) -> bool:
     """Whether there is such a message."""
     row = connection.execute("SELECT 1 FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
     return row is not None
+
+
+def note_taken(connection: sqlite3.Connection, name: str) -> None:
+    """Remember that the message of this transaction came from a file of that name."""
+    connection.execute("INSERT OR IGNORE INTO taken VALUES (?)", (name,))
+
+
+def taken_names(connection: sqlite3.Connection) -> frozenset[str]:
+    """The names that are remembered."""
+    return frozenset(name for (name,) in connection.execute("SELECT name FROM taken"))
+
+
+def forget_taken(connection: sqlite3.Connection, names: Collection[str]) -> None:
+    """Remember these no more."""
+    connection.executemany("DELETE FROM taken WHERE name = ?", ((name,) for name in names))
 
 
 def count_messages(connection: sqlite3.Connection) -> int:

@@ -77,6 +77,9 @@ CREATE TABLE report (            -- messages of which some recipient has a notic
     due REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX report_due ON report (due);
+CREATE TABLE taken (             -- files that messages here came from, until they are gone
+    name TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
 """
 
 

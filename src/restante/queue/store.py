@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
 
@@ -115,16 +115,27 @@ class QueueStore:
             asyncio.get_running_loop().add_reader(self._wake, self._called)
         self._watchers.append(arrived)
 
-    async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
+    async def add(
+        self, envelope: Envelope, content: Content, targets: Sequence[Target], taken_from: str = ""
+    ) -> None:
         """Queue a message, due at once; durable on return.
 
-        Raises QueueFull, DuplicateMessage, or QueueFailed with nothing half done. If
-        the caller is cancelled, the message may be queued all the same.
+        ``taken_from``: the name of a file that it came from, remembered with it until
+        ``forget_taken``. Raises QueueFull, DuplicateMessage, or QueueFailed with nothing half
+        done. If the caller is cancelled, the message may be queued all the same.
         """
         if self._max_waiting and self._waiting >= self._max_waiting:
             raise QueueFull(f"{self._waiting} messages wait in the queue")
         submission = Submission(envelope, content, tuple(targets))
-        await self._finish(self._add(submission))
+        await self._finish(self._add(submission, taken_from))
+
+    async def taken(self) -> frozenset[str]:
+        """Names of files that messages came from; raises QueueFailed."""
+        return await self._read(rows.taken_names)
+
+    async def forget_taken(self, names: Collection[str]) -> None:
+        """The files of these names are gone for good; durable on return. Raises QueueFailed."""
+        await self._writer.submit(lambda connection: rows.forget_taken(connection, names))
 
     async def due(self, now: float, limits: Limits) -> Work:
         """What is due and has room within ``limits``, longest due lane first; it is in flight then.
@@ -259,9 +270,14 @@ class QueueStore:
         self._traffic.disturb_all()
         self._notify()
 
-    async def _add(self, submission: Submission) -> None:
+    async def _add(self, submission: Submission, taken_from: str) -> None:
+        def operation(connection: sqlite3.Connection) -> None:
+            self._insert(connection, bodies)
+            if taken_from:
+                rows.note_taken(connection, taken_from)
+
         async with self._kept_bodies([submission]) as bodies:
-            await self._writer.submit(lambda connection: self._insert(connection, bodies))
+            await self._writer.submit(operation)
         self._arrived([submission])
 
     async def _record(

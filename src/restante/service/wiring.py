@@ -17,14 +17,17 @@ from restante.config import Settings
 from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.drop import DropPaths
 from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
-from restante.errors import OperatorError
+from restante.errors import OperatorError, TemporaryError
 from restante.mda.writer import BatchWriter
 from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
 from restante.net.server import ConnectionLimits, Server, Service, session_ids
 from restante.net.smtp import SmtpService
+from restante.pickup.collector import Collector, settle
+from restante.pickup.place import prepare
 from restante.queue import QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
@@ -64,6 +67,7 @@ class Worker:
         self._queues: dict[int, RunningQueue] = {}
         self._metrics: metrics.MetricsServer | None = None
         self._adopting: asyncio.Task[None] | None = None
+        self._collector: Collector | None = None
         self._ids = queue_ids(slot)
         host = settings.hostname
         self._handshakes = _handshakes(settings)
@@ -108,6 +112,7 @@ class Worker:
             await server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
         if self._slot == min(self._fellows):
             self._adopting = asyncio.create_task(self._adopt_queues())
+            self._collect_dropped(own.store, spool)
 
     async def stop(self) -> None:
         """Accept no more, let commands in progress finish, and close everything."""
@@ -116,10 +121,13 @@ class Worker:
             self._adopting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._adopting
-        # Attempts and sessions have the same time to finish, not one after the other.
+        # Attempts, sessions and pick-up have the same time to finish, not one after the other.
         for queue in self._queues.values():
             queue.start_no_more()
-        await asyncio.gather(*(server.stop(patience) for server in self._servers))
+        stopping = [server.stop(patience) for server in self._servers]
+        if self._collector is not None:
+            stopping.append(self._collector.stop(patience))
+        await asyncio.gather(*stopping)
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
         await self._relay.close(patience)
         await self._ledger.close()
@@ -166,6 +174,16 @@ class Worker:
     def _spool_of(self, slot: int) -> str:
         return os.path.join(self._settings.path(self._settings.queue.root), "spool", str(slot))
 
+    def _collect_dropped(self, store: QueueStore, spool: str) -> None:
+        """Mail from programs on this host; without it the server serves all the same."""
+        try:
+            prepare(self._settings)
+        except OperatorError as error:
+            maillog.drop_failed(DropPaths.of(self._settings.directory).root, str(error))
+            return
+        self._collector = Collector(self._settings, self._slot, store, self._ids.__next__, spool)
+        self._collector.start()
+
     # Queues
 
     async def _run_own_queue(self) -> RunningQueue:
@@ -211,6 +229,8 @@ class Worker:
         while True:
             try:
                 await self._adopt_once()
+            except (TemporaryError, OSError) as error:
+                maillog.drop_failed(DropPaths.of(self._settings.directory).root, str(error))
             except Exception as error:  # noqa: BLE001 - a bug must not end adoption, nor the stop
                 maillog.unplanned("adoption of queues", error)
             await asyncio.sleep(ADOPTION_INTERVAL)
@@ -220,8 +240,17 @@ class Worker:
             with contextlib.suppress(QueueUnusable):  # its worker lives
                 # In a thread, for a long queue takes long to open, and sessions are served.
                 store = await asyncio.to_thread(self._adopt, slot)
+                await self._settle_dropped(slot, store)
                 self._run_queue(slot, store)
         await self._remove_emptied()
+
+    async def _settle_dropped(self, slot: int, store: QueueStore) -> None:
+        """A queue whose last owner's pick-up cannot be put in order is adopted later."""
+        try:
+            await settle(self._settings, slot, store)
+        except (TemporaryError, OSError):
+            await store.close()
+            raise
 
     def _left_by_others(self) -> frozenset[int]:
         try:

@@ -1,0 +1,277 @@
+"""Watches the drop directory, and takes what is in it into a queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
+
+from restante import maillog
+from restante.config import Settings
+from restante.drop import DropPaths, is_finished, is_unfinished
+from restante.drop.record import BadRecord
+from restante.errors import TemporaryError
+from restante.pickup import TakingQueue
+from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
+from restante.pickup.place import sync_directory
+from restante.spool import Spool
+
+BATCH = 100
+"""Files that are claimed together."""
+AT_ONCE = 10
+"""Files that are read at the same time."""
+SCAN_INTERVAL = 5.0
+"""Seconds between two looks that nobody asked for."""
+PAUSE_AFTER_FAILURE = 15.0
+"""Seconds until the next look when the queue or a disk has failed."""
+ABANDONED = 24 * 3600.0
+"""Seconds after which an unfinished file is the trace of a program that was killed."""
+MAX_BAD = 1000
+"""Files that are kept for the operator to look at; more are removed."""
+
+
+class Collector:
+    """One worker's pick-up; one of a generation has one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        slot: int,
+        queue: TakingQueue,
+        new_id: Callable[[], str],
+        spool_directory: str,
+    ) -> None:
+        """``queue`` is that of ``slot``."""
+        self._settings = settings
+        self._slot = slot
+        self._paths = DropPaths.of(settings.directory)
+        self._claimed = claimed_by(self._paths, slot)
+        self._queue = queue
+        self._new_id = new_id
+        self._spool_directory = spool_directory
+        self._limits = Limits(settings.smtp.databytes, settings.smtp.max_received)
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._unsettled = True
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Collect from now on."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self, patience: float) -> None:
+        """Finish what was begun; what has not come so far in ``patience`` seconds is dropped as it
+        was, and picked up later.
+        """
+        self._stop.set()
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=patience)
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        with _listening(self._paths.wake, self._wake):
+            while not self._stop.is_set():
+                self._wake.clear()
+                await self._turn()
+
+    async def _turn(self) -> None:
+        """Collect a batch, and wait until there may be more."""
+        try:
+            found = await self._collect()
+        except (TemporaryError, OSError) as error:
+            maillog.drop_failed(self._paths.root, str(error))
+        except Exception as error:  # noqa: BLE001 - pick-up must go on
+            maillog.unplanned("pick-up of dropped mail", error)
+        else:
+            if found < BATCH:
+                await _wait(self._wake, SCAN_INTERVAL)
+            return
+        self._unsettled = True
+        await _wait(self._stop, PAUSE_AFTER_FAILURE)
+
+    async def _collect(self) -> int:
+        """Take at most BATCH files; how many there were. Raises TemporaryError and OSError."""
+        if self._unsettled:
+            await settle(self._settings, self._slot, self._queue)
+            queues = self._settings.path(self._settings.queue.root)
+            await asyncio.to_thread(_settle_orphans, self._paths, queues)
+            self._unsettled = False
+        names = await asyncio.to_thread(claim, self._paths, self._claimed)
+        if names:
+            await self._take_all(names)
+        return len(names)
+
+    async def _take_all(self, names: Sequence[str]) -> None:
+        results = await asyncio.gather(*map(self._take, names), return_exceptions=True)
+        await asyncio.to_thread(sync_directory, self._claimed)
+        pairs = list(zip(names, results, strict=True))
+        await self._queue.forget_taken([name for name, failure in pairs if failure is None])
+        for _, failure in pairs:
+            if failure is not None:
+                raise failure
+
+    async def _take(self, name: str) -> None:
+        """One file into the queue, or aside; raises TemporaryError and OSError with it in place."""
+        path = os.path.join(self._claimed, name)
+        async with self._room:
+            try:
+                await self._enqueue(name, path)
+            except BadRecord as error:
+                await asyncio.to_thread(self._put_aside, name, path, str(error))
+            else:
+                await asyncio.to_thread(os.unlink, path)
+
+    async def _enqueue(self, name: str, path: str) -> None:
+        smtp = self._settings.smtp
+        began = time.time()
+        file = await asyncio.to_thread(DroppedFile, path)
+        spool = Spool(self._spool_directory, smtp.spool_threshold, smtp.max_header)
+        try:
+            letter = await self._read(file, spool, began)
+            await self._queue.add(letter.envelope, letter.content, letter.targets, name)
+        finally:
+            spool.close()
+            file.close()
+        envelope = letter.envelope
+        maillog.picked_up(
+            envelope.queue_id,
+            file.uid,
+            str(envelope.reverse_path),
+            len(envelope.recipients),
+            letter.content.size,
+            max(began - file.modified_at, 0.0),
+            time.time() - began,
+        )
+
+    async def _read(self, file: DroppedFile, spool: Spool, now: float) -> Letter:
+        host = self._settings.hostname
+        try:
+            return await read_letter(file, spool, self._limits, host, self._new_id(), now)
+        except (BadRecord, TemporaryError, OSError):
+            raise
+        except Exception as error:
+            # The next time would end in the same way, and hold up what others dropped.
+            maillog.unplanned("dropped file", error)
+            raise BadRecord(f"a bug: {type(error).__name__}") from error
+
+    def _put_aside(self, name: str, path: str, why: str) -> None:
+        maillog.drop_refused(name, os.lstat(path).st_uid, why)
+        with contextlib.suppress(OSError):
+            if len(os.listdir(self._paths.bad)) < MAX_BAD:
+                os.rename(path, os.path.join(self._paths.bad, name))
+                return
+        os.unlink(path)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+@contextlib.contextmanager
+def _listening(fifo: str, wake: asyncio.Event) -> Iterator[None]:
+    """Set ``wake`` whenever somebody writes to the FIFO; without it there is the interval."""
+    try:
+        # For writing too: a FIFO that nobody has open for writing is always at its end.
+        descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        maillog.drop_failed(fifo, str(error))
+        yield
+        return
+
+    def poked() -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(descriptor, 65536)
+        wake.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, poked)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def claimed_by(paths: DropPaths, slot: int) -> str:
+    """Where files lie that go into the queue of ``slot``; it is the queue's owner's."""
+    return os.path.join(paths.claimed, str(slot))
+
+
+def claim(paths: DropPaths, claimed: str) -> list[str]:
+    """Move at most BATCH files out of everybody's reach, durably; their names. Raises OSError.
+
+    Another generation of workers may be faster with any of them. Blocks.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(claimed, 0o700)
+        sync_directory(paths.claimed)
+    names = []
+    with os.scandir(paths.incoming) as entries:
+        for entry in islice(filter(_is_letter, entries), BATCH):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(entry.path, os.path.join(claimed, entry.name))
+                names.append(entry.name)
+    if names:
+        sync_directory(paths.incoming)
+        sync_directory(claimed)
+    return names
+
+
+def _is_letter(entry: os.DirEntry[str]) -> bool:
+    """Directories cannot be moved, being their owners'; whatever else it is is found out later."""
+    if is_unfinished(entry.name):
+        _remove_abandoned(entry)
+        return False
+    return is_finished(entry.name) and not entry.is_dir(follow_symlinks=False)
+
+
+def _remove_abandoned(entry: os.DirEntry[str]) -> None:
+    with contextlib.suppress(OSError):
+        age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+        if age > ABANDONED:
+            os.unlink(entry.path)
+
+
+async def settle(settings: Settings, slot: int, queue: TakingQueue) -> None:
+    """Put in order what the last owner of the queue of ``slot`` was picking up when it ended.
+
+    Before anybody collects into this queue. Raises TemporaryError and OSError.
+    """
+    paths = DropPaths.of(settings.directory)
+    taken = await queue.taken()
+    await asyncio.to_thread(_settle, paths, claimed_by(paths, slot), taken)
+    if taken:
+        await queue.forget_taken(taken)
+
+
+def _settle(paths: DropPaths, claimed: str, taken: Collection[str]) -> None:
+    """Remove what is taken, and give the rest back, durably."""
+    try:
+        names = os.listdir(claimed)
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = os.path.join(claimed, name)
+        if name in taken:
+            os.unlink(path)
+        else:
+            os.rename(path, os.path.join(paths.incoming, name))
+    sync_directory(paths.incoming)
+    sync_directory(claimed)
+    with contextlib.suppress(OSError):  # it is made anew when it is needed
+        os.rmdir(claimed)
+
+
+def _settle_orphans(paths: DropPaths, queues: str) -> None:
+    """Give back what was claimed for queues that are no more: nobody else will."""
+    for slot in os.listdir(paths.claimed):
+        if not os.path.isdir(os.path.join(queues, slot)):
+            _settle(paths, os.path.join(paths.claimed, slot), frozenset())

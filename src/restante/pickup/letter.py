@@ -1,0 +1,205 @@
+"""Reads a dropped file, which any user of the host may have written, into a message."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from restante.address import (
+    NULL_REVERSE_PATH,
+    Address,
+    AddressSyntaxError,
+    NullReversePath,
+    ReversePath,
+)
+from restante.drop.record import (
+    HEAD_SIZE,
+    BadRecord,
+    Head,
+    Recipient,
+    Record,
+    decode,
+    decode_head,
+)
+from restante.envelope import Content, Envelope, Notify, RecipientDsn, invocation_field
+from restante.queue import Target
+from restante.spool import Spool
+
+BLOCK = 256 * 1024
+"""Octets that are read at a time."""
+MAX_ENVID = 100
+"""Octets of an envelope id (RFC 3461 §4.4)."""
+MAX_ORCPT = 500
+"""Octets of an original recipient (RFC 3461 §4.2)."""
+
+_NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
+_NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO})
+"""What opening a symbolic link, a file without rights or a socket says."""
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a dropped message may be; they are those of a message that comes by SMTP."""
+
+    databytes: int
+    """Octets of its content with LF line ends; 0: no limit."""
+    max_received: int
+
+
+class DroppedFile:
+    """An open file that its owner may still be writing to: nothing is read twice."""
+
+    def __init__(self, path: str) -> None:
+        """Raises BadRecord for a link and the like, and OSError."""
+        try:
+            self._file = os.open(path, _FLAGS)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise BadRecord(f"it cannot be opened: {error.strerror}") from error
+            raise
+        self._facts = os.fstat(self._file)
+
+    def check(self) -> None:
+        """Raise BadRecord unless it is a plain file that has this name only."""
+        if not stat.S_ISREG(self._facts.st_mode):
+            raise BadRecord("it is no plain file")
+        # Under its other name it may be a file that whoever linked it may not read.
+        if self._facts.st_nlink != 1:
+            raise BadRecord("it has other names")
+
+    @property
+    def uid(self) -> int:
+        """Whose it is."""
+        return self._facts.st_uid
+
+    @property
+    def modified_at(self) -> float:
+        """When its owner says that it was written, in seconds since the epoch."""
+        return self._facts.st_mtime
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._file)
+
+    async def read_record(self, limits: Limits) -> tuple[Head, Record]:
+        """Sizes and envelope; raises BadRecord."""
+        head = decode_head(await self._read(HEAD_SIZE))
+        if head.file_size != self._facts.st_size:
+            raise BadRecord(f"it has {self._facts.st_size} octets instead of {head.file_size}")
+        if limits.databytes and head.content > limits.databytes:
+            raise BadRecord(f"its content is larger than {limits.databytes} octets")
+        return head, decode(await self._read(head.envelope))
+
+    async def read_content(self, size: int) -> AsyncIterator[bytes]:
+        """Blocks of so many octets together, which come next; raises BadRecord."""
+        last = b"\n"
+        while size:
+            block = await self._read(min(size, BLOCK))
+            if b"\r" in block:
+                raise BadRecord("its content has a CR")
+            size -= len(block)
+            last = block[-1:]
+            yield block
+        if last != b"\n":
+            raise BadRecord("its last line does not end in LF")
+
+    async def _read(self, size: int) -> bytes:
+        """Exactly so many octets."""
+        octets = await asyncio.to_thread(os.read, self._file, size)
+        if len(octets) != size:
+            raise BadRecord("it has become shorter")
+        return octets
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dropped message, ready for the queue."""
+
+    envelope: Envelope
+    content: Content
+    targets: tuple[Target, ...]
+
+
+async def read_letter(
+    file: DroppedFile, spool: Spool, limits: Limits, host: str, queue_id: str, now: float
+) -> Letter:
+    """The message in ``file``, its content in ``spool``.
+
+    Raises BadRecord, SpoolFailed and OSError.
+    """
+    file.check()
+    head, record = await file.read_record(limits)
+    eight_bit = False
+    async for block in file.read_content(head.content):
+        eight_bit = eight_bit or not block.isascii()
+        await spool.write(block)
+    addresses = tuple(_address(recipient.address) for recipient in record.recipients)
+    targets = tuple(
+        Target(str(address), dsn=_dsn(recipient))
+        for address, recipient in zip(addresses, record.recipients, strict=True)
+    )
+    sender = _sender(record.sender)
+    envelope = Envelope(
+        queue_id,
+        sender,
+        addresses,
+        now,
+        eight_bit,
+        not all(
+            isinstance(each, NullReversePath) or each.is_ascii for each in (sender, *addresses)
+        ),
+        _ret(record.ret),
+        _checked("ENVID", record.envid, MAX_ENVID),
+    )
+    content = spool.finish(invocation_field(file.uid, host, queue_id, addresses, now))
+    if spool.header_too_large:
+        raise BadRecord("its header is too large")
+    if content.facts.received > limits.max_received:
+        raise BadRecord(f"it is looping: it has {content.facts.received} Received fields")
+    return Letter(envelope, content, targets)
+
+
+def _sender(text: str) -> ReversePath:
+    return _address(text) if text else NULL_REVERSE_PATH
+
+
+def _address(text: str) -> Address:
+    try:
+        address = Address.parse(text)
+    except (AddressSyntaxError, UnicodeEncodeError) as error:
+        raise BadRecord(f"{text[:100]!r} is no address: {error}") from None
+    if not address.domain:
+        raise BadRecord(f"{text[:100]!r} has no domain")
+    return address
+
+
+def _ret(text: str) -> Literal["", "FULL", "HDRS"]:
+    if text not in {"", "FULL", "HDRS"}:
+        raise BadRecord(f"{text[:100]!r} is no RET")
+    return cast("Literal['', 'FULL', 'HDRS']", text)
+
+
+def _dsn(recipient: Recipient) -> RecipientDsn:
+    orcpt = _checked("ORCPT", recipient.orcpt, MAX_ORCPT)
+    if not recipient.notify:
+        return RecipientDsn(orcpt=orcpt)
+    if recipient.notify == "NEVER":
+        return RecipientDsn(Notify.NEVER, orcpt)
+    notify = Notify.NEVER
+    for word in recipient.notify.split(","):
+        if word not in _NOTIFY:
+            raise BadRecord(f"{word[:100]!r} is no NOTIFY")
+        notify |= _NOTIFY[word]
+    return RecipientDsn(notify, orcpt)
+
+
+def _checked(name: str, text: str, longest: int) -> str:
+    if len(text.encode()) > longest or not text.isprintable():
+        raise BadRecord(f"{text[:100]!r} is no {name}")
+    return text

@@ -1,0 +1,458 @@
+"""What is dropped gets into a real queue, once each, and whatever is no message is put aside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from restante.address import NULL_REVERSE_PATH, Address
+from restante.config.tree import Sendmail, Server, Settings, Smtp
+from restante.drop import DropPaths, new_names
+from restante.drop.deposit import Deposit
+from restante.drop.record import BadRecord, Head, Recipient, Record, encode, encode_head
+from restante.envelope import Notify, RecipientDsn
+from restante.pickup import collector as collecting
+from restante.pickup.collector import Collector, claim, claimed_by, settle
+from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
+from restante.pickup.place import prepare
+from restante.queue import QueuedMessage
+from restante.queue.bodies import IN_ROW
+from restante.queue.store import QueueStore
+from restante.spool import Spool
+from tests.support.instance import PATIENCE
+from tests.support.queued import due, limits, new_id
+
+HELLO = b"Subject: hello\n\nhello\n"
+SLOT = 3
+
+
+class World:
+    """An instance's drop directory and one queue."""
+
+    def __init__(self, directory: Path) -> None:
+        self.settings = Settings(
+            str(directory),
+            server=Server(me="mx.example.com"),
+            smtp=Smtp(databytes=300_000, max_header=2000, max_received=20),
+        )
+        prepare(self.settings)
+        self.paths = DropPaths.of(str(directory))
+        self.root = directory / "queue"
+        self.spool = directory / "spool"
+        self.spool.mkdir(exist_ok=True)
+        self.store = self.open()
+
+    def open(self) -> QueueStore:
+        return QueueStore.open(str(self.root), SLOT)
+
+    def collector(self) -> Collector:
+        return Collector(self.settings, SLOT, self.store, new_id, str(self.spool))
+
+    def drop(self, content: bytes = HELLO, record: Record | None = None) -> None:
+        deposit = Deposit(self.paths, record or to("ann@example.com"))
+        deposit.write(content)
+        deposit.finish()
+
+    def put(self, octets: bytes) -> str:
+        """A file as a hostile user might leave it; its name."""
+        _, name = new_names()
+        (Path(self.paths.incoming) / name).write_bytes(octets)
+        return name
+
+    def left(self) -> list[str]:
+        """Whatever lies in the drop directory's folders, by its path there."""
+        root = Path(self.paths.root)
+        folders = ("incoming", "claimed", "bad")
+        found = [path for folder in folders for path in (root / folder).rglob("*")]
+        return [str(path.relative_to(root)) for path in found if not path.is_dir()]
+
+    @asynccontextmanager
+    async def collecting(self) -> AsyncIterator[Collector]:
+        collector = self.collector()
+        collector.start()
+        try:
+            yield collector
+        finally:
+            await collector.stop(PATIENCE)
+
+    async def collect(self) -> list[QueuedMessage]:
+        """Pick up until nothing is left to be picked up; what is in the queue then."""
+        async with self.collecting():
+            await until(lambda: not any("bad" not in each for each in self.left()))
+        return await due(self.store, float("inf"), limits(local=1000, per_lane=1000))
+
+
+def to(*addresses: str, sender: str = "iain@example.com") -> Record:
+    return Record(sender, tuple(Recipient(address) for address in addresses))
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not happened():  # noqa: ASYNC110 - a directory sends no events
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    yield world
+    await world.store.close()
+
+
+async def test_a_message_is_queued_as_it_was_dropped(world: World) -> None:
+    recipients = (
+        Recipient("Ann@example.com", "SUCCESS,DELAY", "rfc822;Ann@x.example"),
+        Recipient("bob@elsewhere.example", "NEVER"),
+        Recipient('"a b"@example.com'),
+    )
+    world.drop(HELLO, Record("iain@example.com", recipients, "HDRS", "id 1"))
+    (message,) = await world.collect()
+    envelope = message.envelope
+    assert envelope.reverse_path == Address("iain", "example.com")
+    assert [str(address) for address in envelope.recipients] == [
+        "Ann@example.com",
+        "bob@elsewhere.example",
+        "a b@example.com",
+    ]
+    assert (envelope.ret, envelope.envid) == ("HDRS", "id 1")
+    assert (envelope.eight_bit, envelope.smtputf8) == (False, False)
+    assert [each.target.dsn for each in message.recipients] == [
+        RecipientDsn(Notify.SUCCESS | Notify.DELAY, "rfc822;Ann@x.example"),
+        RecipientDsn(Notify.NEVER),
+        RecipientDsn(),
+    ]
+    trace, _, content = message.content.read().partition(b"Subject: ")
+    assert content == b"hello\n\nhello\n"
+    assert trace.startswith(
+        f"Received: by mx.example.com (invoked by uid {os.getuid()})\n"
+        f"\tid {envelope.queue_id};\n\t".encode()
+    )
+    assert world.left() == []
+    assert await world.store.taken() == frozenset()
+
+
+async def test_a_bounce_and_mail_beyond_ascii(world: World) -> None:
+    world.drop(b"Subject: \xc3\xa9\n\n", to("ann@example.com", sender=""))
+    world.drop(HELLO, to("é@example.com"))
+    first, second = sorted(await world.collect(), key=lambda each: each.envelope.smtputf8)
+    assert first.envelope.reverse_path is NULL_REVERSE_PATH
+    assert (first.envelope.eight_bit, first.envelope.smtputf8) == (True, False)
+    assert (second.envelope.eight_bit, second.envelope.smtputf8) == (False, True)
+
+
+@pytest.mark.parametrize("size", [0, 1000, IN_ROW + 1000, 290_000])
+async def test_contents_of_any_size(world: World, size: int) -> None:
+    body = b"0123456789abcde\n" * (size // 16)
+    world.drop(b"Subject: x\n\n" + body)
+    (message,) = await world.collect()
+    assert message.content.read().partition(b"\n\n")[2] == body
+    assert list(world.spool.iterdir()) == []
+
+
+async def test_many_messages_at_once(world: World) -> None:
+    for number in range(250):
+        world.drop(b"Subject: %d\n\n" % number)
+    messages = await world.collect()
+    subjects = {message.content.read().partition(b"Subject: ")[2] for message in messages}
+    assert subjects == {b"%d\n\n" % number for number in range(250)}
+
+
+async def test_a_poke_is_heard_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "SCAN_INTERVAL", 1e6)
+    async with world.collecting():
+        for number in range(1, 4):
+            world.drop()
+            await until(lambda number=number: world.store.waiting == number)  # type: ignore[misc]
+
+
+async def test_without_a_poke_there_is_the_interval(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "SCAN_INTERVAL", 0.01)
+    os.unlink(world.paths.wake)
+    async with world.collecting():
+        world.drop()
+        await until(lambda: world.store.waiting == 1)
+
+
+GOOD = encode(to("ann@example.com"))
+
+
+def file(envelope: bytes = GOOD, content: bytes = HELLO) -> bytes:
+    return encode_head(Head(len(envelope), len(content))) + envelope + content
+
+
+def recorded(*recipients: Recipient, sender: str = "", ret: str = "", envid: str = "") -> bytes:
+    people = recipients or (Recipient("ann@example.com"),)
+    return file(encode(Record(sender, people, ret, envid)))
+
+
+BAD = {
+    "empty": b"",
+    "no head": b"hello\n" * 100,
+    "another version": file().replace(b"drop 1", b"drop 2", 1),
+    "too short": file()[:-1],
+    "too long": file() + b"\n",
+    "no recipients": file(b"Siain@example.com\0"),
+    "not UTF-8": file(b"S\xff\0Tann@example.com\0"),
+    "cut envelope": file(GOOD[:-1]),
+    "a large envelope": encode_head(Head(5_000_000, 0)) + b"S\0" * 2_500_000,
+    "many recipients": file(b"S\0" + b"Ta@b.example\0" * 10_001),
+    "no sender's domain": recorded(sender="iain"),
+    "no domain": recorded(Recipient("ann")),
+    "no address": recorded(Recipient("ann@exa mple.com")),
+    "a long address": recorded(Recipient("a" * 65 + "@example.com")),
+    "unknown RET": recorded(ret="SOME"),
+    "a long ENVID": recorded(envid="x" * 101),
+    "an ENVID with a line end": recorded(envid="a\nb"),
+    "unknown NOTIFY": recorded(Recipient("ann@example.com", "SOMETIMES")),
+    "NEVER and more": recorded(Recipient("ann@example.com", "NEVER,DELAY")),
+    "a long ORCPT": recorded(Recipient("ann@example.com", "", "rfc822;" + "x" * 500)),
+    "a CR": file(content=b"Subject: x\n\na\rb\n"),
+    "no last LF": file(content=b"Subject: x\n\na"),
+    "too large": file(content=b"Subject: x\n\n" + b"x\n" * 150_000),
+    "a large header": file(content=b"Subject: " + b"x" * 2000 + b"\n\n"),
+    "looping": file(content=b"Received: x\n" * 21 + b"\n"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_what_is_no_message_is_put_aside(world: World, what: str) -> None:
+    name = world.put(BAD[what])
+    world.drop()
+    assert len(await world.collect()) == 1
+    assert world.left() == [f"bad/{name}"]
+
+
+async def test_only_plain_files_are_read(world: World, tmp_path: Path) -> None:
+    incoming = Path(world.paths.incoming)
+    names = [new_names()[1] for _ in range(5)]
+    secret = tmp_path / "secret"
+    secret.write_bytes(file(content=b"Subject: secret\n\n"))
+    (incoming / names[0]).symlink_to(secret)
+    (incoming / names[1]).hardlink_to(secret)
+    os.mkfifo(incoming / names[2])
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(incoming)
+        try:
+            listener.bind(names[3])
+        finally:
+            os.chdir(tmp_path)
+    (incoming / names[4]).mkdir()
+    world.drop()
+    (message,) = await world.collect()
+    assert b"secret" not in message.content.read()
+    assert set(world.left()) == {f"bad/{name}" for name in names[:4]}
+    assert (incoming / names[4]).is_dir()
+
+
+async def test_other_names_are_none_of_its_business(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = Path(world.paths.incoming)
+    unfinished, _ = new_names()
+    (incoming / unfinished).write_bytes(file())
+    (incoming / "README").write_bytes(file())
+    monkeypatch.setattr(collecting, "SCAN_INTERVAL", 0.01)
+    async with world.collecting():
+        world.drop()
+        others = {f"incoming/{unfinished}", "incoming/README"}
+        await until(lambda: world.store.waiting == 1 and set(world.left()) == others)
+        os.utime(incoming / unfinished, (0, 0))
+        await until(lambda: world.left() == ["incoming/README"])
+
+
+async def test_only_so_many_bad_files_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "MAX_BAD", 2)
+    for _ in range(5):
+        world.put(b"")
+    assert await world.collect() == []
+    assert len(world.left()) == 2
+
+
+async def test_a_bug_in_reading_does_not_hold_up_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = read_letter
+
+    async def buggy(dropped: DroppedFile, *rest: object) -> Letter:
+        if os.fstat(dropped._file).st_size == len(file(content=b"poison\n")):
+            raise KeyError("a bug")
+        return await real(dropped, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(collecting, "read_letter", buggy)
+    name = world.put(file(content=b"poison\n"))
+    world.drop()
+    assert len(await world.collect()) == 1
+    assert world.left() == [f"bad/{name}"]
+
+
+async def test_a_full_queue_lets_mail_wait_where_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    monkeypatch.setattr(collecting, "AT_ONCE", 1)
+    world.store._max_waiting = 2
+    for _ in range(5):
+        world.drop()
+    async with world.collecting():
+        await until(lambda: world.store.waiting == 2 and len(world.left()) == 3)
+        world.store._max_waiting = 0
+        await until(lambda: world.store.waiting == 5)
+    assert world.left() == []
+
+
+async def test_a_spool_that_fails_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    world.spool.rmdir()
+    world.drop(b"Subject: large\n\n" + b"x\n" * 140_000)
+    world.drop()
+    async with world.collecting():
+        await until(lambda: world.store.waiting == 1)
+        world.spool.mkdir()
+        await until(lambda: world.store.waiting == 2)
+    assert world.left() == []
+
+
+# What a crash leaves
+
+
+async def reopened(world: World) -> None:
+    """As after the end of the process."""
+    await world.store.close()
+    world.store = world.open()
+
+
+async def test_claimed_and_not_yet_queued(world: World) -> None:
+    world.drop()
+    assert len(claim(world.paths, claimed_by(world.paths, SLOT))) == 1
+    await reopened(world)
+    assert len(await world.collect()) == 1
+    assert world.left() == []
+
+
+async def test_queued_and_not_yet_removed(world: World) -> None:
+    world.drop()
+    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    letter = await read(world, os.path.join(claimed_by(world.paths, SLOT), name))
+    await world.store.add(letter.envelope, letter.content, letter.targets, name)
+    await reopened(world)
+    assert await world.store.taken() == {name}
+    (message,) = await world.collect()
+    assert message.envelope == letter.envelope
+    assert await world.store.taken() == frozenset()
+    assert world.left() == []
+
+
+async def test_removed_and_not_yet_forgotten(world: World) -> None:
+    world.drop()
+    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    path = os.path.join(claimed_by(world.paths, SLOT), name)
+    letter = await read(world, path)
+    await world.store.add(letter.envelope, letter.content, letter.targets, name)
+    os.unlink(path)
+    await reopened(world)
+    world.drop()
+    assert len(await world.collect()) == 2
+    assert await world.store.taken() == frozenset()
+
+
+async def test_a_queue_that_is_adopted_gives_back_what_was_claimed_for_it(world: World) -> None:
+    world.drop()
+    claim(world.paths, claimed_by(world.paths, 9))
+    other = QueueStore.open(str(world.root), 9)
+    await settle(world.settings, 9, other)
+    assert os.listdir(world.paths.claimed) == []
+    assert len(await world.collect()) == 1
+    await other.close()
+
+
+async def test_a_queue_that_is_gone_takes_no_mail_with_it(world: World) -> None:
+    world.drop()
+    claim(world.paths, claimed_by(world.paths, 9))
+    assert len(await world.collect()) == 1
+    assert world.left() == []
+
+
+async def test_two_generations_take_each_message_once(world: World, tmp_path: Path) -> None:
+    for _ in range(150):
+        world.drop()
+    other = QueueStore.open(str(world.root), 9)
+    later = Collector(world.settings, 9, other, new_id, str(world.spool))
+    later.start()
+    await world.collect()
+    await later.stop(PATIENCE)
+    assert world.store.waiting + other.waiting == 150
+    assert world.left() == []
+    await other.close()
+
+
+async def read(world: World, path: str) -> Letter:
+    dropped = DroppedFile(path)
+    spool = Spool(str(world.spool), 1000, 1000)
+    try:
+        return await read_letter(dropped, spool, Limits(0, 100), "mx", new_id(), 0.0)
+    finally:
+        dropped.close()
+
+
+PIECES = st.sampled_from(
+    [
+        *(b"restante-drop 1 ", b"00000021 ", b"000000000005\n", b"Sa@b.example\0"),
+        *(b"Tc@d.example\0", b"NNEVER\0", b"Ox;y\0", b"RFULL\0", b"Vid\0", b"a: b\n"),
+        *(b"\n", b"\r", b"\0", b"\xff"),
+    ]
+)
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=12), st.booleans())
+async def test_any_file_is_a_message_or_none(
+    tmp_path: Path, pieces: list[bytes], headed: bool
+) -> None:
+    """Whatever is in it, it is read as a whole or refused with BadRecord."""
+    octets = b"".join(pieces)
+    envelope = next((n for n, piece in enumerate(pieces) if piece in {b"a: b\n", b"\n"}), 0)
+    size = len(b"".join(pieces[:envelope]))
+    head = encode_head(Head(size, len(octets) - size)) if headed else b""
+    (tmp_path / "f").write_bytes(head + octets)
+    dropped = DroppedFile(str(tmp_path / "f"))
+    try:
+        letter = await read_letter(
+            dropped, Spool(str(tmp_path), 1000, 1000), Limits(0, 100), "mx", "id", 0.0
+        )
+    except BadRecord:
+        return
+    finally:
+        dropped.close()
+    assert letter.targets
+    assert letter.content.read().endswith(b"\n")
+
+
+# The directory
+
+
+@pytest.mark.parametrize(
+    ("users", "modes"),
+    [("everyone", (0o711, 0o1733, 0o622)), ("owner", (0o700, 0o700, 0o600))],
+)
+def test_rights(tmp_path: Path, users: str, modes: tuple[int, int, int]) -> None:
+    for each in ("everyone", "owner", users):
+        paths = prepare(Settings(str(tmp_path), sendmail=Sendmail(users=each)))  # type: ignore[arg-type]
+    found = tuple(os.stat(path).st_mode & 0o7777 for path in (paths.root, paths.incoming))
+    assert (*found, os.stat(paths.wake).st_mode & 0o7777) == modes
+    assert os.stat(paths.site).st_mode & 0o777 == 0o644
+    assert {os.stat(path).st_mode & 0o777 for path in (paths.claimed, paths.bad)} == {0o700}
