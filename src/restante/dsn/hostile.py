@@ -26,9 +26,10 @@ def ascii_text(text: str) -> str:
 
 def reply_lines(reply: Reply) -> list[str]:
     """A reply line by line as it goes over the wire (RFC 5321 §4.2), within the bounds above."""
-    said = [printable(line)[:MAX_REPLY_LINE] for line in reply.text.split("\n")[:MAX_REPLY_LINES]]
     enhanced = f"{reply.enhanced} " if reply.enhanced else ""
+    lines = reply.text.split("\n")[:MAX_REPLY_LINES]
+    said = [printable(enhanced + line)[:MAX_REPLY_LINE].rstrip() for line in lines]
     return [
-        f"{reply.code}{'-' if number < len(said) else ' '}{enhanced}{line}".rstrip()
+        f"{reply.code}{'-' if number < len(said) else ' '}{line}"
         for number, line in enumerate(said, start=1)
     ]
