@@ -17,7 +17,7 @@ from restante.address import (
     AddressSyntaxError,
     ReversePath,
 )
-from restante.envelope import RecipientDsn
+from restante.envelope import NO_DSN, RecipientDsn
 from restante.protocol.smtp import dsn, replies
 from restante.status import Reply
 
@@ -180,12 +180,16 @@ def parse_mail(argument: str) -> MailCommand:
 def parse_rcpt(argument: str, *, smtputf8: bool) -> RcptCommand:
     """The forward-path of RCPT, ``<postmaster>`` included, and its parameters; raises Refused."""
     mailbox, given = _parse_path(argument, _TO, replies.RCPT_SYNTAX)
-    parameters = _parse_parameters(given)
+    asked = _recipient_dsn(_parse_parameters(given), smtputf8=smtputf8) if given else NO_DSN
+    return RcptCommand(_address(mailbox, "1.3", smtputf8=smtputf8), asked)
+
+
+def _recipient_dsn(parameters: dict[str, str | None], *, smtputf8: bool) -> RecipientDsn:
     notify = _dsn(parameters, "NOTIFY", dsn.parse_notify)
     orcpt = _dsn(parameters, "ORCPT", partial(dsn.parse_orcpt, smtputf8=smtputf8)) or ""
     if parameters:
         raise Refused(replies.PARAMETER_UNKNOWN)
-    return RcptCommand(_address(mailbox, "1.3", smtputf8=smtputf8), RecipientDsn(notify, orcpt))
+    return RecipientDsn(notify, orcpt)
 
 
 def parse_bdat(argument: str) -> BdatCommand:

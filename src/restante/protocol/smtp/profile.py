@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from restante.protocol import sasl
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.grammar import Verb
 from restante.status import Reply
@@ -65,6 +66,28 @@ class Profile:
     """AUTH is offered without TLS too: passwords may be read on the way."""
     requires_auth: bool = False
     """Nobody sends mail here without logging in first (RFC 6409 §4.3)."""
+    hellos: Mapping[tuple[bool, bool], bytes] = field(init=False, repr=False, compare=False)
+    """The replies to EHLO, by whether there is TLS and whether a login would be accepted."""
+    longest_line: int = field(init=False, repr=False, compare=False)
+    """Octets in a line that is not content; AUTH has longer ones (RFC 4954 §4)."""
+
+    def __post_init__(self) -> None:
+        """Make ready what every session needs."""
+        either = (False, True)
+        hellos = {(tls, login): self._hello(tls, login) for tls in either for login in either}
+        longest = sasl.MAX_LINE if Extension.AUTH in self.extensions else 0
+        object.__setattr__(self, "hellos", hellos)
+        object.__setattr__(self, "longest_line", max(self.limits.max_command_line, longest))
+
+    def _hello(self, tls: bool, login: bool) -> bytes:
+        """The keywords with their parameters (RFC 5321 §4.1.1.1)."""
+        words = {
+            Extension.SIZE: f"SIZE {self.limits.databytes}",
+            Extension.AUTH: f"AUTH {' '.join(sasl.MECHANISMS)}",
+        }
+        offered = {Extension.STARTTLS: not tls, Extension.AUTH: login}
+        keywords = [words.get(each, each.value) for each in self.extensions if offered.get(each, 1)]
+        return Reply(250, "", "\n".join((self.hostname, *keywords, "HELP"))).encode()
 
 
 class State(Enum):

@@ -26,20 +26,18 @@ class Security:
     """The octets go through TLS."""
     authenticated: bool = False
     refused_logins: int = 0
-    _exchange: sasl.SaslExchange | None = None
-    """The AUTH command whose lines are being read."""
+    exchange: sasl.SaslExchange | None = None
+    """The AUTH command to which the next line belongs."""
 
     def after_handshake(self) -> Security:
         """Nothing that a client said before the handshake counts, but for wrong guesses."""
         return Security(self.profile, tls=True, refused_logins=self.refused_logins)
 
-    def offers(self, extension: Extension) -> bool:
-        """Whether EHLO announces ``extension`` as things stand now."""
-        if extension is Extension.STARTTLS:
-            return not self.tls
-        if extension is Extension.AUTH:
-            return self._may_send_passwords and not self.authenticated
-        return True
+    @property
+    def hello(self) -> bytes:
+        """The reply to EHLO as things stand now."""
+        may_log_in = self._may_send_passwords and not self.authenticated
+        return self.profile.hellos[self.tls, may_log_in]
 
     def check_starttls(self) -> None:
         """Raises Refused unless a handshake may begin."""
@@ -63,11 +61,6 @@ class Security:
 
     # The exchange that AUTH begins
 
-    @property
-    def in_exchange(self) -> bool:
-        """Whether the next line belongs to an AUTH command."""
-        return self._exchange is not None
-
     def begin(self, argument: str) -> Reply | Authenticate:
         """Obey AUTH: a challenge or credentials; raises Refused (RFC 4954 §4)."""
         if Extension.AUTH not in self.profile.extensions:
@@ -86,8 +79,8 @@ class Security:
 
     def respond(self, line: bytes | NoLine) -> Reply | Authenticate:
         """Take the next line of the exchange, which still has its line end."""
-        assert self._exchange is not None
-        exchange, self._exchange = self._exchange, None
+        assert self.exchange is not None
+        exchange, self.exchange = self.exchange, None
         if isinstance(line, NoLine):
             return replies.RESPONSE_TOO_LONG
         return self._step(exchange, exchange.respond(line.removesuffix(b"\r\n")))
@@ -105,7 +98,7 @@ class Security:
     def _step(self, exchange: sasl.SaslExchange, step: sasl.Step) -> Reply | Authenticate:
         match step:
             case sasl.Challenge(line):
-                self._exchange = exchange
+                self.exchange = exchange
                 return Reply(334, "", line.decode())
             case sasl.SaslFailure(text, cancelled):
                 return replies.AUTH_CANCELLED if cancelled else replies.auth_malformed(text)

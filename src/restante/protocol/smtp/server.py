@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from restante.envelope import NO_DSN
-from restante.protocol import sasl
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
 from restante.protocol.smtp.events import (
@@ -92,7 +91,7 @@ class SmtpServer:
         self._profile = profile
         self._limits = profile.limits
         self._security = Security(profile, tls)
-        self._input = Input(_longest_line(profile))
+        self._input = Input(profile.longest_line)
         self._eof = False
         self._out = bytearray()
         self._events: deque[Event] = deque()
@@ -108,22 +107,6 @@ class SmtpServer:
         self._data: DataDecoder | None = None
         self._chunks: ChunkDecoder | None = None
         self._chunk: _Chunk | None = None
-        self._verbs: Mapping[Verb, Callable[[str], Reply | None]] = {
-            Verb.HELO: self._helo_command,
-            Verb.EHLO: self._ehlo_command,
-            Verb.MAIL: self._mail_command,
-            Verb.RCPT: self._rcpt_command,
-            Verb.DATA: self._data_command,
-            Verb.BDAT: self._bdat_command,
-            Verb.RSET: self._rset_command,
-            Verb.NOOP: lambda _argument: replies.OK,
-            Verb.HELP: lambda _argument: replies.HELP,
-            Verb.VRFY: self._vrfy_command,
-            Verb.STARTTLS: self._starttls_command,
-            Verb.AUTH: self._auth_command,
-            Verb.QUIT: self._quit_command,
-            Verb.WEB: self._web_command,
-        }
 
     # What the driver calls
 
@@ -213,7 +196,7 @@ class SmtpServer:
             return self._read_chunk(self._chunk)
         if self._pending and not self._may_look_ahead():
             return Wait.NEED_REPLY
-        if self._security.in_exchange:
+        if self._security.exchange is not None:
             return self._read_response()
         return self._read_command()
 
@@ -241,7 +224,7 @@ class SmtpServer:
             # The octets of a BDAT must be read, in whatever state it comes.
             if command.verb is not Verb.BDAT:
                 self._check_order(command.verb)
-            return self._verbs[command.verb](command.argument)
+            return _VERBS[command.verb](self, command.argument)
         except Refused as refused:
             return refused.reply
 
@@ -256,24 +239,15 @@ class SmtpServer:
         self._greeted(argument, extended=False)
         return Reply(250, "", self._profile.hostname)
 
-    def _ehlo_command(self, argument: str) -> Reply:
+    def _ehlo_command(self, argument: str) -> None:
         self._greeted(argument, extended=True)
-        return Reply(250, "", "\n".join((self._profile.hostname, *self._keywords(), "HELP")))
+        self._out += self._security.hello
 
     def _greeted(self, argument: str, *, extended: bool) -> None:
         self._helo = parse_hello(argument)
         self._extended = extended
         self._abort_transaction()
         self._state = State.IDLE
-
-    def _keywords(self) -> list[str]:
-        """The EHLO keywords with their parameters (RFC 5321 §4.1.1.1)."""
-        keywords = {
-            Extension.SIZE: f"SIZE {self._limits.databytes}",
-            Extension.AUTH: f"AUTH {' '.join(sasl.MECHANISMS)}",
-        }
-        offers = self._security.offers
-        return [keywords.get(each, each.value) for each in self._profile.extensions if offers(each)]
 
     def _mail_command(self, argument: str) -> Reply | None:
         limits = self._limits
@@ -284,13 +258,11 @@ class SmtpServer:
         self._security.check_mail()
         mail = parse_mail(argument)
         self._check_offered(
-            {
-                Extension.EIGHT_BIT: mail.eight_bit,
-                Extension.SMTPUTF8: mail.smtputf8,
-                Extension.SIZE: mail.size is not None,
-                Extension.AUTH: mail.auth,
-                Extension.DSN: bool(mail.ret or mail.envid),
-            }
+            (Extension.EIGHT_BIT, mail.eight_bit),
+            (Extension.SMTPUTF8, mail.smtputf8),
+            (Extension.SIZE, mail.size is not None),
+            (Extension.AUTH, mail.auth),
+            (Extension.DSN, bool(mail.ret or mail.envid)),
         )
         if limits.databytes and (mail.size or 0) > limits.databytes:
             return replies.TOO_BIG
@@ -317,13 +289,14 @@ class SmtpServer:
             return "SMTP"
         return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{self._security.protocol_suffix}"
 
-    def _check_offered(self, used: Mapping[Extension, bool]) -> None:
-        if any(use and each not in self._profile.extensions for each, use in used.items()):
-            raise Refused(replies.PARAMETER_UNKNOWN)
+    def _check_offered(self, *used: tuple[Extension, bool]) -> None:
+        for extension, is_used in used:
+            if is_used and extension not in self._profile.extensions:
+                raise Refused(replies.PARAMETER_UNKNOWN)
 
     def _rcpt_command(self, argument: str) -> Reply | None:
         rcpt = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
-        self._check_offered({Extension.DSN: rcpt.dsn != NO_DSN})
+        self._check_offered((Extension.DSN, rcpt.dsn is not NO_DSN))
         if self._transaction.accepted >= self._limits.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         self._ask(Rcpt(rcpt.address, rcpt.dsn), _Awaited.RCPT)
@@ -364,6 +337,12 @@ class SmtpServer:
         _no_argument(argument)
         self._abort_transaction()
         return replies.OK
+
+    def _noop_command(self, _argument: str) -> Reply:
+        return replies.OK
+
+    def _help_command(self, _argument: str) -> Reply:
+        return replies.HELP
 
     def _vrfy_command(self, argument: str) -> Reply:
         return replies.CANNOT_VERIFY if argument else replies.VRFY_SYNTAX
@@ -528,7 +507,19 @@ def _no_argument(argument: str) -> None:
         raise Refused(replies.NO_ARGUMENT)
 
 
-def _longest_line(profile: Profile) -> int:
-    """Octets in a line that is not content; AUTH has longer ones (RFC 4954 §4)."""
-    longest = profile.limits.max_command_line
-    return max(longest, sasl.MAX_LINE) if Extension.AUTH in profile.extensions else longest
+_VERBS: Mapping[Verb, Callable[[SmtpServer, str], Reply | None]] = {
+    Verb.HELO: SmtpServer._helo_command,
+    Verb.EHLO: SmtpServer._ehlo_command,
+    Verb.STARTTLS: SmtpServer._starttls_command,
+    Verb.AUTH: SmtpServer._auth_command,
+    Verb.MAIL: SmtpServer._mail_command,
+    Verb.RCPT: SmtpServer._rcpt_command,
+    Verb.DATA: SmtpServer._data_command,
+    Verb.BDAT: SmtpServer._bdat_command,
+    Verb.RSET: SmtpServer._rset_command,
+    Verb.NOOP: SmtpServer._noop_command,
+    Verb.HELP: SmtpServer._help_command,
+    Verb.VRFY: SmtpServer._vrfy_command,
+    Verb.QUIT: SmtpServer._quit_command,
+    Verb.WEB: SmtpServer._web_command,
+}
