@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
+from tests.support.instance import ANY_PORTS
 from tests.support.mariadb import MariaDB, start_mariadb
+from tests.support.shell import Shell
 
 # A busy machine is not a bug: no test fails for the time an example took.
 settings.register_profile("restante", deadline=None)
@@ -41,3 +44,23 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh, empty database, on every engine in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shell]:
+    """A shell without an instance yet."""
+    monkeypatch.delenv("RESTANTE_DIR", raising=False)
+    yield Shell(tmp_path / "instance", capsys, monkeypatch)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def hosted(shell: Shell) -> Shell:
+    """An instance that hosts example.com, with a mailbox."""
+    made = shell.bare("init", str(shell.directory), "--host", "mx.example.com", *ANY_PORTS)
+    assert made.code == 0, made.err
+    assert shell("domain", "add", "example.com").code == 0
+    assert shell.add_mailbox("iain@example.com").code == 0
+    return shell

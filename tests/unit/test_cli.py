@@ -3,109 +3,22 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import socket
 import sqlite3
 import ssl
 import stat
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-import structlog
 
 from restante.auth.schemes import verify
-from restante.cli.app import run
 from restante.cli.status import ExitCode
 from restante.tls.certificate import PairFiles
 from tests.support.certificates import DAY, NOW, issue, replace, write
-from tests.support.instance import ANY_PORTS
-
-
-class Result(NamedTuple):
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs commands on one instance."""
-
-    def __init__(
-        self,
-        directory: Path,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        self.directory = directory
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-
-    def __call__(self, *arguments: str, stdin: str = "") -> Result:
-        """As ``restante --dir DIR ARGUMENTS``."""
-        return self.bare("--dir", str(self.directory), *arguments, stdin=stdin)
-
-    def bare(self, *arguments: str, stdin: str = "") -> Result:
-        """As ``restante ARGUMENTS``."""
-        self._capsys.readouterr()
-        given = io.TextIOWrapper(io.BytesIO(stdin.encode()))
-        self._monkeypatch.setattr(sys, "stdin", given)
-        code = run(arguments)
-        given.close()
-        out, err = self._capsys.readouterr()
-        return Result(int(code), out, err)
-
-    def json(self, *arguments: str) -> Any:
-        """What a command that must not fail prints as JSON."""
-        result = self(*arguments, "--json")
-        assert (result.code, result.err) == (0, "")
-        return json.loads(result.out)
-
-    def add_mailbox(self, address: str, password: str = "secret") -> Result:
-        """With its password on standard input."""
-        return self("mailbox", "add", address, "--password-stdin", stdin=password + "\n")
-
-    def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """What the database has."""
-        connection = sqlite3.connect(self.directory / "restante.db")
-        try:
-            return connection.execute(statement).fetchall()
-        finally:
-            connection.close()
-
-    def change(self, statement: str) -> None:
-        """As somebody with plain SQL."""
-        connection = sqlite3.connect(self.directory / "restante.db")
-        with connection:
-            connection.execute(statement)
-        connection.close()
-
-
-@pytest.fixture
-def shell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shell]:
-    """A shell without an instance yet."""
-    monkeypatch.delenv("RESTANTE_DIR", raising=False)
-    yield Shell(tmp_path / "instance", capsys, monkeypatch)
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def hosted(shell: Shell) -> Shell:
-    """An instance that hosts example.com, with a mailbox."""
-    made = shell.bare("init", str(shell.directory), "--host", "mx.example.com", *ANY_PORTS)
-    assert made.code == 0, made.err
-    assert shell("domain", "add", "example.com").code == 0
-    assert shell.add_mailbox("iain@example.com").code == 0
-    return shell
+from tests.support.shell import Shell
 
 
 def put_message(shell: Shell, address: str, text: str) -> Path:

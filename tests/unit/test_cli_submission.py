@@ -9,9 +9,7 @@ import pytest
 from restante.cli.status import ExitCode
 from restante.usage import Counts, Limits
 from restante.usage.file import FILE_NAME, UsageFile
-from tests.unit.test_cli import Shell, hosted, shell
-
-__all__ = ["hosted", "shell"]
+from tests.support.shell import Shell
 
 
 def sent(hosted: Shell, account: str, recipients: int, *, hours_ago: float = 0) -> None:
