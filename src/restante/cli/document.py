@@ -29,6 +29,33 @@ root, `init` and `demo` set it to `nobody`, and it is never root. A mailbox's ho
 could not be asked. `check` exits with 1 when there is any problem, a wrong setting included.
 A port that is taken by this host's own running server is no problem for `check`.
 
+`queue` commands work on a running server, at once, and on a stopped one, whose next start finds
+what they did. They may be run by root or by the server's own user. Filters of one command must
+all be true; they choose recipients, so that `remove --to example.net` leaves a message's
+recipients elsewhere as they are, and `remove ID --to ann@example.net` is for one recipient of one
+message. A `SPAN` is `90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next hop: mail for one that
+is down is left alone as a whole for a while; `local` is for mailboxes here. `retry` ends that,
+`release` does not. What is being tried while it is held or removed may yet be delivered.
+`remove` and `bounce` ask before they change more than one message that was not named by its id;
+where there is no terminal, they want `--yes`. With several ids, those that are there are
+changed, and the exit code is 1 if another is not.
+
+| Elsewhere | Here |
+|---|---|
+| `mailq`, `postqueue -p`, `exim -bp`, `qmail-qread` | `restante queue list` |
+| `qshape`, `exiqsumm`, `qmail-qstat` | `restante queue summary` |
+| `exiqgrep -f SENDER`, `-r DOMAIN` | `restante queue list --sender SENDER`, `--to DOMAIN` |
+| `exiqgrep -o 7200`, `exiqgrep -z` | `restante queue list --older 2h`, `--state held` |
+| `postcat -q ID`, `exim -Mvh ID`, `-Mvb ID` | `restante queue show ID`, `--headers`, `--body` |
+| `postqueue -f`, `exim -qff`, `qmail-tcpok` and SIGALRM | `restante queue retry --all` |
+| `postqueue -s SITE`, `exim -Rff SITE` | `restante queue retry --to SITE` |
+| `postqueue -i ID`, `exim -M ID` | `restante queue retry ID` |
+| `postsuper -h ID`, `exim -Mf ID` | `restante queue hold ID` |
+| `postsuper -H ID`, `exim -Mt ID` | `restante queue release ID` |
+| `postsuper -d ID`, `exim -Mrm ID`, `qmHandle -dID` | `restante queue remove ID` |
+| `postsuper -d ALL` | `restante queue remove --all --yes` |
+| `exim -Mg ID` | `restante queue bounce ID` |
+
 This page is written by `python -m restante.cli.document > docs/commands.md`.
 
 ## Exit codes

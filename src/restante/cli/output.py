@@ -7,8 +7,9 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -20,6 +21,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def print_json(value: object) -> None:
     """One JSON value, indented."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_list(values: Iterable[object]) -> None:
+    """One JSON list, as ``print_json`` prints it, with one of its values in memory at a time."""
+    before = "[\n"
+    for value in values:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        print(before + textwrap.indent(text, "  "), end="")
+        before = ",\n"
+    print("[]" if before == "[\n" else "\n]")
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool) -> None:
@@ -93,6 +104,15 @@ def human_due(moment: float) -> str:
 def timestamp(moment: float) -> str:
     """A moment as ISO 8601 in UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def fit(text: str, width: int) -> str:
+    """``text`` in exactly ``width`` cells of a terminal, cut with an ellipsis if it is longer."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"
 
 
 def program() -> str:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import heapq
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 from restante.envelope import Content, Envelope
-from restante.queue import QueuedRecipient, QueueUnusable, RecipientState, rows
+from restante.queue import (
+    QueuedRecipient,
+    QueueUnusable,
+    RecipientState,
+    rows,
+)
 from restante.queue.schema import BODIES, DATABASE, connect_reader
+from restante.queue.selection import EVERYTHING, TABLES, Selection
+
+PAGE = 500
+"""Messages that are named in one reading; between two, the server's writer may tidy up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneAlone:
+    """A lane that is left alone for now, as a whole."""
+
+    name: str
+    until: float
+    """Seconds since the epoch."""
+    failures: int
+    """How often that was so in a row."""
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +47,29 @@ class QueueEntry:
     envelope: Envelope
     size: int
     """Octets, with LF line ends."""
-    next_attempt: float
-    """Seconds since the epoch."""
     recipients: tuple[QueuedRecipient, ...]
+    alone: Mapping[str, LaneAlone]
+    """Those of its recipients' lanes that are left alone, by name."""
+
+    @property
+    def waiting(self) -> tuple[QueuedRecipient, ...]:
+        """The recipients that are tried again by themselves."""
+        return tuple(r for r in self.recipients if r.state is RecipientState.WAITING)
+
+    @property
+    def held(self) -> tuple[QueuedRecipient, ...]:
+        """The recipients that wait for an operator."""
+        return tuple(r for r in self.recipients if r.state is RecipientState.HELD)
+
+    @property
+    def next_attempt(self) -> float | None:
+        """The earliest of any recipient, in seconds since the epoch; None: nobody waits."""
+        return min(map(self.due, self.waiting), default=None)
+
+    def due(self, recipient: QueuedRecipient) -> float:
+        """When a recipient that waits is tried, its lane permitting; seconds since the epoch."""
+        alone = self.alone.get(recipient.target.lane)
+        return max(recipient.next_attempt, alone.until) if alone else recipient.next_attempt
 
 
 class QueueReader:
@@ -34,14 +78,20 @@ class QueueReader:
     def __init__(self, root: str) -> None:
         self._root = root
 
-    def messages(self, limit: int | None = None) -> Iterator[QueueEntry]:
-        """The messages of all queues, oldest first within a queue; raises QueueUnusable."""
-        return islice(chain.from_iterable(map(self._entries, self._slots())), limit)
+    def messages(
+        self, selection: Selection = EVERYTHING, limit: int | None = None
+    ) -> Iterator[QueueEntry]:
+        """The messages with a recipient that is selected, oldest first; raises QueueUnusable.
+
+        In memory is one message at a time; what leaves the queue meanwhile is left out.
+        """
+        entries = [self._entries(slot, selection) for slot in self.slots()]
+        return islice(heapq.merge(*entries, key=lambda entry: entry.envelope.queue_id), limit)
 
     def message(self, queue_id: str) -> QueueEntry | None:
         """The message, or None if no queue has it; raises QueueUnusable."""
-        for slot in self._slots():
-            with self._open(slot) as connection:
+        for slot in self.slots():
+            with self.open(slot) as connection:
                 entry = _entry(connection, slot, queue_id)
             if entry is not None:
                 return entry
@@ -52,41 +102,72 @@ class QueueReader:
 
         A large body is a file that goes away when the message leaves the queue.
         """
-        for slot in self._slots():
+        for slot in self.slots():
             body = os.path.join(self._root, slot, BODIES, queue_id)
-            with self._open(slot) as connection:
+            with self.open(slot) as connection:
                 loaded = rows.load_message(connection, queue_id, body)
             if loaded is not None:
                 return loaded[1]
         return None
 
-    def _slots(self) -> list[str]:
-        try:
-            names = os.listdir(self._root)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise QueueUnusable(f"the queues in {self._root} cannot be read: {error}") from error
-        return sorted(name for name in names if os.path.exists(self._path(name, DATABASE)))
+    def left_alone(self, lanes: set[str]) -> dict[str, LaneAlone]:
+        """Those of ``lanes`` that are left alone, by name; raises QueueUnusable.
 
-    def _entries(self, slot: str) -> Iterator[QueueEntry]:
-        with self._open(slot) as connection:
-            for queue_id in rows.all_ids(connection):
+        Where several queues leave one alone: the one that does for longest.
+        """
+        found: dict[str, LaneAlone] = {}
+        for slot in self.slots():
+            with self.open(slot) as connection:
+                for name, alone in _alone(connection, lanes).items():
+                    known = found.get(name, alone)
+                    found[name] = max(known, alone, key=lambda each: each.until)
+        return found
+
+    def slots(self) -> list[str]:
+        """The names of the queues; raises QueueUnusable."""
+        return queue_names(self._root)
+
+    @contextmanager
+    def open(self, slot: str) -> Iterator[sqlite3.Connection]:
+        """A connection to one of the queues that cannot write; raises QueueUnusable."""
+        directory = os.path.join(self._root, slot)
+        with closing(connect_reader(directory)) as connection:
+            try:
+                yield connection
+            except sqlite3.Error as error:
+                path = os.path.join(directory, DATABASE)
+                raise QueueUnusable(f"the queue {path} cannot be read: {error}") from error
+
+    def _entries(self, slot: str, selection: Selection) -> Iterator[QueueEntry]:
+        with self.open(slot) as connection:
+            for queue_id in _ids(connection, selection):
                 entry = _entry(connection, slot, queue_id)
                 if entry is not None:
                     yield entry
 
-    @contextmanager
-    def _open(self, slot: str) -> Iterator[sqlite3.Connection]:
-        with closing(connect_reader(self._path(slot))) as connection:
-            try:
-                yield connection
-            except sqlite3.Error as error:
-                path = self._path(slot)
-                raise QueueUnusable(f"the queue {path} cannot be read: {error}") from error
 
-    def _path(self, *names: str) -> str:
-        return os.path.join(self._root, *names)
+def queue_names(root: str) -> list[str]:
+    """The directories below ``root`` that hold a queue; raises QueueUnusable."""
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise QueueUnusable(f"the queues in {root} cannot be read: {error}") from error
+    return sorted(name for name in names if os.path.exists(os.path.join(root, name, DATABASE)))
+
+
+def _ids(connection: sqlite3.Connection, selection: Selection) -> Iterator[str]:
+    """The messages that have a selected recipient, oldest first, in pages."""
+    condition, parameters = selection.condition()
+    question = (
+        f"SELECT DISTINCT r.queue_id FROM {TABLES} WHERE r.queue_id > ? AND {condition}"  # noqa: S608 - constants
+        f" ORDER BY r.queue_id LIMIT {PAGE}"
+    )
+    last = ""
+    while page := connection.execute(question, (last, *parameters)).fetchall():
+        yield from (queue_id for (queue_id,) in page)
+        (last,) = page[-1]
 
 
 def _entry(connection: sqlite3.Connection, slot: str, queue_id: str) -> QueueEntry | None:
@@ -95,5 +176,14 @@ def _entry(connection: sqlite3.Connection, slot: str, queue_id: str) -> QueueEnt
     if loaded is None or not recipients:
         return None
     envelope, content = loaded
-    due = min((r.next_attempt for r in recipients if r.state is RecipientState.WAITING), default=0)
-    return QueueEntry(slot, envelope, content.size, due, recipients)
+    alone = _alone(connection, {recipient.target.lane for recipient in recipients})
+    return QueueEntry(slot, envelope, content.size, recipients, alone)
+
+
+def _alone(connection: sqlite3.Connection, lanes: set[str]) -> dict[str, LaneAlone]:
+    found = connection.execute(
+        "SELECT name, blocked_until, failures, why FROM lane"
+        " WHERE name IN (SELECT value FROM json_each(?)) AND blocked_until > ?",
+        (json.dumps([*lanes]), time.time()),
+    )
+    return {row[0]: LaneAlone(*row) for row in found}

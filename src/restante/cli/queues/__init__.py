@@ -1,0 +1,227 @@
+"""Commands on the queue: mail that waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from restante.cli.context import settings_of
+from restante.cli.output import AsJson
+from restante.cli.queues.selecting import (
+    All,
+    Filters,
+    Ids,
+    LaneFilter,
+    NewerFilter,
+    OlderFilter,
+    ReasonFilter,
+    SenderFilter,
+    StateFilter,
+    ToFilter,
+)
+from restante.errors import OperatorError
+from restante.queue.selection import By
+
+if TYPE_CHECKING:
+    from restante.queue.reader import QueueReader
+
+queue = typer.Typer(
+    help="Mail that has to wait.",
+    epilog=(
+        "Who knows another mail system: mailq, postqueue -p, exim -bp are list and summary;"
+        " postcat, exim -Mvh: show; postqueue -f, exim -qff: retry --all; postqueue -s SITE:"
+        " retry --to SITE; postsuper -h, -H, -d, exim -Mf, -Mt, -Mrm: hold, release, remove;"
+        " exim -Mg: bounce."
+    ),
+    no_args_is_help=True,
+)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Grouping = Annotated[
+    By | None,
+    typer.Option(
+        "--by",
+        metavar="WHAT",
+        show_default=False,
+        help="Group by lane, domain, sender, reason or age alone, and show more groups.",
+    ),
+]
+ListLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=0, show_default=False,
+        help="Messages at most, 0: all; 300 on a terminal, all elsewhere if not given.",
+    ),
+]  # fmt: skip
+GroupLimit = Annotated[
+    int, typer.Option("--limit", metavar="N", min=0, help="Groups at most with --by; 0: all.")
+]
+T = TypeVar("T")
+
+
+@queue.command("list")
+def list_messages(
+    context: typer.Context,
+    sender: SenderFilter = None,
+    to: ToFilter = None,
+    lane: LaneFilter = None,
+    older: OlderFilter = None,
+    newer: NewerFilter = None,
+    reason: ReasonFilter = "",
+    state: StateFilter = None,
+    limit: ListLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """List messages, the oldest first, and why they wait."""
+    from restante.cli.queues.listing import print_entries
+
+    filters = Filters(sender, to, lane, older, newer, reason, state)
+    print_entries(_reader(context).messages(filters.selection()), limit, as_json=as_json)
+
+
+@queue.command("summary")
+def summarize(
+    context: typer.Context,
+    by: Grouping = None,
+    sender: SenderFilter = None,
+    to: ToFilter = None,
+    lane: LaneFilter = None,
+    older: OlderFilter = None,
+    newer: NewerFilter = None,
+    reason: ReasonFilter = "",
+    state: StateFilter = None,
+    limit: GroupLimit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Add up what waits: where to, why, since when."""
+    from restante.cli.queues.summing import print_groups, print_overview
+
+    selection = Filters(sender, to, lane, older, newer, reason, state).selection()
+    if by is None:
+        print_overview(_reader(context), selection, as_json=as_json)
+    else:
+        print_groups(_reader(context), by, selection, limit, as_json=as_json)
+
+
+@queue.command("show")
+def show_message(
+    context: typer.Context,
+    message: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Print the message's header, as it is.")
+    ] = False,
+    body: Annotated[bool, typer.Option("--body", help="Print its body, as it is.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a message: its envelope and its attempts."""
+    from restante.cli.output import print_json
+    from restante.cli.queues.record import entry_record
+    from restante.cli.queues.showing import print_content, print_entry
+
+    if as_json and (headers or body):
+        raise typer.BadParameter("--json does not go with --headers and --body")
+    reader = _reader(context)
+    if headers or body:
+        print_content(_found(message, reader.content(message)), headers=headers, body=body)
+        return
+    entry = _found(message, reader.message(message))
+    if as_json:
+        print_json(entry_record(entry))
+    else:
+        print_entry(entry)
+
+
+def _changing(verb: str, help_text: str) -> None:
+    """A command that can be undone by another."""
+
+    @queue.command(verb, help=help_text)
+    def change(
+        context: typer.Context,
+        ids: Ids = None,
+        sender: SenderFilter = None,
+        to: ToFilter = None,
+        lane: LaneFilter = None,
+        older: OlderFilter = None,
+        newer: NewerFilter = None,
+        reason: ReasonFilter = "",
+        everything: All = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        filters = Filters(sender, to, lane, older, newer, reason)
+        _carry_out(context, verb, ids, filters, everything=everything, dry_run=dry_run, yes=True)
+
+
+def _ending(verb: str, help_text: str) -> None:
+    """A command that cannot be undone, and asks."""
+
+    @queue.command(verb, help=help_text)
+    def end(
+        context: typer.Context,
+        ids: Ids = None,
+        sender: SenderFilter = None,
+        to: ToFilter = None,
+        lane: LaneFilter = None,
+        older: OlderFilter = None,
+        newer: NewerFilter = None,
+        reason: ReasonFilter = "",
+        everything: All = False,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+    ) -> None:
+        filters = Filters(sender, to, lane, older, newer, reason)
+        _carry_out(
+            context, verb, ids, filters, everything=everything, dry_run=dry_run,
+            yes=yes or bool(ids),
+        )  # fmt: skip
+
+
+_changing("retry", "Try what waits now, even in a lane that is left alone.")
+_changing("hold", "Keep messages from being tried until they are released.")
+_changing("release", "Let messages that are held go on; they are due now.")
+_ending("remove", "Remove messages without a word to the sender.")
+_ending("bounce", "Return messages to their senders, with a report.")
+
+
+def _carry_out(
+    context: typer.Context,
+    verb: str,
+    ids: list[str] | None,
+    filters: Filters,
+    *,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    from restante.cli.queues.acting import Order, carry_out
+    from restante.queue.operate import QueueOperator, Verb
+
+    if everything and (ids or filters.given):
+        raise typer.BadParameter("--all goes with neither ids nor filters")
+    if not (everything or ids or filters.given):
+        raise typer.BadParameter(
+            f"say which messages to {verb}: ids, as list and summary show them; or a filter "
+            "(--to, --sender, --older, --reason, ...); or --all"
+        )
+    order = Order(Verb(verb), filters.selection(ids), dry_run, confirmed=yes)
+    carry_out(QueueOperator(_root(context)), _reader(context), order)
+
+
+def _found(queue_id: str, thing: T | None) -> T:
+    if thing is None:
+        raise OperatorError(
+            f"no queue has a message {queue_id!r}; it may have been delivered by now"
+        )
+    return thing
+
+
+def _root(context: typer.Context) -> str:
+    settings = settings_of(context)
+    return settings.path(settings.queue.root)
+
+
+def _reader(context: typer.Context) -> QueueReader:
+    from restante.queue.reader import QueueReader
+
+    return QueueReader(_root(context))

@@ -1,0 +1,146 @@
+"""``restante queue retry``, ``hold``, ``release``, ``remove`` and ``bounce``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from restante.cli.output import count, one_line
+from restante.cli.status import ExitCode
+from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.queue.operate import Affected, QueueOperator, Verb
+    from restante.queue.reader import QueueReader
+    from restante.queue.selection import Selection
+
+SHOWN = 20
+"""Messages that a terminal is told of one by one; a pipe is told of all."""
+
+
+_QUESTIONS = {"remove": "Remove, without a word to the sender,", "bounce": "Return to the sender"}
+_DONE = {
+    "retry": "put up for an attempt now",
+    "hold": "held",
+    "release": "released",
+    "remove": "removed",
+    "bounce": "returned to the sender",
+}
+_NOTHING = {
+    "retry": "waits",
+    "hold": "waits",
+    "release": "is held",
+    "remove": "waits or is held",
+    "bounce": "waits or is held",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done, and how careful to be about it."""
+
+    verb: Verb
+    selection: Selection
+    dry_run: bool
+    confirmed: bool
+    """Nobody need be asked."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was counted so far."""
+
+    messages: int = 0
+    recipients: int = 0
+    parts: int = 0
+
+    def counting(self, affected: Iterable[Affected]) -> Iterator[Affected]:
+        """Hand on what passes."""
+        last = ""
+        for part in affected:
+            self.parts += 1
+            self.messages += part.queue_id != last
+            self.recipients += len(part.recipients)
+            last = part.queue_id
+            yield part
+
+    def __str__(self) -> str:
+        return f"{count(self.messages, 'message')} ({count(self.recipients, 'recipient')})"
+
+
+def carry_out(operator: QueueOperator, reader: QueueReader, order: Order) -> None:
+    """Do it, or say what would be done.
+
+    Raises OperatorError where it is refused, and where a message that was named by its id
+    is not there to have it done to; with the others it is done all the same.
+    """
+    if not (order.confirmed or order.dry_run):
+        _ask(operator, order)
+    act = operator.matching if order.dry_run else operator.apply
+    tally, missing = _Tally(), set(order.selection.ids)
+    most = SHOWN if sys.stdout.isatty() else None
+    for part in tally.counting(act(order.verb, order.selection)):
+        missing.discard(part.queue_id)
+        if most is None or tally.parts <= most:
+            print(_line(part))
+    if most is not None and tally.parts > most:
+        print(f"... and {tally.parts - most} more")
+    _conclude(operator, order, tally)
+    if missing:
+        raise OperatorError(
+            "\n".join(_explain(reader, order.verb, each) for each in sorted(missing))
+        )
+
+
+def _ask(operator: QueueOperator, order: Order) -> None:
+    """Before what cannot be undone is done to several messages; raises OperatorError."""
+    tally = _Tally()
+    for _ in tally.counting(operator.matching(order.verb, order.selection)):
+        pass
+    if tally.messages <= 1:
+        return
+    if not sys.stdin.isatty():
+        raise OperatorError(
+            f"{order.verb} is for {tally}, and there is no terminal to ask at; add --yes to do it, "
+            "--dry-run to see them"
+        )
+    try:
+        agreed = typer.confirm(f"{_QUESTIONS[order.verb]} {tally}?", err=True)
+    except typer.Abort:
+        print(file=sys.stderr)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if not agreed:
+        raise OperatorError("nothing was changed")
+
+
+def _line(part: Affected) -> str:
+    sender = str(part.sender) or "<>"
+    if not sys.stdout.isatty():
+        return "\t".join(map(one_line, (part.queue_id, sender, " ".join(part.recipients))))
+    first, *others = part.recipients
+    more = f" and {len(others)} more" if others else ""
+    return one_line(f"{part.queue_id}  from {sender} to {first}{more}")
+
+
+def _conclude(operator: QueueOperator, order: Order, tally: _Tally) -> None:
+    if not tally.messages:
+        if not order.selection.ids:
+            print(f"Nothing that {_NOTHING[order.verb]} matches; nothing was changed.")
+        return
+    if order.dry_run:
+        print(f"{tally} would be {_DONE[order.verb]}; nothing was changed.")
+        return
+    print(f"{tally} {_DONE[order.verb]}.")
+    if operator.unserved:
+        print("The server does not run; it finds this when it starts.")
+
+
+def _explain(reader: QueueReader, verb: Verb, queue_id: str) -> str:
+    entry = reader.message(queue_id)
+    if entry is None:
+        return f"no queue has a message {queue_id!r}; it may have been delivered by now"
+    return f"{queue_id}: nothing of it {_NOTHING[verb]}; restante queue show {queue_id} tells more"

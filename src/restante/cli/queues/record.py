@@ -1,0 +1,70 @@
+"""A queued message as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from restante.cli.output import timestamp
+from restante.cli.queues.selecting import lane_name
+
+if TYPE_CHECKING:
+    from restante.envelope import Notify
+    from restante.queue import LastAnswer, QueuedRecipient
+    from restante.queue.reader import QueueEntry
+
+
+def entry_record(entry: QueueEntry) -> dict[str, Any]:
+    """The message without its content."""
+    envelope = entry.envelope
+    return {
+        "id": envelope.queue_id,
+        "queue": entry.slot,
+        "sender": str(envelope.reverse_path),
+        "received": timestamp(envelope.received_at),
+        "size": entry.size,
+        "ret": envelope.ret or None,
+        "envid": envelope.envid or None,
+        "next_attempt": _moment(entry.next_attempt),
+        "recipients": [_recipient_record(entry, recipient) for recipient in entry.recipients],
+    }
+
+
+def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str, Any]:
+    target = recipient.target
+    alone = entry.alone.get(target.lane)
+    return {
+        "address": target.address,
+        "instruction": target.instruction or None,
+        "via": list(target.via),
+        "trail": list(recipient.trail),
+        "state": recipient.state.value,
+        "attempts": recipient.attempts,
+        "next_attempt": _moment(entry.due(recipient) if recipient.state == "waiting" else None),
+        "last_reply": str(recipient.last) if recipient.last else None,
+        "last": _answer_record(recipient.last) if recipient.last else None,
+        "lane": lane_name(target.lane),
+        "left_alone": asdict(alone) | {"until": timestamp(alone.until)} if alone else None,
+        "notify": None if target.dsn.notify is None else notify_names(target.dsn.notify),
+        "orcpt": target.dsn.orcpt or None,
+    }
+
+
+def _answer_record(last: LastAnswer) -> dict[str, Any]:
+    return {
+        "at": timestamp(last.at),
+        "code": last.reply.code,
+        "enhanced": last.reply.enhanced or None,
+        "text": last.reply.text,
+        "detail": last.detail or None,
+        "peer": asdict(last.peer) if last.peer else None,
+    }
+
+
+def notify_names(asked: Notify) -> list[str]:
+    """As RCPT writes them (RFC 3461 §4.1)."""
+    return [flag.name for flag in asked if flag.name] or ["NEVER"]
+
+
+def _moment(at: float | None) -> str | None:
+    return None if at is None else timestamp(at)

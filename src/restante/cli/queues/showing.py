@@ -1,0 +1,153 @@
+"""``restante queue show``: all that is known of one message, or the message itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from restante.cli.output import (
+    count,
+    human_due,
+    human_size,
+    human_span,
+    one_line,
+    print_record,
+    timestamp,
+)
+from restante.cli.queues.record import notify_names
+
+if TYPE_CHECKING:
+    from restante.envelope import Content
+    from restante.queue import LastAnswer, QueuedRecipient
+    from restante.queue.reader import LaneAlone, QueueEntry
+
+
+def print_entry(entry: QueueEntry) -> None:
+    """The envelope, then every recipient and how its attempts went."""
+    envelope = entry.envelope
+    record = {
+        "id": envelope.queue_id,
+        "sender": envelope.reverse_path.to_path(),
+        "received": _ago(envelope.received_at),
+        "size": f"{human_size(entry.size)} ({count(entry.size, 'octet')})",
+        "queue": entry.slot,
+    }
+    if envelope.ret:
+        record["ret"] = envelope.ret
+    if envelope.envid:
+        record["envid"] = envelope.envid
+    record["recipients"] = _tally(entry)
+    print_record(record, as_json=False)
+    for recipient in entry.recipients:
+        print()
+        for line in _recipient(entry, recipient):
+            print(one_line(line))
+
+
+def print_content(content: Content, *, headers: bool, body: bool) -> None:
+    """The message's header, its body, or all of it, as it is; on a terminal nothing it obeys.
+
+    Raises OSError when a large body has left the queue.
+    """
+    if headers and body:
+        chunks = content.chunks()
+    else:
+        chunks = (part for in_header, part in _halves(content) if in_header is headers)
+    sys.stdout.flush()
+    if sys.stdout.isatty():
+        for chunk in chunks:
+            print(_harmless(chunk), end="")
+    else:
+        sys.stdout.buffer.writelines(chunks)
+        sys.stdout.buffer.flush()
+
+
+def _halves(content: Content) -> Iterator[tuple[bool, bytes]]:
+    """The message in pieces, without the empty line; True: of the header."""
+    in_header, rest = True, b""
+    for chunk in content.chunks():
+        if not in_header:
+            yield False, chunk
+            continue
+        rest += chunk
+        header, end, body = rest.partition(b"\n\n")
+        if end:
+            in_header = False
+            yield True, header + b"\n"
+            yield False, body
+    if in_header:
+        yield True, rest
+
+
+def _harmless(octets: bytes) -> str:
+    text = octets.decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+
+
+def _tally(entry: QueueEntry) -> str:
+    """``3: 1 waiting, 2 delivered``."""
+    states = [recipient.state.value for recipient in entry.recipients]
+    parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return f"{len(states)}: {parts}" if len(set(states)) > 1 else parts
+
+
+def _recipient(entry: QueueEntry, recipient: QueuedRecipient) -> Iterator[str]:
+    target = recipient.target
+    yield f"{target.address}: {_standing(entry, recipient)}"
+    if target.instruction:
+        yield f"  only: {target.instruction}"
+    if recipient.trail:
+        yield f"  by way of: {', '.join(recipient.trail)}"
+    if target.dsn.notify is not None or target.dsn.orcpt:
+        yield f"  asked for: {_wishes(recipient)}"
+    if recipient.last is not None:
+        yield f"  attempts: {recipient.attempts}, the last {_ago(recipient.last.at)}"
+        yield f"  {_speaker(recipient.last)}"
+        yield f"    {recipient.last.reply}"
+        if recipient.last.detail:
+            yield f"    ({recipient.last.detail})"
+    if target.lane and recipient.state in ("waiting", "held"):
+        yield f"  lane: {target.lane}{_left_alone(entry.alone.get(target.lane))}"
+
+
+def _standing(entry: QueueEntry, recipient: QueuedRecipient) -> str:
+    if recipient.state != "waiting":
+        return recipient.state.value
+    due = entry.due(recipient)
+    return f"waiting, next attempt {human_due(due)} ({timestamp(due)})"
+
+
+def _left_alone(alone: LaneAlone | None) -> str:
+    if alone is None:
+        return ""
+    times = count(alone.failures, "failure")
+    return f", left alone until {timestamp(alone.until)} after {times}: {alone.why}"
+
+
+def _speaker(last: LastAnswer) -> str:
+    """Who said what follows, and to what."""
+    peer = last.peer
+    if peer is None:
+        return "this host says:"
+    address = f" [{peer.address}]" if peer.address else ""
+    tls = f" ({peer.tls})" if peer.tls else ""
+    return f"{peer.host}{address}{tls} said to {peer.command}:"
+
+
+def _wishes(recipient: QueuedRecipient) -> str:
+    dsn = recipient.target.dsn
+    parts = []
+    if dsn.notify is not None:
+        parts.append(f"NOTIFY={','.join(notify_names(dsn.notify))}")
+    if dsn.orcpt:
+        parts.append(f"ORCPT={dsn.orcpt}")
+    return " ".join(parts)
+
+
+def _ago(moment: float) -> str:
+    return f"{timestamp(moment)}, {human_span(time.time() - moment)} ago"

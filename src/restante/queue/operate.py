@@ -1,0 +1,267 @@
+"""What an operator does to mail that waits, whether the server runs or not.
+
+Everything is plain transactions on the queue's database. They are small and apart from each
+other, so that a server that has the queue goes on writing, and afterwards the server is told
+to look. Where none runs, the next start finds all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import groupby
+
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath
+from restante.envelope import Notify
+from restante.queue import (
+    LastAnswer,
+    QueueFailed,
+    RecipientState,
+    answers,
+    rows,
+)
+from restante.queue.bodies import Bodies
+from restante.queue.lanes import settle_lanes
+from restante.queue.reader import queue_names
+from restante.queue.schema import BODIES, connect_reader, connect_writer
+from restante.queue.selection import TABLES, Selection
+from restante.queue.wake import wake
+from restante.status import Reply
+
+CHUNK = 500
+"""Recipients that one transaction changes, while the server's writer waits: some 20 ms."""
+
+TELL_INTERVAL = 1.0
+"""Seconds between two calls to the server while a long change goes on."""
+
+RETURNED = Reply(554, "0.0", "returned by the operator of this host before it could be delivered")
+"""What the sender of a message is told that an operator has returned."""
+
+
+class Verb(StrEnum):
+    """What can be done to recipients that are not settled."""
+
+    RETRY = "retry"
+    """Try those that wait now, their lanes too if they are left alone."""
+    HOLD = "hold"
+    """Try those that wait no more until they are released."""
+    RELEASE = "release"
+    """Try those that are held, now and from now on."""
+    REMOVE = "remove"
+    """Forget them, without a word to the sender."""
+    BOUNCE = "bounce"
+    """Give them up, and tell the sender if that is wanted (RFC 3461 §4.1)."""
+
+    @property
+    def states(self) -> tuple[RecipientState, ...]:
+        """The states of those that it is for."""
+        return _STATES[self]
+
+
+_STATES = {
+    Verb.RETRY: (RecipientState.WAITING,),
+    Verb.HOLD: (RecipientState.WAITING,),
+    Verb.RELEASE: (RecipientState.HELD,),
+    Verb.REMOVE: (RecipientState.WAITING, RecipientState.HELD),
+    Verb.BOUNCE: (RecipientState.WAITING, RecipientState.HELD),
+}
+_CHANGES = {
+    Verb.RETRY: "next_attempt = :now",
+    Verb.HOLD: "state = 'held'",
+    Verb.RELEASE: "state = 'waiting', next_attempt = :now",
+    Verb.REMOVE: "state = 'removed', notice = ''",
+    Verb.BOUNCE: (
+        "state = 'failed', last = :returned,"
+        " notice = iif(coalesce(notify & :failure, 1), 'failed', '')"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """A message, and those of its recipients that something is done to."""
+
+    queue_id: str
+    sender: ReversePath
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipient:
+    id: int
+    queue_id: str
+    address: str
+    sender_local: str | None
+    sender_domain: str | None
+
+    @property
+    def sender(self) -> ReversePath:
+        if self.sender_local is None or self.sender_domain is None:
+            return NULL_REVERSE_PATH
+        return Address(self.sender_local, self.sender_domain)
+
+
+class QueueOperator:
+    """Changes every queue below ``root``. All of it blocks."""
+
+    def __init__(self, root: str, now: Callable[[], float] = time.time) -> None:
+        """``now``: seconds since the epoch."""
+        self._root = root
+        self._now = now
+        self.unserved = False
+        """A queue was changed that no server has: the next one finds what was done."""
+
+    def matching(self, verb: Verb, selection: Selection) -> Iterator[Affected]:
+        """What ``apply`` would change now, oldest first within a queue; raises QueueUnusable.
+
+        Changes nothing. A message of many recipients may come in several parts.
+        """
+        wanted = self._bounded(verb, selection)
+        for slot in queue_names(self._root):
+            with _reading(self._path(slot)) as connection:
+                for chunk in _chunks(connection, wanted):
+                    yield from _affected(chunk)
+
+    def apply(self, verb: Verb, selection: Selection) -> Generator[Affected]:
+        """Do it to the selected recipients that it is for; yields what is done, durably.
+
+        What comes into the queue meanwhile is left alone, unless it is named by its id. An
+        attempt that is in progress goes on, and may yet deliver. Ending the iteration early
+        leaves the rest as it was. A message of many recipients may come in several parts.
+        Raises QueueUnusable, or QueueFailed when a queue cannot be written to now.
+        """
+        wanted = self._bounded(verb, selection)
+        for slot in queue_names(self._root):
+            yield from self._apply(self._path(slot), verb, wanted)
+
+    def _apply(self, directory: str, verb: Verb, selection: Selection) -> Iterator[Affected]:
+        bodies = Bodies(os.path.join(directory, BODIES))
+        told, untold = -math.inf, False
+        with _writing(directory) as connection:
+            try:
+                for chunk in _chunks(connection, selection):
+                    began = time.monotonic()
+                    changed, finished = _change(connection, verb, chunk, self._now())
+                    ended = time.monotonic()
+                    untold = True
+                    if ended - told > TELL_INTERVAL:
+                        self._tell(directory)
+                        told, untold = ended, False
+                    for queue_id in finished:
+                        bodies.discard(queue_id)
+                    yield from _affected([each for each in chunk if each.id in changed])
+                    time.sleep(ended - began)  # the server's writer has as much of the time
+            finally:
+                if untold:
+                    self._tell(directory)
+
+    def _tell(self, directory: str) -> None:
+        if not wake(directory):
+            self.unserved = True
+
+    def _bounded(self, verb: Verb, selection: Selection) -> Selection:
+        wanted = replace(selection, states=verb.states)
+        if wanted.ids:
+            return wanted
+        now = self._now()
+        before = now if wanted.accepted_before is None else min(wanted.accepted_before, now)
+        return replace(wanted, accepted_before=before)
+
+    def _path(self, slot: str) -> str:
+        return os.path.join(self._root, slot)
+
+
+def _chunks(connection: sqlite3.Connection, selection: Selection) -> Iterator[list[_Recipient]]:
+    """The selected recipients, CHUNK by CHUNK, each in a reading of its own."""
+    condition, parameters = selection.condition()
+    question = (
+        "SELECT r.id, r.queue_id, r.address, m.sender_local, m.sender_domain"  # noqa: S608 - constants
+        f" FROM {TABLES} WHERE (r.queue_id, r.id) > (?, ?) AND {condition}"
+        f" ORDER BY r.queue_id, r.id LIMIT {CHUNK}"
+    )
+    last = ("", 0)
+    while True:
+        found = connection.execute(question, (*last, *parameters)).fetchall()
+        if not found:
+            return
+        chunk = [_Recipient(*row) for row in found]
+        last = (chunk[-1].queue_id, chunk[-1].id)
+        yield chunk
+
+
+def _affected(chunk: Sequence[_Recipient]) -> Iterator[Affected]:
+    for queue_id, found in groupby(chunk, key=lambda each: each.queue_id):
+        recipients = list(found)
+        addresses = tuple(each.address for each in recipients)
+        yield Affected(queue_id, recipients[0].sender, addresses)
+
+
+def _change(
+    connection: sqlite3.Connection, verb: Verb, chunk: Sequence[_Recipient], now: float
+) -> tuple[set[int], list[str]]:
+    """One transaction: the recipients that were changed, and the messages that are gone by it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        changed = connection.execute(
+            f"UPDATE recipient SET {_CHANGES[verb]}"  # noqa: S608 - constants
+            " WHERE id IN (SELECT value FROM json_each(:ids))"
+            " AND state IN (SELECT value FROM json_each(:states))"
+            " RETURNING id, queue_id, lane",
+            {
+                "ids": json.dumps([each.id for each in chunk]),
+                "states": json.dumps(verb.states),
+                "now": now,
+                "returned": answers.encode(LastAnswer(RETURNED, "", None, now)),
+                "failure": Notify.FAILURE.value,
+            },
+        ).fetchall()
+        lanes = {lane for _, _, lane in changed}
+        if verb is Verb.RETRY:
+            _lift(connection, lanes)
+        settle_lanes(connection, lanes, now)
+        finished = [
+            queue_id
+            for queue_id in sorted({queue_id for _, queue_id, _ in changed})
+            if rows.settle_message(connection, queue_id, now) is rows.Settled.FINISHED
+        ]
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    return {number for number, _, _ in changed}, finished
+
+
+def _lift(connection: sqlite3.Connection, lanes: set[str]) -> None:
+    """Leave the lanes alone no more; that they failed so often is remembered."""
+    connection.execute(
+        "UPDATE lane SET blocked_until = 0 WHERE name IN (SELECT value FROM json_each(?))",
+        (json.dumps([*lanes]),),
+    )
+
+
+@contextmanager
+def _reading(directory: str) -> Iterator[sqlite3.Connection]:
+    with closing(connect_reader(directory)) as connection, _failures_named(directory):
+        yield connection
+
+
+@contextmanager
+def _writing(directory: str) -> Iterator[sqlite3.Connection]:
+    connect_reader(directory).close()  # a queue of an earlier version is its server's to migrate
+    with closing(connect_writer(directory)) as connection, _failures_named(directory):
+        yield connection
+
+
+@contextmanager
+def _failures_named(directory: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise QueueFailed(f"the queue {directory} cannot be changed now: {error}") from error
