@@ -12,7 +12,6 @@ from restante.protocol.smtp.client_events import (
     ClientEvent,
     ClientWait,
     Closed,
-    StartTls,
     TransactionDone,
 )
 from restante.protocol.smtp.client_reply import MAX_LINE, MAX_REPLY
@@ -82,7 +81,7 @@ class Walker:
 
     def _act(self, wait: ClientWait) -> None:
         action = next(self._actions, "end")
-        if self.events and isinstance(self.events[-1], StartTls):
+        if wait is ClientWait.NEED_HANDSHAKE:
             self.client.tls_started()
         elif wait is ClientWait.NEED_CONTENT:
             self._content(action)

@@ -126,11 +126,17 @@ def _listen(client: SmtpClient, heard: Turn) -> None:
         heard.events += describe(event)
 
 
+_WAITS = {
+    "content": ClientWait.NEED_CONTENT,
+    "end": ClientWait.NEED_CONTENT,
+    "tls-started": ClientWait.NEED_HANDSHAKE,
+}
+
+
 def _act(client: SmtpClient, text: str) -> None:
     name, _, rest = text.partition(" ")
-    expected = ClientWait.NEED_CONTENT if name in {"content", "end"} else ClientWait.NEED_ACTION
     if name != "eof":
-        assert client.next_event() is expected, text
+        assert client.next_event() is _WAITS.get(name, ClientWait.NEED_ACTION), text
     match name:
         case "content":
             client.content(_unescape(rest))

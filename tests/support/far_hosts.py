@@ -287,6 +287,7 @@ maildir:
   driver = appendfile
   directory = {directory}/mail/$local_part_data
   maildir_format
+  return_path_add
   user = Debian-exim
 """
 

@@ -136,7 +136,6 @@ def test_tls_and_a_login(mechanism: str) -> None:
     actions = iter(
         [
             client.start_tls,
-            client.tls_started,
             lambda: client.authenticate(mechanism, "é name", "wrong"),
             lambda: client.authenticate(mechanism, "é name", "pass word"),
             client.quit,
@@ -146,6 +145,8 @@ def test_tls_and_a_login(mechanism: str) -> None:
     while not isinstance(event := client.next_event(), Closed):
         if event is ClientWait.NEED_ACTION:
             next(actions)()
+        elif event is ClientWait.NEED_HANDSHAKE:
+            client.tls_started()
         elif event is ClientWait.NEED_DATA:
             before = len(server.record.output)
             server.feed(client.outgoing())

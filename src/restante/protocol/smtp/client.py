@@ -9,6 +9,7 @@ to wait, sends what is ``outgoing`` first, and does what the wait says::
         NEED_DATA: client.receive(octets), or client.receive_eof() at the end or on a time-out
         NEED_ACTION: client.send(message), start_tls(), authenticate(...) or quit()
         NEED_CONTENT: client.content(block) or client.end_content()
+        NEED_HANDSHAKE: do it, then client.tls_started()
         Ready, TransactionDone, ...: take note
     send(client.outgoing())
 
@@ -197,7 +198,9 @@ class SmtpClient:
     def _advance(self) -> ClientWait | None:
         """One step; why there is none to be taken now, or None."""
         if self._handshaking:
-            return None if self._refuse_injection() else self._wait_or_end(ClientWait.NEED_ACTION)
+            return (
+                None if self._refuse_injection() else self._wait_or_end(ClientWait.NEED_HANDSHAKE)
+            )
         self._fill()
         if self._end_transaction():
             return None

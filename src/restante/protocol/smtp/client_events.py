@@ -19,10 +19,9 @@ class ClientWait(Enum):
     NEED_CONTENT = auto()
     """``content`` or ``end_content``. The peer may say something all the same."""
     NEED_ACTION = auto()
-    """Nothing is under way: ``send``, ``start_tls``, ``authenticate`` or ``quit``.
-
-    After StartTls: ``tls_started`` alone.
-    """
+    """Nothing is under way: ``send``, ``start_tls``, ``authenticate`` or ``quit``."""
+    NEED_HANDSHAKE = auto()
+    """After StartTls: ``tls_started``, or ``receive_eof`` if it failed."""
 
 
 @dataclass(frozen=True, slots=True)
