@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -70,3 +71,28 @@ def test_a_database_that_is_away_is_no_answer(hosted: Shell) -> None:
     (hosted.directory / "restante.db").unlink()
     asked = hosted("submission", "may", "iain@example.com", "boss@example.com")
     assert (asked.code, asked.out) == (ExitCode.TEMPORARY, "")
+
+
+@pytest.mark.parametrize(
+    ("networks", "problems"), [('["192.0.2.0/24", "::1/128"]', 0), ('["0.0.0.0/0", "::/0"]', 2)]
+)
+def test_check_names_an_open_relay(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, networks: str, problems: int
+) -> None:
+    monkeypatch.setenv("RESTANTE_RECEIVER__RELAY_NETWORKS", networks)
+    found = json.loads(hosted("check", "--json").out)
+    told = [line for line in found["problems"] if "everybody in the world" in line]
+    assert (len(told), found["ok"]) == (problems, not problems)
+
+
+@pytest.mark.parametrize(
+    ("listen", "limit", "advised"),
+    [("0.0.0.0:0", "0", True), ("0.0.0.0:0", "200", False), ("127.0.0.1:0", "0", False)],
+)
+def test_check_advises_limits_where_users_come_from_afar(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, listen: str, limit: str, advised: bool
+) -> None:
+    monkeypatch.setenv("RESTANTE_SUBMISSION__LISTEN", f'["{listen}"]')
+    monkeypatch.setenv("RESTANTE_SUBMISSION__RECIPIENTS_PER_HOUR", limit)
+    found = hosted.json("check")
+    assert any("[submission]" in line for line in found["advice"]) is advised

@@ -12,6 +12,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.output import human_size
+from restante.cli.sending_examination import examine_sending
 from restante.config.load import exposed_password
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
@@ -32,6 +33,7 @@ def examine(settings: Settings, findings: Findings) -> None:
     _examine_routing(settings, findings)
     _examine_directories(settings, findings)
     _examine_user(settings, findings)
+    examine_sending(settings, findings)
     examine_certificates(settings, findings)
     examine_listeners(settings, findings)
 

@@ -1,0 +1,45 @@
+"""Settings by which strangers could send through this host, or one thief as much as he likes."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from restante.cli.findings import Findings
+from restante.config.listeners import LISTENERS
+from restante.config.tree import Settings
+
+_DOORS = ("submission", "submissions")
+
+
+def examine_sending(settings: Settings, findings: Findings) -> None:
+    """An open relay is a problem; submission to the world without limits is worth a word."""
+    from restante.receiver.limits import limits_of
+
+    for network in settings.receiver.relay_networks:
+        if ipaddress.ip_network(network).prefixlen == 0:
+            findings.problems.append(
+                f"receiver.relay_networks has {network}: everybody in the world may send anywhere "
+                "through this host, and soon will; name the networks of your own machines"
+            )
+    if _users_come_from_afar(settings) and not limits_of(settings.submission).any:
+        findings.advice.append(
+            "no limit is set in [submission]: who guesses one password may send without end; "
+            "recipients_per_hour = 200 is more than a person needs"
+        )
+
+
+def _users_come_from_afar(settings: Settings) -> bool:
+    """Whether mail can be submitted at an address that other hosts reach."""
+    return any(
+        not _is_loopback(address.host)
+        for listening in LISTENERS
+        if listening.name in _DOORS
+        for address in listening.addresses(settings)
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
