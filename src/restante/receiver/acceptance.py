@@ -107,7 +107,7 @@ class Acceptance:
         author = Author(sender.local, sender.domain)
         message_id = f"{transaction.queue_id}@{self._settings.hostname}"
         missing = missing_fields(fields, author, began, message_id)
-        return missing + b"\n" if not fields and header not in (b"", b"\n") else missing
+        return missing + b"\n" if header and not fields else missing
 
     def _shown(self, transaction: Transaction, origin: Origin) -> Origin:
         """What everybody may read of where the message came from (RFC 5321 §7.6)."""
