@@ -61,8 +61,10 @@ CREATE TABLE recipient (
     delay_told INTEGER NOT NULL  -- the moment for a notice of delay has come
 ) STRICT;
 CREATE INDEX recipient_of ON recipient (queue_id, state, lane, next_attempt);
-CREATE INDEX recipient_lane ON recipient (lane, next_attempt, queue_id, received_at, delay_told)
-    WHERE state = 'waiting';
+CREATE INDEX recipient_lane ON recipient (
+    lane, next_attempt, queue_id, received_at, delay_told,
+    state                        -- or else SQLite reads the row itself to see that it waits
+) WHERE state = 'waiting';
 CREATE INDEX recipient_notice ON recipient (queue_id) WHERE notice != '';
 CREATE TABLE lane (              -- those in which somebody waits, or that are left alone
     name TEXT PRIMARY KEY,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from typing import IO
 
 from restante.queue import QueueUnusable
 from restante.queue.bodies import make_durable_directory
+
+_SLOT = re.compile("0|[1-9][0-9]*")
 
 
 def lock_queue(directory: str) -> IO[bytes]:
@@ -33,9 +36,12 @@ def _hold(lock: IO[bytes], directory: str) -> None:
 
 
 def queue_slots(root: str) -> frozenset[int]:
-    """The queues that lie below ``root``; raises QueueUnusable when nobody can say."""
+    """The queues that lie below ``root``; raises QueueUnusable when nobody can say.
+
+    A queue's name is its number in the usual digits, without leading zeros.
+    """
     try:
-        return frozenset(int(name) for name in os.listdir(root) if name.isdecimal())
+        return frozenset(int(name) for name in os.listdir(root) if _SLOT.fullmatch(name))
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
