@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,16 +12,13 @@ from structlog.testing import capture_logs
 from restante.address import Address, NullReversePath
 from restante.config.tree import DAY, HOUR, Queue
 from restante.dsn.reporter import DsnReporter
-from restante.envelope import Envelope
 from restante.queue import (
     Attempted,
-    Courier,
     Expanded,
     Notice,
     QueuedMessage,
     QueueFailed,
     RecipientState,
-    Reporter,
     Submission,
     Target,
     Undeliverable,
@@ -36,77 +31,10 @@ from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits
 from restante.queue.work import LaneNews, Recorded, Work
 from restante.status import PermanentFailure, Reply
-from tests.support.jumping_clock import PATIENCE, START, JumpingClock, until
+from tests.support.desk import Desk, Event, at_work, names
+from tests.support.jumping_clock import START, JumpingClock, until
 from tests.support.queued import content, envelope, from_nobody, limits, new_id, targets
 from tests.support.scripted_courier import HERE, LATER, NEVER, Attempt, ScriptedCourier
-
-Event = MutableMapping[str, Any]
-
-
-class Desk:
-    """A scheduler at work on a queue below ``root``."""
-
-    def __init__(
-        self,
-        root: Path,
-        clock: JumpingClock,
-        courier: Courier,
-        reporter: Reporter | None = None,
-        store: QueueStore | None = None,
-        most: Limits | None = None,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        self.clock = clock
-        self.store = store or QueueStore.open(str(root), 0)
-        self.scheduler = Scheduler(
-            self.store,
-            courier,
-            reporter or DsnReporter(Queue(), "mail.example.com"),
-            policy or RetryPolicy(DAY, lambda: 0.0),
-            clock,
-            new_id,
-            most or limits(),
-        )
-        self._run = asyncio.ensure_future(self.scheduler.run(grace=PATIENCE))
-
-    async def queue(self, sent: Envelope, *goals: str) -> str:
-        await self.store.add(sent, content(), targets(*(goals or map(str, sent.recipients))))
-        return sent.queue_id
-
-    async def rest(self) -> None:
-        """Wait until nothing moves and only time can change that."""
-        await until(lambda: self.scheduler.moving == 0 and self.clock.resting > 0)
-
-    async def pass_time(self, seconds: float) -> None:
-        """Live through so many seconds."""
-        end = self.clock.now() + seconds
-        await self.rest()
-        while self.clock.next < end:
-            self.clock.jump()
-            await self.rest()
-        self.clock.set(end)
-
-    async def stop(self) -> None:
-        self.scheduler.stop()
-        await self._run
-        await self.store.close()
-
-
-@asynccontextmanager
-async def at_work(
-    root: Path,
-    clock: JumpingClock,
-    courier: Courier,
-    reporter: Reporter | None = None,
-    store: QueueStore | None = None,
-    most: Limits | None = None,
-    policy: RetryPolicy | None = None,
-) -> AsyncIterator[Desk]:
-    desk = Desk(root, clock, courier, reporter, store, most, policy)
-    try:
-        yield desk
-    finally:
-        await desk.stop()
 
 
 @pytest.fixture
@@ -123,10 +51,6 @@ def courier(clock: JumpingClock) -> ScriptedCourier:
 def log() -> Iterator[list[Event]]:
     with capture_logs() as events:
         yield events
-
-
-def names(events: Sequence[Event]) -> list[str]:
-    return [event["event"] for event in events if event["event"] != "queue_opened"]
 
 
 def entry(root: Path, queue_id: str) -> QueueEntry | None:

@@ -1,0 +1,222 @@
+"""The queue's tables: what a queue of the former version becomes, and that nothing is scanned."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from restante.address import NULL_REVERSE_PATH, Address
+from restante.envelope import Envelope, HeaderFacts, memory_content
+from restante.queue import LastAnswer, QueueUnusable, RecipientState, Target, lanes, notices, rows
+from restante.queue.handout import Position, select_due, select_overdue
+from restante.queue.reader import QueueReader
+from restante.queue.schema import connect_reader, connect_writer
+from restante.queue.store import QueueStore
+from restante.queue.traffic import Traffic
+from restante.status import Reply
+from tests.support.jumping_clock import START
+from tests.support.queued import due, limits, record, reports
+
+VERSION_1 = """
+CREATE TABLE life (number INTEGER NOT NULL);
+INSERT INTO life VALUES (41);
+CREATE TABLE message (
+    queue_id TEXT PRIMARY KEY, next_attempt REAL NOT NULL, sender_local TEXT, sender_domain TEXT,
+    accepted_for TEXT NOT NULL, received_at REAL NOT NULL, eight_bit INTEGER NOT NULL,
+    smtputf8 INTEGER NOT NULL, received_fields INTEGER NOT NULL, delivered_to TEXT NOT NULL,
+    body_size INTEGER NOT NULL, body_lines INTEGER NOT NULL, trace BLOB NOT NULL, body BLOB
+) STRICT;
+CREATE INDEX message_due ON message (next_attempt, queue_id);
+CREATE TABLE recipient (
+    id INTEGER PRIMARY KEY, queue_id TEXT NOT NULL REFERENCES message ON DELETE CASCADE,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'delivered', 'expanded', 'failed')),
+    next_attempt REAL NOT NULL, attempts INTEGER NOT NULL, life INTEGER NOT NULL,
+    address TEXT NOT NULL, instruction TEXT NOT NULL, via TEXT NOT NULL, trail TEXT NOT NULL,
+    last_reply TEXT NOT NULL
+) STRICT;
+CREATE INDEX recipient_due ON recipient (queue_id, state, next_attempt);
+INSERT INTO message VALUES ('m1', 1800000100.5, 'ann', 'example.org', '[["all", "example.com"]]',
+    1800000000.5, 1, 0, 2, '["a@x"]', 6, 1, x'543a20780a', x'48656c6c6f0a');
+INSERT INTO message VALUES ('m2', 1800000001.0, NULL, NULL, '[["iain", "example.com"]]',
+    1800000001.0, 0, 1, 0, '[]', 70000, 9, x'', NULL);
+INSERT INTO recipient VALUES (1, 'm1', 'expanded', 0, 1, 41, 'all@example.com', '', '[]', '[]', '');
+INSERT INTO recipient VALUES (2, 'm1', 'waiting', 1800000100.5, 1, 41, 'iain@example.com',
+    './Maildir/', '["all@example.com"]', '["all@example.com"]',
+    '451 4.3.0 not now (the disk is away)');
+INSERT INTO recipient VALUES (3, 'm1', 'failed', 0, 1, 41, 'ann@example.com', '', '[]', '[]',
+    '550 no such user');
+INSERT INTO recipient VALUES (4, 'm2', 'waiting', 1800000001.0, 0, 41, 'iain@example.com', '',
+    '[]', '[]', '');
+PRAGMA user_version = 1;
+"""
+LARGE = b"0123456789\n" * 6364
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> Path:
+    """A queue that the former version of Restante has written."""
+    (tmp_path / "0" / "bodies").mkdir(parents=True)
+    (tmp_path / "0" / "bodies" / "m2").write_bytes(LARGE[:70000])
+    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(VERSION_1)
+    return tmp_path
+
+
+async def test_a_queue_of_the_former_version_goes_on(former: Path) -> None:
+    store = QueueStore.open(str(former), 0)
+    assert store.waiting == 2
+    (second,) = await due(store, START + 50)
+    assert second.envelope == Envelope(
+        "m2", NULL_REVERSE_PATH, (Address("iain", "example.com"),), START + 1, smtputf8=True
+    )
+    assert second.content.read() == LARGE[:70000]
+    assert second.again
+    (first,) = await due(store, START + 101)
+    assert first.envelope == Envelope(
+        "m1", Address("ann", "example.org"), (Address("all", "example.com"),), START + 0.5, True
+    )
+    facts = HeaderFacts(2, frozenset({"a@x"}))
+    assert first.content == memory_content(b"T: x\n", b"Hello\n", facts)
+    (recipient,) = first.recipients
+    assert recipient.target == Target("iain@example.com", "./Maildir/", ("all@example.com",))
+    assert recipient.trail == ("all@example.com",)
+    assert recipient.attempts == 1
+    said = Reply(451, "3.0", "not now (the disk is away)")
+    assert recipient.last == LastAnswer(said, "", None, START + 0.5)
+    assert await reports(store) == [], "what had failed was reported then"
+    for message in (first, second):
+        results = [rows.Result(each.id, RecipientState.DELIVERED) for each in message.recipients]
+        assert await record(store, message, results)
+    assert store.waiting == 0
+    await store.close()
+
+
+async def test_a_migrated_queue_has_the_tables_of_a_new_one(former: Path, tmp_path: Path) -> None:
+    await QueueStore.open(str(former), 0).close()
+    await QueueStore.open(str(tmp_path), 1).close()
+    assert tables(former / "0") == tables(tmp_path / "1")
+
+
+def tables(directory: Path) -> list[tuple[str, ...]]:
+    with closing(connect_reader(str(directory))) as connection:
+        found = connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name")
+        return [tuple(row) for row in found]
+
+
+def test_a_migration_that_fails_leaves_the_queue_as_it_was(former: Path) -> None:
+    with closing(sqlite3.connect(former / "0" / "queue.db")) as connection:
+        connection.execute("UPDATE message SET accepted_for = 'x' WHERE queue_id = 'm1'")
+        connection.execute("CREATE TABLE lane (mine TEXT)")
+        connection.commit()
+    with pytest.raises(QueueUnusable, match="lane already exists"):
+        QueueStore.open(str(former), 0)
+    with closing(sqlite3.connect(former / "0" / "queue.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM recipient").fetchone() == (4,)
+
+
+def test_a_former_queue_is_not_read_before_its_server_has_started(former: Path) -> None:
+    with pytest.raises(QueueUnusable, match="older version"):
+        list(QueueReader(str(former)).messages())
+
+
+def test_a_newer_queue_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(QueueUnusable, match="newer version"):
+        QueueStore.open(str(tmp_path), 0)
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(connect_writer(str(tmp_path))) as opened:
+        yield opened
+
+
+def test_no_question_of_the_hot_path_scans_a_table(connection: sqlite3.Connection) -> None:
+    populate(connection, 1)
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    ask_everything(connection)
+    connection.set_trace_callback(None)
+    statements = {each for each in asked if each.startswith(("SELECT", "UPDATE", "DELETE"))}
+    assert len(statements) > 10
+    for statement in statements:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not [step for step in plan if step.startswith("SCAN") and "CONSTANT" not in step]
+        if "lane = 'dead'" in statement and "queue_id =" not in statement:
+            assert plan[0].startswith("SEARCH recipient USING COVERING INDEX recipient_lane")
+
+
+def ask_everything(connection: sqlite3.Connection) -> None:
+    now = START + 10
+    select_due(connection, now, limits(), Traffic())
+    select_overdue(connection, "dead", now, (START, 0.0), Position(), 10)
+    rows.waiting_recipients(connection, "m0", "dead", now, 10, 1)
+    rows.load_message(connection, "m0", "")
+    rows.exists(connection, "m0")
+    rows.settle_message(connection, "m0", now)
+    lanes.settle_lanes(connection, ["dead", "empty"], now)
+    lanes.works_again(connection, "dead", now)
+    notices.due_reports(connection, now, 10, ())
+    notices.next_report(connection, now)
+    notices.notices_of(connection, "m0")
+    notices.put_off(connection, "m0", now)
+
+
+def populate(connection: sqlite3.Connection, messages: int) -> None:
+    """So many messages in a dead lane, and one in a good one."""
+    for number in range(messages + 1):
+        lane = "dead" if number < messages else "good"
+        connection.execute(
+            "INSERT INTO message VALUES (?, 'a', 'b', '[]', ?, 0, 0, '', '', 0, '[]', 0, 0,"
+            " x'', x'')",
+            (f"m{number}", START),
+        )
+        connection.execute(
+            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '', '[]', '[]',"
+            " NULL, '', '', '', 0)",
+            (number, f"m{number}", lane, START, START),
+        )
+        lanes.touch_lane(connection, lane, START)
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_a_dead_lane_costs_the_same_however_many_wait_in_it(tmp_path: Path, blocked: bool) -> None:
+    """Steps of SQLite's virtual machine, which are the same on every run."""
+    costs = []
+    for messages in (10, 5000):
+        directory = tmp_path / str(messages)
+        directory.mkdir()
+        with closing(connect_writer(str(directory))) as connection:
+            connection.execute("BEGIN")
+            populate(connection, messages)
+            connection.execute(
+                "UPDATE lane SET failures = 3, blocked_until = ?1, next_attempt = max(?1, ?2)"
+                " WHERE name = 'dead'",
+                (START + 1000 if blocked else 0, START),
+            )
+            connection.execute("COMMIT")
+            costs.append(steps(connection, 1 if blocked else 2))
+    assert costs[1] <= costs[0] + 20, "a deeper tree, no more"
+
+
+def steps(connection: sqlite3.Connection, expected: int) -> int:
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    connection.set_progress_handler(count, 1)
+    selection = select_due(connection, START + 10, limits(), Traffic())
+    connection.set_progress_handler(None, 1)
+    assert len(selection.chosen) == expected
+    return counted
