@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.instance import Instance, until
-from tests.support.report import ReadReport, read_report
+from tests.support.instance import Instance
+from tests.support.report import ReadReport, take_reports
 from tests.support.serving import ANN, IAIN, new_server, smtp
 
 HEADER = "From: ann@example.com\r\nSubject: hello\r\nMessage-ID: <m1@example.com>\r\n"
@@ -52,21 +52,13 @@ def send(
     return accepted[1]
 
 
-def reports(server: Instance, mailbox: str = ANN) -> list[ReadReport]:
-    """The reports in a mailbox, when all that wait are delivered; the mailbox is emptied."""
-    until(lambda: server.run("queue", "list", "--json").stdout.strip() == "[]", "an empty queue")
-    session = server.pop3(mailbox)
-    try:
-        count, _ = session.stat()
-        found = [b"\n".join(session.retr(number)[1]) + b"\n" for number in range(1, count + 1)]
-        for number in range(1, count + 1):
-            session.dele(number)
-    finally:
-        session.quit()
-    return [read_report(message) for message in found]
+def reports(server: Instance) -> list[ReadReport]:
+    """What the sender got."""
+    return take_reports(server, ANN)
 
 
 def report(server: Instance) -> ReadReport:
+    """The only one."""
     (only,) = reports(server)
     return only
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage, Message
 
+from tests.support.instance import Instance, until
+
 _POLICY = email.policy.default.clone(utf8=True)
 STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
 
@@ -66,3 +68,17 @@ def read_report(octets: bytes) -> ReadReport:
         returned.get_content_type(),
         inner[2],
     )
+
+
+def take_reports(instance: Instance, mailbox: str) -> list[ReadReport]:
+    """The reports in a mailbox, by POP3, when nothing waits any more; the mailbox is emptied."""
+    until(lambda: instance.run("queue", "list", "--json").stdout.strip() == "[]", "an empty queue")
+    session = instance.pop3(mailbox)
+    try:
+        count, _ = session.stat()
+        found = [b"\n".join(session.retr(number)[1]) + b"\n" for number in range(1, count + 1)]
+        for number in range(1, count + 1):
+            session.dele(number)
+    finally:
+        session.quit()
+    return [read_report(message) for message in found]
