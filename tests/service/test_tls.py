@@ -12,7 +12,17 @@ import pytest
 
 from tests.support.certificates import issue, trusting, write
 from tests.support.instance import until
-from tests.support.serving import IAIN, SAMPLE, Sections, Wire, begin_data, maildir, reload, smtp
+from tests.support.serving import (
+    IAIN,
+    SAMPLE,
+    Sections,
+    Wire,
+    begin_data,
+    maildir,
+    new_server,
+    reload,
+    smtp,
+)
 from tests.support.tls_serving import HOST, IAIN_PLAIN, Secured, tls_server
 
 NEVER: Sections = {"auth": {"plaintext": "never"}, "tls": {"handshake_timeout": 2}}
@@ -89,6 +99,27 @@ def test_a_session_forgets_who_logged_in_before_starttls(tmp_path: Path) -> None
         assert wire.ask("RCPT TO:<x@example.net>").startswith("503 5.5.1 Send EHLO")
         assert "AUTH PLAIN LOGIN" in wire.ask("EHLO client.example")
         assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("530 5.7.0 Authentication required")
+
+
+@pytest.mark.parametrize(("plaintext", "offered"), [("always", True), ("never", False)])
+def test_logins_on_port_25_where_they_are_set(
+    tmp_path: Path, plaintext: str, offered: bool
+) -> None:
+    settings: Sections = {"smtp": {"auth": True}, "auth": {"plaintext": plaintext}}
+    with new_server(tmp_path / "instance", settings) as instance, smtp(instance.smtp_port) as wire:
+        hello = wire.ask("EHLO client.example")
+        assert ("AUTH PLAIN LOGIN" in hello) == offered
+        assert "STARTTLS" not in hello
+        code = "235" if offered else "538"
+        assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith(code)
+        assert wire.ask("MAIL FROM:<>").startswith("250 ")
+
+
+def test_a_login_that_cannot_be_checked_is_temporary(tmp_path: Path) -> None:
+    with tls_server(tmp_path) as server, server.smtp("submissions") as wire:
+        (server.instance.directory / "restante.db").write_bytes(b"no database" * 1000)
+        assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("454 4.7.0 ")
+        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("530 ")
 
 
 # POP3
@@ -322,3 +353,21 @@ def test_a_reload_keeps_the_old_generation_where_a_key_does_not_match(tmp_path: 
         assert "mx.key is not the key of" in refused
         assert before.ask("NOOP").startswith("250 ")
         assert greets(server, HOST)
+
+
+def test_a_server_does_not_start_with_another_certificates_key(tmp_path: Path) -> None:
+    """One message, which says what and where; afterwards it starts with the right one."""
+    with tls_server(tmp_path) as server:
+        instance = server.instance
+        assert instance.stop() == 0
+        good = (tmp_path / "mx.key").read_bytes()
+        (tmp_path / "mx.key").write_bytes(issue().key_pem())
+
+        refused = instance.run("serve", check=False)
+
+        assert refused.returncode == 69
+        assert refused.stderr.count("restante: ") == 1
+        assert "mx.key is not the key of" in refused.stderr
+        (tmp_path / "mx.key").write_bytes(good)
+        instance.start()
+        assert instance.stop() == 0
