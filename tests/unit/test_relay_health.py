@@ -61,3 +61,12 @@ def test_who_failed_longest_ago_makes_room() -> None:
     for port in range(1, MAX_HOSTS + 1):
         health.failed(Endpoint("x", "192.0.2.3", port))
     assert health.rest(HOST) == 0
+
+
+def test_an_operator_may_know_better() -> None:
+    health = Health(Ticks())
+    health.failed(HOST)
+    health.forget()
+    assert health.rest(HOST) == 0
+    health.failed(HOST)
+    assert health.rest(HOST) == FIRST_REST

@@ -78,6 +78,7 @@ class QueueStore:
         self._handing_out = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[Callable[[], None]] = []
+        self._heeding: list[Callable[[], None]] = []
 
     @classmethod
     def open(cls, root: str, slot: int, max_waiting: int = 0) -> QueueStore:
@@ -114,6 +115,10 @@ class QueueStore:
         if not self._watchers:
             asyncio.get_running_loop().add_reader(self._wake, self._called)
         self._watchers.append(arrived)
+
+    def heed(self, called: Callable[[], None]) -> None:
+        """Have ``called`` called when an operator calls, before ``watch`` tells of it."""
+        self._heeding.append(called)
 
     async def add(
         self, envelope: Envelope, content: Content, targets: Sequence[Target], taken_from: str = ""
@@ -254,6 +259,8 @@ class QueueStore:
     def _called(self) -> None:
         """An operator has changed something, nobody knows what."""
         self._wake.drain()
+        for heeding in self._heeding:
+            heeding()
         task = asyncio.get_running_loop().create_task(self._look_anew())
         self._tasks.add(task)
         task.add_done_callback(self._forget)

@@ -59,6 +59,10 @@ class SmtpRelay:
             attempt.back_off = self._streaks.add(lane, answers)
         return Attempted(answers, attempt.back_off)
 
+    def forget_silence(self) -> None:
+        """Try hosts again that did not answer: an operator may know better."""
+        self._health.forget()
+
     async def close(self, patience: float) -> None:
         """Take leave of all hosts within ``patience`` seconds."""
         await self._pool.close(patience)

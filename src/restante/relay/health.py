@@ -54,6 +54,10 @@ class Health:
         if len(self._silent) > MAX_HOSTS:
             self._silent.popitem(last=False)
 
+    def forget(self) -> None:
+        """All of them may be tried: an operator may know that a host is back."""
+        self._silent.clear()
+
     def answered(self, endpoint: Endpoint) -> None:
         """It said something, whatever it was."""
         self._silent.pop(_key(endpoint), None)

@@ -217,6 +217,7 @@ class Worker:
                 settings.relay.concurrency_per_message,
             ),
         )
+        store.heed(self._relay.forget_silence)
         running = self._queues[slot] = RunningQueue(store, scheduler, settings.server.drain_timeout)
         return running
 
