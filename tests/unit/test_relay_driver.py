@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from restante.address import Address
-from restante.config import Settings
-from restante.config.tree import HostPort, Server
-from restante.config.tree import Relay as RelaySettings
-from restante.envelope import Content, memory_content, spooled_content
-from restante.queue import Attempted
-from restante.relay import Parcel, Recipient
-from restante.relay.driver import SmtpRelay
+from restante.config.tree import HostPort
+from restante.envelope import memory_content, spooled_content
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
-from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.nameserver import Zone, nameserver
-from tests.support.queued import envelope
+from tests.support.relaying import (
+    BODY,
+    LANE,
+    WIRE,
+    only,
+    outcomes,
+    parcel,
+    relay,
+    send,
+    told,
+    two_exchangers,
+)
 from tests.support.serving import free_port
 from tests.support.smtp_peer import DRIP, DROP, HANG, SmtpPeer, smtp_peer
-
-BODY = b"Subject: hello\n\n.hello\n"
-WIRE = b"Received: from here\r\nSubject: hello\r\n\r\n.hello\r\n"
-LANE = "example.net"
-
-
-def parcel(*names: str, content: Content | None = None) -> Parcel:
-    addresses = [Address(name, LANE) for name in names or ("ann",)]
-    return Parcel(
-        envelope(*map(str, addresses)),
-        content or memory_content(b"Received: from here\n", BODY),
-        tuple(Recipient(each) for each in addresses),
-    )
 
 
 @pytest.fixture
 def zone() -> Zone:
-    """example.net has two exchangers, the first of which is the better one."""
-    return Zone(
-        {
-            (LANE, "MX"): ["10 mx1.peer.example.", "20 mx2.peer.example."],
-            ("mx1.peer.example", "A"): ["127.0.0.2"],
-            ("mx2.peer.example", "A"): ["127.0.0.3"],
-        }
-    )
+    return two_exchangers()
 
 
 @pytest.fixture
@@ -67,46 +50,6 @@ def first() -> Iterator[SmtpPeer]:
 def second(first: SmtpPeer) -> Iterator[SmtpPeer]:
     with smtp_peer(SmtpPeer(), "127.0.0.3", first.port) as peer:
         yield peer
-
-
-@asynccontextmanager
-async def relay(dns: HostPort, port: int, **settings: object) -> AsyncIterator[SmtpRelay]:
-    chosen = replace(
-        RelaySettings(nameservers=(dns,), port=port, timeoutconnect=10, timeoutremote=10),
-        **settings,  # type: ignore[arg-type]
-    )
-    made = SmtpRelay(Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen))
-    try:
-        yield made
-    finally:
-        await made.close(5)
-
-
-async def send(
-    dns: HostPort, port: int, sent: Parcel | None = None, lane: str = LANE, **settings: object
-) -> Attempted:
-    async with relay(dns, port, **settings) as made:
-        return await made.send(lane, sent or parcel())
-
-
-def outcomes(attempted: Attempted) -> list[Outcome]:
-    found: list[Outcome] = []
-    for answer in attempted.answers:
-        assert isinstance(answer, Delivered | TemporaryFailure | PermanentFailure)
-        found.append(answer)
-    return found
-
-
-def only(attempted: Attempted) -> Outcome:
-    (outcome,) = outcomes(attempted)
-    return outcome
-
-
-def told(outcome: Outcome) -> tuple[type[Outcome], str, str, str]:
-    """What became of it, at which host, in answer to what, in which words."""
-    assert outcome.peer is not None
-    words = outcome.detail if isinstance(outcome, Delivered) else str(outcome.reply)
-    return type(outcome), outcome.peer.host, outcome.peer.command, words
 
 
 # Delivered

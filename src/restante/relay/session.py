@@ -99,6 +99,9 @@ async def _open(endpoint: Endpoint, terms: Terms) -> Session:
     session = Session(endpoint, wire, terms)
     try:
         await session.establish()
+    except TlsFailed:
+        wire.abort()
+        raise
     except HostFailed:
         session.leave()
         raise

@@ -1,0 +1,197 @@
+"""TLS and passwords on the way to other hosts, with certificates good and bad."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restante.config.tree import HostPort
+from restante.status import Delivered, TemporaryFailure
+from tests.support.certificates import Issued, issue, write
+from tests.support.nameserver import nameserver
+from tests.support.relaying import LANE, only, send, told, two_exchangers
+from tests.support.smtp_peer import SmtpPeer, smtp_peer
+
+NAME = "mx1.peer.example"
+AUTHORITY = issue()
+
+
+@pytest.fixture
+def dns() -> Iterator[HostPort]:
+    with nameserver(two_exchangers()) as address:
+        yield address
+
+
+@pytest.fixture
+def first() -> Iterator[SmtpPeer]:
+    with smtp_peer(SmtpPeer(), "127.0.0.2") as peer:
+        yield peer
+
+
+@pytest.fixture
+def second(first: SmtpPeer) -> Iterator[SmtpPeer]:
+    with smtp_peer(SmtpPeer(), "127.0.0.3", first.port) as peer:
+        yield peer
+
+
+def secured(directory: Path, issued: Issued, *chain: Issued) -> ssl.SSLContext:
+    """A server's context."""
+    files = write(directory, "peer", issued, *chain)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+@pytest.fixture
+def tls_peer(tmp_path: Path) -> Iterator[SmtpPeer]:
+    """A host with STARTTLS and a certificate that nobody knows."""
+    peer = SmtpPeer(tls=secured(tmp_path, issue(NAME)), offers=("STARTTLS", "PIPELINING"))
+    with smtp_peer(peer, "127.0.0.2") as running:
+        yield running
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
+    """Whom this host believes, and nobody else."""
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.certificate_pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nothing"))
+    return AUTHORITY
+
+
+@pytest.mark.parametrize(
+    ("policy", "encrypted"), [("none", False), ("may", True), ("encrypt", True)]
+)
+async def test_a_certificate_that_nobody_knows(
+    dns: HostPort, tls_peer: SmtpPeer, policy: str, encrypted: bool
+) -> None:
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: policy}))
+    assert isinstance(outcome, Delivered)
+    assert tls_peer.encrypted == [encrypted]
+    assert outcome.peer is not None
+    assert outcome.peer.tls.startswith("TLSv1.") is encrypted
+    assert tls_peer.verbs().count("EHLO") == 1 + encrypted
+
+
+@pytest.mark.usefixtures("authority")
+async def test_a_certificate_that_must_be_known(dns: HostPort, tls_peer: SmtpPeer) -> None:
+    attempted = await send(dns, tls_peer.port, tls_policy={"": "verify"})
+    outcome = only(attempted)
+    kind, host, command, words = told(outcome)
+    assert (kind, host, command) == (TemporaryFailure, NAME, "STARTTLS")
+    assert words.startswith("454 4.7.5 the host's certificate is not accepted: self")
+    assert attempted.back_off is not None
+    assert "MAIL" not in tls_peer.verbs()
+
+
+@pytest.mark.parametrize(("name", "good"), [(NAME, True), ("other.example", False)])
+async def test_a_certificate_must_bear_the_name(
+    tmp_path: Path, dns: HostPort, tls_peer: SmtpPeer, authority: Issued, name: str, good: bool
+) -> None:
+    tls_peer.tls = secured(tmp_path, issue(name, by=authority))
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: "verify"}))
+    assert isinstance(outcome, Delivered) is good
+
+
+@pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False), ("verify", False)])
+async def test_a_handshake_that_fails(
+    dns: HostPort, tls_peer: SmtpPeer, policy: str, good: bool
+) -> None:
+    """Clear text rather than no mail, but only where that was said."""
+    tls_peer.tls = None
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: policy}))
+    assert isinstance(outcome, Delivered) is good
+    assert tls_peer.encrypted == [False] * good
+    assert tls_peer.connections == 1 + good
+    if not good:
+        assert told(outcome)[3].startswith("454 4.7.5 the TLS handshake failed: ")
+
+
+@pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False)])
+async def test_a_host_that_refuses_tls(
+    dns: HostPort, tls_peer: SmtpPeer, policy: str, good: bool
+) -> None:
+    tls_peer.says["STARTTLS"] = "454 4.7.0 not now"
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: policy}))
+    assert isinstance(outcome, Delivered) is good
+    if not good:
+        assert told(outcome)[1:] == (NAME, "STARTTLS", "454 4.7.0 not now")
+
+
+async def test_a_host_without_tls_where_it_is_required(dns: HostPort, first: SmtpPeer) -> None:
+    attempted = await send(dns, first.port, tls_policy={LANE: "encrypt"})
+    kind, _, _, words = told(only(attempted))
+    assert (kind, words[:9]) == (TemporaryFailure, "451 4.7.4")
+    assert first.verbs() == ["EHLO", "QUIT"]
+
+
+async def test_another_host_with_tls_is_tried(
+    tmp_path: Path, dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    second.tls, second.offers = secured(tmp_path, issue("x")), ("STARTTLS",)
+    outcome = only(await send(dns, first.port, tls_policy={LANE: "encrypt"}))
+    assert told(outcome)[:2] == (Delivered, "mx2.peer.example")
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "command"), [("LOGIN PLAIN", "AUTH PLAIN"), ("LOGIN", "AUTH LOGIN")]
+)
+async def test_a_password_goes_to_a_next_hop_that_has_one(
+    dns: HostPort, tls_peer: SmtpPeer, mechanisms: str, command: str
+) -> None:
+    tls_peer.offers = ("STARTTLS", f"AUTH {mechanisms}")
+    tls_peer.says["AUTH"] = lambda said: "235 ok" if "PLAIN" in said else "334 VXNlcm5hbWU6"
+    tls_peer.says["BWU="] = "334 UGFzc3dvcmQ6"
+    tls_peer.says["czplY3JldA=="] = "235 ok"
+    lane = f"[127.0.0.2]:{tls_peer.port}"
+    outcome = only(await send(dns, 25, lane=lane, credentials={lane: "me:s:ecret"}))
+    assert isinstance(outcome, Delivered)
+    assert any(each.startswith(command) for each in tls_peer.commands)
+    assert tls_peer.encrypted == [True]
+
+
+async def test_a_password_that_is_refused(dns: HostPort, tls_peer: SmtpPeer) -> None:
+    """The operator will mend it: nobody's mail is returned."""
+    tls_peer.offers = ("STARTTLS", "AUTH PLAIN")
+    tls_peer.says["AUTH"] = "535 5.7.8 wrong password"
+    lane = f"[127.0.0.2]:{tls_peer.port}"
+    attempted = await send(dns, 25, lane=lane, credentials={lane: "me:secret"})
+    assert told(only(attempted)) == (
+        TemporaryFailure,
+        "[127.0.0.2]",
+        "AUTH PLAIN",
+        "535 5.7.8 wrong password",
+    )
+    assert attempted.back_off is not None
+
+
+async def test_a_password_is_never_sent_in_clear_text_to_another_host(
+    monkeypatch: pytest.MonkeyPatch, dns: HostPort, first: SmtpPeer
+) -> None:
+    monkeypatch.setattr("restante.relay.session.is_loopback", lambda _: False)
+    first.offers = ("AUTH PLAIN",)
+    lane = f"[127.0.0.2]:{first.port}"
+    attempted = await send(dns, 25, lane=lane, credentials={lane: "me:secret"})
+    assert told(only(attempted))[3].startswith("451 4.7.4 no password")
+    assert "AUTH" not in first.verbs()
+
+
+async def test_a_next_hop_that_offers_no_auth(dns: HostPort, first: SmtpPeer) -> None:
+    first.offers = ("AUTH CRAM-MD5",)
+    lane = f"[127.0.0.2]:{first.port}"
+    attempted = await send(dns, 25, lane=lane, credentials={lane: "me:secret"})
+    assert told(only(attempted))[3].startswith("451 4.7.0 the host offers no AUTH")
+
+
+async def test_a_port_where_tls_comes_first(
+    monkeypatch: pytest.MonkeyPatch, dns: HostPort, tls_peer: SmtpPeer
+) -> None:
+    monkeypatch.setattr("restante.relay.driver.SUBMISSIONS_PORT", tls_peer.port)
+    tls_peer.implicit_tls, tls_peer.offers = True, ()
+    lane = f"[127.0.0.2]:{tls_peer.port}"
+    assert isinstance(only(await send(dns, 25, lane=lane)), Delivered)
+    assert tls_peer.encrypted == [True]
+    assert "STARTTLS" not in tls_peer.verbs()
