@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 import structlog
 
 from restante.metrics import Meter
-from restante.status import Reply
+from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _meter = Meter()
+_NOBODY = Peer("", "", "")
+"""What stands for the other host where it was this one that failed."""
 
 
 def measure_with(meter: Meter) -> None:
@@ -264,31 +266,65 @@ def drop_failed(path: str, why: str) -> None:
 
 
 def delivered(id: str, recipient: str, detail: str) -> None:
-    """One recipient has the message, durably; ``detail`` says where."""
+    """One recipient here has the message, durably; ``detail`` says where."""
     _meter.delivered()
     _log.info("delivered", id=id, recipient=recipient, detail=detail)
 
 
+def sent(id: str, recipient: str, peer: Peer, reply: str) -> None:
+    """Another host has accepted the message for one recipient."""
+    _meter.delivered()
+    _log.info(
+        "sent",
+        id=id,
+        recipient=recipient,
+        host=peer.host,
+        address=peer.address,
+        tls=peer.tls,
+        reply=reply,
+    )
+
+
 def deferred(
-    id: str, recipient: str, reply: str, detail: str, attempts: int, next_attempt: float
+    id: str,
+    recipient: str,
+    answer: TemporaryFailure,
+    attempts: int,
+    next_attempt: float,
 ) -> None:
     """One recipient is tried again later; ``next_attempt`` is in seconds since the epoch."""
     _meter.deferred()
+    peer = answer.peer or _NOBODY
     _log.warning(
         "deferred",
         id=id,
         recipient=recipient,
-        reply=reply,
-        detail=detail,
+        reply=str(answer.reply),
+        detail=answer.detail,
+        host=peer.host,
+        address=peer.address,
+        command=peer.command,
+        tls=peer.tls,
         attempts=attempts,
         next_attempt=_moment(next_attempt),
     )
 
 
-def failed(id: str, recipient: str, reply: str, detail: str) -> None:
+def failed(id: str, recipient: str, answer: PermanentFailure | TemporaryFailure) -> None:
     """One recipient is given up."""
     _meter.failed()
-    _log.warning("failed", id=id, recipient=recipient, reply=reply, detail=detail)
+    peer = answer.peer or _NOBODY
+    _log.warning(
+        "failed",
+        id=id,
+        recipient=recipient,
+        reply=str(answer.reply),
+        detail=answer.detail,
+        host=peer.host,
+        address=peer.address,
+        command=peer.command,
+        tls=peer.tls,
+    )
 
 
 def expanded(id: str, recipient: str, targets: int) -> None:

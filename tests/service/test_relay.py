@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,12 +61,14 @@ def test_mail_for_elsewhere_is_delivered_there(tmp_path: Path, peer: SmtpPeer) -
         submit(running, "ann@example.net", "bob@example.net", "eve@example.org", IAIN)
         until(lambda: finished(running, 1), "everybody has it")
         log = running.log()
-    assert sorted(peer.commands.count(f"RCPT TO:<{each}>") for each in ("ann@example.net",)) == [1]
     assert len(peer.contents) == 2, "one transaction for each destination"
     for content in peer.contents:
         assert content.endswith(b"Subject: for elsewhere\r\n\r\nhello\r\n")
     assert len(list((maildir(running, IAIN) / "new").iterdir())) == 1
-    assert log.count("250 2.0.0 queued as 4711") == 3
+    (line, *others) = re.findall(r"event=sent .*", log)
+    assert len(others) == 2
+    assert f"address={LOOPBACK}:{peer.port}" in line
+    assert "250 2.0.0 queued as 4711" in line
 
 
 def test_a_refusal_comes_back_in_the_words_of_the_host(tmp_path: Path, peer: SmtpPeer) -> None:

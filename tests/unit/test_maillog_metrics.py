@@ -21,7 +21,7 @@ from restante import maillog
 from restante.config.tree import Log
 from restante.logsetup import setup_logging
 from restante.metrics import PrometheusMeter
-from restante.status import Reply
+from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 
 setup_logging(Log(target="/dev/null", level="error"), "/")
 maillog.measure_with(PrometheusMeter(sys.argv[1]))
@@ -38,8 +38,10 @@ maillog.queue_opened("queue/0", 4)
 maillog.bounced("m3", "m4", "a@b")
 maillog.message_finished("m3")
 maillog.delivered("m2", "a@b", "")
-maillog.deferred("m3", "a@b", "", "", 1, 0.0)
-maillog.failed("m3", "a@b", "", "")
+maillog.sent("m3", "a@b", Peer("mx", "192.0.2.1", "end of data"), "250 ok")
+maillog.relay_opened("mx", "192.0.2.1", "", 0.1)
+maillog.deferred("m3", "a@b", TemporaryFailure(Reply(451, "3.0", "no")), 1, 0.0)
+maillog.failed("m3", "a@b", PermanentFailure(Reply(550, "1.1", "no")))
 maillog.login("s", "pop3", "192.0.2.7", "iain", "iain")
 maillog.login_refused("s", "pop3", "192.0.2.7", "iain", "wrong password", "")
 maillog.unplanned("here", ValueError())
@@ -61,7 +63,9 @@ restante_octets_accepted_total 2468.0
 restante_accept_seconds_count{how="queued"} 2.0
 restante_queue_messages 10.0
 restante_bounces_total 2.0
+restante_recipients_total{outcome="delivered"} 4.0
 restante_recipients_total{outcome="deferred"} 2.0
+restante_relay_connections_total{result="good"} 2.0
 restante_logins_total{result="good",service="pop3"} 2.0
 restante_logins_total{result="wrong password",service="pop3"} 2.0
 restante_database_up 0.0

@@ -12,6 +12,7 @@ from restante.config.tree import HostPort
 from restante.envelope import memory_content, spooled_content
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
+from tests.support.jumping_clock import until
 from tests.support.nameserver import Zone, nameserver
 from tests.support.relaying import (
     BODY,
@@ -369,9 +370,7 @@ async def test_no_connection_is_kept(dns: HostPort, first: SmtpPeer) -> None:
 async def test_an_idle_connection_takes_leave(dns: HostPort, first: SmtpPeer) -> None:
     async with relay(dns, first.port, idle_timeout=0.05) as made:
         await made.send(LANE, parcel())
-        async with asyncio.timeout(10):
-            while "QUIT" not in first.verbs():  # noqa: ASYNC110 - it happens in a thread
-                await asyncio.sleep(0.01)
+        await until(lambda: "QUIT" in first.verbs())
 
 
 @pytest.mark.parametrize("said", [DROP, "421 4.4.2 idle for too long"])

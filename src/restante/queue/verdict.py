@@ -95,9 +95,14 @@ class _Judge:
             LastAnswer(reply, answer.detail, answer.peer, self._now),
             notice=self._success(recipient, answer),
         )
-        return Verdict(
-            result, lambda: maillog.delivered(self._id, recipient.target.address, answer.detail)
-        )
+
+        def log() -> None:
+            if answer.peer is None:
+                maillog.delivered(self._id, recipient.target.address, answer.detail)
+            else:
+                maillog.sent(self._id, recipient.target.address, answer.peer, answer.detail)
+
+        return Verdict(result, log)
 
     def _success(self, recipient: QueuedRecipient, answer: Delivered) -> Action | None:
         """RFC 3461 §§ 5.2.1 to 5.2.3: to tell of it is the duty of the last host that knows how."""
@@ -127,7 +132,7 @@ class _Judge:
         def log() -> None:
             maillog.expanded(self._id, recipient.target.address, len(onward))
             for target in looping:
-                maillog.failed(self._id, target.address, str(ALIAS_LOOP), "")
+                maillog.failed(self._id, target.address, PermanentFailure(ALIAS_LOOP))
 
         return Verdict(result, log)
 
@@ -155,10 +160,7 @@ class _Judge:
             self._last(answer),
             notice=Action.FAILED if wanted else None,
         )
-        reply, detail = str(answer.reply), answer.detail
-        return Verdict(
-            result, lambda: maillog.failed(self._id, recipient.target.address, reply, detail)
-        )
+        return Verdict(result, lambda: maillog.failed(self._id, recipient.target.address, answer))
 
     def _deferred(self, recipient: QueuedRecipient, answer: TemporaryFailure) -> Verdict:
         next_attempt = self._next_attempt
@@ -182,8 +184,7 @@ class _Judge:
             lambda: maillog.deferred(
                 self._id,
                 recipient.target.address,
-                str(answer.reply),
-                answer.detail,
+                answer,
                 recipient.attempts + 1,
                 next_attempt,
             ),
