@@ -333,9 +333,15 @@ def expanded(id: str, recipient: str, targets: int) -> None:
 
 
 def bounced(id: str, bounce: str, recipient: str) -> None:
-    """A report about message ``id`` is queued under the id ``bounce`` for its sender."""
+    """A report of a failure of message ``id`` is queued under the id ``bounce`` for its sender."""
     _meter.bounced()
     _log.info("bounced", id=id, bounce=bounce, recipient=recipient)
+
+
+def reported(id: str, report: str, recipient: str, actions: str) -> None:
+    """A report that tells of no failure is queued under the id ``report`` for the sender."""
+    _meter.reported()
+    _log.info("reported", id=id, report=report, recipient=recipient, actions=actions)
 
 
 def bounce_dropped(id: str, why: str) -> None:

@@ -62,7 +62,10 @@ class Meter:
         """A recipient is given up."""
 
     def bounced(self) -> None:
-        """A report was queued."""
+        """A report of a failure was queued."""
+
+    def reported(self) -> None:
+        """A report of something else was queued."""
 
     def queue_opened(self, messages: int) -> None:
         """So many messages wait in a queue that this worker has now."""
@@ -176,6 +179,9 @@ class PrometheusMeter(Meter):
 
     def bounced(self) -> None:
         self._bounces.inc()
+        self._waiting.inc()
+
+    def reported(self) -> None:
         self._waiting.inc()
 
     def queue_opened(self, messages: int) -> None:

@@ -67,6 +67,7 @@ def test_success_is_reported_from_a_mailbox_here(server: Instance) -> None:
     to = f"<{IAIN}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Iain+2Bbox@Example.COM"
     queue_id = send(server, to, parameters=" RET=FULL ENVID=QQ+20314")
     made = report(server)
+    assert re.search(rf"event=reported id={queue_id} .* actions=delivered\n", server.log())
     assert made.header["Subject"] == "Your message was delivered"
     assert made.header["In-Reply-To"] == "<m1@example.com>"
     assert made.message["Original-Envelope-Id"] == "QQ 314"

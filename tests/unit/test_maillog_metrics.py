@@ -36,6 +36,7 @@ maillog.message_accepted("s1", "m2", "a@b", "", 1, 1000, "delivered", 0.01)
 maillog.message_accepted("s1", "m3", "a@b", "", 1, 234, "queued", 0.01)
 maillog.queue_opened("queue/0", 4)
 maillog.bounced("m3", "m4", "a@b")
+maillog.reported("m3", "m5", "a@b", "delayed")
 maillog.message_finished("m3")
 maillog.delivered("m2", "a@b", "")
 maillog.sent("m3", "a@b", Peer("mx", "192.0.2.1", "end of data"), "250 ok")
@@ -61,7 +62,7 @@ restante_refused_total{code="554",command="data"} 2.0
 restante_messages_accepted_total{how="delivered"} 2.0
 restante_octets_accepted_total 2468.0
 restante_accept_seconds_count{how="queued"} 2.0
-restante_queue_messages 10.0
+restante_queue_messages 12.0
 restante_bounces_total 2.0
 restante_recipients_total{outcome="delivered"} 4.0
 restante_recipients_total{outcome="deferred"} 2.0

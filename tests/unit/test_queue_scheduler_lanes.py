@@ -168,9 +168,9 @@ async def test_a_sender_is_told_of_a_delay_once_and_on_time(
     async with at_work(tmp_path, clock, courier, policy=policy) as desk:
         await desk.queue_in_lanes(envelope(), "a@far")
         await desk.pass_time(4 * HOUR - 1)
-        assert names(log).count("bounced") == 0
+        assert names(log).count("reported") == 0
         await desk.pass_time(2)
-        assert names(log).count("bounced") == 1
+        assert names(log).count("reported") == 1
         assert desk.store.waiting == 1
         await desk.pass_time(DAY)
         assert desk.store.waiting == 0
@@ -187,9 +187,9 @@ async def test_those_without_an_attempt_of_their_own_are_called_late_too(
         for _ in range(150):
             await desk.queue_in_lanes(envelope(), "a@dead")
         await desk.pass_time(4 * HOUR + LONGEST_BACK_OFF + 1)
-        assert names(log).count("bounced") == 150
+        assert names(log).count("reported") == 150
         await desk.pass_time(4 * HOUR)
-        assert names(log).count("bounced") == 150, "once"
+        assert names(log).count("reported") == 150, "once"
 
 
 async def test_a_success_is_told_only_by_the_last_who_knows(

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from restante import maillog
 from restante.queue import (
+    Action,
     BackOff,
     Courier,
     Moved,
@@ -207,7 +208,7 @@ class Scheduler:
             await self._insist(lambda: self._store.put_off(pending, now + REPORT_RETRY))
             return
         if told.told:
-            _log_report(message, report)
+            _log_report(pending, report)
         if told.finished:
             maillog.message_finished(message.envelope.queue_id)
 
@@ -240,10 +241,14 @@ class _Attempt:
     news: LaneNews | None
 
 
-def _log_report(message: QueuedMessage, report: Submission | Undeliverable) -> None:
-    queue_id = message.envelope.queue_id
+def _log_report(pending: PendingReport, report: Submission | Undeliverable) -> None:
+    queue_id = pending.message.envelope.queue_id
     if isinstance(report, Submission):
-        told = report.envelope
-        maillog.bounced(queue_id, told.queue_id, str(told.recipients[0]))
+        named = queue_id, report.envelope.queue_id, str(report.envelope.recipients[0])
+        actions = sorted({notice.action for notice in pending.notices})
+        if Action.FAILED in actions:
+            maillog.bounced(*named)
+        else:
+            maillog.reported(*named, ",".join(actions))
     else:
         maillog.bounce_dropped(queue_id, report.why)
