@@ -94,6 +94,9 @@ class QueueStore:
             raise QueueUnusable(f"the queue {directory} cannot be opened: {error}") from error
         try:
             store = cls(directory, max_waiting, lock)
+        except OSError as error:
+            lock.close()
+            raise QueueUnusable(f"the queue {directory} cannot be opened: {error}") from error
         except BaseException:
             lock.close()
             raise

@@ -197,7 +197,7 @@ class _Judge:
         """Whether somebody is to be told.
 
         Of a message from nobody only that it failed, whatever was asked: reports ask for
-        nothing (RFC 3461 §6.4), and it is the postmaster who is told.
+        nothing (RFC 3461 §6.1), and it is the postmaster who is told.
         """
         return what is Notify.FAILURE if self._from_nobody else dsn.wants(what)
 
