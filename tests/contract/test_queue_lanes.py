@@ -18,15 +18,15 @@ from restante.queue import (
     Target,
 )
 from restante.queue.handout import Position
-from restante.queue.reader import QueueReader
-from restante.queue.retry import FIRST_BACK_OFF, LONGEST_BACK_OFF
-from restante.queue.rows import Result
-from restante.queue.store import (
+from restante.queue.loader import (
     OVERDUE_AT_ONCE,
     RECIPIENTS_PER_ATTEMPT,
     REMOTE_RECIPIENTS_PER_ATTEMPT,
-    QueueStore,
 )
+from restante.queue.reader import QueueReader
+from restante.queue.retry import FIRST_BACK_OFF, LONGEST_BACK_OFF
+from restante.queue.rows import Result
+from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews, Recorded
 from restante.status import Reply
 from tests.support.jumping_clock import START

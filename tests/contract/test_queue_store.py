@@ -30,9 +30,10 @@ from restante.queue import (
     Target,
 )
 from restante.queue.bodies import IN_ROW
+from restante.queue.loader import RECIPIENTS_PER_ATTEMPT
 from restante.queue.reader import QueueReader
 from restante.queue.rows import Result
-from restante.queue.store import RECIPIENTS_PER_ATTEMPT, QueueStore
+from restante.queue.store import QueueStore
 from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import (

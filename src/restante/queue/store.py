@@ -27,7 +27,8 @@ from restante.queue import (
     rows,
 )
 from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_small
-from restante.queue.handout import Position, select_due, select_overdue
+from restante.queue.handout import Position
+from restante.queue.loader import Loader
 from restante.queue.rows import Result, Settled
 from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer
 from restante.queue.slots import lock_queue
@@ -36,15 +37,6 @@ from restante.queue.wake import WakeSocket
 from restante.queue.work import LaneNews, PendingReport, Recorded, Told, Work
 from restante.queue.writer import GroupWriter
 
-RECIPIENTS_PER_ATTEMPT = 1000
-"""Recipients of one message that are tried together here; the others follow at once."""
-REMOTE_RECIPIENTS_PER_ATTEMPT = 100
-"""The same for another host: what it must at least take in one transaction (RFC 5321
-§4.5.3.1.8)."""
-REPORTS_AT_ONCE = 20
-"""Reports that are made at the same time."""
-OVERDUE_AT_ONCE = 100
-"""Messages of a failing lane that are given up, or called late, at the same time."""
 FILE_THREADS = 4
 """Large bodies that are made durable at the same time."""
 
@@ -67,6 +59,7 @@ class QueueStore:
         self._bodies = Bodies(os.path.join(directory, BODIES))
         connection = connect_writer(directory)
         self._life, self._waiting = self._recover(connection)
+        self._loader = Loader(self._bodies, self._life)
         self._wake = WakeSocket(directory)
         self._reading = connect_reader(directory)
         self._writer = GroupWriter(connection)
@@ -154,7 +147,7 @@ class QueueStore:
             self._disturbed.clear()
             view, telling = self._traffic.copy(), frozenset(self._telling)
             work, quiet, stale = await self._read(
-                lambda connection: self._due(connection, now, limits, view, telling)
+                lambda connection: self._loader.due(connection, now, limits, view, telling)
             )
             for message in work.messages:
                 self._traffic.take(message.envelope.queue_id, message.lane)
@@ -176,7 +169,7 @@ class QueueStore:
         async with self._handing_out:
             view = self._traffic.copy()
             messages, position = await self._read(
-                lambda connection: self._overdue(connection, lane, now, born, after, view)
+                lambda connection: self._loader.overdue(connection, lane, now, born, after, view)
             )
             for message in messages:
                 self._traffic.take(message.envelope.queue_id, lane)
@@ -404,67 +397,6 @@ class QueueStore:
             return content.body
         return await self._in_files(lambda: read_small(content))
 
-    def _due(
-        self,
-        connection: sqlite3.Connection,
-        now: float,
-        limits: Limits,
-        view: Traffic,
-        telling: frozenset[str],
-    ) -> tuple[Work, dict[str, float], list[str]]:
-        selection = select_due(connection, now, limits, view)
-        found = (
-            self._load(connection, queue_id, lane, now, _recipients_in(lane))
-            for queue_id, lane in selection.chosen
-        )
-        room = REPORTS_AT_ONCE - len(telling)
-        pending = (
-            self._pending(connection, queue_id)
-            for queue_id in notices.due_reports(connection, now, room, telling)
-        )
-        work = Work(
-            tuple(message for message in found if message is not None),
-            tuple(report for report in pending if report is not None),
-            min(selection.next_due, notices.next_report(connection, now)),
-        )
-        return work, selection.quiet, selection.stale
-
-    def _overdue(
-        self,
-        connection: sqlite3.Connection,
-        lane: str,
-        now: float,
-        born: tuple[float, float],
-        after: Position,
-        view: Traffic,
-    ) -> tuple[list[QueuedMessage], Position | None]:
-        positions = select_overdue(connection, lane, now, born, after, OVERDUE_AT_ONCE)
-        ids = dict.fromkeys(each.queue_id for each in positions)
-        found = [
-            self._load(connection, each, lane, now, RECIPIENTS_PER_ATTEMPT)
-            for each in ids
-            if not view.moves(each, lane)
-        ]
-        return [each for each in found if each is not None], positions[-1] if positions else None
-
-    def _load(
-        self, connection: sqlite3.Connection, queue_id: str, lane: str, now: float, most: int
-    ) -> QueuedMessage | None:
-        loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
-        recipients, again = rows.waiting_recipients(
-            connection, queue_id, lane, now, most, self._life
-        )
-        if loaded is None or not recipients:
-            return None
-        return QueuedMessage(*loaded, recipients, again, lane)
-
-    def _pending(self, connection: sqlite3.Connection, queue_id: str) -> PendingReport | None:
-        loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
-        if loaded is None:
-            return None
-        message = QueuedMessage(*loaded, (), again=False)
-        return PendingReport(message, notices.notices_of(connection, queue_id))
-
     async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
@@ -486,10 +418,6 @@ class QueueStore:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, in case nobody waits for it any more
-
-
-def _recipients_in(lane: str) -> int:
-    return RECIPIENTS_PER_ATTEMPT if lane == LOCAL_LANE else REMOTE_RECIPIENTS_PER_ATTEMPT
 
 
 def _lanes_of(message: QueuedMessage, results: Sequence[Result]) -> set[str]:

@@ -1,0 +1,99 @@
+"""From what is due to the messages themselves, in the reader's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from restante.queue import LOCAL_LANE, QueuedMessage, notices, rows
+from restante.queue.bodies import Bodies
+from restante.queue.handout import Position, select_due, select_overdue
+from restante.queue.traffic import Limits, Traffic
+from restante.queue.work import PendingReport, Work
+
+RECIPIENTS_PER_ATTEMPT = 1000
+"""Recipients of one message that are tried together here; the others follow at once."""
+REMOTE_RECIPIENTS_PER_ATTEMPT = 100
+"""The same for another host: what it must at least take in one transaction (RFC 5321
+§4.5.3.1.8)."""
+REPORTS_AT_ONCE = 20
+"""Reports that are made at the same time."""
+OVERDUE_AT_ONCE = 100
+"""Messages of a failing lane that are given up, or called late, at the same time."""
+
+
+class Loader:
+    """Reads messages of one process life of a queue."""
+
+    def __init__(self, bodies: Bodies, life: int) -> None:
+        self._bodies = bodies
+        self._life = life
+
+    def due(
+        self,
+        connection: sqlite3.Connection,
+        now: float,
+        limits: Limits,
+        view: Traffic,
+        telling: frozenset[str],
+    ) -> tuple[Work, dict[str, float], list[str]]:
+        """What is due, and the lanes that are quiet or stale (see Selection).
+
+        ``view`` is changed; ``telling``: messages whose report is being made.
+        """
+        selection = select_due(connection, now, limits, view)
+        found = (
+            self._load(connection, queue_id, lane, now, _recipients_in(lane))
+            for queue_id, lane in selection.chosen
+        )
+        room = REPORTS_AT_ONCE - len(telling)
+        pending = (
+            self._pending(connection, queue_id)
+            for queue_id in notices.due_reports(connection, now, room, telling)
+        )
+        work = Work(
+            tuple(message for message in found if message is not None),
+            tuple(report for report in pending if report is not None),
+            min(selection.next_due, notices.next_report(connection, now)),
+        )
+        return work, selection.quiet, selection.stale
+
+    def overdue(
+        self,
+        connection: sqlite3.Connection,
+        lane: str,
+        now: float,
+        born: tuple[float, float],
+        after: Position,
+        view: Traffic,
+    ) -> tuple[list[QueuedMessage], Position | None]:
+        """See QueueStore.overdue."""
+        positions = select_overdue(connection, lane, now, born, after, OVERDUE_AT_ONCE)
+        ids = dict.fromkeys(each.queue_id for each in positions)
+        found = [
+            self._load(connection, each, lane, now, RECIPIENTS_PER_ATTEMPT)
+            for each in ids
+            if not view.moves(each, lane)
+        ]
+        return [each for each in found if each is not None], positions[-1] if positions else None
+
+    def _load(
+        self, connection: sqlite3.Connection, queue_id: str, lane: str, now: float, most: int
+    ) -> QueuedMessage | None:
+        loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
+        recipients, again = rows.waiting_recipients(
+            connection, queue_id, lane, now, most, self._life
+        )
+        if loaded is None or not recipients:
+            return None
+        return QueuedMessage(*loaded, recipients, again, lane)
+
+    def _pending(self, connection: sqlite3.Connection, queue_id: str) -> PendingReport | None:
+        loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
+        if loaded is None:
+            return None
+        message = QueuedMessage(*loaded, (), again=False)
+        return PendingReport(message, notices.notices_of(connection, queue_id))
+
+
+def _recipients_in(lane: str) -> int:
+    return RECIPIENTS_PER_ATTEMPT if lane == LOCAL_LANE else REMOTE_RECIPIENTS_PER_ATTEMPT
