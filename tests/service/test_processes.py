@@ -120,10 +120,9 @@ def hurry(instance: Instance, slot: int) -> int:
     file = instance.directory / "queue" / str(slot) / "queue.db"
     with closing(sqlite3.connect(file)) as database:
         database.execute("UPDATE recipient SET next_attempt = 0")
-        database.execute("UPDATE lane SET next_attempt = 0")
+        changed = database.execute("UPDATE message SET next_attempt = 0").rowcount
         database.commit()
-        (messages,) = database.execute("SELECT count(*) FROM message").fetchone()
-    return int(messages)
+    return changed
 
 
 # Servers that cannot start

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.instance import Instance, until
-from tests.support.nameserver import Zone, nameserver
-from tests.support.serving import IAIN, LOOPBACK, free_port, maildir, new_server, smtp
+from tests.support.relaying_server import relaying_server, submit
+from tests.support.serving import IAIN, LOOPBACK, free_port, maildir
 from tests.support.smtp_peer import SmtpPeer, smtp_peer
-
-ZONE = {
-    ("example.net", "MX"): ["10 mx.example.net."],
-    ("mx.example.net", "A"): [LOOPBACK],
-    ("example.org", "MX"): ["10 mx.example.net."],
-    ("dead.example", "A"): ["127.0.0.9"],
-    ("none.example", "MX"): ["0 ."],
-}
 
 
 @pytest.fixture
@@ -29,35 +20,13 @@ def peer() -> Iterator[SmtpPeer]:
         yield running
 
 
-@contextmanager
-def instance(directory: Path, port: int) -> Iterator[Instance]:
-    with nameserver(Zone(ZONE)) as dns:
-        sections: dict[str, dict[str, object]] = {
-            "receiver": {"relay_networks": ["127.0.0.0/8"]},
-            "relay": {"nameservers": [str(dns)], "port": port},
-        }
-        with new_server(directory, sections) as running:
-            yield running
-
-
-def submit(running: Instance, *recipients: str, body: bytes = b"hello\r\n") -> None:
-    """One message from iain."""
-    with smtp(running.smtp_port) as wire:
-        assert wire.ask(f"MAIL FROM:<{IAIN}>").startswith("250 ")
-        for recipient in recipients:
-            assert wire.ask(f"RCPT TO:<{recipient}>").startswith("250 ")
-        assert wire.ask("DATA").startswith("354 ")
-        wire.send(b"Subject: for elsewhere\r\n\r\n" + body + b".\r\n")
-        assert wire.reply().startswith("250 ")
-
-
 def finished(running: Instance, messages: int) -> bool:
     return running.log().count("event=message_finished") == messages
 
 
 def test_mail_for_elsewhere_is_delivered_there(tmp_path: Path, peer: SmtpPeer) -> None:
     peer.says["END"] = "250 2.0.0 queued as 4711"
-    with instance(tmp_path / "i", peer.port) as running:
+    with relaying_server(tmp_path / "i", peer.port) as running:
         submit(running, "ann@example.net", "bob@example.net", "eve@example.org", IAIN)
         until(lambda: finished(running, 1), "everybody has it")
         log = running.log()
@@ -73,7 +42,7 @@ def test_mail_for_elsewhere_is_delivered_there(tmp_path: Path, peer: SmtpPeer) -
 
 def test_a_refusal_comes_back_in_the_words_of_the_host(tmp_path: Path, peer: SmtpPeer) -> None:
     peer.says["RCPT"] = "550 5.1.1 nobody of that name"
-    with instance(tmp_path / "i", peer.port) as running:
+    with relaying_server(tmp_path / "i", peer.port) as running:
         submit(running, "ann@example.net", "x@none.example", "y@nowhere.example")
         until(lambda: finished(running, 2), "the report is delivered")
         (report,) = (maildir(running, IAIN) / "new").iterdir()
@@ -85,7 +54,7 @@ def test_a_refusal_comes_back_in_the_words_of_the_host(tmp_path: Path, peer: Smt
 
 
 def test_one_dead_destination_holds_up_no_other(tmp_path: Path, peer: SmtpPeer) -> None:
-    with instance(tmp_path / "i", peer.port) as running:
+    with relaying_server(tmp_path / "i", peer.port) as running:
         for number in range(50):
             submit(running, f"x{number}@dead.example")
         submit(running, "ann@example.net")
@@ -94,7 +63,7 @@ def test_one_dead_destination_holds_up_no_other(tmp_path: Path, peer: SmtpPeer) 
 
 def test_a_destination_that_is_down_gets_its_mail_later(tmp_path: Path) -> None:
     port = free_port()
-    with instance(tmp_path / "i", port) as running:
+    with relaying_server(tmp_path / "i", port) as running:
         submit(running, "ann@example.net")
         until(lambda: "event=relay_failed" in running.log(), "an attempt")
         assert "Connection refused" in running.log()
@@ -102,7 +71,7 @@ def test_a_destination_that_is_down_gets_its_mail_later(tmp_path: Path) -> None:
 
 
 def test_connections_are_closed_politely_at_the_end(tmp_path: Path, peer: SmtpPeer) -> None:
-    with instance(tmp_path / "i", peer.port) as running:
+    with relaying_server(tmp_path / "i", peer.port) as running:
         submit(running, "ann@example.net")
         until(lambda: finished(running, 1), "it is delivered")
         assert running.stop() == 0

@@ -52,3 +52,10 @@ def test_what_was_not_asked_for_the_longest_time_makes_room() -> None:
     cache.get(1)
     cache.put(4, 4, 60)
     assert [cache.get(number) for number in (1, 2, 3, 4)] == [1, None, 3, 4]
+
+
+def test_all_is_forgotten() -> None:
+    cache: ExpiringCache[str, int] = ExpiringCache(10, Ticks())
+    cache.put("a", 1, 60)
+    cache.clear()
+    assert cache.get("a") is None

@@ -34,6 +34,10 @@ class ExpiringCache(Generic[Key, Value]):
         self._entries.move_to_end(key)
         return value
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
     def put(self, key: Key, value: Value, seconds: float) -> None:
         """Keep ``value`` for so long; 0 seconds are not kept at all."""
         self._entries.pop(key, None)

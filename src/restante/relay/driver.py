@@ -36,7 +36,8 @@ class SmtpRelay:
         relay = settings.relay
         helo = relay.helohost or settings.hostname
         here = Here([settings.hostname, helo], settings.smtp.listen)
-        self._resolver = Resolver(Dns(relay.nameservers, clock), here, relay.port)
+        self._dns = Dns(relay.nameservers, clock)
+        self._resolver = Resolver(self._dns, here, relay.port)
         self._health = Health(clock)
         self._pool = Pool(relay.idle_timeout, relay.messages_per_connection)
         self._streaks = Streaks()
@@ -60,8 +61,9 @@ class SmtpRelay:
         return Attempted(answers, attempt.back_off)
 
     def forget_silence(self) -> None:
-        """Try hosts again that did not answer: an operator may know better."""
+        """Try hosts that did not answer, and ask the DNS anew: an operator may know better."""
         self._health.forget()
+        self._dns.forget()
 
     async def close(self, patience: float) -> None:
         """Take leave of all hosts within ``patience`` seconds."""

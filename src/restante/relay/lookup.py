@@ -94,6 +94,10 @@ class Dns:
         # Whoever gives up waiting does not take the answer from the others.
         return await asyncio.shield(task)
 
+    def forget(self) -> None:
+        """Ask anew from now on, whatever was answered before."""
+        self._cache.clear()
+
     async def _ask(self, name: str, kind: Kind) -> Answer:
         async with self._room:
             answer, seconds = await self._query(name, kind)
