@@ -211,6 +211,27 @@ def test_list_fits_a_terminal(waiting: Waiting, columns: int) -> None:
     assert len(shown.screen.splitlines()) == (4 if columns >= 140 else 8)
 
 
+# mailq
+
+
+def test_mailq(waiting: Waiting) -> None:
+    waiting.shell("queue", "hold", waiting.bounce)
+
+    head, *rest, last = waiting.shell("queue", "mailq").out.splitlines()
+
+    assert head.startswith("-Queue ID-")
+    assert last == "-- 1 Kbytes in 3 Requests."
+    assert rest[4] == f"{waiting.busy}        59 {rest[4][26:45]}  ann@example.com"
+    assert rest[5].strip() == f"({GREYLISTED})"
+    assert rest[6] == " " * 47 + "ann@busy.example"
+    assert rest[8].startswith(f"{waiting.bounce}! ")
+    assert rest[8].endswith(" MAILER-DAEMON")
+
+
+def test_mailq_of_nothing(hosted: Shell) -> None:
+    assert hosted("queue", "mailq").out == "Mail queue is empty\n"
+
+
 # show
 
 
@@ -466,6 +487,33 @@ def test_a_terminal_is_told_of_some(hosted: Shell) -> None:
         "25 messages (25 recipients) held.",
         "The server does not run; it finds this when it starts.",
     ]
+
+
+# check
+
+
+def test_check_names_mail_that_needs_an_eye(waiting: Waiting) -> None:
+    waiting.shell("queue", "hold", waiting.busy)
+    dead = to("bob@dead.example", "dead.example")
+    put(waiting.shell, 0, [Sent(dead, 0)] * 100)
+
+    held, long, alone = waiting.shell.json("check")["advice"][-3:]
+
+    assert held.startswith("1 message (the oldest came 3h ago) is held by an operator: ")
+    assert long.startswith("1 message (the oldest came 2d ago) is waiting for more than a day: ")
+    assert alone == (
+        "101 messages (the oldest came 2d ago) are waiting for dead.example, which is left alone "
+        f"({TIMED_OUT}): restante queue retry --lane dead.example tries it now"
+    )
+
+
+def test_check_names_a_queue_that_cannot_be_read(hosted: Shell) -> None:
+    (hosted.directory / "queue" / "0").mkdir()
+    (hosted.directory / "queue" / "0" / "queue.db").write_bytes(b"this is no database" * 100)
+
+    (problem,) = json.loads(hosted("check", "--json").out)["problems"]
+
+    assert "queue.db cannot be read" in problem
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("summary",), ("hold", "--all")])

@@ -12,6 +12,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.output import human_size
+from restante.cli.queue_examination import examine_queues
 from restante.cli.sending_examination import examine_sending
 from restante.config.load import exposed_password
 from restante.config.tree import Settings
@@ -36,6 +37,7 @@ def examine(settings: Settings, findings: Findings) -> None:
     examine_sending(settings, findings)
     examine_certificates(settings, findings)
     examine_listeners(settings, findings)
+    examine_queues(settings, findings)
 
 
 def _examine_database(settings: Settings, findings: Findings) -> None:

@@ -71,6 +71,13 @@ class QueueEntry:
         alone = self.alone.get(recipient.target.lane)
         return max(recipient.next_attempt, alone.until) if alone else recipient.next_attempt
 
+    def reason(self, recipient: QueuedRecipient) -> str:
+        """Why the recipient is still here: its last answer, or why its lane is left alone."""
+        if recipient.last is not None:
+            return str(recipient.last)
+        alone = self.alone.get(recipient.target.lane)
+        return alone.why if alone else ""
+
 
 class QueueReader:
     """Reads every queue below ``root``, without changing anything. All of it blocks."""

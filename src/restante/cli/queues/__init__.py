@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from restante.cli.context import settings_of
-from restante.cli.output import AsJson
+from restante.cli.output import AsJson, one_line
 from restante.cli.queues.selecting import (
     All,
     Filters,
@@ -103,6 +103,15 @@ def summarize(
         print_overview(_reader(context), selection, as_json=as_json)
     else:
         print_groups(_reader(context), by, selection, limit, as_json=as_json)
+
+
+@queue.command("mailq")
+def print_as_mailq(context: typer.Context) -> None:
+    """List messages in the form of mailq, for tools that read it."""
+    from restante.queue.mailq import mailq
+
+    for line in mailq(_reader(context)):
+        print(one_line(line))
 
 
 @queue.command("show")

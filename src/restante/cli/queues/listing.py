@@ -53,13 +53,12 @@ def print_entries(entries: Iterator[QueueEntry], limit: int | None, *, as_json: 
 
 
 def reason(entry: QueueEntry) -> str:
-    """Why the message is still here: what its latest attempt was told, or its lane."""
+    """Why the message is still here: the latest reason that one of its recipients has."""
     pending = (*entry.waiting, *entry.held)
-    answers = [each.last for each in pending if each.last is not None]
-    if answers:
-        return str(max(answers, key=lambda answer: answer.at))
-    lanes = (entry.alone.get(each.target.lane) for each in pending)
-    return next((lane.why for lane in lanes if lane), "" if pending else REPORTED)
+    if not pending:
+        return REPORTED
+    latest = max(pending, key=lambda each: each.last.at if each.last else 0.0)
+    return entry.reason(latest)
 
 
 def _cells(entry: QueueEntry) -> tuple[str, ...]:
