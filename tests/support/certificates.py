@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from restante.tls.certificate import PairFiles
@@ -18,13 +18,15 @@ from restante.tls.certificate import PairFiles
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
 
 @dataclass(frozen=True, slots=True)
 class Issued:
     """A certificate and its key, in memory."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: Key
 
     @property
     def certificate_pem(self) -> bytes:
@@ -47,9 +49,10 @@ def issue(
     begins: datetime = NOW - DAY,
     ends: datetime = NOW + 90 * DAY,
     subject: str = "",
+    key: Key | None = None,
 ) -> Issued:
     """A certificate for hosts, self-signed unless an issuer is given; no names make a CA."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = _name(subject or (names[0] if names else "a test's authority"))
     builder = (
         x509.CertificateBuilder()

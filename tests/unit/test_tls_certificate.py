@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from restante.tls import CertificateRefused
 from restante.tls.certificate import PairFiles, load_pair
@@ -100,6 +101,12 @@ def test_a_key_with_a_passphrase_is_not_asked_for(tmp_path: Path) -> None:
     files = write(tmp_path, "mx", mx)
     replace(files.key, mx.key_pem(b"hush"))
     assert refusal(files) == "mx.key is encrypted; a server needs a key without a passphrase"
+
+
+def test_a_key_that_nobody_accepts_any_more(tmp_path: Path) -> None:
+    weak = rsa.generate_private_key(65537, 1024)
+    mx = issue("mx.example.com", key=weak)
+    assert refusal(write(tmp_path, "mx", mx)) == "mx.pem cannot be served: ee key too small"
 
 
 @pytest.mark.parametrize("host", ["mx.example.com", "mx.bücher.example", "a." * 120 + "example"])

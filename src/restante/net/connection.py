@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._interruptible = False
+        self._in_handshake = False
         self._close_timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.peer = ""
@@ -130,12 +131,13 @@ class Connection(asyncio.Protocol):
         """
         plain = self._transport
         if plain is None or self._lost:
-            raise TlsFailed(_HUNG_UP)
+            raise TlsFailed(_BROKEN)
         plain.pause_reading()
         if self._received:
             self._received.clear()
             raise TlsFailed("octets in clear text came before the handshake")
         plain.write(announce)
+        self._in_handshake = True
         transport = await _handshake(
             self._loop.start_tls(
                 plain,
@@ -146,8 +148,10 @@ class Connection(asyncio.Protocol):
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         )
-        if transport is None or self._lost:
-            raise TlsFailed(_HUNG_UP)
+        self._in_handshake = False
+        # Where the connection is gone by now, there is a transport without a handshake.
+        if transport is None or transport.get_extra_info("ssl_object") is None:
+            raise TlsFailed(_BROKEN)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         self._transport, self._reading_paused = transport, False
         return self._secured(transport, contexts)
@@ -167,7 +171,7 @@ class Connection(asyncio.Protocol):
         )
         await _handshake(made)
         if self.tls is None:
-            raise TlsFailed(_HUNG_UP)
+            raise TlsFailed(_BROKEN)
 
     def _secured(self, transport: asyncio.Transport, contexts: HandshakeContexts) -> TlsSession:
         handshake = cast(ssl.SSLObject, transport.get_extra_info("ssl_object"))
@@ -232,7 +236,12 @@ class Connection(asyncio.Protocol):
             raise PeerLost
 
     def interrupt(self) -> None:
-        """The server shuts down: wake a session that waits between two commands."""
+        """The server shuts down: wake a session that waits between two commands.
+
+        A handshake in progress is given up.
+        """
+        if self._in_handshake:
+            self.abort()
         if self._waiter is not None and not self._waiter.done() and self._interruptible:
             self._waiter.set_exception(Stopping())
 
@@ -269,7 +278,7 @@ def _time_out(waiter: asyncio.Future[None]) -> None:
         waiter.set_exception(PeerTimeout())
 
 
-_HUNG_UP = "the client hung up"
+_BROKEN = "the connection broke"
 
 T = TypeVar("T")
 
@@ -284,7 +293,7 @@ async def _handshake(begun: Awaitable[T]) -> T:
     except ConnectionAbortedError:
         raise TlsFailed("timeout") from None
     except OSError:
-        raise TlsFailed(_HUNG_UP) from None
+        raise TlsFailed(_BROKEN) from None
 
 
 def plain_address(address: str) -> str:

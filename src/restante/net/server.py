@@ -177,7 +177,8 @@ class Server:
             maillog.tls_failed(visit.session, peer, str(failure))
             self._see_off(visit, "tls failed")
         except asyncio.CancelledError:
-            self._see_off(visit, "shutdown")
+            if connection.tls is None:  # else it has a session by now, which ends by itself
+                self._see_off(visit, "shutdown")
             raise
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

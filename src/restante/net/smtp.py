@@ -209,8 +209,6 @@ class _Session:
                 await self._start_tls()
             case Authenticate():
                 await self._authenticate(event)
-            case Closed():
-                pass  # the end of ``converse``
 
     async def _start_tls(self) -> None:
         service = self._service

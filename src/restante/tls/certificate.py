@@ -149,7 +149,8 @@ def _context(files: PairFiles) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.certificate, files.key, password=refuse)
     except OSError as error:  # ssl.SSLError is one
-        why = getattr(error, "reason", None) or error.strerror or error
+        why = getattr(error, "reason", None) or error.strerror or str(error)
+        why = why.replace("_", " ").lower()  # EE_KEY_TOO_SMALL
         raise CertificateRefused(f"{files.certificate} cannot be served: {why}") from None
     return context
 

@@ -55,7 +55,7 @@ class Certificates:
         """``files`` must not be empty; raises CertificateRefused."""
         self._now = now
         self._monotonic = monotonic
-        self._served = [_Served(load_pair(each), _signature(each)) for each in files]
+        self._served = [_serve(each) for each in files]
         self._look_again = monotonic() + LOOK_INTERVAL
         self._names: dict[str, ssl.SSLContext] = {}
         self._asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
@@ -123,6 +123,12 @@ class Certificates:
     def _warn(self, pair: Pair) -> None:
         for what in (*pair.faults(self._now()), *pair.advice(self._now())):
             maillog.certificate_doubtful(pair.files.certificate, what)
+
+
+def _serve(files: PairFiles) -> _Served:
+    """Read a pair; its signature first, so that a change meanwhile is seen later."""
+    signature = _signature(files)
+    return _Served(load_pair(files), signature)
 
 
 def _signature(files: PairFiles) -> _Signature:
