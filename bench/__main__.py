@@ -2,6 +2,7 @@
 
 make bench                  all of it
 python -m bench instance    messages and sessions through a whole instance
+python -m bench relay       messages through a whole instance to another host
 python -m bench queue       a queue of a million messages
 """
 
@@ -9,17 +10,21 @@ from __future__ import annotations
 
 import argparse
 
-from bench import instance, queue
+from bench import instance, queue, relay
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["all", "instance", "queue"], default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=["all", "instance", "relay", "queue"], default="all"
+    )
     parser.add_argument("-n", "--workers", type=int, default=1, help="of the instance")
     parser.add_argument("-m", "--messages", type=int, default=1_000_000, help="in the queue")
     arguments = parser.parse_args()
     if arguments.what in ("all", "instance"):
         instance.run(arguments.workers)
+    if arguments.what in ("all", "relay"):
+        relay.run(arguments.workers)
     if arguments.what in ("all", "queue"):
         queue.run(arguments.messages)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from restante import maillog
+from restante.envelope import Content
 from restante.protocol.smtp.client import MECHANISMS, SmtpClient
 from restante.protocol.smtp.client_commands import BLOCK_TIMEOUT
 from restante.protocol.smtp.client_events import (
@@ -247,23 +247,26 @@ class Session:
                 self._loop.time() + TRANSACTION_TIME + message.size / SLOWEST_TRANSFER
             )
             self._engine.send(message)
-            return await self._transact(pieces(parcel.content), spooled=spooled)
+            return await self._transact(parcel.content)
         except OSError as error:
             self.abort()
             raise ContentLost(str(error)) from error
 
-    async def _transact(self, blocks: Iterator[bytes], *, spooled: bool) -> TransactionDone:
+    async def _transact(self, content: Content) -> TransactionDone:
+        blocks = pieces(content)
         while True:
             event = await self._next()
             if isinstance(event, TransactionDone):
                 return event
             assert event is ClientWait.NEED_CONTENT, event
-            block = await asyncio.to_thread(next, blocks, b"") if spooled else next(blocks, b"")
-            if block:
+            if not isinstance(content.body, str):
+                # Small: the queue keeps what is not in files. It goes out with its end.
+                self._engine.content(b"".join(blocks))
+            elif block := await asyncio.to_thread(next, blocks, b""):
                 await self._send_block(block)
-            else:
-                self.content_sent = True
-                self._engine.end_content()
+                continue
+            self.content_sent = True
+            self._engine.end_content()
 
     async def _send_block(self, block: bytes) -> None:
         """A peer that does not want the rest says so meanwhile."""
