@@ -27,6 +27,19 @@ def test_a_host_that_failed_rests_longer_each_time() -> None:
     assert max(rests) == rests[-1] == LONGEST_REST
 
 
+def test_attempts_that_fail_together_count_once() -> None:
+    ticks = Ticks()
+    health = Health(ticks)
+    for _ in range(20):
+        health.failed(HOST)
+    assert health.rest(HOST) == FIRST_REST
+    ticks.now += FIRST_REST
+    assert health.rest(HOST) == 0
+    for _ in range(20):
+        health.failed(HOST)
+    assert health.rest(HOST) == FIRST_REST * 2
+
+
 def test_others_are_not_meant() -> None:
     health = Health(Ticks())
     health.failed(HOST)

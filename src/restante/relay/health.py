@@ -25,6 +25,8 @@ MAX_HOSTS = 10_000
 class _Silence:
     rest: float
     until: float
+    probed: bool = False
+    """One attempt finds out whether the host is back."""
 
 
 class Health:
@@ -44,11 +46,18 @@ class Health:
         if now < silence.until:
             return silence.until - now
         silence.until = now + PROBE_TIME
+        silence.probed = True
         return 0.0
 
     def failed(self, endpoint: Endpoint) -> None:
-        """It did not answer: it could not be connected to, or said nothing."""
-        known = self._silent.pop(_key(endpoint), None)
+        """It did not answer: it could not be connected to, or said nothing.
+
+        Attempts that were under way together fail together, and count once.
+        """
+        known = self._silent.get(_key(endpoint))
+        if known is not None and not known.probed:
+            return
+        self._silent.pop(_key(endpoint), None)
         rest = FIRST_REST if known is None else min(known.rest * 2, LONGEST_REST)
         self._silent[_key(endpoint)] = _Silence(rest, self._clock() + rest)
         if len(self._silent) > MAX_HOSTS:
