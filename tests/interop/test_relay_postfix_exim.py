@@ -68,7 +68,7 @@ def test_a_user_nobody_and_a_full_mailbox(world: World, far: Far) -> None:
     before = len(host.messages("user"))
     user, none, full = (host.address(local) for local in ("user", "none", "full"))
     queue_id = world.send(user, none, full)
-    assert world.fate(queue_id, user).event == "delivered"
+    assert world.fate(queue_id, user).event == "sent"
     until(lambda: len(host.messages("user")) == before + 1, "the user's mail is there")
     text = host.messages("user")[-1]
     assert text.lower().startswith(b"return-path: <iain@example.com>\n")
@@ -96,7 +96,7 @@ def test_success_is_reported_by_whose_duty_it_is(world: World, far: Far) -> None
     """Postfix takes part in RFC 3461 and would tell by itself; Exim leaves it to this host."""
     user = far.host.address("user")
     queue_id = world.send(user, options=["NOTIFY=SUCCESS"])
-    assert world.fate(queue_id, user).event == "delivered"
+    assert world.fate(queue_id, user).event == "sent"
     if far.dsn:
         until(lambda: f"message_finished id={queue_id}" in world.instance.log(), "it is done")
         assert f"bounced id={queue_id}" not in world.instance.log()

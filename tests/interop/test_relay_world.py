@@ -51,7 +51,7 @@ def test_a_host_is_found(world: World, domain: str) -> None:
     with smtp_sink(SINK, world.port) as sink:
         queue_id = world.send(f"a@{domain}", f"b@{domain}")
         for local in "ab":
-            assert world.fate(queue_id, f"{local}@{domain}").event == "delivered"
+            assert world.fate(queue_id, f"{local}@{domain}").event == "sent"
         (taken,) = sink.taken()
     assert sorted(taken.recipients) == [f"a@{domain}", f"b@{domain}"]
     assert taken.sender == "iain@example.com"
@@ -98,7 +98,7 @@ def test_greylisting(world: World) -> None:
         queue_id = world.send("a@grey.example")
         assert "451 4.7.1 Greylisted, come back" in world.fate(queue_id, "a@grey.example").words
         world.retry(queue_id)
-        assert world.fate(queue_id, "a@grey.example", attempt=2).event == "delivered"
+        assert world.fate(queue_id, "a@grey.example", attempt=2).event == "sent"
     # DATA went along with the RCPT that was put off: what followed it was nothing (RFC 2920 §3.1).
     assert [bool(content) for content in peer.contents] == [False, True]
 
@@ -111,7 +111,7 @@ def test_a_tarpit(world: World) -> None:
     peer = SmtpPeer(says=dict.fromkeys(("MAIL", "RCPT", "DATA", "END"), slowly))
     with host(world, "tarpit.example", peer):
         queue_id = world.send("a@tarpit.example", "b@tarpit.example")
-        assert world.fate(queue_id, "b@tarpit.example").event == "delivered"
+        assert world.fate(queue_id, "b@tarpit.example").event == "sent"
     assert len(peer.contents) == 1
 
 
@@ -123,7 +123,7 @@ def test_a_connection_dropped_after_the_content(world: World) -> None:
         assert fate.event == "deferred"
         assert "4.4.2" in fate.words
         world.retry(queue_id)
-        assert world.fate(queue_id, "a@drop.example", attempt=2).event == "delivered"
+        assert world.fate(queue_id, "a@drop.example", attempt=2).event == "sent"
     assert len(peer.contents) == 2
 
 
@@ -142,7 +142,7 @@ def test_no_greeting(world: World, domain: str, greeting: str, words: str) -> No
         assert fate.event == "deferred"
         assert words in fate.words
         world.retry(queue_id)
-        assert world.fate(queue_id, f"a@{domain}", attempt=2).event == "delivered"
+        assert world.fate(queue_id, f"a@{domain}", attempt=2).event == "sent"
     assert len(peer.contents) == 1
 
 
@@ -160,7 +160,7 @@ def test_a_host_that_demands_tls(world: World, tmp_path: Path) -> None:
     tls_host(world, peer, tmp_path, issue("mail.secure.example"))
     with host(world, "secure.example", peer):
         queue_id = world.send("a@secure.example")
-        assert world.fate(queue_id, "a@secure.example").event == "delivered"
+        assert world.fate(queue_id, "a@secure.example").event == "sent"
     assert peer.encrypted == [True]
 
 
@@ -169,7 +169,7 @@ def test_a_broken_certificate_is_better_than_none(world: World, tmp_path: Path) 
     peer = tls_host(world, SmtpPeer(), tmp_path, expired)
     with host(world, "expired.example", peer):
         queue_id = world.send("a@expired.example")
-        assert world.fate(queue_id, "a@expired.example").event == "delivered"
+        assert world.fate(queue_id, "a@expired.example").event == "sent"
     assert peer.encrypted == [True]
 
 
@@ -186,7 +186,7 @@ def test_a_host_whose_certificate_counts(world: World, tmp_path: Path) -> None:
     peer = tls_host(world, SmtpPeer(), tmp_path, right)
     with host(world, "verified.example", peer):
         world.retry(queue_id)
-        assert world.fate(queue_id, "a@verified.example", attempt=2).event == "delivered"
+        assert world.fate(queue_id, "a@verified.example", attempt=2).event == "sent"
     assert peer.encrypted == [True]
 
 

@@ -62,7 +62,7 @@ def _zone() -> str:
     return _ZONE + "".join(lines)
 
 
-_FATE = re.compile(r"event=(delivered|deferred|failed) id=(\S+) recipient=(\S+)(.*)")
+_FATE = re.compile(r"event=(delivered|sent|deferred|failed) id=(\S+) recipient=(\S+)(.*)")
 
 
 @dataclass(frozen=True, slots=True)

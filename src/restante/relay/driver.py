@@ -114,6 +114,8 @@ class SmtpRelay:
         except HostFailed as error:
             (self._health.answered if error.answered else self._health.failed)(endpoint)
             attempt.host_failed(error)
+            if error.session is not None:
+                self._pool.dismiss(error.session)
             return None
         self._health.answered(endpoint)
         return session

@@ -34,21 +34,26 @@ class Pool:
             self._remove(session)
             if session.is_usable:
                 return session
-            session.close("closed by the peer")
+            self.dismiss(session)
         return None
 
     def give(self, lane: str, session: Session) -> None:
         """Keep a session for a while, or let it take leave."""
-        if not session.is_usable:
-            session.close("closed by the peer")
-        elif session.messages >= self._most_messages or not self._idle_timeout:
-            self._quit(session)
+        spent = session.messages >= self._most_messages or not self._idle_timeout
+        if spent or not session.is_usable:
+            self.dismiss(session)
         else:
             timer = asyncio.get_running_loop().call_later(self._idle_timeout, self._expire, session)
             self._idle[session] = (lane, timer)
             self._lanes.setdefault(lane, []).append(session)
             if len(self._idle) > MAX_IDLE:
                 self._expire(next(iter(self._idle)))
+
+    def dismiss(self, session: Session) -> None:
+        """Let a session take leave, while nobody waits for it."""
+        task = asyncio.create_task(_take_leave(session))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def close(self, patience: float) -> None:
         """Let all sessions take leave within ``patience`` seconds, and drop those that do not."""
@@ -62,7 +67,7 @@ class Pool:
 
     def _expire(self, session: Session) -> None:
         self._remove(session)
-        self._quit(session)
+        self.dismiss(session)
 
     def _remove(self, session: Session) -> None:
         lane, timer = self._idle.pop(session)
@@ -71,11 +76,6 @@ class Pool:
         sessions.remove(session)
         if not sessions:
             del self._lanes[lane]
-
-    def _quit(self, session: Session) -> None:
-        task = asyncio.create_task(_take_leave(session))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
 
 
 async def _take_leave(session: Session) -> None:

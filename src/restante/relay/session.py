@@ -64,6 +64,8 @@ class HostFailed(Exception):
         super().__init__(str(failure.reply))
         self.failure = failure
         self.answered = answered
+        self.session: Session | None = None
+        """The session that came to nothing, of which leave is still to be taken."""
 
 
 class TlsFailed(HostFailed):
@@ -83,8 +85,9 @@ async def open_session(endpoint: Endpoint, terms: Terms) -> Session:
     try:
         return await _open(endpoint, terms)
     except TlsFailed as error:
-        if terms.policy != "may" or terms.implicit_tls:
+        if terms.policy != "may" or terms.implicit_tls or error.session is None:
             raise
+        await error.session.quit()
         maillog.relay_tls_failed(endpoint.host, endpoint.where, error.failure.detail)
     return await _open(endpoint, replace(terms, policy="none"))
 
@@ -99,11 +102,8 @@ async def _open(endpoint: Endpoint, terms: Terms) -> Session:
     session = Session(endpoint, wire, terms)
     try:
         await session.establish()
-    except TlsFailed:
-        wire.abort()
-        raise
-    except HostFailed:
-        session.leave()
+    except HostFailed as error:
+        error.session = session
         raise
     except BaseException:
         wire.abort()
@@ -130,6 +130,7 @@ class Session:
         self._awaited = ""
         self._deadline = 0.0
         self._last_moment = self._opened_at + TRANSACTION_TIME
+        self._is_open = False
         self.tls = ""
         """Version and cipher; empty: clear text."""
         self.messages = 0
@@ -153,6 +154,7 @@ class Session:
             await self._secure()
         if self._terms.login:
             await self._log_in()
+        self._is_open = True
         seconds = self._loop.time() - self._opened_at
         maillog.relay_opened(self.endpoint.host, self.endpoint.where, self.tls, seconds)
 
@@ -189,6 +191,7 @@ class Session:
             raise self._tls_failed(why) from None
 
     def _tls_failed(self, why: str) -> TlsFailed:
+        self._give_up(why)
         failure = TemporaryFailure(Reply(454, "7.5", why), why, self.peer("STARTTLS"))
         return TlsFailed(failure, answered=True)
 
@@ -293,24 +296,14 @@ class Session:
 
     async def quit(self) -> None:
         """Take leave (RFC 5321 §4.1.1.10), and close whatever the answer."""
-        if self.is_usable:
+        usable = self.is_usable
+        if usable:
             self._engine.quit()
             self._awaited = ""
             self._last_moment = self._loop.time() + QUIT_PATIENCE
             await self._next()
-        self.close("quit")
-
-    def leave(self) -> None:
-        """Take leave of a host that is of no use, without waiting for its answer."""
-        if self.is_usable:
-            self._engine.quit()
-        self._wire.send(self._engine.outgoing())
-        self._wire.close()
-
-    def close(self, why: str) -> None:
-        """Close without a word."""
-        self._wire.close()
-        self._log_end(why)
+        await self._wire.close(QUIT_PATIENCE)
+        self._log_end("quit" if usable else "closed by the peer")
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -318,8 +311,12 @@ class Session:
         self._log_end("aborted")
 
     def _log_end(self, why: str) -> None:
-        seconds = self._loop.time() - self._opened_at
-        maillog.relay_closed(self.endpoint.host, self.endpoint.where, self.messages, seconds, why)
+        if self._is_open:
+            self._is_open = False
+            seconds = self._loop.time() - self._opened_at
+            maillog.relay_closed(
+                self.endpoint.host, self.endpoint.where, self.messages, seconds, why
+            )
 
     # The conversation
 

@@ -12,8 +12,6 @@ READ_HIGH = 256 * 1024
 """Octets that wait unread before the peer is told to wait (TCP flow control)."""
 WRITE_HIGH = 256 * 1024
 """Octets that wait unsent before the sender waits for the peer."""
-CLOSE_TIMEOUT = 30.0
-"""Seconds that a peer may take to read the last octets after the session ended."""
 
 
 class WireTimeout(Exception):
@@ -36,7 +34,7 @@ class Wire(asyncio.Protocol):
         self._reading_paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._close_timer: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
 
     @classmethod
     async def connect(cls, endpoint: Endpoint, seconds: float) -> Wire:
@@ -70,8 +68,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""
         self._ended = self._lost = True
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        self._gone.set()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -140,11 +137,15 @@ class Wire(asyncio.Protocol):
         secured = transport.get_extra_info("ssl_object")
         return f"{secured.version()} {secured.cipher()[0]}"
 
-    def close(self) -> None:
-        """Send what is queued, and close."""
-        if self._transport is not None and not self._lost:
+    async def close(self, seconds: float) -> None:
+        """Send what is queued, and close; a peer that does not take it in time loses it."""
+        if self._transport is not None:
             self._transport.close()
-            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
+        except TimeoutError:
+            self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""
