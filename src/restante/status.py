@@ -94,6 +94,9 @@ class TemporaryFailure:
     detail: str = ""
     """What only the log is told."""
     peer: Peer | None = None
+    at_once: bool = False
+    """Others got the message, and this recipient was one too many for the same transaction
+    (RFC 5321 §4.5.3.1.10): the next is its own."""
 
 
 @dataclass(frozen=True, slots=True)

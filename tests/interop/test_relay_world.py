@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.certificates import NOW, Issued, issue, write
 from tests.support.far_hosts import smtp_sink
+from tests.support.instance import until
 from tests.support.smtp_peer import DROP, SmtpPeer, smtp_peer
 from tests.support.world import SCRIPTED, SERVFAIL, SINK, World, new_world
 
@@ -101,6 +102,24 @@ def test_greylisting(world: World) -> None:
         assert world.fate(queue_id, "a@grey.example", attempt=2).event == "sent"
     # DATA went along with the RCPT that was put off: what followed it was nothing (RFC 2920 §3.1).
     assert [bool(content) for content in peer.contents] == [False, True]
+
+
+def test_a_host_that_takes_few_recipients_at_once(world: World) -> None:
+    peer = SmtpPeer()
+
+    def rcpt(_command: str) -> str:
+        verbs = peer.verbs()
+        named = verbs[len(verbs) - verbs[::-1].index("MAIL") :].count("RCPT")
+        return "250 2.1.5 ok" if named <= 2 else "452 4.5.3 Too many recipients"
+
+    peer.says["RCPT"] = rcpt
+    recipients = [f"a{number}@few.example" for number in range(5)]
+    with host(world, "few.example", peer):
+        queue_id = world.send(*recipients)
+        until(lambda: f"message_finished id={queue_id}" in world.instance.log(), "all have it")
+    assert len(peer.contents) == 3
+    fates = [each for each in world.fates() if each.id == queue_id]
+    assert [each.event for each in fates].count("delivered") == 5
 
 
 def test_a_tarpit(world: World) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -37,10 +38,15 @@ class NotInstalledError(Exception):
 
 
 def far_port() -> int:
-    """A port that is free at every address of this machine: all far hosts listen on one port."""
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free at every address of this machine: all far hosts listen on one port.
+
+    None of those that connections get by themselves (ip(7), ip_local_port_range).
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 @contextlib.contextmanager

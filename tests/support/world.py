@@ -23,7 +23,18 @@ NOBODY = "127.0.0.5"
 SCRIPTED = {
     f"{name}.example": f"127.0.0.{number}"
     for number, name in enumerate(
-        ("grey", "tarpit", "drop", "nonsense", "busy", "secure", "expired", "strict", "verified"),
+        (
+            "grey",
+            "few",
+            "tarpit",
+            "drop",
+            "nonsense",
+            "busy",
+            "secure",
+            "expired",
+            "strict",
+            "verified",
+        ),
         start=30,
     )
 }

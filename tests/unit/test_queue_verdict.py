@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from restante.address import NULL_REVERSE_PATH, ReversePath
@@ -144,6 +146,21 @@ def test_those_who_are_tried_together_stay_together() -> None:
     policy = RetryPolicy(DAY, lambda: next(luck))
     verdicts = judge(message(NO_DSN, NO_DSN), [LATER, LATER], START, policy)
     assert len({verdict.result.next_attempt for verdict in verdicts}) == 1
+
+
+def test_one_too_many_for_a_transaction_is_in_the_next() -> None:
+    left_over = replace(LATER, at_once=True)
+    two = message(NO_DSN, NO_DSN, lane="example.net")
+    _, second = judge(two, [THERE, left_over], START + 5, POLICY)
+    assert second.result.next_attempt == START + 5
+    assert second.result.state is RecipientState.WAITING
+
+
+def test_nothing_is_tried_at_once_without_progress() -> None:
+    left_over = replace(LATER, at_once=True)
+    two = message(NO_DSN, NO_DSN, lane="example.net")
+    verdicts = judge(two, [LATER, left_over], START, POLICY)
+    assert verdicts[1].result.next_attempt == verdicts[0].result.next_attempt > START
 
 
 def test_a_move_is_no_attempt() -> None:

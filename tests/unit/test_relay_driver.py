@@ -333,6 +333,36 @@ async def test_many_that_are_put_off_in_a_row(dns: HostPort, first: SmtpPeer) ->
     assert backs == [False] * (PUT_OFF_IN_A_ROW - 1) + [True]
 
 
+@pytest.mark.parametrize(
+    ("reply", "at_once"),
+    [
+        ("452 4.5.3 too many", True),
+        ("452 too many", True),
+        ("552 too many", True),
+        ("452 4.2.2 mailbox full", False),
+        ("452 4.3.1 disk full", False),
+        ("450 4.7.1 greylisted", False),
+    ],
+)
+async def test_recipients_that_a_transaction_has_no_room_for(
+    dns: HostPort, first: SmtpPeer, reply: str, at_once: bool
+) -> None:
+    """They are the next transaction's, and many of them say nothing of the host."""
+    names = [f"a{number}" for number in range(PUT_OFF_IN_A_ROW + 2)]
+    first.says["RCPT"] = ["250 ok", reply]
+    accepted, *others = outcomes(attempted := await send(dns, first.port, parcel(*names)))
+    assert isinstance(accepted, Delivered)
+    assert {isinstance(each, TemporaryFailure) and each.at_once for each in others} == {at_once}
+    assert (attempted.back_off is None) is at_once
+
+
+async def test_a_transaction_that_has_room_for_nobody(dns: HostPort, first: SmtpPeer) -> None:
+    first.says["RCPT"] = "452 4.5.3 too many"
+    attempted = await send(dns, first.port, parcel("ann", "bob"))
+    assert all(isinstance(each, TemporaryFailure) for each in outcomes(attempted))
+    assert not any(getattr(each, "at_once", False) for each in outcomes(attempted))
+
+
 async def test_what_a_lane_is_told_names_no_recipient(dns: HostPort, first: SmtpPeer) -> None:
     first.says["RCPT"] = "421 4.7.0 ann@example.net is too popular"
     attempted = await send(dns, first.port)

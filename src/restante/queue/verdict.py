@@ -48,7 +48,7 @@ def judge(
     message: QueuedMessage, answers: Sequence[Answer], now: float, policy: RetryPolicy
 ) -> list[Verdict]:
     """The verdicts on an attempt's answers; raises ValueError unless there is one for each."""
-    bench = _Judge(message, now, policy)
+    bench = _Judge(message, now, policy, any(isinstance(each, Delivered) for each in answers))
     pairs = zip(message.recipients, answers, strict=True)
     return [bench.judge(recipient, answer) for recipient, answer in pairs]
 
@@ -63,10 +63,14 @@ def uncertain(message: QueuedMessage, now: float, policy: RetryPolicy) -> list[V
 class _Judge:
     """The decisions on one attempt."""
 
-    def __init__(self, message: QueuedMessage, now: float, policy: RetryPolicy) -> None:
+    def __init__(
+        self, message: QueuedMessage, now: float, policy: RetryPolicy, progress: bool
+    ) -> None:
+        """``progress``: somebody has got the message by this attempt."""
         self._message = message
         self._id = message.envelope.queue_id
         self._now = now
+        self._progress = progress
         born = message.envelope.received_at
         step = LOCAL_STEP if message.lane == LOCAL_LANE else REMOTE_STEP
         # One time for all: those that are tried together stay together.
@@ -164,6 +168,8 @@ class _Judge:
 
     def _deferred(self, recipient: QueuedRecipient, answer: TemporaryFailure) -> Verdict:
         next_attempt = self._next_attempt
+        if answer.at_once and self._progress:  # without progress it would be a loop
+            next_attempt = self._now
         if next_attempt is None:
             return self._failed(recipient, answer)
         told = (

@@ -15,7 +15,13 @@ from restante.relay import Parcel
 from restante.relay.health import Health
 from restante.relay.here import Here
 from restante.relay.lookup import Dns
-from restante.relay.outcomes import Streaks, back_off, is_for_another_host, outcome
+from restante.relay.outcomes import (
+    Streaks,
+    back_off,
+    is_for_another_host,
+    is_one_too_many,
+    outcome,
+)
 from restante.relay.pool import Pool
 from restante.relay.resolver import Endpoint, Resolver
 from restante.relay.routes import Destination, destination
@@ -162,8 +168,11 @@ class _Attempt:
     def take(self, session: Session, results: tuple[Result, ...]) -> None:
         """Take note of what a host answered; some may wait for the next one."""
         alive = session.is_usable
+        accepted = any(result.reply.is_success for result in results)
         for number, result in zip(self._waiting(), results, strict=True):
             said = outcome(session, result)
+            if accepted and isinstance(said, TemporaryFailure):
+                said = replace(said, at_once=is_one_too_many(result))
             if is_for_another_host(session, result, alive=alive):
                 self._put_off[number] = said
             else:

@@ -19,6 +19,9 @@ from restante.status import Delivered, Outcome, PermanentFailure, Reply, Tempora
 
 SHUTTING_DOWN = 421
 """RFC 5321 §3.8: the host closes the connection, whatever the command was."""
+TOO_MANY = 452
+TOO_MANY_TOPICS = frozenset({"", "5.3"})
+"""452 with another enhanced status is about a full mailbox, or a full disk."""
 ABOUT_THE_HOST = frozenset({"3.1", "3.2", "4.5"})
 """Mail system full, not accepting messages, congested (RFC 3463 §§ 3.4, 3.5)."""
 ABOUT_THE_SENDER = frozenset({"1.0", "1.7", "1.8"})
@@ -40,6 +43,13 @@ def outcome(session: Session, result: Result) -> Outcome:
         # This host's own words: the other one was not asked.
         return PermanentFailure(reply, f"{peer.host} [{peer.address}] cannot take it")
     return PermanentFailure(reply, peer=peer)
+
+
+def is_one_too_many(result: Result) -> bool:
+    """Whether the transaction was full (RFC 5321 §4.5.3.1.10), if others had a place in it."""
+    reply = result.reply
+    is_rcpt = result.command.startswith("RCPT ")
+    return is_rcpt and reply.code == TOO_MANY and reply.topic in TOO_MANY_TOPICS
 
 
 def is_for_another_host(session: Session, result: Result, *, alive: bool) -> bool:
@@ -94,7 +104,10 @@ class Streaks:
         """Take note of outcomes; whether there were too many of one kind."""
         count = self._counts.pop(lane, 0)
         for each in outcomes:
-            count = count + 1 if isinstance(each, TemporaryFailure) else 0
+            if isinstance(each, TemporaryFailure):
+                count += not each.at_once
+            else:
+                count = 0
         if not count:
             return None
         self._counts[lane] = count % PUT_OFF_IN_A_ROW
