@@ -31,6 +31,11 @@ TASKS = 8
 MOST_WAITING = 200
 
 
+def now() -> float:
+    """A time of day in which lanes are not left alone for longer than a process lives."""
+    return time.time() * 10_000
+
+
 def body(queue_id: str, size: int) -> bytes:
     """What the message with this id says, so that it can be checked."""
     line = f"{queue_id} {size}\n".encode()
@@ -48,7 +53,7 @@ async def add_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
             continue
         queue_id = next(ids)
         size = random.choice([SMALL, SMALL, LARGE])
-        sent = Envelope(queue_id, Address("s", "x"), (Address("all", "x"),), time.time())
+        sent = Envelope(queue_id, Address("s", "x"), (Address("all", "x"),), now())
         content = memory_content(f"Received: {size}\n".encode(), body(queue_id, size))
         await store.add(sent, content, [Target("all@x")])
         say("added", queue_id)
@@ -56,7 +61,7 @@ async def add_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
 
 async def work_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
     while True:
-        work = await store.due(time.time(), LIMITS)
+        work = await store.due(now(), LIMITS)
         for message in work.messages:
             await settle(store, message)
         for pending in work.reports:
@@ -67,7 +72,7 @@ async def work_for_ever(store: QueueStore, ids: Iterator[str]) -> None:
 async def settle(store: QueueStore, message: QueuedMessage) -> None:
     queue_id = message.envelope.queue_id
     addresses = [recipient.target.address for recipient in message.recipients]
-    news = LaneNews(time.time(), random.choice([None, BackOff("down", random.random() / 20)]))
+    news = LaneNews(now(), random.choice([None, BackOff("down")]))
     is_report = isinstance(message.envelope.reverse_path, NullReversePath)
     match random.choice(["finish", "fail", "expand", "defer", "defer"]):
         case "finish":
@@ -93,23 +98,23 @@ async def record(
         Result(
             each.id,
             state,
-            next_attempt=time.time() + 0.01,
+            next_attempt=now() + 100,
             targets=children if state is RecipientState.EXPANDED else (),
             notice=Action.FAILED if state is RecipientState.FAILED else None,
         )
         for each in message.recipients
     ]
-    return (await store.record(message, results, time.time(), news)).finished
+    return (await store.record(message, results, now(), news)).finished
 
 
 async def tell(store: QueueStore, pending: PendingReport, report_id: str) -> None:
     queue_id = pending.message.envelope.queue_id
     addresses = [notice.recipient.target.address for notice in pending.notices]
     size = random.choice([SMALL, LARGE])
-    sent = Envelope(report_id, NULL_REVERSE_PATH, (Address("s", "x"),), time.time())
+    sent = Envelope(report_id, NULL_REVERSE_PATH, (Address("s", "x"),), now())
     content = memory_content(f"Received: {size}\n".encode(), body(report_id, size))
     say("reporting", report_id, queue_id, *addresses)
-    told = await store.tell(pending, Submission(sent, content, (Target("s@x"),)), time.time())
+    told = await store.tell(pending, Submission(sent, content, (Target("s@x"),)), now())
     if told.finished:
         say("finished", queue_id)
 
