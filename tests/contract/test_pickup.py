@@ -24,12 +24,13 @@ from restante.pickup import collector as collecting
 from restante.pickup.collector import Collector, claim, claimed_by, settle
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import prepare
-from restante.queue import QueuedMessage
+from restante.queue import QueuedMessage, RecipientState
 from restante.queue.bodies import IN_ROW
+from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.spool import Spool
 from tests.support.instance import PATIENCE
-from tests.support.queued import due, limits, new_id
+from tests.support.queued import due, limits, new_id, record
 
 HELLO = b"Subject: hello\n\nhello\n"
 SLOT = 3
@@ -354,6 +355,20 @@ async def test_queued_and_not_yet_removed(world: World) -> None:
     (message,) = await world.collect()
     assert message.envelope == letter.envelope
     assert await world.store.taken() == frozenset()
+    assert world.left() == []
+
+
+async def test_queued_delivered_and_gone_before_the_file_is(world: World) -> None:
+    """The message has left the queue; only the name that was committed with it is left."""
+    world.drop()
+    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    letter = await read(world, os.path.join(claimed_by(world.paths, SLOT), name))
+    await world.store.add(letter.envelope, letter.content, letter.targets, name)
+    (message,) = await due(world.store, float("inf"))
+    result = Result(message.recipients[0].id, RecipientState.DELIVERED)
+    assert await record(world.store, message, [result])
+    await reopened(world)
+    assert await world.collect() == []
     assert world.left() == []
 
 

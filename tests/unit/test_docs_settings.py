@@ -6,6 +6,7 @@ from pathlib import Path
 
 import restante.cli.document
 import restante.config.document
+from restante.sendmail import options
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -32,3 +33,9 @@ def test_commands_page_has_every_command() -> None:
         "queue list", "queue show ID",
     ):  # fmt: skip
         assert f"## restante {command}" in page
+
+
+def test_every_option_of_sendmail_is_explained() -> None:
+    page = (DOCS / "commands.md").read_text()
+    known = options._FLAGS | options._WITH_VALUE | options._WITH_ATTACHED
+    assert {letter for letter in known if f"`-{letter}" not in page} == set()

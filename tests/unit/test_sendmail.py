@@ -313,6 +313,20 @@ def test_a_file_that_only_the_server_reads(instance: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_file_that_another_users_server_can_read(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = DropPaths.of(str(instance)).incoming
+    server = os.stat(incoming).st_uid or 65534
+    if os.getuid() == 0:
+        os.chown(incoming, server, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: server + 1)
+    drop(instance, "ann")
+    (path,) = Path(incoming).iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
 def test_a_drop_directory_that_cannot_be_written_to(instance: Path) -> None:
     Path(DropPaths.of(str(instance)).incoming).rmdir()
     with pytest.raises(Refusal) as refusal:

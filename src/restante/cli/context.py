@@ -14,6 +14,7 @@ from restante.address import Address, AddressSyntaxError, check_domain
 from restante.cli.status import ExitCode
 from restante.config.load import exposed_password, load
 from restante.config.tree import HostPort, Settings
+from restante.drop import DEFAULT_INSTANCE
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ MAX_PASSWORD_LINE = 4096
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """The settings of the instance that --dir or RESTANTE_DIR names."""
-    directory = context.obj
+    """The settings of the instance that --dir or RESTANTE_DIR names, or of this host's own."""
+    directory = context.obj or (DEFAULT_INSTANCE if os.path.isdir(DEFAULT_INSTANCE) else "")
     if not directory:
         raise typer.BadParameter(
-            "name the instance: restante --dir DIR ..., or set RESTANTE_DIR", context
+            "name the instance: restante --dir DIR ..., or set RESTANTE_DIR, or make a link "
+            f"{DEFAULT_INSTANCE} to it",
+            context,
         )
     return load(directory, os.environ)
 

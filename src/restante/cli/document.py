@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,11 +11,15 @@ import typer
 from restante.cli.app import app
 from restante.cli.status import ExitCode
 
+SENDMAIL = Path(__file__).with_name("sendmail.md")
+"""What there is to say of the sendmail program, whose options are not typer's."""
+
 _HEADER = """\
 # Commands
 
-`restante --dir DIR COMMAND` works on the instance in `DIR`; the environment variable
-`RESTANTE_DIR` names it as well. `init` and `demo` take the directory themselves.
+`restante --dir DIR COMMAND` works on the instance in `DIR`. Without `--dir` it is the one that
+the environment variable `RESTANTE_DIR` names, else `/etc/restante` or what that is a link to.
+`init` and `demo` take the directory themselves.
 
 Lists are tables on a terminal. In a pipe they are one line an entry, its columns parted by
 tabs, without heads. `--json` prints JSON instead. What goes wrong is said on standard error, in
@@ -73,7 +78,7 @@ def render() -> str:
     for name, command in _commands(root, ""):
         lines += ["", f"## restante {_usage(name, command)}", "", command.help.strip()]
         lines += _options(command)
-    return _HEADER + "\n".join(lines).rstrip() + "\n"
+    return _HEADER + "\n".join(lines).rstrip() + "\n\n" + SENDMAIL.read_text()
 
 
 def _commands(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:

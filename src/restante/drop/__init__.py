@@ -17,9 +17,8 @@ import re
 from typing import NamedTuple
 
 DEFAULT_INSTANCE = "/etc/restante"
-"""The instance, or a symbolic link to it, where RESTANTE_DIR names none."""
+"""The instance, or a symbolic link to it, where nothing names one."""
 
-NAME_LENGTH = 33
 _NAME = re.compile(r"m[0-9a-f]{32}")
 _UNFINISHED = re.compile(r"t[0-9a-f]{32}")
 

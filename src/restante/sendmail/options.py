@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 from restante.sendmail import Refusal
@@ -18,9 +18,9 @@ MAX_ENVID = 100
 """Octets of an envelope id (RFC 3461 §4.4)."""
 
 _FLAGS = frozenset("cGIimnstUvx")
-_WITH_VALUE = frozenset("ABbCDFfhLMNOopRrVX")
+_WITH_VALUE = frozenset("ABbCDFfhLNOopRrVX")
 _WITH_ATTACHED = frozenset("deq")
-"""A value may follow in the same argument; the next argument is none."""
+"""Their value, if any, is in the same argument."""
 _NOTIFY = ("SUCCESS", "FAILURE", "DELAY")
 _REFUSED_MODES = {
     "d": "the server is started with: restante serve",
@@ -33,10 +33,13 @@ _REFUSED_MODES = {
 class Mode(Enum):
     """What the program is to do."""
 
-    DELIVER = "m"
-    SMTP = "s"
-    QUEUE = "p"
-    ALIASES = "i"
+    DELIVER = auto()
+    SMTP = auto()
+    QUEUE = auto()
+    """Show it."""
+    RETRY = auto()
+    """Try what is in the queue."""
+    ALIASES = auto()
 
 
 class Options(NamedTuple):
@@ -59,6 +62,8 @@ class Options(NamedTuple):
     """The three as in ``drop.record``."""
 
 
+_MODES = {"m": Mode.DELIVER, "s": Mode.SMTP, "p": Mode.QUEUE, "i": Mode.ALIASES}
+"""By the value of -b."""
 _PROGRAMS = {"mailq": Mode.QUEUE, "newaliases": Mode.ALIASES}
 """Other names of the program, and what they mean."""
 
@@ -93,6 +98,7 @@ class _Reading:
                 self._take_value(letter, rest or self._next(letter))
                 return
             elif letter in _WITH_ATTACHED:
+                self._take_attached(letter, rest)
                 return
             else:
                 raise _usage(f"there is no option -{letter}")
@@ -109,6 +115,12 @@ class _Reading:
             self._options = self._options._replace(ends_with_dot=False)
         elif letter == "I":
             self._options = self._options._replace(mode=Mode.ALIASES)
+
+    def _take_attached(self, letter: str, value: str) -> None:
+        if letter == "q" and value:
+            raise _usage("-q takes no value: the server keeps its own times; see restante queue")
+        if letter == "q":
+            self._options = self._options._replace(mode=Mode.RETRY)
 
     def _take_value(self, letter: str, value: str) -> None:
         options = self._options
@@ -134,10 +146,9 @@ class _Reading:
 def _mode(value: str) -> Mode:
     if value in _REFUSED_MODES:
         raise _usage(f"there is no -b{value}: {_REFUSED_MODES[value]}")
-    try:
-        return Mode(value)
-    except ValueError:
-        raise _usage(f"there is no -b{value}") from None
+    if value not in _MODES:
+        raise _usage(f"there is no -b{value}")
+    return _MODES[value]
 
 
 def _notify(value: str) -> str:

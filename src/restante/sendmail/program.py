@@ -12,6 +12,9 @@ from restante.sendmail.message import Home, send
 from restante.sendmail.options import Mode, parse
 from restante.sendmail.source import standard_input
 
+_COMMANDS = {Mode.QUEUE: ("queue", "list"), Mode.RETRY: ("queue", "retry", "--all")}
+"""The restante command that does the same."""
+
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what the command line says; the exit status. Raises Refusal."""
@@ -20,10 +23,10 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         print("aliases are rows of the database: there is nothing to build")
         return os.EX_OK
     instance = environ.get("RESTANTE_DIR") or DEFAULT_INSTANCE
-    if options.mode is Mode.QUEUE:
+    if options.mode in _COMMANDS:
         from restante.cli.app import run as run_restante  # slow to load
 
-        return run_restante(["--dir", instance, "queue", "list"])
+        return run_restante(["--dir", instance, *_COMMANDS[options.mode]])
     home = Home(DropPaths.of(instance), _site(instance))
     if options.mode is Mode.SMTP:
         from restante.sendmail.smtp import converse  # slow to load
