@@ -12,6 +12,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.output import human_size
+from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.sending_examination import examine_sending
 from restante.config.load import exposed_password
@@ -38,6 +39,7 @@ def examine(settings: Settings, findings: Findings) -> None:
     examine_certificates(settings, findings)
     examine_listeners(settings, findings)
     examine_queues(settings, findings)
+    examine_programs(settings, findings)
 
 
 def _examine_database(settings: Settings, findings: Findings) -> None:

@@ -1,0 +1,61 @@
+"""What ``check`` says of the mail of this host's own programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from restante.cli import program_examination
+from tests.support.shell import Shell
+
+
+@pytest.fixture
+def own(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """The host's own instance, by way of a link."""
+    link = hosted.directory.parent / "etc-restante"
+    link.symlink_to(hosted.directory)
+    monkeypatch.setattr(program_examination, "DEFAULT_INSTANCE", str(link))
+    os.chmod(hosted.directory, 0o711)
+    return hosted
+
+
+def advice(shell: Shell) -> list[str]:
+    """What it says, certificates apart."""
+    return [line for line in shell.json("check")["advice"] if not line.startswith("tls:")]
+
+
+def test_mail_to_root_that_leaves_the_host(own: Shell) -> None:
+    (line,) = advice(own)
+    assert line.startswith("what programs send to root goes to root@mx.example.com, which is for")
+
+
+def test_mail_to_root_that_nobody_gets(own: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTANTE_SENDMAIL__DEFAULTHOST", "example.com")
+    (line,) = advice(own)
+    assert line.endswith("restante alias add root@example.com ADDRESS")
+    assert own("alias", "add", "root@example.com", "iain@example.com").code == 0
+    assert advice(own) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda directory: os.chmod(directory, 0o700), "may not enter"),
+        (lambda directory: (directory / "drop/bad/m").touch(), "1 file in "),
+    ],
+)
+def test_rights_and_leavings(
+    own: Shell, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], says: str
+) -> None:
+    monkeypatch.setenv("RESTANTE_SENDMAIL__DEFAULTHOST", "example.com")
+    own("alias", "add", "root@example.com", "iain@example.com")
+    change(own.directory)
+    (line,) = advice(own)
+    assert says in line
+
+
+def test_other_instances_are_no_concern_of_the_hosts_programs(hosted: Shell) -> None:
+    assert advice(hosted) == []
