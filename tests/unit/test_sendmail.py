@@ -455,7 +455,9 @@ def test_smtp_on_a_pipe_hears_what_is_wrong(instance: Path) -> None:
     assert dropped(instance) == []
 
 
-def test_mailq(tmp_path: Path) -> None:
+def test_what_the_restante_command_does(tmp_path: Path) -> None:
     with new_instance(tmp_path / "i", domains=()):
-        done = sendmail(tmp_path / "i", "-bp")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        listed = sendmail(tmp_path / "i", "-bp")
+        retried = sendmail(tmp_path / "i", "-q")
+    assert (listed.returncode, listed.stdout) == (0, b"Mail queue is empty\n")
+    assert (retried.returncode, retried.stderr) == (0, b"")

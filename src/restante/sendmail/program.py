@@ -12,7 +12,7 @@ from restante.sendmail.message import Home, send
 from restante.sendmail.options import Mode, parse
 from restante.sendmail.source import standard_input
 
-_COMMANDS = {Mode.QUEUE: ("queue", "list"), Mode.RETRY: ("queue", "retry", "--all")}
+_COMMANDS = {Mode.QUEUE: ("queue", "mailq"), Mode.RETRY: ("queue", "retry", "--all")}
 """The restante command that does the same."""
 
 
