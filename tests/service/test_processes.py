@@ -120,9 +120,10 @@ def hurry(instance: Instance, slot: int) -> int:
     file = instance.directory / "queue" / str(slot) / "queue.db"
     with closing(sqlite3.connect(file)) as database:
         database.execute("UPDATE recipient SET next_attempt = 0")
-        changed = database.execute("UPDATE message SET next_attempt = 0").rowcount
+        database.execute("UPDATE lane SET next_attempt = 0")
         database.commit()
-    return changed
+        (messages,) = database.execute("SELECT count(*) FROM message").fetchone()
+    return int(messages)
 
 
 # Servers that cannot start

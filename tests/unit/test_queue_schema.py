@@ -18,52 +18,15 @@ from restante.queue.schema import connect_reader, connect_writer
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Traffic
 from restante.status import Reply
+from tests.support.former_queue import LARGE, write_former_queue
 from tests.support.jumping_clock import START
 from tests.support.queued import due, limits, record, reports
-
-VERSION_1 = """
-CREATE TABLE life (number INTEGER NOT NULL);
-INSERT INTO life VALUES (41);
-CREATE TABLE message (
-    queue_id TEXT PRIMARY KEY, next_attempt REAL NOT NULL, sender_local TEXT, sender_domain TEXT,
-    accepted_for TEXT NOT NULL, received_at REAL NOT NULL, eight_bit INTEGER NOT NULL,
-    smtputf8 INTEGER NOT NULL, received_fields INTEGER NOT NULL, delivered_to TEXT NOT NULL,
-    body_size INTEGER NOT NULL, body_lines INTEGER NOT NULL, trace BLOB NOT NULL, body BLOB
-) STRICT;
-CREATE INDEX message_due ON message (next_attempt, queue_id);
-CREATE TABLE recipient (
-    id INTEGER PRIMARY KEY, queue_id TEXT NOT NULL REFERENCES message ON DELETE CASCADE,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'delivered', 'expanded', 'failed')),
-    next_attempt REAL NOT NULL, attempts INTEGER NOT NULL, life INTEGER NOT NULL,
-    address TEXT NOT NULL, instruction TEXT NOT NULL, via TEXT NOT NULL, trail TEXT NOT NULL,
-    last_reply TEXT NOT NULL
-) STRICT;
-CREATE INDEX recipient_due ON recipient (queue_id, state, next_attempt);
-INSERT INTO message VALUES ('m1', 1800000100.5, 'ann', 'example.org', '[["all", "example.com"]]',
-    1800000000.5, 1, 0, 2, '["a@x"]', 6, 1, x'543a20780a', x'48656c6c6f0a');
-INSERT INTO message VALUES ('m2', 1800000001.0, NULL, NULL, '[["iain", "example.com"]]',
-    1800000001.0, 0, 1, 0, '[]', 70000, 9, x'', NULL);
-INSERT INTO recipient VALUES (1, 'm1', 'expanded', 0, 1, 41, 'all@example.com', '', '[]', '[]', '');
-INSERT INTO recipient VALUES (2, 'm1', 'waiting', 1800000100.5, 1, 41, 'iain@example.com',
-    './Maildir/', '["all@example.com"]', '["all@example.com"]',
-    '451 4.3.0 not now (the disk is away)');
-INSERT INTO recipient VALUES (3, 'm1', 'failed', 0, 1, 41, 'ann@example.com', '', '[]', '[]',
-    '550 no such user');
-INSERT INTO recipient VALUES (4, 'm2', 'waiting', 1800000001.0, 0, 41, 'iain@example.com', '',
-    '[]', '[]', '');
-PRAGMA user_version = 1;
-"""
-LARGE = b"0123456789\n" * 6364
 
 
 @pytest.fixture
 def former(tmp_path: Path) -> Path:
     """A queue that the former version of Restante has written."""
-    (tmp_path / "0" / "bodies").mkdir(parents=True)
-    (tmp_path / "0" / "bodies" / "m2").write_bytes(LARGE[:70000])
-    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(VERSION_1)
+    write_former_queue(tmp_path / "0")
     return tmp_path
 
 
@@ -74,7 +37,7 @@ async def test_a_queue_of_the_former_version_goes_on(former: Path) -> None:
     assert second.envelope == Envelope(
         "m2", NULL_REVERSE_PATH, (Address("iain", "example.com"),), START + 1, smtputf8=True
     )
-    assert second.content.read() == LARGE[:70000]
+    assert second.content.read() == LARGE
     assert second.again
     (first,) = await due(store, START + 101)
     assert first.envelope == Envelope(
