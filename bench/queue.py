@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
+from bench import operating
 from bench.rounds import show
 from restante.address import Address
 from restante.envelope import Envelope, memory_content, queue_ids
@@ -50,6 +51,7 @@ def run(messages: int) -> None:
         size = os.path.getsize(os.path.join(root, "0", "queue.db")) / 1e6
         print(f"{messages} messages, {size:.0f} MB, filled in {time.monotonic() - began:.0f} s")
         asyncio.run(measure(root))
+        operating.run(root)
 
 
 def fill(root: str, messages: int) -> None:
