@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import sqlite3
@@ -415,6 +416,39 @@ async def test_what_comes_meanwhile_is_left_alone(queue: Queue) -> None:
     await queue.do(Verb.REMOVE, now=NOW)
 
     assert (queue.states(old.queue_id), queue.states(new.queue_id)) == ([], ["waiting"])
+
+
+async def test_what_came_while_the_operator_was_asked_is_left_alone(running: Queue) -> None:
+    clock = iter([NOW, LATER])
+    asked = QueueOperator(str(running.root), now=lambda: next(clock))
+    await running.put(late := envelope(at=NOW + 1))
+
+    assert await asyncio.to_thread(lambda: list(asked.apply(Verb.REMOVE, Selection()))) == []
+    assert running.states(late.queue_id) == ["waiting"]
+
+
+async def test_what_takes_the_place_of_a_recipient_is_left_alone(tmp_path: Path) -> None:
+    """Between reading and writing a message leaves the queue, and another one comes."""
+    queue = Queue(tmp_path, runs=False)
+    await queue.put(old := envelope())
+    new = envelope(at=LATER)
+
+    def now() -> float:
+        """The time is asked once before the queue is read, and once after."""
+        if queue.states(old.queue_id) and next(calls) == 1:
+            with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as other, other:
+                other.execute("PRAGMA foreign_keys = ON")
+                other.execute("DELETE FROM message")
+            asyncio.run(queue.put(new))
+        return NOW
+
+    calls = itertools.count()
+    apply = QueueOperator(str(tmp_path), now=now).apply
+    done = await asyncio.to_thread(lambda: list(apply(Verb.REMOVE, Selection())))
+
+    assert done == []
+    assert queue.states(old.queue_id) == []
+    assert queue.states(new.queue_id) == ["waiting"]
 
 
 # Much

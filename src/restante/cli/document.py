@@ -37,13 +37,14 @@ A port that is taken by this host's own running server is no problem for `check`
 `queue` commands work on a running server, at once, and on a stopped one, whose next start finds
 what they did. They may be run by root or by the server's own user. Filters of one command must
 all be true; they choose recipients, so that `remove --to example.net` leaves a message's
-recipients elsewhere as they are, and `remove ID --to ann@example.net` is for one recipient of one
-message. A `SPAN` is `90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next hop: mail for one that
-is down is left alone as a whole for a while; `local` is for mailboxes here. `retry` ends that,
-`release` does not. What is being tried while it is held or removed may yet be delivered.
-`remove` and `bounce` ask before they change more than one message that was not named by its id;
-where there is no terminal, they want `--yes`. With several ids, those that are there are
-changed, and the exit code is 1 if another is not.
+recipients elsewhere as they are, and `remove ID --to ann@example.net` is for one recipient of
+one message. What comes into the queue later is not meant: `hold` does not stop it. A `SPAN` is
+`90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next hop: mail for one that is down is left
+alone as a whole for a while; `local` is for mailboxes here. `retry` ends that, `release` does
+not. What is being tried while it is held or removed may yet be delivered. `remove` and `bounce`
+ask before they change more than one message that was not named by its id; where there is no
+terminal, they want `--yes`. With several ids, those that are there are changed, and the exit
+code is 1 if another is not.
 
 | Elsewhere | Here |
 |---|---|
@@ -91,8 +92,9 @@ def _commands(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _usage(name: str, command: Any) -> str:
-    arguments = [entry.metavar for entry in command.params if entry.param_type_name == "argument"]
-    return " ".join([name, *arguments])
+    arguments = [entry for entry in command.params if entry.param_type_name == "argument"]
+    several = {entry.metavar: f"[{entry.metavar}]..." for entry in arguments if entry.nargs == -1}
+    return " ".join([name, *(several.get(each.metavar, each.metavar) for each in arguments)])
 
 
 def _options(command: Any) -> list[str]:

@@ -109,12 +109,16 @@ class _Recipient:
 
 
 class QueueOperator:
-    """Changes every queue below ``root``. All of it blocks."""
+    """Changes what is in the queues below ``root`` when this is made. All of it blocks.
+
+    What comes later is left alone, unless it is named by its id: nobody meant it.
+    """
 
     def __init__(self, root: str, now: Callable[[], float] = time.time) -> None:
         """``now``: seconds since the epoch."""
         self._root = root
         self._now = now
+        self._began = now()
         self.unserved = False
         """A queue was changed that no server has: the next one finds what was done."""
 
@@ -132,8 +136,7 @@ class QueueOperator:
     def apply(self, verb: Verb, selection: Selection) -> Generator[Affected]:
         """Do it to the selected recipients that it is for; yields what is done, durably.
 
-        What comes into the queue meanwhile is left alone, unless it is named by its id. An
-        attempt that is in progress goes on, and may yet deliver. Ending the iteration early
+        An attempt that is in progress goes on, and may yet deliver. Ending the iteration early
         leaves the rest as it was. A message of many recipients may come in several parts.
         Raises QueueUnusable, or QueueFailed when a queue cannot be written to now.
         """
@@ -170,9 +173,10 @@ class QueueOperator:
         wanted = replace(selection, states=verb.states)
         if wanted.ids:
             return wanted
-        now = self._now()
-        before = now if wanted.accepted_before is None else min(wanted.accepted_before, now)
-        return replace(wanted, accepted_before=before)
+        before = wanted.accepted_before
+        return replace(
+            wanted, accepted_before=self._began if before is None else min(before, self._began)
+        )
 
     def _path(self, slot: str) -> str:
         return os.path.join(self._root, slot)
@@ -212,10 +216,13 @@ def _change(
         changed = connection.execute(
             f"UPDATE recipient SET {_CHANGES[verb]}"  # noqa: S608 - constants
             " WHERE id IN (SELECT value FROM json_each(:ids))"
+            # The number of a recipient that is gone may have been given to another.
+            " AND queue_id IN (SELECT value FROM json_each(:messages))"
             " AND state IN (SELECT value FROM json_each(:states))"
             " RETURNING id, queue_id, lane",
             {
                 "ids": json.dumps([each.id for each in chunk]),
+                "messages": json.dumps([*{each.queue_id for each in chunk}]),
                 "states": json.dumps(verb.states),
                 "now": now,
                 "returned": answers.encode(LastAnswer(RETURNED, "", None, now)),
@@ -264,4 +271,4 @@ def _failures_named(directory: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise QueueFailed(f"the queue {directory} cannot be changed now: {error}") from error
+        raise QueueFailed(f"the queue {directory} cannot be used now: {error}") from error

@@ -135,12 +135,15 @@ def _reason(said: str | None, left_alone: str | None) -> str:
     if said is None:
         return left_alone or NOT_TRIED
     code, topic, text, detail = json.loads(said)
+    return str(LastAnswer(Reply(code, topic, _common(text)), _common(detail), None, 0.0))
+
+
+def _common(text: str) -> str:
     words = text.split()
-    common = " ".join(map(_common, words, [*words[1:], ""]))
-    return str(LastAnswer(Reply(code, topic, common), detail, None, 0.0))
+    return " ".join(map(_common_word, words, [*words[1:], ""]))
 
 
-def _common(word: str, following: str) -> str:
+def _common_word(word: str, following: str) -> str:
     """``word``, unless it is an address, a link, a span of time or the name of a transaction.
 
     Not by a regular expression: this is done for every answer in the queue.

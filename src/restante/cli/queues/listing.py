@@ -84,6 +84,8 @@ def _print_table(entries: Iterator[QueueEntry]) -> None:
             print(line(_HEADS, width))
         heads = False
         print(line(tuple(map(one_line, _cells(entry))), width))
+    if heads:
+        print("No message.")
 
 
 def _wide_line(cells: Sequence[str], width: int) -> str:

@@ -30,7 +30,7 @@ class State(StrEnum):
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="These messages.", show_default=False),
+    typer.Argument(metavar="ID", help="These messages.", show_default=False),
 ]
 SenderFilter = Annotated[
     str | None,
@@ -76,8 +76,8 @@ NewerFilter = Annotated[
 ReasonFilter = Annotated[
     str,
     typer.Option(
-        "--reason", metavar="TEXT", help="Only recipients whose last answer holds this text.",
-        show_default=False,
+        "--reason", metavar="TEXT", show_default=False,
+        help="Only recipients who wait for a reason that holds this text.",
     ),
 ]  # fmt: skip
 StateFilter = Annotated[

@@ -31,7 +31,7 @@ def print_entry(entry: QueueEntry) -> None:
         "id": envelope.queue_id,
         "sender": envelope.reverse_path.to_path(),
         "received": _ago(envelope.received_at),
-        "size": f"{human_size(entry.size)} ({count(entry.size, 'octet')})",
+        "size": _size(entry.size),
         "queue": entry.slot,
     }
     if envelope.ret:
@@ -87,6 +87,11 @@ def _harmless(octets: bytes) -> str:
         letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
         for letter in text
     )
+
+
+def _size(octets: int) -> str:
+    exactly = count(octets, "octet")
+    return f"{human_size(octets)} ({exactly})" if octets >= 1024 else exactly
 
 
 def _tally(entry: QueueEntry) -> str:
