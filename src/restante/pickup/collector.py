@@ -57,6 +57,7 @@ class Collector:
         self._stop = asyncio.Event()
         self._unsettled = True
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._aside = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -64,9 +65,7 @@ class Collector:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self, patience: float) -> None:
-        """Finish what was begun; what has not come so far in ``patience`` seconds is dropped as it
-        was, and picked up later.
-        """
+        """Finish what was begun; what takes longer than ``patience`` seconds is picked up later."""
         self._stop.set()
         self._wake.set()
         if self._task is not None:
@@ -124,7 +123,8 @@ class Collector:
             try:
                 await self._enqueue(name, path)
             except BadRecord as error:
-                await asyncio.to_thread(self._put_aside, name, path, str(error))
+                async with self._aside:  # so that MAX_BAD is what it says
+                    await asyncio.to_thread(self._put_aside, name, path, str(error))
             else:
                 await asyncio.to_thread(os.unlink, path)
 
