@@ -25,7 +25,8 @@ _TO_BE_QUOTED = re.compile(r'(["\\])')
 _LETTER_OR_DIGIT = r"[^\x00-/:-@\[-\^`{-\x7f]"
 _LETTER_DIGIT_HYPHEN = r"[^\x00-,./:-@\[-\^`{-\x7f]"
 _LABEL = re.compile(rf"{_LETTER_OR_DIGIT}(?:{_LETTER_DIGIT_HYPHEN}*{_LETTER_OR_DIGIT})?")
-_LITERAL = re.compile(r"\[[!-Z^-~]+\]")
+# Without "@", although dcontent has it: the last one in a stored address must part it.
+_LITERAL = re.compile(r"\[[!-?A-Z^-~]+\]")
 
 
 class AddressSyntaxError(ValueError):
@@ -35,12 +36,16 @@ class AddressSyntaxError(ValueError):
 def split_mailbox(text: str) -> tuple[str, str]:
     """Local part, unquoted, and domain of a ``Mailbox`` or a bare local part (no domain then).
 
-    Raises AddressSyntaxError. The domain is as it stands in ``text``.
+    Raises AddressSyntaxError. The domain is as it stands in ``text``. A bare local part holds
+    no ``@``: unquoted and stored, it would be an address in the domain behind it, and a way to
+    have mail for that domain relayed.
     """
     local, domain = _split(text)
     if len(local.encode()) > MAX_LOCAL_PART:
         raise AddressSyntaxError(f"the local part is longer than {MAX_LOCAL_PART} octets")
     if domain is None:
+        if "@" in local:
+            raise AddressSyntaxError("a local part that holds an @ needs a domain")
         return local, ""
     check_domain_syntax(domain)
     return local, domain

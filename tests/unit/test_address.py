@@ -56,6 +56,8 @@ MALFORMED = [
     "a@x y",
     "a@[]",
     "a@[1.2.3.4",
+    "a@[b@x.y]",
+    '"a@x.y"',
     "a\nb@x.y",
     "a\0@x.y",
     "a\u00a0b@x.y",
@@ -97,6 +99,7 @@ def test_any_text_is_an_address_or_malformed(local: str, domain: str) -> None:
     except AddressSyntaxError:
         return
     assert Address.parse(address.to_mailbox()) == address
+    assert Address.from_stored(str(address)) == address, "what is queued is what was accepted"
     assert len(address.local.encode()) <= MAX_LOCAL_PART
     assert len(address.domain.encode()) <= MAX_DOMAIN
     assert str(address).isprintable()
