@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -254,6 +256,55 @@ async def test_only_plain_files_are_read(world: World, tmp_path: Path) -> None:
     assert b"secret" not in message.content.read()
     assert set(world.left()) == {f"bad/{name}" for name in names[:4]}
     assert (incoming / names[4]).is_dir()
+
+
+async def test_a_lease_on_a_file_holds_up_no_other(world: World) -> None:
+    """Whose file it is can have everybody else's open of it wait, or fail (fcntl(2))."""
+    name = world.put(file())
+    world.drop()
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    held = os.open(os.path.join(world.paths.incoming, name), os.O_RDWR)
+    fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    assert len(await world.collect()) == 1
+    os.close(held)
+    assert world.left() == [f"bad/{name}"]
+
+
+async def test_a_directory_in_a_files_place_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the directory and the claim its owner may swap them."""
+    name = world.put(file())
+    path = Path(world.paths.incoming) / name
+    real = collecting._is_letter
+
+    def swapping(entry: os.DirEntry[str]) -> bool:
+        is_letter = real(entry)
+        if entry.name == name and is_letter:
+            path.unlink()
+            (path / "inside").mkdir(parents=True)
+        return is_letter
+
+    monkeypatch.setattr(collecting, "_is_letter", swapping)
+    monkeypatch.setattr(collecting, "MAX_BAD", 0)
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 1e6)
+    async with world.collecting():
+        for number in (1, 2):
+            world.drop()
+            await until(lambda number=number: world.store.waiting == number)  # type: ignore[misc]
+    await reopened(world)
+    world.drop()
+    assert len(await world.collect()) == 3
+
+
+async def test_a_claimed_name_that_is_a_directory_by_now_holds_up_no_other(world: World) -> None:
+    world.drop()
+    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    os.mkdir(os.path.join(world.paths.incoming, name))
+    await reopened(world)
+    world.drop()
+    assert len(await world.collect()) == 1
+    assert world.left() == [f"bad/{name}"]
 
 
 async def test_other_names_are_none_of_its_business(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
@@ -124,7 +125,7 @@ class Collector:
                 await self._enqueue(name, path)
             except BadRecord as error:
                 async with self._aside:  # so that MAX_BAD is what it says
-                    await asyncio.to_thread(self._put_aside, name, path, str(error))
+                    await asyncio.to_thread(_put_aside, self._paths, path, str(error))
             else:
                 await asyncio.to_thread(os.unlink, path)
 
@@ -160,14 +161,6 @@ class Collector:
             # The next time would end in the same way, and hold up what others dropped.
             maillog.unplanned("dropped file", error)
             raise BadRecord(f"a bug: {type(error).__name__}") from error
-
-    def _put_aside(self, name: str, path: str, why: str) -> None:
-        maillog.drop_refused(name, os.lstat(path).st_uid, why)
-        with contextlib.suppress(OSError):
-            if len(os.listdir(self._paths.bad)) < MAX_BAD:
-                os.rename(path, os.path.join(self._paths.bad, name))
-                return
-        os.unlink(path)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -213,16 +206,47 @@ def claim(paths: DropPaths, claimed: str) -> list[str]:
     with contextlib.suppress(FileExistsError):
         os.mkdir(claimed, 0o700)
         sync_directory(paths.claimed)
-    names = []
     with os.scandir(paths.incoming) as entries:
-        for entry in islice(filter(_is_letter, entries), BATCH):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(entry.path, os.path.join(claimed, entry.name))
-                names.append(entry.name)
+        letters = islice(filter(_is_letter, entries), BATCH)
+        names = [
+            each.name for each in letters if _move(each.path, os.path.join(claimed, each.name))
+        ]
     if names:
         sync_directory(paths.incoming)
         sync_directory(claimed)
     return names
+
+
+def _move(path: str, to: str) -> bool:
+    """Whether it was still there, and no directory that its owner keeps; raises OSError."""
+    try:
+        os.rename(path, to)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        if not _is_directory(path):
+            raise
+        return False
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def _put_aside(paths: DropPaths, path: str, why: str) -> None:
+    """Out of the way, for the operator to look at; raises OSError.
+
+    A directory that its owner has swapped in may be immovable: it stays where it is.
+    """
+    name = os.path.basename(path)
+    maillog.drop_refused(name, os.lstat(path).st_uid, why)
+    with contextlib.suppress(OSError):
+        if len(os.listdir(paths.bad)) < MAX_BAD:
+            os.rename(path, os.path.join(paths.bad, name))
+            return
+    if not _is_directory(path):
+        os.unlink(path)
 
 
 def _is_letter(entry: os.DirEntry[str]) -> bool:
@@ -262,12 +286,20 @@ def _settle(paths: DropPaths, claimed: str, taken: Collection[str]) -> None:
         path = os.path.join(claimed, name)
         if name in taken:
             os.unlink(path)
-        else:
-            os.rename(path, os.path.join(paths.incoming, name))
+        elif not _is_directory(path):  # which is no message, and may be immovable
+            _give_back(paths, path)
     sync_directory(paths.incoming)
     sync_directory(claimed)
     with contextlib.suppress(OSError):  # it is made anew when it is needed
         os.rmdir(claimed)
+
+
+def _give_back(paths: DropPaths, path: str) -> None:
+    """Put a claimed file back; raises OSError. Its owner may have put a directory in its place."""
+    try:
+        os.rename(path, os.path.join(paths.incoming, os.path.basename(path)))
+    except IsADirectoryError:
+        _put_aside(paths, path, "there is a directory where it was")
 
 
 def _settle_orphans(paths: DropPaths, queues: str) -> None:

@@ -38,8 +38,9 @@ MAX_ORCPT = 500
 """Octets of an original recipient (RFC 3461 §4.2)."""
 
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
-_NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO})
-"""What opening a symbolic link, a file without rights or a socket says."""
+_NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EAGAIN})
+"""What opening a symbolic link, a file without rights, a socket, or a file on which its owner
+holds a lease says."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
