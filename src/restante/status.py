@@ -73,6 +73,8 @@ class Peer:
     """Version and cipher, as in ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty: clear text."""
     dsn: bool = False
     """It takes part in RFC 3461: notifications of success are its duty now."""
+    silent: bool = False
+    """It did not say what stands with it: those are this host's words about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class TemporaryFailure:
     """Not now; the recipient is tried again until the queue lifetime is over."""
 
     reply: Reply
-    """What a peer or a delay report is told: where ``peer`` is set, that host's own words."""
+    """What a peer or a delay report is told: where ``peer`` is set, that host's own words,
+    unless it was silent."""
     detail: str = ""
     """What only the log is told."""
     peer: Peer | None = None

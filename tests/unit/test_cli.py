@@ -334,6 +334,27 @@ def test_explain_tells_accepted_and_refused(hosted: Shell, address: str, code: i
     assert str(code) in hosted("explain", address).out
 
 
+def test_explain_tells_which_way_mail_for_another_host_leaves(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route, login = '{".example": "smart.example:587"}', '{"smart.example:587": "iain:secret"}'
+    monkeypatch.setenv("RESTANTE_ROUTING__SMTPROUTES", route)
+    monkeypatch.setenv("RESTANTE_RELAY__CREDENTIALS", login)
+    routed = hosted("explain", "ann@elsewhere.example")
+    direct = hosted("explain", "ann@elsewhere.org")
+
+    assert "A user who has logged in hears: 250 2.1.5" in routed.out
+    assert routed.out.endswith(
+        "\nLeaves     ann@elsewhere.example by lane smart.example:587, its hosts named by "
+        "routing.smtproutes; TLS: verify; logs in as iain\n"
+    )
+    assert direct.out.endswith(
+        "\nLeaves     ann@elsewhere.org by lane elsewhere.org, its hosts named by the DNS; "
+        "TLS: may\n"
+    )
+    assert "secret" not in routed.out
+
+
 def test_explain_tells_of_a_mailbox_that_nothing_is_written_to(hosted: Shell) -> None:
     hosted.change("UPDATE mailbox SET uid = 0")
 

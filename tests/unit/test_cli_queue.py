@@ -252,6 +252,14 @@ def test_show(waiting: Waiting) -> None:
         "lane: busy.example",
     ):
         assert part in shown.out
+    silent = LastAnswer(
+        Reply(451, "4.2", "no reply"), "", Peer("mx.x", "192.0.2.2", "greeting", silent=True), 1.0
+    )
+    (unheard,) = put(waiting.shell, 0, [Sent(to("a@x.example"), 0, answer=silent)])
+    assert (
+        "\n  this host says of mx.x [192.0.2.2], at greeting:\n    451 4.4.2 no reply\n"
+        in waiting.shell("queue", "show", unheard).out
+    )
     assert f"after 1 failure: {TIMED_OUT}" in waiting.shell("queue", "show", waiting.dead).out
     assert (
         waiting.shell.json("queue", "show", waiting.busy) == waiting.shell.json("queue", "list")[1]
@@ -428,6 +436,18 @@ def test_an_id_for_which_there_is_nothing_to_do(waiting: Waiting) -> None:
 
     assert done.code == ExitCode.REFUSED
     assert done.err.startswith(f"restante: {waiting.busy}: nothing of it is held; ")
+
+
+@pytest.mark.parametrize("verb", ["retry", "hold"])
+def test_an_id_that_is_held(waiting: Waiting, verb: str) -> None:
+    waiting.shell("queue", "hold", waiting.busy)
+
+    done = waiting.shell("queue", verb, waiting.busy)
+
+    assert done.code == ExitCode.REFUSED
+    assert done.err == (
+        f"restante: {waiting.busy} is held; restante queue release {waiting.busy} lets it go on\n"
+    )
 
 
 def test_nothing_matches(waiting: Waiting) -> None:

@@ -344,11 +344,17 @@ def test_the_text_names_the_address_that_the_sender_wrote_first() -> None:
     assert "some@x" not in made.text
 
 
+def test_the_text_blames_no_other_system_for_what_this_one_decided() -> None:
+    made = read(message(), notice(reply=Reply(554, "0.0", "returned by the operator")))
+    assert "This mail system does not deliver the message." in words(made.text)
+    assert "receiving system" not in words(made.text)
+
+
 def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
-    given_up = notice(reply=BUSY, peer=replace(PEER, command="connect"))
+    given_up = notice(reply=BUSY, peer=replace(PEER, command="connect", silent=True))
     made = read(message(), given_up)
     assert "tried again for 1 hour, in vain" in words(made.text)
-    assert "On the attempt to reach mail.example.net (192.0.2.25):\n" in made.text
+    assert "mx.example.com says of mail.example.net (192.0.2.25):\n" in made.text
 
 
 @pytest.mark.parametrize(

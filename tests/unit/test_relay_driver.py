@@ -163,6 +163,9 @@ async def test_nobody_listens(dns: HostPort) -> None:
     kind, host, command, words = told(only(attempted))
     assert (kind, host, command) == (TemporaryFailure, "mx1.peer.example", "connect")
     assert words.startswith("451 4.4.1 no connection: ")
+    peer = only(attempted).peer
+    assert peer is not None
+    assert peer.silent
     assert attempted.back_off is not None
     assert "mx1.peer.example" in attempted.back_off.why
 

@@ -203,7 +203,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_a_server_that_is_silent(zone: Zone, server: HostPort) -> None:
     zone.silent = {"example.net"}
-    assert failure(await resolve(server, "example.net")) == (False, "4.4.3")
+    resolved = await resolve(server, "example.net")
+    assert failure(resolved) == (False, "4.4.3")
+    assert isinstance(resolved, TemporaryFailure)
+    assert resolved.detail == f"example.net MX: 127.0.0.1 port {server.port} is silent"
 
 
 @pytest.mark.usefixtures("impatient")

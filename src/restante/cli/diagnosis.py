@@ -72,8 +72,9 @@ def explain(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Show every step of routing for an address, and what a stranger hears at RCPT."""
+    """Show every step of routing for an address, where its mail goes, and the reply at RCPT."""
     from restante.cli.explain import render, to_json
+    from restante.cli.leaving import way_record, ways
     from restante.directory.lookups import SqlDirectory
     from restante.routing.decision import Unknown
     from restante.routing.explanation import explain as find_explanation
@@ -84,10 +85,12 @@ def explain(
     router = Router(settings.routing, settings.hostname)
     found = ask(settings, lambda engine: find_explanation(router, SqlDirectory(engine), wanted))
     if as_json:
-        print_json(to_json(found))
+        print_json({**to_json(found), "leaves_by": [*map(way_record, ways(settings, found))]})
     else:
         print(render(found), end="")
         for line in _undeliverable(settings, found):
             print(line)
+        for way in ways(settings, found):
+            print(f"Leaves     {way}")
     if isinstance(found.decision, Unknown):
         raise typer.Exit(ExitCode.TEMPORARY)

@@ -15,6 +15,7 @@ from restante.routing.expand import Final, Leaf, Looping, NotYet
 from restante.routing.explanation import Explanation
 from restante.routing.instructions import instruction_line
 from restante.routing.trace import Question, Step
+from restante.status import Reply
 
 MAX_ROWS_SHOWN = 5
 """Rows of one answer that the text shows; JSON has all of them."""
@@ -30,6 +31,8 @@ def render(explanation: Explanation) -> str:
     lines += [f"           - {instruction}" for instruction in _actions(explanation.decision)]
     lines += [f"Leads to   {_leaf(leaf)}" for leaf in explanation.leaves]
     lines.append(f"A stranger hears at RCPT: {explanation.reply}")
+    if explanation.reply_to_user != explanation.reply:
+        lines.append(f"A user who has logged in hears: {explanation.reply_to_user}")
     return "\n".join(lines) + "\n"
 
 
@@ -58,15 +61,19 @@ def describe(decision: Decision | Final) -> str:
 
 def to_json(explanation: Explanation) -> dict[str, object]:
     """The explanation out of dictionaries, lists, texts and numbers."""
-    reply = explanation.reply
     return {
         "address": str(explanation.address),
         "accepted": explanation.accepted,
         "steps": [_entry_json(entry) for entry in explanation.trace.entries],
         "decision": _decision_json(explanation.decision),
         "leads_to": [_leaf_json(leaf) for leaf in explanation.leaves],
-        "reply": {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text},
+        "reply": _reply_json(explanation.reply),
+        "reply_to_user": _reply_json(explanation.reply_to_user),
     }
+
+
+def _reply_json(reply: Reply) -> dict[str, object]:
+    return {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text}
 
 
 def _questions(explanation: Explanation) -> list[Question]:

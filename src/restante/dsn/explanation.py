@@ -64,7 +64,6 @@ _WORDS: Mapping[Action, _Words] = {
 """From what matters most to the sender to what matters least."""
 
 _WHO_SAID: Mapping[str, str] = {
-    "connect": "On the attempt to reach {where}",
     "greeting": "{where} greeted with",
     "end of data": "{where} answered to the content of the message",
 }
@@ -144,7 +143,7 @@ class Explanation:
 
     def _trouble(self, envelope: Envelope, notice: Notice, last: LastAnswer) -> Iterator[str]:
         yield ""
-        text = reason(status(notice))
+        text = reason(status(notice), here=last.peer is None)
         if notice.action is Action.FAILED and last.reply.is_temporary:
             tried = _span(last.at - envelope.received_at)
             text += f" It was tried again for {tried}, in vain, and is given up now."
@@ -157,6 +156,8 @@ class Explanation:
         if last.peer is None:
             return f"{printable(self.host)} says"
         where, command = printable(named(last.peer)), printable(last.peer.command)
+        if last.peer.silent:
+            return f"{printable(self.host)} says of {where}"
         return _WHO_SAID.get(command, "{where} answered to {command}").format(
             where=where, command=command
         )

@@ -50,9 +50,14 @@ _BY_SUBJECT: Mapping[str, str] = {
 }
 
 _UNKNOWN = "The receiving system did not accept the message."
+_UNKNOWN_HERE = "This mail system does not deliver the message."
 
 
-def reason(enhanced: str) -> str:
-    """One or two sentences about ``enhanced``, as in ``5.1.1``; empty or odd ones included."""
+def reason(enhanced: str, *, here: bool = False) -> str:
+    """One or two sentences about ``enhanced``, as in ``5.1.1``; empty or odd ones included.
+
+    ``here``: no other host had a part in it.
+    """
     topic = enhanced.partition(".")[2]
-    return _BY_TOPIC.get(topic) or _BY_SUBJECT.get(topic.partition(".")[0], _UNKNOWN)
+    unknown = _UNKNOWN_HERE if here else _UNKNOWN
+    return _BY_TOPIC.get(topic) or _BY_SUBJECT.get(topic.partition(".")[0], unknown)

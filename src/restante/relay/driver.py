@@ -201,7 +201,7 @@ class _Attempt:
     def skipped(self, endpoint: Endpoint, seconds: float) -> None:
         """A host is left alone."""
         self._rests.append(seconds)
-        peer = Peer(endpoint.host, endpoint.where, "connect")
+        peer = Peer(endpoint.host, endpoint.where, "connect", silent=True)
         reply = Reply(451, "4.1", "no connection a moment ago")
         detail = f"not tried for another {seconds:.0f} seconds"
         self._failures.append(_Failure(TemporaryFailure(reply, detail, peer), answered=False))

@@ -26,6 +26,7 @@ LOOKUP_TIMEOUT = 10.0
 """Seconds for one question, with all its retries at all servers."""
 SERVER_TIMEOUT = 3.0
 """Seconds until a server that is silent is given up for the next one, or asked again."""
+DNS_PORT = 53
 MAX_QUESTIONS = 100
 """Questions on their way at the same time."""
 MAX_RECORDS = 100
@@ -118,12 +119,27 @@ class Dns:
             ttl = response.resolve_chaining().minimum_ttl
             return NoSuchName(), min(ttl, LONGEST_NEGATIVE_TTL)
         except (dns.exception.DNSException, OSError) as error:
-            return CannotTell(f"{name} {kind}: {error}"[:MAX_WHY]), FAILURE_TTL
+            return CannotTell(f"{name} {kind}: {_why(error)}"[:MAX_WHY]), FAILURE_TTL
         ttl = found.chaining_result.minimum_ttl
         if found.rrset is None:
             return Records(()), min(ttl, LONGEST_NEGATIVE_TTL)
         values = tuple(sorted(record.to_text() for record in found.rrset))
         return Records(values[:MAX_RECORDS]), min(ttl, LONGEST_TTL)
+
+
+def _why(error: Exception) -> str:
+    """What each server did, once, however often it was asked."""
+    errors = getattr(error, "kwargs", {}).get("errors")
+    if not errors:
+        return str(error)
+    return ", ".join(dict.fromkeys(_fault(server, said) for server, _, _, said, _ in errors))
+
+
+def _fault(server: str | None, said: object) -> str:
+    """``server`` as dnspython writes it: ``Do53:192.0.2.53@53``."""
+    address, _, port = str(server).removeprefix("Do53:").rpartition("@")
+    name = address if port == str(DNS_PORT) else f"{address} port {port}"
+    return f"{name} is silent" if isinstance(said, dns.exception.Timeout) else f"{name}: {said}"
 
 
 class _Fixed:

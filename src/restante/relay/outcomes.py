@@ -34,7 +34,7 @@ MAX_LANES = 10_000
 
 def outcome(session: Session, result: Result) -> Outcome:
     """What becomes of one recipient."""
-    reply, peer = result.reply, session.peer(result.command)
+    reply, peer = result.reply, session.peer(result.command, silent=result.local)
     if reply.is_success:
         return Delivered(str(reply), peer)
     if reply.is_temporary:

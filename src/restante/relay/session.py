@@ -96,7 +96,7 @@ async def _open(endpoint: Endpoint, terms: Terms) -> Session:
     try:
         wire = await Wire.connect(endpoint, terms.timeoutconnect)
     except OSError as error:
-        peer = Peer(endpoint.host, endpoint.where, "connect")
+        peer = Peer(endpoint.host, endpoint.where, "connect", silent=True)
         reply = Reply(451, "4.1", _connect_error(error, terms.timeoutconnect))
         raise HostFailed(TemporaryFailure(reply, peer=peer), answered=False) from None
     session = Session(endpoint, wire, terms)
@@ -138,10 +138,10 @@ class Session:
         self.content_sent = False
         """The end of the last message's content was sent: the peer may have the message."""
 
-    def peer(self, command: str) -> Peer:
-        """This host, as the one that had the last word."""
+    def peer(self, command: str, *, silent: bool = False) -> Peer:
+        """This host, as the one that had the last word, or that was silent."""
         dsn = self._engine.extensions.dsn
-        return Peer(self.endpoint.host, self.endpoint.where, command, self.tls, dsn)
+        return Peer(self.endpoint.host, self.endpoint.where, command, self.tls, dsn, silent)
 
     # From the connection to the first message
 
@@ -192,7 +192,7 @@ class Session:
 
     def _tls_failed(self, why: str) -> TlsFailed:
         self._give_up(why)
-        failure = TemporaryFailure(Reply(454, "7.5", why), why, self.peer("STARTTLS"))
+        failure = TemporaryFailure(Reply(454, "7.5", why), why, self.peer("STARTTLS", silent=True))
         return TlsFailed(failure, answered=True)
 
     async def _log_in(self) -> None:
@@ -210,7 +210,8 @@ class Session:
             raise self._closed(event)
 
     def _unsafe(self, detail: str, why: str) -> HostFailed:
-        failure = TemporaryFailure(Reply(451, f"7.{detail}", why), peer=self.peer("EHLO"))
+        peer = self.peer("EHLO", silent=True)
+        failure = TemporaryFailure(Reply(451, f"7.{detail}", why), peer=peer)
         return HostFailed(failure, answered=True)
 
     async def _expect_ready(self) -> None:
@@ -220,7 +221,7 @@ class Session:
 
     def _closed(self, event: ClientEvent | ClientWait) -> HostFailed:
         assert isinstance(event, Closed), event
-        peer = self.peer(event.command)
+        peer = self.peer(event.command, silent=event.reply is None)
         if event.reply is None:
             failure = TemporaryFailure(Reply(451, "4.2", event.why), peer=peer)
             return HostFailed(failure, answered=event.command != "greeting")

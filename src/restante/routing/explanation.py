@@ -11,7 +11,7 @@ from restante.directory import Directory
 from restante.errors import TemporaryError
 from restante.routing.decision import Decision, Instructions
 from restante.routing.expand import Leaf, expand
-from restante.routing.reply import CANNOT_KNOW, reply_to_stranger
+from restante.routing.reply import CANNOT_KNOW, reply_to, reply_to_stranger
 from restante.routing.router import Router
 from restante.routing.trace import Trace, TracedLookups
 from restante.status import Reply
@@ -27,6 +27,8 @@ class Explanation:
     decision: Decision
     reply: Reply
     """What a stranger would hear at RCPT."""
+    reply_to_user: Reply
+    """What somebody would hear who may send anywhere."""
     trace: Trace
     leaves: tuple[Leaf, ...]
     """Where an address with instructions leads; empty for any other."""
@@ -51,4 +53,4 @@ async def explain(
     leaves: tuple[Leaf, ...] = ()
     if isinstance(decision, Instructions):
         leaves = await expand(router, directory, [(address, decision)])
-    return Explanation(address, accepted, decision, reply, trace, leaves)
+    return Explanation(address, accepted, decision, reply, reply_to(decision), trace, leaves)

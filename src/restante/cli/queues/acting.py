@@ -143,4 +143,6 @@ def _explain(reader: QueueReader, verb: Verb, queue_id: str) -> str:
     entry = reader.message(queue_id)
     if entry is None:
         return f"no queue has a message {queue_id!r}; it may have been delivered by now"
+    if entry.held and not entry.waiting:
+        return f"{queue_id} is held; restante queue release {queue_id} lets it go on"
     return f"{queue_id}: nothing of it {_NOTHING[verb]}; restante queue show {queue_id} tells more"

@@ -53,12 +53,11 @@ def print_entries(entries: Iterator[QueueEntry], limit: int | None, *, as_json: 
 
 
 def reason(entry: QueueEntry) -> str:
-    """Why the message is still here: the latest reason that one of its recipients has."""
+    """Why the message is still here: the reason of the recipient that is named first, if any."""
     pending = (*entry.waiting, *entry.held)
     if not pending:
         return REPORTED
-    latest = max(pending, key=lambda each: each.last.at if each.last else 0.0)
-    return entry.reason(latest)
+    return next(filter(None, map(entry.reason, pending)), "")
 
 
 def _cells(entry: QueueEntry) -> tuple[str, ...]:

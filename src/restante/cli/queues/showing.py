@@ -141,6 +141,8 @@ def _speaker(last: LastAnswer) -> str:
         return "this host says:"
     address = f" [{peer.address}]" if peer.address else ""
     tls = f" ({peer.tls})" if peer.tls else ""
+    if peer.silent:
+        return f"this host says of {peer.host}{address}{tls}, at {peer.command}:"
     return f"{peer.host}{address}{tls} said to {peer.command}:"
 
 

@@ -1,0 +1,78 @@
+"""Which way mail for another host leaves, as far as the settings and the queue know it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from restante.cli.output import count, one_line, timestamp
+from restante.config.nexthop import NextHop
+from restante.queue.reader import LaneAlone, QueueReader
+from restante.relay.routes import Routes, destination
+from restante.relay.tls import TlsPolicies
+from restante.routing.decision import Remote
+
+if TYPE_CHECKING:
+    from restante.config.tree import Settings
+    from restante.routing.explanation import Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A lane, and how its hosts are met."""
+
+    address: str
+    lane: str
+    by_route: bool
+    """routing.smtproutes names the next hop; else the DNS does."""
+    tls_policy: str
+    login: str
+    """As whom this host logs in there; empty: not at all."""
+    alone: LaneAlone | None
+
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        named_by = "routing.smtproutes" if self.by_route else "the DNS"
+        parts = [f"lane {self.lane}, its hosts named by {named_by}", f"TLS: {self.tls_policy}"]
+        if self.login:
+            parts.append(f"logs in as {self.login}")
+        if self.alone is not None:
+            times = count(self.alone.failures, "failure")
+            until = timestamp(self.alone.until)
+            parts.append(f"left alone until {until} after {times}: {self.alone.why}")
+        return one_line(f"{self.address} by {'; '.join(parts)}")
+
+
+def ways(settings: Settings, found: Explanation) -> list[Way]:
+    """Those of all remote addresses that an explanation leads to; raises QueueUnusable."""
+    decisions = (found.decision, *(leaf.decision for leaf in found.leaves))
+    addresses = [each.address for each in decisions if isinstance(each, Remote)]
+    routes = Routes(settings.routing.smtproutes)
+    lanes = {str(address): routes.of(address.domain) for address in addresses}
+    alone = QueueReader(settings.path(settings.queue.root)).left_alone(set(lanes.values()))
+    logins = {str(NextHop.parse(hop)): login for hop, login in settings.relay.credentials.items()}
+    policies = TlsPolicies(settings.relay.tls_policy, logins)
+    return [
+        Way(
+            address,
+            lane,
+            isinstance(destination(lane), NextHop),
+            policies.of(destination(lane)),
+            logins.get(lane, "").partition(":")[0],
+            alone.get(lane),
+        )
+        for address, lane in lanes.items()
+    ]
+
+
+def way_record(way: Way) -> dict[str, Any]:
+    """The same for JSON."""
+    alone = way.alone and asdict(way.alone) | {"until": timestamp(way.alone.until)}
+    return {
+        "address": way.address,
+        "lane": way.lane,
+        "by_route": way.by_route,
+        "tls_policy": way.tls_policy,
+        "login": way.login or None,
+        "left_alone": alone,
+    }
