@@ -19,6 +19,7 @@ from restante.address import Address
 from restante.envelope import Content, Envelope, spooled_content
 from restante.queue import (
     Action,
+    BackOff,
     DuplicateMessage,
     LastAnswer,
     QueuedMessage,
@@ -32,8 +33,10 @@ from restante.queue import (
 from restante.queue.bodies import IN_ROW
 from restante.queue.loader import RECIPIENTS_PER_ATTEMPT
 from restante.queue.reader import QueueReader
+from restante.queue.retry import FIRST_BACK_OFF
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
+from restante.queue.work import LaneNews
 from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import (
@@ -514,3 +517,18 @@ async def test_no_room_for_a_row_is_temporary_and_leaves_nothing(
     assert await record(store, message, delivered(message)), "there is room again"
     await store.add(envelope(), content(), targets())
     assert len(await due(store)) == 1
+
+
+async def test_what_is_due_is_handed_out_though_nothing_can_be_written(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    """The lane that was left alone has nobody any more: its row is to be removed, and cannot be."""
+    await store.add(envelope(), content(), [Target("ann@dead", lane="dead")])
+    message = await the_only(store)
+    await store.record(message, delivered(message), START, LaneNews(START, BackOff("down")))
+    await store.add(envelope(), content(), targets())
+    later = START + FIRST_BACK_OFF
+    with no_file_longer_than((tmp_path / "0" / "queue.db-wal").stat().st_size):
+        (handed_out,) = await due(store, later)
+    assert await due(store, later) == [], "it is in flight"
+    assert await record(store, handed_out, delivered(handed_out))

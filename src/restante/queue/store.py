@@ -155,7 +155,8 @@ class QueueStore:
                 self._traffic.rest(lane, quiet[lane])
             self._telling.update(each.message.envelope.queue_id for each in work.reports)
         if stale:
-            await self._finish(self._settle_lanes(stale, now))
+            # Beside it: what is in flight must reach the caller, whether the disk works or not.
+            self._begin(self._settle_lanes(stale, now))
         return work
 
     async def overdue(
@@ -257,9 +258,7 @@ class QueueStore:
         self._wake.drain()
         for heeding in self._heeding:
             heeding()
-        task = asyncio.get_running_loop().create_task(self._look_anew())
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        self._begin(self._look_anew())
 
     async def _look_anew(self) -> None:
         # By way of the writer, so that nothing that is being recorded is counted twice.
@@ -338,7 +337,11 @@ class QueueStore:
             await self._in_files(lambda: self._bodies.discard(queue_id))
 
     async def _settle_lanes(self, stale: Sequence[str], now: float) -> None:
-        await self._writer.submit(lambda connection: lanes.settle_lanes(connection, stale, now))
+        try:
+            await self._writer.submit(lambda connection: lanes.settle_lanes(connection, stale, now))
+        except QueueFailed as error:  # they cost a look each time, until the disk works
+            maillog.queue_failed(self._directory, str(error))
+            return
         self._notify()
 
     def _insert(
@@ -409,10 +412,14 @@ class QueueStore:
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end even if the caller is cancelled: what is half done cannot be told."""
+        return await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Work that ends before the store is closed, whether anybody waits for it or not."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
