@@ -270,6 +270,22 @@ async def test_only_what_is_better_than_this_host_is_tried(zone: Zone, server: H
     assert addresses(await resolve(server, "example.net")) == ["best.example 192.0.2.1"]
 
 
+async def test_a_better_exchanger_nobody_can_tell_of_is_no_loop(
+    zone: Zone, server: HostPort
+) -> None:
+    """This host is the second best: the mail waits for the best one, and is not returned."""
+    zone.records = {("example.net", "MX"): ["10 best.example.", "20 mx.here.example."]}
+    zone.failing = {"best.example"}
+    assert failure(await resolve(server, "example.net")) == (False, "4.4.3")
+
+
+async def test_a_better_exchanger_without_an_address_leaves_this_host_as_the_best(
+    zone: Zone, server: HostPort
+) -> None:
+    zone.records = {("example.net", "MX"): ["10 best.example.", "20 mx.here.example."]}
+    assert failure(await resolve(server, "example.net")) == (True, "5.4.6")
+
+
 async def test_a_literal_of_this_host(server: HostPort) -> None:
     assert failure(await resolve(server, "[127.0.0.1]")) == (True, "5.4.6")
 

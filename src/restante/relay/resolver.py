@@ -143,6 +143,7 @@ class Resolver:
         answers = await asyncio.gather(*(self._addresses(name) for name in names))
         found = dict(zip(names, answers, strict=True))
         endpoints: list[Endpoint] = []
+        asked: list[Answer] = []
         for group in groups:
             hosts = [
                 Endpoint(name, address, self._port)
@@ -152,8 +153,9 @@ class Resolver:
             ]
             if any(map(self._here.is_called, group)) or any(map(self._is_here, hosts)):
                 # Nor any that is worse than this host: it would send the mail back.
-                return tuple(endpoints[:MAX_ENDPOINTS]) or _loops(domain)
+                return tuple(endpoints[:MAX_ENDPOINTS]) or _no_better(domain, asked)
             endpoints += hosts
+            asked += (found[name] for name in group)
         if endpoints:
             return tuple(endpoints[:MAX_ENDPOINTS])
         return _unreachable(domain, answers, implicit=implicit)
@@ -194,6 +196,14 @@ def _dns_failed(why: str) -> TemporaryFailure:
 def _loops(domain: str) -> PermanentFailure:
     text = f"mail for {domain} would come back: its best mail exchanger is this host"
     return PermanentFailure(Reply(554, "4.6", text), "nothing here hosts the domain")
+
+
+def _no_better(domain: str, better: Sequence[Answer]) -> TemporaryFailure | PermanentFailure:
+    """This host is the best one, unless the DNS cannot tell now where a ``better`` one is."""
+    for answer in better:
+        if isinstance(answer, CannotTell):
+            return _dns_failed(answer.why)
+    return _loops(domain)
 
 
 def _unreachable(
