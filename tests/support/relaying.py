@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -33,12 +34,14 @@ def parcel(*names: str, content: Content | None = None) -> Parcel:
 
 
 @asynccontextmanager
-async def relay(dns: HostPort, port: int, **settings: object) -> AsyncIterator[SmtpRelay]:
+async def relay(
+    dns: HostPort, port: int, clock: Callable[[], float] = time.monotonic, **settings: object
+) -> AsyncIterator[SmtpRelay]:
     chosen = replace(
         RelaySettings(nameservers=(dns,), port=port, timeoutconnect=10, timeoutremote=10),
         **settings,  # type: ignore[arg-type]
     )
-    made = SmtpRelay(Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen))
+    made = SmtpRelay(Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen), clock)
     try:
         yield made
     finally:
@@ -48,7 +51,7 @@ async def relay(dns: HostPort, port: int, **settings: object) -> AsyncIterator[S
 async def send(
     dns: HostPort, port: int, sent: Parcel | None = None, lane: str = LANE, **settings: object
 ) -> Attempted:
-    async with relay(dns, port, **settings) as made:
+    async with relay(dns, port, time.monotonic, **settings) as made:
         return await made.send(lane, sent or parcel())
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from restante.config.tree import HostPort
-from restante.envelope import memory_content, spooled_content
+from restante.envelope import Content, memory_content, spooled_content
+from restante.relay.driver import PATIENCE
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.jumping_clock import until
@@ -87,13 +89,43 @@ async def test_a_large_message_in_a_file(tmp_path: Path, dns: HostPort, first: S
     assert first.contents == [path.read_bytes().replace(b"\n", b"\r\n")]
 
 
+def large(directory: Path) -> Content:
+    path = directory / "large"
+    path.write_bytes(b"Subject: large\n\n" + b"x\n" * 1_000_000)
+    return spooled_content(b"", str(path), 1_000_002, memory_content(b"", b"").facts)
+
+
 async def test_a_large_message_by_chunks(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
     first.offers = ("CHUNKING", "PIPELINING")
-    path = tmp_path / "body"
-    path.write_bytes(b"Subject: large\n\n" + b"x\n" * 1_000_000)
-    content = spooled_content(b"", str(path), 1_000_002, memory_content(b"", b"").facts)
-    assert isinstance(only(await send(dns, first.port, parcel(content=content))), Delivered)
+    sent = parcel(content=large(tmp_path))
+    assert isinstance(only(await send(dns, first.port, sent)), Delivered)
     assert "DATA" not in first.verbs()
+
+
+async def test_each_chunk_has_a_time_of_its_own(
+    tmp_path: Path, dns: HostPort, first: SmtpPeer
+) -> None:
+    first.offers = ("CHUNKING",)
+
+    def slowly(command: str) -> str:
+        time.sleep(0.2)
+        return "250 ok"
+
+    first.says["BDAT"] = slowly
+    attempted = await send(dns, first.port, parcel(content=large(tmp_path)), timeoutremote=0.5)
+    assert isinstance(only(attempted), Delivered)
+    assert first.verbs().count("BDAT") > 4
+
+
+@pytest.mark.parametrize("said", [DROP, HANG, "451 4.3.0 try again"])
+async def test_a_chunk_that_a_host_chokes_on_is_nobody_elses_trouble(
+    tmp_path: Path, dns: HostPort, first: SmtpPeer, said: str
+) -> None:
+    first.offers = ("CHUNKING",)
+    first.says["BDAT"] = said
+    attempted = await send(dns, first.port, parcel(content=large(tmp_path)), timeoutremote=0.5)
+    assert isinstance(only(attempted), TemporaryFailure)
+    assert attempted.back_off is None
 
 
 async def test_a_file_that_is_gone(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
@@ -183,6 +215,37 @@ async def test_a_host_that_does_not_answer_is_left_alone(dns: HostPort, first: S
     assert once.back_off.minimum == 0
     assert again.back_off is not None
     assert again.back_off.minimum > 50
+
+
+async def test_a_host_that_greets_and_is_silent_then_is_left_alone_too(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    first.says["EHLO"] = HANG
+    async with relay(dns, first.port, timeoutremote=0.2, idle_timeout=0.0) as made:
+        attempts = [await made.send(LANE, parcel()) for _ in range(2)]
+    assert [told(only(each))[1] for each in attempts] == ["mx2.peer.example"] * 2
+    assert first.connections == 1
+
+
+async def test_silent_hosts_do_not_hold_an_attempt_for_long(
+    zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    """By this clock either keeps silent for ten minutes: the third is left for the next time."""
+    zone.records[LANE, "MX"].append("30 mx3.peer.example.")
+    zone.records["mx3.peer.example", "A"] = ["127.0.0.4"]
+    first.says["GREETING"] = second.says["GREETING"] = HANG
+
+    def clock() -> float:
+        return PATIENCE / 0.2 * time.monotonic()
+
+    with smtp_peer(SmtpPeer(), "127.0.0.4", first.port) as third:
+        async with relay(dns, first.port, clock, timeoutremote=0.2) as made:
+            attempted = await made.send(LANE, parcel())
+        assert told(only(attempted))[:3] == (TemporaryFailure, "mx1.peer.example", "greeting")
+        assert attempted.back_off is not None
+        assert (second.connections, third.connections) == (1, 0)
+        at_once = await send(dns, first.port, timeoutremote=0.2)
+        assert told(only(at_once))[:2] == (Delivered, "mx3.peer.example")
 
 
 @pytest.mark.parametrize("said", [HANG, DRIP])

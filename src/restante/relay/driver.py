@@ -31,6 +31,11 @@ from restante.status import Outcome, Peer, PermanentFailure, Reply, TemporaryFai
 
 SUBMISSIONS_PORT = 465
 """TLS comes first there (RFC 8314 §3.3)."""
+PATIENCE = 600.0
+"""Seconds after which an attempt turns to no further host: silent ones must not keep others from
+their turn. Those that were silent rest then, so that the next attempt begins behind them."""
+LEAST_ADDRESSES = 2
+"""Addresses that are tried however long the first one took (RFC 5321 §5.1)."""
 NO_CONTENT = Reply(451, "3.0", "the message cannot be read here now")
 
 
@@ -44,6 +49,7 @@ class SmtpRelay:
         here = Here([settings.hostname, helo], settings.smtp.listen)
         self._dns = Dns(relay.nameservers, clock)
         self._resolver = Resolver(self._dns, here, relay.port)
+        self._clock = clock
         self._health = Health(clock)
         self._pool = Pool(relay.idle_timeout, relay.messages_per_connection)
         self._streaks = Streaks()
@@ -96,7 +102,10 @@ class SmtpRelay:
             attempt.unreachable(endpoints)
             return
         terms = self._terms_for(where)
-        for endpoint in endpoints:
+        began = self._clock()
+        for number, endpoint in enumerate(endpoints):
+            if number >= LEAST_ADDRESSES and self._clock() - began > PATIENCE:
+                break
             session = await self._open(endpoint, terms, attempt)
             if session is not None and await self._send_over(session, lane, attempt):
                 return

@@ -26,6 +26,8 @@ ABOUT_THE_HOST = frozenset({"3.1", "3.2", "4.5"})
 """Mail system full, not accepting messages, congested (RFC 3463 §§ 3.4, 3.5)."""
 ABOUT_THE_SENDER = frozenset({"1.0", "1.7", "1.8"})
 """Answers to MAIL that other senders would not get (RFC 3463 §3.2)."""
+CONTENT_COMMANDS = frozenset({"content", "BDAT"})
+"""What is under way while the host sees a content and not yet its end (``Peer.command``)."""
 PUT_OFF_IN_A_ROW = 10
 """Recipients of one lane that were put off one after another, before it is left alone."""
 MAX_LANES = 10_000
@@ -79,7 +81,7 @@ def _is_about_host(session: Session, result: Result) -> bool:
     if not reply.is_temporary:
         return False
     if result.local:
-        return not session.content_sent and result.command != "content"
+        return not session.content_sent and result.command not in CONTENT_COMMANDS
     if reply.code == SHUTTING_DOWN or reply.topic in ABOUT_THE_HOST:
         return True
     return _is_mail(result.command) and reply.topic not in ABOUT_THE_SENDER

@@ -127,8 +127,9 @@ class Session:
         self._engine = SmtpClient(terms.helo)
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._loop.time()
-        self._awaited = ""
+        self._awaited: object = None
         self._deadline = 0.0
+        self._is_silent = False
         self._last_moment = self._opened_at + TRANSACTION_TIME
         self._is_open = False
         self.tls = ""
@@ -224,7 +225,7 @@ class Session:
         peer = self.peer(event.command, silent=event.reply is None)
         if event.reply is None:
             failure = TemporaryFailure(Reply(451, "4.2", event.why), peer=peer)
-            return HostFailed(failure, answered=event.command != "greeting")
+            return HostFailed(failure, answered=event.command != "greeting" and not self._is_silent)
         if event.reply.code == HOST_TAKES_NO_MAIL and event.command == "greeting":
             return HostFailed(PermanentFailure(event.reply, event.why, peer), answered=True)
         return HostFailed(_put_off(event.reply, peer, event.why), answered=True)
@@ -238,7 +239,7 @@ class Session:
         """
         self.messages += 1
         self.content_sent = False
-        self._awaited = ""
+        self._awaited = None
         spooled = isinstance(parcel.content.body, str)
         extensions = self._engine.extensions
         try:
@@ -300,7 +301,7 @@ class Session:
         usable = self.is_usable
         if usable:
             self._engine.quit()
-            self._awaited = ""
+            self._awaited = None
             self._last_moment = self._loop.time() + QUIT_PATIENCE
             await self._next()
         await self._wire.close(QUIT_PATIENCE)
@@ -332,14 +333,15 @@ class Session:
 
     async def _receive(self) -> None:
         """The peer has a time for each answer, however it is cut into octets."""
-        if self._engine.command != self._awaited:
-            self._awaited = self._engine.command
+        if self._engine.awaited is not self._awaited:
+            self._awaited = self._engine.awaited
             patience = min(self._engine.timeout, self._terms.timeoutremote)
             self._deadline = self._loop.time() + patience
         seconds = min(self._deadline - self._loop.time(), self._seconds_left())
         try:
             data = await self._wire.receive(max(seconds, 0.0))
         except WireTimeout:
+            self._is_silent = True
             self._give_up("the answer did not come in time")
             return
         if data:

@@ -116,6 +116,11 @@ class SmtpClient:
         return self._unanswered[0].timeout if self._unanswered else BLOCK_TIMEOUT
 
     @property
+    def awaited(self) -> Command | None:
+        """The oldest command without an answer: another object as soon as it is answered."""
+        return self._unanswered[0] if self._unanswered else None
+
+    @property
     def command(self) -> str:
         """The oldest command without an answer, as reports name it; ``content``; ``idle``."""
         if self._unanswered:
