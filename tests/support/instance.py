@@ -100,13 +100,29 @@ class Instance:
     def pop3(self, login: str, password: str = "secret") -> poplib.POP3:
         """A logged-in POP3 session."""
         session = poplib.POP3("127.0.0.1", self.pop3_port, timeout=PATIENCE)
-        session.user(login)
-        session.pass_(password)
+        try:
+            session.user(login)
+            session.pass_(password)
+        except poplib.error_proto:
+            session.close()
+            raise
         return session
 
     def messages(self, login: str, password: str = "secret") -> list[bytes]:
-        """All messages of a mailbox, by POP3."""
-        session = self.pop3(login, password)
+        """All messages of a mailbox, by POP3.
+
+        A Maildir that root is making at this moment, and has not given away yet, cannot be
+        opened: then it is asked again.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                session = self.pop3(login, password)
+                break
+            except poplib.error_proto as error:
+                if b"[SYS/TEMP]" not in error.args[0] or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
         try:
             count, _ = session.stat()
             return [b"\n".join(session.retr(number)[1]) for number in range(1, count + 1)]
