@@ -16,7 +16,7 @@ from restante.queue.handout import Position, select_due, select_overdue
 from restante.queue.reader import QueueReader
 from restante.queue.schema import connect_reader, connect_writer
 from restante.queue.store import QueueStore
-from restante.queue.traffic import Traffic
+from restante.queue.traffic import Limits, Traffic
 from restante.status import Reply
 from tests.support.former_queue import LARGE, write_former_queue
 from tests.support.jumping_clock import START
@@ -170,7 +170,22 @@ def test_a_dead_lane_costs_the_same_however_many_wait_in_it(tmp_path: Path, bloc
     assert costs[1] <= costs[0] + 20, "a deeper tree, no more"
 
 
-def steps(connection: sqlite3.Connection, expected: int) -> int:
+def test_many_destinations_cost_nothing_while_no_more_may_move(tmp_path: Path) -> None:
+    costs = []
+    for others in (10, 5000):
+        directory = tmp_path / str(others)
+        directory.mkdir()
+        with closing(connect_writer(str(directory))) as connection:
+            connection.execute("BEGIN")
+            populate(connection, 10)
+            for number in range(others):
+                lanes.touch_lane(connection, f"lane{number}", START + 1)
+            connection.execute("COMMIT")
+            costs.append(steps(connection, 1, limits(remote=1)))
+    assert costs[1] <= costs[0] + 20, "a deeper tree, no more"
+
+
+def steps(connection: sqlite3.Connection, expected: int, most: Limits | None = None) -> int:
     counted = 0
 
     def count() -> int:
@@ -179,7 +194,7 @@ def steps(connection: sqlite3.Connection, expected: int) -> int:
         return 0
 
     connection.set_progress_handler(count, 1)
-    selection = select_due(connection, START + 10, limits(), Traffic())
+    selection = select_due(connection, START + 10, most or limits(), Traffic())
     connection.set_progress_handler(None, 1)
     assert len(selection.chosen) == expected
     return counted

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from restante.queue import LOCAL_LANE
 from restante.queue.traffic import Limits, Traffic
 
 
@@ -33,11 +34,8 @@ def select_due(
 ) -> Selection:
     """What is due and may move; ``traffic`` (a copy for this purpose) is as if it did."""
     selection = Selection()
-    lanes = connection.execute(
-        "SELECT name, failures FROM lane WHERE next_attempt <= ? ORDER BY next_attempt", (now,)
-    )
-    for lane, failures in lanes:
-        if traffic.is_full(limits):
+    for lane, failures in _due_lanes(connection, now):
+        if lane != LOCAL_LANE and not traffic.has_room_elsewhere(limits):
             break
         if traffic.rests(lane, now):
             continue
@@ -48,6 +46,21 @@ def select_due(
         traffic.rest(lane, until)
     selection.next_due = min(_next_lane(connection, now), traffic.end_of_rest(now))
     return selection
+
+
+def _due_lanes(connection: sqlite3.Connection, now: float) -> Iterator[tuple[str, int]]:
+    """The local lane, which has limits of its own, then the others, the longest due first.
+
+    With each, how often it failed. The others may be a million: who asks stops when they are full.
+    """
+    yield from connection.execute(
+        "SELECT name, failures FROM lane WHERE name = ? AND next_attempt <= ?", (LOCAL_LANE, now)
+    )
+    yield from connection.execute(
+        "SELECT name, failures FROM lane WHERE name != ? AND next_attempt <= ?"
+        " ORDER BY next_attempt",
+        (LOCAL_LANE, now),
+    )
 
 
 def _select_in(

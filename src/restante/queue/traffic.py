@@ -80,9 +80,9 @@ class Traffic:
         window = 1 if suspect else min(self._windows.get(lane, limits.per_lane), limits.per_lane)
         return min(window - self.moving_in(lane), self._remote_room(limits))
 
-    def is_full(self, limits: Limits) -> bool:
-        """Whether nothing more may move in any lane."""
-        return self.moving_in(LOCAL_LANE) >= limits.local and self._remote_room(limits) <= 0
+    def has_room_elsewhere(self, limits: Limits) -> bool:
+        """Whether more may move in some lane that is not the local one."""
+        return self._remote_room(limits) > 0
 
     def start_slowly(self, lane: str) -> None:
         """The lane works again, after one attempt alone: two, then four may move in it."""
