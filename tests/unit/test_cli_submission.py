@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from restante.cli.status import ExitCode
 from restante.usage import Counts, Limits
 from restante.usage.file import FILE_NAME, UsageFile
 from tests.support.shell import Shell
+from tests.support.terminal import at_terminal
 
 
 def sent(hosted: Shell, account: str, recipients: int, *, hours_ago: float = 0) -> None:
@@ -34,7 +36,22 @@ def test_who_has_sent_how_much(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -
         "spammer@example.com\t1\t1\t50\t50\trecipients_per_day",
         "iain@example.com\t1\t2\t5\t7\t",
     ]
-    assert hosted.json("submission", "list")[1]["recipients/day"] == 7
+    assert hosted.json("submission", "list")[1]["recipients_per_day"] == 7
+
+
+def test_the_list_fits_a_terminal(hosted: Shell) -> None:
+    nobody = at_terminal(hosted.directory, "submission", "list")
+    assert nobody.screen.splitlines() == [
+        "restante: no limit is set in [submission], so nothing is counted"
+    ]
+    sent(hosted, "iain@example.com", 5)
+    screen = at_terminal(hosted.directory, "submission", "list").screen
+    _, *shown = re.sub(r"\x1b\[[0-9]*m", "", screen).splitlines()
+    assert [line.split() for line in shown] == [
+        ["messages", "recipients", "limit"],
+        ["account", "an", "hour", "a", "day", "an", "hour", "a", "day", "reached"],
+        ["iain@example.com", "1", "1", "5", "5"],
+    ]
 
 
 def test_without_limits_nothing_is_counted_and_the_list_says_so(hosted: Shell) -> None:

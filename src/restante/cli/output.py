@@ -38,7 +38,8 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_j
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif sys.stdout.isatty():
-        _print_table(columns, rows)
+        if rows:
+            _print_table(columns, rows)
     else:
         for row in rows:
             print("\t".join(one_line(cell) for cell in row))

@@ -27,11 +27,19 @@ submission = typer.Typer(help="What users send.", no_args_is_help=True)
 
 _COLUMNS = [
     "account",
-    "messages/hour",
-    "messages/day",
-    "recipients/hour",
-    "recipients/day",
-    "limit reached",
+    "messages_per_hour",
+    "messages_per_day",
+    "recipients_per_hour",
+    "recipients_per_day",
+    "limit_reached",
+]
+_HEADS = [
+    "account",
+    "messages\nan hour",
+    "\na day",
+    "recipients\nan hour",
+    "\na day",
+    "limit\nreached",
 ]
 
 
@@ -46,7 +54,7 @@ def list_usage(context: typer.Context, as_json: AsJson = False) -> None:
         print("restante: no limit is set in [submission], so nothing is counted", file=sys.stderr)
     found = sorted(_everybody(settings), key=lambda each: -each.spent.recipients_per_day)
     rows = [[each.account, *astuple(each.spent), limits.exceeded(each.spent, 1)] for each in found]
-    print_rows(_COLUMNS, rows, as_json=as_json)
+    print_rows(_COLUMNS if as_json else _HEADS, rows, as_json=as_json)
 
 
 @submission.command("reset")
