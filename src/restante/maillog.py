@@ -382,6 +382,11 @@ def queue_changed(path: str, messages: int, change: int) -> None:
     _log.info("queue_changed", path=path, messages=messages)
 
 
+def operated(queue_id: str, change: str, recipients: Sequence[str], uid: int) -> None:
+    """A user of this host changed what becomes of these recipients of a message."""
+    _log.info("operated", id=queue_id, change=change, recipients=[*recipients], uid=uid)
+
+
 def queue_failed(path: str, why: str) -> None:
     """The queue's own database or disk fails; mail that must wait is refused with 4xx."""
     _log.error("queue_failed", path=path, why=why)

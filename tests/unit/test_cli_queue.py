@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -448,6 +449,35 @@ def test_an_id_that_is_held(waiting: Waiting, verb: str) -> None:
     assert done.err == (
         f"restante: {waiting.busy} is held; restante queue release {waiting.busy} lets it go on\n"
     )
+
+
+def test_what_was_done_stands_in_the_log_that_is_there(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail.log")
+    log = waiting.shell.directory / "mail.log"
+    waiting.shell("queue", "retry", waiting.busy)
+    assert not log.exists()
+    log.touch()
+    waiting.shell("queue", "hold", waiting.busy, "--dry-run")
+    waiting.shell("queue", "remove", waiting.busy)
+
+    (line,) = log.read_text().splitlines()
+    assert line.split(" ", 1)[1] == (
+        f"level=info event=operated id={waiting.busy} change=remove "
+        f"recipients=ann@busy.example uid={os.getuid()}"
+    )
+
+
+def test_a_log_that_fails_keeps_nothing_from_being_done(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail")
+    done = waiting.shell("queue", "remove", waiting.busy)
+
+    assert done.code == 0
+    assert "what is done now is not logged: " in done.err
+    assert waiting.busy not in waiting.states()
 
 
 def test_nothing_matches(waiting: Waiting) -> None:

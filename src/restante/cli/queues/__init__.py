@@ -204,6 +204,7 @@ def _carry_out(
     yes: bool,
 ) -> None:
     from restante.cli.queues.acting import Order, carry_out
+    from restante.cli.queues.journal import journal
     from restante.queue.operate import QueueOperator, Verb
 
     if everything and (ids or filters.given):
@@ -214,7 +215,8 @@ def _carry_out(
             "(--to, --sender, --older, --reason, ...); or --all"
         )
     order = Order(Verb(verb), filters.selection(ids), dry_run, confirmed=yes)
-    carry_out(QueueOperator(_root(context)), _reader(context), order)
+    with journal(settings_of(context)) as note:
+        carry_out(QueueOperator(_root(context)), _reader(context), order, note)
 
 
 def _found(queue_id: str, thing: T | None) -> T:

@@ -14,6 +14,7 @@ from restante.cli.status import ExitCode
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
+    from restante.cli.queues.journal import Note
     from restante.queue.operate import Affected, QueueOperator, Verb
     from restante.queue.reader import QueueReader
     from restante.queue.selection import Selection
@@ -72,8 +73,8 @@ class _Tally:
         return f"{count(self.messages, 'message')} ({count(self.recipients, 'recipient')})"
 
 
-def carry_out(operator: QueueOperator, reader: QueueReader, order: Order) -> None:
-    """Do it, or say what would be done.
+def carry_out(operator: QueueOperator, reader: QueueReader, order: Order, note: Note) -> None:
+    """Do it, or say what would be done; ``note`` is called with what was done.
 
     Raises OperatorError where it is refused, and where a message that was named by its id
     is not there to have it done to; with the others it is done all the same.
@@ -85,6 +86,8 @@ def carry_out(operator: QueueOperator, reader: QueueReader, order: Order) -> Non
     most = SHOWN if sys.stdout.isatty() else None
     for part in tally.counting(act(order.verb, order.selection)):
         missing.discard(part.queue_id)
+        if not order.dry_run:
+            note(order.verb, part)
         if most is None or tally.parts <= most:
             print(_line(part))
     if most is not None and tally.parts > most:

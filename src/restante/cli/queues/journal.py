@@ -1,0 +1,65 @@
+"""What an operator did to the queue, in the server's own log: mail does not vanish from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from restante import maillog
+from restante.logsetup import SYSLOG_SOCKET, LogUnusable, setup_logging
+
+if TYPE_CHECKING:
+    from restante.config.tree import Settings
+    from restante.queue.operate import Affected, Verb
+
+Note = Callable[["Verb", "Affected"], None]
+"""Takes note of what was done to one message."""
+
+
+@contextlib.contextmanager
+def journal(settings: Settings) -> Iterator[Note]:
+    """While it lasts, changes can be logged. Without a log the work goes on all the same."""
+    target = _target(settings)
+    if not target:
+        yield _forget
+        return
+    before = structlog.get_config() if structlog.is_configured() else None
+    try:
+        log = setup_logging(replace(settings.log, target=target), settings.directory)
+    except LogUnusable as error:
+        print(f"restante: what is done now is not logged: {error}", file=sys.stderr)
+        yield _forget
+        return
+    try:
+        yield _note
+    finally:
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
+        log.close()
+
+
+def _target(settings: Settings) -> str:
+    """Where the server's log goes, or the next best place; empty: nowhere."""
+    target = settings.log.target
+    if target == "stderr":
+        # Whoever started the server keeps that; what a command says there is lost.
+        return "syslog" if os.path.exists(SYSLOG_SOCKET) else ""
+    if target != "syslog" and not os.path.exists(settings.path(target)):
+        return ""  # one that root makes may not be the server's to write to
+    return target
+
+
+def _note(verb: Verb, part: Affected) -> None:
+    maillog.operated(part.queue_id, verb.value, part.recipients, os.getuid())
+
+
+def _forget(verb: Verb, part: Affected) -> None:
+    """There is no log."""
