@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from restante.address import Address, fold
 from restante.directory import Directory
+from restante.envelope import Content, delivered_to_field
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import (
     LOCAL_LANE,
@@ -18,6 +19,7 @@ from restante.queue import (
     Moved,
     QueuedMessage,
     Target,
+    Untried,
 )
 from restante.relay import Parcel, Recipient, Relay
 from restante.routing.decision import (
@@ -64,8 +66,9 @@ class MailCourier:
     async def attempt(self, message: QueuedMessage) -> Attempted:
         """One answer for each recipient, out of one look-up.
 
-        There is one delivery for all that are here, or one transaction for all that are elsewhere:
-        a message's recipients are of one lane, and whoever is not is told to move.
+        There is one delivery for all that are here, or one transaction for those elsewhere that
+        came by the same aliases: a message's recipients are of one lane, and whoever is not is
+        told to move.
         """
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
@@ -133,12 +136,38 @@ class MailCourier:
                 message.envelope, message.content, deliveries, again=message.again
             )
             return outcomes, None
-        recipients = tuple(each for each in planned if isinstance(each, Recipient))
-        if recipients:
-            parcel = Parcel(message.envelope, message.content, recipients)
-            attempted = await self._out.relay.send(message.lane, parcel)
-            return attempted.answers, attempted.back_off
-        return (), None
+        leaving = [
+            (each, recipient.target.via)
+            for each, recipient in zip(planned, message.recipients, strict=True)
+            if isinstance(each, Recipient)
+        ]
+        return await self._send(message, leaving) if leaving else ((), None)
+
+    async def _send(
+        self, message: QueuedMessage, leaving: Sequence[tuple[Recipient, tuple[str, ...]]]
+    ) -> tuple[Sequence[Answer], BackOff | None]:
+        """One transaction for those that came by the same aliases as the first; others wait.
+
+        Their copy bears the aliases, so that one that comes back here is known to be looping.
+        """
+        came_by = leaving[0][1]
+        together = tuple(recipient for recipient, via in leaving if via == came_by)
+        parcel = Parcel(message.envelope, _bearing(came_by, message), together)
+        attempted = await self._out.relay.send(message.lane, parcel)
+        given = iter(attempted.answers)
+        answers = [next(given) if via == came_by else Untried() for _, via in leaving]
+        return answers, attempted.back_off
+
+
+def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
+    """The message with a Delivered-To field of each alias, where its header may hold the name."""
+    content = message.content
+    fields = [
+        delivered_to_field(alias)
+        for alias in came_by
+        if alias.isascii() or message.envelope.smtputf8
+    ]
+    return replace(content, trace=b"".join((*fields, content.trace)))
 
 
 def copy_for(mailbox: Mailbox, via: tuple[str, ...]) -> Delivery:

@@ -34,6 +34,7 @@ from restante.queue import (
     QueuedRecipient,
     RecipientState,
     Target,
+    Untried,
 )
 from restante.receiver.door import Receiver
 from restante.relay import Parcel, Recipient
@@ -63,6 +64,8 @@ class Recorder:
     again: list[bool] = field(default_factory=list)
     parcels: list[tuple[str, tuple[Recipient, ...]]] = field(default_factory=list)
     """What was sent to other hosts, and by which lane."""
+    traces: list[bytes] = field(default_factory=list)
+    """What stood in front of it."""
     queued: list[tuple[Target, ...]] = field(default_factory=list)
     envelopes: list[Envelope] = field(default_factory=list)
     """Of what was queued."""
@@ -82,6 +85,7 @@ class Recorder:
 
     async def send(self, lane: str, parcel: Parcel) -> Attempted:
         self.parcels.append((lane, parcel.recipients))
+        self.traces.append(parcel.content.trace)
         return Attempted([self.outcome] * len(parcel.recipients), BackOff("busy"))
 
     async def add(self, envelope: Envelope, content: Content, targets: Sequence[Target]) -> None:
@@ -148,13 +152,18 @@ async def test_courier_ends_a_loop_of_aliases() -> None:
 
 
 async def relay(recorder: Recorder, lane: str, *addresses: str) -> Attempted:
+    return await relay_targets(recorder, lane, *map(Target, addresses))
+
+
+async def relay_targets(recorder: Recorder, lane: str, *targets: Target) -> Attempted:
     router = Router(SETTINGS.routing, SETTINGS.hostname)
     courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder))
     waiting = tuple(
-        QueuedRecipient(1, Target(each), RecipientState.WAITING, 0, 0.0, None) for each in addresses
+        QueuedRecipient(1, each, RecipientState.WAITING, 0, 0.0, None) for each in targets
     )
-    content = memory_content(b"", HELLO)
-    return await courier.attempt(QueuedMessage(envelope(*addresses), content, waiting, False, lane))
+    sent = envelope(*(each.address for each in targets))
+    queued = QueuedMessage(sent, memory_content(b"", HELLO), waiting, False, lane)
+    return await courier.attempt(queued)
 
 
 async def test_recipients_of_a_lane_are_sent_together() -> None:
@@ -165,6 +174,23 @@ async def test_recipients_of_a_lane_are_sent_together() -> None:
     ((lane, recipients),) = recorder.parcels
     assert lane == "example.net"
     assert [str(each.address) for each in recipients] == ["ann@example.net", "bob@EXAMPLE.net"]
+
+
+async def test_a_copy_that_leaves_bears_the_aliases_that_it_came_by() -> None:
+    """So that one that comes back by way of another host ends, and does not multiply."""
+    recorder = Recorder()
+    aliases = ("list@example.com", "sales@example.com")
+    attempted = await relay_targets(
+        recorder,
+        "example.net",
+        Target("a@example.net", via=aliases),
+        Target("b@example.net"),
+        Target("c@example.net", via=aliases),
+    )
+    assert list(attempted.answers) == [recorder.outcome, Untried(), recorder.outcome]
+    ((_, together),) = recorder.parcels
+    assert [str(each.address) for each in together] == ["a@example.net", "c@example.net"]
+    assert recorder.traces == [b"Delivered-To: list@example.com\nDelivered-To: sales@example.com\n"]
 
 
 async def test_recipients_in_the_wrong_lane_move() -> None:

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from restante.config.tree import DAY, HOUR
 from restante.envelope import Notify, RecipientDsn
-from restante.queue import LOCAL_LANE, Expanded, Moved, Target
+from restante.queue import LOCAL_LANE, Expanded, Moved, Target, Untried
 from restante.queue.lanes import settle_lanes
 from restante.queue.reader import QueueReader
 from restante.queue.retry import LONGEST_BACK_OFF, RetryPolicy
@@ -21,7 +21,7 @@ from restante.queue.wake import wake
 from restante.status import Delivered
 from tests.support.desk import Event, at_work, names
 from tests.support.jumping_clock import START, JumpingClock, until
-from tests.support.queued import content, envelope, limits
+from tests.support.queued import content, envelope, from_nobody, limits
 from tests.support.scripted_courier import DOWN, HERE, LATER, NEVER, PEER, ScriptedCourier
 
 
@@ -225,6 +225,21 @@ async def test_what_is_in_the_wrong_lane_is_tried_in_the_right_one_at_once(
         ("next.example", 1),
     ]
     assert sorted(names(log)) == ["delivered", "delivered", "message_finished", "moved"]
+
+
+async def test_who_had_no_place_in_an_attempt_is_in_the_next(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    """Whatever became of the others: here the host refuses one and delivers the other."""
+    courier.answer("a@x", NEVER)
+    courier.answer("b@x", Untried(), HERE)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue_in_lanes(from_nobody(), "a@x", "b@x")
+        await desk.rest()
+        assert desk.store.waiting == 0
+    assert [len(call.recipients) for call in courier.calls] == [2, 1]
+    assert clock.now() == START
+    assert "deferred" not in names(log)
 
 
 async def test_routes_that_contradict_each_other_do_not_spin(

@@ -18,6 +18,7 @@ from restante.queue import (
     QueuedRecipient,
     RecipientState,
     Target,
+    Untried,
 )
 from restante.queue.retry import RetryPolicy
 from restante.queue.rows import Result
@@ -171,6 +172,13 @@ def test_a_move_is_no_attempt() -> None:
         START,
     )
     assert moved.last is None
+
+
+def test_who_was_not_tried_is_due_as_before() -> None:
+    untried = result(Untried(), lane="example.net")
+    assert untried.state is RecipientState.WAITING
+    assert (untried.next_attempt, untried.last, untried.notice) == (START, None, None)
+    assert untried.lane == "example.net", "this was no attempt"
 
 
 def test_moves_cannot_spin() -> None:

@@ -163,7 +163,15 @@ class Moved:
     lane: str
 
 
-Answer = Outcome | Expanded | Moved
+@dataclass(frozen=True, slots=True)
+class Untried:
+    """An attempt's answer for a recipient that it had no place for: it is due as before.
+
+    Only beside recipients that were tried, or the message would be handed out without end.
+    """
+
+
+Answer = Outcome | Expanded | Moved | Untried
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from restante.queue import (
     QueuedRecipient,
     RecipientState,
     Target,
+    Untried,
 )
 from restante.queue.retry import LOCAL_STEP, REMOTE_STEP, RetryPolicy
 from restante.queue.rows import Result
@@ -86,6 +87,8 @@ class _Judge:
                 return self._expanded(recipient, answer)
             case Moved():
                 return self._moved(recipient, answer)
+            case Untried():
+                return self._untried(recipient)
             case PermanentFailure():
                 return self._failed(recipient, answer)
             case TemporaryFailure():
@@ -153,6 +156,15 @@ class _Judge:
         return Verdict(
             result, lambda: maillog.moved(self._id, recipient.target.address, answer.lane)
         )
+
+    def _untried(self, recipient: QueuedRecipient) -> Verdict:
+        result = Result(
+            recipient.id,
+            RecipientState.WAITING,
+            next_attempt=recipient.next_attempt,
+            lane=self._message.lane,
+        )
+        return Verdict(result, lambda: None)
 
     def _failed(
         self, recipient: QueuedRecipient, answer: PermanentFailure | TemporaryFailure
