@@ -372,3 +372,26 @@ def test_a_server_does_not_start_with_another_certificates_key(tmp_path: Path) -
         (tmp_path / "mx.key").write_bytes(good)
         instance.start()
         assert instance.stop() == 0
+
+
+# Limits
+
+
+@pytest.mark.parametrize("service", ["smtp", "submissions"])
+def test_who_does_not_let_go_after_the_session_counts(tmp_path: Path, service: str) -> None:
+    """A server's end of TLS waits for the client's, and for so long there is a connection."""
+
+    def is_let_in(port: int) -> bool:
+        with Wire(port) as wire:
+            return wire.reply().startswith("220 ")
+
+    with tls_server(tmp_path, {"server": {"max_connections_per_address": 2}}) as running:
+        port = running.instance.smtp_port
+        until(lambda: is_let_in(port), "whoever waited for the server has gone")
+        lingering = [running.smtp(service) for _ in range(2)]
+        for wire in lingering:
+            assert wire.ask("QUIT").startswith("221 ")
+        assert not is_let_in(port)
+        for wire in lingering:
+            wire.close()
+        until(lambda: is_let_in(port), "room for others")

@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._interruptible = False
         self._in_handshake = False
         self._close_timer: asyncio.TimerHandle | None = None
+        self._farewell: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
         self.peer = ""
         """The client's IP address."""
@@ -104,6 +105,7 @@ class Connection(asyncio.Protocol):
             self._close_timer.cancel()
         self._wake()
         self.resume_writing()
+        self._take_leave()
 
     def pause_writing(self) -> None:
         """The peer reads slower than the session writes."""
@@ -250,13 +252,31 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def when_gone(self, farewell: Callable[[], None]) -> None:
+        """Call ``farewell`` once the socket is closed, which the peer may put off.
+
+        That is CLOSE_TIMEOUT after the session's end at the latest.
+        """
+        self._farewell = farewell
+        if self._lost:
+            self._take_leave()
+
+    def _take_leave(self) -> None:
+        farewell, self._farewell = self._farewell, None
+        if farewell is not None:
+            farewell()
+
     async def _run(self) -> None:
         try:
             await self._serve(self)
         finally:
             if self._transport is not None and not self._lost:
                 self._transport.close()
-                self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+                self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._close_now)
+
+    def _close_now(self) -> None:
+        self.abort()
+        self._take_leave()
 
     async def _wait_for_data(self, seconds: float, interruptible: bool) -> None:
         waiter = self._waiter = self._loop.create_future()

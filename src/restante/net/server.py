@@ -180,6 +180,10 @@ class Server:
             if connection.tls is None:  # else it has a session by now, which ends by itself
                 self._see_off(visit, "shutdown")
             raise
+        except Exception as error:  # noqa: BLE001 - a bug must not keep its place for ever
+            maillog.unplanned(f"{self._service.name} session {visit.session}", error)
+            if connection.tls is None:
+                self._see_off(visit, "unplanned")
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -211,9 +215,15 @@ class Server:
             reason = "unplanned"
         finally:
             self._connections.discard(connection)
-            self._see_off(visit, reason)
+            self._closed(visit, reason)
+            # Whoever does not let go of the connection has one still.
+            connection.when_gone(partial(self._limits.leave, visit.peer))
 
     def _see_off(self, visit: _Visit, reason: str) -> None:
+        """A connection that came to no session is gone."""
         self._limits.leave(visit.peer)
+        self._closed(visit, reason)
+
+    def _closed(self, visit: _Visit, reason: str) -> None:
         seconds = asyncio.get_running_loop().time() - visit.began
         maillog.session_closed(visit.session, self._service.name, reason, seconds)
