@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from restante.queue import (
     Target,
 )
 from restante.queue.handout import Position
+from restante.queue.lanes import MAX_WHY
 from restante.queue.loader import (
     OVERDUE_AT_ONCE,
     RECIPIENTS_PER_ATTEMPT,
@@ -26,6 +28,7 @@ from restante.queue.loader import (
 from restante.queue.reader import QueueReader
 from restante.queue.retry import FIRST_BACK_OFF, LONGEST_BACK_OFF
 from restante.queue.rows import Result
+from restante.queue.schema import connect_reader
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews, Recorded
 from restante.status import Reply
@@ -220,6 +223,15 @@ async def test_a_lane_may_ask_for_more_time(store: QueueStore) -> None:
     longer = await fail(store, third, NOW, BackOff("421", 700), NOW - 1)
     assert longer.blocked_until == NOW + 700
     assert await next_due(store) == NOW + 700
+
+
+async def test_why_a_lane_failed_is_kept_within_bounds(store: QueueStore, tmp_path: Path) -> None:
+    await add(store, "a@dead")
+    (message,) = await due(store)
+    await fail(store, message, NOW, BackOff("down " * 10_000))
+    with closing(connect_reader(str(tmp_path / "0"))) as connection:
+        (why,) = connection.execute("SELECT why FROM lane").fetchone()
+    assert why == ("down " * 10_000)[:MAX_WHY]
 
 
 async def test_a_success_ends_it_and_the_lane_starts_slowly(store: QueueStore) -> None:

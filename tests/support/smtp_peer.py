@@ -18,6 +18,8 @@ DROP = "drop"
 
 DRIP = "drip"
 """A reply that goes on and on, an octet now and then."""
+DEAF = "deaf"
+"""As an answer to DATA: go on. But nothing is read, while an octet is sent now and then."""
 
 Said = str | list[str] | Callable[[str], str]
 """A reply; several, one after another, the last of which stays; or what a command makes of it."""
@@ -145,7 +147,9 @@ class _Session:
         if said == HANG:
             self._peer.stopped.wait()
             raise _Ended
-        while said == DRIP:
+        if said == DEAF:
+            self._connection.sendall(b"354 go on\r\n")
+        while said in {DRIP, DEAF}:
             self._connection.sendall(b"2")
             if self._peer.stopped.wait(0.02):
                 raise _Ended

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from restante.config.tree import HostPort
+from restante.config.tree import MEBIBYTE, HostPort
 from restante.envelope import Content, memory_content, spooled_content
 from restante.relay.driver import PATIENCE
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
@@ -29,7 +32,7 @@ from tests.support.relaying import (
     two_exchangers,
 )
 from tests.support.serving import free_port
-from tests.support.smtp_peer import DRIP, DROP, HANG, SmtpPeer, smtp_peer
+from tests.support.smtp_peer import DEAF, DRIP, DROP, HANG, SmtpPeer, smtp_peer
 
 
 @pytest.fixture
@@ -100,6 +103,32 @@ async def test_a_large_message_by_chunks(tmp_path: Path, dns: HostPort, first: S
     sent = parcel(content=large(tmp_path))
     assert isinstance(only(await send(dns, first.port, sent)), Delivered)
     assert "DATA" not in first.verbs()
+
+
+async def test_a_host_that_reads_nothing_is_not_sent_everything(
+    tmp_path: Path, dns: HostPort, first: SmtpPeer
+) -> None:
+    """Though it says something now and then: what it has not read is in this host's memory."""
+    first.says["DATA"] = DEAF
+    size = 32 * MEBIBYTE
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    content = Content(b"", str(path), size, 1)
+    sent = parcel(content=content)
+    sent = replace(sent, envelope=replace(sent.envelope, eight_bit=True))  # so it is read once
+    writing = asyncio.create_task(asyncio.to_thread(write_until_closed, path, size))
+    attempted = await send(dns, first.port, sent, timeoutremote=1.0)
+    assert isinstance(only(attempted), TemporaryFailure)
+    assert await writing < size / 2
+
+
+def write_until_closed(path: Path, size: int) -> int:
+    """How much of it somebody has read."""
+    written = 0
+    with contextlib.suppress(BrokenPipeError), open(path, "wb", buffering=0) as fifo:
+        while written < size:
+            written += fifo.write(b"x" * 65535 + b"\n")
+    return written
 
 
 async def test_each_chunk_has_a_time_of_its_own(

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from restante.queue import BackOff
 from restante.queue.retry import back_off_seconds
 
+MAX_WHY = 500
+"""Characters that are kept of why a lane is left alone; hosts may have greeted at any length."""
+
 
 def touch_lane(connection: sqlite3.Connection, lane: str, due: float) -> None:
     """Somebody waits in the lane from now on, and is ``due`` then."""
@@ -67,7 +70,7 @@ def leave_alone(
     connection.execute(
         "INSERT INTO lane VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET"
         " next_attempt = ?2, blocked_until = ?2, failures = ?3, why = ?4",
-        (lane, until, failures, back_off.why),
+        (lane, until, failures, back_off.why[:MAX_WHY]),
     )
     return until
 

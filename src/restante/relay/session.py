@@ -129,6 +129,7 @@ class Session:
         self._opened_at = self._loop.time()
         self._awaited: object = None
         self._deadline = 0.0
+        self._block_deadline = 0.0
         self._is_silent = False
         self._last_moment = self._opened_at + TRANSACTION_TIME
         self._is_open = False
@@ -264,21 +265,33 @@ class Session:
             if isinstance(event, TransactionDone):
                 return event
             assert event is ClientWait.NEED_CONTENT, event
-            if not isinstance(content.body, str):
+            if self._wire.must_drain:
+                await self._drain()
+            elif not isinstance(content.body, str):
                 # Small: the queue keeps what is not in files. It goes out with its end.
                 self._engine.content(b"".join(blocks))
+                self._end_content()
             elif block := await asyncio.to_thread(next, blocks, b""):
-                await self._send_block(block)
-                continue
-            self.content_sent = True
-            self._engine.end_content()
+                self._send_block(block)
+            else:
+                self._end_content()
 
-    async def _send_block(self, block: bytes) -> None:
-        """A peer that does not want the rest says so meanwhile."""
+    def _end_content(self) -> None:
+        self.content_sent = True
+        self._engine.end_content()
+
+    def _send_block(self, block: bytes) -> None:
+        """The peer has a time to take it, whatever it says meanwhile."""
         self._engine.content(block)
         self._wire.send(self._engine.outgoing())
+        patience = min(BLOCK_TIMEOUT, self._terms.timeoutremote)
+        self._block_deadline = self._loop.time() + patience
+
+    async def _drain(self) -> None:
+        """Wait until the peer takes more, or says something: perhaps that it does not."""
+        seconds = min(self._block_deadline - self._loop.time(), self._seconds_left())
         try:
-            await self._wire.drain(min(BLOCK_TIMEOUT, self._seconds_left()))
+            await self._wire.drain(max(seconds, 0.0))
         except WireLost:
             self._engine.receive(self._wire.take())
             self._engine.receive_eof()

@@ -87,6 +87,11 @@ class Wire(asyncio.Protocol):
         """Whether the connection is open and nothing has come that was not read."""
         return not self._ended and not self._received
 
+    @property
+    def must_drain(self) -> bool:
+        """Whether the peer reads slower than it is sent, has said something, or is gone."""
+        return self._writing_paused or self._lost or bool(self._received)
+
     async def receive(self, seconds: float) -> bytes:
         """All octets that have come, at least one; empty at the end of the stream.
 
