@@ -150,3 +150,13 @@ def test_octets_from_before_the_handshake_are_forgotten(injected: bytes) -> None
 
 def test_a_password_is_not_printed() -> None:
     assert "secret" not in repr(Authenticate("iain", "secret", "PLAIN"))
+
+
+def test_only_auth_may_have_a_longer_line_than_other_commands() -> None:
+    profile = Profile(HOST, extensions=(Extension.AUTH,), plaintext_auth=True)
+    limit = profile.limits.max_command_line
+    for command, told in ((b"NOOP", b"500 5.5.2 Line too long"), (b"AUTH PLAIN", b"501 5.5.2 ")):
+        core = SmtpServer(profile)
+        core.receive(b"EHLO c\r\n" + command.ljust(limit - 1, b" ") + b"x\r\n")
+        assert core.next_event() is Wait.NEED_DATA
+        assert core.outgoing().splitlines()[-1].startswith(told)

@@ -212,10 +212,17 @@ class SmtpServer:
         line = self._input.take_line()
         if line is NoLine.INCOMPLETE:
             return Wait.NEED_DATA
-        reply = replies.LINE_TOO_LONG if line is NoLine.TOO_LONG else self._execute(line)
+        if isinstance(line, NoLine) or self._is_too_long(line):
+            self._answer(replies.LINE_TOO_LONG)
+            return None
+        reply = self._execute(line)
         if reply is not None:
             self._answer(reply)
         return None
+
+    def _is_too_long(self, line: bytes) -> bool:
+        """AUTH alone may have a longer line than other commands (RFC 4954 §4)."""
+        return len(line) > self._limits.max_command_line and line[:5].upper() != b"AUTH "
 
     def _execute(self, line: bytes) -> Reply | None:
         """Obey one command; its reply, or None if it comes later."""
