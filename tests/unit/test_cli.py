@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from restante.auth.schemes import verify
+from restante.cli.output import human_span
 from restante.cli.status import ExitCode
 from restante.tls.certificate import PairFiles
 from tests.support.certificates import DAY, NOW, issue, replace, write
@@ -345,13 +346,14 @@ def test_explain_tells_which_way_mail_for_another_host_leaves(
 
     assert "A user who has logged in hears: 250 2.1.5" in routed.out
     assert routed.out.endswith(
-        "\nLeaves     ann@elsewhere.example by lane smart.example:587, its hosts named by "
-        "routing.smtproutes; TLS: verify; logs in as iain\n"
+        "\nLeaves     ann@elsewhere.example by lane smart.example:587, which "
+        "routing.smtproutes names; TLS: verify; logs in as iain\n"
     )
     assert direct.out.endswith(
-        "\nLeaves     ann@elsewhere.org by lane elsewhere.org, its hosts named by the DNS; "
-        "TLS: may\n"
+        "\nLeaves     ann@elsewhere.org by lane elsewhere.org, to the hosts that the DNS "
+        "names; TLS: may\n"
     )
+    assert "lane [192.0.2.1], an address; TLS" in hosted("explain", "ann@[192.0.2.1]").out
     assert "secret" not in routed.out
 
 
@@ -554,3 +556,14 @@ def test_an_empty_queue(hosted: Shell) -> None:
 
 def test_version(shell: Shell) -> None:
     assert shell.bare("--version").out.startswith("restante ")
+
+
+# How things are said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0s"), (59.9, "59s"), (61, "1m 1s"), (10805, "3h"), (12000, "3h 20m"), (349200, "4d 1h")],
+)
+def test_a_span_is_told_in_two_units_that_are_neighbours(seconds: float, said: str) -> None:
+    assert human_span(seconds) == said

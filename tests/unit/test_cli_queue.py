@@ -359,7 +359,10 @@ def test_summary_of_nothing(hosted: Shell) -> None:
 
 
 def test_verbs_say_what_they_did(waiting: Waiting) -> None:
-    shell, here = waiting.shell, "The server does not run; it finds this when it starts.\n"
+    shell, here = (
+        waiting.shell,
+        "No server has the queue just now; the next one that does finds this.\n",
+    )
     line = f"{waiting.busy}\tann@example.com\tann@busy.example\n"
     one = "1 message (1 recipient)"
 
@@ -535,7 +538,7 @@ def test_a_terminal_is_told_of_some(hosted: Shell) -> None:
     assert shown[20:] == [
         "... and 5 more",
         "25 messages (25 recipients) held.",
-        "The server does not run; it finds this when it starts.",
+        "No server has the queue just now; the next one that does finds this.",
     ]
 
 

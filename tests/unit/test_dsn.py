@@ -353,7 +353,7 @@ def test_the_text_blames_no_other_system_for_what_this_one_decided() -> None:
 def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
     given_up = notice(reply=BUSY, peer=replace(PEER, command="connect", silent=True))
     made = read(message(), given_up)
-    assert "tried again for 1 hour, in vain" in words(made.text)
+    assert "tried again for 30 minutes, in vain" in words(made.text)
     assert "mx.example.com says of mail.example.net (192.0.2.25):\n" in made.text
 
 

@@ -32,8 +32,7 @@ class Way:
 
     def __str__(self) -> str:
         """One line for a terminal."""
-        named_by = "routing.smtproutes" if self.by_route else "the DNS"
-        parts = [f"lane {self.lane}, its hosts named by {named_by}", f"TLS: {self.tls_policy}"]
+        parts = [f"lane {self.lane}, {self._named_by()}", f"TLS: {self.tls_policy}"]
         if self.login:
             parts.append(f"logs in as {self.login}")
         if self.alone is not None:
@@ -41,6 +40,11 @@ class Way:
             until = timestamp(self.alone.until)
             parts.append(f"left alone until {until} after {times}: {self.alone.why}")
         return one_line(f"{self.address} by {'; '.join(parts)}")
+
+    def _named_by(self) -> str:
+        if self.by_route:
+            return "which routing.smtproutes names"
+        return "an address" if self.lane.startswith("[") else "to the hosts that the DNS names"
 
 
 def ways(settings: Settings, found: Explanation) -> list[Way]:

@@ -86,14 +86,19 @@ def human_size(octets: int) -> str:
 
 
 def human_span(seconds: float) -> str:
-    """A span for people, in its two largest units: ``59s``, ``2m``, ``3h 20m``, ``4d 1h``."""
+    """A span for people, in its largest unit and the next: ``59s``, ``2m``, ``3h 20m``, ``4d 1h``.
+
+    So ``3h`` is anything from three hours to a minute more.
+    """
     left = max(int(seconds), 0)
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2]) or "0s"
+        number, left = divmod(left, length)
+        if number:
+            parts.append(f"{number}{unit}")
+        if len(parts) == 2 or (parts and not number):
+            break
+    return " ".join(parts) or "0s"
 
 
 def human_due(moment: float) -> str:

@@ -176,6 +176,9 @@ def _filled(text: str) -> str:
 
 
 def _span(seconds: float) -> str:
-    hours = max(1, round(seconds / 3600))
-    count, unit = (hours // 24, "day") if hours >= 48 else (hours, "hour")
+    minutes, hours = max(1, round(seconds / 60)), round(seconds / 3600)
+    if hours >= 48:
+        count, unit = hours // 24, "day"
+    else:
+        count, unit = (hours, "hour") if minutes >= 60 else (minutes, "minute")
     return f"{count} {unit}{'' if count == 1 else 's'}"

@@ -139,7 +139,7 @@ def _conclude(operator: QueueOperator, order: Order, tally: _Tally) -> None:
         return
     print(f"{tally} {_DONE[order.verb]}.")
     if operator.unserved:
-        print("The server does not run; it finds this when it starts.")
+        print("No server has the queue just now; the next one that does finds this.")
 
 
 def _explain(reader: QueueReader, verb: Verb, queue_id: str) -> str:
