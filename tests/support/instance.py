@@ -21,6 +21,8 @@ ANY_PORTS = [
     for word in (f"--{listener}", "127.0.0.1:0")
 ]
 """Options of ``init`` and ``demo`` with which every test has ports of its own."""
+NO_DNS = '["127.0.0.1:1"]'
+"""What an instance asks that a test gave no name server: nothing may leave this host."""
 PATIENCE = 60.0
 """Seconds after which something that must happen counts as not happening."""
 
@@ -148,7 +150,15 @@ class Instance:
         return port
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"RESTANTE_LOG__TARGET": str(self.log_file)} | self.environ
+        given = {"RESTANTE_LOG__TARGET": str(self.log_file)}
+        if not self._has_nameservers():
+            given["RESTANTE_RELAY__NAMESERVERS"] = NO_DNS
+        return os.environ | given | self.environ
+
+    def _has_nameservers(self) -> bool:
+        """Whether restante.toml names some: the environment would overrule it."""
+        toml = self.directory / "restante.toml"
+        return toml.exists() and re.search(r"(?m)^nameservers = ", toml.read_text()) is not None
 
 
 def until(happened: object, what: str) -> None:
