@@ -306,7 +306,7 @@ class QueueStore:
             self._traffic.start_slowly(lane)
         elif news is not None and news.back_off is None:
             self._traffic.widen(lane)
-        await self._tidy(envelope.queue_id, settled)
+        await self._tidy(message, settled)
         return Recorded(settled is Settled.FINISHED, until, recovered)
 
     async def _tell(self, pending: PendingReport, report: Submission | None, now: float) -> Told:
@@ -322,19 +322,19 @@ class QueueStore:
         async with self._kept_bodies(reports) as bodies:
             told, settled = await self._writer.submit(operation)
         self._telling.discard(queue_id)
-        await self._tidy(queue_id, settled)
+        await self._tidy(pending.message, settled)
         if told:
             self._arrived(reports)
         else:
             await self._in_files(lambda: self._discard(bodies))
         return Told(told, settled is Settled.FINISHED)
 
-    async def _tidy(self, queue_id: str, settled: Settled) -> None:
-        """Nobody needs the body of a message that is gone."""
+    async def _tidy(self, message: QueuedMessage, settled: Settled) -> None:
+        """Nobody needs the body's file of a message that is gone."""
         if settled is Settled.FINISHED:
             self._waiting -= 1
-        if settled is not Settled.KEPT:
-            await self._in_files(lambda: self._bodies.discard(queue_id))
+        if settled is not Settled.KEPT and isinstance(message.content.body, str):
+            await self._in_files(lambda: self._bodies.discard(message.envelope.queue_id))
 
     async def _settle_lanes(self, stale: Sequence[str], now: float) -> None:
         try:

@@ -65,7 +65,7 @@ class GroupWriter:
     def _run(self) -> None:
         while (first := self._jobs.get()) is not None:
             jobs, ending = self._gather(first)
-            _resolve(self._commit(jobs))
+            _resolve([self._commit_one(first)] if len(jobs) == 1 else self._commit(jobs))
             if ending:
                 break
         self._connection.close()
@@ -81,6 +81,17 @@ class GroupWriter:
         except Empty:
             pass
         return jobs, False
+
+    def _commit_one(self, job: _Job) -> _Done:
+        """Where nothing else is to stand, an operation needs no savepoint."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            result = job.operation(self._connection)
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - it is the caller's to deal with
+            self._roll_back()
+            return _Done(job.future, None, _foreseen(error))
+        return _Done(job.future, result, None)
 
     def _commit(self, jobs: Sequence[_Job]) -> list[_Done]:
         try:
