@@ -119,7 +119,7 @@ def test_no_question_of_the_hot_path_scans_a_table(connection: sqlite3.Connectio
 
 def ask_everything(connection: sqlite3.Connection) -> None:
     now = START + 10
-    select_due(connection, now, limits(), Traffic())
+    select_due(connection, now, limits(), Traffic(), 10)
     select_overdue(connection, "dead", now, (START, 0.0), Position(), 10)
     rows.waiting_recipients(connection, "m0", "dead", now, 10, 1)
     rows.load_message(connection, "m0", "")
@@ -194,7 +194,7 @@ def steps(connection: sqlite3.Connection, expected: int, most: Limits | None = N
         return 0
 
     connection.set_progress_handler(count, 1)
-    selection = select_due(connection, START + 10, most or limits(), Traffic())
+    selection = select_due(connection, START + 10, most or limits(), Traffic(), 10)
     connection.set_progress_handler(None, 1)
     assert len(selection.chosen) == expected
     return counted

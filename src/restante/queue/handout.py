@@ -21,6 +21,12 @@ class Selection:
 
     chosen: list[tuple[str, str]] = field(default_factory=list)
     """Messages and the lanes in which they are due, the longest due lane first."""
+    ahead: dict[tuple[str, str], None] = field(default_factory=dict)
+    """The same of what is due next, when there is room."""
+    crowded: set[str] = field(default_factory=set)
+    """Lanes of which more is due than was chosen."""
+    complete: bool = True
+    """What is due and was not chosen waits for nothing but room in crowded lanes that work."""
     quiet: dict[str, float] = field(default_factory=dict)
     """Lanes that have nothing more to be chosen, and until when."""
     stale: list[str] = field(default_factory=list)
@@ -30,18 +36,27 @@ class Selection:
 
 
 def select_due(
-    connection: sqlite3.Connection, now: float, limits: Limits, traffic: Traffic
+    connection: sqlite3.Connection, now: float, limits: Limits, traffic: Traffic, ahead: int
 ) -> Selection:
-    """What is due and may move; ``traffic`` (a copy for this purpose) is as if it did."""
+    """What is due and may move; ``traffic`` (a copy for this purpose) is as if it did.
+
+    ``ahead``: how many messages at most are chosen that have no room yet.
+    """
     selection = Selection()
     for lane, failures in _due_lanes(connection, now):
         if lane != LOCAL_LANE and not traffic.has_room_elsewhere(limits):
+            selection.complete = False
             break
         if traffic.rests(lane, now):
             continue
         room = traffic.room(lane, limits, suspect=failures > 0)
-        if room > 0:
-            _select_in(connection, lane, now, room, limits, traffic, selection)
+        beyond = 0 if failures else ahead - len(selection.ahead)
+        if room > 0 or beyond > 0:
+            _select_in(connection, lane, now, room, beyond, limits, traffic, selection)
+        else:
+            selection.crowded.add(lane)
+        if failures and lane in selection.crowded:
+            selection.complete = False
     for lane, until in selection.quiet.items():
         traffic.rest(lane, until)
     selection.next_due = min(_next_lane(connection, now), traffic.end_of_rest(now))
@@ -68,20 +83,29 @@ def _select_in(
     lane: str,
     now: float,
     room: int,
+    beyond: int,
     limits: Limits,
     traffic: Traffic,
     selection: Selection,
 ) -> None:
-    """Choose at most ``room`` messages of one lane."""
+    """Choose at most ``room`` messages of one lane, and ``beyond`` more."""
     all_seen = True
     for queue_id in _due_in(connection, lane, now):
         if traffic.moves(queue_id, lane):
             continue
         if traffic.lanes_of(queue_id) >= limits.per_message:
-            all_seen = False
+            all_seen = selection.complete = False
             continue
-        if room == 0:
+        if room <= 0 and (queue_id, lane) in selection.ahead:
+            continue
+        if room <= 0 and beyond == 0:
+            selection.crowded.add(lane)
             return
+        if room <= 0:
+            all_seen = False
+            beyond -= 1
+            selection.ahead[queue_id, lane] = None
+            continue
         room -= 1
         traffic.take(queue_id, lane)
         selection.chosen.append((queue_id, lane))

@@ -16,14 +16,19 @@ MAX_WHY = 500
 """Characters that are kept of why a lane is left alone; hosts may have greeted at any length."""
 
 
-def touch_lane(connection: sqlite3.Connection, lane: str, due: float) -> None:
-    """Somebody waits in the lane from now on, and is ``due`` then."""
-    connection.execute(
-        "INSERT INTO lane VALUES (?, ?, 0, 0, '') ON CONFLICT DO UPDATE"
-        " SET next_attempt = max(excluded.next_attempt, blocked_until)"
-        " WHERE max(excluded.next_attempt, blocked_until) < next_attempt",
-        (lane, due),
-    )
+def touch_lane(connection: sqlite3.Connection, lane: str, due: float) -> bool:
+    """Somebody waits in the lane from now on, and is ``due`` then; whether it has been failing."""
+    row = connection.execute(
+        "SELECT next_attempt, blocked_until, failures FROM lane WHERE name = ?", (lane,)
+    ).fetchone()
+    if row is None:
+        connection.execute("INSERT INTO lane VALUES (?, ?, 0, 0, '')", (lane, due))
+        return False
+    next_attempt, blocked_until, failures = row
+    earliest = max(due, blocked_until)
+    if earliest < next_attempt:
+        connection.execute("UPDATE lane SET next_attempt = ? WHERE name = ?", (earliest, lane))
+    return bool(failures)
 
 
 def settle_lanes(connection: sqlite3.Connection, lanes: Iterable[str], now: float) -> None:

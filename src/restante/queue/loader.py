@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
 
-from restante.queue import LOCAL_LANE, QueuedMessage, notices, rows
+from restante.queue import (
+    LOCAL_LANE,
+    QueuedMessage,
+    QueuedRecipient,
+    Submission,
+    notices,
+    rows,
+)
 from restante.queue.bodies import Bodies
-from restante.queue.handout import Position, select_due, select_overdue
+from restante.queue.handout import Position, Selection, select_due, select_overdue
+from restante.queue.rows import Inserted
 from restante.queue.traffic import Limits, Traffic
 from restante.queue.work import PendingReport, Work
 
@@ -35,27 +45,47 @@ class Loader:
         limits: Limits,
         view: Traffic,
         telling: frozenset[str],
-    ) -> tuple[Work, dict[str, float], list[str]]:
-        """What is due, and the lanes that are quiet or stale (see Selection).
+        ahead: int,
+    ) -> tuple[Work, Selection, list[QueuedMessage]]:
+        """What is due, what was learnt on the way, and ``ahead`` more that have no room yet.
 
         ``view`` is changed; ``telling``: messages whose report is being made.
         """
-        selection = select_due(connection, now, limits, view)
-        found = (
-            self._load(connection, queue_id, lane, now, _recipients_in(lane))
-            for queue_id, lane in selection.chosen
-        )
+        selection = select_due(connection, now, limits, view, ahead)
+        messages = self._load_all(connection, selection.chosen, now)
+        next_ones = self._load_all(connection, selection.ahead, now)
         room = REPORTS_AT_ONCE - len(telling)
         pending = (
             self._pending(connection, queue_id)
             for queue_id in notices.due_reports(connection, now, room, telling)
         )
         work = Work(
-            tuple(message for message in found if message is not None),
+            tuple(messages),
             tuple(report for report in pending if report is not None),
             min(selection.next_due, notices.next_report(connection, now)),
         )
-        return work, selection.quiet, selection.stale
+        return work, selection, next_ones
+
+    def fresh(
+        self, submission: Submission, body: bytes | None, new: Inserted
+    ) -> list[QueuedMessage]:
+        """What ``due`` would find of a submission that has just been queued.
+
+        ``body``: as it is in the row; None: it is a file.
+        """
+        queue_id = submission.envelope.queue_id
+        content = replace(
+            submission.content, body=self._bodies.path(queue_id) if body is None else body
+        )
+        by_lane: dict[str, list[QueuedRecipient]] = {}
+        for recipient in new.recipients:
+            by_lane.setdefault(recipient.target.lane, []).append(recipient)
+        return [
+            QueuedMessage(
+                submission.envelope, content, tuple(those[: recipients_in(lane)]), False, lane
+            )
+            for lane, those in by_lane.items()
+        ]
 
     def overdue(
         self,
@@ -76,6 +106,15 @@ class Loader:
         ]
         return [each for each in found if each is not None], positions[-1] if positions else None
 
+    def _load_all(
+        self, connection: sqlite3.Connection, chosen: Iterable[tuple[str, str]], now: float
+    ) -> list[QueuedMessage]:
+        found = (
+            self._load(connection, queue_id, lane, now, recipients_in(lane))
+            for queue_id, lane in chosen
+        )
+        return [message for message in found if message is not None]
+
     def _load(
         self, connection: sqlite3.Connection, queue_id: str, lane: str, now: float, most: int
     ) -> QueuedMessage | None:
@@ -95,5 +134,6 @@ class Loader:
         return PendingReport(message, notices.notices_of(connection, queue_id))
 
 
-def _recipients_in(lane: str) -> int:
+def recipients_in(lane: str) -> int:
+    """How many recipients of a message are tried together in the lane."""
     return RECIPIENTS_PER_ATTEMPT if lane == LOCAL_LANE else REMOTE_RECIPIENTS_PER_ATTEMPT

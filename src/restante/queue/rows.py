@@ -35,6 +35,11 @@ SELECT_RECIPIENTS = (
     "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
     " last, trail, delay_told, notice, life FROM recipient"
 )
+_INSERT_RECIPIENT = (
+    "INSERT INTO recipient (queue_id, lane, state, next_attempt, received_at, attempts, life,"
+    " address, instruction, via, trail, notify, orcpt, last, notice, delay_told)"
+    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,15 @@ class Result:
     """False: the attempt may have delivered all the same."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """A message's recipients as they would be read, and what was seen on the way."""
+
+    recipients: tuple[QueuedRecipient, ...]
+    failing: bool
+    """A lane of one of them has been failing."""
+
+
 class Settled(Enum):
     """What is left of a message."""
 
@@ -74,8 +88,8 @@ class Settled(Enum):
 
 def insert_message(
     connection: sqlite3.Connection, submission: Submission, body: bytes | None, life: int
-) -> None:
-    """Add the message and its targets, due at once.
+) -> Inserted:
+    """Add the message and its targets, due at once; repeated targets once.
 
     Raises sqlite3.IntegrityError for an id that is known.
     """
@@ -104,7 +118,13 @@ def insert_message(
         "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
     )
     fresh = _distinct(submission.targets, known=set())
-    _insert_targets(connection, envelope, fresh, life=life, trail=())
+    numbers = _insert_targets(connection, envelope, fresh, life=life, trail=())
+    failing = [touch_lane(connection, lane, envelope.received_at) for lane in _lanes_of(fresh)]
+    recipients = (
+        QueuedRecipient(number, target, RecipientState.WAITING, 0, envelope.received_at, None)
+        for number, target in zip(numbers, fresh, strict=True)
+    )
+    return Inserted(tuple(recipients), any(failing))
 
 
 def record_result(
@@ -272,6 +292,8 @@ def _expand(
     known = {(fold(address), instruction) for address, instruction in rows}
     fresh = _distinct(result.targets, known)
     _insert_targets(connection, envelope, fresh, life=life, trail=trail)
+    for lane in _lanes_of(fresh):
+        touch_lane(connection, lane, envelope.received_at)
     _insert_targets(
         connection, envelope, result.looping, life=life, trail=trail, failure=result.loop
     )
@@ -295,37 +317,36 @@ def _insert_targets(
     life: int,
     trail: tuple[str, ...],
     failure: LastAnswer | None = None,
-) -> None:
-    """Add the targets, due at once; or failed if there is a ``failure``."""
+) -> list[int]:
+    """Add the targets, due at once; or failed if there is a ``failure``. Their ids."""
     state = RecipientState.WAITING if failure is None else RecipientState.FAILED
     led, last = json.dumps(trail), answers.encode(failure)
-    connection.executemany(
-        "INSERT INTO recipient (queue_id, lane, state, next_attempt, received_at, attempts, life,"
-        " address, instruction, via, trail, notify, orcpt, last, notice, delay_told)"
-        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-        (
-            (
-                envelope.queue_id,
-                target.lane,
-                state,
-                envelope.received_at,
-                envelope.received_at,
-                life,
-                target.address,
-                target.instruction,
-                json.dumps(target.via),
-                led,
-                None if target.dsn.notify is None else target.dsn.notify.value,
-                target.dsn.orcpt,
-                last,
-                Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
-            )
-            for target in targets
-        ),
-    )
-    if failure is None:
-        for lane in {target.lane for target in targets}:
-            touch_lane(connection, lane, envelope.received_at)
+    numbers = []
+    for target in targets:
+        row = (
+            envelope.queue_id,
+            target.lane,
+            state,
+            envelope.received_at,
+            envelope.received_at,
+            life,
+            target.address,
+            target.instruction,
+            json.dumps(target.via),
+            led,
+            None if target.dsn.notify is None else target.dsn.notify.value,
+            target.dsn.orcpt,
+            last,
+            Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
+        )
+        inserted = connection.execute(_INSERT_RECIPIENT, row)
+        assert inserted.lastrowid is not None
+        numbers.append(inserted.lastrowid)
+    return numbers
+
+
+def _lanes_of(targets: Iterable[Target]) -> set[str]:
+    return {target.lane for target in targets}
 
 
 def _pair(address: Address) -> tuple[str, str]:

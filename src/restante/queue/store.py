@@ -29,8 +29,9 @@ from restante.queue import (
 from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_small
 from restante.queue.handout import Position
 from restante.queue.loader import Loader
-from restante.queue.rows import Result, Settled
+from restante.queue.rows import Inserted, Result, Settled
 from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer
+from restante.queue.shortcut import Shortcut
 from restante.queue.slots import lock_queue
 from restante.queue.traffic import Limits, Traffic
 from restante.queue.wake import WakeSocket
@@ -66,6 +67,7 @@ class QueueStore:
         self._reader = ThreadPoolExecutor(1, "queue-reader")
         self._files = ThreadPoolExecutor(FILE_THREADS, "queue-files")
         self._traffic = Traffic()
+        self._shortcut = Shortcut()
         self._telling: set[str] = set()
         self._disturbed: set[str] = set()
         self._handing_out = asyncio.Lock()
@@ -144,19 +146,26 @@ class QueueStore:
         Raises QueueFailed.
         """
         async with self._handing_out:
+            new = self._shortcut.take(now, limits, self._traffic)
+            if new is not None:
+                return Work(tuple(new), (), self._shortcut.next_due)
             self._disturbed.clear()
+            closings = self._shortcut.closings
             view, telling = self._traffic.copy(), frozenset(self._telling)
-            work, quiet, stale = await self._read(
-                lambda connection: self._loader.due(connection, now, limits, view, telling)
+            ahead = self._shortcut.ahead
+            work, selection, next_ones = await self._read(
+                lambda connection: self._loader.due(connection, now, limits, view, telling, ahead)
             )
             for message in work.messages:
                 self._traffic.take(message.envelope.queue_id, message.lane)
-            for lane in quiet.keys() - self._disturbed:
-                self._traffic.rest(lane, quiet[lane])
+            for lane in selection.quiet.keys() - self._disturbed:
+                self._traffic.rest(lane, selection.quiet[lane])
             self._telling.update(each.message.envelope.queue_id for each in work.reports)
-        if stale:
+            if not work.reports and self._watchers:
+                self._shortcut.open(now, work.next_due, selection, next_ones, closings)
+        if selection.stale:
             # Beside it: what is in flight must reach the caller, whether the disk works or not.
-            self._begin(self._settle_lanes(stale, now))
+            self._begin(self._settle_lanes(selection.stale, now))
         return work
 
     async def overdue(
@@ -174,6 +183,8 @@ class QueueStore:
             )
             for message in messages:
                 self._traffic.take(message.envelope.queue_id, lane)
+            if messages:  # one of them may be at hand too
+                self._shortcut.close()
         return messages, position
 
     async def record(
@@ -207,6 +218,7 @@ class QueueStore:
                 lambda connection: notices.put_off(connection, queue_id, until)
             )
             self._telling.discard(queue_id)
+            self._shortcut.close()
 
         await self._finish(work())
 
@@ -256,6 +268,7 @@ class QueueStore:
     def _called(self) -> None:
         """An operator has changed something, nobody knows what."""
         self._wake.drain()
+        self._shortcut.close()
         for heeding in self._heeding:
             heeding()
         self._begin(self._look_anew())
@@ -270,17 +283,18 @@ class QueueStore:
         maillog.queue_changed(self._directory, waiting, waiting - self._waiting)
         self._waiting = waiting
         self._traffic.disturb_all()
+        self._shortcut.close()
         self._notify()
 
     async def _add(self, submission: Submission, taken_from: str) -> None:
-        def operation(connection: sqlite3.Connection) -> None:
-            self._insert(connection, bodies)
+        def operation(connection: sqlite3.Connection) -> list[Inserted]:
             if taken_from:
                 rows.note_taken(connection, taken_from)
+            return self._insert(connection, bodies)
 
         async with self._kept_bodies([submission]) as bodies:
-            await self._writer.submit(operation)
-        self._arrived([submission])
+            inserted = await self._writer.submit(operation)
+        self._arrived(bodies, inserted)
 
     async def _record(
         self,
@@ -306,6 +320,8 @@ class QueueStore:
             self._traffic.start_slowly(lane)
         elif news is not None and news.back_off is None:
             self._traffic.widen(lane)
+        if settled is not Settled.FINISHED or until is not None or recovered:
+            self._shortcut.close()
         await self._tidy(message, settled)
         return Recorded(settled is Settled.FINISHED, until, recovered)
 
@@ -322,9 +338,10 @@ class QueueStore:
         async with self._kept_bodies(reports) as bodies:
             told, settled = await self._writer.submit(operation)
         self._telling.discard(queue_id)
+        self._shortcut.close()
         await self._tidy(pending.message, settled)
         if told:
-            self._arrived(reports)
+            self._arrived(bodies, [])
         else:
             await self._in_files(lambda: self._discard(bodies))
         return Told(told, settled is Settled.FINISHED)
@@ -342,23 +359,33 @@ class QueueStore:
         except QueueFailed as error:  # they cost a look each time, until the disk works
             maillog.queue_failed(self._directory, str(error))
             return
+        self._shortcut.close()
         self._notify()
 
     def _insert(
         self, connection: sqlite3.Connection, bodies: Sequence[tuple[Submission, bytes | None]]
-    ) -> None:
+    ) -> list[Inserted]:
+        inserted = []
         for submission, body in bodies:
             try:
-                rows.insert_message(connection, submission, body, self._life)
+                inserted.append(rows.insert_message(connection, submission, body, self._life))
             except sqlite3.IntegrityError as error:
                 queue_id = submission.envelope.queue_id
                 raise DuplicateMessage(f"the queue has {queue_id} already") from error
+        return inserted
 
-    def _arrived(self, submissions: Sequence[Submission]) -> None:
-        self._waiting += len(submissions)
-        if submissions:
-            self._disturb({target.lane for each in submissions for target in each.targets})
-            self._notify()
+    def _arrived(
+        self, bodies: Sequence[tuple[Submission, bytes | None]], inserted: Sequence[Inserted]
+    ) -> None:
+        """Have the scheduler look; ``inserted``, if known, spares it to ask the database."""
+        self._waiting += len(bodies)
+        self._disturb({target.lane for each, _ in bodies for target in each.targets})
+        if inserted and not any(each.failing for each in inserted):
+            for (submission, body), new in zip(bodies, inserted, strict=True):
+                self._shortcut.offer(self._loader.fresh(submission, body, new))
+        else:
+            self._shortcut.close()
+        self._notify()
 
     def _disturb(self, changed: Iterable[str]) -> None:
         for lane in changed:
