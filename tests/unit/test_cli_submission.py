@@ -103,6 +103,20 @@ def test_check_names_an_open_relay(
 
 
 @pytest.mark.parametrize(
+    ("login", "advised"), [("smart.example:587", 0), ("SMART.example", 1), ("other.example:587", 1)]
+)
+def test_check_names_a_login_that_is_never_used(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, login: str, advised: int
+) -> None:
+    routes = '{"": "Smart.example:587", "near.example": ""}'
+    monkeypatch.setenv("RESTANTE_ROUTING__SMTPROUTES", routes)
+    monkeypatch.setenv("RESTANTE_RELAY__CREDENTIALS", json.dumps({login: "iain:secret"}))
+    told = [line for line in hosted.json("check")["advice"] if "it is never used" in line]
+    assert len(told) == advised
+    assert "secret" not in "".join(told)
+
+
+@pytest.mark.parametrize(
     ("listen", "limit", "advised"),
     [("0.0.0.0:0", "0", True), ("0.0.0.0:0", "200", False), ("127.0.0.1:0", "0", False)],
 )

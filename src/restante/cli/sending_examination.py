@@ -1,4 +1,4 @@
-"""Settings by which strangers could send through this host, or one thief as much as he likes."""
+"""Settings by which strangers could send here, a thief without end, or nobody by the smarthost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 
 from restante.cli.findings import Findings
 from restante.config.listeners import LISTENERS
+from restante.config.nexthop import NextHop
 from restante.config.tree import Settings
 
 _DOORS = ("submission", "submissions")
@@ -26,6 +27,19 @@ def examine_sending(settings: Settings, findings: Findings) -> None:
             "no limit is set in [submission]: who guesses one password may send without end; "
             "recipients_per_hour = 200 is more than a person needs"
         )
+    _examine_logins(settings, findings)
+
+
+def _examine_logins(settings: Settings, findings: Findings) -> None:
+    """A port that differs is enough, and the smarthost refuses everything."""
+    routes = settings.routing.smtproutes.values()
+    taken = {str(NextHop.parse(hop)) for hop in routes if hop}
+    for hop in settings.relay.credentials:
+        if str(NextHop.parse(hop)) not in taken:
+            findings.advice.append(
+                f"relay.credentials has a login for {hop}, where no route of routing.smtproutes "
+                "leads: it is never used; a next hop without a port means port 25"
+            )
 
 
 def _users_come_from_afar(settings: Settings) -> bool:
