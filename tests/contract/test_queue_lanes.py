@@ -359,6 +359,7 @@ async def test_any_number_can_be_overdue(store: QueueStore) -> None:
         messages, position = await store.overdue("dead", START, born, position)
         seen.extend(messages)
     assert len({message.envelope.queue_id for message in seen}) == OVERDUE_AT_ONCE + 1
+    assert {message.content.body for message in seen} == {b""}, "nobody reads it"
     assert await due(store) == [], "they are in flight"
 
 

@@ -27,8 +27,12 @@ REMOTE_RECIPIENTS_PER_ATTEMPT = 100
 §4.5.3.1.8)."""
 REPORTS_AT_ONCE = 20
 """Reports that are made at the same time."""
-OVERDUE_AT_ONCE = 100
-"""Messages of a failing lane that are given up, or called late, at the same time."""
+OVERDUE_AT_ONCE = 20
+"""Messages of a failing lane that are given up, or called late, at the same time.
+
+They count as attempts, of which all lanes together have a number (``Limits.remote``): a dead
+lane in which very many wait must not take it from the others for as long as that lasts.
+"""
 
 
 class Loader:
@@ -96,11 +100,11 @@ class Loader:
         after: Position,
         view: Traffic,
     ) -> tuple[list[QueuedMessage], Position | None]:
-        """See QueueStore.overdue."""
+        """See QueueStore.overdue; without the bodies, which nobody will send."""
         positions = select_overdue(connection, lane, now, born, after, OVERDUE_AT_ONCE)
         ids = dict.fromkeys(each.queue_id for each in positions)
         found = [
-            self._load(connection, each, lane, now, RECIPIENTS_PER_ATTEMPT)
+            self._load(connection, each, lane, now, RECIPIENTS_PER_ATTEMPT, with_body=False)
             for each in ids
             if not view.moves(each, lane)
         ]
@@ -116,9 +120,17 @@ class Loader:
         return [message for message in found if message is not None]
 
     def _load(
-        self, connection: sqlite3.Connection, queue_id: str, lane: str, now: float, most: int
+        self,
+        connection: sqlite3.Connection,
+        queue_id: str,
+        lane: str,
+        now: float,
+        most: int,
+        *,
+        with_body: bool = True,
     ) -> QueuedMessage | None:
-        loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
+        path = self._bodies.path(queue_id)
+        loaded = rows.load_message(connection, queue_id, path, with_body=with_body)
         recipients, again = rows.waiting_recipients(
             connection, queue_id, lane, now, most, self._life
         )
