@@ -364,6 +364,11 @@ def lane_recovered(lane: str) -> None:
     _log.info("lane_recovered", lane=lane)
 
 
+def clock_set_back(path: str, seconds: float) -> None:
+    """The time of day went back; what waits in the queue was brought forward by as much."""
+    _log.warning("clock_set_back", path=path, seconds=round(seconds))
+
+
 def message_finished(id: str) -> None:
     """A message left the queue; every recipient is settled."""
     _meter.queue_left()

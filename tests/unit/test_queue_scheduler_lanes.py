@@ -90,6 +90,25 @@ async def test_a_lane_that_works_again_is_emptied(
     assert [event["lane"] for event in log if event["event"] == "lane_recovered"] == ["far"]
 
 
+async def test_a_clock_that_is_set_back_delays_nobody(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    """Neither one who waits, nor one whose lane is left alone, nor a report."""
+    courier.answer("a@here", LATER, HERE)
+    courier.answer("b@dead", LATER, HERE)
+    courier.lane_fails("dead")
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(from_nobody(), "a@here")
+        await desk.queue_in_lanes(from_nobody(), "b@dead")
+        await desk.rest()
+        courier.lane_works("dead")
+        clock.set(START - 5 * HOUR)
+        desk.scheduler.notify()
+        await desk.pass_time(HOUR)
+        assert desk.store.waiting == 0
+    assert "clock_set_back" in names(log)
+
+
 async def test_a_restart_remembers_that_a_lane_is_down(
     tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
 ) -> None:

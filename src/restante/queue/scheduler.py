@@ -32,6 +32,8 @@ from restante.status import Reply, TemporaryFailure
 
 LONGEST_PAUSE = 300.0
 """Seconds after which the queue is looked at in any case: the time of day may have been set."""
+CLOCK_TOLERANCE = 60.0
+"""Seconds by which the time of day may go back without a word: what waits, waits longer by them."""
 FIRST_PAUSE = 1.0
 """Seconds until a queue that failed is asked again; doubled each time."""
 LONGEST_FAILURE_PAUSE = 60.0
@@ -65,6 +67,7 @@ class Scheduler:
         self._clock = clock
         self._new_id = new_id
         self._limits = limits
+        self._looked_at = clock.now()
         self._wake = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,6 +103,7 @@ class Scheduler:
     async def _turn(self) -> float:
         """Start what is due and has room; the seconds until there may be more to do."""
         try:
+            await self._heed_clock()
             work = await self._store.due(self._clock.now(), self._limits)
         except QueueFailed as error:
             maillog.queue_failed(self._store.directory, str(error))
@@ -112,6 +116,15 @@ class Scheduler:
                 self._start(self._tell(pending), pending.message)
             return min(max(0.0, work.next_due - self._clock.now()), LONGEST_PAUSE)
         return LONGEST_FAILURE_PAUSE
+
+    async def _heed_clock(self) -> None:
+        """See to it that a clock that is set back by hours does not delay everything by hours."""
+        now = self._clock.now()
+        back = self._looked_at - now
+        if back > CLOCK_TOLERANCE:
+            await self._store.bring_forward(back, now)
+            maillog.clock_set_back(self._store.directory, back)
+        self._looked_at = now
 
     def _start(self, work: Coroutine[None, None, None], message: QueuedMessage) -> None:
         """Let it run beside the others.

@@ -222,6 +222,14 @@ class QueueStore:
 
         await self._finish(work())
 
+    async def bring_forward(self, seconds: float, now: float) -> None:
+        """The time of day was set back to ``now``, by ``seconds``: nobody waits for it to return.
+
+        Durable on return; raises QueueFailed.
+        """
+        await self._writer.submit(lambda connection: lanes.bring_forward(connection, seconds, now))
+        self._traffic.disturb_all()
+
     async def close(self) -> None:
         """Finish what was begun and let another process have the queue."""
         await self._come_to_rest()
