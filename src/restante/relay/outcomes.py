@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from restante.protocol.smtp.client_events import Result
+from restante.protocol.smtp.client_transaction import TOO_MANY_TOPICS
 from restante.queue import BackOff
 from restante.relay.session import Session
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
@@ -20,8 +21,7 @@ from restante.status import Delivered, Outcome, PermanentFailure, Reply, Tempora
 SHUTTING_DOWN = 421
 """RFC 5321 §3.8: the host closes the connection, whatever the command was."""
 TOO_MANY = 452
-TOO_MANY_TOPICS = frozenset({"", "5.3"})
-"""452 with another enhanced status is about a full mailbox, or a full disk."""
+"""With an enhanced status that is none of TOO_MANY_TOPICS: a full mailbox, or a full disk."""
 ABOUT_THE_HOST = frozenset({"3.1", "3.2", "4.5"})
 """Mail system full, not accepting messages, congested (RFC 3463 §§ 3.4, 3.5)."""
 ABOUT_THE_SENDER = frozenset({"1.0", "1.7", "1.8"})

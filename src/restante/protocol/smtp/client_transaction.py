@@ -22,6 +22,9 @@ NO_UTF8_ADDRESS = Reply(553, "6.7", "The receiving host takes no addresses beyon
 NO_UTF8_HEADER = Reply(550, "6.7", "The receiving host takes no headers in UTF-8")
 NO_EIGHT_BIT = Reply(554, "6.3", "The receiving host takes no 8-bit content")
 
+TOO_MANY_TOPICS = frozenset({"", "5.3"})
+"""What a reply to RCPT that means too many recipients has for a status (RFC 3463 §3.6), if any."""
+
 
 class OutOfSync(Exception):
     """A reply that cannot be the answer to its command; the text is fit for a log."""
@@ -158,8 +161,13 @@ class Transaction:
 
 
 def _too_many(reply: Reply) -> Reply:
-    """A 552 to RCPT means too many recipients, now (RFC 5321 §4.5.3.1.10)."""
-    return Reply(452, reply.topic, reply.text) if reply.code == 552 else reply
+    """A 552 to RCPT means too many recipients, now (RFC 5321 §4.5.3.1.10).
+
+    Unless it says that it means something else: a mailbox that is full (5.2.2) is for good.
+    """
+    if reply.code == 552 and reply.topic in TOO_MANY_TOPICS:
+        return Reply(452, reply.topic, reply.text)
+    return reply
 
 
 # What the client need not ask the peer
