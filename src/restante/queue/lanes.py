@@ -50,8 +50,11 @@ def settle_lanes(connection: sqlite3.Connection, lanes: Iterable[str], now: floa
 
 def _settle_empty(connection: sqlite3.Connection, lane: str, now: float) -> None:
     """One that is left alone is remembered for as long: mail may come for it meanwhile."""
-    connection.execute("DELETE FROM lane WHERE name = ? AND blocked_until <= ?", (lane, now))
-    connection.execute("UPDATE lane SET next_attempt = blocked_until WHERE name = ?", (lane,))
+    deleted = connection.execute(
+        "DELETE FROM lane WHERE name = ? AND blocked_until <= ?", (lane, now)
+    )
+    if not deleted.rowcount:
+        connection.execute("UPDATE lane SET next_attempt = blocked_until WHERE name = ?", (lane,))
 
 
 def leave_alone(

@@ -164,6 +164,8 @@ class Acceptance:
         mailboxes = [each for each in decided.values() if isinstance(each, Mailbox)]
         if len(mailboxes) == len(decided):
             return tuple(copy_for(mailbox, ()) for mailbox in mailboxes)
+        if any(isinstance(each, Remote) for each in decided.values()):
+            return ()
         leaves = await expand(self._router, self._directory, tuple(decided.items()))
         here = [
             copy_for(leaf.decision, leaf.via)
