@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from restante.queue import (
     RecipientState,
     Target,
 )
+from restante.queue.bodies import IN_ROW
 from restante.queue.handout import Position
 from restante.queue.lanes import MAX_WHY
 from restante.queue.loader import (
@@ -29,6 +31,7 @@ from restante.queue.reader import QueueReader
 from restante.queue.retry import FIRST_BACK_OFF, LONGEST_BACK_OFF
 from restante.queue.rows import Result
 from restante.queue.schema import connect_reader
+from restante.queue.schema import BODIES
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews, Recorded
 from restante.status import Reply
@@ -368,3 +371,12 @@ async def test_operators_see_the_lane(store: QueueStore, tmp_path: Path) -> None
     entry = QueueReader(str(tmp_path)).message(queue_id)
     assert entry is not None
     assert entry.recipients[0].target.lane == "one"
+
+
+async def test_a_large_body_that_was_not_read_goes_with_its_message(store: QueueStore) -> None:
+    sent = envelope(at=START)
+    await store.add(sent, content(b"x" * IN_ROW + b"\n"), [Target("a@x", lane="x")])
+    assert os.listdir(os.path.join(store.directory, BODIES)) == [sent.queue_id]
+    (message,), _ = await store.overdue("x", NOW, (NOW, 0.0), Position())
+    assert await record(store, message, [Result(message.recipients[0].id, RecipientState.FAILED)])
+    assert os.listdir(os.path.join(store.directory, BODIES)) == []

@@ -229,6 +229,7 @@ class QueueStore:
         """
         await self._writer.submit(lambda connection: lanes.bring_forward(connection, seconds, now))
         self._traffic.disturb_all()
+        self._shortcut.close()
 
     async def close(self) -> None:
         """Finish what was begun and let another process have the queue."""
@@ -358,7 +359,7 @@ class QueueStore:
         """Nobody needs the body's file of a message that is gone."""
         if settled is Settled.FINISHED:
             self._waiting -= 1
-        if settled is not Settled.KEPT and isinstance(message.content.body, str):
+        if settled is not Settled.KEPT and message.content.body_size > IN_ROW:
             await self._in_files(lambda: self._bodies.discard(message.envelope.queue_id))
 
     async def _settle_lanes(self, stale: Sequence[str], now: float) -> None:
