@@ -30,8 +30,7 @@ from restante.queue.loader import (
 from restante.queue.reader import QueueReader
 from restante.queue.retry import FIRST_BACK_OFF, LONGEST_BACK_OFF
 from restante.queue.rows import Result
-from restante.queue.schema import connect_reader
-from restante.queue.schema import BODIES
+from restante.queue.schema import BODIES, connect_reader
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews, Recorded
 from restante.status import Reply
