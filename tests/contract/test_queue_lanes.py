@@ -365,6 +365,17 @@ async def test_any_number_can_be_overdue(store: QueueStore) -> None:
     assert await due(store) == [], "they are in flight"
 
 
+async def test_what_is_given_up_in_a_dead_lane_leaves_no_file(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    body = b"x" * (IN_ROW + 1)
+    await store.add(envelope(at=START - 100), content(body), [Target("a@dead", lane="dead")])
+    (message,), _ = await store.overdue("dead", START, (START - 50, -math.inf), Position())
+    await settle(store, message, RecipientState.FAILED)
+    assert store.waiting == 0
+    assert list((tmp_path / "0" / "bodies").iterdir()) == []
+
+
 async def test_operators_see_the_lane(store: QueueStore, tmp_path: Path) -> None:
     queue_id = await add(store, "a@one")
     entry = QueueReader(str(tmp_path)).message(queue_id)

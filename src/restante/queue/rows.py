@@ -30,7 +30,7 @@ _SELECT_MESSAGE = (
     " ret, envid, received_fields, delivered_to, body_size, body_lines, trace, body"
     " FROM message WHERE queue_id = ?"
 )
-_SELECT_WITHOUT_BODY = _SELECT_MESSAGE.replace(", body FROM", ", x'' FROM")
+_SELECT_WITHOUT_BODY = _SELECT_MESSAGE.replace(", body FROM", ", iif(body IS NULL, NULL, x'') FROM")
 SELECT_RECIPIENTS = (
     "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
     " last, trail, delay_told, notice, life FROM recipient"
@@ -232,7 +232,7 @@ def all_ids(connection: sqlite3.Connection) -> list[str]:
 def load_message(
     connection: sqlite3.Connection, queue_id: str, body_path: str, *, with_body: bool = True
 ) -> tuple[Envelope, Content] | None:
-    """The message, or None if it is gone; without its body (empty then) if that is not wanted."""
+    """The message, or None if it is gone; if its body is not wanted, one in its row is empty."""
     select = _SELECT_MESSAGE if with_body else _SELECT_WITHOUT_BODY
     row = connection.execute(select, (queue_id,)).fetchone()
     return None if row is None else (_envelope(row), _content(row, body_path))
