@@ -8,10 +8,11 @@ import math
 import os
 import resource
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import pytest
 
@@ -37,6 +38,7 @@ from restante.queue.retry import FIRST_BACK_OFF
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
+from restante.queue.writer import GroupWriter, Operation
 from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import (
@@ -50,6 +52,8 @@ from tests.support.queued import (
     reports,
     targets,
 )
+
+T = TypeVar("T")
 
 NOW = START + 1
 NOT_NOW = LastAnswer(Reply(451, "3.0", "not now"), "the disk is away", None, NOW)
@@ -517,6 +521,41 @@ async def test_no_room_for_a_row_is_temporary_and_leaves_nothing(
     assert await record(store, message, delivered(message)), "there is room again"
     await store.add(envelope(), content(), targets())
     assert len(await due(store)) == 1
+
+
+class LateNews(GroupWriter):
+    """It tells of a commit only when that is allowed: its thread may have had no turn so long."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.allowed = asyncio.Event()
+
+    def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
+        async def later(done: asyncio.Future[T]) -> T:
+            result = await done
+            await self.allowed.wait()
+            return result
+
+        return asyncio.ensure_future(later(super().submit(operation)))
+
+
+async def test_what_is_read_before_its_writer_tells_of_it_is_handed_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.queue.store.GroupWriter", LateNews)
+    store = QueueStore.open(str(tmp_path), 0)
+    store.watch(lambda: None)
+    sent = envelope()
+    adding = asyncio.create_task(store.add(sent, content(), targets()))
+    while not QueueReader(str(tmp_path)).message(sent.queue_id):  # noqa: ASYNC110 - a thread commits
+        await asyncio.sleep(0.001)
+    handed_out = await due(store)
+    assert isinstance(store._writer, LateNews)
+    store._writer.allowed.set()
+    await adding
+    assert await due(store) == [], "it is in flight"
+    assert await record(store, handed_out[0], delivered(handed_out[0]))
+    await store.close()
 
 
 async def test_what_is_due_is_handed_out_though_nothing_can_be_written(

@@ -33,6 +33,8 @@ class Shortcut:
         self._at_hand: list[QueuedMessage] = []
         self._crowded: set[str] = set()
         """Lanes of which more is due than is at hand; what comes new has to wait for it."""
+        self._seen: set[tuple[str, str]] = set()
+        """What the database handed out: it may be quicker to tell of a message than its writer."""
         self._asked = 0.0
         self.next_due = 0.0
         """When something is due that was not yet when the database was asked."""
@@ -52,10 +54,11 @@ class Shortcut:
         asked: float,
         next_due: float,
         selection: Selection,
+        handed_out: Sequence[QueuedMessage],
         ahead: Sequence[QueuedMessage],
         closings: int,
     ) -> None:
-        """What the database said when it was ``asked``.
+        """What the database said when it was ``asked``: ``handed_out`` moves, ``ahead`` waits.
 
         ``closings`` is what it was before; if there were more since, nothing is certain.
         """
@@ -64,13 +67,18 @@ class Shortcut:
             self._is_open = True
             self._asked, self.next_due = asked, next_due
             self._at_hand, self._crowded = [*ahead], crowded
+            self._seen = {_key(each) for each in (*handed_out, *ahead)}
 
     def offer(self, messages: Iterable[QueuedMessage]) -> None:
         """Messages that are in the database now, just as they would be read from there."""
         if not self._is_open:
             self.close()
             return
-        self._at_hand += [each for each in messages if each.lane not in self._crowded]
+        self._at_hand += [
+            each
+            for each in messages
+            if each.lane not in self._crowded and _key(each) not in self._seen
+        ]
         if len(self._at_hand) > MOST_AT_HAND + self.ahead:
             self.close()
 
@@ -113,6 +121,11 @@ class Shortcut:
         self._is_open = False
         self._at_hand = []
         self._crowded = set()
+        self._seen = set()
+
+
+def _key(message: QueuedMessage) -> tuple[str, str]:
+    return message.envelope.queue_id, message.lane
 
 
 def _has_room(message: QueuedMessage, limits: Limits, traffic: Traffic) -> bool:

@@ -162,7 +162,9 @@ class QueueStore:
                 self._traffic.rest(lane, selection.quiet[lane])
             self._telling.update(each.message.envelope.queue_id for each in work.reports)
             if not work.reports and self._watchers:
-                self._shortcut.open(now, work.next_due, selection, next_ones, closings)
+                self._shortcut.open(
+                    now, work.next_due, selection, work.messages, next_ones, closings
+                )
         if selection.stale:
             # Beside it: what is in flight must reach the caller, whether the disk works or not.
             self._begin(self._settle_lanes(selection.stale, now))
