@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Flag, auto
@@ -133,7 +133,7 @@ class Content:
         """Line feeds, trace fields included."""
         return self.trace.count(b"\n") + self.body_lines
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """The whole message in pieces; raises OSError when a spooled body cannot be read."""
         yield self.trace
         if isinstance(self.body, bytes):

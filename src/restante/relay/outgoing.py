@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from restante.address import Address, ReversePath
@@ -11,9 +12,18 @@ from restante.relay import Parcel
 from restante.relay.names import NoDomainName, to_ascii
 
 
-def pieces(content: Content) -> Iterator[bytes]:
-    """The content in pieces that are not empty; blocks and raises OSError where it is a file."""
-    return filter(None, content.chunks())
+@contextlib.contextmanager
+def pieces(content: Content) -> Iterator[Iterator[bytes]]:
+    """The content in pieces that are not empty; they block and raise OSError where it is a file.
+
+    The file is closed at the end; where a thread still reads from it, it goes with the reading.
+    """
+    blocks = content.chunks()
+    try:
+        yield filter(None, blocks)
+    finally:
+        with contextlib.suppress(ValueError):
+            blocks.close()
 
 
 def outgoing(parcel: Parcel, extensions: Extensions) -> OutgoingMessage:
@@ -37,18 +47,20 @@ def outgoing(parcel: Parcel, extensions: Extensions) -> OutgoingMessage:
 def _is_eight_bit(content: Content, *, said: bool, offered: bool) -> bool:
     if said and offered:
         return True
-    return not all(block.isascii() for block in pieces(content))
+    with pieces(content) as blocks:
+        return not all(block.isascii() for block in blocks)
 
 
 def _has_utf8_header(content: Content) -> bool:
     ends_in_line_feed = True
-    for block in pieces(content):
-        end = 0 if ends_in_line_feed and block.startswith(b"\n") else block.find(b"\n\n")
-        if not block[: None if end < 0 else end].isascii():
-            return True
-        if end >= 0:
-            return False
-        ends_in_line_feed = block.endswith(b"\n")
+    with pieces(content) as blocks:
+        for block in blocks:
+            end = 0 if ends_in_line_feed and block.startswith(b"\n") else block.find(b"\n\n")
+            if not block[: None if end < 0 else end].isascii():
+                return True
+            if end >= 0:
+                return False
+            ends_in_line_feed = block.endswith(b"\n")
     return False
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from restante import maillog
-from restante.envelope import Content
 from restante.protocol.smtp.client import MECHANISMS, SmtpClient
 from restante.protocol.smtp.client_commands import BLOCK_TIMEOUT
 from restante.protocol.smtp.client_events import (
@@ -253,13 +253,13 @@ class Session:
                 self._loop.time() + TRANSACTION_TIME + message.size / SLOWEST_TRANSFER
             )
             self._engine.send(message)
-            return await self._transact(parcel.content)
+            with pieces(parcel.content) as blocks:
+                return await self._transact(blocks, spooled=spooled)
         except OSError as error:
             self.abort()
             raise ContentLost(str(error)) from error
 
-    async def _transact(self, content: Content) -> TransactionDone:
-        blocks = pieces(content)
+    async def _transact(self, blocks: Iterator[bytes], *, spooled: bool) -> TransactionDone:
         while True:
             event = await self._next()
             if isinstance(event, TransactionDone):
@@ -267,7 +267,7 @@ class Session:
             assert event is ClientWait.NEED_CONTENT, event
             if self._wire.must_drain:
                 await self._drain()
-            elif not isinstance(content.body, str):
+            elif not spooled:
                 # Small: the queue keeps what is not in files. It goes out with its end.
                 self._engine.content(b"".join(blocks))
                 self._end_content()
