@@ -138,7 +138,7 @@ def test_bounced_while_the_server_is_stopped(tmp_path: Path, peer: SmtpPeer) -> 
         running.stop()
 
         said = queue(running, "bounce", queue_id)
-        assert "The server does not run" in said
+        assert "No server has the queue" in said
         assert reports(running) == []
         start(running)
 
