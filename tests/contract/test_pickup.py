@@ -72,11 +72,17 @@ class World:
         return name
 
     def left(self) -> list[str]:
-        """Whatever lies in the drop directory's folders, by its path there."""
+        """Whatever lies in the drop directory's folders, by its path there.
+
+        A file may be moved from ``claimed`` to ``incoming`` and back meanwhile, so that one of
+        them is looked at twice.
+        """
         root = Path(self.paths.root)
-        folders = ("incoming", "claimed", "bad")
+        folders = ("claimed", "incoming", "claimed", "bad")
         found = [path for folder in folders for path in (root / folder).rglob("*")]
-        return [str(path.relative_to(root)) for path in found if not path.is_dir()]
+        return list(
+            dict.fromkeys(str(path.relative_to(root)) for path in found if not path.is_dir())
+        )
 
     @asynccontextmanager
     async def collecting(self) -> AsyncIterator[Collector]:
