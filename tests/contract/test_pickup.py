@@ -455,6 +455,8 @@ async def test_a_queue_that_is_adopted_gives_back_what_was_claimed_for_it(world:
 async def test_a_queue_that_is_gone_takes_no_mail_with_it(world: World) -> None:
     world.drop()
     claim(world.paths, claimed_by(world.paths, 9))
+    async with world.collecting():
+        await until(lambda: world.store.waiting == 1)
     assert len(await world.collect()) == 1
     assert world.left() == []
 
