@@ -30,7 +30,7 @@ from restante.routing.decision import (
     Remote,
     Unknown,
 )
-from restante.routing.expand import NotYet, children, settle
+from restante.routing.expand import Act, children, settle
 from restante.routing.instructions import instruction_line
 from restante.routing.reply import CANNOT_KNOW, MISCONFIGURED, NO_SUCH_USER
 from restante.routing.router import Router
@@ -107,7 +107,7 @@ class MailCourier:
                 return PermanentFailure(NO_SUCH_USER, why)
             case Unknown(_, why):
                 return TemporaryFailure(CANNOT_KNOW, why)
-            case NotYet(_, _, action):
+            case Act(_, _, action, _):
                 return TemporaryFailure(NOT_SUPPORTED, instruction_line(action))
         return TemporaryFailure(MISCONFIGURED, getattr(final, "why", ""))
 
@@ -172,5 +172,4 @@ def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
 
 def copy_for(mailbox: Mailbox, via: tuple[str, ...]) -> Delivery:
     """The copy for a mailbox to which a message came by the aliases ``via``."""
-    account = mailbox.account
-    return Delivery(mailbox.maildir, account.uid, account.gid, (mailbox.delivered_to, *via))
+    return Delivery(mailbox.maildir, mailbox.account, (mailbox.delivered_to, *via))

@@ -25,6 +25,7 @@ from tests.support.deliveries import (
     HOST,
     OWNER,
     TRACE,
+    account,
     delivery,
     envelope,
     expected,
@@ -130,14 +131,14 @@ async def test_one_maildir_by_two_addresses_is_two_copies(
     tmp_path: Path, writer: BatchWriter
 ) -> None:
     one = delivery(tmp_path)
-    two = Delivery(one.maildir, one.uid, one.gid, ("iain@example.net",))
+    two = Delivery(one.maildir, one.account, ("iain@example.net",))
     await writer.deliver_all(envelope(), CONTENT, [one, two])
     assert sorted(messages(one).values()) == sorted([expected(one), expected(two)])
 
 
 async def test_a_looping_message_bounces(tmp_path: Path, writer: BatchWriter) -> None:
     looping = memory_content(TRACE, BODY, HeaderFacts(1, frozenset({"iain@example.com"})))
-    one = Delivery(str(tmp_path / "Maildir"), OWNER, GROUP, ("Iain@example.com",))
+    one = Delivery(str(tmp_path / "Maildir"), account(), ("Iain@example.com",))
     two = delivery(tmp_path, "paul")
     outcome = await writer.deliver_all(envelope(), looping, [two, one])
     assert isinstance(outcome, PermanentFailure)
@@ -328,7 +329,7 @@ async def test_closing_finishes_what_was_begun(tmp_path: Path, writer: BatchWrit
 
 @pytest.mark.parametrize("path", ["relative/Maildir", "/tmp/../Maildir"])
 async def test_paths_that_are_refused(writer: BatchWriter, path: str) -> None:
-    one = Delivery(path, OWNER, GROUP, ("iain@example.com",))
+    one = Delivery(path, account(), ("iain@example.com",))
     assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.5"
 
 
@@ -375,7 +376,7 @@ class AsRoot:
         for directory in (home.parent, elsewhere, elsewhere / "Maildir"):
             directory.mkdir()
             os.chown(directory, OWNER, GROUP)
-        one = Delivery(str(home / "Maildir"), OWNER, GROUP, ("iain@example.com",))
+        one = Delivery(str(home / "Maildir"), account(), ("iain@example.com",))
         if link != ".":
             await writer.deliver_all(envelope(0), CONTENT, [one])
             shutil.rmtree(home / link)
@@ -411,7 +412,7 @@ class AsRoot:
         assert os.stat(one.maildir).st_uid == OWNER
 
     async def test_a_gid_below_the_minimum(self, tmp_path: Path, writer: BatchWriter) -> None:
-        one = Delivery(str(tmp_path / "Maildir"), OWNER, 0, ("iain@example.com",))
+        one = Delivery(str(tmp_path / "Maildir"), account(gid=0), ("iain@example.com",))
         outcome = await writer.deliver_all(envelope(), CONTENT, [one])
         assert isinstance(outcome, TemporaryFailure)
         assert "gid is 0, below the minimum 1" in outcome.detail

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from restante.address import Address
+from restante.directory import Account
 from restante.envelope import Envelope, HeaderFacts, memory_content
 from restante.mda import Delivery
 
@@ -24,10 +25,15 @@ def envelope(number: int = 0) -> Envelope:
     return Envelope(f"queue{number:010}", sender, (), 1_700_000_000.0)
 
 
+def account(name: str = "iain", home: str = "/", uid: int = OWNER, gid: int = GROUP) -> Account:
+    """Somebody whose files this process may write."""
+    return Account(name, uid, gid, home)
+
+
 def delivery(root: Path, name: str = "iain", *via: str, uid: int = OWNER) -> Delivery:
     """One for ``name@example.com``, whose home is ``root/example.com/name``."""
-    maildir = str(root / "example.com" / name / "Maildir")
-    return Delivery(maildir, uid, GROUP, (f"{name}@example.com", *via))
+    home = str(root / "example.com" / name)
+    return Delivery(f"{home}/Maildir", account(name, home, uid), (f"{name}@example.com", *via))
 
 
 def settle(*deliveries: Delivery) -> None:

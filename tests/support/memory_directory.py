@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from restante.address import fold
-from restante.directory import Account, Credentials, Lookups
+from restante.directory import Account, Credentials, DotQmail, Lookups
 from restante.errors import CannotKnow, TemporaryError
 
 _Key = tuple[str, ...]
@@ -22,6 +22,10 @@ class Tables:
     """(username, virtual_username, virtual_host)"""
     alias: list[tuple[str, str, str, str]] = field(default_factory=list)
     """(username, alias, alias_username, alias_host)"""
+    passwd: list[Account] = field(default_factory=list)
+    """Users of the system who have mail."""
+    dot_qmail: dict[tuple[str, str], DotQmail] = field(default_factory=dict)
+    """(home, extension) to the file that serves it."""
     passwords: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """User name to (password, password_type)."""
 
@@ -76,6 +80,16 @@ class MemoryDirectory:
         """As Lookups has it."""
         self._statement("alias", user, extension)
         return _instructions(self.tables, user, extension)
+
+    async def system_user(self, name: str) -> Account | None:
+        """As Lookups has it; the passwd file distinguishes case."""
+        self._statement("passwd", name)
+        return next((user for user in self.tables.passwd if user.name == name), None)
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """As Lookups has it."""
+        self._statement(".qmail", account.home, extension)
+        return self.tables.dot_qmail.get((account.home, extension))
 
     async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
         """As Directory has it: one statement, however many addresses."""
@@ -155,6 +169,12 @@ class _Prefetched:
         if key in self._instructions:
             return self._instructions[key]
         return await self._directory.instructions(user, extension)
+
+    async def system_user(self, name: str) -> Account | None:
+        return await self._directory.system_user(name)
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        return await self._directory.dot_qmail(account, extension)
 
 
 def _key(*parts: str) -> _Key:

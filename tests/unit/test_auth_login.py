@@ -15,7 +15,7 @@ from restante.auth import LoginAttempt, Refusal, Refused, Welcome
 from restante.auth.login import MAX_LOGIN, NOBODY, PasswordAuthenticator
 from restante.auth.schemes import Argon2Cost, hash_password, verify
 from restante.config.tree import Auth
-from restante.directory import Account, Credentials, Lookups
+from restante.directory import Account, Credentials, DotQmail, Lookups
 from restante.errors import CannotKnow
 
 IAIN = Account("iain@example.com", 1000, 1000, "/srv/mail/iain")
@@ -55,6 +55,12 @@ class Rows:
         raise AssertionError("a login asks for credentials only")
 
     async def owns_in(self, user: str, domain: str) -> bool:
+        raise AssertionError("a login asks for credentials only")
+
+    async def system_user(self, name: str) -> Account | None:
+        raise AssertionError("a login asks for credentials only")
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         raise AssertionError("a login asks for credentials only")
 
     async def ping(self) -> None:

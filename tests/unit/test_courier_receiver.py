@@ -23,7 +23,7 @@ from restante.envelope import (
     RecipientDsn,
     memory_content,
 )
-from restante.mda import Delivery
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.queue import (
     LOCAL_LANE,
     Attempted,
@@ -82,6 +82,14 @@ class Recorder:
         self.each.append(tuple(deliveries))
         self.again.append(again)
         return tuple(self.outcome for _ in deliveries)
+
+    async def append(
+        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+    ) -> Outcome:
+        raise NotImplementedError
+
+    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+        raise NotImplementedError
 
     async def send(self, lane: str, parcel: Parcel) -> Attempted:
         self.parcels.append((lane, parcel.recipients))

@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH
+from restante.directory import Account
 from restante.envelope import Envelope, queue_ids
 from restante.mda import Delivery
 from restante.mda.names import MAX_NAME, delivery_name
 
 ENVELOPE = Envelope(next(queue_ids(3)), NULL_REVERSE_PATH, (), 1_700_000_000.9)
-DELIVERY = Delivery("/home/iain/Maildir", 1000, 1000, ("iain@example.com",))
+DELIVERY = Delivery(
+    "/home/iain/Maildir", Account("iain", 1000, 1000, "/home/iain"), ("iain@example.com",)
+)
 
 
 def test_a_name_in_full() -> None:

@@ -12,7 +12,7 @@ from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.config.tree import HostPort, Pop3, Smtp
 from restante.envelope import Content, Envelope
-from restante.mda import Delivery
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.net.server import ConnectionLimits, Server, session_ids
 from restante.net.smtp import SmtpService
 from restante.queue import Target
@@ -45,6 +45,14 @@ class SlowWriter:
     async def deliver_each(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
     ) -> tuple[Outcome, ...]:
+        raise NotImplementedError
+
+    async def append(
+        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+    ) -> Outcome:
+        raise NotImplementedError
+
+    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
         raise NotImplementedError
 
     async def close(self) -> None:

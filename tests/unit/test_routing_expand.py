@@ -11,7 +11,7 @@ from restante.address import Address
 from restante.cli.explain import render, to_json
 from restante.config.tree import Routing
 from restante.routing.decision import Mailbox, Misconfigured, Remote, Unknown
-from restante.routing.expand import Leaf, Looping, NotYet, expand
+from restante.routing.expand import Act, Leaf, Looping, expand
 from restante.routing.explanation import explain
 from restante.routing.router import Router
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -101,7 +101,7 @@ async def test_instructions_other_than_forwards() -> None:
     paths = [leaf.decision.maildir for leaf in leaves if isinstance(leaf.decision, Mailbox)]
     assert paths == ["/home/m@e.com/Old", "/srv/x"]
     kinds = [type(leaf.decision) for leaf in leaves]
-    assert kinds == [Mailbox, NotYet, Mailbox, NotYet]
+    assert kinds == [Mailbox, Act, Mailbox, Act]
     assert [leaf.instruction for leaf in leaves] == rows
 
 

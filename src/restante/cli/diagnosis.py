@@ -61,7 +61,7 @@ def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
     for decision in (found.decision, *(leaf.decision for leaf in found.leaves)):
         if isinstance(decision, Mailbox):
             account = decision.account
-            why = policy.objection(Delivery(decision.maildir, account.uid, account.gid, ()))
+            why = policy.objection(Delivery(decision.maildir, account, ()))
             if why:
                 objections.append(f"Waits      {account.name}: {why}")
     return objections

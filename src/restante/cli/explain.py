@@ -11,7 +11,7 @@ from restante.routing.decision import (
     Remote,
     Unknown,
 )
-from restante.routing.expand import Final, Leaf, Looping, NotYet
+from restante.routing.expand import Act, Final, Leaf, Looping
 from restante.routing.explanation import Explanation
 from restante.routing.instructions import instruction_line
 from restante.routing.trace import Question, Step
@@ -42,11 +42,14 @@ def describe(decision: Decision | Final) -> str:
         case Mailbox(account, delivered_to, maildir):
             rights = f"uid {account.uid}, gid {account.gid}"
             return f"mailbox of {account.name}: {maildir} ({rights}), Delivered-To: {delivered_to}"
-        case Instructions(account, delivered_to, actions):
+        case Instructions(account, delivered_to, actions, _, source):
             whose = f"user {account.name}" if account else "the alias user"
-            return f"{len(actions)} instructions of {whose}, Delivered-To: {delivered_to}"
-        case NotYet(account, _, action):
-            return f"{instruction_line(action)} as {account.name}: cannot be done yet, it waits"
+            what = f"{len(actions)} instructions of {whose} in {source}"
+            return f"{what}, Delivered-To: {delivered_to}"
+        case Act(account, delivered_to, action, _):
+            rights = f"uid {account.uid}, gid {account.gid}"
+            line = instruction_line(action)
+            return f"{line} of {account.name} ({rights}), Delivered-To: {delivered_to}"
         case Remote(address):
             return f"remote: {address} is for elsewhere"
         case NoSuchUser(_, why):
@@ -132,7 +135,7 @@ def _entry_json(entry: Step | Question) -> dict[str, object]:
 
 def _decision_json(decision: Decision | Final) -> dict[str, object]:
     said: dict[str, object] = {"kind": _KINDS[type(decision)], "text": describe(decision)}
-    if isinstance(decision, Mailbox | Instructions | NotYet):
+    if isinstance(decision, Mailbox | Instructions | Act):
         said["account"] = decision.account.name if decision.account else None
         said["delivered_to"] = decision.delivered_to
     if isinstance(decision, Mailbox):
@@ -153,7 +156,7 @@ def _leaf_json(leaf: Leaf) -> dict[str, object]:
 _KINDS: dict[type, str] = {
     Mailbox: "mailbox",
     Instructions: "instructions",
-    NotYet: "not_yet",
+    Act: "act",
     Remote: "remote",
     NoSuchUser: "no_such_user",
     Unknown: "unknown",

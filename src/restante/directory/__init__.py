@@ -1,4 +1,4 @@
-"""Who exists: the rows of the SQL database, later the control files and the passwd file too.
+"""Who exists: the rows of the SQL database, and behind them the files of the system.
 
 This module is the contract. Every method raises CannotKnow when the answer
 cannot be had; "not found" is only ever said by a database that was asked.
@@ -45,6 +45,54 @@ class Credentials:
     """``MySQL-Password`` (also when NULL), ``Crypt-Password`` or ``Password``."""
 
 
+@dataclass(frozen=True, slots=True)
+class DotQmail:
+    """A ``.qmail`` file that says what is to be done (dot-qmail(5)); checked, and safe to obey."""
+
+    path: str
+    lines: tuple[str, ...]
+    """All of them, comments and blank ones too: an index here is a line number less one."""
+    default: str = ""
+    """The part of the extension that ``default`` in the file's name stands for (DEFAULT)."""
+    has_owner: bool = False
+    """``.qmail-EXT-owner`` exists: reports about forwards go to it."""
+    has_owner_default: bool = False
+    """``.qmail-EXT-owner-default`` exists too: variable envelope return paths."""
+
+
+class SystemFiles(Protocol):
+    """What is asked where SQL has no answer; both raise CannotKnow and BadRow."""
+
+    async def user(self, name: str) -> Account | None:
+        """The user in the passwd file, as NSS sees it (decision 3; qmail-getpw(8)).
+
+        None as well for one who has no mail here: uid 0 or below the minimum, or a home
+        that is missing or another's.
+        """
+        ...
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """The file that serves the extension, ``-default`` included (decision 4).
+
+        Raises BadFile where there is one that must not be obeyed.
+        """
+        ...
+
+
+class BadFile(TemporaryError):
+    """A file of a user's exists and must not be obeyed; the text names it and says why."""
+
+
+class NoSystemFiles:
+    """For a site whose accounts are rows alone."""
+
+    async def user(self, name: str) -> Account | None:
+        """None."""
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """None."""
+
+
 class Lookups(Protocol):
     """The questions that routing asks."""
 
@@ -72,6 +120,14 @@ class Lookups(Protocol):
 
         A row with a host is the line ``&alias_username@alias_host``; repeated rows are one line.
         """
+        ...
+
+    async def system_user(self, name: str) -> Account | None:
+        """As ``SystemFiles.user``."""
+        ...
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """As ``SystemFiles.dot_qmail``."""
         ...
 
 

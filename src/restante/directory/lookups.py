@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from restante.address import fold
-from restante.directory import Account, Credentials, Lookups, sql
+from restante.directory import (
+    Account,
+    Credentials,
+    DotQmail,
+    Lookups,
+    NoSystemFiles,
+    SystemFiles,
+    sql,
+)
 from restante.directory.engine import Engine, Row
 from restante.directory.question import Question, questions
 from restante.directory.rows import (
@@ -22,11 +30,12 @@ Pair = tuple[str, str]
 
 
 class SqlDirectory:
-    """The rows of the qmail/MySQL tables, through any engine."""
+    """The rows of the qmail/MySQL tables, through any engine, and the system's files behind."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, system: SystemFiles | None = None) -> None:
         self._engine = engine
         self._dialect = engine.dialect
+        self._system = system or NoSystemFiles()
 
     async def accepts_domain(self, domain: str) -> bool:
         """Whether ``rcpthosts`` has the domain; raises CannotKnow."""
@@ -56,6 +65,14 @@ class SqlDirectory:
         rows = await self._engine.fetch(sql.instructions(self._dialect), (user, extension))
         wanted = (fold(user), fold(extension))
         return distinct(line_of(row[2], row[3]) for row in rows if _folded(row) == wanted)
+
+    async def system_user(self, name: str) -> Account | None:
+        """See SystemFiles."""
+        return await self._system.user(name)
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """See SystemFiles."""
+        return await self._system.dot_qmail(account, extension)
 
     async def prefetch(self, addresses: Sequence[Pair]) -> Lookups:
         """Look-ups that already know the answers for these addresses; raises CannotKnow."""
@@ -153,6 +170,14 @@ class Prefetched:
         if found is None:
             return await self._directory.instructions(user, extension)
         return distinct(found)
+
+    async def system_user(self, name: str) -> Account | None:
+        """See SystemFiles."""
+        return await self._directory.system_user(name)
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """See SystemFiles."""
+        return await self._directory.dot_qmail(account, extension)
 
     def _expect(self, question: Question) -> None:
         """Whatever was asked and is not found is not there."""

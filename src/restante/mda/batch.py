@@ -49,13 +49,17 @@ class Policy:
         """Why this mailbox is not written to, or an empty string."""
         own = os.geteuid()
         if own != 0:
-            if delivery.uid == own:
+            if delivery.account.uid == own:
                 return ""
-            return f"the account's uid is {delivery.uid}, this process runs as {own}"
-        if delivery.uid < max(self.minimum_uid, 1):
-            return f"the account's uid is {delivery.uid}, below the minimum {self.minimum_uid}"
-        if delivery.gid < self.minimum_gid:
-            return f"the account's gid is {delivery.gid}, below the minimum {self.minimum_gid}"
+            return f"the account's uid is {delivery.account.uid}, this process runs as {own}"
+        if delivery.account.uid < max(self.minimum_uid, 1):
+            return (
+                f"the account's uid is {delivery.account.uid}, below the minimum {self.minimum_uid}"
+            )
+        if delivery.account.gid < self.minimum_gid:
+            return (
+                f"the account's gid is {delivery.account.gid}, below the minimum {self.minimum_gid}"
+            )
         return ""
 
 
@@ -243,7 +247,7 @@ class Batch:
 
     def _fill(self, fd: int, job: Job, copy: Copy) -> None:
         if os.geteuid() == 0:
-            self.disk.chown(fd, copy.delivery.uid, copy.delivery.gid)
+            self.disk.chown(fd, copy.delivery.account.uid, copy.delivery.account.gid)
         body = job.content.body
         if isinstance(body, bytes):
             self.disk.write(fd, (copy.header, job.content.trace, body))

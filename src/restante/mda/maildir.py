@@ -60,14 +60,14 @@ class Maildirs:
 
         Raises OSError and UnsafeMaildir.
         """
-        known = self._open.get((delivery.maildir, delivery.uid))
+        known = self._open.get((delivery.maildir, delivery.account.uid))
         if known is not None and not self._is_in_place(delivery, known):
             self.forget(delivery)
         return self.get(delivery)
 
     def get(self, delivery: Delivery) -> OpenMaildir:
         """The Maildir as ``find`` found it; raises OSError and UnsafeMaildir."""
-        key = (delivery.maildir, delivery.uid)
+        key = (delivery.maildir, delivery.account.uid)
         maildir = self._open.get(key)
         if maildir is None:
             while len(self._open) >= self._capacity:
@@ -78,7 +78,7 @@ class Maildirs:
 
     def forget(self, delivery: Delivery) -> None:
         """Close a Maildir that was removed, moved or replaced."""
-        maildir = self._open.pop((delivery.maildir, delivery.uid), None)
+        maildir = self._open.pop((delivery.maildir, delivery.account.uid), None)
         if maildir is not None:
             self._close(maildir)
 
@@ -142,7 +142,7 @@ class _Walk:
         try:
             below = self._disk.open_path(name, place, follow=follow)
         except FileNotFoundError:
-            self._make(place, name, own or around.st_uid == self._delivery.uid)
+            self._make(place, name, own or around.st_uid == self._delivery.account.uid)
             return self._disk.open_path(name, place, follow=False)
         except NotADirectoryError as error:
             raise UnsafeMaildir(
@@ -156,7 +156,7 @@ class _Walk:
     def _make(self, place: int, name: str, own: bool) -> None:
         """A directory of the mailbox (0700), or one above its home (0755, this process's)."""
         around = os.fstat(place).st_uid
-        if around not in (0, self._self, self._delivery.uid):
+        if around not in (0, self._self, self._delivery.account.uid):
             raise UnsafeMaildir(
                 f"{self._delivery.maildir}: {name} is missing, in a directory of uid {around}"
             )
@@ -179,11 +179,11 @@ class _Walk:
         fd = self._disk.open_directory(name, place)
         try:
             owner = os.fstat(fd).st_uid
-            if owner == self._delivery.uid:
+            if owner == self._delivery.account.uid:
                 return  # another process made it too, and was faster
             if owner != self._self or os.listdir(fd):
                 raise UnsafeMaildir(f"{self._delivery.maildir}: {name} was replaced in the making")
-            self._disk.chown(fd, self._delivery.uid, self._delivery.gid)
+            self._disk.chown(fd, self._delivery.account.uid, self._delivery.account.gid)
         finally:
             self._disk.close(fd)
 
@@ -212,10 +212,10 @@ class _Walk:
 
     def _check_owner(self, fd: int, part: str) -> None:
         owner = os.fstat(fd).st_uid
-        if owner != self._delivery.uid:
+        if owner != self._delivery.account.uid:
             raise UnsafeMaildir(
                 f"{self._delivery.maildir}{part} belongs to uid {owner},"
-                f" the account's uid is {self._delivery.uid}"
+                f" the account's uid is {self._delivery.account.uid}"
             )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from restante import maillog
 from restante.envelope import Content, Envelope
-from restante.mda import Delivery
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.batch import Batch, Job, Policy
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.maildir import Maildirs
@@ -20,6 +20,7 @@ from restante.status import Delivered, Outcome, Reply, TemporaryFailure
 MAX_BATCH = 500
 """Jobs that are made durable together; more would only make the first ones wait."""
 
+NOT_SUPPORTED = Reply(451, "3.5", "The mailbox is delivered in a way that is not available yet")
 CLOSING = Reply(451, "3.2", "The system is shutting down, please try again later")
 
 _Outcomes = tuple[Outcome, ...]
@@ -64,6 +65,16 @@ class BatchWriter:
     ) -> _Outcomes:
         """See MailboxWriter."""
         return await self._submit(Job(envelope, content, deliveries, together=False, again=again))
+
+    async def append(
+        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+    ) -> Outcome:
+        """See MailboxWriter."""
+        return TemporaryFailure(NOT_SUPPORTED, mbox.path)
+
+    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+        """See MailboxWriter."""
+        return Ran(TemporaryFailure(NOT_SUPPORTED, program.command))
 
     async def close(self) -> None:
         """See MailboxWriter."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from restante.envelope import NO_DSN, Content, Envelope, RecipientDsn
 from restante.errors import OperatorError, TemporaryError
-from restante.status import Outcome, Peer, Reply
+from restante.status import Outcome, Peer, Reply, TemporaryFailure
 
 
 class QueueFailed(TemporaryError):
@@ -64,14 +64,15 @@ class Lanes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a queued copy is for: an address to be routed, or one instruction of an address."""
+    """Whom a queued copy is for: an address to be routed, or instructions of an address."""
 
     address: str
     """The address, as ``str(Address)``."""
     instruction: str = ""
-    """One instruction line of the address (a path), when only that remains to be done.
+    """Instruction lines of the address, when only these remain to be done.
 
-    Such a target is never expanded.
+    One line, or several that are obeyed in their order. Such a target is never routed to
+    anything but these lines.
     """
     via: tuple[str, ...] = ()
     """Delivered-To values of the aliases it came by, latest first."""
@@ -82,6 +83,9 @@ class Target:
     to be wrong, the courier answers ``Moved``.
     """
     dsn: RecipientDsn = NO_DSN
+    reverse_path: str | None = None
+    """Whom this copy is from, and who is told of its fate: the owner of the list by which it
+    came, as ``str(ReversePath)``. None: the envelope's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,20 @@ class Untried:
     """
 
 
-Answer = Outcome | Expanded | Moved | Untried
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """An attempt's answer for a target whose first instructions were done and the next one not.
+
+    What was done is not done again: from now on the target is ``instruction`` alone, and it is
+    tried later as after ``failure``.
+    """
+
+    instruction: str
+    """As in ``Target``; fewer lines than before, or other ones for the first time."""
+    failure: TemporaryFailure
+
+
+Answer = Outcome | Expanded | Moved | Untried | Partly
 
 
 @dataclass(frozen=True, slots=True)

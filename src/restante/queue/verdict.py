@@ -15,6 +15,7 @@ from restante.queue import (
     Expanded,
     LastAnswer,
     Moved,
+    Partly,
     QueuedMessage,
     QueuedRecipient,
     RecipientState,
@@ -93,6 +94,8 @@ class _Judge:
                 return self._failed(recipient, answer)
             case TemporaryFailure():
                 return self._deferred(recipient, answer)
+            case Partly():
+                return self._deferred(recipient, answer.failure)
 
     def _delivered(self, recipient: QueuedRecipient, answer: Delivered) -> Verdict:
         reply = ACCEPTED_ELSEWHERE if answer.peer else IN_MAILBOX

@@ -51,13 +51,34 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """What a program is told of the address that it serves (qmail-command(8))."""
+
+    user: str
+    """USER."""
+    extension: str = ""
+    """EXT."""
+    default: str = ""
+    """DEFAULT: what ``-default`` in the name of the .qmail file stands for."""
+    new_sender: str = ""
+    """The reverse-path of what is forwarded (dot-qmail(5)); empty: the sender as it was.
+
+    ``local-owner@host``, or ``local-owner-@host-@[]``: a variable envelope return path, whose
+    last part is replaced by each recipient.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Instructions:
-    """What ``alias`` rows (later .qmail lines) say is to be done, in their order."""
+    """What ``alias`` rows or the lines of a .qmail file say is to be done, in their order."""
 
     account: Account | None
     """Whose rights and home they have; None for the ``alias`` user."""
     delivered_to: str
     actions: tuple[Instruction, ...]
+    destination: Destination
+    source: str = "alias"
+    """The table, or the path of the .qmail file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from restante.address import Address, fold
 from restante.directory import Account, Directory
 from restante.routing.decision import (
     Decision,
+    Destination,
     Instruction,
     Instructions,
     Mailbox,
@@ -35,12 +36,13 @@ from restante.routing.router import Router
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
-    """An mbox or a program: decided, and not a thing that delivery here can do."""
+class Act:
+    """An mbox or a program: what is done with the account's rights and is not a Maildir."""
 
     account: Account
     delivered_to: str
     action: ToMbox | ToProgram
+    destination: Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Looping:
     why: str
 
 
-Final = Mailbox | NotYet | Remote | NoSuchUser | Unknown | Misconfigured | Looping
+Final = Mailbox | Act | Remote | NoSuchUser | Unknown | Misconfigured | Looping
 """What is left when all forwards to addresses here have been followed."""
 
 
@@ -128,7 +130,12 @@ def settle(address: Address, decision: Decision, line: str) -> Final:
         return Misconfigured(address, str(error))
     if action is None or isinstance(action, ToForward):
         return Misconfigured(address, f"the instruction {line!r} is no delivery")
-    return _settled(address, decision.account, decision.delivered_to, action)
+    destination = (
+        decision.destination
+        if isinstance(decision, Instructions)
+        else Destination(decision.account.name)
+    )
+    return _settled(address, decision.account, decision.delivered_to, action, destination)
 
 
 def _settled(
@@ -136,13 +143,14 @@ def _settled(
     account: Account | None,
     delivered_to: str,
     action: ToMaildir | ToMbox | ToProgram,
+    destination: Destination,
 ) -> Final:
     if account is None:
         line = instruction_line(action)
         return Misconfigured(address, f"{line!r}: mailbox has no user alias to deliver it as")
     if isinstance(action, ToMaildir):
         return Mailbox(account, delivered_to, resolve_path(account.home, action.path))
-    return NotYet(account, delivered_to, action)
+    return Act(account, delivered_to, action, destination)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +247,13 @@ class _Expansion:
         action: Instruction,
     ) -> None:
         if not isinstance(action, ToForward):
-            final = _settled(branch.address, decision.account, decision.delivered_to, action)
+            final = _settled(
+                branch.address,
+                decision.account,
+                decision.delivered_to,
+                action,
+                decision.destination,
+            )
             self._leaf(branch, final, instruction_line(action))
             return
         self._frontier.append(_Branch(action.address, below))
@@ -279,6 +293,6 @@ def _place(leaf: Leaf) -> tuple[str, ...]:
     match leaf.decision:
         case Mailbox(_, delivered_to, maildir):
             return "mailbox", fold(delivered_to), maildir
-        case NotYet(_, delivered_to, action):
+        case Act(_, delivered_to, action, _):
             return "instruction", fold(delivered_to), instruction_line(action)
     return type(leaf.decision).__name__, leaf.address.folded, leaf.instruction

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from restante.directory import Account, Lookups
+from restante.directory import Account, DotQmail, Lookups
 from restante.errors import RestanteError
 
 _T = TypeVar("_T")
@@ -108,6 +108,16 @@ class TracedLookups:
         key = f"username={user} alias={extension or '(empty)'}"
         return await self._ask("alias", key, self._inner.instructions(user, extension), tuple)
 
+    async def system_user(self, name: str) -> Account | None:
+        """As Lookups has it."""
+        return await self._ask("passwd", name, self._inner.system_user(name), _account_rows)
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """As Lookups has it."""
+        key = f"{account.home} {extension or '(none)'}"
+        answer = self._inner.dot_qmail(account, extension)
+        return await self._ask(".qmail", key, answer, _dot_qmail_rows)
+
     async def _ask(
         self,
         table: str,
@@ -129,6 +139,12 @@ class TracedLookups:
     ) -> None:
         spent = (self._clock() - start) * 1000
         self._trace.entries.append(Question(table, key, rows, spent, failure))
+
+
+def _dot_qmail_rows(found: DotQmail | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    return tuple(f"{found.path}:{number} {line}" for number, line in enumerate(found.lines, 1))
 
 
 def _account_rows(account: Account | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from restante.address import Address, dash_prefixes
 from restante.directory import Account, Lookups
 from restante.routing.decision import (
+    Destination,
     Instruction,
     Instructions,
     Mailbox,
@@ -120,7 +121,8 @@ class _Actions:
         account = self.user.account
         if account is None and not all(isinstance(action, ToForward) for action in actions):
             account = await self.lookups.account(ALIAS_USER)
-        return Instructions(account, delivered_to, actions)
+        destination = Destination(self.user.name, self.user.extension)
+        return Instructions(account, delivered_to, actions, destination)
 
     def default(self, actions: tuple[Instruction, ...]) -> Mailbox | Instructions | NoSuchUser:
         account, extension = self.user.account, self.user.extension
@@ -133,4 +135,7 @@ class _Actions:
             case (ToMaildir(path),):
                 maildir = resolve_path(account.home, path)
                 return Mailbox(account, self.owner.delivered_to, maildir)
-        return Instructions(account, self.owner.delivered_to, actions)
+        destination = Destination(self.user.name)
+        return Instructions(
+            account, self.owner.delivered_to, actions, destination, "routing.defaultdelivery"
+        )
