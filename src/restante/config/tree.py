@@ -168,6 +168,11 @@ class Routing:
     defaultdelivery: str = setting(
         "./Maildir/", "What is done with mail for an account that has no instructions."
     )
+    system_files: bool = setting(
+        False,
+        "Ask the passwd file (through NSS) and .qmail files where the tables have no row: "
+        "decisions 3 to 5 of qmail.",
+    )
     max_alias_depth: int = setting(
         20,
         "Aliases of aliases that are followed before an address counts as looping.",
