@@ -111,12 +111,13 @@ class HeaderFacts:
 class Content:
     """A message with LF line ends: trace fields of this host, then the body as received.
 
-    The body lies in memory, or in a file when it is large (``body`` is then its path).
+    The body lies in memory, or in a file when it is large: ``body`` is then the file's path, or
+    a descriptor of it where whoever has the content could not open the file by its name.
     A content never changes.
     """
 
     trace: bytes
-    body: bytes | str
+    body: bytes | str | int
     body_size: int
     """Octets of ``body``."""
     body_lines: int
@@ -136,11 +137,17 @@ class Content:
     def chunks(self) -> Generator[bytes, None, None]:
         """The whole message in pieces; raises OSError when a spooled body cannot be read."""
         yield self.trace
+        yield from self.body_chunks()
+
+    def body_chunks(self) -> Generator[bytes, None, None]:
+        """The body in pieces; raises OSError when a spooled one cannot be read."""
         if isinstance(self.body, bytes):
             yield self.body
-            return
-        with open(self.body, "rb") as spool:
-            yield from iter_file(spool)
+        elif isinstance(self.body, int):
+            yield from _all_of(self.body)
+        else:
+            with open(self.body, "rb") as spool:
+                yield from iter_file(spool)
 
     def read(self) -> bytes:
         """The whole message in memory; for small ones, tests and ``queue show --body``."""
@@ -151,6 +158,14 @@ def iter_file(source: BinaryIO) -> Iterator[bytes]:
     """The rest of ``source`` in pieces of CHUNK octets."""
     while chunk := source.read(CHUNK):
         yield chunk
+
+
+def _all_of(descriptor: int) -> Iterator[bytes]:
+    """All of an open file in pieces of CHUNK octets; its position does not matter nor change."""
+    position = 0
+    while chunk := os.pread(descriptor, CHUNK, position):
+        yield chunk
+        position += len(chunk)
 
 
 def memory_content(trace: bytes, body: bytes, facts: HeaderFacts | None = None) -> Content:

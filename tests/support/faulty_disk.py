@@ -57,7 +57,7 @@ class FaultyDisk(LocalDisk):
         super().write(fd, buffers)
         self._data.add(_path(fd))
 
-    def copy(self, source: str, fd: int, count: int) -> None:
+    def copy(self, source: str | int, fd: int, count: int) -> None:
         self._step("copy", _path(fd))
         super().copy(source, fd, count)
         self._data.add(_path(fd))

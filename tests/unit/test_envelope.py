@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.envelope import (
+    Content,
     Origin,
     delivered_to_field,
     memory_content,
@@ -97,3 +99,12 @@ def test_contents_know_their_sizes(tmp_path: Path) -> None:
         assert content.read() == b"Received: x\n" + body
         assert content.size == len(content.read())
         assert content.lines == content.read().count(b"\n")
+
+
+def test_a_content_by_descriptor_is_read_from_its_start_every_time(tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(b"body\n" * 100_000)
+    with open(tmp_path / "body", "rb") as body:
+        body.seek(7)
+        content = Content(b"trace\n", body.fileno(), 500_000, 100_000)
+        assert content.read() == content.read() == b"trace\n" + b"body\n" * 100_000
+        assert os.lseek(body.fileno(), 0, os.SEEK_CUR) == 7

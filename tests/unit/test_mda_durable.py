@@ -35,6 +35,18 @@ def test_copying_where_file_systems_cannot(
     assert (tmp_path / "target").read_bytes() == b"012345678"
 
 
+def test_copying_from_a_descriptor(tmp_path: Path, directory: int) -> None:
+    (tmp_path / "source").write_bytes(b"0123456789")
+    disk = LocalDisk()
+    fd = disk.create("target", directory)
+    with open(tmp_path / "source", "rb") as source:
+        source.seek(5)
+        disk.copy(source.fileno(), fd, 9)
+        disk.copy(source.fileno(), fd, 2)
+    disk.close(fd)
+    assert (tmp_path / "target").read_bytes() == b"01234567801"
+
+
 def test_a_short_write_goes_on(
     tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

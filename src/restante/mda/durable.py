@@ -44,8 +44,8 @@ class Disk(Protocol):
         """Append the buffers, all of them."""
         ...
 
-    def copy(self, source: str, fd: int, count: int) -> None:
-        """Append the first ``count`` octets of the file at ``source``."""
+    def copy(self, source: str | int, fd: int, count: int) -> None:
+        """Append the first ``count`` octets of a file, which is a path or a descriptor."""
         ...
 
     def chown(self, fd: int, uid: int, gid: int) -> None:
@@ -103,8 +103,11 @@ class LocalDisk:
             while rest:
                 rest = rest[os.write(fd, rest) :]
 
-    def copy(self, source: str, fd: int, count: int) -> None:
+    def copy(self, source: str | int, fd: int, count: int) -> None:
         """See Disk."""
+        if isinstance(source, int):
+            _copy(source, fd, count)
+            return
         origin = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _copy(origin, fd, count)

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from restante.envelope import Content, iter_file
+from restante.envelope import Content
 from restante.queue import DuplicateMessage, QueueFailed
 
 IN_ROW = 64 * 1024
@@ -34,7 +34,7 @@ class Bodies:
         """
         path = self.path(queue_id)
         try:
-            _put(content.body, path)
+            _put(content, path)
         except FileExistsError as error:
             raise DuplicateMessage(f"the queue has a body for {queue_id} already") from error
         except OSError as error:
@@ -62,35 +62,28 @@ class Bodies:
 
 def read_small(content: Content) -> bytes:
     """The body of a content that fits in a row; raises QueueFailed if its file cannot be read."""
-    if isinstance(content.body, bytes):
-        return content.body
     try:
-        with open(content.body, "rb") as spool:
-            return spool.read()
+        return b"".join(content.body_chunks())
     except OSError as error:
-        raise QueueFailed(f"the body {content.body} cannot be read: {error}") from error
+        raise QueueFailed(f"the body {content.body!r} cannot be read: {error}") from error
 
 
-def _put(body: bytes | str, path: str) -> None:
-    if isinstance(body, str):
+def _put(content: Content, path: str) -> None:
+    if isinstance(content.body, str):
         try:
-            os.link(body, path)
+            os.link(content.body, path)
         except OSError as error:
             if error.errno not in _LINK_REFUSED:
                 raise
         else:
             return
-    _write(body, path)
+    _write(content, path)
 
 
-def _write(body: bytes | str, path: str) -> None:
+def _write(content: Content, path: str) -> None:
     with open(os.open(path, _NEW_FILE, 0o600), "wb") as target:
         try:
-            if isinstance(body, bytes):
-                target.write(body)
-            else:
-                with open(body, "rb") as source:
-                    target.writelines(iter_file(source))
+            target.writelines(content.body_chunks())
             target.flush()
         except OSError:
             os.unlink(path)
