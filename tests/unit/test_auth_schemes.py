@@ -14,6 +14,9 @@ from restante.auth.schemes import Argon2Cost, UnknownScheme, hash_password, is_c
 MYSQL, CRYPT, CLEAR = "MySQL-Password", "Crypt-Password", "Password"
 MYPASS_41 = "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4"  # MySQL's manual, PASSWORD('mypass')
 MYPASS_16 = "6f8c114b58f2ce9e"  # MySQL's manual, OLD_PASSWORD('mypass')
+MD5_HEX = "5f4dcc3b5aa765d61d8327deb882cf99"
+# RFC 6070 §2: P = "password", S = "salt", c = 4096
+PBKDF2 = "$1$salt$4096$4b007901b765489abead49d926f721d065a429c1"
 SHA1_HEX = "5baa61e4c9b93f3f0682250b6cf8331b7ee68fd8"
 SHA256_HEX = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
 # openssl passwd -1, -5, -6
@@ -40,6 +43,7 @@ def b64(data: bytes) -> str:
 SALTED = {
     "SSHA": b64(hashlib.sha1(b"passwordNaCl").digest() + b"NaCl"),
     "SSHA256": b64(hashlib.sha256(b"passwordNaCl").digest() + b"NaCl"),
+    "SMD5": b64(hashlib.md5(b"passwordNaCl").digest() + b"NaCl"),
     "SSHA512": b64(hashlib.sha512(b"passwordNaCl").digest() + b"NaCl"),
 }
 
@@ -82,6 +86,20 @@ VECTORS = [
     ("password", "{ssha256.b64}" + SALTED["SSHA256"], None),
     ("password", "{SSHA256.hex}" + base64.b64decode(SALTED["SSHA256"]).hex(), None),
     ("password", "{SSHA512}" + SALTED["SSHA512"], None),
+    ("password", "{SMD5}" + SALTED["SMD5"], None),
+    ("password", "{smd5.hex}" + base64.b64decode(SALTED["SMD5"]).hex(), None),
+    ("password", "{PLAIN-MD5}" + MD5_HEX, None),
+    ("password", "{LDAP-MD5}" + b64(bytes.fromhex(MD5_HEX)), None),
+    ("password", "{LDAP-MD5}" + MD5_HEX, None),
+    ("Hello world!", "{MD5}" + MD5_CRYPT, None),
+    ("Hello world!", "{DES-CRYPT}abMbH7WsHr7wQ", None),
+    ("Hello world!", "{CRYPT.b64}" + b64(SHA512_CRYPT.encode()), None),
+    ("password", "{ARGON2ID.hex}" + ARGON2ID.encode().hex(), None),
+    ("password", "{PBKDF2}" + PBKDF2, None),
+    ("password", "{pbkdf2.Base64}" + b64(PBKDF2.encode()), None),
+    ("x", "{PLAIN.HEX}78", None),
+    ("Grüße", "{PLAIN.b64}" + b64("Grüße".encode()), None),
+    ("clear text", "{CLEAR}clear text", None),
     ("clear text", "{PLAIN}clear text", None),
     ("clear text", "{CLEARTEXT}clear text", CRYPT),
     ("{PLAIN}x", "{PLAIN}{PLAIN}x", None),
@@ -97,6 +115,12 @@ def test_right_password(password: str, stored: str, kind: str | None) -> None:
 def test_wrong_password(password: str, stored: str, kind: str | None) -> None:
     assert not verify("x" + password, stored, kind)
     assert not verify(password.swapcase(), stored, kind)
+
+
+@pytest.mark.parametrize("size", [1, 8, 9, 10, 11, 40])
+def test_salt_of_any_length_is_read(size: int) -> None:
+    salt = bytes(range(size))
+    assert verify("x", "{SSHA}" + b64(hashlib.sha1(b"x" + salt).digest() + salt), None)
 
 
 @pytest.mark.parametrize("kind", [None, MYSQL, CRYPT, CLEAR])
@@ -154,7 +178,18 @@ def test_undecodable_octets_of_a_password_are_kept() -> None:
     [
         ("x", "Rot13-Password"),
         ("{ROT13}x", None),
-        ("{PLAIN.HEX}78", None),
+        ("{PLAIN.HEX}7", None),
+        ("{PLAIN.ROT13}x", None),
+        ("{SMD5}" + b64(bytes(16)), None),
+        ("{CRAM-MD5}" + "0" * 62, None),
+        ("{PBKDF2}$1$salt$0$" + "0" * 40, None),
+        ("{PBKDF2}$1$salt$1000001$" + "0" * 40, None),
+        ("{PBKDF2}$2$salt$4096$" + "0" * 40, None),
+        ("{SCRAM-SHA-256}4096,c2FsdA==,AAAA,AAAA", None),
+        ("{SCRAM-SHA-256}1000001,c2FsdA==" + f",{b64(bytes(32))}" * 2, None),
+        ("{SCRAM-SHA-256}0,c2FsdA==" + f",{b64(bytes(32))}" * 2, None),
+        ("{SCRAM-SHA-1}4096,c2FsdA==" + f",{b64(bytes(32))}" * 2, None),
+        ("{SCRAM-SHA-256}4096,c2F=sdA=" + f",{b64(bytes(32))}" * 2, None),
         ("{SHA256.ROT13}x", None),
         ("{SHA256}not base64", None),
         ("{SHA256}" + SHA1_HEX, None),
@@ -166,7 +201,7 @@ def test_undecodable_octets_of_a_password_are_kept() -> None:
         ("$6$rounds=1000001$saltstring$" + "a" * 86, CRYPT),
         ("$2a$16" + BCRYPT[6:], CRYPT),
         ("$2a$03" + BCRYPT[6:], CRYPT),
-        ("$2x$05" + BCRYPT[6:], CRYPT),
+        ("$2z$05" + BCRYPT[6:], CRYPT),
         (BCRYPT[:-1], CRYPT),
         ("{ARGON2ID}" + ARGON2ID.replace("m=256", "m=262145"), None),
         ("{ARGON2ID}" + ARGON2ID.replace("m=256,t=2", "m=262144,t=9"), None),
