@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from restante.directory import Account
+from restante.rights import RightsRefused, owners_rights
 from restante.store import MaildropUnavailable
 from restante.store.maildir import LOCK, STALE_AFTER, MaildirStore
-from restante.store.rights import owners_rights
 from tests.support.deliveries import GROUP, OWNER
 
 AS_OWNER = owners_rights(1, 1)
@@ -130,7 +130,7 @@ def test_root_serves_no_account_below_the_minimum(
     monkeypatch: pytest.MonkeyPatch, uid: int, gid: int
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(MaildropUnavailable, match="the minimum is 100 and 1"):
+    with pytest.raises(RightsRefused, match="the minimum is 100 and 1"):
         owners_rights(100, 1)(Account("eve", uid, gid, "/"))
 
 

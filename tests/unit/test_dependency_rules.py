@@ -29,6 +29,7 @@ RULES: dict[str, set[str]] = {
     "logsetup": VOCABULARY | {"config", "maillog", "metrics"},
     "protocol": {"address", "envelope", "status"},
     "directory": VOCABULARY | {"config", "maillog"},
+    "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY | {"config", "maillog", "directory.contract"},
     "usage": VOCABULARY | {"config", "maillog"},
@@ -36,7 +37,7 @@ RULES: dict[str, set[str]] = {
     "mda": VOCABULARY | {"maillog", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
-    "store": VOCABULARY | {"maillog", "directory.contract"},
+    "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
     "relay": VOCABULARY | {"config", "maillog", "protocol", "queue.contract"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}

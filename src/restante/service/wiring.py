@@ -40,10 +40,10 @@ from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
 from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
+from restante.rights import owners_rights
 from restante.routing.router import Router
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore
-from restante.store.rights import owners_rights
 from restante.tls.certificates import Certificates, pairs_of
 from restante.usage.ledger import UsageLedger
 

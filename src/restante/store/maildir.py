@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from restante.directory import Account
+from restante.rights import RightsRefused, Way, Ways, own_rights
 from restante.store import (
     MaildropInUse,
     MaildropUnavailable,
@@ -28,7 +29,6 @@ from restante.store import (
     files,
     scan,
 )
-from restante.store.rights import Way, Ways, own_rights
 
 MAILDIR = "Maildir"
 LOCK = "restante.lock"
@@ -242,6 +242,8 @@ def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
         way = ways(account)
     except FileNotFoundError:
         return MaildirDrop(None, None, (), ())
+    except RightsRefused as error:
+        raise MaildropUnavailable(str(error)) from error
     try:
         with way.rights():
             return _open_by(way, stale_before)

@@ -1,4 +1,4 @@
-"""Whose rights mail is read with: the owner's, though the process may be root.
+"""Whose rights a home is read with: the owner's, though the process may be root.
 
 A home is under its owner's control, links and all. Root would follow them to anybody's
 files, so the thread that works in a home takes the owner's file system uid and gid
@@ -13,11 +13,15 @@ import os
 from collections.abc import Callable, Iterator
 
 from restante.directory import Account
-from restante.store import MaildropUnavailable
+from restante.errors import TemporaryError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _ASK = -1
 """No valid id: setfsuid(2) then changes nothing, and tells the present one all the same."""
+
+
+class RightsRefused(TemporaryError):
+    """The home is not entered with the rights that there are; the text says why."""
 
 
 class Way:
@@ -39,7 +43,7 @@ class Way:
 
 
 Ways = Callable[[Account], Way]
-"""Opens the way to an account's home; raises FileNotFoundError and MaildropUnavailable."""
+"""Opens the way to an account's home; raises FileNotFoundError and RightsRefused."""
 
 
 def own_rights(account: Account) -> Way:
@@ -54,7 +58,7 @@ def owners_rights(minimum_uid: int, minimum_gid: int) -> Ways:
         if os.geteuid() != 0:
             return Way(account.home)
         if account.uid < max(minimum_uid, 1) or account.gid < max(minimum_gid, 1):
-            raise MaildropUnavailable(
+            raise RightsRefused(
                 f"the account's uid and gid are {account.uid} and {account.gid},"
                 f" the minimum is {minimum_uid} and {minimum_gid}"
             )
@@ -83,7 +87,7 @@ class _OwnersWay(Way):
         _libc.setfsuid(self._uid)
         try:
             if (_libc.setfsuid(_ASK), _libc.setfsgid(_ASK)) != (self._uid, self._gid):
-                raise MaildropUnavailable(f"the rights of uid {self._uid} cannot be taken")
+                raise RightsRefused(f"the rights of uid {self._uid} cannot be taken")
             yield
         finally:
             _libc.setfsuid(0)
@@ -102,4 +106,4 @@ def _open_home(home: str) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise MaildropUnavailable(f"cannot enter {home}: {error.strerror}") from error
+        raise RightsRefused(f"cannot enter {home}: {error.strerror}") from error
