@@ -137,6 +137,7 @@ class _Prefetched:
         names = [*owners, *(local for local, _ in addresses)]
         self._accounts = {fold(name): _account(tables, name) for name in names}
         keys = [("alias", name) for name in owners]
+        keys += [("alias", whole) for pair in addresses for whole in _wholes(*pair)]
         keys += [(name, "") for name in names] + [("alias", "")]
         self._instructions = {_key(*key): _instructions(tables, *key) for key in keys}
 
@@ -175,6 +176,12 @@ class _Prefetched:
 
     async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         return await self._directory.dot_qmail(account, extension)
+
+
+def _wholes(local: str, domain: str) -> list[str]:
+    """The extensions of the alias user that a local part may mean, and their owners."""
+    names = (local, f"{local}-owner")
+    return [*names, *(f"{name}@{domain}" for name in names if domain)]
 
 
 def _key(*parts: str) -> _Key:

@@ -28,7 +28,7 @@ RULES: dict[str, set[str]] = {
     "maillog": VOCABULARY | {"config", "metrics"},
     "logsetup": VOCABULARY | {"config", "maillog", "metrics"},
     "protocol": {"address", "envelope", "status"},
-    "directory": VOCABULARY | {"config", "maillog"},
+    "directory": VOCABULARY | {"config", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY | {"config", "maillog", "directory.contract"},

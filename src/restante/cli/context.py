@@ -20,6 +20,7 @@ from restante.errors import OperatorError
 if TYPE_CHECKING:
     from restante.directory.admin import Administration
     from restante.directory.engine import Engine
+    from restante.directory.lookups import SqlDirectory
 
 _T = TypeVar("_T")
 
@@ -74,6 +75,14 @@ def ask(settings: Settings, work: Callable[[Engine], Awaitable[_T]], *, create: 
             await engine.close()
 
     return asyncio.run(session())
+
+
+def directory_of(settings: Settings, engine: Engine) -> SqlDirectory:
+    """What the server asks: the instance's tables, and the system's files if settings say so."""
+    from restante.directory.lookups import SqlDirectory
+    from restante.directory.system import system_files
+
+    return SqlDirectory(engine, system_files(settings))
 
 
 def _silence_log() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restante.cli.context import any_address, ask, settings_of
+from restante.cli.context import any_address, ask, directory_of, settings_of
 from restante.cli.output import AsJson, one_line, print_json
 from restante.cli.status import ExitCode
 from restante.errors import ConfigurationError
@@ -75,7 +75,6 @@ def explain(
     """Show every step of routing for an address, where its mail goes, and the reply at RCPT."""
     from restante.cli.explain import render, to_json
     from restante.cli.leaving import way_record, ways
-    from restante.directory.lookups import SqlDirectory
     from restante.routing.decision import Unknown
     from restante.routing.explanation import explain as find_explanation
     from restante.routing.router import Router
@@ -83,7 +82,9 @@ def explain(
     wanted = any_address(address)
     settings = settings_of(context)
     router = Router(settings.routing, settings.hostname)
-    found = ask(settings, lambda engine: find_explanation(router, SqlDirectory(engine), wanted))
+    found = ask(
+        settings, lambda engine: find_explanation(router, directory_of(settings, engine), wanted)
+    )
     if as_json:
         print_json({**to_json(found), "leaves_by": [*map(way_record, ways(settings, found))]})
     else:

@@ -15,6 +15,7 @@ from restante.cli.output import human_size
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.sending_examination import examine_sending
+from restante.cli.system_examination import examine_system_files
 from restante.config.load import exposed_password
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
@@ -54,6 +55,7 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
     findings.advice += found.advice
     if not found.problems:
         _examine_rows(settings, findings)
+        examine_system_files(settings, findings)
 
 
 def _examine_rows(settings: Settings, findings: Findings) -> None:

@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
-from restante.cli.context import ask
+from restante.cli.context import ask, directory_of
 from restante.cli.findings import Findings
 from restante.cli.output import count
 from restante.config.tree import Settings
@@ -71,7 +71,7 @@ def _examine_root(settings: Settings, findings: Findings) -> None:
 
 
 async def _decision(engine: Engine, settings: Settings, address: Address) -> Decision:
-    from restante.directory.lookups import SqlDirectory
     from restante.routing.router import Router
 
-    return await Router(settings.routing, settings.hostname).route(address, SqlDirectory(engine))
+    router = Router(settings.routing, settings.hostname)
+    return await router.route(address, directory_of(settings, engine))

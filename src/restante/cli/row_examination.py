@@ -7,8 +7,8 @@ import secrets
 from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
+from restante.cli.context import directory_of
 from restante.directory.engine import Engine
-from restante.directory.lookups import SqlDirectory
 from restante.directory.rows import text_of
 from restante.routing.decision import NoSuchUser
 from restante.routing.router import Router
@@ -65,7 +65,8 @@ async def _examine_accounts(engine: Engine, settings: Settings, findings: Findin
 
 
 async def _examine_addresses(engine: Engine, settings: Settings, findings: Findings) -> None:
-    router, directory = Router(settings.routing, settings.hostname), SqlDirectory(engine)
+    router = Router(settings.routing, settings.hostname)
+    directory = directory_of(settings, engine)
     for row in await engine.fetch(_WITHOUT_ACCOUNT, (MAX_NAMED,)):
         owner, local, domain = map(text_of, row)
         # Any address that has no row of its own shows where a catch-all leads.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restante.address import Address, fold
-from restante.cli.context import any_address, ask, settings_of
+from restante.cli.context import any_address, ask, directory_of, settings_of
 from restante.cli.output import AsJson, print_record, print_rows
 from restante.cli.status import ExitCode
 from restante.errors import OperatorError
@@ -100,11 +100,10 @@ def may_send(
 async def _refusal(
     settings: Settings, engine: Engine, login: str, address: Address
 ) -> Refusal | None:
-    from restante.directory.lookups import SqlDirectory
     from restante.receiver.senders import Senders
     from restante.routing.router import Router
 
-    directory = SqlDirectory(engine)
+    directory = directory_of(settings, engine)
     credentials = await directory.credentials(login)
     if credentials is None:
         raise OperatorError(f"nobody logs in as {login}")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from restante.errors import TemporaryError
+from restante.errors import CannotKnow, TemporaryError
 
 
 class BadRow(TemporaryError):
@@ -51,7 +51,10 @@ class DotQmail:
 
     path: str
     lines: tuple[str, ...]
-    """All of them, comments and blank ones too: an index here is a line number less one."""
+    """All of them, comments and blank ones too: an index here is a line number less one.
+
+    None at all: the file is empty, and asks for the default delivery.
+    """
     default: str = ""
     """The part of the extension that ``default`` in the file's name stands for (DEFAULT)."""
     has_owner: bool = False
@@ -74,9 +77,15 @@ class SystemFiles(Protocol):
     async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         """The file that serves the extension, ``-default`` included (decision 4).
 
-        Raises BadFile where there is one that must not be obeyed.
+        Raises BadFile where there is one that must not be obeyed, and NoHome where an
+        extension is asked for and the home is missing. Without an extension a missing home has
+        no file: it is made when mail is delivered to it.
         """
         ...
+
+
+class NoHome(CannotKnow):
+    """The home is missing: not made yet, or on a file server that is away."""
 
 
 class BadFile(TemporaryError):

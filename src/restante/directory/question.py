@@ -88,10 +88,12 @@ def _users(address: Pair) -> Iterator[Pair]:
 
 
 def _whole(address: Pair) -> Iterator[str]:
+    """The local part and whoever gets reports about what it forwards, with and without domain."""
     local, domain = address
-    yield local
-    if domain:
-        yield f"{local}@{domain}"
+    for name in (local, f"{local}-owner"):
+        yield name
+        if domain:
+            yield f"{name}@{domain}"
 
 
 def _unique(items: Iterable[T]) -> list[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 from restante.address import Address, AddressSyntaxError
@@ -13,22 +14,28 @@ MAX_INSTRUCTION = 4096
 """Characters in one instruction line."""
 
 
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""What stands for an octet that could not be decoded."""
+
+
 class BadInstruction(OperatorError):
     """A line that cannot be obeyed; the text quotes it and says why."""
 
 
 def parse_instruction(line: str) -> Instruction | None:
-    """What ``line`` says is to be done; None for a comment or a blank line.
+    """What ``line`` says is to be done; None for a comment, a blank line, and what ``+`` begins.
 
     Raises BadInstruction.
     """
     text = line.strip()
-    if not text or text.startswith("#"):
+    if not text or text.startswith(("#", "+")):
         return None
     if len(text) > MAX_INSTRUCTION:
         raise BadInstruction(f"the instruction {text[:40]!r}... is too long")
     if "\0" in text or "\n" in text:
         raise BadInstruction(f"the instruction {text!r} holds a NUL or a line end")
+    if not text.isascii() and _NOT_UTF8.search(text):
+        raise BadInstruction(f"the instruction {text!r} is not UTF-8")
     if text.startswith("|"):
         return _program(text)
     if text.startswith((".", "/")):
@@ -36,18 +43,25 @@ def parse_instruction(line: str) -> Instruction | None:
     return _forward(text)
 
 
-def parse_instructions(lines: Iterable[str]) -> tuple[Instruction, ...]:
-    """The instructions in ``lines``, in their order.
+def parse_instructions(lines: Iterable[str], path: str = "") -> tuple[Instruction, ...]:
+    """The instructions in ``lines``, in their order, each once.
 
     Comments alone mean that the message is to be thrown away, so the answer may be
     empty. Blank lines alone mean nothing that could be obeyed: BadInstruction, as for
-    any line that says nothing understood.
+    any line that says nothing understood. It names ``path``, if the lines are a file's.
     """
-    said = [line for line in lines if line.strip()]
+    said = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not said:
-        raise BadInstruction("all instructions are blank")
-    parsed = map(parse_instruction, said)
-    return tuple(dict.fromkeys(action for action in parsed if action is not None))
+        raise BadInstruction(f"{path}: all lines are blank" if path else "all lines are blank")
+    found: dict[Instruction, None] = {}
+    for number, line in said:
+        try:
+            action = parse_instruction(line)
+        except BadInstruction as error:
+            raise BadInstruction(f"{path}:{number}: {error}" if path else str(error)) from None
+        if action is not None:
+            found[action] = None
+    return tuple(found)
 
 
 def instruction_line(action: Instruction) -> str:

@@ -9,12 +9,13 @@ from restante.address import Address, dash_prefixes, split_subaddress
 from restante.config.tree import Routing
 from restante.directory import Directory, Lookups
 from restante.errors import CannotKnow, TemporaryError
+from restante.routing.actions import ActionRules, find_actions
 from restante.routing.decision import Decision, Instructions, Mailbox, Misconfigured, Unknown
 from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.ownership import Owner, find_owner, qualify
 from restante.routing.site import Site
 from restante.routing.trace import NO_NOTES, Notes
-from restante.routing.users import ActionRules, find_actions, find_user
+from restante.routing.users import find_user
 
 MAX_PREFETCHED_PREFIXES = 4
 """Dash prefixes of one local part that are fetched ahead; longer chains are asked one by one."""
@@ -27,7 +28,9 @@ class Router:
         """``me`` is the host's name; raises BadInstruction if the default delivery is none."""
         self._site = Site(settings, me)
         default = parse_instructions(settings.defaultdelivery.splitlines())
-        self._action_rules = ActionRules(default, settings.subaddress_delimiter)
+        self._action_rules = ActionRules(
+            default, settings.subaddress_delimiter, settings.system_files
+        )
         self.max_alias_depth = settings.max_alias_depth
         self.max_alias_targets = settings.max_alias_targets
 
@@ -77,8 +80,9 @@ class Router:
         owner = await find_owner(qualified, self._site, lookups, notes)
         if not isinstance(owner, Owner):
             return owner
-        user = await find_user(owner, lookups, notes)
-        return await find_actions(qualified, owner, user, lookups, notes, self._action_rules)
+        rules = self._action_rules
+        user = await find_user(owner, lookups, notes, system_files=rules.system_files)
+        return await find_actions(qualified, owner, user, lookups, notes, rules)
 
     async def route_many(
         self, addresses: Sequence[Address], directory: Directory

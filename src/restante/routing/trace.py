@@ -114,7 +114,7 @@ class TracedLookups:
 
     async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         """As Lookups has it."""
-        key = f"{account.home} {extension or '(none)'}"
+        key = f"{account.home} extension={extension or '(none)'}"
         answer = self._inner.dot_qmail(account, extension)
         return await self._ask(".qmail", key, answer, _dot_qmail_rows)
 
@@ -144,6 +144,8 @@ class TracedLookups:
 def _dot_qmail_rows(found: DotQmail | None) -> tuple[str, ...]:
     if found is None:
         return ()
+    if not found.lines:
+        return (f"{found.path} (empty)",)
     return tuple(f"{found.path}:{number} {line}" for number, line in enumerate(found.lines, 1))
 
 

@@ -17,6 +17,7 @@ from restante.config import Settings
 from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.system import system_files
 from restante.drop import DropPaths
 from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
@@ -72,7 +73,8 @@ class Worker:
         host = settings.hostname
         self._handshakes = _handshakes(settings)
         self._directory = SqlDirectory(
-            open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
+            open_engine(settings.database, settings.directory, log_sql=settings.log.sql),
+            system_files(settings),
         )
         self._router = Router(settings.routing, host)
         self._routes = Routes(settings.routing.smtproutes)

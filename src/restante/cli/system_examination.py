@@ -1,0 +1,31 @@
+"""What ``check`` looks at where system files are asked."""
+
+from __future__ import annotations
+
+from restante.cli.context import ask, directory_of
+from restante.cli.findings import Findings
+from restante.config.tree import Settings
+from restante.directory import Account
+from restante.directory.engine import Engine
+from restante.errors import RestanteError
+from restante.routing.users import ALIAS_USER, find_alias_account
+
+
+def examine_system_files(settings: Settings, findings: Findings) -> None:
+    """The user who has the addresses of nobody else must be there, and fit to have mail."""
+    if not settings.routing.system_files:
+        return
+    try:
+        account = ask(settings, lambda engine: _alias_account(settings, engine))
+    except RestanteError as error:
+        findings.problems.append(f"routing.system_files: {error}")
+        return
+    if account is None:
+        findings.advice.append(
+            f"routing.system_files: neither mailbox nor the passwd file has the user {ALIAS_USER}: "
+            "addresses that are nobody's own have no .qmail files"
+        )
+
+
+async def _alias_account(settings: Settings, engine: Engine) -> Account | None:
+    return await find_alias_account(directory_of(settings, engine), system_files=True)
