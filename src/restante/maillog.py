@@ -463,6 +463,16 @@ def login_refused(
     )
 
 
+def password_upgraded(account: str) -> None:
+    """A hash was replaced by a better one, at its owner's login."""
+    _log.info("password_upgraded", account=account)
+
+
+def password_not_upgraded(account: str, why: str) -> None:
+    """A better hash could not be written; the old one stands."""
+    _log.warning("password_not_upgraded", account=account, why=why)
+
+
 def maildrop_opened(session: str, account: str, messages: int, size: int) -> None:
     """A POP3 session has its maildrop; ``size`` in octets."""
     _log.info("maildrop_opened", session=session, account=account, messages=messages, size=size)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from restante import maillog
 from restante.auth import LoginAttempt, Refusal, Refused, Welcome
 from restante.auth.schemes import is_cheap, verify
+from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
 from restante.directory import Credentials, Directory
 from restante.errors import RestanteError, TemporaryError
@@ -74,19 +75,22 @@ class _Turns:
 class PasswordAuthenticator:
     """Checks logins against a directory and records each of them.
 
-    ``verify_password`` and ``sleep`` are seams for tests.
+    Without ``upgrades`` hashes stay as they are. ``verify_password`` and ``sleep`` are seams
+    for tests.
     """
 
     def __init__(
         self,
         directory: Directory,
         settings: Auth,
+        upgrades: PasswordUpgrades | None = None,
         *,
         verify_password: Verify = verify,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._directory = directory
         self._settings = settings
+        self._upgrades = upgrades
         self._verify = verify_password
         self._sleep = sleep
         self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
@@ -110,6 +114,8 @@ class PasswordAuthenticator:
 
     async def close(self) -> None:
         """Let the passwords that are being checked be finished, drop those that wait, and stop."""
+        if self._upgrades is not None:
+            await self._upgrades.close()
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
     async def _judge_safely(self, attempt: LoginAttempt) -> _Verdict:
@@ -132,6 +138,8 @@ class PasswordAuthenticator:
         except RestanteError as error:
             return _Verdict(Refused(Refusal.SYSTEM_ERROR), f"account {account.name}: {error}")
         if good:
+            if self._upgrades is not None:
+                self._upgrades.offer(credentials, attempt.password)
             return _Verdict(Welcome(account))
         detail = f"account {account.name}"
         return _Verdict(

@@ -383,6 +383,12 @@ class Auth:
     hashing_queue: int = setting(
         200, "Logins that may wait for a hashing thread; more are a temporary failure.", low=1
     )
+    upgrade: Literal["", "argon2id"] = setting(
+        "",
+        "argon2id: after a good login a hash of another scheme, or a weaker one, is replaced by "
+        "argon2id in mailbox.password, which needs 512 characters and the right to UPDATE. Other "
+        "programs that read the table have to know {ARGON2ID}. Empty: hashes stay as they are.",
+    )
     log_logins: bool = setting(True, "Record every attempt to log in.")
 
 

@@ -140,6 +140,18 @@ class Lookups(Protocol):
         ...
 
 
+class PasswordKeeper(Protocol):
+    """Where an account's hash can be replaced by a better one."""
+
+    async def replace_password(self, credentials: Credentials, password: str) -> bool:
+        """Store another hash where the row still holds the one of ``credentials``; whether it did.
+
+        It stands there whole, or nothing has changed. Raises CannotKnow when it cannot be
+        written: the database is away, the right to is missing, the column is too short.
+        """
+        ...
+
+
 class Directory(Lookups, Protocol):
     """A database of accounts, asked row by row or for many addresses at once."""
 

@@ -93,6 +93,25 @@ def credentials(dialect: Dialect, *, with_domain: bool) -> str:
     )
 
 
+@lru_cache
+def replace_password(dialect: Dialect) -> str:
+    """Parameters: new hash, username twice, old hash twice."""
+    return f"UPDATE `mailbox` SET `password` = ? WHERE {_exact_password(dialect)}"
+
+
+@lru_cache
+def touch_password(dialect: Dialect) -> str:
+    """Parameters: username twice, hash twice. Changes nothing, and finds the row as it now is."""
+    return f"UPDATE `mailbox` SET `password` = `password` WHERE {_exact_password(dialect)}"
+
+
+def _exact_password(dialect: Dialect) -> str:
+    return " AND ".join(
+        f"`{column}` = ? AND {dialect.exactly(f'`{column}`')}"
+        for column in ("username", "password")
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How many parameters each part of a prefetch has; statements are kept by shape."""

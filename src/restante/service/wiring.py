@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from restante import maillog, metrics
 from restante.auth.login import PasswordAuthenticator
+from restante.auth.upgrade import PasswordUpgrades
 from restante.config import Settings
 from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
@@ -79,7 +80,8 @@ class Worker:
         self._router = Router(settings.routing, host)
         self._routes = Routes(settings.routing.smtproutes)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
-        self._authenticator = PasswordAuthenticator(self._directory, settings.auth)
+        upgrades = PasswordUpgrades(self._directory) if settings.auth.upgrade else None
+        self._authenticator = PasswordAuthenticator(self._directory, settings.auth, upgrades)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings)
         self._courier = MailCourier(
