@@ -447,6 +447,16 @@ def login(session: str, service: str, peer: str, login: str, account: str) -> No
     _log.info("login", session=session, service=service, peer=peer, login=login, account=account)
 
 
+def guessing(scope: str, name: str, peer: str, guesses: int) -> None:
+    """So many wrong passwords were tried that an account or a network is refused for a while."""
+    _log.warning("guessing", scope=scope, name=name, peer=peer, guesses=guesses)
+
+
+def guessing_failed(why: str) -> None:
+    """Wrong passwords cannot be counted; logins go on."""
+    _log.error("guessing_failed", why=why)
+
+
 def login_refused(
     session: str, service: str, peer: str, login: str, reason: str, detail: str
 ) -> None:

@@ -133,7 +133,7 @@ async def test_login_upgrades_a_hash_once(database_url: str) -> None:
     async with engine_with(database_url, SITE) as engine:
         directory = SqlDirectory(engine)
         upgrades = PasswordUpgrades(directory)
-        authenticator = PasswordAuthenticator(directory, Auth(refusal_delay=0), upgrades)
+        authenticator = PasswordAuthenticator(directory, Auth(refusal_delay=0), upgrades=upgrades)
         attempt = LoginAttempt("s", "iain", "mypass", "pop3", "192.0.2.7")
         assert isinstance(await authenticator.login(attempt), Welcome)
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})

@@ -7,6 +7,7 @@ import dataclasses
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,6 +18,8 @@ from restante.auth.schemes import Argon2Cost, hash_password, verify
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials, DotQmail, Lookups
 from restante.errors import CannotKnow
+from restante.guessing import Guard, Limits, Unguarded
+from restante.guessing.guard import FileGuard
 
 IAIN = Account("iain@example.com", 1000, 1000, "/srv/mail/iain")
 DEAR = hash_password("secret", Argon2Cost(passes=1, memory=8, lanes=1))
@@ -80,6 +83,7 @@ class Desk:
     threads: list[str] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    guard: Guard = field(default_factory=Unguarded)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -87,7 +91,7 @@ class Desk:
 
     def renew(self) -> PasswordAuthenticator:
         self.authenticator = PasswordAuthenticator(
-            self.rows, self.settings, verify_password=self._verify, sleep=self._sleep
+            self.rows, self.settings, self.guard, verify_password=self._verify, sleep=self._sleep
         )
         return self.authenticator
 
@@ -256,6 +260,64 @@ async def test_place_of_a_client_that_left_is_given_back(desk: Desk) -> None:
         desk.gate.set()
         assert await running == Welcome(IAIN)
         desk.gate.clear()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Desk]:
+    """A desk that takes three guesses for an account, and five from a network."""
+    guard = FileGuard(str(tmp_path), Limits(account=3, network=5, window=3600))
+    made = Desk(settings=Auth(refusal_delay=2.0, guess_network=5), guard=guard)
+    made.add("iain", "{PLAIN}secret")
+    yield made
+    await made.authenticator.close()
+    await guard.close()
+
+
+async def guess(desk: Desk, login: str, count: int) -> list[Refusal]:
+    answers = [await desk.login(login, f"guess {number}") for number in range(count)]
+    assert all(isinstance(answer, Refused) for answer in answers)
+    return [answer.reason for answer in answers if isinstance(answer, Refused)]
+
+
+@pytest.mark.parametrize(
+    ("login", "reason"), [("iain", Refusal.WRONG_PASSWORD), ("nobody", Refusal.UNKNOWN_USER)]
+)
+async def test_guesses_are_refused_unseen_alike_for_users_that_exist_and_that_do_not(
+    guarded: Desk, login: str, reason: Refusal
+) -> None:
+    assert await guess(guarded, login, 5) == [reason] * 3 + [Refusal.TOO_MANY_GUESSES] * 2
+    assert len(guarded.tried) == 3
+    assert [round(seconds) for seconds in guarded.slept] == [2, 2, 4, 4, 4]
+
+
+async def test_the_right_password_is_refused_there_and_taken_elsewhere(guarded: Desk) -> None:
+    await guess(guarded, "iain", 3)
+    with capture_logs() as events:
+        assert await guarded.login("iain") == Refused(Refusal.TOO_MANY_GUESSES)
+        assert await guarded.login("iain", peer="198.51.100.9") == Welcome(IAIN)
+    assert events[0]["reason"] == "too many guesses"
+    assert events[0]["detail"] == "account iain@example.com: 3 wrong passwords of 3"
+    assert "secret" not in str(events)
+
+
+async def test_a_phone_with_an_old_password_locks_nobody_out(guarded: Desk) -> None:
+    for _ in range(20):
+        assert await guarded.login("iain", "old") == Refused(Refusal.WRONG_PASSWORD)
+    assert await guarded.login("iain") == Welcome(IAIN)
+    assert {round(seconds) for seconds in guarded.slept} == {2}
+
+
+async def test_system_errors_are_no_guesses(guarded: Desk) -> None:
+    guarded.rows.rows["iain"] = CannotKnow("no connection")
+    assert await guess(guarded, "iain", 9) == [Refusal.SYSTEM_ERROR] * 9
+    guarded.add("iain", "{ROT13}frperg")
+    assert await guess(guarded, "iain", 9) == [Refusal.SYSTEM_ERROR] * 9
+
+
+async def test_guesses_at_the_same_moment_hardly_exceed_the_limit(guarded: Desk) -> None:
+    tries = (guarded.login(f"user{number}", "123456") for number in range(100))
+    await asyncio.gather(*tries)
+    assert 5 <= len(guarded.tried) <= 10
 
 
 def test_attempt_shows_no_password() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "restante"
 
-VOCABULARY = {"address", "address_syntax", "envelope", "errors", "status"}
+VOCABULARY = {"address", "address_syntax", "envelope", "errors", "network", "status"}
 EVERYTHING = {"*"}
 RULES: dict[str, set[str]] = {
     "": set(),
@@ -20,6 +20,7 @@ RULES: dict[str, set[str]] = {
     "address_syntax": set(),
     "address": {"address_syntax", "errors"},
     "envelope": {"address", "status", "errors"},
+    "network": set(),
     "completion": {"address_syntax"},
     "drop": set(),
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
@@ -31,8 +32,10 @@ RULES: dict[str, set[str]] = {
     "directory": VOCABULARY | {"config", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
-    "auth": VOCABULARY | {"config", "maillog", "directory.contract"},
-    "usage": VOCABULARY | {"config", "maillog"},
+    "auth": VOCABULARY | {"config", "maillog", "directory.contract", "guessing.contract"},
+    "tally": VOCABULARY,
+    "usage": VOCABULARY | {"config", "maillog", "tally"},
+    "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
     "mda": VOCABULARY | {"maillog", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn"},

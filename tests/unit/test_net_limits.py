@@ -19,3 +19,12 @@ def test_in_all_and_from_one_address() -> None:
 def test_no_limit_for_one_address() -> None:
     limits = ConnectionLimits(total=100, per_address=0)
     assert all(limits.enter("a") == "" for _ in range(100))
+
+
+def test_the_addresses_of_one_ipv6_customer_are_one_client() -> None:
+    limits = ConnectionLimits(total=100, per_address=2)
+    assert [limits.enter("2001:db8:1:2::1"), limits.enter("2001:db8:1:2:ffff::2")] == ["", ""]
+    assert "from this address" in limits.enter("2001:db8:1:2::3")
+    assert limits.enter("2001:db8:1:3::1") == ""
+    limits.leave("2001:db8:1:2::1")
+    assert limits.enter("2001:db8:1:2::3") == ""

@@ -15,6 +15,8 @@ class Refusal(StrEnum):
     UNKNOWN_USER = "unknown user"
     WRONG_PASSWORD = "wrong password"  # noqa: S105 - a reason, not a password
     SYSTEM_ERROR = "system error"
+    TOO_MANY_GUESSES = "too many guesses"
+    """The password was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

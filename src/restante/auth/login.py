@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from restante import maillog
 from restante.auth import LoginAttempt, Refusal, Refused, Welcome
@@ -18,11 +18,16 @@ from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
 from restante.directory import Credentials, Directory
 from restante.errors import RestanteError, TemporaryError
+from restante.guessing import CLEAR, Guard, Standing, Unguarded, delay
+from restante.network import network_of
 
 MAX_LOGIN = 320
 """Octets of a login: a local part, ``@``, a domain (RFC 5321 §4.5.3.1). A longer one is unknown."""
 MAX_LOGGED_LOGIN = 320
 """Characters of a login in the log."""
+
+UNLIMITED_TURNS = 1000
+"""Logins that one network may have at once where nothing limits its guesses."""
 
 Verify = Callable[[str, str | None, str | None], bool]
 Sleep = Callable[[float], Awaitable[None]]
@@ -45,31 +50,31 @@ class _Verdict:
 
     answer: Welcome | Refused
     detail: str = ""
+    standing: Standing = CLEAR
+    """The guesses that count, which lengthen the delay of a refusal."""
 
 
 class _Turns:
-    """One peer keeps as many hashing threads busy as there are, and queues behind itself.
-
-    So a peer that asks for hundreds of logins at once leaves room for everybody else's.
-    """
+    """One network has so many logins at once, and queues behind itself."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._peers: dict[str, asyncio.Semaphore] = {}
+        self._networks: dict[str, asyncio.Semaphore] = {}
         self._users: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def of(self, peer: str) -> AsyncIterator[None]:
-        """Wait for one of the peer's turns; a peer that wants none any more is forgotten."""
-        turns = self._peers.setdefault(peer, asyncio.Semaphore(self._at_once))
-        self._users[peer] += 1
+        """Wait for a turn of the peer's network; one that wants none any more is forgotten."""
+        network = network_of(peer).narrow
+        turns = self._networks.setdefault(network, asyncio.Semaphore(self._at_once))
+        self._users[network] += 1
         try:
             async with turns:
                 yield
         finally:
-            self._users[peer] -= 1
-            if not self._users[peer]:
-                del self._users[peer], self._peers[peer]
+            self._users[network] -= 1
+            if not self._users[network]:
+                del self._users[network], self._networks[network]
 
 
 class PasswordAuthenticator:
@@ -83,6 +88,7 @@ class PasswordAuthenticator:
         self,
         directory: Directory,
         settings: Auth,
+        guard: Guard | None = None,
         upgrades: PasswordUpgrades | None = None,
         *,
         verify_password: Verify = verify,
@@ -90,26 +96,31 @@ class PasswordAuthenticator:
     ) -> None:
         self._directory = directory
         self._settings = settings
+        self._guard = guard or Unguarded()
         self._upgrades = upgrades
         self._verify = verify_password
         self._sleep = sleep
         self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
         self._room = threading.BoundedSemaphore(settings.hashing_threads + settings.hashing_queue)
-        self._turns = _Turns(settings.hashing_threads)
+        # One network leaves room for everybody else, however many logins it asks for at once,
+        # and its guesses at the same moment exceed their limit by no more than the limit.
+        self._hashing_turns = _Turns(settings.hashing_threads)
+        self._guessing_turns = _Turns(settings.guess_network or UNLIMITED_TURNS)
 
     async def login(self, attempt: LoginAttempt) -> Welcome | Refused:
         """Whether the attempt is good; never raises what it foresees.
 
-        A wrong password and an unknown user are told ``auth.refusal_delay`` seconds after
-        they were asked for, a system error at once.
+        A refusal is told ``auth.refusal_delay`` seconds after it was asked for, and later where
+        there was more guessing (``guessing.delay``); a system error at once.
         """
         started = time.monotonic()
-        verdict = await self._judge_safely(attempt)
+        async with self._guessing_turns.of(attempt.peer):
+            verdict = await self._judge_safely(attempt)
         self._record(attempt, verdict)
         answer = verdict.answer
         if isinstance(answer, Refused) and answer.reason is not Refusal.SYSTEM_ERROR:
-            left = started + self._settings.refusal_delay - time.monotonic()
-            await self._sleep(max(left, 0.0))
+            wait = delay(self._settings.refusal_delay, verdict.standing)
+            await self._sleep(max(started + wait - time.monotonic(), 0.0))
         return answer
 
     async def close(self) -> None:
@@ -129,6 +140,21 @@ class PasswordAuthenticator:
 
     async def _judge(self, attempt: LoginAttempt) -> _Verdict:
         credentials = await self._credentials(attempt.login)
+        # Whether there is such an account makes no difference to what guessing leads to.
+        name = credentials.account.name if credentials is not None else attempt.login
+        before = await self._guard.look(name, attempt.peer)
+        if before.objection is not None:
+            refused = Refused(Refusal.TOO_MANY_GUESSES)
+            return _Verdict(refused, str(before.objection), before.standing)
+        verdict = await self._check(attempt, credentials)
+        if isinstance(verdict.answer, Welcome):
+            await self._guard.right(name, attempt.peer, before)
+        elif verdict.answer.reason is not Refusal.SYSTEM_ERROR:
+            standing = await self._guard.wrong(name, attempt.peer, attempt.password)
+            verdict = replace(verdict, standing=standing)
+        return verdict
+
+    async def _check(self, attempt: LoginAttempt, credentials: Credentials | None) -> _Verdict:
         if credentials is None:
             await self._matches(attempt, NOBODY, None)
             return _Verdict(Refused(Refusal.UNKNOWN_USER))
@@ -155,7 +181,7 @@ class PasswordAuthenticator:
     async def _matches(self, attempt: LoginAttempt, stored: str | None, kind: str | None) -> bool:
         if is_cheap(stored, kind):
             return self._verify(attempt.password, stored, kind)
-        async with self._turns.of(attempt.peer):
+        async with self._hashing_turns.of(attempt.peer):
             return await self._in_thread(attempt.password, stored, kind)
 
     async def _in_thread(self, password: str, stored: str | None, kind: str | None) -> bool:

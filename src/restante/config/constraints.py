@@ -127,16 +127,25 @@ def _check_addresses(settings: Settings) -> Iterator[Problem]:
 
 
 def _check_networks(settings: Settings) -> Iterator[Problem]:
-    if not settings.receiver.relay_networks:
-        return
+    named = (
+        (("receiver", "relay_networks"), settings.receiver.relay_networks),
+        (("auth", "guess_shared"), settings.auth.guess_shared),
+    )
+    for where, networks in named:
+        for network in networks:
+            text = _no_network(network)
+            if text:
+                yield Problem(where, f"{shown(network)}: {text}")
+
+
+def _no_network(text: str) -> str:
     import ipaddress  # few sites need it, and small programs load settings too
 
-    for network in settings.receiver.relay_networks:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            text = str(error).removeprefix(repr(network)).removeprefix(network).strip()
-            yield Problem(("receiver", "relay_networks"), f"{shown(network)}: {text}")
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        return str(error).removeprefix(repr(text)).removeprefix(text).strip()
+    return ""
 
 
 def _check_relay(relay: Relay) -> Iterator[Problem]:

@@ -87,7 +87,9 @@ class Server:
         10000, "Connections of all services together that one worker holds.", low=1, high=1000000
     )
     max_connections_per_address: int = setting(
-        500, "Connections that one worker holds from one IP address. 0: no limit.", low=0
+        500,
+        "Connections that one worker holds from one IPv4 address or IPv6 /64. 0: no limit.",
+        low=0,
     )
 
 
@@ -388,6 +390,30 @@ class Auth:
         "argon2id: after a good login a hash of another scheme, or a weaker one, is replaced by "
         "argon2id in mailbox.password, which needs 512 characters and the right to UPDATE. Other "
         "programs that read the table have to know {ARGON2ID}. Empty: hashes stay as they are.",
+    )
+    guess_account: int = setting(
+        10,
+        "Distinct wrong passwords for one account from one network, after which none from there "
+        "is checked until one of them is older than guess_window; from all networks together, "
+        "three times as many. Networks that the account has logged in from in the last 30 days "
+        "are exempt from what others try. 0: no limit.",
+        low=0,
+        high=100,
+    )
+    guess_network: int = setting(
+        30,
+        "The same for one network (an IPv4 address, an IPv6 /64), whatever the accounts; for an "
+        "IPv4 /24 and an IPv6 /48 four times as many. 0: no limit.",
+        low=0,
+        high=200,
+    )
+    guess_window: int = setting(
+        3600, "Seconds for which a wrong password counts.", low=60, high=7 * DAY
+    )
+    guess_shared: tuple[str, ...] = setting(
+        [],
+        "Networks that many people log in from, as through a webmail: ['192.0.2.7/32']. What is "
+        "tried from there counts for accounts alone. Loopback addresses are always among them.",
     )
     log_logins: bool = setting(True, "Record every attempt to log in.")
 

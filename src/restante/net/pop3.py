@@ -31,6 +31,7 @@ from restante.store import Maildrop, MaildropInUse, MailStore, MessageGone
 BUSY = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
 FAILING = b"-ERR [SYS/TEMP] a system failure, try again later\r\n"
 SYSTEM_FAILURE = "a system failure, try again later"
+TOO_MANY_GUESSES = "too many wrong passwords, try again later"
 
 
 class Pop3Service:
@@ -193,6 +194,9 @@ class _Session:
     def _refuse(self, reason: Refusal) -> None:
         if reason is Refusal.SYSTEM_ERROR:
             self._core.login_refused(ResponseCode.SYS_TEMP, SYSTEM_FAILURE)
+        elif reason is Refusal.TOO_MANY_GUESSES:
+            # Not [SYS/TEMP]: a program that tries again by itself would only go on (RFC 3206 §4).
+            self._core.login_refused(ResponseCode.AUTH, TOO_MANY_GUESSES)
         else:
             self._core.login_refused(ResponseCode.AUTH, "wrong user name or password")
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from restante import maillog
 from restante.net.connection import Connection, TlsFailed, plain_address
 from restante.net.handshakes import Handshakes, tell
+from restante.network import network_of
 
 BACKLOG = 1024
 """Connections that the kernel holds until they are accepted."""
@@ -41,7 +42,10 @@ class Service(Protocol):
 
 
 class ConnectionLimits:
-    """How many connections one worker holds, in all and from one address."""
+    """How many connections one worker holds, in all and from one address.
+
+    For IPv6 that is a /64: one customer has as many addresses there as it likes.
+    """
 
     def __init__(self, total: int, per_address: int) -> None:
         self._total = total
@@ -53,18 +57,20 @@ class ConnectionLimits:
         """Count a connection; the reason why it must be turned away, or an empty string."""
         if self._count >= self._total:
             return "too many connections"
-        if self._per_address and self._held[address] >= self._per_address:
+        network = network_of(address).narrow
+        if self._per_address and self._held[network] >= self._per_address:
             return "too many connections from this address"
         self._count += 1
-        self._held[address] += 1
+        self._held[network] += 1
         return ""
 
     def leave(self, address: str) -> None:
         """A counted connection ended."""
+        network = network_of(address).narrow
         self._count -= 1
-        self._held[address] -= 1
-        if not self._held[address]:
-            del self._held[address]
+        self._held[network] -= 1
+        if not self._held[network]:
+            del self._held[network]
 
 
 def session_ids(slot: int) -> Iterator[str]:

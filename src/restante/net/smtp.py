@@ -43,7 +43,9 @@ FAILING = Reply(421, "3.0", "A system failure, try again later")
 BUSY = Reply(421, "3.2", "Too many connections, try again later")
 WELCOME = Reply(235, "7.0", "Authentication succeeded")
 LOGIN_REFUSED = Reply(535, "7.8", "Authentication credentials invalid")
+TOO_MANY_GUESSES = Reply(535, "7.8", "Too many wrong passwords, try again later")
 LOGIN_FAILURE = Reply(454, "7.0", "Temporary authentication failure")
+_REFUSALS = {Refusal.SYSTEM_ERROR: LOGIN_FAILURE, Refusal.TOO_MANY_GUESSES: TOO_MANY_GUESSES}
 MAX_PREFETCH = 100
 """Pipelined recipients that are looked up together."""
 
@@ -228,8 +230,7 @@ class _Session:
             self._client = service.receiver.authenticated(self._client, answer.account)
             self._core.reply(WELCOME)
         else:
-            is_temporary = answer.reason is Refusal.SYSTEM_ERROR
-            self._core.reply(LOGIN_FAILURE if is_temporary else LOGIN_REFUSED)
+            self._core.reply(_REFUSALS.get(answer.reason, LOGIN_REFUSED))
 
     async def _mail(self, event: Mail) -> None:
         asked = self._service.receiver.sender(

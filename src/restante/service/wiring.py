@@ -23,6 +23,7 @@ from restante.drop import DropPaths
 from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
 from restante.errors import OperatorError, TemporaryError
+from restante.guessing.guard import guard_of
 from restante.mda.writer import BatchWriter
 from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
@@ -81,7 +82,10 @@ class Worker:
         self._routes = Routes(settings.routing.smtproutes)
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         upgrades = PasswordUpgrades(self._directory) if settings.auth.upgrade else None
-        self._authenticator = PasswordAuthenticator(self._directory, settings.auth, upgrades)
+        self._guard = guard_of(settings)
+        self._authenticator = PasswordAuthenticator(
+            self._directory, settings.auth, self._guard, upgrades
+        )
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings)
         self._courier = MailCourier(
@@ -137,6 +141,7 @@ class Worker:
         await self._ledger.close()
         await self._writer.close()
         await self._authenticator.close()
+        await self._guard.close()
         await self._directory.close()
         if self._metrics is not None:
             await self._metrics.stop()

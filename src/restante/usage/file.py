@@ -1,38 +1,30 @@
-"""The file that counts: SQLite, shared by all workers and by the operator's commands.
+"""The file that counts: shared by all workers and by the operator's commands.
 
-A row is what one account sent in one minute. Durability is relaxed on purpose (WAL with
-``synchronous = NORMAL``): no fsync stands between a message and its answer, a killed process
-loses nothing, and a power cut may lose the last moments' counts, never the file.
+A row is what one account sent in one minute.
 """
 
 # ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from restante.tally.file import Layout, SharedFile
 from restante.usage import DAY, HOUR, Counts, Limits, UsageUnusable
 
 FILE_NAME = "usage.db"
 """In ``queue.root``, which is local disk, as WAL asks for."""
-VERSION = 1
-"""Of the table below, kept in ``user_version``."""
-BUSY_TIMEOUT = 5.0
-"""Seconds to wait for other workers and operators."""
-
-_TABLE = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS sent (
     account TEXT NOT NULL,       -- folded
     minute INTEGER NOT NULL,     -- since the epoch
     messages INTEGER NOT NULL,
     recipients INTEGER NOT NULL,
     PRIMARY KEY (account, minute)
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
 """
+_LAYOUT = Layout(_TABLES, 1, UsageUnusable)
 _SUMS = """
 coalesce(sum(messages) FILTER (WHERE minute >= :hour), 0), coalesce(sum(messages), 0),
 coalesce(sum(recipients) FILTER (WHERE minute >= :hour), 0), coalesce(sum(recipients), 0)
@@ -61,9 +53,9 @@ class AccountUsage:
 class UsageFile:
     """One connection to the file; blocks, and belongs to one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, shared: SharedFile) -> None:
+        self._shared = shared
+        self._connection = shared.connection
 
     @classmethod
     def open(cls, path: str, *, create: bool) -> UsageFile:
@@ -71,42 +63,15 @@ class UsageFile:
 
         Raises UsageUnusable, also where there is none and it is not to be made.
         """
-        try:
-            if create:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = sqlite3.connect(
-                f"file:{_quoted(path)}?mode=rw",
-                uri=True,
-                timeout=BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise _unusable(path, error) from error
-        try:
-            _prepare(connection)
-        except sqlite3.Error as error:
-            connection.close()
-            raise _unusable(path, error) from error
-        return cls(connection, path)
+        return cls(SharedFile.open(path, _LAYOUT, create=create))
 
     def close(self) -> None:
         """Give the connection back."""
-        self._connection.close()
+        self._shared.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All that is done inside is done at once or not at all; raises UsageUnusable."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise _unusable(self._path, error) from error
+        return self._shared.transaction()
 
     def spent(self, account: str, now: float) -> Counts:
         """What the account has sent in the hour and the day before ``now``."""
@@ -142,18 +107,6 @@ class UsageFile:
         )
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise sqlite3.DatabaseError("it was written by a newer version of Restante")
-    if version < VERSION:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLE}; PRAGMA user_version = {VERSION}; COMMIT;"
-        )
-
-
 def _minute(moment: float) -> int:
     return int(moment // 60)
 
@@ -161,11 +114,3 @@ def _minute(moment: float) -> int:
 def _window(now: float) -> dict[str, int]:
     minute = _minute(now)
     return {"hour": minute - HOUR, "day": minute - DAY, "now": minute}
-
-
-def _quoted(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _unusable(path: str, error: Exception) -> UsageUnusable:
-    return UsageUnusable(f"{path} cannot be used: {error}")

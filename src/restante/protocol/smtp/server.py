@@ -55,6 +55,8 @@ from restante.status import Reply
 
 MAX_UNSENT = 64 * 1024
 """Octets of replies that gather before the peer must read some."""
+LOGIN_FAILED = 454
+"""A login that cannot be judged (RFC 4954 §6) is an error, or nothing would bound them."""
 
 
 _FAULTS: Mapping[Fault, Reply] = {
@@ -491,7 +493,7 @@ class SmtpServer:
             self._say(reply)
 
     def _say(self, reply: Reply) -> None:
-        if reply.code < 500:
+        if reply.code < 500 and reply.code != LOGIN_FAILED:
             self._out += reply.encode()
             if reply.code == 421:
                 self._close(CloseReason.REFUSED)

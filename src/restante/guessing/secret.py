@@ -1,0 +1,65 @@
+"""The key that makes guesses into digests, so that the file of guesses helps nobody to guess."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+
+from restante.guessing import GuessesUnusable
+
+FILE_NAME = "guesses.key"
+"""In ``queue.root``; whoever removes it makes all that was guessed count anew."""
+KEY_SIZE = 32
+DIGEST_SIZE = 3
+"""Octets of a digest. Few on purpose: with key and file in hand, of a hundred million likely
+passwords six match any digest by chance. And of 16 million guesses one counts as another."""
+
+
+def read_key(directory: str) -> bytes:
+    """The key of the instance, made if there is none; raises GuessesUnusable."""
+    path = os.path.join(directory, FILE_NAME)
+    try:
+        key = _read(path) or _made(path)
+    except OSError as error:
+        raise GuessesUnusable(f"{path} cannot be used: {error.strerror}") from error
+    if len(key) != KEY_SIZE:
+        raise GuessesUnusable(f"{path} is damaged: remove it, and a new one is made")
+    return key
+
+
+def digest(key: bytes, account: str, password: str | None) -> bytes:
+    """What is kept of a wrong password; another one each time for None."""
+    if password is None:
+        return secrets.token_bytes(DIGEST_SIZE)
+    text = f"{account}\0{password}".encode("utf-8", "surrogatepass")
+    return hmac.digest(key, text, "sha256")[:DIGEST_SIZE]
+
+
+def _read(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(descriptor, KEY_SIZE + 1) or b"empty"
+    finally:
+        os.close(descriptor)
+
+
+def _made(path: str) -> bytes:
+    """Several processes may do this at once: the first link stands, whole or not at all."""
+    temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_SIZE))
+            if os.geteuid() == 0:  # the workers may be another user, whose directory it is
+                owner = os.stat(os.path.dirname(path) or ".")
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+    return _read(path)
