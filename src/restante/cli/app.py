@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import restante
-from restante.cli import accounts, diagnosis, instance, queues, submission
+from restante.cli import accounts, diagnosis, guesses, instance, queues, submission
 from restante.cli.status import ExitCode, code_of, complain
 from restante.config.load import DIRECTORY_VARIABLE
 
@@ -32,6 +32,7 @@ app.add_typer(accounts.mailboxes, name="mailbox")
 app.add_typer(accounts.aliases, name="alias")
 app.add_typer(queues.queue, name="queue")
 app.add_typer(submission.submission, name="submission")
+app.add_typer(guesses.guesses, name="guesses")
 
 
 def _version(asked: bool) -> None:

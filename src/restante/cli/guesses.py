@@ -1,0 +1,95 @@
+"""Commands on guessing: what counts against whom, and an end to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restante.address import fold
+from restante.cli.context import settings_of
+from restante.cli.output import AsJson, print_rows
+from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.config.tree import Settings
+    from restante.guessing.file import GuessFile
+
+guesses = typer.Typer(help="Wrong passwords that count.", no_args_is_help=True)
+
+_COLUMNS = ["account", "network", "guesses", "last"]
+
+
+@guesses.command("list")
+def list_guesses(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the distinct wrong passwords that count now, by account and network, most first."""
+    file = _opened(settings_of(context))
+    if file is None:
+        return
+    with closing(file), file.transaction():
+        found = file.guessed(time.time())
+    rows = [[each.account, each.network, each.guesses, _moment(each.last)] for each in found]
+    print_rows(_COLUMNS, rows, as_json=as_json)
+
+
+@guesses.command("clear")
+def clear_guesses(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="An account, a login, an address or a network.", show_default=False
+        ),
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Forget wrong passwords for an account or from a network, so that it is heard again."""
+    if bool(name) == everything:
+        raise typer.BadParameter("name an account or a network, or say --all", context)
+    if not _clear(settings_of(context), name) and name:
+        raise OperatorError(f"no wrong password counts for or from {name}")
+
+
+def _clear(settings: Settings, name: str) -> int:
+    """Forget what concerns ``name``, or everything if it is empty; how many."""
+    file = _opened(settings)
+    if file is None:
+        return 0
+    with closing(file), file.transaction():
+        return file.clear(_key(name)) if name else file.clear_all()
+
+
+def _key(name: str) -> str:
+    """As it stands in the file: accounts folded, IPv6 networks in their shortest form."""
+    import ipaddress
+
+    from restante.network import network_of
+
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        pass
+    else:
+        return network_of(name).narrow
+    try:
+        return str(ipaddress.ip_network(name))
+    except ValueError:
+        return fold(name)
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _opened(settings: Settings) -> GuessFile | None:
+    """The file that counts, or None if nothing was ever counted."""
+    from restante.guessing.file import FILE_NAME, GuessFile
+
+    path = os.path.join(settings.path(settings.queue.root), FILE_NAME)
+    if not os.path.exists(path):
+        return None
+    return GuessFile.open(path, settings.auth.guess_window, create=False)
