@@ -80,6 +80,21 @@ def worker_ended(slot: int, pid: int, status: int) -> None:
     _log.warning("worker_ended", slot=slot, pid=pid, status=status)
 
 
+def control_read(directory: str, passed_over: list[str]) -> None:
+    """Settings were taken of a control directory, at the start or a reload."""
+    _log.info("control_read", directory=directory, passed_over=passed_over)
+
+
+def control_reread(changed: list[str], passed_over: list[str]) -> None:
+    """A worker heeds control files that have changed."""
+    _log.info("control_reread", changed=changed, passed_over=passed_over)
+
+
+def control_refused(problems: list[str]) -> None:
+    """A worker cannot use control files that have changed; the old settings stay in force."""
+    _log.error("control_refused", problems=problems)
+
+
 def unplanned(where: str, error: BaseException) -> None:
     """A bug: an exception that nobody foresaw, with its trace. It was treated as temporary."""
     _meter.unplanned()

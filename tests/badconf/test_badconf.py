@@ -20,6 +20,7 @@ def test_there_are_cases() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_bad_configuration_is_refused_with_all_its_problems(case: Path, tmp_path: Path) -> None:
     shutil.copy(case, tmp_path / "restante.toml")
+    (tmp_path / "restante.toml").chmod(0o600)
 
     with pytest.raises(ConfigurationError) as refused:
         load(str(tmp_path), {})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.config.catalog import catalog
-from restante.config.load import MAX_FILE, exposed_password, load
+from restante.config.load import MAX_FILE, load
 from restante.config.tree import HostPort, Settings
 from restante.errors import ConfigurationError
 
@@ -175,16 +175,30 @@ def test_names_default_to_one_another(tmp_path: Path) -> None:
         ("sqlite:///restante.db", 0o644, False),
     ],
 )
-def test_a_password_that_everybody_can_read(
+def test_a_password_that_everybody_can_read_is_refused(
     tmp_path: Path, url: str, mode: int, exposed: bool
 ) -> None:
     directory = write(tmp_path, f'[database]\nurl = "{url}"\n')
-    (tmp_path / "restante.toml").chmod(mode)
+    file = tmp_path / "restante.toml"
+    file.chmod(mode)
 
-    found = exposed_password(load(directory, {}), {})
+    if not exposed:
+        assert load(directory, {}).database.url == url
+        return
+    (found,) = problems(directory)
+    assert found == (
+        f"{file} holds a password and everybody can read it; run: chmod o-rwx {file} "
+        "(or set database.allow_exposed_password)"
+    )
 
-    assert (found is not None) is exposed
-    assert "hunter2" not in str(found)
+
+def test_an_exposed_password_is_allowed_by_a_setting(tmp_path: Path) -> None:
+    url = "mysql://restante:hunter2@db/mail"
+    text = f'[database]\nurl = "{url}"\nallow_exposed_password = true\n'
+    directory = write(tmp_path, text)
+    (tmp_path / "restante.toml").chmod(0o644)
+
+    assert load(directory, {}).database.url == url
 
 
 def test_a_password_from_the_environment_is_not_in_the_file(tmp_path: Path) -> None:
@@ -192,17 +206,16 @@ def test_a_password_from_the_environment_is_not_in_the_file(tmp_path: Path) -> N
     directory = write(tmp_path, "")
     (tmp_path / "restante.toml").chmod(0o644)
 
-    assert exposed_password(load(directory, environ), environ) is None
+    assert load(directory, environ).database.url == environ["RESTANTE_DATABASE__URL"]
 
 
-def test_credentials_that_everybody_can_read(tmp_path: Path) -> None:
+def test_credentials_that_everybody_can_read_are_refused(tmp_path: Path) -> None:
     text = '[relay]\ncredentials = { "smart.example:587" = "me:hunter2" }\n'
     directory = write(tmp_path, text)
     (tmp_path / "restante.toml").chmod(0o644)
 
-    found = exposed_password(load(directory, {}), {})
-
-    assert found is not None
+    (found,) = problems(directory)
+    assert "holds a password and everybody can read it" in found
     assert "hunter2" not in found
 
 

@@ -79,7 +79,9 @@ async def connected(
     known = MemoryDirectory(tables)
     receiver = Receiver(settings, router, known, SlowWriter(), NoRoom(), Routes({}), ids)
     authenticator = PasswordAuthenticator(known, settings.auth)
-    service = SmtpService("smtp", settings, receiver, str(directory), authenticator, None)
+    service = SmtpService(
+        "smtp", lambda: settings, lambda: receiver, str(directory), authenticator, None
+    )
     server = Server(service, ConnectionLimits(10, 0), session_ids(0))
     listeners = Listeners().adjusted(settings)
     (listener,) = (each for each in listeners if each.service == "smtp")

@@ -11,8 +11,9 @@ import typer
 
 import restante
 from restante.cli import accounts, diagnosis, guesses, instance, queues, submission
+from restante.cli.context import Invocation
 from restante.cli.status import ExitCode, code_of, complain
-from restante.config.load import DIRECTORY_VARIABLE
+from restante.config.load import CONTROL_VARIABLE, DIRECTORY_VARIABLE
 
 app = typer.Typer(
     name="restante",
@@ -54,12 +55,21 @@ def restante_command(
             help="The instance directory, which holds restante.toml.",
         ),
     ] = "",
+    control: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            envvar=CONTROL_VARIABLE,
+            help="A qmail control directory to take settings from, whether or not there is a "
+            "restante.toml.",
+        ),
+    ] = "",
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Host mail for many domains on one SQL database."""
-    context.obj = directory
+    context.obj = Invocation(directory, control)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -33,10 +33,10 @@ def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]
     if os.path.exists(os.path.join(directory, FILE_NAME)):
         raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
     with _undone_on_failure() as undo:
-        _make_directory(directory, _passable_mode(), undo)
+        _make_directory(directory, passable_mode(), undo)
         _write_settings(directory, overrides, undo)
         settings = load(directory, os.environ)
-        _make_directory(settings.path(settings.mail.root), _passable_mode(), undo)
+        _make_directory(settings.path(settings.mail.root), passable_mode(), undo)
         _make_directory(settings.path(settings.queue.root), 0o700, undo)
         _make_drop(settings, undo)
         _make_certificate(settings, undo)
@@ -59,7 +59,7 @@ def _undone_on_failure() -> Iterator[list[Callable[[], object]]]:
         raise
 
 
-def _passable_mode() -> int:
+def passable_mode() -> int:
     """Where root runs the server, accounts have other uids, and must reach their homes."""
     return 0o711 if os.geteuid() == 0 else 0o700
 

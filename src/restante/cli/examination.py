@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from restante.cli.certificate_examination import examine_certificates
 from restante.cli.context import ask
+from restante.cli.control_examination import examine_control
 from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
@@ -16,7 +17,6 @@ from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.sending_examination import examine_sending
 from restante.cli.system_examination import examine_system_files
-from restante.config.load import exposed_password
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
 
@@ -29,9 +29,7 @@ MINIMUM_SPACE = 1 << 20
 
 def examine(settings: Settings, findings: Findings) -> None:
     """Look at everything, whatever is found on the way."""
-    exposed = exposed_password(settings, os.environ)
-    if exposed:
-        findings.problems.append(exposed)
+    examine_control(settings, findings)
     _examine_database(settings, findings)
     _examine_routing(settings, findings)
     _examine_directories(settings, findings)
@@ -77,10 +75,11 @@ def _examine_routing(settings: Settings, findings: Findings) -> None:
     except RestanteError as error:
         findings.problems.append(f"[routing] defaultdelivery: {error}")
         return
-    line = settings.routing.defaultdelivery
-    if not all(isinstance(each, ToForward | ToMaildir) for each in parse_instructions((line,))):
+    lines = settings.routing.defaultdelivery
+    actions = parse_instructions(lines.splitlines())
+    if not all(isinstance(each, ToForward | ToMaildir) for each in actions):
         findings.problems.append(
-            f"[routing] defaultdelivery: {line!r} cannot be done yet, and mail for accounts would "
+            f"[routing] defaultdelivery: {lines!r} cannot be done yet, and mail for accounts would "
             "wait; write a Maildir, which ends in /"
         )
 

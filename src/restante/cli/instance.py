@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restante.cli.context import (
-    administer,
-    domain_name,
-    settings_of,
-    warn_of_exposed_password,
-)
+from restante.cli.context import Invocation, administer, domain_name, settings_of
 from restante.cli.listening import (
     INITIAL,
     ListenerOptions,
@@ -100,8 +95,23 @@ def _overrides(
 def serve(context: typer.Context) -> None:
     """Run the server until SIGTERM or Ctrl-C; SIGHUP reads the settings again."""
     settings = settings_of(context)
-    warn_of_exposed_password(settings)
+    _make_bare_instance(settings)
     _serve(settings, None)
+
+
+def _make_bare_instance(settings: Settings) -> None:
+    """The directory of an instance that is a control directory alone: no init has made it."""
+    if settings.control is None or os.path.exists(settings.path(FILE_NAME)):
+        return
+    from restante.cli.creation import passable_mode
+
+    try:
+        os.makedirs(settings.directory, mode=passable_mode(), exist_ok=True)
+    except OSError as error:
+        raise OperatorError(
+            f"{settings.directory}, where the queue is to lie, cannot be made: {error.strerror}; "
+            "name another place with --dir"
+        ) from error
 
 
 def _serve(settings: Settings, on_ready: OnReady | None) -> None:
@@ -136,7 +146,8 @@ def demo(
     from restante.cli.welcome import show_around
     from restante.service.listeners import PortTaken
 
-    place = directory or context.obj or DEMO_DIRECTORY
+    asked: Invocation = context.obj
+    place = directory or asked.directory or DEMO_DIRECTORY
     listeners = ListenerOptions(smtp, submission, submissions, pop3, pop3s)
     settings = _demo_settings(place, listeners)
     administer(settings, lambda admin: _populate(admin, settings))

@@ -12,6 +12,7 @@ _SECRETS = {
     ("database", "url"): "a database URL",
     ("relay", "credentials"): "a table of next hops to LOGIN:PASSWORD",
 }
+_OF_SEVERAL_LINES = {("routing", "defaultdelivery")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Setting:
     def secret(self) -> str:
         """What its value must be, where that may hold a password and is never repeated."""
         return _SECRETS.get((self.section, self.name), "")
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether its value may be several lines."""
+        return (self.section, self.name) in _OF_SEVERAL_LINES
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class WrongValue(ValueError):
 
 def convert(setting: Setting, value: object) -> Any:
     """The value of a setting as TOML gives it, in the setting's own type and range."""
+    if setting.has_lines and isinstance(value, str):
+        return "\n".join(map(_convert_string, value.split("\n")))
     converted = _convert(setting.kind, value)
     if setting.kind in (int, float):
         _check_range(setting, converted)

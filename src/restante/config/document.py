@@ -26,8 +26,15 @@ and tables as JSON:
 
 A setting, section or such variable that does not exist is an error. `RESTANTE_DIR` names the
 instance directory for the commands and is no setting. Relative paths start at the instance
-directory. Where restante.toml holds the password of a database, only its owner and group may
-be able to read it; `init` gives it mode 0600.
+directory.
+
+One line may stand before all sections: `control = "/var/qmail/control"` names a qmail control
+directory, of which settings are taken that neither restante.toml nor the environment sets; so do
+`restante --control` and `RESTANTE_CONTROL`, which count for more. [qmail.md](qmail.md) tells which
+file is which setting.
+
+A file with a password that everybody can read is refused, be it restante.toml or
+control/sqlserver (`database.allow_exposed_password`); `init` writes restante.toml with mode 0600.
 
 This page is written by `python -m restante.config.document > docs/settings.md`.
 """

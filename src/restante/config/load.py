@@ -1,4 +1,7 @@
-"""Reads restante.toml and the environment into one settings tree.
+"""Reads restante.toml, the environment and a qmail control directory into one settings tree.
+
+What the environment says counts for more than restante.toml, and that for more than a control
+file.
 
 Everything that is wrong is found in one reading. A problem is one line: where
 it is, and what is wrong with it.
@@ -7,7 +10,6 @@ it is, and what is wrong with it.
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +17,9 @@ from typing import Any
 
 from restante.config.catalog import Section, Setting, catalog
 from restante.config.constraints import check
-from restante.config.convert import WrongValue, convert, convert_text
-from restante.config.tree import Settings
+from restante.config.convert import WrongValue, convert, convert_text, shown
+from restante.config.exposure import exposed_passwords
+from restante.config.tree import Control, Settings, system_hostname
 from restante.errors import ConfigurationError
 
 FILE_NAME = "restante.toml"
@@ -24,58 +27,61 @@ MAX_FILE = 1024 * 1024
 """Octets in restante.toml."""
 DIRECTORY_VARIABLE = "RESTANTE_DIR"
 """The environment variable that names the instance directory; it is no setting."""
+CONTROL_VARIABLE = "RESTANTE_CONTROL"
+"""The environment variable that names a qmail control directory, as restante.toml may."""
+CONTROL_KEY = "control"
+"""The one entry of restante.toml that stands outside of any section."""
 _PREFIX = "RESTANTE_"
+_NO_SETTINGS = {DIRECTORY_VARIABLE, CONTROL_VARIABLE}
 CLOSE_NAME = 0.7
 """How alike two names are, from 0 to 1, for one to be taken for a misspelling of the other."""
 CLOSE_VARIABLE = 0.9
 """The same for names of variables, which share their beginnings."""
 
 
-def load(directory: str, environ: Mapping[str, str]) -> Settings:
+def load(directory: str, environ: Mapping[str, str], control: str = "") -> Settings:
     """The settings of the instance in ``directory``, with what ``environ`` overrides.
 
+    ``control`` is a control directory that was named by hand; it, or one that ``environ`` names,
+    takes the place of the one that restante.toml names, and without a restante.toml is enough.
     Raises ConfigurationError with every problem there is.
     """
     directory = os.path.abspath(directory)
-    return _Reading(directory).read(_read_file(directory), environ)
+    named = control or environ.get(CONTROL_VARIABLE, "")
+    file = _read_file(directory, optional=bool(named))
+    return _Reading(directory, file, environ).read(named, by_hand=bool(control))
 
 
-def exposed_password(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """What is wrong where a password in restante.toml can be read by others; None if nothing is."""
-    path = os.path.join(settings.directory, FILE_NAME)
-    if not _holds_password(settings, environ) or not os.stat(path).st_mode & stat.S_IROTH:
-        return None
-    return f"{path} holds a password and everybody can read it; run: chmod 640 {path}"
+def load_again(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings of the same instance as they are now; raises ConfigurationError."""
+    control = settings.control
+    by_hand = control.directory if control is not None and control.named_by_hand else ""
+    return load(settings.directory, environ, by_hand)
 
 
-def _holds_password(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether one of the passwords in force stands in restante.toml."""
-    sections = catalog()
-    url = sections["database"].settings["url"].environment_name
-    credentials = sections["relay"].settings["credentials"].environment_name
-    return (url not in environ and _has_password(settings.database.url)) or (
-        credentials not in environ and bool(settings.relay.credentials)
-    )
+@dataclass(frozen=True, slots=True)
+class _File:
+    """restante.toml, or what stands for one that is not there."""
+
+    path: str
+    table: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _has_password(url: str) -> bool:
-    credentials, at, _ = url.partition("://")[2].rpartition("@")
-    return bool(at) and ":" in credentials
-
-
-def _read_file(directory: str) -> dict[str, Any]:
+def _read_file(directory: str, *, optional: bool) -> _File:
     path = os.path.join(directory, FILE_NAME)
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
+        if optional:
+            return _File(path)
         hint = f"make one with: restante init {directory}"
         raise ConfigurationError([f"no {FILE_NAME} in {directory}; {hint}"]) from None
     except OSError as error:
         raise ConfigurationError([f"{path} cannot be read: {error.strerror}"]) from None
     if len(data) > MAX_FILE:
         raise ConfigurationError([f"{FILE_NAME}: larger than {MAX_FILE} octets"])
-    return _parse(data)
+    return _File(path, _parse(data))
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -95,32 +101,72 @@ class _Reading:
     """One reading: values and problems, as they are found."""
 
     directory: str
+    file: _File
+    environ: Mapping[str, str]
     sections: dict[str, Section] = field(default_factory=catalog)
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     sources: dict[tuple[str, str], str] = field(default_factory=dict)
     """Where a setting that is not at its default was set, as problems name the place."""
     problems: list[str] = field(default_factory=list)
 
-    def read(self, table: dict[str, Any], environ: Mapping[str, str]) -> Settings:
-        for name, entry in table.items():
-            self._take_section(name, entry)
-        for name, text in environ.items():
-            if name.startswith(_PREFIX) and name != DIRECTORY_VARIABLE:
+    def read(self, named: str, *, by_hand: bool) -> Settings:
+        """``named``: a control directory that restante.toml has no say in."""
+        directory = self._control_directory(named)
+        for name, entry in self.file.table.items():
+            if name != CONTROL_KEY:
+                self._take_section(name, entry)
+        for name, text in self.environ.items():
+            if name.startswith(_PREFIX) and name not in _NO_SETTINGS:
                 self._take_variable(name, text)
-        settings = self._build()
+        control = self._take_control(directory, by_hand=by_hand) if directory else None
+        settings = self._build(control)
         for problem in check(settings):
             self.problems.append(f"{self._place(*problem.setting)}: {problem.what}")
+        self.problems += exposed_passwords(settings, self.sources, self.file.path)
         if self.problems:
             raise ConfigurationError(self.problems)
         return settings
 
-    def _build(self) -> Settings:
+    def _build(self, control: Control | None) -> Settings:
         """The tree so far; what could not be converted is at its default."""
         built = {
             name: section.kind(**self.values.get(name, {}))
             for name, section in self.sections.items()
         }
-        return Settings(self.directory, **built)
+        return Settings(self.directory, **built, control=control)
+
+    def _control_directory(self, named: str) -> str:
+        """The control directory, absolute; empty if none is named."""
+        if named:
+            return os.path.abspath(named)
+        entry = self.file.table.get(CONTROL_KEY, "")
+        if not isinstance(entry, str):
+            self.problems.append(f"{FILE_NAME}: {CONTROL_KEY}: {shown(entry)} is no directory")
+            return ""
+        return os.path.normpath(os.path.join(self.directory, entry)) if entry else ""
+
+    def _take_control(self, directory: str, *, by_hand: bool) -> Control:
+        """What nothing else has decided is for the control files to say."""
+        from restante.config import control  # only sites that have such a directory pay for it
+
+        told = frozenset(self.sources)
+        layer = control.read_control(
+            directory, self.environ, lambda each: each.setting not in told, self._told_me()
+        )
+        self.problems += layer.problems
+        for (section, name), value in layer.values.items():
+            place = layer.places[section, name]
+            self._take(self.sections[section].settings[name], place, convert, value)
+        section, name = control.SYSTEM_FILES
+        if (section, name) not in told:
+            self.values.setdefault(section, {})[name] = True
+        return Control(directory, by_hand, told, layer.stamps, layer.warnings)
+
+    def _told_me(self) -> str:
+        """The host's name if it is not for the control directory to say."""
+        if ("server", "me") not in self.sources:
+            return ""
+        return self.values.get("server", {}).get("me", "") or system_hostname()
 
     def _take_section(self, name: str, entry: object) -> None:
         section = self.sections.get(name)

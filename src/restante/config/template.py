@@ -21,6 +21,9 @@ _HEADER = """\
 # Each setting can be overridden from the environment as RESTANTE_SECTION__NAME,
 # lists and tables as JSON. Relative paths start at the directory of this file.
 # After a change: restante check, then send SIGHUP to the server.
+
+# A qmail control directory to take settings from that are not set here. Empty: none.
+#control = ""
 """
 
 

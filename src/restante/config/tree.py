@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from restante.config.control_files import Stamps
+
 MEBIBYTE = 1024 * 1024
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -70,8 +72,8 @@ class Server:
 
     me: str = setting(
         "",
-        "The host's name, as it greets and as it writes Received fields. Empty: the system's host "
-        "name.",
+        "The host's name, as it greets and as it writes Received fields (control/me). Empty: the "
+        "system's host name.",
     )
     workers: int = setting(
         1,
@@ -114,6 +116,11 @@ class Database:
         low=0.1,
         high=60,
     )
+    allow_exposed_password: bool = setting(
+        False,
+        "Go on although everybody can read the file that holds a password: restante.toml, or "
+        "control/sqlserver.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +150,21 @@ class Routing:
     )
     envnoathost: str = setting(
         "",
-        "The domain of addresses without one, and of local addresses that nobody owns. Empty: "
-        "server.me.",
+        "The domain of addresses without one, and of local addresses that nobody owns "
+        "(control/envnoathost). Empty: server.me.",
     )
     envnoathosts: Mapping[str, str] = setting(
         {}, "envnoathost for single domains of routing.locals: { 'iain.cx' = 'babasse.com' }."
     )
+    localiphost: str = setting(
+        "",
+        "The domain that stands in for an IP address of this host in brackets "
+        "(control/localiphost). Empty: none does.",
+    )
     rcpthosts: tuple[str, ...] = setting(
         [],
         "Domains accepted from anyone, besides the rows of rcpthosts; .suffix entries match "
-        "subdomains.",
+        "subdomains (control/rcpthosts and morercpthosts).",
     )
     virtualdomains: Mapping[str, str] = setting(
         {},
@@ -168,12 +180,14 @@ class Routing:
         "+", "Parts name from tag in name+tag@domain. Empty: no subaddresses."
     )
     defaultdelivery: str = setting(
-        "./Maildir/", "What is done with mail for an account that has no instructions."
+        "./Maildir/",
+        "What is done with mail for an account that has no instructions; lines as in a .qmail "
+        "file (control/defaultdelivery).",
     )
     system_files: bool = setting(
         False,
         "Ask the passwd file (through NSS) and .qmail files where the tables have no row: "
-        "decisions 3 to 5 of qmail.",
+        "decisions 3 to 5 of qmail. With a control directory, true unless said otherwise.",
     )
     max_alias_depth: int = setting(
         20,
@@ -456,8 +470,8 @@ class Queue:
     )
     doublebounceto: str = setting(
         "",
-        "The address that bounces of bounces go to (control/doublebounceto). Empty: they are "
-        "logged and dropped.",
+        "The address that bounces of bounces go to (control/doublebounceto, at "
+        "control/doublebouncehost). Empty: they are logged and dropped.",
     )
     max_waiting: int = setting(
         0,
@@ -577,6 +591,22 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """The qmail control directory of which some settings are taken."""
+
+    directory: str
+    """Absolute."""
+    named_by_hand: bool
+    """The command line names it, which counts for more than what restante.toml says later."""
+    told: frozenset[tuple[str, str]]
+    """Section and name of what restante.toml and the environment decide."""
+    stamps: Stamps
+    """Of its files, as they were read."""
+    warnings: tuple[str, ...] = ()
+    """What in them is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything one instance is told."""
 
@@ -597,6 +627,7 @@ class Settings:
     sendmail: Sendmail = field(default_factory=Sendmail)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
+    control: Control | None = None
 
     def path(self, relative: str) -> str:
         """``relative`` as an absolute path; an absolute one stays what it is."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from restante import maillog
 from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
 from restante.config import Settings
+from restante.config.live import Derived
+from restante.config.tree import Smtp
 from restante.envelope import Origin
 from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
 from restante.net.handshakes import Handshakes
@@ -59,19 +61,38 @@ class SmtpService:
     def __init__(
         self,
         name: ServiceName,
-        settings: Settings,
-        receiver: Receiver,
+        settings: Callable[[], Settings],
+        receiver: Callable[[], Receiver],
         spool_directory: str,
         authenticator: Authenticator,
         handshakes: Handshakes | None,
     ) -> None:
-        """Without ``handshakes`` there is no STARTTLS."""
+        """Settings and receiver are asked for, since they may change while sessions last.
+
+        Without ``handshakes`` there is no STARTTLS.
+        """
         self.name = name
-        self.settings = settings.smtp
-        self.receiver = receiver
+        self._current = settings
+        self._receiver = receiver
         self.spool_directory = spool_directory
         self.authenticator = authenticator
         self.handshakes = handshakes
+        self._offers_auth = settings().smtp.auth or name == "submission"
+        self._profile = Derived(settings, self._make_profile)
+        self._loopback = Derived(settings, self._make_loopback)
+
+    @property
+    def settings(self) -> Smtp:
+        """The settings in force."""
+        return self._current().smtp
+
+    @property
+    def receiver(self) -> Receiver:
+        """The receiver of the settings in force."""
+        return self._receiver()
+
+    def _make_profile(self, settings: Settings) -> Profile:
+        """What new sessions are offered."""
         limits = Limits(
             max_command_line=settings.smtp.max_command_line,
             max_text_line=settings.smtp.max_text_line,
@@ -83,23 +104,25 @@ class SmtpService:
         )
         # RFC 5321 §4.2 wants the name first, and so a greeting taken over from qmail has it.
         greeting = settings.smtp.greeting.removeprefix(settings.hostname).strip()
-        is_submission = name == "submission"
-        self._offers_auth = settings.smtp.auth or is_submission
-        self._profile = Profile(
+        return Profile(
             settings.hostname,
             greeting,
             limits,
             tuple(each for each in Extension if self._offers(each)),
             plaintext_auth=settings.auth.plaintext == "always",
-            requires_auth=is_submission,
+            requires_auth=self.name == "submission",
         )
-        self._loopback = replace(self._profile, plaintext_auth=settings.auth.plaintext != "never")
+
+    def _make_loopback(self, settings: Settings) -> Profile:
+        """The same for clients on this host, whose passwords nobody else can hear."""
+        plaintext = settings.auth.plaintext != "never"
+        return replace(self._profile(), plaintext_auth=plaintext)
 
     def core(self, connection: Connection) -> SmtpServer:
         """A session's core, which takes passwords as its connection allows."""
         loopback = self._offers_auth and connection.is_loopback
         profile = self._loopback if loopback else self._profile
-        return SmtpServer(profile, tls=connection.tls is not None)
+        return SmtpServer(profile(), tls=connection.tls is not None)
 
     def _offers(self, extension: Extension) -> bool:
         match extension:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from restante import maillog
+from restante.config.live import Derived
 from restante.config.nexthop import NextHop
 from restante.config.tree import Settings
 from restante.protocol.smtp.client_events import Result
@@ -26,7 +27,7 @@ from restante.relay.pool import Pool
 from restante.relay.resolver import Endpoint, Resolver
 from restante.relay.routes import Destination, destination
 from restante.relay.session import ContentLost, HostFailed, Session, Terms, open_session
-from restante.relay.tls import TlsPolicies
+from restante.relay.tls import TlsContexts, TlsPolicies
 from restante.status import Outcome, Peer, PermanentFailure, Reply, TemporaryFailure
 
 SUBMISSIONS_PORT = 465
@@ -42,8 +43,17 @@ NO_CONTENT = Reply(451, "3.0", "the message cannot be read here now")
 class SmtpRelay:
     """A ``Relay`` by SMTP."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives seconds and never goes back."""
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        current: Callable[[], Settings] | None = None,
+    ) -> None:
+        """``clock`` gives seconds and never goes back.
+
+        ``current`` gives the settings in force where the name and the patience of this host
+        may change while it runs.
+        """
         relay = settings.relay
         helo = relay.helohost or settings.hostname
         here = Here([settings.hostname, helo], settings.smtp.listen)
@@ -57,7 +67,13 @@ class SmtpRelay:
             str(NextHop.parse(hop)): login for hop, login in relay.credentials.items()
         }
         self._policies = TlsPolicies(relay.tls_policy, self._credentials)
-        self._terms = Terms(helo, relay.timeoutconnect, relay.timeoutremote)
+        self._contexts = TlsContexts()
+        self._terms = Derived(current or (lambda: settings), self._make_terms)
+
+    def _make_terms(self, settings: Settings) -> Terms:
+        relay = settings.relay
+        helo = relay.helohost or settings.hostname
+        return Terms(helo, relay.timeoutconnect, relay.timeoutremote, self._contexts)
 
     async def send(self, lane: str, parcel: Parcel) -> Attempted:
         """Try once, at as many hosts of the lane as it takes; never raises what it foresees."""
@@ -112,7 +128,7 @@ class SmtpRelay:
         attempt.exhausted()
 
     def _terms_for(self, where: Destination) -> Terms:
-        terms = replace(self._terms, policy=self._policies.of(where))
+        terms = replace(self._terms(), policy=self._policies.of(where))
         if not isinstance(where, NextHop):
             return terms
         login, _, password = self._credentials.get(str(where), "").partition(":")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import restante
 from restante import maillog, metrics
 from restante.config import Settings
-from restante.config.load import load
+from restante.config.load import load_again
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
 from restante.logsetup import setup_logging
@@ -101,6 +101,7 @@ class Supervisor:
         maillog.server_started(
             restante.__version__, self._settings.directory, self._settings.server.workers
         )
+        _tell_control(self._settings)
         _tell_addresses(self._listeners)
         self._workers = self._start_generation(self._settings, self._listeners)
 
@@ -243,7 +244,7 @@ class Supervisor:
         """A new generation of workers serves before the old one is told to leave."""
         listeners = self._listeners
         try:
-            settings = load(self._settings.directory, os.environ)
+            settings = load_again(self._settings, os.environ)
             self._change_log(settings)
             if not self._settings.metrics.listen:
                 self._prepare_metrics(settings)
@@ -260,6 +261,7 @@ class Supervisor:
         self._listeners.close(keep=listeners)
         self._listeners = listeners
         self._settings, self._workers, self._missing = settings, fresh, []
+        _tell_control(settings)
         maillog.server_reloaded()
 
     def _change_log(self, settings: Settings) -> None:
@@ -298,6 +300,12 @@ class Supervisor:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _tell_control(settings: Settings) -> None:
+    """Log what of a control directory is passed over."""
+    if settings.control is not None:
+        maillog.control_read(settings.control.directory, list(settings.control.warnings))
 
 
 def _tell_addresses(listeners: Listeners, known: Iterable[Listener] = ()) -> None:

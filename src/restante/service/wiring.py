@@ -15,6 +15,7 @@ from restante import maillog, metrics
 from restante.auth.login import PasswordAuthenticator
 from restante.auth.upgrade import PasswordUpgrades
 from restante.config import Settings
+from restante.config.live import Derived, LiveSettings
 from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
@@ -45,6 +46,7 @@ from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
 from restante.rights import owners_rights
 from restante.routing.router import Router
+from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
 from restante.spool import clean_spool
 from restante.store.maildir import MaildirStore
 from restante.tls.certificates import Certificates, pairs_of
@@ -78,8 +80,9 @@ class Worker:
             open_engine(settings.database, settings.directory, log_sql=settings.log.sql),
             system_files(settings),
         )
-        self._router = Router(settings.routing, host)
-        self._routes = Routes(settings.routing.smtproutes)
+        live = self._live = LiveSettings(settings, ControlLog(), _router)
+        self._router = Derived(live, _router)
+        self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
         self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         upgrades = PasswordUpgrades(self._directory) if settings.auth.upgrade else None
         self._guard = guard_of(settings)
@@ -87,10 +90,8 @@ class Worker:
             self._directory, settings.auth, self._guard, upgrades
         )
         self._ledger = UsageLedger(settings.path(settings.queue.root))
-        self._relay = SmtpRelay(settings)
-        self._courier = MailCourier(
-            self._router, self._directory, self._writer, WaysOut(self._routes, self._relay)
-        )
+        self._relay = SmtpRelay(settings, current=live)
+        self._courier = CurrentCourier(Derived(live, self._make_courier))
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """Open the queue, then serve; raises OperatorError when something cannot be opened."""
@@ -99,15 +100,9 @@ class Worker:
         own = await self._run_own_queue()
         # Only now: whoever has the queue has the spool of the same name as well.
         spool = self._spool_directory()
-        receiver = Receiver(
-            self._settings,
-            self._router,
-            self._directory,
-            self._writer,
-            own.store,
-            self._routes,
-            self._ids,
-            limits=SendingLimits(self._settings.submission, self._ledger, time.time),
+        sending = SendingLimits(self._settings.submission, self._ledger, time.time)
+        receiver = Derived(
+            self._live, lambda settings: self._make_receiver(settings, own.store, sending)
         )
         limits = ConnectionLimits(
             self._settings.server.max_connections, self._settings.server.max_connections_per_address
@@ -153,12 +148,30 @@ class Worker:
         self._metrics = metrics.MetricsServer(figures)
         await self._metrics.start(sockets)
 
-    def _services(self, receiver: Receiver, spool: str) -> Iterable[Service]:
+    def _make_receiver(
+        self, settings: Settings, waiting: QueueStore, sending: SendingLimits
+    ) -> Receiver:
+        return Receiver(
+            settings,
+            self._router(),
+            self._directory,
+            self._writer,
+            waiting,
+            self._routes,
+            self._ids,
+            limits=sending,
+        )
+
+    def _make_courier(self, _: Settings) -> MailCourier:
+        out = WaysOut(self._routes, self._relay)
+        return MailCourier(self._router(), self._directory, self._writer, out)
+
+    def _services(self, receiver: Derived[Receiver], spool: str) -> Iterable[Service]:
         settings = self._settings
         doors: tuple[ServiceName, ...] = ("smtp", "submission")
         for name in doors:
             yield SmtpService(
-                name, settings, receiver, spool, self._authenticator, self._handshakes
+                name, self._live, receiver, spool, self._authenticator, self._handshakes
             )
         yield Pop3Service(
             settings.pop3,
@@ -215,7 +228,7 @@ class Worker:
         scheduler = Scheduler(
             store,
             self._courier,
-            DsnReporter(settings.queue, settings.hostname),
+            CurrentReporter(Derived(self._live, _reporter)),
             RetryPolicy(settings.queue.queuelifetime, random.random, settings.queue.delay_notice),
             SystemClock(),
             self._ids.__next__,
@@ -280,6 +293,14 @@ class Worker:
         adopted = self._queues.keys() - self._fellows
         for slot in [slot for slot in adopted if not self._queues[slot].store.waiting]:
             await self._queues.pop(slot).remove()
+
+
+def _router(settings: Settings) -> Router:
+    return Router(settings.routing, settings.hostname)
+
+
+def _reporter(settings: Settings) -> DsnReporter:
+    return DsnReporter(settings.queue, settings.hostname)
 
 
 def _handshakes(settings: Settings) -> Handshakes | None:

@@ -1,0 +1,169 @@
+"""The files of a qmail control directory as lines: what is read, and what it is known again by.
+
+As qmail reads them: blanks and tabs at the end of a line do not count, nor does a missing line
+end at the end of the file. What the lines mean is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MAX_FILE = 16 * 1024 * 1024
+"""Octets of one file: about half a million domains in morercpthosts."""
+MAX_COMPLAINTS = 20
+"""Problems, or warnings, of one file that are told one by one."""
+
+_CONTROL_CHARACTERS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
+"""All but the tab."""
+
+Stamp = tuple[int, int, int, int]
+"""Inode, size, and times of content and inode in nanoseconds: another one is another content."""
+Stamps = Mapping[str, Stamp | None]
+"""By the name of the file; None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line that is not empty, unless it is the first one."""
+
+    number: int
+    text: str
+
+
+@dataclass(slots=True)
+class Files:
+    """The control directory while it is read: complaints are collected, nothing is raised."""
+
+    directory: str
+    environ: Mapping[str, str]
+    me: str = ""
+    """The host's name, which is the default of several files."""
+    stamps: dict[str, Stamp | None] = field(default_factory=dict)
+    """Of the files that were asked for, from before they were read."""
+    _problems: dict[str, list[str]] = field(default_factory=dict)
+    _warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the directory from being used, in the order of the files."""
+        return [text for texts in self._problems.values() for text in texts]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What qmail passes over in silence."""
+        return [text for texts in self._warnings.values() for text in texts]
+
+    def problem(self, name: str, what: str, line: int = 0) -> None:
+        """Something is wrong with a file, or with one line of it."""
+        self._complain(self._problems, name, what, line)
+
+    def warn(self, name: str, what: str, line: int = 0) -> None:
+        """Something in a file is not obeyed."""
+        self._complain(self._warnings, name, what, line)
+
+    def place(self, name: str, line: int = 0) -> str:
+        """A file, or a line of it, as complaints name it."""
+        path = os.path.join(self.directory, name)
+        return f"{path}: line {line}" if line else path
+
+    def first_line(self, name: str) -> Line | None:
+        """The only line that counts in most files; None where there is no file.
+
+        It is taken as it is: a # there begins no comment (qmail's control_readline).
+        """
+        texts = self._texts(name)
+        if texts is None:
+            return None
+        if any(texts[1:]):
+            self.warn(name, "only the first line counts")
+        return Line(1, texts[0])
+
+    def lines(self, name: str) -> list[Line] | None:
+        """Lines that are neither empty nor comments (qmail's control_readfile); None: no file."""
+        texts = self._texts(name)
+        if texts is None:
+            return None
+        numbered = enumerate(texts, start=1)
+        return [Line(number, text) for number, text in numbered if text and text[0] != "#"]
+
+    def _texts(self, name: str) -> list[str] | None:
+        """All lines, one at least, without what follows their text; None where none can be read."""
+        octets = self._read(name)
+        if octets is None:
+            return None
+        texts = []
+        for number, raw in enumerate(octets.split(b"\n"), start=1):
+            text = self._decoded(name, raw.rstrip(b" \t"), number)
+            texts.append(text)
+        return texts
+
+    def _decoded(self, name: str, raw: bytes, number: int) -> str:
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self.problem(name, "is not UTF-8", number)
+            return ""
+        if any(mark in _CONTROL_CHARACTERS for mark in text):
+            self.problem(name, "holds a control character", number)
+            return ""
+        return text
+
+    def _read(self, name: str) -> bytes | None:
+        path = os.path.join(self.directory, name)
+        try:
+            # A FIFO must not keep the server waiting for somebody to write.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            self.stamps[name] = None
+            return None
+        except OSError as error:
+            self.stamps[name] = stamp_of(path)
+            self.problem(name, f"cannot be read: {error.strerror}")
+            return None
+        try:
+            found = os.fstat(descriptor)
+            self.stamps[name] = _stamp(found)
+            octets = _whole(descriptor) if stat.S_ISREG(found.st_mode) else None
+        except OSError as error:
+            self.problem(name, f"cannot be read: {error.strerror}")
+            return None
+        finally:
+            os.close(descriptor)
+        if octets is None:
+            self.problem(name, "is no regular file")
+            return None
+        if len(octets) > MAX_FILE:
+            self.problem(name, f"is larger than {MAX_FILE} octets")
+            return None
+        return octets
+
+    def _complain(self, complaints: dict[str, list[str]], name: str, what: str, line: int) -> None:
+        told = complaints.setdefault(name, [])
+        complaint = f"{self.place(name, line)}: {what}"
+        if complaint in told:
+            return
+        if len(told) < MAX_COMPLAINTS:
+            told.append(complaint)
+        elif len(told) == MAX_COMPLAINTS:
+            told.append(f"{self.place(name)}: there is more of this kind")
+
+
+def _whole(descriptor: int) -> bytes:
+    """The content of a file, or its first MAX_FILE + 1 octets."""
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(MAX_FILE + 1)
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """What a file is known again by; None if there is none, or none that can be looked at."""
+    try:
+        return _stamp(os.stat(path))
+    except OSError:
+        return None
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
