@@ -101,6 +101,12 @@ def unplanned(where: str, error: BaseException) -> None:
     _log.error("unplanned", where=where, exc_info=error)
 
 
+def helper_remark(uid: int, text: str) -> None:
+    """What the helper of a uid has to say: it met a bug, with its trace."""
+    _meter.unplanned()
+    _log.error("helper_remark", uid=uid, text=text)
+
+
 # The database
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Protocol
@@ -10,8 +11,13 @@ from typing import Protocol
 import pytest
 
 from restante.directory import Account
+from restante.helper.pool import Helpers
+from restante.helper.store import HelperStore
+from restante.mda.writer import BatchWriter
 from restante.store import Maildrop, MaildropInUse, MailStore, MessageGone
 from restante.store.maildir import MaildirStore
+from tests.support.deliveries import HOST
+from tests.support.helpers import HereSupplier
 from tests.support.memory_store import MemoryStore
 
 
@@ -47,8 +53,8 @@ class MemoryWorld:
 
 
 class MaildirWorld:
-    def __init__(self, root: Path) -> None:
-        self.store: MailStore = MaildirStore()
+    def __init__(self, root: Path, store: MailStore | None = None) -> None:
+        self.store: MailStore = store or MaildirStore()
         self.account = Account("iain", os.getuid(), os.getgid(), str(root / "iain"))
         self.other = Account("ann", os.getuid(), os.getgid(), str(root / "ann"))
         self.new = root / "iain" / "Maildir" / "new"
@@ -64,9 +70,16 @@ class MaildirWorld:
         return set(os.listdir(self.new)) if self.new.exists() else set()
 
 
-@pytest.fixture(params=["memory", "maildir"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return MemoryWorld() if request.param == "memory" else MaildirWorld(tmp_path)
+@pytest.fixture(params=["memory", "maildir", "by a helper"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    if request.param != "by a helper":
+        yield MemoryWorld() if request.param == "memory" else MaildirWorld(tmp_path)
+        return
+    writer = BatchWriter(HOST, 1, 1)
+    helpers = Helpers(HereSupplier(writer), 60.0)
+    yield MaildirWorld(tmp_path, HelperStore(helpers))
+    await helpers.close()
+    await writer.close()
 
 
 ONE = "1700000001.a.host"

@@ -15,7 +15,7 @@ import pytest
 
 from restante.address import NULL_REVERSE_PATH
 from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
-from restante.mda import Delivery
+from restante.mda import Delivery, MailboxWriter
 from restante.mda.writer import BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.deliveries import (
@@ -33,6 +33,7 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.faulty_disk import FaultyDisk
+from tests.support.helpers import FarWriter
 
 AS_ROOT = os.geteuid() == 0
 
@@ -42,9 +43,11 @@ def disk() -> FaultyDisk:
     return FaultyDisk()
 
 
-@pytest.fixture
-async def writer(disk: FaultyDisk) -> AsyncIterator[BatchWriter]:
-    writer = BatchWriter(HOST, 100, 1, disk)
+@pytest.fixture(params=["here", "by a helper"])
+async def writer(disk: FaultyDisk, request: pytest.FixtureRequest) -> AsyncIterator[MailboxWriter]:
+    """Both reach the same disk; the helper's code serves a connection of this process."""
+    near = BatchWriter(HOST, 100, 1, disk)
+    writer = near if request.param == "here" else FarWriter(near)
     yield writer
     await writer.close()
 
@@ -54,7 +57,7 @@ def reply_of(outcome: Outcome) -> str:
     return f"{outcome.reply.code} {outcome.reply.enhanced}"
 
 
-async def test_first_delivery_makes_the_maildir(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_first_delivery_makes_the_maildir(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path, "iain", "sales@example.com")
     outcome = await writer.deliver_all(envelope(), CONTENT, [one])
     assert list(messages(one).values()) == [expected(one)]
@@ -67,7 +70,7 @@ async def test_first_delivery_makes_the_maildir(tmp_path: Path, writer: BatchWri
     assert messages(one, "tmp") == {}
 
 
-async def test_the_name_carries_the_sizes(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_the_name_carries_the_sizes(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path)
     await writer.deliver_all(envelope(), CONTENT, [one])
     ((name, text),) = messages(one).items()
@@ -75,14 +78,14 @@ async def test_the_name_carries_the_sizes(tmp_path: Path, writer: BatchWriter) -
     assert name.endswith(f".{HOST},S={len(text)},W={len(wire)}")
 
 
-async def test_null_reverse_path(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_null_reverse_path(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path)
     bounce = Envelope("q", NULL_REVERSE_PATH, (), 0.0)
     await writer.deliver_all(bounce, CONTENT, [one])
     assert next(iter(messages(one).values())).startswith(b"Return-Path: <>\nDelivered-To: iain@")
 
 
-async def test_many_mailboxes_share_one_message(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_many_mailboxes_share_one_message(tmp_path: Path, writer: MailboxWriter) -> None:
     all_of_them = [delivery(tmp_path, f"user{i}") for i in range(200)]
     outcome = await writer.deliver_all(envelope(), CONTENT, all_of_them)
     assert outcome == Delivered("200 mailboxes")
@@ -90,7 +93,7 @@ async def test_many_mailboxes_share_one_message(tmp_path: Path, writer: BatchWri
         assert list(messages(each).values()) == [expected(each)]
 
 
-async def test_a_spooled_body_is_copied(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_a_spooled_body_is_copied(tmp_path: Path, writer: MailboxWriter) -> None:
     body = os.urandom(3_000_001).replace(b"\r", b"") + b"\n"
     spool = tmp_path / "spool"
     spool.write_bytes(body)
@@ -100,7 +103,7 @@ async def test_a_spooled_body_is_copied(tmp_path: Path, writer: BatchWriter) -> 
     assert list(messages(one).values()) == [expected(one, TRACE + body)]
 
 
-async def test_a_spooled_body_that_is_gone(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_a_spooled_body_that_is_gone(tmp_path: Path, writer: MailboxWriter) -> None:
     spool = tmp_path / "spool"
     spool.write_bytes(BODY)
     content = spooled_content(TRACE, str(spool), 3, HeaderFacts())
@@ -110,7 +113,7 @@ async def test_a_spooled_body_that_is_gone(tmp_path: Path, writer: BatchWriter) 
     assert messages(one) == messages(one, "tmp") == {}
 
 
-async def test_a_spooled_body_that_was_cut(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_a_spooled_body_that_was_cut(tmp_path: Path, writer: MailboxWriter) -> None:
     spool = tmp_path / "spool"
     spool.write_bytes(BODY)
     content = spooled_content(TRACE, str(spool), 3, HeaderFacts())
@@ -120,7 +123,7 @@ async def test_a_spooled_body_that_was_cut(tmp_path: Path, writer: BatchWriter) 
     assert messages(one) == messages(one, "tmp") == {}
 
 
-async def test_one_mailbox_twice_is_one_copy(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_one_mailbox_twice_is_one_copy(tmp_path: Path, writer: MailboxWriter) -> None:
     one, other_way = delivery(tmp_path), delivery(tmp_path, "iain", "all@example.com")
     outcomes = await writer.deliver_each(envelope(), CONTENT, [one, other_way], again=False)
     assert outcomes[0] == outcomes[1]
@@ -128,7 +131,7 @@ async def test_one_mailbox_twice_is_one_copy(tmp_path: Path, writer: BatchWriter
 
 
 async def test_one_maildir_by_two_addresses_is_two_copies(
-    tmp_path: Path, writer: BatchWriter
+    tmp_path: Path, writer: MailboxWriter
 ) -> None:
     one = delivery(tmp_path)
     two = Delivery(one.maildir, one.account, ("iain@example.net",))
@@ -136,7 +139,7 @@ async def test_one_maildir_by_two_addresses_is_two_copies(
     assert sorted(messages(one).values()) == sorted([expected(one), expected(two)])
 
 
-async def test_a_looping_message_bounces(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_a_looping_message_bounces(tmp_path: Path, writer: MailboxWriter) -> None:
     looping = memory_content(TRACE, BODY, HeaderFacts(1, frozenset({"iain@example.com"})))
     one = Delivery(str(tmp_path / "Maildir"), account(), ("Iain@example.com",))
     two = delivery(tmp_path, "paul")
@@ -154,7 +157,7 @@ async def test_a_looping_message_bounces(tmp_path: Path, writer: BatchWriter) ->
 @pytest.mark.parametrize("number", [1, 5])
 @pytest.mark.parametrize("operation", ["create", "write", "rename"])
 async def test_all_or_nothing(
-    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk, operation: str, number: int
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, operation: str, number: int
 ) -> None:
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
     left = [errno.ENOSPC, *[0] * (number - 1)]
@@ -165,7 +168,7 @@ async def test_all_or_nothing(
         assert messages(each) == messages(each, "tmp") == {}
 
 
-async def test_each_for_itself(tmp_path: Path, writer: BatchWriter, disk: FaultyDisk) -> None:
+async def test_each_for_itself(tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk) -> None:
     deliveries = [delivery(tmp_path, name) for name in ("one", "two", "three")]
     disk.faults["write"] = lambda path: errno.EDQUOT if "/two/" in path else 0
     outcomes = await writer.deliver_each(envelope(), CONTENT, deliveries, again=False)
@@ -177,7 +180,7 @@ async def test_each_for_itself(tmp_path: Path, writer: BatchWriter, disk: Faulty
 @pytest.mark.parametrize(("operation", "number"), [("fsync", 1), ("syncfs", 4)])
 @pytest.mark.parametrize("nth", [1, 2])
 async def test_a_sync_that_fails_acknowledges_nothing(
-    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk, operation: str, number: int, nth: int
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, operation: str, number: int, nth: int
 ) -> None:
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
     await writer.deliver_all(envelope(0), CONTENT, deliveries)
@@ -190,7 +193,7 @@ async def test_a_sync_that_fails_acknowledges_nothing(
 
 
 async def test_a_bug_defers_and_the_writer_lives_on(
-    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
 ) -> None:
     one = delivery(tmp_path)
 
@@ -210,7 +213,7 @@ async def test_a_bug_defers_and_the_writer_lives_on(
     assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
 
 
-async def test_again_finds_what_was_delivered(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_again_finds_what_was_delivered(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path)
     await writer.deliver_all(envelope(), CONTENT, [one])
     (name,) = messages(one)
@@ -224,7 +227,7 @@ async def test_again_finds_what_was_delivered(tmp_path: Path, writer: BatchWrite
     assert len(messages(one)) == 1
 
 
-async def test_what_a_crash_left_in_tmp_is_replaced(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_what_a_crash_left_in_tmp_is_replaced(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path)
     await writer.deliver_all(envelope(), CONTENT, [one])
     (name,) = messages(one)
@@ -237,7 +240,7 @@ async def test_what_a_crash_left_in_tmp_is_replaced(tmp_path: Path, writer: Batc
 
 @pytest.mark.parametrize("moved", [True, False])
 async def test_a_maildir_that_goes_away_is_made_again(
-    tmp_path: Path, writer: BatchWriter, moved: bool
+    tmp_path: Path, writer: MailboxWriter, moved: bool
 ) -> None:
     one = delivery(tmp_path)
     await writer.deliver_all(envelope(0), CONTENT, [one])
@@ -250,7 +253,7 @@ async def test_a_maildir_that_goes_away_is_made_again(
 
 
 async def test_a_maildir_removed_in_the_middle_is_made_again(
-    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
 ) -> None:
     one = delivery(tmp_path)
 
@@ -265,7 +268,7 @@ async def test_a_maildir_removed_in_the_middle_is_made_again(
 
 
 async def test_fifty_messages_share_their_syncs(
-    tmp_path: Path, writer: BatchWriter, disk: FaultyDisk
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
 ) -> None:
     one = delivery(tmp_path)
     all_wait = threading.Event()
@@ -293,7 +296,7 @@ async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk
     assert (disk.counts["fsync"], disk.counts["syncfs"]) == (2, 0)
 
 
-async def test_more_maildirs_than_are_kept_open(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_more_maildirs_than_are_kept_open(tmp_path: Path, writer: MailboxWriter) -> None:
     before = len(os.listdir("/proc/self/fd"))
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(300)]
     for number in range(2):
@@ -306,7 +309,7 @@ async def test_more_maildirs_than_are_kept_open(tmp_path: Path, writer: BatchWri
 
 
 async def test_a_cancelled_wait_leaves_the_writer_working(
-    tmp_path: Path, writer: BatchWriter
+    tmp_path: Path, writer: MailboxWriter
 ) -> None:
     one = delivery(tmp_path)
     task = asyncio.create_task(writer.deliver_all(envelope(0), CONTENT, [one]))
@@ -315,7 +318,7 @@ async def test_a_cancelled_wait_leaves_the_writer_working(
     assert isinstance(await writer.deliver_all(envelope(1), CONTENT, [one]), Delivered)
 
 
-async def test_closing_finishes_what_was_begun(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_closing_finishes_what_was_begun(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path)
     tasks = [
         asyncio.create_task(writer.deliver_all(envelope(i), CONTENT, [one])) for i in range(20)
@@ -328,24 +331,24 @@ async def test_closing_finishes_what_was_begun(tmp_path: Path, writer: BatchWrit
 
 
 @pytest.mark.parametrize("path", ["relative/Maildir", "/tmp/../Maildir"])
-async def test_paths_that_are_refused(writer: BatchWriter, path: str) -> None:
+async def test_paths_that_are_refused(writer: MailboxWriter, path: str) -> None:
     one = Delivery(path, account(), ("iain@example.com",))
     assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.5"
 
 
-async def test_an_address_with_a_line_end_is_refused(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_an_address_with_a_line_end_is_refused(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path, "iain", "x@example.com\nBcc: y@example.com")
     assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.5"
 
 
-async def test_a_file_in_the_way(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_a_file_in_the_way(tmp_path: Path, writer: MailboxWriter) -> None:
     (tmp_path / "example.com").write_text("")
     outcome = await writer.deliver_all(envelope(), CONTENT, [delivery(tmp_path)])
     assert isinstance(outcome, TemporaryFailure)
     assert "example.com is not a directory" in outcome.detail
 
 
-async def test_another_uid_than_the_accounts(tmp_path: Path, writer: BatchWriter) -> None:
+async def test_another_uid_than_the_accounts(tmp_path: Path, writer: MailboxWriter) -> None:
     outcome = await writer.deliver_all(
         envelope(), CONTENT, [delivery(tmp_path, uid=7 if AS_ROOT else OWNER + 1)]
     )
@@ -358,7 +361,7 @@ async def test_another_uid_than_the_accounts(tmp_path: Path, writer: BatchWriter
 class AsRoot:
     """What only root meets: homes under other people's control. Collected by its subclass."""
 
-    async def test_a_maildir_of_somebody_else(self, tmp_path: Path, writer: BatchWriter) -> None:
+    async def test_a_maildir_of_somebody_else(self, tmp_path: Path, writer: MailboxWriter) -> None:
         one = delivery(tmp_path)
         os.makedirs(one.maildir)
         os.chown(one.maildir, 54321, 54321)
@@ -370,7 +373,7 @@ class AsRoot:
 
     @pytest.mark.parametrize("link", ["Maildir", "Maildir/tmp", "Maildir/new", "."])
     async def test_a_link_elsewhere_is_not_followed(
-        self, tmp_path: Path, writer: BatchWriter, link: str
+        self, tmp_path: Path, writer: MailboxWriter, link: str
     ) -> None:
         home, elsewhere = tmp_path / "homes" / "iain", tmp_path / "elsewhere"
         for directory in (home.parent, elsewhere, elsewhere / "Maildir"):
@@ -385,7 +388,7 @@ class AsRoot:
         assert isinstance(outcome, TemporaryFailure)
         assert [path for path in elsewhere.rglob("*") if path.is_file()] == []
 
-    async def test_roots_own_link_is_followed(self, tmp_path: Path, writer: BatchWriter) -> None:
+    async def test_roots_own_link_is_followed(self, tmp_path: Path, writer: MailboxWriter) -> None:
         (tmp_path / "disk2").mkdir()
         (tmp_path / "homes").symlink_to("disk2")
         one = delivery(tmp_path / "homes")
@@ -393,7 +396,7 @@ class AsRoot:
         assert len(messages(delivery(tmp_path / "disk2"))) == 1
 
     async def test_nothing_is_made_in_a_strangers_directory(
-        self, tmp_path: Path, writer: BatchWriter
+        self, tmp_path: Path, writer: MailboxWriter
     ) -> None:
         stranger = tmp_path / "example.com"
         stranger.mkdir()
@@ -403,7 +406,7 @@ class AsRoot:
         assert list(stranger.iterdir()) == []
 
     async def test_what_was_made_and_not_given_away_is_given_away(
-        self, tmp_path: Path, writer: BatchWriter
+        self, tmp_path: Path, writer: MailboxWriter
     ) -> None:
         one = delivery(tmp_path)
         os.makedirs(os.path.dirname(one.maildir))
@@ -411,7 +414,7 @@ class AsRoot:
         assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
         assert os.stat(one.maildir).st_uid == OWNER
 
-    async def test_a_gid_below_the_minimum(self, tmp_path: Path, writer: BatchWriter) -> None:
+    async def test_a_gid_below_the_minimum(self, tmp_path: Path, writer: MailboxWriter) -> None:
         one = Delivery(str(tmp_path / "Maildir"), account(gid=0), ("iain@example.com",))
         outcome = await writer.deliver_all(envelope(), CONTENT, [one])
         assert isinstance(outcome, TemporaryFailure)

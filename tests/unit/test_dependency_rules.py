@@ -41,6 +41,7 @@ RULES: dict[str, set[str]] = {
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
+    "helper": VOCABULARY | {"maillog", "mda", "store", "directory"},
     "relay": VOCABULARY | {"config", "maillog", "protocol", "queue.contract"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}

@@ -89,6 +89,15 @@ class Copy:
         """Where the message becomes visible."""
         return f"{self.delivery.maildir}/new/{self.name.full}"
 
+    def head(self, job: Job, host: str) -> None:
+        """Find the fields that the file begins with, and its name."""
+        envelope, content = job.envelope, job.content
+        fields = [delivered_to_field(value) for value in self.delivery.delivered_to]
+        self.header = b"".join([return_path_field(envelope.reverse_path), *fields])
+        size = len(self.header) + content.size
+        lines = 1 + len(fields) + content.lines
+        self.name = delivery_name(envelope, self.delivery, host, size, size + lines)
+
 
 @dataclass(slots=True)
 class Job:
@@ -164,6 +173,24 @@ class Batch:
                     self._withdraw(copy)
                     copy.outcome = copy.outcome or unplanned_failure()
 
+    def withdraw(self) -> None:
+        """Take back what these very jobs had put into ``new`` earlier, where it still is.
+
+        Raises OSError and UnsafeMaildir when a copy cannot be removed; others are.
+        """
+        problems: list[Exception] = []
+        for job, copy in self._pending():
+            copy.head(job, self.policy.host)
+            try:
+                maildir = self.maildirs.find(copy.delivery)
+                with contextlib.suppress(FileNotFoundError):
+                    self.disk.unlink(copy.name.full, maildir.new)
+                    self.disk.fsync(maildir.new)
+            except (OSError, UnsafeMaildir) as error:
+                problems.append(error)
+        for problem in problems:
+            raise problem
+
     # The steps
 
     def _prepare(self, job: Job, copy: Copy) -> None:
@@ -171,12 +198,7 @@ class Batch:
         if copy.outcome is not None:
             self._fail(job, copy, copy.outcome)
             return
-        envelope, content = job.envelope, job.content
-        fields = [delivered_to_field(value) for value in copy.delivery.delivered_to]
-        copy.header = b"".join([return_path_field(envelope.reverse_path), *fields])
-        size = len(copy.header) + content.size
-        lines = 1 + len(fields) + content.lines
-        copy.name = delivery_name(envelope, copy.delivery, self.policy.host, size, size + lines)
+        copy.head(job, self.policy.host)
         maildir = self.maildirs.find(copy.delivery)
         copy.device = maildir.device
         if job.again:

@@ -66,6 +66,17 @@ class BatchWriter:
         """See MailboxWriter."""
         return await self._submit(Job(envelope, content, deliveries, together=False, again=again))
 
+    async def withdraw(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> None:
+        """Take back what ``deliver_all`` has put into ``new``, where it still is.
+
+        For whoever shares one message between several writers, of which one has failed.
+        Raises OSError and UnsafeMaildir if anything cannot be removed.
+        """
+        job = Job(envelope, content, deliveries, together=True, again=False)
+        await asyncio.to_thread(self._withdraw, job)
+
     async def append(
         self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
     ) -> Outcome:
@@ -95,6 +106,13 @@ class BatchWriter:
         waiting = _Waiting(job, loop.create_future())
         self._jobs.put(waiting)
         return await waiting.answer
+
+    def _withdraw(self, job: Job) -> None:
+        maildirs = Maildirs(self._disk)
+        try:
+            Batch(self._disk, maildirs, self._policy, [job]).withdraw()
+        finally:
+            maildirs.close()
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._ended = loop.create_future()

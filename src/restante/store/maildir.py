@@ -59,12 +59,16 @@ class MaildirStore:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetched:
+class Fetched:
     """The first block of a message; the reader of the rest, if any; small messages after it."""
 
     block: bytes
     rest: files.Reader | None
     ahead: dict[int, bytes]
+
+    async def next_block(self) -> bytes:
+        """The next block, empty at the end; raises MaildropUnavailable."""
+        return await asyncio.to_thread(_block, self.rest) if self.rest else b""
 
     def release(self) -> None:
         """Close what is open."""
@@ -106,15 +110,21 @@ class MaildirDrop:
         if index in self._ahead:
             yield self._ahead.pop(index)
             return
-        work = functools.partial(self._fetch, index, READ_AHEAD if in_order else 0)
-        fetched = await _in_thread(work, _Fetched.release)
+        fetched = await self.fetch(index, READ_AHEAD if in_order else 0)
         self._ahead = fetched.ahead
         try:
             yield fetched.block
-            while fetched.rest and (block := await asyncio.to_thread(_block, fetched.rest)):
+            while block := await fetched.next_block():
                 yield block
         finally:
             fetched.release()
+
+    async def fetch(self, index: int, further: int) -> Fetched:
+        """The beginning of a message, and so many that follow it if all of them are small.
+
+        Raises as ``read`` does. The caller releases what it is given.
+        """
+        return await _in_thread(functools.partial(self._fetch, index, further), Fetched.release)
 
     async def remove(self, indexes: Collection[int]) -> None:
         """See ``Maildrop.remove``."""
@@ -135,17 +145,17 @@ class MaildirDrop:
 
     # In a thread
 
-    def _fetch(self, index: int, further: int) -> _Fetched:
+    def _fetch(self, index: int, further: int) -> Fetched:
         with self._way.rights():
             return self._fetch_here(index, further)
 
-    def _fetch_here(self, index: int, further: int) -> _Fetched:
+    def _fetch_here(self, index: int, further: int) -> Fetched:
         reader = self._reader(index)
         block = _block(reader)
         if len(block) == files.BLOCK:
-            return _Fetched(block, reader, {})
+            return Fetched(block, reader, {})
         reader.close()
-        return _Fetched(block, None, self._read_ahead(range(index + 1, index + 1 + further)))
+        return Fetched(block, None, self._read_ahead(range(index + 1, index + 1 + further)))
 
     def _read_ahead(self, indexes: range) -> dict[int, bytes]:
         """Small messages; the first that is large, or cannot be read, ends it."""

@@ -1,0 +1,73 @@
+"""How a process of root becomes one of a mailbox's owner, for good."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_CAPABILITIES = (b"CapPrm", b"CapEff", b"CapAmb")
+NAME = b"restante-helper"
+"""What ps(1) shows as the process's name; 15 octets at most (prctl(2))."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class RootLeft(Exception):
+    """Something of root is left in a process that should be its user's; it must end."""
+
+
+def become(uid: int, gid: int) -> None:
+    """Give up root for this uid and gid, with no supplementary groups; raises RootLeft, OSError.
+
+    The process can then not be traced by others of its uid, nor leave a core file
+    (PR_SET_DUMPABLE). PR_SET_NO_NEW_PRIVS is not set: commands of ``.qmail`` files may be
+    setuid or setgid (procmail, qmail's own), as they may where the user runs them.
+    """
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise RootLeft("the process can be traced")
+    _verify(uid, gid)
+
+
+def leave_surroundings(keep: int) -> int:
+    """Drop what the parent had that is no helper's business; returns where ``keep`` is now.
+
+    All descriptors but ``keep`` and the three standard ones are closed, signals do what they
+    usually do, the working directory is /, files are made for their owner alone.
+    """
+    signal.set_wakeup_fd(-1)
+    first = 3
+    if keep != first:
+        os.dup2(keep, first, inheritable=False)
+    os.closerange(first + 1, os.sysconf("SC_OPEN_MAX"))
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not None:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir("/")
+    os.umask(0o077)
+    _libc.prctl(_PR_SET_NAME, NAME, 0, 0, 0)
+    return first
+
+
+def _verify(uid: int, gid: int) -> None:
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
+        raise RootLeft(f"the process is {os.getresuid()}, {os.getresgid()}, not {uid}, {gid}")
+    if os.getgroups():
+        raise RootLeft(f"the process has the groups {os.getgroups()}")
+    with open("/proc/self/status", "rb") as status:
+        held = dict(line.split(b":\t", 1) for line in status if line.startswith(b"Cap"))
+    if any(int(held[name], 16) for name in _CAPABILITIES):
+        raise RootLeft(f"the process has capabilities: {held}")
+    for regain in (os.setuid, os.seteuid, os.setgid, os.setegid):
+        try:
+            regain(0)
+        except PermissionError:
+            continue
+        raise RootLeft(f"{regain.__name__}(0) succeeded")

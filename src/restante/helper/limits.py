@@ -1,0 +1,37 @@
+"""What the nursery and its helpers are told when they start: limits, and nothing secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """For whom there may be helpers, how many, and how they name what they deliver."""
+
+    host: str
+    """This host's name, in the names of files (``mda.names``)."""
+    minimum_uid: int
+    """No helper for a smaller uid; for 0 never."""
+    minimum_gid: int
+    """The same for the gid."""
+    helpers: int
+    """So many at the same time at most."""
+
+    def to_argument(self) -> str:
+        """As one argument of a command."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Limits:
+        """What ``to_argument`` wrote; raises ValueError or TypeError for anything else."""
+        return cls(**json.loads(argument))
+
+    def objection(self, uid: int, gid: int) -> str:
+        """Why there is no helper with these ids, or an empty string."""
+        if uid < max(self.minimum_uid, 1):
+            return f"uid {uid} is below the minimum {max(self.minimum_uid, 1)}"
+        if gid < max(self.minimum_gid, 1):
+            return f"gid {gid} is below the minimum {max(self.minimum_gid, 1)}"
+        return ""

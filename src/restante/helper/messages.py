@@ -1,0 +1,380 @@
+"""What frames say: every request and every answer, to octets and back.
+
+Whatever ``read_...`` returns lies within the limits here; anything else raises BadFrame.
+The owner's uid and gid are in no request: a helper has only its own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath, fold
+from restante.directory import Account, DotQmail
+from restante.directory.dotqmail import MAX_LINES, MAX_SIZE
+from restante.envelope import Content, Envelope, HeaderFacts
+from restante.helper.wire import BadFrame, Reader, Writer
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
+from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
+from restante.store import StoredMessage
+
+MAX_DELIVERIES = 500
+"""Maildirs in one request; a message for more is several requests."""
+MAX_INLINE = 256 * 1024
+"""Octets of a body that goes through the connection; a larger one goes as an open file."""
+MAX_BODY = 2**40
+"""Octets of a body, as of any message (``store.sizes.MAX_SIZE``)."""
+MAX_TRACE = 256 * 1024
+"""Octets of trace fields that this host adds."""
+MAX_PATH = 4096
+"""Octets of a path (Linux's PATH_MAX)."""
+MAX_NAME = 1024
+"""Octets of an account's name, an extension, an address."""
+MAX_ADDRESSES = 101
+"""Addresses by which one copy came: the hops of a message are bounded likewise."""
+MAX_COMMAND = 64 * 1024
+"""Octets of a command (``alias_username`` is a TEXT at most)."""
+MAX_TEXT = 8 * 1024
+"""Octets of a text for people; a longer one is cut."""
+MAX_DROP = 2**31 - 1
+"""Messages in a maildrop."""
+LISTED = 1000
+"""Messages in one part of a listing."""
+MAX_UID = 70
+"""Octets of a unique-id (RFC 1939 §7)."""
+MAX_AHEAD = 64
+"""Messages that are read ahead."""
+
+_LISTED = struct.Struct("!BQ")
+_BITS = range(8)
+
+
+# Deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose helper reads: accounts in its requests have these ids, whatever anybody says."""
+
+    uid: int
+    gid: int
+
+
+def write_message(out: Writer, envelope: Envelope, content: Content, finals: set[str]) -> None:
+    """What delivery must know of a message; ``finals``: the folded addresses it is for."""
+    out.text(envelope.queue_id, MAX_NAME)
+    out.text(str(envelope.reverse_path), MAX_NAME)
+    out.moment(envelope.received_at)
+    out.count(content.facts.received)
+    loops = sorted(finals & content.facts.delivered_to)
+    out.count(len(loops))
+    for value in loops:
+        out.text(value, MAX_NAME)
+    out.size(content.body_size)
+    out.size(content.body_lines)
+    out.blob(content.trace, MAX_TRACE)
+
+
+def finals_of(deliveries: Iterable[Delivery | MboxDelivery | ProgramDelivery]) -> set[str]:
+    """The addresses whose Delivered-To would be a loop."""
+    return {fold(each.delivered_to[0]) for each in deliveries}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message whose body is yet to come."""
+
+    envelope: Envelope
+    trace: bytes
+    facts: HeaderFacts
+    body_size: int
+    body_lines: int
+
+    def content(self, body: bytes | int) -> Content:
+        """The content, now that its body is here: all octets, or an open file."""
+        if isinstance(body, bytes) and len(body) != self.body_size:
+            raise BadFrame(f"a body of {len(body)} octets that should have {self.body_size}")
+        return Content(self.trace, body, self.body_size, self.body_lines, self.facts)
+
+    def without_body(self) -> Content:
+        """What says how large the content is, for those who need no more."""
+        return Content(self.trace, b"", self.body_size, self.body_lines, self.facts)
+
+
+def read_message(fields: Reader) -> Message:
+    """See ``write_message``."""
+    queue_id = fields.text(MAX_NAME)
+    if not queue_id.isprintable() or "/" in queue_id:
+        raise BadFrame(f"{queue_id!r} cannot be a part of a file's name")
+    reverse_path = _reverse_path(fields.text(MAX_NAME))
+    received_at = fields.moment()
+    received = fields.count(2**31)
+    loops = frozenset(fields.text(MAX_NAME) for _ in range(fields.count(MAX_DELIVERIES)))
+    body_size, body_lines = fields.size(MAX_BODY), fields.size(MAX_BODY)
+    trace = fields.blob(MAX_TRACE)
+    envelope = Envelope(queue_id, reverse_path, (), received_at)
+    return Message(envelope, trace, HeaderFacts(received, loops), body_size, body_lines)
+
+
+def write_deliveries(out: Writer, deliveries: Sequence[Delivery]) -> None:
+    """Maildirs and whose they are."""
+    out.count(len(deliveries))
+    for each in deliveries:
+        out.text(each.maildir, MAX_PATH)
+        write_account(out, each.account)
+        _write_addresses(out, each.delivered_to)
+
+
+def read_deliveries(fields: Reader, owner: Owner) -> list[Delivery]:
+    """See ``write_deliveries``."""
+    return [
+        Delivery(fields.text(MAX_PATH), read_account(fields, owner), _read_addresses(fields))
+        for _ in range(fields.count(MAX_DELIVERIES))
+    ]
+
+
+def write_mbox(out: Writer, mbox: MboxDelivery) -> None:
+    """An mbox and whose it is."""
+    out.text(mbox.path, MAX_PATH)
+    write_account(out, mbox.account)
+    _write_addresses(out, mbox.delivered_to)
+
+
+def read_mbox(fields: Reader, owner: Owner) -> MboxDelivery:
+    """See ``write_mbox``."""
+    return MboxDelivery(fields.text(MAX_PATH), read_account(fields, owner), _read_addresses(fields))
+
+
+def write_program(out: Writer, program: ProgramDelivery) -> None:
+    """A program and whose it is."""
+    out.text(program.command, MAX_COMMAND)
+    write_account(out, program.account)
+    _write_addresses(out, program.delivered_to)
+    for value in (program.user, program.extension, program.default, program.new_sender):
+        out.text(value, MAX_NAME)
+
+
+def read_program(fields: Reader, owner: Owner) -> ProgramDelivery:
+    """See ``write_program``."""
+    return ProgramDelivery(
+        fields.text(MAX_COMMAND),
+        read_account(fields, owner),
+        _read_addresses(fields),
+        fields.text(MAX_NAME),
+        fields.text(MAX_NAME),
+        fields.text(MAX_NAME),
+        fields.text(MAX_NAME),
+    )
+
+
+def write_account(out: Writer, account: Account) -> None:
+    """Name and home, all that a helper is told of an account."""
+    out.text(account.name, MAX_NAME)
+    out.text(account.home, MAX_PATH)
+
+
+def read_account(fields: Reader, owner: Owner) -> Account:
+    """See ``write_account``."""
+    return Account(fields.text(MAX_NAME), owner.uid, owner.gid, fields.text(MAX_PATH))
+
+
+def _write_addresses(out: Writer, addresses: Sequence[str]) -> None:
+    out.count(len(addresses))
+    for each in addresses:
+        out.text(each, MAX_NAME)
+
+
+def _read_addresses(fields: Reader) -> tuple[str, ...]:
+    found = tuple(fields.text(MAX_NAME) for _ in range(fields.count(MAX_ADDRESSES)))
+    if not found:
+        raise BadFrame("a copy without its address")
+    return found
+
+
+def _reverse_path(text: str) -> ReversePath:
+    return Address.from_stored(text) if text else NULL_REVERSE_PATH
+
+
+# Outcomes
+
+_DELIVERED, _TEMPORARY, _PERMANENT = range(3)
+
+
+def write_outcomes(out: Writer, outcomes: Sequence[Outcome]) -> None:
+    """One for each delivery."""
+    out.count(len(outcomes))
+    for each in outcomes:
+        write_outcome(out, each)
+
+
+def read_outcomes(fields: Reader) -> tuple[Outcome, ...]:
+    """See ``write_outcomes``."""
+    return tuple(read_outcome(fields) for _ in range(fields.count(MAX_DELIVERIES)))
+
+
+def write_outcome(out: Writer, outcome: Outcome) -> None:
+    """What became of one copy."""
+    if isinstance(outcome, Delivered):
+        out.small(_DELIVERED)
+    else:
+        out.small(_TEMPORARY if isinstance(outcome, TemporaryFailure) else _PERMANENT)
+        out.count(outcome.reply.code)
+        out.cut(outcome.reply.topic, MAX_NAME)
+        out.cut(outcome.reply.text, MAX_TEXT)
+    out.cut(outcome.detail, MAX_TEXT)
+
+
+def read_outcome(fields: Reader) -> Outcome:
+    """See ``write_outcome``: the class of a failure and of its reply agree."""
+    kind = fields.small()
+    if kind == _DELIVERED:
+        return Delivered(fields.text(MAX_TEXT))
+    code, topic = fields.count(599), fields.text(MAX_NAME)
+    reply = Reply(code, topic, fields.text(MAX_TEXT))
+    detail = fields.text(MAX_TEXT)
+    if kind == _TEMPORARY and code // 100 == 4:
+        return TemporaryFailure(reply, detail)
+    if kind == _PERMANENT and code // 100 == 5:
+        return PermanentFailure(reply, detail)
+    raise BadFrame(f"an outcome of kind {kind} with {code}")
+
+
+def write_ran(out: Writer, ran: Ran) -> None:
+    """How a program ended."""
+    write_outcome(out, ran.outcome)
+    out.flag(ran.is_last)
+
+
+def read_ran(fields: Reader) -> Ran:
+    """See ``write_ran``."""
+    return Ran(read_outcome(fields), fields.flag())
+
+
+# Maildrops
+
+
+def listing(messages: Sequence[StoredMessage]) -> Iterator[tuple[bytes, bool]]:
+    """A listing in parts, each with whether it is the last; an empty one has one part."""
+    rest = iter(messages)
+    left = len(messages)
+    while True:
+        part = list(islice(rest, LISTED))
+        left -= len(part)
+        yield b"".join(_listed(each) for each in part), left == 0
+        if left == 0:
+            return
+
+
+def _listed(message: StoredMessage) -> bytes:
+    uid = message.uid.encode("ascii")
+    return _LISTED.pack(len(uid), message.wire_size) + uid
+
+
+def read_listed(octets: bytes) -> list[StoredMessage]:
+    """One part of a listing."""
+    found: list[StoredMessage] = []
+    place = 0
+    try:
+        while place < len(octets):
+            length, size = _LISTED.unpack_from(octets, place)
+            place += _LISTED.size + length
+            uid = octets[place - length : place].decode("ascii")
+            if not 0 < length == len(uid) <= MAX_UID or not uid.isprintable() or " " in uid:
+                raise BadFrame(f"{uid!r} is no unique-id")
+            found.append(StoredMessage(uid, size))
+    except (struct.error, UnicodeDecodeError):
+        raise BadFrame("a listing that ends within a message, or holds what is no text") from None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The beginning of one message, and small messages after it."""
+
+    block: bytes
+    more: bool
+    """The message goes on; MORE brings its next block."""
+    ahead: dict[int, bytes]
+
+
+def write_pieces(pieces: Pieces) -> list[bytes]:
+    """As buffers, so that no octet of a message is copied for it."""
+    out = Writer()
+    out.flag(pieces.more)
+    out.count(len(pieces.ahead))
+    out.count(len(pieces.block))
+    for index, content in pieces.ahead.items():
+        out.count(index)
+        out.count(len(content))
+    return [out.octets(), pieces.block, *pieces.ahead.values()]
+
+
+def read_pieces(octets: bytes) -> Pieces:
+    """See ``write_pieces``."""
+    fields = Reader(octets)
+    more = fields.flag()
+    number = fields.count(MAX_AHEAD)
+    limit = len(octets)
+    first = fields.count(limit)
+    ahead = [(fields.count(MAX_DROP), fields.count(limit)) for _ in range(number)]
+    block = fields.take(first)
+    found = {index: fields.take(length) for index, length in ahead}
+    fields.end()
+    return Pieces(block, more, found)
+
+
+def write_indexes(out: Writer, indexes: Iterable[int], total: int) -> None:
+    """Which of ``total`` messages: a bit for each."""
+    bits = bytearray(total // 8 + 1)
+    for index in indexes:
+        bits[index // 8] |= 1 << index % 8
+    out.count(total)
+    out.blob(bytes(bits), len(bits))
+
+
+def read_indexes(fields: Reader, total: int) -> list[int]:
+    """See ``write_indexes``; none of them reaches ``total``."""
+    if fields.count(MAX_DROP) != total:
+        raise BadFrame("a maildrop of another size")
+    bits = fields.blob(total // 8 + 1)
+    if len(bits) != total // 8 + 1:
+        raise BadFrame("not a bit for each message")
+    found = [
+        place * 8 + bit
+        for place, octet in enumerate(bits)
+        if octet
+        for bit in _BITS
+        if octet >> bit & 1
+    ]
+    if found and found[-1] >= total:
+        raise BadFrame("a message beyond the last one")
+    return found
+
+
+# Files
+
+
+def write_dot_qmail(out: Writer, found: DotQmail | None) -> None:
+    """A .qmail file, or none."""
+    out.flag(found is not None)
+    if found is None:
+        return
+    out.text(found.path, MAX_PATH)
+    out.text(found.default, MAX_NAME)
+    out.flag(found.has_owner)
+    out.flag(found.has_owner_default)
+    out.count(len(found.lines))
+    for line in found.lines:
+        out.text(line, MAX_SIZE)
+
+
+def read_dot_qmail(fields: Reader) -> DotQmail | None:
+    """See ``write_dot_qmail``."""
+    if not fields.flag():
+        return None
+    path, default = fields.text(MAX_PATH), fields.text(MAX_NAME)
+    has_owner, has_owner_default = fields.flag(), fields.flag()
+    lines = tuple(fields.text(MAX_SIZE) for _ in range(fields.count(MAX_LINES)))
+    return DotQmail(path, lines, default, has_owner, has_owner_default)

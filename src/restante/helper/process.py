@@ -1,0 +1,136 @@
+"""A helper's process: takes connections from the nursery, and serves them until it is let go."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+import uvloop
+
+from restante import maillog
+from restante.directory.system import HostFiles
+from restante.helper.limits import Limits
+from restante.helper.messages import Owner
+from restante.helper.nursery import CONNECTION, COUNT, HURRY
+from restante.helper.serving import Serving, Tools
+from restante.mda.writer import BatchWriter
+from restante.store.maildir import MaildirStore
+
+FILE_THREADS = 32
+"""Maildrops and messages that are read at the same time."""
+
+
+def run_helper(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
+    """Serve what comes down the hatch until it is shut and no connection is left."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # the nursery's word counts; see ``nursery.main``
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(hatch, owner, limits))
+
+
+async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(FILE_THREADS, "files"))
+    loop.set_exception_handler(_unplanned)
+    writer = BatchWriter(limits.host, limits.minimum_uid, limits.minimum_gid)
+    files = HostFiles(limits.minimum_uid, limits.minimum_gid)
+    household = Household(hatch, owner, Tools(writer, MaildirStore(), files))
+    _log_by(loop, household.remark)
+    await household.ended.wait()
+    await writer.close()
+
+
+class Household:
+    """All connections of a helper, and its end of the hatch."""
+
+    def __init__(self, hatch: socket.socket, owner: Owner, tools: Tools) -> None:
+        self._hatch = hatch
+        self._owner = owner
+        self._tools = tools
+        self._loop = asyncio.get_running_loop()
+        self._connections: dict[Serving, None] = {}
+        self._taken = 0
+        self._is_leaving = False
+        self.ended = asyncio.Event()
+        """The hatch is shut, and no connection is left."""
+        hatch.setblocking(False)
+        self._loop.add_reader(hatch, self._listen)
+
+    def remark(self, text: str) -> None:
+        """Let a worker log this line; if there is none, nobody learns of it."""
+        for serving in self._connections:
+            serving.remark(text)
+            return
+
+    def _listen(self) -> None:
+        try:
+            said, descriptors, _, _ = socket.recv_fds(
+                self._hatch, len(CONNECTION), 1, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            said, descriptors = b"", []
+        if said == CONNECTION:
+            self._take(socket.socket(fileno=descriptors[0]))
+        elif said == HURRY:
+            self._ask_back()
+        elif not said:
+            self._leave()
+
+    def _take(self, connection: socket.socket) -> None:
+        self._taken += 1
+        serving = Serving(connection, self._owner, self._tools, self._lost, self._settled)
+        self._connections[serving] = None
+
+    def _lost(self, serving: Serving) -> None:
+        del self._connections[serving]
+        if self._connections:
+            return
+        if self._is_leaving:
+            self.ended.set()
+            return
+        try:
+            self._hatch.send(COUNT.pack(self._taken))
+        except OSError:
+            self._leave()
+
+    def _settled(self, serving: Serving) -> None:
+        if self._is_leaving:
+            serving.ask_back()
+
+    def _ask_back(self) -> None:
+        for serving in self._connections:
+            serving.ask_back()
+
+    def _leave(self) -> None:
+        self._loop.remove_reader(self._hatch)
+        self._hatch.close()
+        self._is_leaving = True
+        if not self._connections:
+            self.ended.set()
+        self._ask_back()
+
+
+def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    message = str(context.get("message", "event loop"))
+    maillog.unplanned(message, context.get("exception") or RuntimeError(message))
+
+
+def _log_by(loop: asyncio.AbstractEventLoop, remark: Callable[[str], None]) -> None:
+    """Send the mail log of this process, from whatever thread, to a worker."""
+
+    def send(_logger: object, _method: str, said: structlog.typing.EventDict) -> str:
+        error = said.pop("exc_info", None)
+        trace = "".join(traceback.format_exception(error)) if error else ""
+        words = " ".join(f"{key}={value}" for key, value in said.items())
+        loop.call_soon_threadsafe(remark, f"{words}\n{trace}" if trace else words)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[send], cache_logger_on_first_use=False)

@@ -1,0 +1,342 @@
+"""One worker's connection to a helper: its requests are done with the helper's own rights."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+
+from restante.directory import SystemFiles
+from restante.envelope import Content
+from restante.helper import messages
+from restante.helper.channel import Channel
+from restante.helper.failures import failure_of
+from restante.helper.messages import Message, Owner, Pieces
+from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
+from restante.mda.writer import BatchWriter
+from restante.status import Outcome
+from restante.store import MaildropUnavailable
+from restante.store.maildir import Fetched, MaildirDrop, MaildirStore
+
+MAX_REQUESTS = 2000
+"""Requests of one connection that are worked on; more stay unread until some are done."""
+MAX_DROPS = 10_000
+"""Maildrops that one connection has open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What does the work."""
+
+    writer: BatchWriter
+    store: MaildirStore
+    files: SystemFiles
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The frame that answers a request."""
+
+    kind: Kind
+    buffers: Sequence[bytes] = ()
+
+
+_Work = Coroutine[None, None, _Answer]
+
+
+@dataclass(slots=True)
+class _Drop:
+    """A maildrop from the moment it is asked for."""
+
+    opening: asyncio.Future[MaildirDrop]
+    fetched: Fetched | None = None
+    """The message whose blocks are under way."""
+
+    def forget_message(self) -> None:
+        """Close the message that was read."""
+        if self.fetched is not None:
+            self.fetched.release()
+            self.fetched = None
+
+    def release(self) -> None:
+        """Let the next session in: at once, or as soon as this one is."""
+        self.forget_message()
+        if self.opening.done():
+            _release(self.opening)
+        else:
+            self.opening.add_done_callback(_release)
+
+
+def _release(opening: asyncio.Future[MaildirDrop]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().release()
+
+
+class Serving:
+    """One connection. ``on_lost`` is called when it has ended, ``on_settled`` when it is unused."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        owner: Owner,
+        tools: Tools,
+        on_lost: Callable[[Serving], None],
+        on_settled: Callable[[Serving], None],
+    ) -> None:
+        self._owner = owner
+        self._tools = tools
+        self._on_lost = on_lost
+        self._on_settled = on_settled
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(connection, self._take, self._lose, takes_descriptors=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._drops: dict[int, _Drop] = {}
+        self._requests: dict[int, Callable[[Frame, Reader], _Work]] = {
+            Kind.DELIVER: self._deliver,
+            Kind.WITHDRAW: self._withdraw,
+            Kind.APPEND: self._append,
+            Kind.RUN: self._run,
+            Kind.OPEN: self._open,
+            Kind.READ: self._read,
+            Kind.MORE: self._more,
+            Kind.REMOVE: self._remove,
+            Kind.CLOSE: self._close,
+            Kind.DOT_QMAIL: self._dot_qmail,
+        }
+
+    def ask_back(self) -> None:
+        """Ask the worker to close the connection, unless something is under way on it."""
+        if not self._tasks and not self._drops:
+            self._channel.send(0, Kind.GOODBYE, ())
+
+    def remark(self, text: str) -> None:
+        """Let the worker log a line."""
+        out = Writer()
+        out.cut(text, messages.MAX_TEXT)
+        self._channel.send(0, Kind.REMARK, (out.octets(),))
+
+    # Frames
+
+    def _take(self, frame: Frame) -> None:
+        try:
+            work = self._begin(frame)
+        except BaseException:
+            _close(frame.descriptor)
+            raise
+        task = self._loop.create_task(self._answer(frame, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        if len(self._tasks) == MAX_REQUESTS:
+            self._channel.hold()
+
+    def _begin(self, frame: Frame) -> _Work:
+        request = self._requests.get(frame.kind)
+        if request is None:
+            raise BadFrame(f"a request of kind {frame.kind}")
+        if frame.descriptor >= 0 and not stat.S_ISREG(os.fstat(frame.descriptor).st_mode):
+            raise BadFrame("a body that is no file")
+        return request(frame, Reader(frame.body))
+
+    async def _answer(self, frame: Frame, work: _Work) -> None:
+        try:
+            answer = await work
+        except Exception as error:  # noqa: BLE001 - failure_of logs what is a bug
+            answer = _Answer(Kind.FAILED, (failure_of(error),))
+        finally:
+            _close(frame.descriptor)
+        self._channel.send(frame.number, answer.kind, answer.buffers)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if len(self._tasks) == MAX_REQUESTS - 1 and self._channel.is_open:
+            self._channel.resume()
+        if self._tasks or self._drops:
+            return
+        if self._channel.is_open:
+            self._on_settled(self)
+        else:
+            self._on_lost(self)
+
+    def _lose(self, _why: str) -> None:
+        """The worker is gone: what it asked for is finished, what it held is given back."""
+        for drop in self._drops.values():
+            drop.release()
+        self._drops.clear()
+        if not self._tasks:
+            self._on_lost(self)
+
+    # Deliveries
+
+    def _deliver(self, frame: Frame, fields: Reader) -> _Work:
+        together, again = fields.flag(), fields.flag()
+        message = messages.read_message(fields)
+        deliveries = messages.read_deliveries(fields, self._owner)
+        content = _content(message, frame, fields)
+
+        async def work() -> _Answer:
+            writer = self._tools.writer
+            if together:
+                outcome = await writer.deliver_all(message.envelope, content, deliveries)
+                return _outcomes((outcome,))
+            return _outcomes(
+                await writer.deliver_each(message.envelope, content, deliveries, again=again)
+            )
+
+        return work()
+
+    def _withdraw(self, _frame: Frame, fields: Reader) -> _Work:
+        message = messages.read_message(fields)
+        deliveries = messages.read_deliveries(fields, self._owner)
+        fields.end()
+
+        async def work() -> _Answer:
+            writer = self._tools.writer
+            await writer.withdraw(message.envelope, message.without_body(), deliveries)
+            return _Answer(Kind.DONE)
+
+        return work()
+
+    def _append(self, frame: Frame, fields: Reader) -> _Work:
+        again = fields.flag()
+        message = messages.read_message(fields)
+        mbox = messages.read_mbox(fields, self._owner)
+        content = _content(message, frame, fields)
+
+        async def work() -> _Answer:
+            writer = self._tools.writer
+            return _outcomes((await writer.append(message.envelope, content, mbox, again=again),))
+
+        return work()
+
+    def _run(self, frame: Frame, fields: Reader) -> _Work:
+        message = messages.read_message(fields)
+        program = messages.read_program(fields, self._owner)
+        content = _content(message, frame, fields)
+
+        async def work() -> _Answer:
+            ran = await self._tools.writer.run(message.envelope, content, program)
+            out = Writer()
+            messages.write_ran(out, ran)
+            return _Answer(Kind.RAN, (out.octets(),))
+
+        return work()
+
+    # Maildrops
+
+    def _open(self, frame: Frame, fields: Reader) -> _Work:
+        account = messages.read_account(fields, self._owner)
+        fields.end()
+        if frame.number in self._drops or len(self._drops) >= MAX_DROPS:
+            raise BadFrame("a maildrop too many")
+        opening = self._loop.create_task(self._tools.store.open(account))
+        self._drops[frame.number] = _Drop(opening)
+        return self._opened(frame.number, opening)
+
+    async def _opened(self, number: int, opening: asyncio.Task[MaildirDrop]) -> _Answer:
+        try:
+            drop = await opening
+        except BaseException:
+            self._drops.pop(number, None)
+            raise
+        for octets, is_last in messages.listing(drop.messages):
+            if is_last:
+                return _Answer(Kind.OPENED, (octets,))
+            self._channel.send(number, Kind.LISTING, (octets,))
+            await self._channel.drain()
+        raise AssertionError("a listing has a last part")
+
+    def _read(self, _frame: Frame, fields: Reader) -> _Work:
+        number = fields.count(messages.MAX_DROP)
+        index, further = fields.count(messages.MAX_DROP), fields.count(messages.MAX_AHEAD)
+        fields.end()
+
+        async def work() -> _Answer:
+            held, drop = await self._drop(number)
+            if index >= len(drop.messages):
+                raise MaildropUnavailable("no such message in the maildrop")
+            held.forget_message()
+            fetched = await drop.fetch(index, further)
+            if fetched.rest is not None:
+                held.fetched = fetched
+            pieces = Pieces(fetched.block, fetched.rest is not None, fetched.ahead)
+            return _Answer(Kind.MESSAGES, messages.write_pieces(pieces))
+
+        return work()
+
+    def _more(self, _frame: Frame, fields: Reader) -> _Work:
+        number = fields.count(messages.MAX_DROP)
+        fields.end()
+
+        async def work() -> _Answer:
+            held, _ = await self._drop(number)
+            block = await held.fetched.next_block() if held.fetched else b""
+            if not block:
+                held.forget_message()
+            return _Answer(Kind.MESSAGES, messages.write_pieces(Pieces(block, bool(block), {})))
+
+        return work()
+
+    def _remove(self, _frame: Frame, fields: Reader) -> _Work:
+        number = fields.count(messages.MAX_DROP)
+
+        async def work() -> _Answer:
+            _, drop = await self._drop(number)
+            indexes = messages.read_indexes(fields, len(drop.messages))
+            await drop.remove(indexes)
+            return _Answer(Kind.DONE)
+
+        return work()
+
+    def _close(self, _frame: Frame, fields: Reader) -> _Work:
+        number = fields.count(messages.MAX_DROP)
+        fields.end()
+
+        async def work() -> _Answer:
+            held = self._drops.pop(number, None)
+            if held is not None:
+                await asyncio.wait([held.opening])
+                held.release()
+            return _Answer(Kind.DONE)
+
+        return work()
+
+    async def _drop(self, number: int) -> tuple[_Drop, MaildirDrop]:
+        held = self._drops.get(number)
+        if held is None:
+            raise MaildropUnavailable("the maildrop is closed")
+        return held, await asyncio.shield(held.opening)
+
+    # Files
+
+    def _dot_qmail(self, _frame: Frame, fields: Reader) -> _Work:
+        account = messages.read_account(fields, self._owner)
+        extension = fields.text(messages.MAX_NAME)
+        fields.end()
+
+        async def work() -> _Answer:
+            found = await self._tools.files.dot_qmail(account, extension)
+            out = Writer()
+            messages.write_dot_qmail(out, found)
+            return _Answer(Kind.FILE, (out.octets(),))
+
+        return work()
+
+
+def _content(message: Message, frame: Frame, fields: Reader) -> Content:
+    """The body is what is left of the frame, or the file that came with it."""
+    body = fields.rest()
+    return message.content(body if frame.descriptor < 0 else frame.descriptor)
+
+
+def _outcomes(outcomes: Sequence[Outcome]) -> _Answer:
+    out = Writer()
+    messages.write_outcomes(out, outcomes)
+    return _Answer(Kind.OUTCOMES, (out.octets(),))
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)

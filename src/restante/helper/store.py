@@ -1,0 +1,151 @@
+"""A MailStore whose maildrops are held, read and changed by their owners' helpers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+
+from restante.directory import Account
+from restante.errors import TemporaryError
+from restante.helper.messages import (
+    Pieces,
+    read_listed,
+    read_pieces,
+    write_account,
+    write_indexes,
+)
+from restante.helper.pool import Helpers, Link
+from restante.helper.wire import BadFrame, Frame, Kind, Writer
+from restante.store import (
+    Maildrop,
+    MaildropInUse,
+    MaildropUnavailable,
+    MessageGone,
+    StoredMessage,
+)
+from restante.store.maildir import READ_AHEAD
+
+
+class HelperStore:
+    """See MailStore. Belongs to one event loop."""
+
+    def __init__(self, helpers: Helpers) -> None:
+        self._helpers = helpers
+
+    async def open(self, account: Account) -> Maildrop:
+        """See ``MailStore.open``."""
+        out = Writer()
+        try:
+            write_account(out, account)
+            link = await self._helpers.link(account)
+        except TemporaryError as error:
+            raise MaildropUnavailable(str(error)) from error
+        drop = HelperDrop(link, link.next_number())
+        await drop.open(out.octets())
+        return drop
+
+
+class HelperDrop:
+    """A maildrop that a helper has open."""
+
+    def __init__(self, link: Link, number: int) -> None:
+        self._link = link
+        self._number = number
+        self._messages: list[StoredMessage] = []
+        self._is_open = False
+        self._next = -1
+        self._ahead: dict[int, bytes] = {}
+
+    @property
+    def messages(self) -> Sequence[StoredMessage]:
+        """See ``Maildrop.messages``."""
+        return self._messages
+
+    async def open(self, account: bytes) -> None:
+        """Once, at first; raises MaildropInUse and MaildropUnavailable."""
+        self._is_open = True
+        self._link.drops += 1
+        try:
+            frame = await self._ask(Kind.OPEN, [account], Kind.OPENED, number=self._number)
+            self._list(frame)
+        except asyncio.CancelledError:
+            # The helper may be about to open it: the word that it is to close follows.
+            self._link.tell(Kind.CLOSE, [self._named().octets()])
+            self._forget()
+            raise
+        except BaseException:
+            self._forget()
+            raise
+
+    async def read(self, index: int) -> AsyncGenerator[bytes, None]:
+        """See ``Maildrop.read``."""
+        in_order, self._next = index == self._next, index + 1
+        if index in self._ahead:
+            yield self._ahead.pop(index)
+            return
+        out = self._named()
+        out.count(index)
+        out.count(READ_AHEAD if in_order else 0)
+        pieces = await self._pieces(Kind.READ, out)
+        self._ahead = pieces.ahead
+        yield pieces.block
+        while pieces.more:
+            pieces = await self._pieces(Kind.MORE, self._named())
+            if pieces.block:
+                yield pieces.block
+
+    async def remove(self, indexes: Collection[int]) -> None:
+        """See ``Maildrop.remove``."""
+        if indexes:
+            out = self._named()
+            write_indexes(out, indexes, len(self._messages))
+            await self._ask(Kind.REMOVE, [out.octets()], Kind.DONE)
+
+    async def close(self) -> None:
+        """See ``Maildrop.close``."""
+        if not self._is_open:
+            return
+        self._ahead = {}
+        try:
+            # Whoever comes next is let in as soon as this is answered; a helper that is gone
+            # has let go of it.
+            await self._ask(Kind.CLOSE, [self._named().octets()], Kind.DONE)
+        except MaildropUnavailable:
+            return
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._link.drops -= 1
+            self._link.settle()
+
+    def _named(self) -> Writer:
+        out = Writer()
+        out.count(self._number)
+        return out
+
+    def _list(self, frame: Frame) -> None:
+        self._messages += read_listed(frame.body)
+
+    async def _pieces(self, kind: Kind, out: Writer) -> Pieces:
+        frame = await self._ask(kind, [out.octets()], Kind.MESSAGES)
+        try:
+            return read_pieces(frame.body)
+        except BadFrame as error:
+            raise MaildropUnavailable(str(error)) from error
+
+    async def _ask(
+        self, kind: Kind, buffers: Sequence[bytes], answer: Kind, *, number: int = 0
+    ) -> Frame:
+        on_part = self._list if kind is Kind.OPEN else None
+        try:
+            frame = await self._link.request(kind, buffers, number=number, on_part=on_part)
+        except (MaildropInUse, MaildropUnavailable, MessageGone):
+            raise
+        except TemporaryError as error:
+            raise MaildropUnavailable(str(error)) from error
+        if frame.kind != answer:
+            raise MaildropUnavailable(f"a helper answered {kind.name} with {frame.kind}")
+        return frame

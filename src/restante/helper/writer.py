@@ -1,0 +1,271 @@
+"""A MailboxWriter whose work is done by the owners' helpers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from restante import maillog
+from restante.directory import Account
+from restante.envelope import Content, Envelope
+from restante.errors import TemporaryError
+from restante.helper import NoHelper, messages
+from restante.helper.pool import Helpers, Link
+from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
+from restante.mda.writer import CLOSING
+from restante.status import Delivered, Outcome, Reply, TemporaryFailure
+
+NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
+MAX_DOUBTS = 10_000
+"""Messages of which is remembered that an answer about them was lost."""
+
+_Outcomes = tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Deliveries of one owner, few enough for one request, and where each stands in the call."""
+
+    account: Account
+    deliveries: Sequence[Delivery]
+    places: Sequence[int]
+
+
+class HelperWriter:
+    """See MailboxWriter. Belongs to one event loop.
+
+    Where a helper's answer is lost, nobody knows what it has done: that is a temporary failure,
+    and the next attempt looks for what was delivered, whether it is told to or not.
+    """
+
+    def __init__(self, helpers: Helpers) -> None:
+        self._helpers = helpers
+        self._doubts: OrderedDict[str, None] = OrderedDict()
+        """Ids of messages that may be in mailboxes though nobody was told so."""
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._is_closing = False
+
+    async def deliver_all(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> Outcome:
+        """See MailboxWriter."""
+        if self._is_closing:
+            return TemporaryFailure(CLOSING)
+        with self._work():
+            parts = list(_parts(deliveries))
+            try:
+                # All of them first: whoever cannot be had is not to cost what others have done.
+                links = [await self._helpers.link(part.account) for part in parts]
+            except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
+                return _failure(error)
+            outcomes = await asyncio.gather(
+                *(
+                    self._deliver(link, envelope, content, part, together=True, again=False)
+                    for link, part in zip(links, parts, strict=True)
+                )
+            )
+            failures = [each[0] for each in outcomes if not isinstance(each[0], Delivered)]
+            if not failures:
+                single = outcomes[0][0] if len(parts) == 1 else None
+                return single or Delivered(f"{len(deliveries)} mailboxes")
+            if len(parts) > 1 or envelope.queue_id in self._doubts:
+                await asyncio.gather(*(self._withdraw(envelope, content, part) for part in parts))
+            return failures[0]
+
+    async def deliver_each(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
+    ) -> _Outcomes:
+        """See MailboxWriter."""
+        outcomes: list[Outcome] = [TemporaryFailure(CLOSING)] * len(deliveries)
+        if self._is_closing:
+            return tuple(outcomes)
+        with self._work():
+            again = again or envelope.queue_id in self._doubts
+            parts = list(_parts(deliveries))
+            found = await asyncio.gather(
+                *(self._deliver_part(envelope, content, part, again=again) for part in parts)
+            )
+        for part, answers in zip(parts, found, strict=True):
+            for place, outcome in zip(part.places, answers, strict=True):
+                outcomes[place] = outcome
+        return tuple(outcomes)
+
+    async def append(
+        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+    ) -> Outcome:
+        """See MailboxWriter."""
+        if self._is_closing:
+            return TemporaryFailure(CLOSING)
+        with self._work():
+            out = Writer()
+            try:
+                out.flag(again or envelope.queue_id in self._doubts)
+                messages.write_message(out, envelope, content, messages.finals_of([mbox]))
+                messages.write_mbox(out, mbox)
+                link = await self._helpers.link(mbox.account)
+                return (await self._request(link, Kind.APPEND, out, envelope, content, 1))[0]
+            except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
+                return _failure(error)
+
+    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+        """See MailboxWriter."""
+        if self._is_closing:
+            return Ran(TemporaryFailure(CLOSING))
+        with self._work():
+            out = Writer()
+            try:
+                messages.write_message(out, envelope, content, messages.finals_of([program]))
+                messages.write_program(out, program)
+                link = await self._helpers.link(program.account)
+                frame = await _send(link, Kind.RUN, out, content)
+                return messages.read_ran(_fields(frame, Kind.RAN))
+            except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
+                return Ran(_failure(error))
+
+    async def withdraw(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
+    ) -> None:
+        """As ``BatchWriter.withdraw``."""
+        with self._work():
+            await asyncio.gather(
+                *(self._withdraw(envelope, content, part) for part in _parts(deliveries))
+            )
+
+    async def close(self) -> None:
+        """See MailboxWriter."""
+        self._is_closing = True
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[None]:
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._idle.set()
+
+    async def _deliver_part(
+        self, envelope: Envelope, content: Content, part: _Part, *, again: bool
+    ) -> _Outcomes:
+        try:
+            link = await self._helpers.link(part.account)
+        except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
+            return (_failure(error),) * len(part.deliveries)
+        return await self._deliver(link, envelope, content, part, together=False, again=again)
+
+    async def _deliver(
+        self,
+        link: Link,
+        envelope: Envelope,
+        content: Content,
+        part: _Part,
+        *,
+        together: bool,
+        again: bool,
+    ) -> _Outcomes:
+        """One outcome for each delivery, or for all of them together; raises nothing."""
+        expected = 1 if together else len(part.deliveries)
+        out = Writer()
+        try:
+            out.flag(together)
+            out.flag(again)
+            messages.write_message(out, envelope, content, messages.finals_of(part.deliveries))
+            messages.write_deliveries(out, part.deliveries)
+            return await self._request(link, Kind.DELIVER, out, envelope, content, expected)
+        except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
+            return (_failure(error),) * expected
+
+    async def _request(
+        self,
+        link: Link,
+        kind: Kind,
+        out: Writer,
+        envelope: Envelope,
+        content: Content,
+        expected: int,
+    ) -> _Outcomes:
+        """So many outcomes as are expected; a lost answer makes a doubt of the message."""
+        try:
+            frame = await _send(link, kind, out, content)
+            outcomes = messages.read_outcomes(_fields(frame, Kind.OUTCOMES))
+        except (NoHelper, BadFrame):
+            self._doubt(envelope)
+            raise
+        if len(outcomes) != expected:
+            self._doubt(envelope)
+            raise BadFrame(f"{len(outcomes)} outcomes, {expected} were expected")
+        return outcomes
+
+    async def _withdraw(self, envelope: Envelope, content: Content, part: _Part) -> None:
+        """Take back what may have been delivered; what cannot be is a doubt."""
+        out = Writer()
+        try:
+            messages.write_message(out, envelope, content, set())
+            messages.write_deliveries(out, part.deliveries)
+            link = await self._helpers.link(part.account)
+            _fields(await link.request(Kind.WITHDRAW, [out.octets()]), Kind.DONE)
+        except TemporaryError:
+            self._doubt(envelope)
+
+    def _doubt(self, envelope: Envelope) -> None:
+        self._doubts[envelope.queue_id] = None
+        while len(self._doubts) > MAX_DOUBTS:
+            self._doubts.popitem(last=False)
+
+
+async def _send(link: Link, kind: Kind, out: Writer, content: Content) -> Frame:
+    """A request that ends with the body: its octets, or a file that has them."""
+    body = content.body
+    if isinstance(body, bytes) and len(body) <= messages.MAX_INLINE:
+        return await link.request(kind, [out.octets(), body])
+    return await link.request(kind, [out.octets()], await asyncio.to_thread(_as_file, body))
+
+
+def _as_file(body: bytes | str | int) -> int:
+    """A descriptor of a file that holds the body; raises OSError."""
+    if isinstance(body, int):
+        return os.dup(body)
+    if isinstance(body, str):
+        return os.open(body, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.memfd_create("body", os.MFD_CLOEXEC)
+    try:
+        rest = memoryview(body)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _fields(frame: Frame, kind: Kind) -> Reader:
+    if frame.kind != kind:
+        raise BadFrame(f"an answer of kind {frame.kind} to what {kind.name} answers")
+    return Reader(frame.body)
+
+
+def _parts(deliveries: Sequence[Delivery]) -> Iterator[_Part]:
+    """The deliveries by owner, and no more of them together than a request takes."""
+    owners: dict[tuple[int, int], list[int]] = {}
+    for place, each in enumerate(deliveries):
+        owners.setdefault((each.account.uid, each.account.gid), []).append(place)
+    for places in owners.values():
+        for first in range(0, len(places), messages.MAX_DELIVERIES):
+            some = places[first : first + messages.MAX_DELIVERIES]
+            yield _Part(deliveries[some[0]].account, [deliveries[place] for place in some], some)
+
+
+def _failure(error: Exception) -> TemporaryFailure:
+    if isinstance(error, TemporaryError | OSError):
+        return TemporaryFailure(NOT_NOW, str(error))
+    maillog.unplanned("helper's writer", error)
+    return TemporaryFailure(NOT_NOW, "an unplanned exception, see the log")
