@@ -139,6 +139,17 @@ class Mail:
         100, "Accounts with a smaller uid are refused. Never less than 1.", low=1
     )
     minimum_gid: int = setting(1, "Accounts with a smaller gid are refused.", low=1)
+    helpers: int = setting(
+        100,
+        "Where root has started the server: how many uids that own mail are served at the same "
+        "time, each by a process of its own (some 5 MiB). Mail for more of them waits.",
+        low=1,
+    )
+    helper_idle: float = setting(
+        30.0,
+        "Seconds after which a worker lets a uid's process go that it does not need.",
+        low=0.1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
