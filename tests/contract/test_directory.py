@@ -81,6 +81,19 @@ async def test_instructions_are_lines_without_repetition(database_url: str) -> N
         assert await directory.instructions("iain", "") == ()
 
 
+async def test_instructions_come_in_the_order_in_which_they_were_added(database_url: str) -> None:
+    """A program may end the list, so that order is not for us to choose."""
+    lines = ("|filter", "./Maildir/", "&zoe@x.org", "&ann@x.org", "./mbox", "|archive")
+    rows: Rows = {
+        "mailbox": [("iain", 1, 1, "/h", None, None)],
+        "virtual": [("iain", "iain", "x.org")],
+        "alias": [("iain", "", line, "") for line in lines],
+    }
+    async with directory_with(database_url, rows) as directory:
+        for lookups in (directory, await directory.prefetch([("iain", "x.org")])):
+            assert await lookups.instructions("iain", "") == lines
+
+
 async def test_credentials_by_user_name_or_by_address(database_url: str) -> None:
     async with directory_with(database_url, SITE) as directory:
         by_name = await directory.credentials("Iain")

@@ -219,4 +219,4 @@ def _instructions(tables: Tables, user: str, extension: str) -> tuple[str, ...]:
         for owner, key, name, host in tables.alias
         if _key(owner, key) == _key(user, extension)
     ]
-    return tuple(sorted(set(lines)))
+    return tuple(dict.fromkeys(lines))

@@ -129,7 +129,7 @@ def _told(decision: Decision) -> str:
 NONE = NoSuchUser.__name__
 BAD = Misconfigured.__name__
 ANN = "ann@example.com ann@example.com"
-TEAM = "alias team@example.com: &ann@example.com &iain@example.com"
+TEAM = "alias team@example.com: &iain@example.com &ann@example.com"
 EU = "sales@example.com sales-eu@example.com: &ann@example.com"
 
 PLAIN = Routing()

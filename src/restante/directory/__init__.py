@@ -128,6 +128,8 @@ class Lookups(Protocol):
         """The lines that ``alias`` has for exactly this user and extension (decision 4).
 
         A row with a host is the line ``&alias_username@alias_host``; repeated rows are one line.
+        They come in the order in which the database has them: SQLite, InnoDB and MyISAM keep the
+        one in which they were added, as long as none is removed.
         """
         ...
 

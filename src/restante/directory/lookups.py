@@ -21,7 +21,7 @@ from restante.directory.rows import (
     checked_owners,
     chosen,
     credentials_of,
-    distinct,
+    each_once,
     line_of,
     text_of,
 )
@@ -65,7 +65,7 @@ class SqlDirectory:
         """The lines that ``alias`` has for this user and extension; raises CannotKnow."""
         rows = await self._engine.fetch(sql.instructions(self._dialect), (user, extension))
         wanted = (fold(user), fold(extension))
-        return distinct(line_of(row[2], row[3]) for row in rows if _folded(row) == wanted)
+        return each_once(line_of(row[2], row[3]) for row in rows if _folded(row) == wanted)
 
     async def system_user(self, name: str) -> Account | None:
         """See SystemFiles."""
@@ -151,7 +151,7 @@ class Prefetched:
         self._known: dict[str, bool] = {}
         self._owners: dict[Pair, set[str]] = {}
         self._accounts: dict[str, list[Row]] = {}
-        self._lines: dict[Pair, set[str]] = {}
+        self._lines: dict[Pair, dict[str, None]] = {}
 
     def add(self, question: Question, rows: Iterable[Row]) -> None:
         """Take up the rows that answer ``question``."""
@@ -201,7 +201,7 @@ class Prefetched:
         found = self._lines.get((fold(user), fold(extension)))
         if found is None:
             return await self._directory.instructions(user, extension)
-        return distinct(found)
+        return tuple(found)
 
     async def system_user(self, name: str) -> Account | None:
         """See SystemFiles."""
@@ -222,13 +222,13 @@ class Prefetched:
         for name in question.names:
             self._expect_name(name)
         for extension in question.extensions:
-            self._lines.setdefault((sql.ALIAS_USER, extension), set())
+            self._lines.setdefault((sql.ALIAS_USER, extension), {})
         for pair in question.pairs:
-            self._lines.setdefault(pair, set())
+            self._lines.setdefault(pair, {})
 
     def _expect_name(self, name: str) -> None:
         self._accounts.setdefault(name, [])
-        self._lines.setdefault((name, ""), set())
+        self._lines.setdefault((name, ""), {})
 
     def _take_owner(self, row: Row) -> None:
         domain, local = _folded(row)
@@ -239,7 +239,7 @@ class Prefetched:
         owners.add(owner)
         self._known[domain] = True
         self._expect_name(fold(owner))
-        self._lines.setdefault((sql.ALIAS_USER, fold(owner)), set())
+        self._lines.setdefault((sql.ALIAS_USER, fold(owner)), {})
 
     def _take_known(self, asked: str, row: Row) -> None:
         """The domain has rows, if it is not another that the database takes for the same."""
@@ -261,7 +261,7 @@ class Prefetched:
     def _take_line(self, row: Row) -> None:
         lines = self._lines.get(_folded(row))
         if lines is not None:
-            lines.add(line_of(row[2], row[3]))
+            lines[line_of(row[2], row[3])] = None
 
 
 def _has(rows: Iterable[Row], name: str) -> bool:

@@ -62,6 +62,11 @@ def distinct(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(texts)))
 
 
+def each_once(texts: Iterable[str]) -> tuple[str, ...]:
+    """``texts`` in their order, each once."""
+    return tuple(dict.fromkeys(texts))
+
+
 def _optional(value: Value) -> str | None:
     return None if value is None else text_of(value)
 
