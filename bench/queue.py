@@ -38,7 +38,7 @@ AT_ONCE = 50
 ROUNDS = 15
 LATER = 1e6
 """Seconds until the dead lane is due."""
-LIMITS = Limits(20, 200, 20, 10)
+LIMITS = Limits(20, 200, 20, 10, 20)
 
 
 def run(messages: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from restante.address import Address, fold
+from restante.address import Address, ReversePath, fold
 from restante.directory import Directory
 from restante.envelope import Content, delivered_to_field
-from restante.mda import Delivery, MailboxWriter
+from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
 from restante.queue import (
     LOCAL_LANE,
     Answer,
@@ -17,31 +19,33 @@ from restante.queue import (
     Expanded,
     Lanes,
     Moved,
+    Partly,
     QueuedMessage,
     Target,
     Untried,
+    account_lane,
+    is_here,
 )
 from restante.relay import Parcel, Recipient, Relay
 from restante.routing.decision import (
     Decision,
+    Destination,
     Instructions,
     Mailbox,
+    Misconfigured,
     NoSuchUser,
     Remote,
+    ToMbox,
+    ToProgram,
     Unknown,
 )
 from restante.routing.expand import Act, children, settle
-from restante.routing.instructions import instruction_line
+from restante.routing.instructions import BadInstruction, resolve_path
+from restante.routing.owner import sender_for, sender_of_list
 from restante.routing.reply import CANNOT_KNOW, MISCONFIGURED, NO_SUCH_USER
 from restante.routing.router import Router
+from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
-
-LOOPING = Reply(554, "4.6", "The message is looping: it came by this address before")
-NOT_SUPPORTED = Reply(451, "3.5", "The mailbox is delivered in a way that is not available yet")
-
-
-_Planned = Answer | Delivery | Recipient
-"""An answer, or what is to be done before there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,26 @@ class WaysOut:
 
     lanes: Lanes
     relay: Relay
+
+
+@dataclass(frozen=True, slots=True)
+class _Obey:
+    """The instruction of a list whose turn it is."""
+
+    target: Target
+    list: Instructions
+    step: Step
+    work: Delivery | MboxDelivery | ProgramDelivery
+
+    @property
+    def lane(self) -> str:
+        """Where it is done."""
+        return account_lane(self.work.account.name)
+
+
+_T = TypeVar("_T")
+_Planned = Answer | Delivery | Recipient | _Obey
+"""An answer, or what is to be done before there is one."""
 
 
 class MailCourier:
@@ -66,9 +90,9 @@ class MailCourier:
     async def attempt(self, message: QueuedMessage) -> Attempted:
         """One answer for each recipient, out of one look-up.
 
-        There is one delivery for all that are here, or one transaction for those elsewhere that
-        came by the same aliases: a message's recipients are of one lane, and whoever is not is
-        told to move.
+        There is one delivery for all Maildirs here, one instruction for each list that is obeyed
+        in its order, or one transaction for those elsewhere that came by the same aliases: a
+        message's recipients are of one lane, and whoever is not is told to move.
         """
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
@@ -77,86 +101,255 @@ class MailCourier:
             self._plan(message, target, decision)
             for target, decision in zip(targets, decisions, strict=True)
         ]
-        outcomes, back_off = await self._carry_out(message, planned)
-        given = iter(outcomes)
+        given: dict[int, Answer] = {}
+        given |= await self._deliver(message, _only(Delivery, planned))
+        given |= await self._obey(message, _only(_Obey, planned))
+        sent, back_off = await self._send(message, _only(Recipient, planned))
+        given |= sent
         answers = [
-            next(given) if isinstance(each, Delivery | Recipient) else each for each in planned
+            given[number] if isinstance(each, Delivery | _Obey | Recipient) else each
+            for number, each in enumerate(planned)
         ]
         return Attempted(answers, back_off)
+
+    # What is to be done
 
     def _plan(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
         """What is to be done for one recipient, or an answer where nothing is."""
         if isinstance(decision, Remote) and not target.instruction:
             lane = self._out.lanes.of(decision.address.domain)
             return Recipient(decision.address, target.dsn) if lane == message.lane else Moved(lane)
-        if message.lane != LOCAL_LANE:
+        if not is_here(message.lane):
             return Moved(LOCAL_LANE)
-        return self._plan_here(message, target, decision)
+        planned = self._plan_here(message, target, decision)
+        if isinstance(planned, _Obey) and planned.lane != message.lane:
+            return Moved(planned.lane)
+        return planned
 
-    def _plan_here(
-        self, message: QueuedMessage, target: Target, decision: Decision
-    ) -> Answer | Delivery:
-        address = Address.from_stored(target.address)
-        if isinstance(decision, Instructions) and not target.instruction:
-            return self._expand(message, target, decision)
-        final = settle(address, decision, target.instruction) if target.instruction else decision
-        match final:
-            case Mailbox():
-                return copy_for(final, target.via)
+    def _plan_here(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
+        match decision:
+            case Mailbox() if not target.instruction:
+                return copy_for(decision, target.via)
+            case Mailbox() | Instructions() if target.instruction:
+                return self._plan_rest(message, target, decision)
+            case Instructions():
+                return self._plan_list(message, target, decision)
             case NoSuchUser(_, why):
                 return PermanentFailure(NO_SUCH_USER, why)
             case Unknown(_, why):
                 return TemporaryFailure(CANNOT_KNOW, why)
-            case Act(_, _, action, _):
-                return TemporaryFailure(NOT_SUPPORTED, instruction_line(action))
-        return TemporaryFailure(MISCONFIGURED, getattr(final, "why", ""))
+        return TemporaryFailure(MISCONFIGURED, getattr(decision, "why", ""))
 
-    def _expand(self, message: QueuedMessage, target: Target, decision: Instructions) -> Answer:
-        """The alias's targets, unless the message came by it before, here or on another host."""
+    def _plan_rest(
+        self, message: QueuedMessage, target: Target, decision: Mailbox | Instructions
+    ) -> _Planned:
+        """What is left of an address's instructions, with the rights that its account has now."""
+        try:
+            actions = from_text(target.instruction)
+        except BadInstruction as error:
+            return TemporaryFailure(MISCONFIGURED, str(error))
+        if isinstance(decision, Mailbox):  # they have gone from where they were written
+            account, delivered_to = decision.account, decision.delivered_to
+            left = Instructions(account, delivered_to, actions, Destination(account.name))
+        else:
+            left = replace(decision, actions=actions)
+        return self._plan_step(message, target, left)
+
+    def _plan_list(
+        self, message: QueuedMessage, target: Target, decision: Instructions
+    ) -> _Planned:
+        """The alias's targets or its first instruction, unless the message came by it before.
+
+        Here, or on another host, whose Delivered-To says so.
+        """
         here = decision.delivered_to
-        come_by = {fold(each) for each in target.via} | message.content.facts.delivered_to
-        if fold(here) in come_by or len(target.via) >= self._router.max_alias_depth:
-            return PermanentFailure(LOOPING, f"came by {here} before")
+        if fold(here) in message.content.facts.delivered_to | {fold(each) for each in target.via}:
+            return PermanentFailure(looping(here, target.via), f"came by {here} before")
+        if len(target.via) >= self._router.max_alias_depth:
+            return PermanentFailure(too_deep(here, target.via), "see routing.max_alias_depth")
         if not decision.actions:
             return Delivered(f"thrown away, as the instructions of {here} say")
         if len(decision.actions) > self._router.max_alias_targets:
             return TemporaryFailure(MISCONFIGURED, f"{here} has more targets than are allowed")
-        below = children(Address.from_stored(target.address), decision, target.via)
-        return Expanded(
-            tuple(Target(str(each.address), each.instruction, each.via) for each in below)
+        if is_sequence(decision.actions):
+            return self._plan_step(message, target, decision)
+        return Expanded(self._children(message, target, decision))
+
+    def _plan_step(self, message: QueuedMessage, target: Target, left: Instructions) -> _Planned:
+        """The next instruction of a list that is obeyed in its order."""
+        step = next_step(left.actions)
+        if step is None:
+            return Expanded(self._children(message, target, left))
+        final = settle(Address.from_stored(target.address), left, step.action)
+        match final:
+            case Mailbox() if not step.rest:
+                return copy_for(final, target.via)
+            case Mailbox():
+                return _Obey(target, left, step, copy_for(final, target.via))
+            case Act():
+                sender = target.envelope(message.envelope).reverse_path
+                return _Obey(target, left, step, _work_of(final, target.via, sender))
+            case Misconfigured(_, why):
+                return TemporaryFailure(MISCONFIGURED, why)
+
+    def _children(
+        self, message: QueuedMessage, target: Target, alias: Instructions
+    ) -> tuple[Target, ...]:
+        """The alias's targets, each with the sender that it has from now on."""
+        address = Address.from_stored(target.address)
+        sender = target.envelope(message.envelope).reverse_path
+        return tuple(
+            Target(
+                str(child.address),
+                child.instruction,
+                child.via,
+                reverse_path=sender_for(child.new_sender, self._router.qualified(child.address))
+                or target.reverse_path,
+            )
+            for child in children(address, alias, target.via, sender)
         )
 
-    async def _carry_out(
-        self, message: QueuedMessage, planned: Sequence[_Planned]
-    ) -> tuple[Sequence[Answer], BackOff | None]:
-        """The outcomes of all that is not answered yet, in its order."""
-        deliveries = [each for each in planned if isinstance(each, Delivery)]
-        if deliveries:
-            outcomes = await self._writer.deliver_each(
-                message.envelope, message.content, deliveries, again=message.again
+    # Here
+
+    async def _deliver(
+        self, message: QueuedMessage, deliveries: Mapping[int, Delivery]
+    ) -> dict[int, Answer]:
+        """All Maildirs: together, as far as they have the sender in common."""
+        by_sender: dict[str | None, list[int]] = {}
+        for number in deliveries:
+            sender = message.recipients[number].target.reverse_path
+            by_sender.setdefault(sender, []).append(number)
+        outcomes = await asyncio.gather(
+            *(
+                self._writer.deliver_each(
+                    message.recipients[numbers[0]].target.envelope(message.envelope),
+                    message.content,
+                    [deliveries[number] for number in numbers],
+                    again=message.again,
+                )
+                for numbers in by_sender.values()
             )
-            return outcomes, None
-        leaving = [
-            (each, recipient.target.via)
-            for each, recipient in zip(planned, message.recipients, strict=True)
-            if isinstance(each, Recipient)
-        ]
-        return await self._send(message, leaving) if leaving else ((), None)
+        )
+        answers: dict[int, Answer] = {}
+        for numbers, each in zip(by_sender.values(), outcomes, strict=True):
+            answers.update(zip(numbers, each, strict=True))
+        return answers
+
+    async def _obey(self, message: QueuedMessage, lists: Mapping[int, _Obey]) -> dict[int, Answer]:
+        """One instruction of each list; in practice there is one list in an attempt."""
+        answers = await asyncio.gather(*(self._take_step(message, each) for each in lists.values()))
+        return dict(zip(lists, answers, strict=True))
+
+    async def _take_step(self, message: QueuedMessage, obey: _Obey) -> Answer:
+        ran = await self._work(message, obey)
+        if not isinstance(ran.outcome, Delivered):
+            return ran.outcome
+        rest = obey.step.rest_of_last if ran.is_last else obey.step.rest
+        if not rest:
+            return ran.outcome
+        if next_step(rest) is not None:
+            return Partly(to_text(rest), ran.outcome.detail)
+        targets = self._children(message, obey.target, replace(obey.list, actions=rest))
+        return Expanded(targets, here=ran.outcome.detail or obey.list.delivered_to)
+
+    async def _work(self, message: QueuedMessage, obey: _Obey) -> Ran:
+        envelope, content = obey.target.envelope(message.envelope), message.content
+        again = message.again
+        match obey.work:
+            case ProgramDelivery() as program:
+                return await self._writer.run(envelope, content, program)
+            case MboxDelivery() as mbox:
+                return Ran(await self._writer.append(envelope, content, mbox, again=again))
+            case Delivery() as copy:
+                (outcome,) = await self._writer.deliver_each(envelope, content, [copy], again=again)
+                return Ran(outcome)
+
+    # Elsewhere
 
     async def _send(
-        self, message: QueuedMessage, leaving: Sequence[tuple[Recipient, tuple[str, ...]]]
-    ) -> tuple[Sequence[Answer], BackOff | None]:
+        self, message: QueuedMessage, leaving: Mapping[int, Recipient]
+    ) -> tuple[dict[int, Answer], BackOff | None]:
         """One transaction for those that came by the same aliases as the first; others wait.
 
         Their copy bears the aliases, so that one that comes back here is known to be looping.
+        What lists send on in the name of an owner has a transaction for each owner as well.
         """
-        came_by = leaving[0][1]
-        together = tuple(recipient for recipient, via in leaving if via == came_by)
-        parcel = Parcel(message.envelope, _bearing(came_by, message), together)
+        if not leaving:
+            return {}, None
+        first = message.recipients[next(iter(leaving))].target
+        together = [
+            number
+            for number in leaving
+            if _origin(message.recipients[number].target) == _origin(first)
+        ]
+        parcel = Parcel(
+            first.envelope(message.envelope),
+            _bearing(first.via, message),
+            tuple(leaving[number] for number in together),
+        )
         attempted = await self._out.relay.send(message.lane, parcel)
-        given = iter(attempted.answers)
-        answers = [next(given) if via == came_by else Untried() for _, via in leaving]
+        answers: dict[int, Answer] = dict.fromkeys(leaving, Untried())
+        answers.update(zip(together, attempted.answers, strict=True))
         return answers, attempted.back_off
+
+
+def looping(here: str, via: Sequence[str]) -> Reply:
+    """What the sender is told of a message that came by the alias ``here`` before.
+
+    ``via``: the aliases it came by on this host, latest first.
+    """
+    came_by = [fold(alias) for alias in via]
+    circle = via[: came_by.index(fold(here)) + 1] if fold(here) in came_by else ()
+    text = f"The message is looping: it came by {here} before"
+    return Reply(554, "4.6", f"{text}, and then by {_way(here, circle)}" if circle else text)
+
+
+def too_deep(here: str, via: Sequence[str]) -> Reply:
+    """What the sender is told of aliases that lead from one to the next without end."""
+    return Reply(554, "4.6", f"The message went by too many aliases: {_way(here, via)}")
+
+
+def copy_for(mailbox: Mailbox, via: tuple[str, ...]) -> Delivery:
+    """The copy for a mailbox to which a message came by the aliases ``via``."""
+    return Delivery(mailbox.maildir, mailbox.account, (mailbox.delivered_to, *via))
+
+
+def lane_here(decision: Decision) -> str:
+    """By which lane mail for an address of this host is tried first."""
+    if isinstance(decision, Instructions) and is_sequence(decision.actions) and decision.account:
+        return account_lane(decision.account.name)
+    return LOCAL_LANE
+
+
+def _only(kind: type[_T], planned: Sequence[object]) -> dict[int, _T]:
+    return {number: each for number, each in enumerate(planned) if isinstance(each, kind)}
+
+
+def _work_of(act: Act, via: tuple[str, ...], sender: ReversePath) -> MboxDelivery | ProgramDelivery:
+    account, delivered_to = act.account, (act.delivered_to, *via)
+    match act.action:
+        case ToMbox(path):
+            return MboxDelivery(resolve_path(account.home, path), account, delivered_to)
+        case ToProgram(command):
+            served = act.destination
+            return ProgramDelivery(
+                command,
+                account,
+                delivered_to,
+                served.user,
+                served.extension,
+                served.default,
+                sender_of_list(served.new_sender, sender),
+            )
+
+
+def _way(here: str, via: Sequence[str]) -> str:
+    return " > ".join((*reversed(via), here))
+
+
+def _origin(target: Target) -> tuple[tuple[str, ...], str | None]:
+    """What copies must have in common to leave in one transaction."""
+    return target.via, target.reverse_path
 
 
 def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
@@ -168,8 +361,3 @@ def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
         if alias.isascii() or message.envelope.smtputf8
     ]
     return replace(content, trace=b"".join((*fields, content.trace)))
-
-
-def copy_for(mailbox: Mailbox, via: tuple[str, ...]) -> Delivery:
-    """The copy for a mailbox to which a message came by the aliases ``via``."""
-    return Delivery(mailbox.maildir, mailbox.account, (mailbox.delivered_to, *via))

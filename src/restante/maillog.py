@@ -353,6 +353,11 @@ def expanded(id: str, recipient: str, targets: int) -> None:
     _log.info("expanded", id=id, recipient=recipient, targets=targets)
 
 
+def partly_delivered(id: str, recipient: str, detail: str) -> None:
+    """One instruction of several was done; those that are left follow at once."""
+    _log.info("partly_delivered", id=id, recipient=recipient, detail=detail)
+
+
 def bounced(id: str, bounce: str, recipient: str) -> None:
     """A report of a failure of message ``id`` is queued under the id ``bounce`` for its sender."""
     _meter.bounced()

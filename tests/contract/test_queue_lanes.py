@@ -150,6 +150,37 @@ async def test_every_limit_is_kept(store: QueueStore) -> None:
     }
 
 
+async def test_programs_have_limits_of_their_own(store: QueueStore) -> None:
+    for number in range(8):
+        await add(store, "a@|iain", "a@|ann", "a@one", at=START - number)
+    few = limits(remote=0, programs=6)
+    assert few.per_account == 1
+    assert lanes(await due(store, most=few)) == {"|iain": 1, "|ann": 1}
+    more = limits(remote=1, programs=12)
+    assert more.per_account == 3
+    assert lanes(await due(store, most=more)) == {"|iain": 2, "|ann": 2, "one": 1}
+    assert lanes(await due(store, most=limits(remote=1, programs=5))) == {}, "no more altogether"
+
+
+async def test_programs_run_however_much_else_moves(store: QueueStore) -> None:
+    await add(store, "a@|iain", "a@|ann", "a@|bob", "a@here", "a@one", "a@two")
+    handed = lanes(await due(store, most=limits(per_message=2)))
+    assert handed == {"|iain": 1, "|ann": 1, "|bob": 1, LOCAL_LANE: 1, "one": 1}
+    assert lanes(await due(store, most=limits(per_message=3))) == {"two": 1}
+
+
+async def test_a_slow_program_holds_up_no_other_recipient(store: QueueStore) -> None:
+    await add(store, "a@|iain", "b@|iain", "c@|ann", "d@here")
+    handed = {message.lane: message for message in await due(store)}
+    assert addresses(handed["|iain"]) == ["a@|iain"], "one at a time"
+    await settle(store, handed["|ann"])
+    await settle(store, handed[LOCAL_LANE])
+    assert await due(store) == []
+    await settle(store, handed["|iain"])
+    (second,) = await due(store)
+    assert addresses(second) == ["b@|iain"]
+
+
 async def test_a_message_moves_in_so_many_lanes(store: QueueStore) -> None:
     await add(store, "a@one", "a@two", "a@three", at=START - 1)
     await add(store, "b@one", "b@two", "b@three")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from restante.queue import (
     Submission,
     Target,
 )
+from restante.queue.loader import REPORTS_AT_ONCE
 from restante.queue.notices import NOTICES_PER_REPORT
 from restante.queue.rows import REPORT_PATIENCE, Result
 from restante.queue.store import QueueStore
@@ -26,6 +28,7 @@ from restante.queue.work import LaneNews, PendingReport
 from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import (
+    SENDER,
     content,
     due,
     envelope,
@@ -267,3 +270,53 @@ async def test_a_crowd_is_told_of_in_parts(store: QueueStore) -> None:
         seen.append(len(pending.notices))
         assert (await store.tell(pending, report(), NOW)).finished == last
     assert seen == [NOTICES_PER_REPORT, 1]
+
+
+async def test_each_sender_is_told_of_what_was_sent_in_its_name(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    goals = [
+        Target("a@x"),
+        Target("b@x", reverse_path="owner@list"),
+        Target("c@x", reverse_path="owner@list"),
+        Target("d@x", reverse_path="owner-d=x@list"),
+    ]
+    sent = replace(envelope(), ret="HDRS", envid="id-7")
+    await store.add(sent, content(), goals)
+    (message,) = await due(store)
+    await record(store, message, failed(message))
+    pending = await reports(store)
+    told = {
+        str(each.message.envelope.reverse_path): [
+            notice.recipient.target.address for notice in each.notices
+        ]
+        for each in pending
+    }
+    assert told == {str(SENDER): ["a@x"], "owner@list": ["b@x", "c@x"], "owner-d=x@list": ["d@x"]}
+    own, lists, _ = (each.message.envelope for each in pending)
+    assert own == sent
+    assert (lists.ret, lists.envid) == ("", ""), "these were wishes of the sender's"
+    assert await reports(store) == [], "all of them are being made"
+    for number, each in enumerate(pending):
+        assert store.waiting == 1 + number
+        report = Submission(from_nobody("s@x"), content(), targets("s@x"))
+        await store.tell(each, report, NOW)
+    assert store.waiting == 3, "only the reports are left"
+
+
+async def test_very_many_senders_are_told_in_parts(store: QueueStore) -> None:
+    goals = [
+        Target(f"a{number}@x", reverse_path=f"owner-a{number}=x@list")
+        for number in range(REPORTS_AT_ONCE + 1)
+    ]
+    await store.add(envelope(), content(), goals)
+    (message,) = await due(store)
+    await record(store, message, failed(message))
+    first = await reports(store)
+    assert len(first) == REPORTS_AT_ONCE
+    for each in first[1:]:
+        await store.tell(each, None, NOW)
+    assert await reports(store) == [], "one of them is still being made"
+    await store.tell(first[0], None, NOW)
+    (last,) = await reports(store)
+    assert (await store.tell(last, None, NOW)).finished

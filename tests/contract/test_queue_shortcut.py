@@ -149,7 +149,7 @@ async def test_what_comes_for_a_lane_that_fails_waits(store: QueueStore) -> None
 async def test_everything_is_handed_out_once(store: QueueStore, seed: int) -> None:
     """Whatever the order of arrivals, deferrals and deliveries, within all limits."""
     chance = random.Random(seed)
-    most = Limits(2, 4, 2, 2)
+    most = Limits(2, 4, 2, 2, 2)
     now = NOW
     sent: set[tuple[str, str]] = set()
     moving: list[QueuedMessage] = []

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -30,12 +31,13 @@ from restante.queue import (
     RecipientState,
     Submission,
     Target,
+    account_lane,
 )
 from restante.queue.bodies import IN_ROW
 from restante.queue.loader import RECIPIENTS_PER_ATTEMPT
 from restante.queue.reader import QueueReader
 from restante.queue.retry import FIRST_BACK_OFF
-from restante.queue.rows import Result
+from restante.queue.rows import Looping, Result
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
 from restante.queue.writer import GroupWriter, Operation
@@ -271,8 +273,7 @@ async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_
         everyone.id,
         RecipientState.EXPANDED,
         targets=targets("ann@x"),
-        looping=targets("all@x"),
-        loop=NEVER,
+        looping=(Looping(Target("all@x"), NEVER),),
     )
     await record(store, message, [loop])
     assert [each.target.address for each in (await the_only(store)).recipients] == ["ann@x"]
@@ -283,6 +284,49 @@ async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_
         ("ann@x", "waiting"),
         ("all@x", "failed"),
     ]
+
+
+async def test_what_is_left_of_a_list_takes_the_place_of_what_was(store: QueueStore) -> None:
+    await store.add(envelope(), content(), [Target("iain@x", lane=account_lane("iain"))])
+    message = await the_only(store)
+    (iain,) = message.recipients
+    rest = "./Maildir/\n&ann@example.net"
+    left = Result(iain.id, RecipientState.WAITING, next_attempt=START + 1, instruction=rest)
+    await record(store, message, [left])
+    (now,) = (await the_only(store)).recipients
+    assert now == replace(
+        iain, target=replace(iain.target, instruction=rest), attempts=1, next_attempt=START + 1
+    )
+
+
+async def test_a_list_of_which_something_is_left_is_not_added_again(store: QueueStore) -> None:
+    await store.add(envelope(), content(), [Target("iain@x"), Target("all@x")])
+    message = await the_only(store)
+    iain, everyone = message.recipients
+    await record(
+        store,
+        message,
+        [
+            Result(iain.id, RecipientState.WAITING, next_attempt=START, instruction="./Maildir/"),
+            Result(
+                everyone.id,
+                RecipientState.EXPANDED,
+                targets=(Target("Iain@x"), Target("ann@x")),
+            ),
+        ],
+    )
+    tried = (await the_only(store)).recipients
+    assert [(each.target.address, each.target.instruction) for each in tried] == [
+        ("iain@x", "./Maildir/"),
+        ("ann@x", ""),
+    ]
+
+
+async def test_the_same_address_from_two_senders_has_two_copies(store: QueueStore) -> None:
+    twice = [Target("ann@x"), Target("ann@x", reverse_path="o@x"), Target("ann@x")]
+    await store.add(envelope(), content(), [*twice, Target("ann@x", reverse_path="")])
+    tried = (await the_only(store)).recipients
+    assert [each.target.reverse_path for each in tried] == [None, "o@x", ""]
 
 
 OUTCOMES = [

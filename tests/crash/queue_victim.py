@@ -26,7 +26,7 @@ LARGE = 100_000
 CHILDREN = 5
 LANES = ["", "", "one", "one", "two"]
 """Of the children."""
-LIMITS = Limits(20, 20, 5, 5)
+LIMITS = Limits(20, 20, 5, 5, 20)
 TASKS = 8
 MOST_WAITING = 200
 

@@ -42,9 +42,13 @@ def targets(*addresses: str) -> tuple[Target, ...]:
 
 
 def limits(
-    local: int = 100, remote: int = 100, per_lane: int = 100, per_message: int = 100
+    local: int = 100,
+    remote: int = 100,
+    per_lane: int = 100,
+    per_message: int = 100,
+    programs: int = 100,
 ) -> Limits:
-    return Limits(local, remote, per_lane, per_message)
+    return Limits(local, remote, per_lane, per_message, programs)
 
 
 async def due(

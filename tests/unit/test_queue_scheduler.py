@@ -151,7 +151,9 @@ async def test_an_alias_that_leads_to_itself_ends(
     assert len(courier.of("a@x")) == 1
     assert len(courier.of("iain@x")) == 1
     failures = [event for event in log if event["event"] == "failed"]
-    assert [event["reply"] for event in failures] == ["554 5.4.6 the alias leads back to itself"]
+    assert [event["reply"] for event in failures] == [
+        "554 5.4.6 the alias leads back to itself: a@x > b@x > A@X"
+    ]
     assert "bounced" in names(log)
 
 

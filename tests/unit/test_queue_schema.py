@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address
-from restante.envelope import Envelope, HeaderFacts, memory_content
+from restante.envelope import Envelope, HeaderFacts, Notify, RecipientDsn, memory_content
 from restante.queue import LastAnswer, QueueUnusable, RecipientState, Target, lanes, notices, rows
 from restante.queue.handout import Position, select_due, select_overdue
 from restante.queue.reader import QueueReader
@@ -18,7 +18,7 @@ from restante.queue.schema import connect_reader, connect_writer
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits, Traffic
 from restante.status import Reply
-from tests.support.former_queue import LARGE, write_former_queue
+from tests.support.former_queue import LARGE, VERSION_1, VERSION_2, write_former_queue
 from tests.support.jumping_clock import START
 from tests.support.queued import due, limits, record, reports
 
@@ -59,10 +59,54 @@ async def test_a_queue_of_the_former_version_goes_on(former: Path) -> None:
     await store.close()
 
 
-async def test_a_migrated_queue_has_the_tables_of_a_new_one(former: Path, tmp_path: Path) -> None:
-    await QueueStore.open(str(former), 0).close()
+async def test_a_queue_of_version_2_goes_on(tmp_path: Path) -> None:
+    write_former_queue(tmp_path / "0", VERSION_2)
+    store = QueueStore.open(str(tmp_path), 0)
+    work = await store.due(START + 101, limits())
+    (message,), (pending,) = work.messages, work.reports
+    assert message.lane == "", "the other lane is left alone, as before"
+    assert message.envelope == Envelope(
+        "m1",
+        Address("ann", "example.org"),
+        (Address("all", "example.com"),),
+        START + 0.5,
+        True,
+        ret="FULL",
+        envid="id-7",
+    )
+    (iain,) = message.recipients
+    asked = RecipientDsn(Notify.FAILURE, "rfc822;all@example.com")
+    assert iain.target == Target(
+        "iain@example.com", "./Maildir/", ("all@example.com",), dsn=asked, reverse_path=None
+    )
+    assert (iain.attempts, iain.trail, iain.delay_told) == (1, ("all@example.com",), True)
+    (later,) = await due(store, START + 201)
+    assert later.lane == "example.net"
+    assert [each.recipient.id for each in pending.notices] == [iain.id]
+    assert await store.taken() == {"m123"}
+    await store.close()
+
+
+@pytest.mark.parametrize("script", [VERSION_1, VERSION_2], ids=["1", "2"])
+async def test_a_migrated_queue_has_the_tables_of_a_new_one(tmp_path: Path, script: str) -> None:
+    write_former_queue(tmp_path / "0", script)
+    await QueueStore.open(str(tmp_path), 0).close()
     await QueueStore.open(str(tmp_path), 1).close()
-    assert tables(former / "0") == tables(tmp_path / "1")
+    assert tables(tmp_path / "0") == tables(tmp_path / "1")
+
+
+def test_a_migration_of_version_2_that_fails_leaves_the_queue_as_it_was(tmp_path: Path) -> None:
+    write_former_queue(tmp_path / "0", VERSION_2)
+    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
+        connection.execute("DROP INDEX lane_due")
+        before = connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
+    with pytest.raises(QueueUnusable, match="lane_due"):
+        QueueStore.open(str(tmp_path), 0)
+    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        after = connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
+        assert after == before
+        assert connection.execute("SELECT count(*) FROM recipient").fetchone() == (3,)
 
 
 def tables(directory: Path) -> list[tuple[str, ...]]:
@@ -91,7 +135,7 @@ def test_a_former_queue_is_not_read_before_its_server_has_started(former: Path) 
 def test_a_newer_queue_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     with pytest.raises(QueueUnusable, match="newer version"):
         QueueStore.open(str(tmp_path), 0)
 
@@ -143,8 +187,8 @@ def populate(connection: sqlite3.Connection, messages: int) -> None:
             (f"m{number}", START),
         )
         connection.execute(
-            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '', '[]', '[]',"
-            " NULL, '', '', '', 0)",
+            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '', NULL, '[]',"
+            " '[]', NULL, '', '', '', 0)",
             (number, f"m{number}", lane, START, START),
         )
         lanes.touch_lane(connection, lane, START)

@@ -14,6 +14,7 @@ from restante.queue import (
     Answer,
     Expanded,
     Moved,
+    Partly,
     QueuedMessage,
     QueuedRecipient,
     RecipientState,
@@ -202,19 +203,86 @@ def test_moves_cannot_spin() -> None:
 def test_targets_inherit_what_was_asked_of_their_alias(
     dsn: RecipientDsn, targets: int, inherited: RecipientDsn
 ) -> None:
-    assert handed_on(dsn, targets) == inherited
     goals = tuple(Target(f"t{number}@x", lane="x") for number in range(targets))
     expanded = result(Expanded(goals), dsn)
     assert [target.dsn for target in expanded.targets] == [inherited] * targets
     assert [target.lane for target in expanded.targets] == ["x"] * targets
 
 
+LIST = "list-owner@example.com"
+
+
+def test_what_a_list_sends_on_asks_for_nothing_of_its_own_sender() -> None:
+    """RFC 3461 §5.2.7.1: for the sender, the list is where the message ends."""
+    members = (Target("b@x", reverse_path=LIST), Target("a0@example.com", "./Archive/"))
+    expanded = result(Expanded(members), EVERYTHING)
+    assert expanded.notice is Action.DELIVERED
+    no_success = RecipientDsn(Notify.FAILURE | Notify.DELAY, EVERYTHING.orcpt)
+    assert [target.dsn for target in expanded.targets] == [NO_DSN, no_success]
+    assert result(Expanded(members), NO_DSN).notice is None
+    never = result(Expanded(members[:1]), NEVER)
+    assert (never.notice, never.targets[0].dsn) == (None, NO_DSN), "the owner said nothing"
+
+
+def test_a_list_inside_a_list_with_the_same_owner_is_an_alias() -> None:
+    recipient = Target("a0@example.com", dsn=EVERYTHING, reverse_path=LIST)
+    (inner,) = handed_on(recipient, Expanded((Target("b@x", reverse_path=LIST),)))
+    assert inner.dsn == EVERYTHING
+
+
+def test_a_forward_beside_a_delivery_here_is_one_of_two() -> None:
+    expanded = result(Expanded((Target("b@x"),), here="the program ended with 0"), EVERYTHING)
+    assert expanded.notice is Action.EXPANDED
+    assert not expanded.targets[0].dsn.wants(Notify.SUCCESS)
+
+
+def test_who_is_told_is_the_sender_of_the_copy() -> None:
+    (verdict,) = judge(
+        replace(
+            message(NO_DSN, sender=NULL_REVERSE_PATH),
+            recipients=(
+                QueuedRecipient(
+                    1,
+                    Target("b@x", dsn=EVERYTHING, reverse_path=LIST),
+                    RecipientState.WAITING,
+                    0,
+                    START,
+                    None,
+                ),
+            ),
+        ),
+        [HERE],
+        START,
+        POLICY,
+    )
+    assert verdict.result.notice is Action.DELIVERED, "null is the sender of another copy"
+
+
+def test_what_is_left_of_a_list_follows_at_once() -> None:
+    partly = result(Partly("./Maildir/\n&ann@example.net", "the program ended with 0"), age=DAY)
+    assert (partly.state, partly.next_attempt) == (RecipientState.WAITING, START + DAY)
+    assert partly.instruction == "./Maildir/\n&ann@example.net"
+    assert (partly.last, partly.notice, partly.lane) == (None, None, None)
+
+
 def test_a_target_that_leads_back_inherits_too() -> None:
     expanded = result(Expanded((Target("A0@example.com"), Target("b@x"))), EVERYTHING)
     (looping,) = expanded.looping
-    assert looping.dsn.wants(Notify.FAILURE)
-    assert expanded.loop is not None
-    assert str(expanded.loop) == "554 5.4.6 the alias leads back to itself"
+    assert looping.target.dsn.wants(Notify.FAILURE)
+
+
+def test_a_circle_of_aliases_is_named() -> None:
+    circle = QueuedRecipient(
+        1, Target("c@x"), RecipientState.WAITING, 0, START, None, trail=("all@x", "a@x", "b@x")
+    )
+    looping = replace(message(), recipients=(circle,))
+    answer = Expanded((Target("A@x"), Target("c@x"), Target("c@x", "./Maildir/"), Target("d@x")))
+    (verdict,) = judge(looping, [answer], START, POLICY)
+    assert [each.address for each in verdict.result.targets] == ["c@x", "d@x"]
+    assert [str(each.failure) for each in verdict.result.looping] == [
+        "554 5.4.6 the alias leads back to itself: a@x > b@x > c@x > A@x",
+        "554 5.4.6 the alias leads back to itself: c@x > c@x",
+    ]
 
 
 def test_what_nobody_planned_for_is_temporary_and_uncertain() -> None:

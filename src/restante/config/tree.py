@@ -460,6 +460,13 @@ class Queue:
         low=1,
         high=1000,
     )
+    concurrencyprograms: int = setting(
+        20,
+        "Programs that one worker runs at the same time, and mbox files that it writes; one "
+        "account has a quarter of them at most.",
+        low=1,
+        high=1000,
+    )
     concurrencyremote: int = setting(
         200,
         "Attempts at other hosts that one worker makes at the same time, over all destinations "

@@ -9,13 +9,14 @@ of a recipient, and who may change them, are written in docs/internals.md;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath, fold
 from restante.envelope import NO_DSN, Content, Envelope, RecipientDsn
 from restante.errors import OperatorError, TemporaryError
-from restante.status import Outcome, Peer, Reply, TemporaryFailure
+from restante.status import Outcome, Peer, Reply
 
 
 class QueueFailed(TemporaryError):
@@ -51,14 +52,36 @@ class RecipientState(StrEnum):
 
 
 LOCAL_LANE = ""
-"""The lane of whatever is delivered here, and of what nobody has routed yet."""
+"""The lane of whatever is put into Maildirs here, and of what nobody has routed yet."""
+
+OF_ACCOUNT = "|"
+"""How the names of lanes begin that are accounts; no domain does."""
+
+
+def account_lane(account: str) -> str:
+    """The lane of programs and mboxes of an account here: they may take minutes, each time.
+
+    So they wait for one another, account by account, and nobody else for them. In such a lane
+    one recipient is tried at a time: what was done is recorded before more is done.
+    """
+    return OF_ACCOUNT + fold(account)
+
+
+def is_account_lane(lane: str) -> bool:
+    """Whether ``account_lane`` has named it."""
+    return lane.startswith(OF_ACCOUNT)
+
+
+def is_here(lane: str) -> bool:
+    """Whether what leaves by the lane stays on this host."""
+    return lane == LOCAL_LANE or is_account_lane(lane)
 
 
 class Lanes(Protocol):
     """By which way mail leaves: a lane is a next hop, with a fate of its own."""
 
     def of(self, domain: str) -> str:
-        """The lane of mail for ``domain``, a domain of another host; never LOCAL_LANE."""
+        """The lane of mail for ``domain``, a domain of another host; never one of those here."""
         ...
 
 
@@ -72,12 +95,12 @@ class Target:
     """Instruction lines of the address, when only these remain to be done.
 
     One line, or several that are obeyed in their order. Such a target is never routed to
-    anything but these lines.
+    anything but these lines; it has the rights that its account has when they are obeyed.
     """
     via: tuple[str, ...] = ()
     """Delivered-To values of the aliases it came by, latest first."""
     lane: str = LOCAL_LANE
-    """By which way it leaves: a next hop (see ``Lanes``), or LOCAL_LANE.
+    """By which way it leaves: a next hop (see ``Lanes``), LOCAL_LANE, or an ``account_lane``.
 
     A hint, by which recipients are grouped and destinations kept apart: where it turns out
     to be wrong, the courier answers ``Moved``.
@@ -86,6 +109,22 @@ class Target:
     reverse_path: str | None = None
     """Whom this copy is from, and who is told of its fate: the owner of the list by which it
     came, as ``str(ReversePath)``. None: the envelope's."""
+
+    def envelope(self, accepted: Envelope) -> Envelope:
+        """The envelope of this copy of a message that was accepted with ``accepted``.
+
+        Where a list has put its owner in the sender's place, what the sender asked of reports
+        has come to its end (RFC 3461 §5.2.7.1).
+        """
+        if self.reverse_path is None:
+            return accepted
+        sender = reverse_path_of(self.reverse_path)
+        return replace(accepted, reverse_path=sender, ret="", envid="")
+
+
+def reverse_path_of(text: str) -> ReversePath:
+    """The reverse-path that ``str`` wrote."""
+    return Address.from_stored(text) if text else NULL_REVERSE_PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +197,8 @@ class Expanded:
     """
 
     targets: tuple[Target, ...]
+    here: str = ""
+    """What was also delivered here, for operators; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +218,16 @@ class Untried:
 
 @dataclass(frozen=True, slots=True)
 class Partly:
-    """An attempt's answer for a target whose first instructions were done and the next one not.
+    """An attempt's answer for a target whose first instruction was done, and others are left.
 
-    What was done is not done again: from now on the target is ``instruction`` alone, and it is
-    tried later as after ``failure``.
+    What was done is not done again: from now on the target is ``instruction`` alone, which is
+    tried at once.
     """
 
     instruction: str
-    """As in ``Target``; fewer lines than before, or other ones for the first time."""
-    failure: TemporaryFailure
+    """As in ``Target``; fewer lines than before, or the first ones that are kept."""
+    detail: str
+    """What was done, for operators."""
 
 
 Answer = Outcome | Expanded | Moved | Untried | Partly
@@ -262,7 +304,8 @@ class Reporter(Protocol):
     ) -> Submission | Undeliverable:
         """One report of all ``notices``, under the id ``queue_id``.
 
-        ``message.recipients`` is empty. Blocks, for it may read the message's file. A message
-        from the null reverse-path has FAILED notices only.
+        ``message.recipients`` is empty, and its envelope has whom it is for as the reverse-path.
+        Blocks, for it may read the message's file. A message from the null reverse-path has
+        FAILED notices only.
         """
         ...

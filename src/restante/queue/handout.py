@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from restante.queue import LOCAL_LANE
+from restante.queue.schema import IN_LANE_OF_ACCOUNT
 from restante.queue.traffic import Limits, Traffic
 
 
@@ -43,10 +44,58 @@ def select_due(
     ``ahead``: how many messages at most are chosen that have no room yet.
     """
     selection = Selection()
-    for lane, failures in _due_lanes(connection, now):
-        if lane != LOCAL_LANE and not traffic.has_room_elsewhere(limits):
+    _look_through(connection, _LOCAL, now, limits, traffic, ahead, selection)
+    _look_through(connection, _ACCOUNTS, now, limits, traffic, ahead, selection)
+    _look_through(connection, _ELSEWHERE, now, limits, traffic, ahead, selection)
+    for lane, until in selection.quiet.items():
+        traffic.rest(lane, until)
+    selection.next_due = min(_next_lane(connection, now), traffic.end_of_rest(now))
+    return selection
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Lanes that share a limit."""
+
+    due: str
+    """Asks for those that are due, the longest due first, each with how often it failed.
+
+    They may be a million: who asks stops when the limit is reached.
+    """
+    has_room: Callable[[Traffic, Limits], bool]
+    """Whether more may move in some lane of them."""
+
+
+_LOCAL = _Kind(
+    f"SELECT name, failures FROM lane WHERE name = '{LOCAL_LANE}' AND next_attempt <= ?",  # noqa: S608 - constants
+    lambda traffic, limits: True,
+)
+_ACCOUNTS = _Kind(
+    f"SELECT name, failures FROM lane WHERE {IN_LANE_OF_ACCOUNT} = 1 AND next_attempt <= ?"  # noqa: S608 - constants
+    " ORDER BY next_attempt",
+    Traffic.has_room_for_accounts,
+)
+_ELSEWHERE = _Kind(
+    f"SELECT name, failures FROM lane WHERE {IN_LANE_OF_ACCOUNT} = 0 AND next_attempt <= ?"  # noqa: S608 - constants
+    f" AND name != '{LOCAL_LANE}' ORDER BY next_attempt",
+    Traffic.has_room_elsewhere,
+)
+
+
+def _look_through(
+    connection: sqlite3.Connection,
+    kind: _Kind,
+    now: float,
+    limits: Limits,
+    traffic: Traffic,
+    ahead: int,
+    selection: Selection,
+) -> None:
+    """Choose what may move in lanes of one kind."""
+    for lane, failures in connection.execute(kind.due, (now,)):
+        if not kind.has_room(traffic, limits):
             selection.complete = False
-            break
+            return
         if traffic.rests(lane, now):
             continue
         room = traffic.room(lane, limits, suspect=failures > 0)
@@ -57,25 +106,6 @@ def select_due(
             selection.crowded.add(lane)
         if failures and lane in selection.crowded:
             selection.complete = False
-    for lane, until in selection.quiet.items():
-        traffic.rest(lane, until)
-    selection.next_due = min(_next_lane(connection, now), traffic.end_of_rest(now))
-    return selection
-
-
-def _due_lanes(connection: sqlite3.Connection, now: float) -> Iterator[tuple[str, int]]:
-    """The local lane, which has limits of its own, then the others, the longest due first.
-
-    With each, how often it failed. The others may be a million: who asks stops when they are full.
-    """
-    yield from connection.execute(
-        "SELECT name, failures FROM lane WHERE name = ? AND next_attempt <= ?", (LOCAL_LANE, now)
-    )
-    yield from connection.execute(
-        "SELECT name, failures FROM lane WHERE name != ? AND next_attempt <= ?"
-        " ORDER BY next_attempt",
-        (LOCAL_LANE, now),
-    )
 
 
 def _select_in(
@@ -93,7 +123,7 @@ def _select_in(
     for queue_id in _due_in(connection, lane, now):
         if traffic.moves(queue_id, lane):
             continue
-        if traffic.lanes_of(queue_id) >= limits.per_message:
+        if not traffic.may_spread(queue_id, lane, limits):
             all_seen = selection.complete = False
             continue
         if room <= 0 and (queue_id, lane) in selection.ahead:
@@ -135,10 +165,15 @@ def _next_in(connection: sqlite3.Connection, lane: str, now: float) -> float:
 
 
 def _next_lane(connection: sqlite3.Connection, now: float) -> float:
-    (due,) = connection.execute(
-        "SELECT min(next_attempt) FROM lane WHERE next_attempt > ?", (now,)
-    ).fetchone()
-    return math.inf if due is None else float(due)
+    return min(
+        math.inf if due is None else float(due)
+        for kind in (0, 1)
+        for (due,) in connection.execute(
+            f"SELECT min(next_attempt) FROM lane WHERE {IN_LANE_OF_ACCOUNT} = {kind}"  # noqa: S608 - constants
+            " AND next_attempt > ?",
+            (now,),
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)

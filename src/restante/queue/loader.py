@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from restante.queue import (
     LOCAL_LANE,
+    Notice,
     QueuedMessage,
     QueuedRecipient,
     Submission,
+    is_account_lane,
     notices,
     rows,
 )
@@ -25,6 +29,8 @@ RECIPIENTS_PER_ATTEMPT = 1000
 REMOTE_RECIPIENTS_PER_ATTEMPT = 100
 """The same for another host: what it must at least take in one transaction (RFC 5321
 §4.5.3.1.8)."""
+RECIPIENTS_PER_ATTEMPT_OF_ACCOUNT = 1
+"""The same where programs run: what they did is recorded before the next one begins."""
 REPORTS_AT_ONCE = 20
 """Reports that are made at the same time."""
 OVERDUE_AT_ONCE = 20
@@ -48,24 +54,25 @@ class Loader:
         now: float,
         limits: Limits,
         view: Traffic,
-        telling: frozenset[str],
+        telling: Counter[str],
         ahead: int,
     ) -> tuple[Work, Selection, list[QueuedMessage]]:
         """What is due, what was learnt on the way, and ``ahead`` more that have no room yet.
 
-        ``view`` is changed; ``telling``: messages whose report is being made.
+        ``view`` is changed; ``telling``: messages of which so many reports are being made.
         """
         selection = select_due(connection, now, limits, view, ahead)
         messages = self._load_all(connection, selection.chosen, now)
         next_ones = self._load_all(connection, selection.ahead, now)
-        room = REPORTS_AT_ONCE - len(telling)
+        room = REPORTS_AT_ONCE - telling.total()
         pending = (
-            self._pending(connection, queue_id)
+            report
             for queue_id in notices.due_reports(connection, now, room, telling)
+            for report in self._pending(connection, queue_id)
         )
         work = Work(
             tuple(messages),
-            tuple(report for report in pending if report is not None),
+            tuple(islice(pending, room)),
             min(selection.next_due, notices.next_report(connection, now)),
         )
         return work, selection, next_ones
@@ -138,14 +145,22 @@ class Loader:
             return None
         return QueuedMessage(*loaded, recipients, again, lane)
 
-    def _pending(self, connection: sqlite3.Connection, queue_id: str) -> PendingReport | None:
+    def _pending(self, connection: sqlite3.Connection, queue_id: str) -> Iterator[PendingReport]:
+        """One report for each sender: that of the message, and owners of lists by which it went."""
         loaded = rows.load_message(connection, queue_id, self._bodies.path(queue_id))
         if loaded is None:
-            return None
-        message = QueuedMessage(*loaded, (), again=False)
-        return PendingReport(message, notices.notices_of(connection, queue_id))
+            return
+        envelope, content = loaded
+        by_sender: dict[str | None, list[Notice]] = {}
+        for notice in notices.notices_of(connection, queue_id):
+            by_sender.setdefault(notice.recipient.target.reverse_path, []).append(notice)
+        for alike in by_sender.values():
+            own = alike[0].recipient.target.envelope(envelope)
+            yield PendingReport(QueuedMessage(own, content, (), again=False), tuple(alike))
 
 
 def recipients_in(lane: str) -> int:
     """How many recipients of a message are tried together in the lane."""
+    if is_account_lane(lane):
+        return RECIPIENTS_PER_ATTEMPT_OF_ACCOUNT
     return RECIPIENTS_PER_ATTEMPT if lane == LOCAL_LANE else REMOTE_RECIPIENTS_PER_ATTEMPT

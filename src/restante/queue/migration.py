@@ -1,4 +1,4 @@
-"""From the tables of version 1 to those of now: in one transaction, losing nothing."""
+"""From the tables of former versions to those of now: in one transaction, losing nothing."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from restante.status import Reply
 _REPLY = re.compile(r"([245]\d\d)(?: [245]\.(\d{1,3}\.\d{1,3}))? (.*)", re.DOTALL)
 
 
-def migrate(connection: sqlite3.Connection, tables: str) -> None:
+def from_version_1(connection: sqlite3.Connection, tables: str) -> None:
     """Take every row of version 1 into ``tables``; within a transaction, foreign keys off.
 
     What waited goes on waiting in the local lane, whose courier says where it belongs;
     what had failed was reported then.
     """
     connection.create_function("last_answer", 2, _last_answer, deterministic=True)
-    for statement in (*_SET_ASIDE, *statements(tables), *_TAKE_OVER):
+    for statement in (*_SET_ASIDE_1, *statements(tables), *_TAKE_OVER_1):
+        connection.execute(statement)
+
+
+def from_version_2(connection: sqlite3.Connection, recipients: str) -> None:
+    """Take every recipient of version 2 into the tables of now; messages stay where they are.
+
+    ``recipients`` makes the table and all indexes of which version 2 has others. Within a
+    transaction, foreign keys off.
+    """
+    for statement in (*_SET_ASIDE_2, *statements(recipients), *_TAKE_OVER_2):
         connection.execute(statement)
 
 
@@ -27,7 +37,7 @@ def statements(script: str) -> list[str]:
     return [statement for statement in script.split(";\n") if statement.strip()]
 
 
-_SET_ASIDE = (
+_SET_ASIDE_1 = (
     "DROP INDEX message_due",
     "DROP INDEX recipient_due",
     "ALTER TABLE life RENAME TO life_1",
@@ -35,7 +45,7 @@ _SET_ASIDE = (
     "ALTER TABLE recipient RENAME TO recipient_1",
 )
 
-_TAKE_OVER = (
+_TAKE_OVER_1 = (
     "UPDATE life SET number = (SELECT number FROM life_1)",
     """
     INSERT INTO message
@@ -46,7 +56,7 @@ _TAKE_OVER = (
     """
     INSERT INTO recipient
     SELECT id, queue_id, '', state, r.next_attempt, m.received_at, attempts, life, address,
-        instruction, via, trail, NULL, '', last_answer(last_reply, m.received_at), '', 0
+        instruction, NULL, via, trail, NULL, '', last_answer(last_reply, m.received_at), '', 0
     FROM recipient_1 AS r JOIN message_1 AS m USING (queue_id)
     """,
     """
@@ -56,6 +66,24 @@ _TAKE_OVER = (
     "DROP TABLE recipient_1",
     "DROP TABLE message_1",
     "DROP TABLE life_1",
+)
+
+_SET_ASIDE_2 = (
+    "DROP INDEX recipient_of",
+    "DROP INDEX recipient_lane",
+    "DROP INDEX recipient_notice",
+    "DROP INDEX lane_due",
+    "ALTER TABLE recipient RENAME TO recipient_2",
+)
+
+_TAKE_OVER_2 = (
+    """
+    INSERT INTO recipient
+    SELECT id, queue_id, lane, state, next_attempt, received_at, attempts, life, address,
+        instruction, NULL, via, trail, notify, orcpt, last, notice, delay_told
+    FROM recipient_2
+    """,
+    "DROP TABLE recipient_2",
 )
 
 

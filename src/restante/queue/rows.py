@@ -33,12 +33,12 @@ _SELECT_MESSAGE = (
 _SELECT_WITHOUT_BODY = _SELECT_MESSAGE.replace(", body FROM", ", iif(body IS NULL, NULL, x'') FROM")
 SELECT_RECIPIENTS = (
     "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
-    " last, trail, delay_told, notice, life FROM recipient"
+    " last, trail, delay_told, notice, reverse_path, life FROM recipient"
 )
 _INSERT_RECIPIENT = (
     "INSERT INTO recipient (queue_id, lane, state, next_attempt, received_at, attempts, life,"
-    " address, instruction, via, trail, notify, orcpt, last, notice, delay_told)"
-    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
+    " address, instruction, reverse_path, via, trail, notify, orcpt, last, notice, delay_told)"
+    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
 )
 
 
@@ -60,11 +60,20 @@ class Result:
     """The moment for a notice of delay has come: it is told now, or not wanted."""
     targets: tuple[Target, ...] = ()
     """If it was expanded: who is tried in its place."""
-    looping: tuple[Target, ...] = ()
-    """If it was expanded: targets that lead back to it; they fail with ``loop``."""
-    loop: LastAnswer | None = None
+    looping: tuple[Looping, ...] = ()
+    """If it was expanded: targets that lead back to it."""
+    instruction: str | None = None
+    """If it waits: what is left to be done; None: what was to be done before."""
     certain: bool = True
     """False: the attempt may have delivered all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looping:
+    """A target that is not tried at all, and what it fails with."""
+
+    target: Target
+    failure: LastAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +148,8 @@ def record_result(
     row = connection.execute(
         "UPDATE recipient SET state = iif(? AND state = 'held', 'held', ?),"
         " last = coalesce(?, last), next_attempt = ?, lane = coalesce(?, lane),"
-        " attempts = attempts + ?, life = coalesce(?, life), notice = coalesce(?, notice),"
-        " delay_told = delay_told OR ?"
+        " instruction = coalesce(?, instruction), attempts = attempts + ?,"
+        " life = coalesce(?, life), notice = coalesce(?, notice), delay_told = delay_told OR ?"
         " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held') RETURNING address, trail",
         (
             waits,
@@ -148,6 +157,7 @@ def record_result(
             None if result.last is None else answers.encode(result.last),
             result.next_attempt,
             result.lane,
+            result.instruction,
             result.lane is None,
             _life_after(result, life),
             result.notice or (None if waits else ""),
@@ -262,7 +272,7 @@ def recipient_of(row: tuple[Any, ...]) -> QueuedRecipient:
     dsn = RecipientDsn(None if notify is None else Notify(notify), orcpt)
     return QueuedRecipient(
         number,
-        Target(address, instruction, tuple(json.loads(via)), lane, dsn),
+        Target(address, instruction, tuple(json.loads(via)), lane, dsn, row[14]),
         RecipientState(state),
         attempts,
         next_attempt,
@@ -286,23 +296,39 @@ def _expand(
     life: int,
     trail: tuple[str, ...],
 ) -> None:
-    rows = connection.execute(
-        "SELECT address, instruction FROM recipient WHERE queue_id = ?", (envelope.queue_id,)
-    )
-    known = {(fold(address), instruction) for address, instruction in rows}
-    fresh = _distinct(result.targets, known)
+    fresh = _distinct(result.targets, _known(connection, envelope.queue_id))
     _insert_targets(connection, envelope, fresh, life=life, trail=trail)
     for lane in _lanes_of(fresh):
         touch_lane(connection, lane, envelope.received_at)
-    _insert_targets(
-        connection, envelope, result.looping, life=life, trail=trail, failure=result.loop
+    for each in result.looping:
+        _insert_targets(
+            connection, envelope, [each.target], life=life, trail=trail, failure=each.failure
+        )
+
+
+def _known(connection: sqlite3.Connection, queue_id: str) -> set[_Key]:
+    """What the message has already, in whatever state.
+
+    That includes the address as a whole where only some of its instructions are left.
+    """
+    rows = connection.execute(
+        "SELECT address, instruction, reverse_path FROM recipient WHERE queue_id = ?", (queue_id,)
     )
+    return {
+        (fold(address), each, sender)
+        for address, instruction, sender in rows
+        for each in (instruction, "")
+    }
 
 
-def _distinct(targets: Iterable[Target], known: set[tuple[str, str]]) -> list[Target]:
+_Key = tuple[str, str, str | None]
+"""What makes two targets one and the same copy."""
+
+
+def _distinct(targets: Iterable[Target], known: set[_Key]) -> list[Target]:
     fresh = []
     for target in targets:
-        key = (fold(target.address), target.instruction)
+        key = (fold(target.address), target.instruction, target.reverse_path)
         if key not in known:
             known.add(key)
             fresh.append(target)
@@ -332,6 +358,7 @@ def _insert_targets(
             life,
             target.address,
             target.instruction,
+            target.reverse_path,
             json.dumps(target.via),
             led,
             None if target.dsn.notify is None else target.dsn.notify.value,

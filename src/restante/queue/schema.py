@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import sqlite3
 
-from restante.queue import QueueUnusable
-from restante.queue.migration import migrate, statements
+from restante.queue import OF_ACCOUNT, QueueUnusable
+from restante.queue.migration import from_version_1, from_version_2, statements
 
 DATABASE = "queue.db"
 BODIES = "bodies"
 WAKE = "wake"
 """The socket at which the owner of a queue hears that somebody else has changed it."""
-VERSION = 2
+VERSION = 3
 """Of the tables below, kept in ``user_version``."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for an operator's tool that holds the database."""
 
-TABLES = """
+IN_LANE_OF_ACCOUNT = f"(substr(name, 1, 1) = '{OF_ACCOUNT}')"
+"""Whether a lane is an account's (1 or 0), as questions and the index must both write it."""
+
+_MESSAGES = """
 CREATE TABLE life (number INTEGER NOT NULL);
 INSERT INTO life VALUES (0);
 CREATE TABLE message (           -- a row never changes
@@ -37,6 +40,8 @@ CREATE TABLE message (           -- a row never changes
     trace BLOB NOT NULL,
     body BLOB                    -- NULL: it is the file bodies/QUEUE_ID
 ) STRICT;
+"""
+RECIPIENTS = """
 CREATE TABLE recipient (
     id INTEGER PRIMARY KEY,
     queue_id TEXT NOT NULL REFERENCES message ON DELETE CASCADE,
@@ -49,7 +54,8 @@ CREATE TABLE recipient (
     attempts INTEGER NOT NULL,
     life INTEGER NOT NULL,       -- in which life.number every attempt was recorded; 0: unknown
     address TEXT NOT NULL,
-    instruction TEXT NOT NULL,
+    instruction TEXT NOT NULL,   -- lines, when only these are left of what is to be done
+    reverse_path TEXT,           -- NULL: the message's
     via TEXT NOT NULL,           -- [address, ...]
     trail TEXT NOT NULL,         -- [address, ...]
     notify INTEGER,              -- the bits of envelope.Notify; NULL: not said
@@ -66,6 +72,8 @@ CREATE INDEX recipient_lane ON recipient (
     state                        -- or else SQLite reads the row itself to see that it waits
 ) WHERE state = 'waiting';
 CREATE INDEX recipient_notice ON recipient (queue_id) WHERE notice != '';
+"""
+_LANES = """
 CREATE TABLE lane (              -- those in which somebody waits, or that are left alone
     name TEXT PRIMARY KEY,
     next_attempt REAL NOT NULL,  -- the earliest of its waiting recipients, blocked_until if later
@@ -73,7 +81,9 @@ CREATE TABLE lane (              -- those in which somebody waits, or that are l
     failures INTEGER NOT NULL,   -- times that it was to be left alone since it worked last
     why TEXT NOT NULL            -- of the last failure
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX lane_due ON lane (next_attempt);
+"""
+LANE_INDEX = f"CREATE INDEX lane_due ON lane ({IN_LANE_OF_ACCOUNT}, next_attempt);\n"
+_REPORTS = """
 CREATE TABLE report (            -- messages of which some recipient has a notice
     queue_id TEXT PRIMARY KEY REFERENCES message ON DELETE CASCADE,
     due REAL NOT NULL
@@ -83,6 +93,7 @@ CREATE TABLE taken (             -- files that messages here came from, until th
     name TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 """
+TABLES = _MESSAGES + RECIPIENTS + _LANES + LANE_INDEX + _REPORTS
 
 
 def connect_writer(directory: str) -> sqlite3.Connection:
@@ -147,7 +158,9 @@ def _create(connection: sqlite3.Connection, path: str) -> None:
     try:
         version = _version(connection, path)  # another process may have been faster
         if version == 1:
-            migrate(connection, TABLES)
+            from_version_1(connection, TABLES)
+        elif version == 2:
+            from_version_2(connection, RECIPIENTS + LANE_INDEX)
         elif version == 0:
             for statement in statements(TABLES):
                 connection.execute(statement)

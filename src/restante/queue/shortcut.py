@@ -130,6 +130,6 @@ def _key(message: QueuedMessage) -> tuple[str, str]:
 
 def _has_room(message: QueuedMessage, limits: Limits, traffic: Traffic) -> bool:
     return (
-        traffic.lanes_of(message.envelope.queue_id) < limits.per_message
+        traffic.may_spread(message.envelope.queue_id, message.lane, limits)
         and traffic.room(message.lane, limits, suspect=False) > 0
     )

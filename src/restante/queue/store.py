@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
@@ -14,7 +15,6 @@ from typing import IO, Any, TypeVar
 from restante import maillog
 from restante.envelope import Content, Envelope
 from restante.queue import (
-    LOCAL_LANE,
     DuplicateMessage,
     QueuedMessage,
     QueueFailed,
@@ -22,6 +22,7 @@ from restante.queue import (
     QueueUnusable,
     Submission,
     Target,
+    is_here,
     lanes,
     notices,
     rows,
@@ -68,7 +69,7 @@ class QueueStore:
         self._files = ThreadPoolExecutor(FILE_THREADS, "queue-files")
         self._traffic = Traffic()
         self._shortcut = Shortcut()
-        self._telling: set[str] = set()
+        self._telling = Counter[str]()
         self._disturbed: set[str] = set()
         self._handing_out = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -151,7 +152,7 @@ class QueueStore:
                 return Work(tuple(new), (), self._shortcut.next_due)
             self._disturbed.clear()
             closings = self._shortcut.closings
-            view, telling = self._traffic.copy(), frozenset(self._telling)
+            view, telling = self._traffic.copy(), self._telling.copy()
             ahead = self._shortcut.ahead
             work, selection, next_ones = await self._read(
                 lambda connection: self._loader.due(connection, now, limits, view, telling, ahead)
@@ -219,7 +220,7 @@ class QueueStore:
             await self._writer.submit(
                 lambda connection: notices.put_off(connection, queue_id, until)
             )
-            self._telling.discard(queue_id)
+            self._told(queue_id)
             self._shortcut.close()
 
         await self._finish(work())
@@ -348,7 +349,7 @@ class QueueStore:
         reports = [] if report is None else [report]
         async with self._kept_bodies(reports) as bodies:
             told, settled = await self._writer.submit(operation)
-        self._telling.discard(queue_id)
+        self._told(queue_id)
         self._shortcut.close()
         await self._tidy(pending.message, settled)
         if told:
@@ -356,6 +357,12 @@ class QueueStore:
         else:
             await self._in_files(lambda: self._discard(bodies))
         return Told(told, settled is Settled.FINISHED)
+
+    def _told(self, queue_id: str) -> None:
+        """One report less of the message is being made."""
+        self._telling[queue_id] -= 1
+        if not self._telling[queue_id]:
+            del self._telling[queue_id]
 
     async def _tidy(self, message: QueuedMessage, settled: Settled) -> None:
         """Nobody needs the body's file of a message that is gone."""
@@ -476,7 +483,7 @@ def _learn(
     connection: sqlite3.Connection, lane: str, news: LaneNews | None, now: float
 ) -> tuple[float | None, bool]:
     """Until when the lane is left alone from now on, and whether it works again."""
-    if news is None or lane == LOCAL_LANE:
+    if news is None or is_here(lane):
         return None, False
     if news.back_off is None:
         return None, lanes.works_again(connection, lane, news.began)

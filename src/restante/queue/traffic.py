@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from restante.queue import LOCAL_LANE
+from restante.queue import LOCAL_LANE, is_account_lane
 
 WIDEST = 1024
 """Attempts at once in a lane that works again, from which on its past is forgotten."""
@@ -25,7 +25,14 @@ class Limits:
     per_lane: int
     """In one of the others (a destination)."""
     per_message: int
-    """Of one message."""
+    """Of one message, in lanes of other hosts and in the local one."""
+    programs: int
+    """In all lanes of accounts together."""
+
+    @property
+    def per_account(self) -> int:
+        """In the lane of one account: whoever's programs hang leaves room for those of others."""
+        return max(1, self.programs // 4)
 
 
 @dataclass(slots=True)
@@ -35,7 +42,9 @@ class Traffic:
     _lanes: dict[str, set[str]] = field(default_factory=dict)
     """By lane, the ids of the messages."""
     _spread: Counter[str] = field(default_factory=Counter[str])
-    """By message, in how many lanes it moves."""
+    """By message, in how many lanes it moves that are no account's."""
+    _accounts: int = 0
+    """Attempts in lanes of accounts."""
     _windows: dict[str, int] = field(default_factory=dict)
     """What lanes may have in motion that were left alone not long ago."""
     _quiet: dict[str, float] = field(default_factory=dict)
@@ -44,12 +53,17 @@ class Traffic:
     def copy(self) -> Traffic:
         """As it is now, for another thread."""
         lanes = {lane: set(ids) for lane, ids in self._lanes.items()}
-        return Traffic(lanes, self._spread.copy(), self._windows.copy(), self._quiet.copy())
+        return Traffic(
+            lanes, self._spread.copy(), self._accounts, self._windows.copy(), self._quiet.copy()
+        )
 
     def take(self, queue_id: str, lane: str) -> None:
         """A message begins to move in a lane."""
         self._lanes.setdefault(lane, set()).add(queue_id)
-        self._spread[queue_id] += 1
+        if is_account_lane(lane):
+            self._accounts += 1
+        else:
+            self._spread[queue_id] += 1
 
     def release(self, queue_id: str, lane: str) -> None:
         """It does no more."""
@@ -57,6 +71,9 @@ class Traffic:
         moving.remove(queue_id)
         if not moving:
             del self._lanes[lane]
+        if is_account_lane(lane):
+            self._accounts -= 1
+            return
         self._spread[queue_id] -= 1
         if not self._spread[queue_id]:
             del self._spread[queue_id]
@@ -69,19 +86,26 @@ class Traffic:
         """How many messages move in the lane."""
         return len(self._lanes.get(lane, ()))
 
-    def lanes_of(self, queue_id: str) -> int:
-        """In how many lanes the message moves."""
-        return self._spread[queue_id]
+    def may_spread(self, queue_id: str, lane: str, limits: Limits) -> bool:
+        """Whether the message may move in the lane too, as many as it moves in already."""
+        return is_account_lane(lane) or self._spread[queue_id] < limits.per_message
 
     def room(self, lane: str, limits: Limits, *, suspect: bool) -> int:
         """How many more messages may move in the lane; one alone if it is ``suspect``."""
         if lane == LOCAL_LANE:
             return limits.local - self.moving_in(lane)
+        if is_account_lane(lane):
+            own = limits.per_account - self.moving_in(lane)
+            return min(own, limits.programs - self._accounts)
         window = 1 if suspect else min(self._windows.get(lane, limits.per_lane), limits.per_lane)
         return min(window - self.moving_in(lane), self._remote_room(limits))
 
+    def has_room_for_accounts(self, limits: Limits) -> bool:
+        """Whether more may move in some lane of an account."""
+        return self._accounts < limits.programs
+
     def has_room_elsewhere(self, limits: Limits) -> bool:
-        """Whether more may move in some lane that is not the local one."""
+        """Whether more may move in some lane of another host."""
         return self._remote_room(limits) > 0
 
     def start_slowly(self, lane: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from restante import maillog
 from restante.address import NullReversePath, fold
-from restante.envelope import Notify, RecipientDsn
+from restante.envelope import NO_DSN, Notify
 from restante.queue import (
     LOCAL_LANE,
     Action,
@@ -21,9 +21,10 @@ from restante.queue import (
     RecipientState,
     Target,
     Untried,
+    is_here,
 )
 from restante.queue.retry import LOCAL_STEP, REMOTE_STEP, RetryPolicy
-from restante.queue.rows import Result
+from restante.queue.rows import Looping, Result
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
 
 MOVE_PAUSE = 1.0
@@ -31,7 +32,6 @@ MOVE_PAUSE = 1.0
 contradict each other must not spin."""
 
 UNPLANNED = Reply(451, "3.0", "the attempt failed for an internal reason")
-ALIAS_LOOP = Reply(554, "4.6", "the alias leads back to itself")
 IN_MAILBOX = Reply(250, "1.5", "delivered")
 ACCEPTED_ELSEWHERE = Reply(250, "0.0", "accepted by another host")
 EXPANDED_HERE = Reply(250, "0.0", "sent on to the addresses of the alias")
@@ -74,11 +74,10 @@ class _Judge:
         self._now = now
         self._progress = progress
         born = message.envelope.received_at
-        step = LOCAL_STEP if message.lane == LOCAL_LANE else REMOTE_STEP
+        step = LOCAL_STEP if is_here(message.lane) else REMOTE_STEP
         # One time for all: those that are tried together stay together.
         self._next_attempt = policy.next_attempt(born, now, step)
         self._late = policy.is_late(born, now)
-        self._from_nobody = isinstance(message.envelope.reverse_path, NullReversePath)
 
     def judge(self, recipient: QueuedRecipient, answer: Answer) -> Verdict:
         match answer:
@@ -95,7 +94,7 @@ class _Judge:
             case TemporaryFailure():
                 return self._deferred(recipient, answer)
             case Partly():
-                return self._deferred(recipient, answer.failure)
+                return self._partly(recipient, answer)
 
     def _delivered(self, recipient: QueuedRecipient, answer: Delivered) -> Verdict:
         reply = ACCEPTED_ELSEWHERE if answer.peer else IN_MAILBOX
@@ -116,35 +115,58 @@ class _Judge:
 
     def _success(self, recipient: QueuedRecipient, answer: Delivered) -> Action | None:
         """RFC 3461 §§ 5.2.1 to 5.2.3: to tell of it is the duty of the last host that knows how."""
-        if not self._wants(recipient.target.dsn, Notify.SUCCESS):
+        if not self._wants(recipient.target, Notify.SUCCESS):
             return None
         if answer.peer is None:
             return Action.DELIVERED
         return None if answer.peer.dsn else Action.RELAYED
 
     def _expanded(self, recipient: QueuedRecipient, answer: Expanded) -> Verdict:
-        come_by = {fold(alias) for alias in (*recipient.trail, recipient.target.address)}
-        dsn = handed_on(recipient.target.dsn, len(answer.targets))
-        targets = [replace(target, dsn=dsn) for target in answer.targets]
-        looping = tuple(target for target in targets if _leads_back(target, come_by))
-        onward = tuple(target for target in targets if target not in looping)
-        told = len(targets) > 1 and self._wants(recipient.target.dsn, Notify.SUCCESS)
+        trail = (*recipient.trail, recipient.target.address)
+        targets = handed_on(recipient.target, answer)
+        circles = [(target, _circle(target, trail)) for target in targets]
+        looping = tuple(
+            Looping(target, LastAnswer(alias_loop(circle), "", None, self._now))
+            for target, circle in circles
+            if circle
+        )
+        onward = tuple(target for target, circle in circles if not circle)
         result = Result(
             recipient.id,
             RecipientState.EXPANDED,
             LastAnswer(EXPANDED_HERE, "", None, self._now),
-            notice=Action.EXPANDED if told else None,
+            notice=self._told_of_expansion(recipient, answer),
             targets=onward,
             looping=looping,
-            loop=LastAnswer(ALIAS_LOOP, "", None, self._now),
         )
 
         def log() -> None:
+            if answer.here:
+                maillog.partly_delivered(self._id, recipient.target.address, answer.here)
             maillog.expanded(self._id, recipient.target.address, len(onward))
-            for target in looping:
-                maillog.failed(self._id, target.address, PermanentFailure(ALIAS_LOOP))
+            for each in looping:
+                failure = PermanentFailure(each.failure.reply)
+                maillog.failed(self._id, each.target.address, failure)
 
         return Verdict(result, log)
+
+    def _told_of_expansion(self, recipient: QueuedRecipient, answer: Expanded) -> Action | None:
+        """For a sender, a list that has an owner is where the message ends (RFC 3461 §5.2.7.1)."""
+        if not self._wants(recipient.target, Notify.SUCCESS):
+            return None
+        if _has_owner(recipient.target, answer):
+            return Action.DELIVERED
+        return Action.EXPANDED if _ways(answer) > 1 else None
+
+    def _partly(self, recipient: QueuedRecipient, answer: Partly) -> Verdict:
+        result = Result(
+            recipient.id,
+            RecipientState.WAITING,
+            next_attempt=self._now,
+            instruction=answer.instruction,
+        )
+        address = recipient.target.address
+        return Verdict(result, lambda: maillog.partly_delivered(self._id, address, answer.detail))
 
     def _moved(self, recipient: QueuedRecipient, answer: Moved) -> Verdict:
         if answer.lane == self._message.lane:  # a bug, which must not become a loop
@@ -172,7 +194,7 @@ class _Judge:
     def _failed(
         self, recipient: QueuedRecipient, answer: PermanentFailure | TemporaryFailure
     ) -> Verdict:
-        wanted = self._wants(recipient.target.dsn, Notify.FAILURE)
+        wanted = self._wants(recipient.target, Notify.FAILURE)
         result = Result(
             recipient.id,
             RecipientState.FAILED,
@@ -188,9 +210,7 @@ class _Judge:
         if next_attempt is None:
             return self._failed(recipient, answer)
         told = (
-            self._late
-            and not recipient.delay_told
-            and self._wants(recipient.target.dsn, Notify.DELAY)
+            self._late and not recipient.delay_told and self._wants(recipient.target, Notify.DELAY)
         )
         result = Result(
             recipient.id,
@@ -214,26 +234,53 @@ class _Judge:
     def _last(self, answer: PermanentFailure | TemporaryFailure) -> LastAnswer:
         return LastAnswer(answer.reply, answer.detail, answer.peer, self._now)
 
-    def _wants(self, dsn: RecipientDsn, what: Notify) -> bool:
+    def _wants(self, target: Target, what: Notify) -> bool:
         """Whether somebody is to be told.
 
         Of a message from nobody only that it failed, whatever was asked: reports ask for
         nothing (RFC 3461 §6.1), and it is the postmaster who is told.
         """
-        return what is Notify.FAILURE if self._from_nobody else dsn.wants(what)
+        sender = target.envelope(self._message.envelope).reverse_path
+        if isinstance(sender, NullReversePath):
+            return what is Notify.FAILURE
+        return target.dsn.wants(what)
 
 
-def handed_on(dsn: RecipientDsn, targets: int) -> RecipientDsn:
-    """What the targets of an alias inherit of its wishes (RFC 3461 §5.2.7).
+def handed_on(alias: Target, answer: Expanded) -> list[Target]:
+    """The targets of an alias with what they inherit of its wishes (RFC 3461 §5.2.7).
 
     A single target inherits them all (§5.2.7.2).
     Of several, each inherits all but SUCCESS: that the alias was expanded is told
-    instead (§5.2.7.3, case c).
+    instead (§5.2.7.3, case c). What has the owner of a list as its sender inherits nothing
+    (§5.2.7.1): whom it concerns is another, and he or she asked for nothing.
     """
-    if targets == 1 or dsn.notify is None:
-        return dsn
-    return replace(dsn, notify=dsn.notify & ~Notify.SUCCESS)
+    own = alias.dsn
+    if own.notify is not None and (_ways(answer) > 1 or _has_owner(alias, answer)):
+        own = replace(own, notify=own.notify & ~Notify.SUCCESS)
+    return [
+        replace(target, dsn=own if target.reverse_path == alias.reverse_path else NO_DSN)
+        for target in answer.targets
+    ]
 
 
-def _leads_back(target: Target, come_by: set[str]) -> bool:
-    return not target.instruction and fold(target.address) in come_by
+def _ways(answer: Expanded) -> int:
+    return len(answer.targets) + bool(answer.here)
+
+
+def _has_owner(alias: Target, answer: Expanded) -> bool:
+    return any(target.reverse_path != alias.reverse_path for target in answer.targets)
+
+
+def alias_loop(circle: Sequence[str]) -> Reply:
+    """What the sender is told of aliases that lead from one to the next, and back."""
+    return Reply(554, "4.6", f"the alias leads back to itself: {' > '.join(circle)}")
+
+
+def _circle(target: Target, trail: Sequence[str]) -> tuple[str, ...]:
+    """The way from the target back to it, if it came by itself; empty: it did not."""
+    if target.instruction:
+        return ()
+    names = [fold(alias) for alias in trail]
+    if fold(target.address) not in names:
+        return ()
+    return (*trail[names.index(fold(target.address)) :], target.address)

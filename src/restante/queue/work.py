@@ -9,9 +9,10 @@ from restante.queue import BackOff, Notice, QueuedMessage
 
 @dataclass(frozen=True, slots=True)
 class PendingReport:
-    """A message, without its recipients, and what is to be told of them."""
+    """A message, without its recipients, and what one sender is to be told of them."""
 
     message: QueuedMessage
+    """Its envelope has that sender, who may be the owner of a list by which it went."""
     notices: tuple[Notice, ...]
 
 

@@ -9,12 +9,12 @@ from restante import maillog
 from restante.address import Address, fold
 from restante.completion import Author, missing_fields, split_header
 from restante.config import Settings
-from restante.courier import copy_for
+from restante.courier import copy_for, lane_here
 from restante.directory import Directory
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
-from restante.queue import LOCAL_LANE, Lanes, Target
+from restante.queue import Lanes, Target
 from restante.receiver import Transaction, WaitingRoom
 from restante.routing.decision import Decision, Mailbox, Remote
 from restante.routing.expand import Leaf, expand
@@ -159,20 +159,26 @@ class Acceptance:
         return await self._enqueue(transaction, envelope, content)
 
     async def _deliveries(self, transaction: Transaction, content: Content) -> tuple[Delivery, ...]:
-        """Where all copies go, if all of them go into Maildirs here; else nothing."""
+        """Where all copies go, if all of them go into Maildirs here at once; else nothing.
+
+        They must belong to one user, whose rights they are written with: all or none of them.
+        What has another sender on its way, because a list has an owner, is made in the queue.
+        """
         decided = transaction.decided
         mailboxes = [each for each in decided.values() if isinstance(each, Mailbox)]
         if len(mailboxes) == len(decided):
-            return tuple(copy_for(mailbox, ()) for mailbox in mailboxes)
+            return _of_one_user([copy_for(mailbox, ()) for mailbox in mailboxes])
         if any(isinstance(each, Remote) for each in decided.values()):
             return ()
         leaves = await expand(self._router, self._directory, tuple(decided.items()))
         here = [
             copy_for(leaf.decision, leaf.via)
             for leaf in leaves
-            if isinstance(leaf.decision, Mailbox) and not _came_by(leaf, content)
+            if isinstance(leaf.decision, Mailbox)
+            and not leaf.new_sender
+            and not _came_by(leaf, content)
         ]
-        return tuple(here) if len(here) == len(leaves) else ()
+        return _of_one_user(here) if len(here) == len(leaves) else ()
 
     def _delivered(
         self,
@@ -201,9 +207,9 @@ class Acceptance:
 
     def _lane(self, decision: Decision) -> str:
         """So that what is for elsewhere waits for its own way out, and for no other."""
-        return (
-            self._lanes.of(decision.address.domain) if isinstance(decision, Remote) else LOCAL_LANE
-        )
+        if isinstance(decision, Remote):
+            return self._lanes.of(decision.address.domain)
+        return lane_here(decision)
 
     def _accepted(
         self, transaction: Transaction, envelope: Envelope, content: Content, how: str
@@ -222,6 +228,11 @@ class Acceptance:
 
 def _ok(envelope: Envelope) -> Reply:
     return Reply(250, "0.0", f"ok {envelope.queue_id}")
+
+
+def _of_one_user(deliveries: Sequence[Delivery]) -> tuple[Delivery, ...]:
+    users = {(each.account.uid, each.account.gid) for each in deliveries}
+    return tuple(deliveries) if len(users) == 1 else ()
 
 
 def _came_by(leaf: Leaf, content: Content) -> bool:

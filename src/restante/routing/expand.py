@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from restante.address import Address, fold
+from restante.address import Address, ReversePath, fold
 from restante.directory import Account, Directory
 from restante.routing.decision import (
     Decision,
     Destination,
-    Instruction,
     Instructions,
     Mailbox,
     Misconfigured,
@@ -26,12 +25,8 @@ from restante.routing.decision import (
     ToProgram,
     Unknown,
 )
-from restante.routing.instructions import (
-    BadInstruction,
-    instruction_line,
-    parse_instruction,
-    resolve_path,
-)
+from restante.routing.instructions import instruction_line, resolve_path
+from restante.routing.owner import sender_of_list
 from restante.routing.router import Router
 
 
@@ -70,6 +65,8 @@ class Leaf:
     """Delivered-To values of the aliases it came by, latest first."""
     instruction: str = ""
     """The line of ``address`` that this leaf is; empty where it is the address as a whole."""
+    new_sender: str = ""
+    """The owner of the last list by which it came, as in ``Destination``; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +76,11 @@ class Child:
     address: Address
     instruction: str = ""
     via: tuple[str, ...] = ()
+    new_sender: str = ""
+    """Whom the copy is from, if that is a list's owner; empty: whom the alias's was from.
+
+    As in ``Destination``: see ``owner.sender_for``.
+    """
 
 
 async def expand(
@@ -105,58 +107,44 @@ async def expand(
 
 
 def children(
-    address: Address, instructions: Instructions, via: tuple[str, ...] = ()
+    address: Address,
+    instructions: Instructions,
+    via: tuple[str, ...],
+    sender: ReversePath,
 ) -> tuple[Child, ...]:
-    """One level of an expansion: what the queue is to try instead of ``address``."""
+    """One level of an expansion: what the queue is to try instead of ``address``.
+
+    ``sender``: whom the message is from that goes to ``address``.
+    """
     below = (instructions.delivered_to, *via)
+    new_sender = sender_of_list(instructions.destination.new_sender, sender)
     return tuple(
-        Child(action.address, via=below)
+        Child(action.address, via=below, new_sender=new_sender)
         if isinstance(action, ToForward)
         else Child(address, instruction_line(action), via)
         for action in instructions.actions
     )
 
 
-def settle(address: Address, decision: Decision, line: str) -> Final:
-    """Where one instruction ``line`` of ``address`` ends, with the rights that it has now.
-
-    ``decision`` is what ``address`` is routed to. For a forward, route its address instead.
-    """
-    if not isinstance(decision, Mailbox | Instructions):
-        return decision
-    try:
-        action = parse_instruction(line)
-    except BadInstruction as error:
-        return Misconfigured(address, str(error))
-    if action is None or isinstance(action, ToForward):
-        return Misconfigured(address, f"the instruction {line!r} is no delivery")
-    destination = (
-        decision.destination
-        if isinstance(decision, Instructions)
-        else Destination(decision.account.name)
-    )
-    return _settled(address, decision.account, decision.delivered_to, action, destination)
-
-
-def _settled(
-    address: Address,
-    account: Account | None,
-    delivered_to: str,
-    action: ToMaildir | ToMbox | ToProgram,
-    destination: Destination,
-) -> Final:
+def settle(
+    address: Address, instructions: Instructions, action: ToMaildir | ToMbox | ToProgram
+) -> Mailbox | Act | Misconfigured:
+    """Where one of the ``instructions`` of ``address`` ends, with the rights that it has now."""
+    account = instructions.account
     if account is None:
         line = instruction_line(action)
         return Misconfigured(address, f"{line!r}: mailbox has no user alias to deliver it as")
+    delivered_to = instructions.delivered_to
     if isinstance(action, ToMaildir):
         return Mailbox(account, delivered_to, resolve_path(account.home, action.path))
-    return Act(account, delivered_to, action, destination)
+    return Act(account, delivered_to, action, instructions.destination)
 
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
     address: Address
     via: tuple[str, ...]
+    new_sender: str = ""
 
 
 @dataclass(slots=True)
@@ -234,32 +222,23 @@ class _Expansion:
         if name in self._nodes:
             return
         self._nodes[name] = _Node(branch)
-        below = (decision.delivered_to, *branch.via)
         self._targets += len(decision.actions)
         for action in decision.actions:
-            self._act(branch, below, decision, action)
-
-    def _act(
-        self,
-        branch: _Branch,
-        below: tuple[str, ...],
-        decision: Instructions,
-        action: Instruction,
-    ) -> None:
-        if not isinstance(action, ToForward):
-            final = _settled(
-                branch.address,
-                decision.account,
-                decision.delivered_to,
-                action,
-                decision.destination,
-            )
-            self._leaf(branch, final, instruction_line(action))
-            return
-        self._frontier.append(_Branch(action.address, below))
+            if isinstance(action, ToForward):
+                self._frontier.append(_below(branch, decision, action))
+            else:
+                final = settle(branch.address, decision, action)
+                self._leaf(branch, final, instruction_line(action))
 
     def _leaf(self, branch: _Branch, final: Final, line: str = "") -> None:
-        self._leaves.append(Leaf(self._original, branch.address, final, branch.via, line))
+        self._leaves.append(
+            Leaf(self._original, branch.address, final, branch.via, line, branch.new_sender)
+        )
+
+
+def _below(branch: _Branch, alias: Instructions, forward: ToForward) -> _Branch:
+    via = (alias.delivered_to, *branch.via)
+    return _Branch(forward.address, via, alias.destination.new_sender or branch.new_sender)
 
 
 def _missing(growing: list[_Expansion], known: Mapping[str, Decision]) -> dict[str, Address]:
@@ -290,6 +269,10 @@ def _back_edges(nodes: Mapping[str, _Node]) -> Iterator[tuple[_Node, str]]:
 
 def _place(leaf: Leaf) -> tuple[str, ...]:
     """What makes two leaves one and the same copy."""
+    return (*_ending(leaf), leaf.new_sender)
+
+
+def _ending(leaf: Leaf) -> tuple[str, ...]:
     match leaf.decision:
         case Mailbox(_, delivered_to, maildir):
             return "mailbox", fold(delivered_to), maildir

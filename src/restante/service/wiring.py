@@ -237,6 +237,7 @@ class Worker:
                 settings.queue.concurrencyremote,
                 settings.relay.concurrency_per_destination,
                 settings.relay.concurrency_per_message,
+                settings.queue.concurrencyprograms,
             ),
         )
         store.heed(self._relay.forget_silence)

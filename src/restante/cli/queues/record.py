@@ -36,6 +36,7 @@ def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str
     return {
         "address": target.address,
         "instruction": target.instruction or None,
+        "reverse_path": target.reverse_path,
         "via": list(target.via),
         "trail": list(recipient.trail),
         "state": recipient.state.value,

@@ -17,6 +17,7 @@ from restante.cli.output import (
     timestamp,
 )
 from restante.cli.queues.record import notify_names
+from restante.queue import reverse_path_of
 
 if TYPE_CHECKING:
     from restante.envelope import Content
@@ -105,7 +106,9 @@ def _recipient(entry: QueueEntry, recipient: QueuedRecipient) -> Iterator[str]:
     target = recipient.target
     yield f"{target.address}: {_standing(entry, recipient)}"
     if target.instruction:
-        yield f"  only: {target.instruction}"
+        yield from (f"  only: {line}" for line in target.instruction.split("\n"))
+    if target.reverse_path is not None:
+        yield f"  from: {reverse_path_of(target.reverse_path).to_path()}"
     if recipient.trail:
         yield f"  by way of: {', '.join(recipient.trail)}"
     if target.dsn.notify is not None or target.dsn.orcpt:

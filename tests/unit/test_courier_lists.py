@@ -1,0 +1,445 @@
+"""Lists of instructions: what is done of them, in which order, how often and from whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath
+from restante.config.tree import Routing
+from restante.courier import MailCourier, WaysOut, lane_here
+from restante.directory import Lookups
+from restante.envelope import HeaderFacts, memory_content
+from restante.mda import MboxDelivery, ProgramDelivery, Ran
+from restante.queue import (
+    LOCAL_LANE,
+    Answer,
+    Attempted,
+    Expanded,
+    Moved,
+    Partly,
+    QueuedMessage,
+    QueuedRecipient,
+    RecipientState,
+    Target,
+    Untried,
+)
+from restante.relay import Parcel
+from restante.relay.routes import Routes
+from restante.routing.decision import Decision, Instructions
+from restante.routing.owner import DOUBLE_BOUNCE
+from restante.routing.router import Router
+from restante.routing.trace import NO_NOTES, Notes
+from restante.status import Delivered, PermanentFailure, TemporaryFailure
+from tests.support.memory_directory import MemoryDirectory, Tables, account
+from tests.support.queued import SENDER, envelope
+from tests.support.scripted_writer import DONE, LAST, NEVER, NOT_NOW, ScriptedWriter, name_of
+
+IAIN = "iain@example.com"
+LANE = f"|{IAIN}"
+HOME = f"/home/{IAIN}"
+HELLO = b"Subject: hello\n\nHello.\n"
+
+
+class RouterWithOwners(Router):
+    """Finds an owner for the lists that a test names."""
+
+    def __init__(self, settings: Routing, owners: dict[str, str]) -> None:
+        super().__init__(settings, "mx.example.com")
+        self._owners = owners
+
+    async def route(self, address: Address, lookups: Lookups, notes: Notes = NO_NOTES) -> Decision:
+        decision = await super().route(address, lookups, notes)
+        if not isinstance(decision, Instructions):
+            return decision
+        served = replace(decision.destination, new_sender=self._owners.get(str(address), ""))
+        return replace(decision, destination=served)
+
+
+@dataclass
+class Site:
+    """A courier in a small world, and a queue of one recipient that does what it says."""
+
+    lists: dict[str, Sequence[str]] = field(default_factory=dict)
+    """Extensions of iain's, and their instructions."""
+    owners: dict[str, str] = field(default_factory=dict)
+    routing: Routing = field(default_factory=Routing)
+    writer: ScriptedWriter = field(default_factory=ScriptedWriter)
+    parcels: list[Parcel] = field(default_factory=list)
+    bears: frozenset[str] = frozenset()
+    sender: ReversePath = SENDER
+
+    def __post_init__(self) -> None:
+        rows = [(IAIN, name, line, "") for name, lines in self.lists.items() for line in lines]
+        names = [f"iain-{name}" for name in self.lists]
+        self.directory = MemoryDirectory(
+            Tables(
+                rcpthosts=["example.com"],
+                mailbox=[account(IAIN)],
+                virtual=[
+                    *((f"{name}@example.com", name, "example.com") for name in names),
+                    (IAIN, "", "example.com"),
+                ],
+                alias=rows,
+            )
+        )
+
+    async def send(self, lane: str, parcel: Parcel) -> Attempted:
+        self.parcels.append(parcel)
+        return Attempted([Delivered("sent")] * len(parcel.recipients))
+
+    async def attempt(self, *targets: Target, lane: str = LOCAL_LANE) -> list[Answer]:
+        router = RouterWithOwners(self.routing, self.owners)
+        courier = MailCourier(router, self.directory, self.writer, WaysOut(Routes({}), self))
+        recipients = tuple(
+            QueuedRecipient(number, target, RecipientState.WAITING, 0, 0.0, None)
+            for number, target in enumerate(targets)
+        )
+        sent = replace(envelope("x@example.com", sender=self.sender), ret="FULL", envid="Q")
+        facts = HeaderFacts(0, self.bears)
+        message = QueuedMessage(sent, memory_content(b"", HELLO, facts), recipients, False, lane)
+        return list((await courier.attempt(message)).answers)
+
+    async def play(self, target: Target, attempts: int = 100) -> tuple[Answer, Target]:
+        """Try until it ends, or so often; the last answer and what was left to be tried then."""
+        lane = LOCAL_LANE
+        answer: Answer = Untried()
+        for _ in range(attempts):
+            (answer,) = await self.attempt(target, lane=lane)
+            match answer:
+                case Moved():
+                    lane = answer.lane
+                case Partly(instruction):
+                    target = replace(target, instruction=instruction)
+                case Expanded() | Delivered() | PermanentFailure():
+                    break
+        return answer, target
+
+
+def ends(answer: Answer) -> str:
+    match answer:
+        case Expanded(targets):
+            return " ".join(target.instruction or target.address for target in targets)
+        case Delivered():
+            return "delivered"
+        case PermanentFailure():
+            return "failed"
+    return "waits"
+
+
+@pytest.mark.parametrize(
+    ("lines", "script", "done", "end"),
+    [
+        (["|a"], {}, ["|a"], "delivered"),
+        (["|a"], {"|a": [LAST]}, ["|a"], "delivered"),
+        (["|a", "|b"], {}, ["|a", "|b"], "delivered"),
+        (["|a", "|b"], {"|a": [LAST]}, ["|a"], "delivered"),
+        (["|a", "|b"], {"|a": [NEVER]}, [], "failed"),
+        (["|a", "|b"], {"|b": [NEVER]}, ["|a"], "failed"),
+        (["|a", "|b"], {"|a": [NOT_NOW]}, ["|a", "|b"], "delivered"),
+        (["|a", "|b", "|c"], {"|b": [NOT_NOW, NOT_NOW]}, ["|a", "|b", "|c"], "delivered"),
+        (["|a", "./Maildir/"], {}, ["|a", f"{HOME}/Maildir/"], "delivered"),
+        (["./Maildir/", "|a"], {}, [f"{HOME}/Maildir/", "|a"], "delivered"),
+        (["./Maildir/", "|a"], {"|a": [NOT_NOW]}, [f"{HOME}/Maildir/", "|a"], "delivered"),
+        (
+            ["./Maildir/", "|a"],
+            {f"{HOME}/Maildir/": [NOT_NOW]},
+            [f"{HOME}/Maildir/", "|a"],
+            "delivered",
+        ),
+        (["./Maildir/", "|a"], {f"{HOME}/Maildir/": [NEVER]}, [], "failed"),
+        (["./mbox", "|a", "/srv/x"], {}, [f"{HOME}/mbox", "|a", "/srv/x"], "delivered"),
+        (["&ann@x.org", "|a"], {}, ["|a"], "ann@x.org"),
+        (["|a", "&ann@x.org", "bob@x.org"], {}, ["|a"], "ann@x.org bob@x.org"),
+        (["&ann@x.org", "|a", "bob@x.org"], {"|a": [LAST]}, ["|a"], "ann@x.org"),
+        (["&ann@x.org", "|a", "bob@x.org"], {"|a": [NEVER]}, [], "failed"),
+        (["&ann@x.org", "|a", "|b", "c@x.org"], {"|b": [LAST]}, ["|a", "|b"], "ann@x.org"),
+        (
+            ["&ann@x.org", "|a", "|b", "c@x.org"],
+            {"|b": [NOT_NOW]},
+            ["|a", "|b"],
+            "ann@x.org c@x.org",
+        ),
+        (["|a", "|b", "&ann@x.org"], {"|a": [LAST]}, ["|a"], "delivered"),
+        (["# nothing", "|a"], {}, ["|a"], "delivered"),
+        # Without a program, each instruction has a fate of its own.
+        (["./Maildir/", "&ann@x.org"], {}, [], "./Maildir/ ann@x.org"),
+        (["./mbox", "./Maildir/"], {}, [], "./mbox ./Maildir/"),
+        (["&ann@x.org"], {}, [], "ann@x.org"),
+        (["# nothing"], {}, [], "delivered"),
+    ],
+)
+async def test_what_is_done_of_a_list(
+    lines: list[str], script: dict[str, list[Ran]], done: list[str], end: str
+) -> None:
+    site = Site({"x": lines})
+    for name, attempts in script.items():
+        site.writer.end(name, *attempts)
+    answer, _ = await site.play(Target("iain-x@example.com"))
+    assert (site.writer.done, ends(answer)) == (done, end)
+
+
+WORDS = ("|a", "|b", "./Maildir/", "./mbox", "&ann@x.org", "&bob@x.org", "/srv/x/")
+PLACES = {"./Maildir/": f"{HOME}/Maildir/", "./mbox": f"{HOME}/mbox"}
+RANS = {"done": DONE, "last": LAST, "never": NEVER, "not now": NOT_NOW}
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=1, unique=True).filter(
+        lambda lines: any(line.startswith("|") for line in lines)
+    ),
+    st.dictionaries(st.sampled_from(WORDS), st.lists(st.sampled_from([*RANS]), max_size=4)),
+)
+def test_each_instruction_is_done_once_and_in_its_order(
+    lines: list[str], script: dict[str, list[str]]
+) -> None:
+    """Whatever fails how often; nothing after a 99 or a failure for good, and there is an end."""
+    site = Site({"x": lines})
+    for line, names in script.items():
+        rans = [RANS[name] for name in names]
+        if not line.startswith("|"):  # only a program can say so
+            rans = [DONE if ran is LAST else ran for ran in rans]
+        site.writer.end(PLACES.get(line, line), *rans)
+    answer, _ = asyncio.run(site.play(Target("iain-x@example.com")))
+    done, forwards, end = [], [], ""
+    for line in lines:
+        if line.startswith("&"):
+            forwards.append(line[1:])
+            continue
+        fate = next((name for name in script.get(line, []) if name != "not now"), "done")
+        if fate == "never":
+            end = "failed"
+            break
+        done.append(PLACES.get(line, line))
+        if fate == "last" and line.startswith("|"):
+            break
+    assert site.writer.done == done
+    assert ends(answer) == (end or " ".join(forwards) or "delivered")
+
+
+async def test_nothing_is_kept_before_something_was_done() -> None:
+    """So that the list is read anew: it may have been mended."""
+    site = Site({"x": ["|a", "|b"]})
+    site.writer.end("|a", NOT_NOW, NOT_NOW)
+    answer, left = await site.play(Target("iain-x@example.com"), attempts=3)
+    assert isinstance(answer, TemporaryFailure)
+    assert left.instruction == ""
+
+
+async def test_what_is_left_is_obeyed_with_the_rights_of_now() -> None:
+    site = Site({"x": ["|a", "./mbox", "&ann@x.org"]})
+    _, left = await site.play(Target("iain-x@example.com"), attempts=2)
+    assert left.instruction == "./mbox\n&ann@x.org"
+    site.directory.tables.mailbox[:] = [account(IAIN, "/elsewhere", uid=2000, gid=3000)]
+    site.directory.tables.alias[:] = [(IAIN, "x", "|other", "")]
+    answer, _ = await site.play(left)
+    assert ends(answer) == "ann@x.org"
+    _, mbox = site.writer.work[-1]
+    assert isinstance(mbox, MboxDelivery)
+    assert (mbox.path, mbox.account.uid, mbox.account.gid) == ("/elsewhere/mbox", 2000, 3000)
+    assert site.writer.done == ["|a", "/elsewhere/mbox"], "what the rows say now is for others"
+
+
+async def test_what_is_left_fails_with_its_account() -> None:
+    site = Site()
+    site.directory.tables.mailbox.clear()
+    answer, _ = await site.play(Target("iain@example.com", "|a"))
+    assert isinstance(answer, PermanentFailure)
+    site = Site()
+    site.directory.away = True
+    answer, _ = await site.play(Target("iain@example.com", "|a"), attempts=2)
+    assert isinstance(answer, TemporaryFailure)
+
+
+@pytest.mark.parametrize("stored", ["./mbox\0", "|", "&no address"])
+async def test_what_is_left_and_cannot_be_read_waits_for_an_operator(stored: str) -> None:
+    (answer,) = await Site().attempt(Target(IAIN, stored), lane=LANE)
+    assert isinstance(answer, TemporaryFailure)
+
+
+async def test_a_default_delivery_may_be_a_list() -> None:
+    site = Site(routing=Routing(defaultdelivery="|filter\n./Mail/\n"))
+    site.writer.end("|filter", NOT_NOW)
+    answer, _ = await site.play(Target(IAIN))
+    assert isinstance(answer, Delivered)
+    assert site.writer.done == ["|filter", f"{HOME}/Mail/"]
+
+
+async def test_what_a_program_is_told() -> None:
+    site = Site({"x": ["|a"]}, {"iain-x@example.com": "iain-x-owner@example.com"})
+    await site.play(Target("iain-x@example.com", via=("all@example.com",)))
+    ((sent, program),) = site.writer.work
+    assert program == ProgramDelivery(
+        "a",
+        account(IAIN),
+        (f"{IAIN[:4]}-x@example.com", "all@example.com"),
+        IAIN,
+        "x",
+        "",
+        "iain-x-owner@example.com",
+    )
+    assert sent.reverse_path == SENDER, "the owner is whom the program may send on from"
+
+
+# Lanes
+
+
+async def test_programs_and_mboxes_wait_in_the_lane_of_their_account() -> None:
+    site = Site({"x": ["|a"], "y": ["./mbox", "&ann@x.org"]})
+    answers = await site.attempt(
+        Target("iain-x@example.com"), Target("iain@example.com", "./mbox"), Target(IAIN)
+    )
+    assert answers == [Moved(LANE), Moved(LANE), Delivered("done")]
+    assert site.writer.done == [f"{HOME}/Maildir/"]
+    answers = await site.attempt(Target("iain-x@example.com"), lane="|other")
+    assert answers == [Moved(LANE)]
+    answers = await site.attempt(Target("iain-x@example.com"), lane="example.net")
+    assert answers == [Moved(LOCAL_LANE)]
+
+
+async def test_a_target_that_needs_no_program_any_more_is_delivered_where_it_is() -> None:
+    (answer,) = await Site().attempt(Target(IAIN), lane=LANE)
+    assert answer == Delivered("done")
+    (answer,) = await Site().attempt(Target("ann@example.net"), lane=LANE)
+    assert answer == Moved("example.net")
+
+
+async def test_the_lane_that_is_known_beforehand_is_the_right_one() -> None:
+    site = Site({"x": ["|a"], "y": ["./mbox", "&ann@x.org"]})
+    router = RouterWithOwners(site.routing, {})
+    addresses = [Address.parse(f"{name}@example.com") for name in ("iain-x", "iain-y", "iain")]
+    decisions = await router.route_many(addresses, site.directory)
+    assert [lane_here(each) for each in decisions] == [LANE, LOCAL_LANE, LOCAL_LANE]
+
+
+# Owners
+
+
+OWNER = "iain-x-owner@example.com"
+VERP = "iain-x-owner-@example.com-@[]"
+
+
+async def expanded(site: Site, target: Target | None = None) -> list[tuple[str, str | None]]:
+    answer, _ = await site.play(target or Target("iain-x@example.com"))
+    assert isinstance(answer, Expanded)
+    return [(each.instruction or each.address, each.reverse_path) for each in answer.targets]
+
+
+LINES = ["&ann@x.org", "./Maildir/", "bob@x.org"]
+
+
+async def test_what_a_list_sends_on_is_from_its_owner() -> None:
+    site = Site({"x": LINES}, {"iain-x@example.com": OWNER})
+    assert await expanded(site) == [
+        ("ann@x.org", OWNER),
+        ("./Maildir/", None),
+        ("bob@x.org", OWNER),
+    ]
+    site = Site({"x": [*LINES, "|a"]}, {"iain-x@example.com": OWNER})
+    assert await expanded(site) == [("ann@x.org", OWNER), ("bob@x.org", OWNER)]
+    assert [sent.reverse_path for sent, _ in site.writer.work] == [SENDER, SENDER]
+
+
+async def test_an_owner_of_many_names_has_one_for_each_recipient() -> None:
+    lines = ["&ann@x.org", "&carol"]
+    site = Site({"x": lines}, {"iain-x@example.com": VERP})
+    assert await expanded(site) == [
+        ("ann@x.org", "iain-x-owner-ann=x.org@example.com"),
+        ("carol", "iain-x-owner-carol=mx.example.com@example.com"),
+    ]
+
+
+async def test_a_list_without_an_owner_keeps_the_sender() -> None:
+    site = Site({"x": LINES})
+    assert {sender for _, sender in await expanded(site)} == {None}
+    inside = Target("iain-x@example.com", reverse_path="other@list")
+    assert {sender for _, sender in await expanded(site, inside)} == {"other@list"}
+
+
+async def test_a_list_inside_a_list_has_its_own_owner() -> None:
+    site = Site({"x": LINES}, {"iain-x@example.com": OWNER})
+    inside = Target("iain-x@example.com", reverse_path="other@list")
+    assert await expanded(site, inside) == [
+        ("ann@x.org", OWNER),
+        ("./Maildir/", "other@list"),
+        ("bob@x.org", OWNER),
+    ]
+
+
+@pytest.mark.parametrize("sender", [NULL_REVERSE_PATH, DOUBLE_BOUNCE])
+async def test_reports_stay_reports(sender: ReversePath) -> None:
+    site = Site({"x": [*LINES, "|a"]}, {"iain-x@example.com": OWNER}, sender=sender)
+    assert {sender for _, sender in await expanded(site)} == {None}
+    _, program = site.writer.work[-1]
+    assert isinstance(program, ProgramDelivery)
+    assert program.new_sender == ""
+
+
+async def test_every_copy_is_written_with_its_own_sender() -> None:
+    site = Site()
+    targets = [
+        Target(IAIN),
+        Target("b@example.com", "./b/", reverse_path=OWNER),
+        Target("c@example.com", "./c/", reverse_path=OWNER),
+        Target("d@example.com", "./d/", reverse_path=""),
+    ]
+    assert await site.attempt(*targets) == [Delivered("done")] * 4
+    senders = {name_of(work): sent.reverse_path for sent, work in site.writer.work}
+    assert {name: str(sender) for name, sender in senders.items()} == {
+        f"{HOME}/Maildir/": str(SENDER),
+        f"{HOME}/b/": OWNER,
+        f"{HOME}/c/": OWNER,
+        f"{HOME}/d/": "",
+    }
+
+
+async def test_a_transaction_has_one_sender() -> None:
+    site = Site()
+    targets = [
+        Target("a@example.net", reverse_path=OWNER),
+        Target("b@example.net"),
+        Target("c@example.net", reverse_path=OWNER),
+    ]
+    answers = await site.attempt(*targets, lane="example.net")
+    assert answers == [Delivered("sent"), Untried(), Delivered("sent")]
+    (parcel,) = site.parcels
+    assert str(parcel.envelope.reverse_path) == OWNER
+    assert (parcel.envelope.ret, parcel.envelope.envid) == ("", ""), "wishes of the sender's"
+    await site.attempt(targets[1], lane="example.net")
+    own = site.parcels[1].envelope
+    assert (own.reverse_path, own.ret, own.envid) == (SENDER, "FULL", "Q")
+
+
+# Loops
+
+
+@pytest.mark.parametrize("lines", [["|a"], ["&ann@x.org"], ["./mbox", "./b/"]])
+async def test_a_list_that_the_message_came_by_is_not_obeyed(lines: list[str]) -> None:
+    site = Site({"x": lines}, bears=frozenset({"iain-x@example.com"}))
+    answer, _ = await site.play(Target("iain-x@example.com"))
+    assert isinstance(answer, PermanentFailure)
+    said = "554 5.4.6 The message is looping: it came by iain-x@example.com before"
+    assert str(answer.reply) == said
+    site = Site({"x": lines})
+    way = ("c@example.com", "Iain-X@example.com", "a@example.com")
+    answer, _ = await site.play(Target("iain-x@example.com", via=way))
+    assert isinstance(answer, PermanentFailure)
+    circle = "Iain-X@example.com > c@example.com > iain-x@example.com"
+    assert str(answer.reply) == f"{said}, and then by {circle}"
+    assert site.writer.tried == []
+
+
+async def test_aliases_without_end_are_given_up_by_name() -> None:
+    site = Site({"x": ["&ann@x.org"]}, routing=Routing(max_alias_depth=2))
+    way = ("b@example.com", "a@example.com")
+    answer, _ = await site.play(Target("iain-x@example.com", via=way))
+    assert isinstance(answer, PermanentFailure)
+    assert str(answer.reply) == (
+        "554 5.4.6 The message went by too many aliases:"
+        " a@example.com > b@example.com > iain-x@example.com"
+    )
