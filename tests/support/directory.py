@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from restante.config.tree import Database
+from restante.directory import SystemFiles
 from restante.directory.admin import Administration
 from restante.directory.engine import Engine, Statement, Value, open_engine
 from restante.directory.lookups import SqlDirectory
@@ -41,7 +42,9 @@ async def engine_with(
 
 
 @asynccontextmanager
-async def directory_with(url: str, rows: Rows) -> AsyncIterator[SqlDirectory]:
-    """A directory on ``url`` with ``rows`` in its tables."""
+async def directory_with(
+    url: str, rows: Rows, system: SystemFiles | None = None
+) -> AsyncIterator[SqlDirectory]:
+    """A directory on ``url`` with ``rows`` in its tables, and system files behind them."""
     async with engine_with(url, rows) as engine:
-        yield SqlDirectory(engine)
+        yield SqlDirectory(engine, system)

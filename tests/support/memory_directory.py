@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from restante.address import fold
-from restante.directory import Account, Credentials, DotQmail, Lookups
+from restante.directory import Account, Credentials, DotQmail, Lookups, SystemFiles
 from restante.errors import CannotKnow, TemporaryError
 
 _Key = tuple[str, ...]
@@ -43,8 +43,10 @@ class MemoryDirectory:
     fails; ``away`` fails all of them. ``failure`` is what they fail with.
     """
 
-    def __init__(self, tables: Tables | None = None) -> None:
+    def __init__(self, tables: Tables | None = None, system: SystemFiles | None = None) -> None:
+        """``system`` answers for the system's files, instead of the tables."""
         self.tables = tables or Tables()
+        self._system = system
         self.asked: list[_Key] = []
         self.away = False
         self.fail_at: int | None = None
@@ -84,11 +86,15 @@ class MemoryDirectory:
     async def system_user(self, name: str) -> Account | None:
         """As Lookups has it; the passwd file distinguishes case."""
         self._statement("passwd", name)
+        if self._system:
+            return await self._system.user(name)
         return next((user for user in self.tables.passwd if user.name == name), None)
 
     async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         """As Lookups has it."""
         self._statement(".qmail", account.home, extension)
+        if self._system:
+            return await self._system.dot_qmail(account, extension)
         return self.tables.dot_qmail.get((account.home, extension))
 
     async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
