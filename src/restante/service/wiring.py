@@ -19,13 +19,11 @@ from restante.config.live import Derived, LiveSettings
 from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
-from restante.directory.system import system_files
 from restante.drop import DropPaths
 from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
 from restante.errors import OperatorError, TemporaryError
 from restante.guessing.guard import guard_of
-from restante.mda.writer import BatchWriter
 from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
 from restante.net.server import ConnectionLimits, Server, Service, session_ids
@@ -44,11 +42,10 @@ from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
 from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
-from restante.rights import owners_rights
 from restante.routing.router import Router
 from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
+from restante.service.hands import own_hands
 from restante.spool import clean_spool
-from restante.store.maildir import MaildirStore
 from restante.tls.certificates import Certificates, pairs_of
 from restante.usage.ledger import UsageLedger
 
@@ -74,16 +71,15 @@ class Worker:
         self._adopting: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
         self._ids = queue_ids(slot)
-        host = settings.hostname
         self._handshakes = _handshakes(settings)
+        self._hands = own_hands(settings)
         self._directory = SqlDirectory(
             open_engine(settings.database, settings.directory, log_sql=settings.log.sql),
-            system_files(settings),
+            self._hands.files,
         )
         live = self._live = LiveSettings(settings, ControlLog(), _router)
         self._router = Derived(live, _router)
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
-        self._writer = BatchWriter(host, settings.mail.minimum_uid, settings.mail.minimum_gid)
         upgrades = PasswordUpgrades(self._directory) if settings.auth.upgrade else None
         self._guard = guard_of(settings)
         self._authenticator = PasswordAuthenticator(
@@ -134,7 +130,7 @@ class Worker:
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
         await self._relay.close(patience)
         await self._ledger.close()
-        await self._writer.close()
+        await self._hands.close()
         await self._authenticator.close()
         await self._guard.close()
         await self._directory.close()
@@ -155,7 +151,7 @@ class Worker:
             settings,
             self._router(),
             self._directory,
-            self._writer,
+            self._hands.writer,
             waiting,
             self._routes,
             self._ids,
@@ -164,7 +160,7 @@ class Worker:
 
     def _make_courier(self, _: Settings) -> MailCourier:
         out = WaysOut(self._routes, self._relay)
-        return MailCourier(self._router(), self._directory, self._writer, out)
+        return MailCourier(self._router(), self._directory, self._hands.writer, out)
 
     def _services(self, receiver: Derived[Receiver], spool: str) -> Iterable[Service]:
         settings = self._settings
@@ -178,7 +174,7 @@ class Worker:
             settings.hostname,
             settings.auth,
             self._authenticator,
-            MaildirStore(owners_rights(settings.mail.minimum_uid, settings.mail.minimum_gid)),
+            self._hands.store,
             self._handshakes,
         )
 

@@ -1,0 +1,70 @@
+"""Who works with mail for a worker: the worker itself, or the helpers of its owners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante.config import Settings
+from restante.directory import SystemFiles
+from restante.directory.system import system_files
+from restante.helper.choice import ChoosingFiles, ChoosingStore, ChoosingWriter
+from restante.helper.files import HelperFiles
+from restante.helper.limits import Limits
+from restante.helper.office import Asks, OfficeSupplier
+from restante.helper.pool import Helpers
+from restante.helper.store import HelperStore
+from restante.helper.writer import HelperWriter
+from restante.mda import MailboxWriter
+from restante.mda.writer import BatchWriter
+from restante.rights import own_rights, owners_rights
+from restante.store import MailStore
+from restante.store.maildir import MaildirStore
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What touches files of mailboxes' owners."""
+
+    writer: MailboxWriter
+    store: MailStore
+    files: SystemFiles
+    helpers: Helpers | None
+
+    async def close(self) -> None:
+        """Finish what was begun and stop."""
+        await self.writer.close()
+        if self.helpers is not None:
+            await self.helpers.close()
+
+
+def own_hands(settings: Settings) -> Hands:
+    """The process does all of it: as a user for this user's mailboxes, as root for all."""
+    mail = settings.mail
+    return Hands(
+        BatchWriter(settings.hostname, mail.minimum_uid, mail.minimum_gid),
+        MaildirStore(owners_rights(mail.minimum_uid, mail.minimum_gid)),
+        system_files(settings),
+        None,
+    )
+
+
+def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
+    """A helper of each owner does it, but for the mailboxes of the process's own user."""
+    mail = settings.mail
+    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle)
+    near = BatchWriter(settings.hostname, mail.minimum_uid, mail.minimum_gid)
+    files: SystemFiles = system_files(settings)
+    if settings.routing.system_files:
+        files = ChoosingFiles(files, HelperFiles(helpers))
+    return Hands(
+        ChoosingWriter(near, HelperWriter(helpers)),
+        ChoosingStore(MaildirStore(own_rights), HelperStore(helpers)),
+        files,
+        helpers,
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """What the nursery is told."""
+    mail = settings.mail
+    return Limits(settings.hostname, mail.minimum_uid, mail.minimum_gid, mail.helpers)
