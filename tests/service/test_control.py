@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.control import control_directory
 from tests.support.instance import Instance, until
 from tests.support.serving import Wire, hang_up, smtp
@@ -115,3 +117,13 @@ def test_sighup_on_a_broken_directory_changes_nothing(tmp_path: Path) -> None:
 
         until(lambda: "event=reload_refused" in instance.log(), "refused")
         assert ehlo(instance).startswith("220 mx.example.com")
+
+
+@pytest.mark.parametrize(
+    "address", ["ann@[127.0.0.1]", "ann@[IPv6:::1]", "ann@[IPv6:::ffff:127.0.0.1]"]
+)
+def test_an_address_of_this_host_is_localiphost(tmp_path: Path, address: str) -> None:
+    with serving(tmp_path, {**FILES, "localiphost": "example.com\n"}) as (instance, _):
+        assert rcpt(instance, address).startswith("250 ")
+        assert rcpt(instance, "ann@[192.0.2.1]").startswith("550 ")
+        assert "Address    ann@example.com" in instance.run("explain", address).stdout

@@ -23,6 +23,7 @@ RULES: dict[str, set[str]] = {
     "network": set(),
     "completion": {"address_syntax"},
     "drop": set(),
+    "interfaces": set(),
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},
@@ -42,12 +43,12 @@ RULES: dict[str, set[str]] = {
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
     "helper": VOCABULARY | {"maillog", "mda", "store", "directory"},
-    "relay": VOCABULARY | {"config", "maillog", "protocol", "queue.contract"},
+    "relay": VOCABULARY | {"config", "interfaces", "maillog", "protocol", "queue.contract"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}
     | {"directory.contract", "mda.contract", "queue.contract", "relay.contract"},
     "receiver": VOCABULARY
-    | {"config", "maillog", "routing", "spool", "courier", "completion"}
+    | {"config", "interfaces", "maillog", "routing", "spool", "courier", "completion"}
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "tls": VOCABULARY | {"config", "maillog"},
     "pickup": VOCABULARY | {"config", "maillog", "drop", "spool", "queue.contract"},

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from restante.config.tree import HostPort
-from restante.relay.here import Here, is_own_address
+from restante.interfaces import is_own_address
+from restante.relay.here import Here
 from restante.relay.lookup import CannotTell, Dns, NoSuchName, Records
 from restante.relay.resolver import (
     MAX_ADDRESSES,

@@ -75,12 +75,13 @@ def explain(
     """Show every step of routing for an address, where its mail goes, and the reply at RCPT."""
     from restante.cli.explain import render, to_json
     from restante.cli.leaving import way_record, ways
+    from restante.receiver.literals import Literals
     from restante.routing.decision import Unknown
     from restante.routing.explanation import explain as find_explanation
     from restante.routing.router import Router
 
-    wanted = any_address(address)
     settings = settings_of(context)
+    wanted = Literals(settings.routing.localiphost).resolved(any_address(address))
     router = Router(settings.routing, settings.hostname)
     found = ask(
         settings, lambda engine: find_explanation(router, directory_of(settings, engine), wanted)

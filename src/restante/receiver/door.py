@@ -18,6 +18,7 @@ from restante.queue import Lanes
 from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.limits import SendingLimits
+from restante.receiver.literals import Literals
 from restante.receiver.policy import Policy
 from restante.receiver.senders import Senders
 from restante.routing.decision import NoSuchUser
@@ -50,6 +51,7 @@ class Receiver:
         """``limits``: on what accounts may send; None for no limits at all."""
         self._settings = settings
         self._policy = Policy(settings.receiver)
+        self._literals = Literals(settings.routing.localiphost)
         self._senders = Senders(settings, router, directory)
         self._limits = limits
         self._router = router
@@ -117,6 +119,7 @@ class Receiver:
         self, transaction: Transaction, asked: Sequence[tuple[Address, RecipientDsn]]
     ) -> list[Reply]:
         """Answer RCPT for those that came together, with one look-up for all of them."""
+        asked = [(self._literals.resolved(address), dsn) for address, dsn in asked]
         replies = await self._decide(transaction, [address for address, _ in asked])
         for (address, dsn), reply in zip(asked, replies, strict=True):
             if reply.is_success:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from restante.config.tree import HostPort
+from restante.interfaces import is_own_address
 from restante.relay.names import NoDomainName, to_ascii
 
 
@@ -50,18 +50,3 @@ def _reaches(address: str, listens_on: str) -> bool:
     if listener.version == 4 and wanted.version == 6:
         return False
     return is_own_address(str(wanted))
-
-
-def is_own_address(address: str) -> bool:
-    """Whether an interface of this host has the IP address; 0.0.0.0 and :: lead here as well.
-
-    The system lets nobody bind to an address that it does not have, which is
-    known faster than a list of all interfaces is read.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return False
-    return True
