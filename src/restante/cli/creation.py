@@ -23,11 +23,14 @@ CERTIFICATE = "tls/self-signed.pem"
 KEY = "tls/self-signed.key"
 
 
-def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]]) -> Settings:
+def create_instance(
+    directory: str, overrides: Mapping[str, Mapping[str, object]], *, tables: bool = True
+) -> Settings:
     """A new instance with its database and its tables; the settings it begins with.
 
-    Raises OperatorError, ConfigurationError or CannotKnow; nothing that was made is left
-    then, except tables in a database that was there before.
+    Without ``tables``, the database is one that has them, and is left alone. Raises
+    OperatorError, ConfigurationError or CannotKnow; nothing that was made is left then, except
+    tables in a database that was there before.
     """
     directory = os.path.abspath(directory)
     if os.path.exists(os.path.join(directory, FILE_NAME)):
@@ -40,7 +43,8 @@ def create_instance(directory: str, overrides: Mapping[str, Mapping[str, object]
         _make_directory(settings.path(settings.queue.root), 0o700, undo)
         _make_drop(settings, undo)
         _make_certificate(settings, undo)
-        _create_schema(settings, undo)
+        if tables:
+            _create_schema(settings, undo)
     return settings
 
 

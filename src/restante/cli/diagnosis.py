@@ -81,7 +81,8 @@ def explain(
     from restante.routing.router import Router
 
     settings = settings_of(context)
-    wanted = Literals(settings.routing.localiphost).resolved(any_address(address))
+    asked = any_address(address)
+    wanted = Literals(settings.routing.localiphost).resolved(asked)
     router = Router(settings.routing, settings.hostname)
     found = ask(
         settings, lambda engine: find_explanation(router, directory_of(settings, engine), wanted)
@@ -89,6 +90,8 @@ def explain(
     if as_json:
         print_json({**to_json(found), "leaves_by": [*map(way_record, ways(settings, found))]})
     else:
+        if wanted != asked:
+            print(f"{asked} is at this host itself: setting routing.localiphost makes it {wanted}")
         print(render(found), end="")
         for line in _undeliverable(settings, found):
             print(line)

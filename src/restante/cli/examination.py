@@ -85,6 +85,8 @@ def _examine_routing(settings: Settings, findings: Findings) -> None:
 
 
 def _examine_directories(settings: Settings, findings: Findings) -> None:
+    if settings.control is not None and settings.control.alone:
+        return  # the server makes what it needs
     for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
         problem = _unusable(settings.path(path))
         if problem:
@@ -130,6 +132,8 @@ def _own_name() -> str:
 
 
 def _examine_user(settings: Settings, findings: Findings) -> None:
+    if settings.control is not None and settings.control.alone and not settings.mail.user:
+        return  # new accounts are made as they were before
     try:
         owner = mail_owner(settings)
     except OperatorError as error:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restante.cli.context import Invocation, administer, domain_name, settings_of
+from restante.cli.context import (
+    CONTROL_INSTANCE,
+    Invocation,
+    administer,
+    domain_name,
+    settings_of,
+)
 from restante.cli.listening import (
     INITIAL,
     ListenerOptions,
@@ -42,7 +48,7 @@ OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
 
 
 def init(
-    directory: Annotated[str, typer.Argument(metavar="DIR", show_default=False)],
+    directory: Annotated[str, typer.Argument(metavar="DIR", show_default=False)] = "",
     host: Annotated[
         str, typer.Option(metavar="NAME", help="The host's name.", show_default=False)
     ] = "",
@@ -59,12 +65,29 @@ def init(
     submissions: SubmissionsOption = "",
     pop3: Pop3Option = "",
     pop3s: Pop3sOption = "",
+    from_qmail: Annotated[
+        str,
+        typer.Option(
+            metavar="CONTROL",
+            help="Write what a qmail control directory says into restante.toml, and tell what of "
+            f"it is left behind. DIR is {CONTROL_INSTANCE} by default then.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Make a new instance: DIR/restante.toml, its database, and a self-signed certificate."""
     from restante.cli.creation import create_instance
 
     listeners = ListenerOptions(smtp, submission, submissions, pop3, pop3s)
-    settings = create_instance(directory, _overrides(host, database, listeners))
+    wanted = _overrides(host, database, listeners)
+    if from_qmail:
+        from restante.cli.taking_over import take_over
+
+        take_over(directory or CONTROL_INSTANCE, from_qmail, wanted)
+        return
+    if not directory:
+        raise typer.BadParameter("name the directory of the new instance", param_hint="DIR")
+    settings = create_instance(directory, wanted)
     restante = f"{program()} --dir {shlex.quote(directory)}"
     print(
         f"{settings.directory} is ready. Next:\n"
@@ -101,7 +124,7 @@ def serve(context: typer.Context) -> None:
 
 def _make_bare_instance(settings: Settings) -> None:
     """The directory of an instance that is a control directory alone: no init has made it."""
-    if settings.control is None or os.path.exists(settings.path(FILE_NAME)):
+    if settings.control is None or not settings.control.alone:
         return
     from restante.cli.creation import passable_mode
 

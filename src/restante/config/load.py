@@ -65,6 +65,7 @@ class _File:
 
     path: str
     table: Mapping[str, Any] = field(default_factory=dict)
+    exists: bool = True
 
 
 def _read_file(directory: str, *, optional: bool) -> _File:
@@ -74,7 +75,7 @@ def _read_file(directory: str, *, optional: bool) -> _File:
             data = file.read(MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         if optional:
-            return _File(path)
+            return _File(path, exists=False)
         hint = f"make one with: restante init {directory}"
         raise ConfigurationError([f"no {FILE_NAME} in {directory}; {hint}"]) from None
     except OSError as error:
@@ -160,7 +161,8 @@ class _Reading:
         section, name = control.SYSTEM_FILES
         if (section, name) not in told:
             self.values.setdefault(section, {})[name] = True
-        return Control(directory, by_hand, told, layer.stamps, layer.warnings)
+        alone = not self.file.exists
+        return Control(directory, by_hand, alone, told, layer.stamps, layer.warnings)
 
     def _told_me(self) -> str:
         """The host's name if it is not for the control directory to say."""

@@ -616,6 +616,8 @@ class Control:
     """Absolute."""
     named_by_hand: bool
     """The command line names it, which counts for more than what restante.toml says later."""
+    alone: bool
+    """There is no restante.toml, so that nobody has made the instance directory."""
     told: frozenset[tuple[str, str]]
     """Section and name of what restante.toml and the environment decide."""
     stamps: Stamps

@@ -1,0 +1,146 @@
+"""Moving from qmail: commands on a control directory, and restante.toml written from one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from restante.config.load import load
+from tests.support.control import control_directory
+from tests.support.instance import Instance
+from tests.support.mariadb import PASSWORD, USER, MariaDB
+
+EVERYTHING = {
+    "me": "mx.example.com\n",
+    "defaulthost": "host.example.com\n",
+    "defaultdomain": "example.com\n",
+    "plusdomain": "plus.example\n",
+    "envnoathost": "babasse.com\n",
+    "locals": "iain.cx\nlocalhost\n",
+    "rcpthosts": "iain.cx\n.example.com\n",
+    "morercpthosts": "more.example\n",
+    "virtualdomains": "a.example:ann\njoe@b.example:joe\n:all\n",
+    "smtproutes": "c.example:relay.example:26\n:[192.0.2.1]\n",
+    "smtpgreeting": 'mx.example.com "no" \\spam\n',
+    "helohost": "helo.example.com\n",
+    "localiphost": "ip.example.com\n",
+    "databytes": "20000000\n",
+    "badmailfrom": "ann@bad.example\n@worse.example\n",
+    "bouncefrom": "bounces\n",
+    "bouncehost": "bounces.example.com\n",
+    "doublebounceto": "hostmaster\n",
+    "doublebouncehost": "example.com\n",
+    "queuelifetime": "86400\n",
+    "concurrencylocal": "11\n",
+    "concurrencyremote": "22\n",
+    "timeoutconnect": "33\n",
+    "timeoutremote": "44\n",
+    "timeoutsmtpd": "55\n",
+    "defaultdelivery": "./Mailbox\n./Maildir/\n",
+}
+
+
+def init(tmp_path: Path, control: Path) -> tuple[str, Path]:
+    """What ``init --from-qmail`` says, and the directory that it makes."""
+    made = tmp_path / "made"
+    done = Instance(made).run("init", "--from-qmail", str(control), str(made))
+    return done.stdout, made
+
+
+@pytest.mark.parametrize("files", [EVERYTHING, {"me": "mx.example.com\n"}, {}])
+def test_restante_toml_says_the_same(tmp_path: Path, files: dict[str, str]) -> None:
+    control = control_directory(tmp_path, files)
+    _, made = init(tmp_path, control)
+
+    written = load(str(made), {})
+    taken = load(str(made / "nowhere"), {}, str(control))
+    assert written.control is None
+    # What init sets for every new instance has no counterpart in a control directory.
+    for section in ("mail", "tls", "submission", "pop3"):
+        taken = replace(taken, **{section: getattr(written, section)})
+    server = replace(taken.server, me=taken.hostname)
+    assert written == replace(taken, directory=str(made), control=None, server=server)
+
+
+def test_what_is_left_behind_is_told(tmp_path: Path) -> None:
+    files = {"me": "mx.example.com\n", "rcpthosts": "a.example\n", "virtualdomains": "no colon\n"}
+    control = control_directory(
+        tmp_path, {**files, "percenthack": "a\n", "morercpthosts.cdb": "x", "mine": "", "me~": ""}
+    )
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "assign").write_text("=joe:joe:1:1:/home/joe:::\n.\n")
+    said, _ = init(tmp_path, control)
+
+    left = said.partition("Left behind:\n")[2].partition("Next:")[0]
+    files_named = [line.split()[0].rstrip(":") for line in left.splitlines()]
+    assert files_named == [
+        f"{control}/virtualdomains",
+        f"{control}/mine",
+        f"{control}/morercpthosts.cdb",
+        f"{control}/percenthack",
+        f"{tmp_path}/users/assign",
+    ]
+
+
+def test_check_tells_it_too(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n", "percenthack": "a\n"})
+    done = Instance(tmp_path / "x", {"RESTANTE_CONTROL": str(control)}).run("check", check=False)
+
+    assert f"advice: {control}/percenthack is not read" in done.stdout
+    assert f"advice: {control}/rcpthosts: is missing" in done.stdout
+
+
+def test_check_tells_all_problems_with_file_and_line(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "m x\n", "smtproutes": "# c\n:a b\n"})
+    done = Instance(tmp_path / "x").run("--control", str(control), "check", check=False)
+
+    assert done.returncode == 1
+    problems = [line for line in done.stdout.splitlines() if line.startswith("problem:")]
+    assert [line.split()[1] for line in problems] == [f"{control}/me:", f"{control}/smtproutes:"]
+    assert ": line 2: 'a b' is no next hop" in problems[1]
+
+
+def test_init_refuses_a_directory_that_is_an_instance(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    _, made = init(tmp_path, control)
+    again = Instance(made).run("init", "--from-qmail", str(control), str(made), check=False)
+
+    assert again.returncode == 1
+    assert "is an instance already" in again.stderr
+
+
+def test_init_without_a_directory_asks_for_one(tmp_path: Path) -> None:
+    done = Instance(tmp_path).run("init", check=False)
+
+    assert done.returncode == 2
+    assert "DIR" in done.stderr
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("by_socket", [True, False])
+def test_sqlserver_alone_finds_the_database(
+    tmp_path: Path, mariadb_server: MariaDB, by_socket: bool
+) -> None:
+    """The tables are there, and init changes nothing in them."""
+    database = mariadb_server.new_database()
+    first = tmp_path / "first"
+    Instance(first).run("init", str(first), "--database", mariadb_server.url(database))
+    where = "server localhost" if by_socket else f"server 127.0.0.1\nport {mariadb_server.port}"
+    account = f"login {USER}\npassword {PASSWORD}\ndb {database}\n"
+    files = {"me": "mx.example.com\n", "sqlserver": f"{where}\n{account}"}
+    control = control_directory(tmp_path, files)
+    environ = {"MYSQL_UNIX_PORT": str(mariadb_server.socket)}
+
+    bare = Instance(tmp_path / "bare", {"RESTANTE_CONTROL": str(control), **environ})
+    bare.run("domain", "add", "example.com")
+    assert "example.com" in bare.run("domain", "list").stdout
+    assert "rcpthosts has example.com" in bare.run("explain", "ann@example.com").stdout
+
+    made = tmp_path / "made"
+    taken = Instance(made, environ)
+    taken.run("init", "--from-qmail", str(control), str(made))
+    assert os.stat(made / "restante.toml").st_mode & 0o077 == 0
+    assert "example.com" in taken.run("domain", "list").stdout
