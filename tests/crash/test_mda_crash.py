@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from restante.mda import Delivery
-from restante.mda.batch import Batch, Job, Policy
+from restante.mda.answers import Policy
+from restante.mda.batch import Batch, Job
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.maildir import Maildirs
 from restante.status import Delivered

@@ -30,8 +30,8 @@ class FaultyDisk(LocalDisk):
     counts: Counter[str] = field(default_factory=Counter[str])
     _entries: list[tuple[str, str, str]] = field(default_factory=list)
     """Changes of directories that may be lost: what, the path before, the path after."""
-    _data: set[str] = field(default_factory=set)
-    """Files whose octets may be lost."""
+    _data: dict[str, int] = field(default_factory=dict)
+    """Files whose octets may be lost, with how many of them are safe."""
 
     def _step(self, operation: str, name: str = "") -> None:
         if 0 <= self.cut_at <= self.counts.total():
@@ -52,15 +52,26 @@ class FaultyDisk(LocalDisk):
         self._entries.append(("create", "", _path(parent, name)))
         return fd
 
+    def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
+        self._step("create" if new else "open_file", name)
+        fd = super().open_file(name, parent, new=new, follow=follow)
+        if new:
+            self._entries.append(("create", "", _path(parent, name)))
+        return fd
+
     def write(self, fd: int, buffers: Sequence[bytes]) -> None:
         self._step("write", _path(fd))
+        self._data.setdefault(_path(fd), os.fstat(fd).st_size)
         super().write(fd, buffers)
-        self._data.add(_path(fd))
+
+    def truncate(self, fd: int, size: int) -> None:
+        self._step("truncate", _path(fd))
+        super().truncate(fd, size)
 
     def copy(self, source: str | int, fd: int, count: int) -> None:
         self._step("copy", _path(fd))
+        self._data.setdefault(_path(fd), os.fstat(fd).st_size)
         super().copy(source, fd, count)
-        self._data.add(_path(fd))
 
     def chown(self, fd: int, uid: int, gid: int) -> None:
         self._step("chown", _path(fd))
@@ -70,7 +81,7 @@ class FaultyDisk(LocalDisk):
         self._step("fsync", _path(fd))
         super().fsync(fd)
         path = _path(fd)
-        self._data.discard(path)
+        self._data.pop(path, None)
         self._entries = [entry for entry in self._entries if os.path.dirname(entry[2]) != path]
 
     def syncfs(self, fd: int) -> None:
@@ -85,19 +96,19 @@ class FaultyDisk(LocalDisk):
         before, after = _path(source, name), _path(target, name)
         self._entries.append(("rename", before, after))
         if before in self._data:
-            self._data.remove(before)
-            self._data.add(after)
+            self._data[after] = self._data.pop(before)
 
     def unlink(self, name: str, parent: int) -> None:
         self._step("unlink", name)
         super().unlink(name, parent)
-        self._data.discard(_path(parent, name))
+        self._data.pop(_path(parent, name), None)
 
     def lose_power(self, *, entries_lost: bool) -> None:
         """Leave what the worst of disks would: octets lost, directory changes lost or kept."""
-        for path in self._data:
+        for path, safe in self._data.items():
             with suppress(FileNotFoundError):
-                os.truncate(path, os.path.getsize(path) // 2)
+                lost = os.path.getsize(path) - safe
+                os.truncate(path, safe + max(lost, 0) // 2)
         for kind, before, after in reversed(self._entries if entries_lost else []):
             with suppress(FileNotFoundError):
                 _undo(kind, before, after)

@@ -38,11 +38,11 @@ RULES: dict[str, set[str]] = {
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
-    "mda": VOCABULARY | {"maillog", "directory.contract"},
+    "mda": VOCABULARY | {"config", "maillog", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
-    "helper": VOCABULARY | {"maillog", "mda", "store", "directory"},
+    "helper": VOCABULARY | {"config", "maillog", "mda", "store", "directory"},
     "relay": VOCABULARY | {"config", "interfaces", "maillog", "protocol", "queue.contract"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}

@@ -53,7 +53,7 @@ def _print_findings(problems: list[str], advice: list[str]) -> None:
 def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
     """Which of the mailboxes that an address leads to are not written to, and why."""
     from restante.mda import Delivery
-    from restante.mda.batch import Policy
+    from restante.mda.answers import Policy
     from restante.routing.decision import Mailbox
 
     policy = Policy(settings.hostname, settings.mail.minimum_uid, settings.mail.minimum_gid)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from restante.address import Address, AddressSyntaxError, check_domain
 from restante.config.convert import shown
 from restante.config.listeners import LISTENERS
-from restante.config.tree import TLS_POLICIES, HostPort, Relay, Settings
+from restante.config.tree import TLS_POLICIES, HostPort, Programs, Relay, Settings
 
 MAX_DATABASE_WAIT = 9
 """Seconds; a peer hears 451 within 10 when the database does not answer."""
+
+_UMASK = re.compile("0?[0-7]{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ def check(settings: Settings) -> Iterator[Problem]:
     yield from _check_addresses(settings)
     yield from _check_networks(settings)
     yield from _check_relay(settings.relay)
+    yield from _check_programs(settings.programs)
 
 
 def _check_waits(settings: Settings) -> Iterator[Problem]:
@@ -165,6 +169,15 @@ def _check_relay(relay: Relay) -> Iterator[Problem]:
         if not (login and colon and password):
             what = f"what stands for {shown(next_hop)} is not LOGIN:PASSWORD"
             yield Problem(("relay", "credentials"), what)
+
+
+def _check_programs(programs: Programs) -> Iterator[Problem]:
+    if not _UMASK.fullmatch(programs.umask):
+        what = f"{shown(programs.umask)} is no umask in octal, as 077 is"
+        yield Problem(("programs", "umask"), what)
+    if "\0" in programs.path or not programs.path.startswith("/"):
+        what = f"{shown(programs.path)} is no list of absolute directories, parted by colons"
+        yield Problem(("programs", "path"), what)
 
 
 def _is_ip_address(text: str) -> bool:

@@ -579,6 +579,49 @@ class Sendmail:
 
 
 @dataclass(frozen=True, slots=True)
+class Programs:
+    """Commands that accounts name: |command in alias rows and .qmail files (qmail-command(8))."""
+
+    run_as_server_user: bool = setting(
+        False,
+        "Run commands of accounts whose uid is the server's own too. Such a command can read the "
+        "settings, the queue and everybody's mail.",
+    )
+    timeout: float = setting(
+        5 * MINUTE,
+        "Seconds that a command may take. After that its process group is ended (SIGTERM, five "
+        "seconds later SIGKILL) and the message is tried again later.",
+        low=1,
+        high=DAY,
+    )
+    path: str = setting(
+        "/var/qmail/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "PATH of commands; nothing else of the server's environment reaches them.",
+    )
+    umask: str = setting("077", "The umask of commands, in octal.")
+    max_output: int = setting(
+        8192,
+        "Octets of what a command writes (standard output and error) that are kept, for the log "
+        "and the bounce. It may write more.",
+        low=0,
+        high=MEBIBYTE,
+    )
+    max_cpu: int = setting(
+        0, "Seconds of processor time that a command's processes have each; 0: no limit.", low=0
+    )
+    max_memory: int = setting(
+        0, "Octets of address space that a command's processes have each; 0: no limit.", low=0
+    )
+    max_file: int = setting(0, "Octets to which a command may let a file grow; 0: no limit.", low=0)
+    max_processes: int = setting(
+        0,
+        "Processes that the command's user may have in all (RLIMIT_NPROC) while it runs; 0: no "
+        "limit.",
+        low=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What happened."""
 
@@ -644,6 +687,7 @@ class Settings:
     auth: Auth = field(default_factory=Auth)
     queue: Queue = field(default_factory=Queue)
     relay: Relay = field(default_factory=Relay)
+    programs: Programs = field(default_factory=Programs)
     sendmail: Sendmail = field(default_factory=Sendmail)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+
+from restante.config.tree import Programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class Limits:
     """The same for the gid."""
     helpers: int
     """So many at the same time at most."""
+    programs: Programs = field(default_factory=Programs)
+    """How they run commands."""
 
     def to_argument(self) -> str:
         """As one argument of a command."""
@@ -25,8 +29,9 @@ class Limits:
 
     @classmethod
     def from_argument(cls, argument: str) -> Limits:
-        """What ``to_argument`` wrote; raises ValueError or TypeError for anything else."""
-        return cls(**json.loads(argument))
+        """What ``to_argument`` wrote; raises ValueError, TypeError or KeyError for others."""
+        fields = json.loads(argument)
+        return cls(**{**fields, "programs": Programs(**fields["programs"])})
 
     def objection(self, uid: int, gid: int) -> str:
         """Why there is no helper with these ids, or an empty string."""

@@ -38,7 +38,13 @@ async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(FILE_THREADS, "files"))
     loop.set_exception_handler(_unplanned)
-    writer = BatchWriter(limits.host, limits.minimum_uid, limits.minimum_gid)
+    writer = BatchWriter(
+        limits.host,
+        limits.minimum_uid,
+        limits.minimum_gid,
+        programs=limits.programs,
+        is_server=False,
+    )
     files = HostFiles(limits.minimum_uid, limits.minimum_gid)
     household = Household(hatch, owner, Tools(writer, MaildirStore(), files))
     _log_by(loop, household.remark)

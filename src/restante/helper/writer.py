@@ -17,7 +17,7 @@ from restante.helper import NoHelper, messages
 from restante.helper.pool import Helpers, Link
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
-from restante.mda.writer import CLOSING
+from restante.mda.answers import CLOSING
 from restante.status import Delivered, Outcome, Reply, TemporaryFailure
 
 NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")

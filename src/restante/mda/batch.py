@@ -6,21 +6,20 @@ Runs in the writer's thread. docs/internals.md says what a crash at each step le
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from restante import maillog
-from restante.address import fold
 from restante.envelope import Content, Envelope, delivered_to_field, return_path_field
 from restante.mda import Delivery
+from restante.mda.answers import Policy, failure, refusal, unplanned_failure
 from restante.mda.durable import Disk
-from restante.mda.maildir import Maildirs, OpenMaildir, UnsafeMaildir, list_messages
+from restante.mda.home import UnsafePlace
+from restante.mda.maildir import Maildirs, OpenMaildir, list_messages
 from restante.mda.names import DeliveryName, delivery_name
-from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
+from restante.status import Delivered, Outcome
 
 FEW_FILES = 1
 """So many files of a batch on one file system are synced one by one; more, by syncfs(2).
@@ -28,39 +27,6 @@ FEW_FILES = 1
 Measured on ext4: one message at a time, fsync(2) delivers some 2,000 a second and syncfs(2)
 1,600; two at a time, syncfs(2) is a third faster already, and at three nearly twice as fast.
 """
-
-LOOPING = Reply(554, "4.6", "The message is looping: it already bears Delivered-To {}")
-DISK_FULL = Reply(452, "3.1", "Mail system storage full, please try again later")
-QUOTA_FULL = Reply(452, "2.2", "Mailbox full, please try again later")
-NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
-MISCONFIGURED = Reply(451, "3.5", "Temporary failure, please try again later")
-_REPLIES = {errno.ENOSPC: DISK_FULL, errno.EDQUOT: QUOTA_FULL}
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Whose files may be written, and how they are named."""
-
-    host: str
-    minimum_uid: int
-    minimum_gid: int
-
-    def objection(self, delivery: Delivery) -> str:
-        """Why this mailbox is not written to, or an empty string."""
-        own = os.geteuid()
-        if own != 0:
-            if delivery.account.uid == own:
-                return ""
-            return f"the account's uid is {delivery.account.uid}, this process runs as {own}"
-        if delivery.account.uid < max(self.minimum_uid, 1):
-            return (
-                f"the account's uid is {delivery.account.uid}, below the minimum {self.minimum_uid}"
-            )
-        if delivery.account.gid < self.minimum_gid:
-            return (
-                f"the account's gid is {delivery.account.gid}, below the minimum {self.minimum_gid}"
-            )
-        return ""
 
 
 class Place(Enum):
@@ -126,11 +92,6 @@ class Job:
         return tuple(copy.outcome or unplanned_failure() for copy in found)
 
 
-def unplanned_failure() -> TemporaryFailure:
-    """What is answered for a bug; its text is in the log alone."""
-    return TemporaryFailure(NOT_NOW, "an unplanned exception, see the log")
-
-
 def _mailbox(delivery: Delivery) -> tuple[str, str]:
     return delivery.maildir, delivery.delivered_to[0]
 
@@ -186,7 +147,7 @@ class Batch:
                 with contextlib.suppress(FileNotFoundError):
                     self.disk.unlink(copy.name.full, maildir.new)
                     self.disk.fsync(maildir.new)
-            except (OSError, UnsafeMaildir) as error:
+            except (OSError, UnsafePlace) as error:
                 problems.append(error)
         for problem in problems:
             raise problem
@@ -194,7 +155,7 @@ class Batch:
     # The steps
 
     def _prepare(self, job: Job, copy: Copy) -> None:
-        copy.outcome = self._refusal(job, copy.delivery)
+        copy.outcome = refusal(self.policy, job.content, copy.delivery)
         if copy.outcome is not None:
             self._fail(job, copy, copy.outcome)
             return
@@ -203,17 +164,6 @@ class Batch:
         copy.device = maildir.device
         if job.again:
             self._look_for(copy, maildir)
-
-    def _refusal(self, job: Job, delivery: Delivery) -> Outcome | None:
-        final = delivery.delivered_to[0]
-        if fold(final) in job.content.facts.delivered_to:
-            reply = Reply(LOOPING.code, LOOPING.topic, LOOPING.text.format(final))
-            return PermanentFailure(reply)
-        if not all(value.isprintable() for value in delivery.delivered_to):
-            detail = f"a delivery address holds control characters: {delivery.delivered_to!r}"
-            return TemporaryFailure(MISCONFIGURED, detail)
-        objection = self.policy.objection(delivery)
-        return TemporaryFailure(MISCONFIGURED, objection) if objection else None
 
     def _look_for(self, copy: Copy, maildir: OpenMaildir) -> None:
         """Find what an earlier attempt delivered; ``new`` first, as readers move to ``cur``."""
@@ -291,7 +241,7 @@ class Batch:
             except OSError as error:
                 for job, copy in self._pending():
                     if copy.device == device:
-                        self._fail(job, copy, _failure(copy, error))
+                        self._fail(job, copy, failure(copy.delivery.maildir, error))
 
     def _sync_directory(self, _job: Job, copy: Copy) -> None:
         if copy.device not in self.whole and copy.delivery.maildir not in self.synced:
@@ -311,7 +261,7 @@ class Batch:
             try:
                 step(job, copy)
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
-                self._fail(job, copy, _failure(copy, error))
+                self._fail(job, copy, failure(copy.delivery.maildir, error))
 
     def _fail(self, job: Job, copy: Copy, outcome: Outcome) -> None:
         """Settle a copy, and its companions where they belong together."""
@@ -324,16 +274,6 @@ class Batch:
         if place not in (Place.TMP, Place.NEW):
             return
         # What cannot be removed either is at worst delivered twice; nothing is lost by it.
-        with contextlib.suppress(OSError, UnsafeMaildir):
+        with contextlib.suppress(OSError, UnsafePlace):
             maildir = self.maildirs.get(copy.delivery)
             self.disk.unlink(copy.name.full, maildir.tmp if place is Place.TMP else maildir.new)
-
-
-def _failure(copy: Copy, error: Exception) -> TemporaryFailure:
-    if isinstance(error, UnsafeMaildir):
-        return TemporaryFailure(MISCONFIGURED, str(error))
-    if not isinstance(error, OSError):
-        maillog.unplanned("mailbox writer", error)
-        return unplanned_failure()
-    reply = _REPLIES.get(error.errno or 0, NOT_NOW)
-    return TemporaryFailure(reply, f"{copy.delivery.maildir}: {error}")

@@ -40,8 +40,19 @@ class Disk(Protocol):
         """A new file, mode 0600, open for writing; EEXIST if there is one."""
         ...
 
+    def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
+        """A file for reading and appending, or a ``new`` one, mode 0600 (EEXIST if there is one).
+
+        Without ``follow`` a symbolic link is refused (ELOOP).
+        """
+        ...
+
     def write(self, fd: int, buffers: Sequence[bytes]) -> None:
         """Append the buffers, all of them."""
+        ...
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut a file off after ``size`` octets."""
         ...
 
     def copy(self, source: str | int, fd: int, count: int) -> None:
@@ -95,6 +106,12 @@ class LocalDisk:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=parent)
 
+    def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
+        """See Disk."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        flags |= os.O_CREAT | os.O_EXCL if new else 0
+        return os.open(name, flags if follow else flags | os.O_NOFOLLOW, 0o600, dir_fd=parent)
+
     def write(self, fd: int, buffers: Sequence[bytes]) -> None:
         """See Disk."""
         missing = sum(map(len, buffers)) - os.writev(fd, buffers)
@@ -102,6 +119,10 @@ class LocalDisk:
             rest = memoryview(b"".join(buffers))[-missing:]
             while rest:
                 rest = rest[os.write(fd, rest) :]
+
+    def truncate(self, fd: int, size: int) -> None:
+        """See Disk."""
+        os.ftruncate(fd, size)
 
     def copy(self, source: str | int, fd: int, count: int) -> None:
         """See Disk."""

@@ -11,12 +11,11 @@ import os
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from restante.errors import TemporaryError
 from restante.mda import Delivery
 from restante.mda.durable import Disk
+from restante.mda.home import UnsafePlace, components, is_trusted
 
 OPEN_MAILDIRS = 128
 """Maildirs that are kept open, two descriptors each."""
@@ -26,7 +25,7 @@ OWNERS_DIRECTORIES = 2
 """So many directories at the end of the path are the mailbox's own: its home and the Maildir."""
 
 
-class UnsafeMaildir(TemporaryError):
+class UnsafeMaildir(UnsafePlace):
     """The Maildir, or the way to it, belongs to somebody else or cannot be trusted."""
 
 
@@ -125,7 +124,7 @@ class _Walk:
         return OpenMaildir(held[0], held[1], _identity(held[1]), fresh)
 
     def _descend(self) -> int:
-        names = list(_components(self._delivery.maildir))
+        names = list(components(self._delivery.maildir))
         place = self._disk.open_path("/", None, follow=True)
         for number, name in enumerate(names):
             own = len(names) - number <= OWNERS_DIRECTORIES
@@ -138,7 +137,7 @@ class _Walk:
 
     def _enter(self, place: int, name: str, own: bool) -> int:
         around = os.fstat(place)
-        follow = self._self != 0 or _is_trusted(around)
+        follow = self._self != 0 or is_trusted(around)
         try:
             below = self._disk.open_path(name, place, follow=follow)
         except FileNotFoundError:
@@ -228,21 +227,6 @@ def list_messages(disk: Disk, maildir: OpenMaildir, part: str) -> list[str]:
         return names
     finally:
         disk.close(fd)
-
-
-def _components(path: str) -> Iterator[str]:
-    if not path.startswith("/"):
-        raise UnsafeMaildir(f"{path!r} is not an absolute path")
-    for name in path.split("/"):
-        if name == "..":
-            raise UnsafeMaildir(f"{path!r} leads upwards")
-        if name not in ("", "."):
-            yield name
-
-
-def _is_trusted(directory: os.stat_result) -> bool:
-    """Whether nobody but root can have put a symbolic link into the directory."""
-    return directory.st_uid == 0 and not directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _identity(fd: int) -> tuple[int, int, int]:

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from restante import maillog
+from restante.config.tree import Programs
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
-from restante.mda.batch import Batch, Job, Policy
+from restante.mda.acts import Acts
+from restante.mda.answers import CLOSING, Policy
+from restante.mda.batch import Batch, Job
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.maildir import Maildirs
-from restante.status import Delivered, Outcome, Reply, TemporaryFailure
+from restante.status import Delivered, Outcome, TemporaryFailure
 
 MAX_BATCH = 500
 """Jobs that are made durable together; more would only make the first ones wait."""
-
-NOT_SUPPORTED = Reply(451, "3.5", "The mailbox is delivered in a way that is not available yet")
-CLOSING = Reply(451, "3.2", "The system is shutting down, please try again later")
 
 _Outcomes = tuple[Outcome, ...]
 
@@ -41,9 +41,18 @@ class BatchWriter:
     """
 
     def __init__(
-        self, host: str, minimum_uid: int, minimum_gid: int, disk: Disk | None = None
+        self,
+        host: str,
+        minimum_uid: int,
+        minimum_gid: int,
+        disk: Disk | None = None,
+        *,
+        programs: Programs | None = None,
+        is_server: bool = True,
     ) -> None:
+        """``is_server``: as for ``Actor``. ``programs``: None for the defaults."""
         self._policy = Policy(host, minimum_uid, minimum_gid)
+        self._acts = Acts(self._policy, programs or Programs(), is_server=is_server)
         self._disk = disk or LocalDisk()
         self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -72,7 +81,7 @@ class BatchWriter:
         """Take back what ``deliver_all`` has put into ``new``, where it still is.
 
         For whoever shares one message between several writers, of which one has failed.
-        Raises OSError and UnsafeMaildir if anything cannot be removed.
+        Raises OSError and UnsafePlace if anything cannot be removed.
         """
         job = Job(envelope, content, deliveries, together=True, again=False)
         await asyncio.to_thread(self._withdraw, job)
@@ -81,15 +90,16 @@ class BatchWriter:
         self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
     ) -> Outcome:
         """See MailboxWriter."""
-        return TemporaryFailure(NOT_SUPPORTED, mbox.path)
+        return await self._acts.append(envelope, content, mbox, again=again)
 
     async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
         """See MailboxWriter."""
-        return Ran(TemporaryFailure(NOT_SUPPORTED, program.command))
+        return await self._acts.run(envelope, content, program)
 
     async def close(self) -> None:
         """See MailboxWriter."""
         self._closing = True
+        await self._acts.close()
         if self._thread is None or self._ended is None:
             return
         if self._thread.is_alive():

@@ -41,7 +41,7 @@ def own_hands(settings: Settings) -> Hands:
     """The process does all of it: as a user for this user's mailboxes, as root for all."""
     mail = settings.mail
     return Hands(
-        BatchWriter(settings.hostname, mail.minimum_uid, mail.minimum_gid),
+        _own_writer(settings),
         MaildirStore(owners_rights(mail.minimum_uid, mail.minimum_gid)),
         system_files(settings),
         None,
@@ -52,7 +52,7 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
     """A helper of each owner does it, but for the mailboxes of the process's own user."""
     mail = settings.mail
     helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle)
-    near = BatchWriter(settings.hostname, mail.minimum_uid, mail.minimum_gid)
+    near = _own_writer(settings)
     files: SystemFiles = system_files(settings)
     if settings.routing.system_files:
         files = ChoosingFiles(files, HelperFiles(helpers))
@@ -64,7 +64,16 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
     )
 
 
+def _own_writer(settings: Settings) -> BatchWriter:
+    mail = settings.mail
+    return BatchWriter(
+        settings.hostname, mail.minimum_uid, mail.minimum_gid, programs=settings.programs
+    )
+
+
 def limits(settings: Settings) -> Limits:
     """What the nursery is told."""
     mail = settings.mail
-    return Limits(settings.hostname, mail.minimum_uid, mail.minimum_gid, mail.helpers)
+    return Limits(
+        settings.hostname, mail.minimum_uid, mail.minimum_gid, mail.helpers, settings.programs
+    )

@@ -1,0 +1,158 @@
+"""What is done with a message besides putting it into a Maildir: mboxes and programs.
+
+With the rights of this process and no others: so it must be the account's own user. An
+ordinary user's server uses it for itself, a helper for the user whom it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from restante.config.tree import Programs
+from restante.envelope import Content, Envelope
+from restante.mda import MboxDelivery, ProgramDelivery, Ran
+from restante.mda.answers import (
+    CLOSING,
+    MISCONFIGURED,
+    AnyDelivery,
+    Policy,
+    failure,
+    refusal,
+)
+from restante.mda.durable import Disk, LocalDisk
+from restante.mda.ending import judge
+from restante.mda.environment import environment
+from restante.mda.home import open_home
+from restante.mda.mbox import append_letter
+from restante.mda.mboxrd import Letter
+from restante.mda.program import run_command
+from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+
+MAX_PROGRAMS = 40
+"""Commands that one process runs at the same time; the others wait."""
+MAX_APPENDS = 8
+"""Mboxes that one process appends to, or waits for the locks of, at the same time."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Appends and runs, in the caller's thread; never raises what the system can raise."""
+
+    policy: Policy
+    programs: Programs
+    is_server: bool
+    """This process is the server, not a helper: commands need programs.run_as_server_user."""
+    disk: Disk
+    stop: int
+    """A descriptor; once it is readable, nothing is waited for any more."""
+
+    def append(
+        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+    ) -> Outcome:
+        """See MailboxWriter."""
+        refused = self._refusal(content, mbox)
+        if refused is not None:
+            return refused
+        letter = Letter(envelope, content, mbox.delivered_to)
+        mark = f"restante {self.policy.host}".encode()
+        try:
+            append_letter(self.disk, letter, mbox, again=again, mark=mark, pause=self._pause)
+        except Exception as error:  # noqa: BLE001 - failure logs what is a bug
+            return failure(mbox.path, error)
+        return Delivered(mbox.path)
+
+    def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+        """See MailboxWriter."""
+        refused = self._refusal(content, program) or self._refusal_to_run(program)
+        if refused is not None:
+            return Ran(refused)
+        try:
+            return self._run(envelope, content, program)
+        except ValueError as error:
+            detail = f"|{program.command}: cannot be passed on to a command: {error}"
+            return Ran(TemporaryFailure(MISCONFIGURED, detail))
+        except Exception as error:  # noqa: BLE001 - failure logs what is a bug
+            return Ran(failure(f"|{program.command}", error))
+
+    def _run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+        variables = environment(envelope, program, self.programs.path)
+        home = open_home(self.disk, program.account)
+        try:
+            ended = run_command(program.command, home, variables, content, self.programs, self.stop)
+        finally:
+            self.disk.close(home)
+        return judge(program.command, ended)
+
+    def _refusal(
+        self, content: Content, delivery: AnyDelivery
+    ) -> PermanentFailure | TemporaryFailure | None:
+        if self._pause(0) is False:
+            return TemporaryFailure(CLOSING)
+        if os.geteuid() == 0:
+            why = "only Maildirs are written by root; mboxes and commands are their owner's matter"
+            return TemporaryFailure(MISCONFIGURED, why)
+        return refusal(self.policy, content, delivery)
+
+    def _refusal_to_run(self, program: ProgramDelivery) -> TemporaryFailure | None:
+        if not self.is_server or self.programs.run_as_server_user:
+            return None
+        why = (
+            f"|{program.command}: the uid of the account {program.account.name} is the server's"
+            f" own, {os.geteuid()}, and programs.run_as_server_user is not set"
+        )
+        return TemporaryFailure(MISCONFIGURED, why)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, unless all is to stop: False then."""
+        stopping = select.poll()
+        stopping.register(self.stop, select.POLLIN)
+        return not stopping.poll(seconds * 1000)
+
+
+class Acts:
+    """The two for an event loop: each call in a thread of its own, so many at the same time."""
+
+    def __init__(self, policy: Policy, programs: Programs, *, is_server: bool) -> None:
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._actor = Actor(policy, programs, is_server, LocalDisk(), self._stop)
+        self._programs = ThreadPoolExecutor(MAX_PROGRAMS, "program")
+        self._appends = ThreadPoolExecutor(MAX_APPENDS, "mbox")
+        self._closed = False
+
+    async def append(
+        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+    ) -> Outcome:
+        """See MailboxWriter."""
+        if self._closed:
+            return TemporaryFailure(CLOSING)
+        return await _in(
+            self._appends, lambda: self._actor.append(envelope, content, mbox, again=again)
+        )
+
+    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+        """See MailboxWriter."""
+        if self._closed:
+            return Ran(TemporaryFailure(CLOSING))
+        return await _in(self._programs, lambda: self._actor.run(envelope, content, program))
+
+    async def close(self) -> None:
+        """End commands that run, finish what is being appended; the rest is answered with later."""
+        if self._closed:
+            return
+        self._closed = True
+        os.eventfd_write(self._stop, 1)
+        for pool in (self._programs, self._appends):
+            await asyncio.to_thread(pool.shutdown)
+        os.close(self._stop)
+
+
+async def _in(pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(pool, work)

@@ -1,0 +1,79 @@
+"""What is answered where nothing was delivered, and to whom nothing is delivered at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from restante import maillog
+from restante.address import fold
+from restante.envelope import Content
+from restante.errors import TemporaryError
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery
+from restante.status import PermanentFailure, Reply, TemporaryFailure
+
+LOOPING = Reply(554, "4.6", "The message is looping: it already bears Delivered-To {}")
+DISK_FULL = Reply(452, "3.1", "Mail system storage full, please try again later")
+QUOTA_FULL = Reply(452, "2.2", "Mailbox full, please try again later")
+NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
+MISCONFIGURED = Reply(451, "3.5", "Temporary failure, please try again later")
+CLOSING = Reply(451, "3.2", "The system is shutting down, please try again later")
+_REPLIES = {errno.ENOSPC: DISK_FULL, errno.EFBIG: DISK_FULL, errno.EDQUOT: QUOTA_FULL}
+
+AnyDelivery = Delivery | MboxDelivery | ProgramDelivery
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Whose files may be written, and how they are named."""
+
+    host: str
+    minimum_uid: int
+    minimum_gid: int
+
+    def objection(self, delivery: AnyDelivery) -> str:
+        """Why this mailbox is not written to, or an empty string."""
+        own = os.geteuid()
+        if own != 0:
+            if delivery.account.uid == own:
+                return ""
+            return f"the account's uid is {delivery.account.uid}, this process runs as {own}"
+        if delivery.account.uid < max(self.minimum_uid, 1):
+            return (
+                f"the account's uid is {delivery.account.uid}, below the minimum {self.minimum_uid}"
+            )
+        if delivery.account.gid < self.minimum_gid:
+            return (
+                f"the account's gid is {delivery.account.gid}, below the minimum {self.minimum_gid}"
+            )
+        return ""
+
+
+def refusal(
+    policy: Policy, content: Content, delivery: AnyDelivery
+) -> PermanentFailure | TemporaryFailure | None:
+    """Why the message is not delivered there, whatever the disk would say; None: it may be."""
+    final = delivery.delivered_to[0]
+    if fold(final) in content.facts.delivered_to:
+        return PermanentFailure(Reply(LOOPING.code, LOOPING.topic, LOOPING.text.format(final)))
+    if not all(value.isprintable() for value in delivery.delivered_to):
+        detail = f"a delivery address holds control characters: {delivery.delivered_to!r}"
+        return TemporaryFailure(MISCONFIGURED, detail)
+    objection = policy.objection(delivery)
+    return TemporaryFailure(MISCONFIGURED, objection) if objection else None
+
+
+def failure(place: str, error: Exception) -> TemporaryFailure:
+    """What is answered after an exception; ``place`` is where it was to be delivered."""
+    if isinstance(error, TemporaryError):
+        return TemporaryFailure(MISCONFIGURED, str(error))
+    if not isinstance(error, OSError):
+        maillog.unplanned("mailbox writer", error)
+        return unplanned_failure()
+    return TemporaryFailure(_REPLIES.get(error.errno or 0, NOT_NOW), f"{place}: {error}")
+
+
+def unplanned_failure() -> TemporaryFailure:
+    """What is answered for a bug; its text is in the log alone."""
+    return TemporaryFailure(NOT_NOW, "an unplanned exception, see the log")

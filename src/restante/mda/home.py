@@ -1,0 +1,80 @@
+"""The way to a place in the file system of which others may control a part.
+
+Directories are entered one by one, and a symbolic link is followed only out of a
+directory into which nobody else can have put it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from restante.directory import Account
+from restante.errors import TemporaryError
+from restante.mda.durable import Disk
+
+
+class UnsafePlace(TemporaryError):
+    """A file or directory, or the way to it, belongs to somebody else or cannot be trusted."""
+
+
+def components(path: str) -> Iterator[str]:
+    """The names in an absolute path; raises UnsafePlace where it is none, or leads upwards."""
+    if not path.startswith("/"):
+        raise UnsafePlace(f"{path!r} is not an absolute path")
+    for name in path.split("/"):
+        if name == "..":
+            raise UnsafePlace(f"{path!r} leads upwards")
+        if name not in ("", "."):
+            yield name
+
+
+def is_trusted(directory: os.stat_result, uid: int = 0) -> bool:
+    """Whether nobody but root, and ``uid``, can have put a symbolic link into the directory."""
+    return directory.st_uid in (0, uid) and not directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def enter(disk: Disk, path: str, uid: int) -> int:
+    """A descriptor (O_PATH) of the directory at ``path``, for a process that has uid's rights.
+
+    Links of root's and of ``uid``'s own are followed. Raises UnsafePlace and OSError.
+    """
+    place = disk.open_path("/", None, follow=True)
+    for name in components(path):
+        try:
+            follow = is_trusted(os.fstat(place), uid)
+            below = disk.open_path(name, place, follow=follow)
+        except NotADirectoryError as error:
+            raise UnsafePlace(
+                f"{path}: {name} is not a directory,"
+                " or a symbolic link where others could have put one"
+            ) from error
+        finally:
+            disk.close(place)
+        place = below
+    return place
+
+
+def open_home(disk: Disk, account: Account) -> int:
+    """A descriptor (O_PATH) of the account's home, as ``enter`` finds it.
+
+    Raises UnsafePlace where it belongs to another uid or anybody can write to it, and OSError.
+    """
+    home = enter(disk, account.home, account.uid)
+    try:
+        _check_home(account, os.fstat(home))
+    except BaseException:
+        disk.close(home)
+        raise
+    return home
+
+
+def _check_home(account: Account, found: os.stat_result) -> None:
+    if found.st_uid != account.uid:
+        raise UnsafePlace(
+            f"the home {account.home} belongs to uid {found.st_uid},"
+            f" the account's uid is {account.uid}"
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise UnsafePlace(f"the home {account.home} can be written by everybody")
