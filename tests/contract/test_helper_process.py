@@ -1,0 +1,463 @@
+"""Real helpers with real uids: what they do, and what they cannot do. Root alone can have them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from restante.directory import Account, BadFile
+from restante.envelope import HeaderFacts, memory_content, spooled_content
+from restante.helper.become import RootLeft, become
+from restante.helper.files import HelperFiles
+from restante.helper.limits import Limits
+from restante.helper.pool import Helpers
+from restante.helper.start import order
+from restante.helper.store import HelperStore
+from restante.helper.wire import HEAD, Kind, Reader
+from restante.helper.writer import HelperWriter
+from restante.mda import Delivery
+from restante.status import Delivered, Outcome, TemporaryFailure
+from restante.store import Maildrop, MaildropInUse, MaildropUnavailable
+from tests.support.deliveries import (
+    BODY,
+    CONTENT,
+    HOST,
+    TRACE,
+    envelope,
+    expected,
+    messages,
+)
+from tests.support.helpers import NurserySupplier, nursery, passable_directory
+
+ANN, BOB = 12345, 12346
+TRACER = """
+import ctypes, os, sys
+os.setgroups([]); os.setresgid(*[int(sys.argv[2])] * 3); os.setresuid(*[int(sys.argv[2])] * 3)
+libc = ctypes.CDLL(None, use_errno=True)
+traced = libc.ptrace(16, int(sys.argv[1]), None, None)
+try:
+    os.listdir(f"/proc/{sys.argv[1]}/fd")
+except PermissionError:
+    sys.exit(traced == 0)
+sys.exit(2)
+"""
+"""Exits with 0 if the process can neither be traced (PTRACE_ATTACH) nor its descriptors be seen."""
+
+
+class Site:
+    """Two users with homes, a nursery, and a worker's side of it."""
+
+    def __init__(self, root: Path, supplier: NurserySupplier, pid: int) -> None:
+        self.root = root
+        self.supplier = supplier
+        self.nursery = pid
+        self.helpers = Helpers(supplier, 60.0)
+        self.writer = HelperWriter(self.helpers)
+        self.store = HelperStore(self.helpers)
+        self.ann = self.delivery("ann", ANN)
+        self.bob = self.delivery("bob", BOB)
+
+    def delivery(self, name: str, uid: int) -> Delivery:
+        """For somebody new, whose home is theirs."""
+        home = self.root / name
+        home.mkdir(mode=0o700)
+        os.chown(home, uid, uid)
+        account = Account(f"{name}@example.com", uid, uid, str(home))
+        return Delivery(f"{home}/Maildir", account, (f"{name}@example.com",))
+
+    async def deliver(self, *deliveries: Delivery, number: int = 0) -> Outcome:
+        return await self.writer.deliver_all(envelope(number), CONTENT, deliveries)
+
+    def processes(self) -> list[int]:
+        """The helpers that are there now."""
+        return _children(self.nursery)
+
+    async def until_helpers(self, number: int) -> None:
+        await asyncio.to_thread(self._wait_for_helpers, number)
+
+    def _wait_for_helpers(self, number: int) -> None:
+        while len(self.processes()) != number:
+            time.sleep(0.01)
+
+
+async def octets(drop: Maildrop, index: int) -> bytes:
+    return b"".join([piece async for piece in drop.read(index)])
+
+
+def detail(outcome: Outcome) -> str:
+    assert isinstance(outcome, TemporaryFailure), outcome
+    return outcome.detail
+
+
+class AsRoot:
+    """Collected by its subclass."""
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(HOST, 100, 1, 10)
+
+    @pytest.fixture
+    def root(self) -> Iterator[Path]:
+        with passable_directory() as path:
+            yield path
+
+    @pytest.fixture
+    async def site(self, root: Path, limits: Limits) -> AsyncIterator[Site]:
+        with nursery(limits) as (supplier, process):
+            site = Site(root, supplier, process.pid)
+            yield site
+            await site.writer.close()
+            await site.helpers.close()
+
+    # Work
+
+    async def test_mail_is_the_owners(self, site: Site) -> None:
+        assert await site.deliver(site.ann, site.bob) == Delivered("2 mailboxes")
+        for one, uid in ((site.ann, ANN), (site.bob, BOB)):
+            assert list(messages(one).values()) == [expected(one)]
+            assert _owners(one) == {(uid, uid)}
+            assert _rights_of_others(one) == {0}
+        assert len(site.processes()) == 2
+
+    async def test_a_spooled_body_that_the_owner_could_not_open(
+        self, site: Site, tmp_path: Path
+    ) -> None:
+        body = os.urandom(1_000_000).replace(b"\r", b"") + b"\n"
+        spool = tmp_path / "spool"
+        spool.write_bytes(body)
+        spool.chmod(0o600)
+        content = spooled_content(TRACE, str(spool), body.count(b"\n"), HeaderFacts())
+        outcome = await site.writer.deliver_all(envelope(), content, [site.ann, site.bob])
+        assert isinstance(outcome, Delivered)
+        for one in (site.ann, site.bob):
+            assert list(messages(one).values()) == [expected(one, TRACE + body)]
+
+    async def test_a_large_body_in_memory(self, site: Site) -> None:
+        body = BODY + b"x" * 3_000_000 + b"\n"
+        outcome = await site.writer.deliver_all(envelope(), memory_content(TRACE, body), [site.ann])
+        assert isinstance(outcome, Delivered)
+        assert list(messages(site.ann).values()) == [expected(site.ann, TRACE + body)]
+
+    async def test_more_deliveries_than_one_request_takes(self, site: Site) -> None:
+        home = site.ann.account.home
+        many = [
+            Delivery(f"{home}/box{number}", site.ann.account, ("ann@example.com",))
+            for number in range(1100)
+        ]
+        outcomes = await site.writer.deliver_each(envelope(), CONTENT, many, again=False)
+        assert [outcome.detail.rpartition("/new/")[0] for outcome in outcomes] == [
+            each.maildir for each in many
+        ]
+
+    async def test_a_session(self, site: Site) -> None:
+        body = BODY + b"x" * 700_000 + b"\n"
+        await site.writer.deliver_all(envelope(0), memory_content(TRACE, body), [site.ann])
+        for number in range(1, 40):
+            await site.deliver(site.ann, number=number)
+        drop = await site.store.open(site.ann.account)
+        assert len(drop.messages) == 40
+        assert await octets(drop, 0) == expected(site.ann, TRACE + body)
+        for index in range(1, 40):
+            assert await octets(drop, index) == expected(site.ann)
+        await drop.remove(range(1, 40, 2))
+        await drop.close()
+        drop = await site.store.open(site.ann.account)
+        assert len(drop.messages) == 20
+        await drop.close()
+
+    async def test_two_workers_share_a_helper(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        others = Helpers(site.supplier, 60.0)
+        drop = await site.store.open(site.ann.account)
+        with pytest.raises(MaildropInUse):
+            await HelperStore(others).open(site.ann.account)
+        assert len(site.processes()) == 1
+        await drop.close()
+        await (await HelperStore(others).open(site.ann.account)).close()
+        await others.close()
+
+    async def test_a_worker_that_goes_away_lets_go_of_its_maildrops(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        others = Helpers(site.supplier, 60.0)
+        await HelperStore(others).open(site.ann.account)
+        await others.close()
+        while True:
+            try:
+                await (await site.store.open(site.ann.account)).close()
+            except MaildropInUse:
+                await asyncio.sleep(0.01)
+            else:
+                break
+
+    async def test_dot_qmail_files(self, site: Site) -> None:
+        files = HelperFiles(site.helpers)
+        account = site.ann.account
+        assert await files.dot_qmail(account, "") is None
+        path = os.path.join(account.home, ".qmail-list")
+        _write_for(ANN, path, "# friends\n&bob@example.com\n")
+        found = await files.dot_qmail(account, "list")
+        assert found is not None
+        assert (found.path, found.lines) == (path, ("# friends", "&bob@example.com"))
+        os.chmod(path, 0o666)
+        with pytest.raises(BadFile, match="qmail-list"):
+            await files.dot_qmail(account, "list")
+
+    # Rights
+
+    async def test_what_a_helper_is(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        (pid,) = site.processes()
+        status = _status(pid)
+        assert status["Uid"].split() == status["Gid"].split() == [str(ANN)] * 4
+        assert status["Groups"].split() == []
+        assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")} == {0}
+        assert status["Umask"] == "0077"
+        assert status["Name"] == "restante-helper"
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        paths = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+        opened = {path for path in paths if path.startswith("/") and "Maildir" not in path}
+        assert opened <= {"/dev/null", os.readlink("/proc/self/fd/2")}
+
+    async def test_a_program_of_the_same_uid_cannot_reach_into_it(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        (pid,) = site.processes()
+        command = [sys.executable, "-I", "-c", TRACER, str(pid), str(ANN)]
+        assert await asyncio.to_thread(subprocess.call, command) == 0
+
+    @pytest.mark.parametrize("uid", [1, ANN])
+    def test_root_does_not_come_back(self, uid: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                become(uid, uid)
+                os.setresuid(-1, 0, -1)
+            except PermissionError:
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    def test_what_is_left_of_root_is_noticed(self) -> None:
+        with pytest.raises(RootLeft, match="capabilities"):
+            _in_a_child_that_keeps_its_capabilities()
+
+    async def test_nobody_reads_anothers_mail(self, site: Site) -> None:
+        await site.deliver(site.bob)
+        thief = Account("ann@example.com", ANN, ANN, site.bob.account.home)
+        with pytest.raises(MaildropUnavailable, match="Permission denied"):
+            await site.store.open(thief)
+
+    async def test_nobody_writes_anothers_mail(self, site: Site) -> None:
+        await site.deliver(site.bob)
+        forged = Delivery(site.bob.maildir, site.ann.account, ("ann@example.com",))
+        assert "Permission denied" in detail(await site.deliver(forged, number=1))
+        os.chmod(site.bob.account.home, 0o755)
+        for part in ("", "/tmp", "/new", "/cur"):
+            os.chmod(site.bob.maildir + part, 0o777)
+        why = detail(await site.deliver(forged, number=2))
+        assert f"belongs to uid {BOB}, the account's uid is {ANN}" in why
+        assert len(messages(site.bob)) == 1
+
+    @pytest.mark.parametrize("is_open", [False, True])
+    async def test_a_link_to_anothers_maildir(self, site: Site, is_open: bool) -> None:
+        await site.deliver(site.bob)
+        if is_open:
+            os.chmod(site.bob.account.home, 0o755)
+            os.chmod(site.bob.maildir, 0o755)
+        os.symlink(site.bob.maildir, site.ann.maildir)
+        assert detail(await site.deliver(site.ann, number=1))
+        with pytest.raises(MaildropUnavailable):
+            await site.store.open(site.ann.account)
+        assert len(messages(site.bob)) == 1
+
+    async def test_a_home_of_another_uid_defers_and_says_so(self, site: Site) -> None:
+        os.chown(site.ann.account.home, BOB, BOB)
+        os.chmod(site.ann.account.home, 0o755)
+        why = detail(await site.deliver(site.ann))
+        assert f"uid {BOB}" in why
+        assert os.listdir(site.ann.account.home) == []
+
+    @pytest.mark.parametrize(
+        ("uid", "gid", "why"),
+        [
+            (0, 1000, "uid 0 is below the minimum 100"),
+            (99, 1000, "uid 99 is below the minimum 100"),
+            (ANN, 0, "gid 0 is below the minimum 1"),
+        ],
+    )
+    async def test_ids_below_the_minimum(self, site: Site, uid: int, gid: int, why: str) -> None:
+        account = Account("eve", uid, gid, "/")
+        outcome = await site.deliver(Delivery("/tmp/Maildir", account, ("eve@example.com",)))
+        assert why in detail(outcome)
+        assert site.processes() == []
+
+    # Processes
+
+    async def test_a_helper_that_is_not_needed_ends(self, root: Path, site: Site) -> None:
+        await site.deliver(site.ann, site.bob)
+        await site.helpers.close()
+        await site.until_helpers(0)
+
+    async def test_an_unused_connection_is_given_back(self, site: Site) -> None:
+        impatient = Helpers(site.supplier, 0.05)
+        await HelperWriter(impatient).deliver_all(envelope(), CONTENT, [site.ann])
+        await site.until_helpers(0)
+        await impatient.close()
+
+    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 2)])
+    async def test_an_unused_helper_makes_room(self, site: Site, limits: Limits) -> None:
+        more = [site.delivery(f"user{number}", 13000 + number) for number in range(5)]
+        for one in (site.ann, site.bob, *more, site.ann):
+            assert isinstance(await site.deliver(one), Delivered)
+            assert len(site.processes()) <= limits.helpers
+
+    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 1)])
+    async def test_all_are_busy(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        await site.deliver(site.ann)
+        drop = await site.store.open(site.ann.account)
+        outcome = await site.deliver(site.bob)
+        assert "all 1 helpers are busy (mail.helpers)" in detail(outcome)
+        waiting = asyncio.create_task(site.deliver(site.bob, number=1))
+        await asyncio.sleep(0)
+        await drop.close()
+        assert isinstance(await waiting, Delivered)
+
+    async def test_a_helper_is_killed_with_work_in_hand(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        (pid,) = site.processes()
+        os.kill(pid, signal.SIGSTOP)
+        work = asyncio.create_task(site.deliver(site.ann, number=1))
+        await asyncio.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+        assert "helper of uid" in detail(await work)
+        outcomes = await site.writer.deliver_each(envelope(1), CONTENT, [site.ann], again=False)
+        assert isinstance(outcomes[0], Delivered)
+        assert len(messages(site.ann)) == 2
+
+    async def test_what_was_delivered_without_an_answer_is_found(self, site: Site) -> None:
+        """The first connection of a kind never hears its answers; the message is there once."""
+        await site.deliver(site.ann)
+        link = await site.helpers.link(site.ann.account)
+        work = asyncio.create_task(site.deliver(site.ann, number=1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        link.close()
+        assert detail(await work)
+        outcomes = await site.writer.deliver_each(envelope(1), CONTENT, [site.ann], again=False)
+        assert isinstance(outcomes[0], Delivered)
+        assert len(messages(site.ann)) == 2
+
+    async def test_one_of_two_owners_fails(self, site: Site) -> None:
+        os.chown(site.bob.account.home, 0, 0)
+        assert detail(await site.deliver(site.ann, site.bob))
+        assert messages(site.ann) == messages(site.ann, "tmp") == {}
+
+    async def test_a_worker_that_misbehaves_loses_its_connection_alone(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        ours, its = socket.socketpair()
+        order(site.supplier.orders, ANN, ANN, its)
+        ours.sendall(HEAD.pack(1, 1, 200, 0) + b"x")
+        assert await asyncio.to_thread(ours.recv, 10) == b""
+        ours.close()
+        assert isinstance(await site.deliver(site.ann, number=1), Delivered)
+        assert len(site.processes()) == 1
+
+    async def test_signals_to_all_processes_are_the_supervisors_business(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        (pid,) = site.processes()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(pid, number)
+            os.kill(site.nursery, number)
+        assert isinstance(await site.deliver(site.ann, number=1), Delivered)
+        assert isinstance(await site.deliver(site.bob, number=1), Delivered)
+        assert pid in site.processes()
+
+    async def test_orders_that_are_none(self, site: Site) -> None:
+        for octets in (b"{", b"[]", b"{}", b'{"uid": "x", "gid": 1}', b'{"uid": {}, "gid": 1}'):
+            ours, its = socket.socketpair()
+            socket.send_fds(site.supplier.orders, [octets], [its.fileno()])
+            its.close()
+            assert await asyncio.to_thread(ours.recv, 10) == b""
+            ours.close()
+        site.supplier.orders.send(b'{"uid": 1000, "gid": 1000}')
+        assert isinstance(await site.deliver(site.ann), Delivered)
+
+    async def test_a_refusal_says_why(self, site: Site) -> None:
+        ours, its = socket.socketpair()
+        order(site.supplier.orders, 0, 0, its)
+        said = await asyncio.to_thread(ours.recv, 1000)
+        assert HEAD.unpack_from(said)[2] == Kind.REFUSED
+        assert Reader(said[HEAD.size :]).text(1000) == "uid 0 is below the minimum 100"
+        ours.close()
+
+    def test_the_end_of_the_supervisor_is_the_end_of_all(self, root: Path) -> None:
+        with nursery() as (supplier, process):
+            ours, its = socket.socketpair()
+            order(supplier.orders, ANN, ANN, its)
+            while not (pids := _children(process.pid)):
+                time.sleep(0.01)
+            ours.close()
+        assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
+
+
+def _owners(one: Delivery) -> set[tuple[int, int]]:
+    paths = [Path(one.maildir), *Path(one.maildir).rglob("*")]
+    return {(path.stat().st_uid, path.stat().st_gid) for path in paths}
+
+
+def _rights_of_others(one: Delivery) -> set[int]:
+    paths = [Path(one.maildir), *Path(one.maildir).rglob("*")]
+    return {path.stat().st_mode & 0o077 for path in paths}
+
+
+def _write_for(uid: int, path: str, text: str) -> None:
+    Path(path).write_text(text)
+    os.chown(path, uid, uid)
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _in_a_child_that_keeps_its_capabilities() -> None:
+    """PR_SET_KEEPCAPS: capabilities outlive the change of uid; raises what ``become`` raised."""
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = b""
+        try:
+            ctypes.CDLL(None).prctl(8, 1, 0, 0, 0)
+            become(ANN, ANN)
+        except RootLeft as error:
+            said = str(error).encode()
+        finally:
+            os.write(writable, said)
+            os._exit(0)
+    os.close(writable)
+    os.waitpid(pid, 0)
+    with open(readable, "rb") as pipe:
+        said = pipe.read()
+    if said:
+        raise RootLeft(said.decode())
+
+
+if os.geteuid() == 0:
+
+    class TestAsRoot(AsRoot):
+        """Nobody else can start helpers."""

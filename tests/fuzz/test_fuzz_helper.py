@@ -1,0 +1,203 @@
+"""Whatever octets come, in whatever pieces: they are what they mean, or raise BadFrame."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.address import NULL_REVERSE_PATH, Address
+from restante.directory import Account, DotQmail
+from restante.envelope import Content, Envelope, HeaderFacts
+from restante.helper import messages
+from restante.helper.failures import read_failure
+from restante.helper.messages import Owner, Pieces
+from restante.helper.wire import (
+    HEAD,
+    MAX_FRAME,
+    BadFrame,
+    Frame,
+    Kind,
+    Parser,
+    Reader,
+    Writer,
+    head,
+)
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
+from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
+from restante.store import StoredMessage
+
+OWNER = Owner(1000, 1001)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+names = st.text(
+    st.characters(exclude_categories=["Cs", "C", "Z"], exclude_characters="/"), max_size=20
+)
+accounts = st.builds(Account, texts, st.just(OWNER.uid), st.just(OWNER.gid), texts)
+addresses = st.lists(texts, min_size=1, max_size=4).map(tuple)
+deliveries = st.lists(st.builds(Delivery, texts, accounts, addresses), max_size=5)
+mboxes = st.builds(MboxDelivery, texts, accounts, addresses)
+programs = st.builds(ProgramDelivery, texts, accounts, addresses, texts, texts, texts, texts)
+senders = st.just(NULL_REVERSE_PATH) | st.builds(
+    Address, names.filter(bool), st.just("example.net")
+)
+envelopes = st.builds(Envelope, names, senders, st.just(()), st.floats(0, 2e11))
+bodies = st.binary(max_size=100)
+replies = st.builds(Reply, st.sampled_from([450, 499]), texts, texts)
+refusals = st.builds(Reply, st.sampled_from([500, 554]), texts, texts)
+outcomes: st.SearchStrategy[Outcome] = (
+    st.builds(Delivered, texts)
+    | st.builds(TemporaryFailure, replies, texts)
+    | st.builds(PermanentFailure, refusals, texts)
+)
+listed = st.builds(
+    StoredMessage,
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=70),
+    st.integers(0, 2**40),
+)
+READERS: list[Callable[[Reader], object]] = [
+    messages.read_message,
+    lambda fields: messages.read_deliveries(fields, OWNER),
+    lambda fields: messages.read_mbox(fields, OWNER),
+    lambda fields: messages.read_program(fields, OWNER),
+    messages.read_outcomes,
+    messages.read_ran,
+    lambda fields: messages.read_indexes(fields, 17),
+    messages.read_dot_qmail,
+    read_failure,
+]
+PIECES = st.sampled_from(
+    [b"\0", b"\1", b"\0\0\0\1", b"\0\0\0\5abcde", b"\xff" * 4, b"\0" * 8, b"x"]
+)
+rubbish = st.lists(PIECES, max_size=40).map(b"".join) | st.binary(max_size=200)
+
+
+def written(write: Callable[[Writer], None]) -> Reader:
+    out = Writer()
+    write(out)
+    return Reader(out.octets())
+
+
+# What is written is read
+
+
+@given(envelopes, bodies, bodies, deliveries)
+def test_messages(envelope: Envelope, trace: bytes, body: bytes, those: list[Delivery]) -> None:
+    loops = frozenset(messages.finals_of(those[:1]))
+    facts = HeaderFacts(3, loops | {"not for any of them"})
+    content = Content(trace, body, len(body), body.count(b"\n"), facts)
+
+    def write(out: Writer) -> None:
+        messages.write_message(out, envelope, content, messages.finals_of(those))
+        messages.write_deliveries(out, those)
+
+    fields = written(write)
+    message = messages.read_message(fields)
+    assert message.envelope == envelope
+    assert message.content(body) == Content(
+        trace, body, len(body), body.count(b"\n"), HeaderFacts(3, loops)
+    )
+    assert messages.read_deliveries(fields, OWNER) == those
+    fields.end()
+
+
+@given(mboxes, programs)
+def test_mboxes_and_programs(mbox: MboxDelivery, program: ProgramDelivery) -> None:
+    fields = written(lambda out: messages.write_mbox(out, mbox))
+    assert messages.read_mbox(fields, OWNER) == mbox
+    fields = written(lambda out: messages.write_program(out, program))
+    assert messages.read_program(fields, OWNER) == program
+
+
+@given(st.lists(outcomes, max_size=5).map(tuple), st.booleans())
+def test_outcomes(those: tuple[Outcome, ...], is_last: bool) -> None:
+    assert messages.read_outcomes(written(lambda out: messages.write_outcomes(out, those))) == those
+    for each in those:
+        out = Writer()
+        messages.write_ran(out, Ran(each, is_last))
+        assert messages.read_ran(Reader(out.octets())) == Ran(each, is_last)
+
+
+@given(st.lists(listed, max_size=10), st.integers(1, 250))
+def test_listings(those: list[StoredMessage], times: int) -> None:
+    many = those * times
+    parts = list(messages.listing(many))
+    assert [is_last for _, is_last in parts] == [*[False] * (len(parts) - 1), True]
+    assert [each for octets, _ in parts for each in messages.read_listed(octets)] == many
+
+
+@given(st.binary(max_size=50), st.booleans(), st.dictionaries(st.integers(0, 2**31 - 1), bodies))
+def test_pieces(block: bytes, more: bool, ahead: dict[int, bytes]) -> None:
+    pieces = Pieces(block, more, ahead)
+    if len(ahead) <= messages.MAX_AHEAD:
+        assert messages.read_pieces(b"".join(messages.write_pieces(pieces))) == pieces
+
+
+@given(st.integers(0, 200).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n)))))
+def test_indexes(drawn: tuple[int, set[int]]) -> None:
+    total, indexes = drawn[0] + 1, drawn[1]
+    fields = written(lambda out: messages.write_indexes(out, indexes, total))
+    assert messages.read_indexes(fields, total) == sorted(indexes)
+
+
+@given(st.none() | st.builds(DotQmail, texts, st.lists(texts, max_size=9).map(tuple), texts))
+def test_dot_qmail(found: DotQmail | None) -> None:
+    fields = written(lambda out: messages.write_dot_qmail(out, found))
+    assert messages.read_dot_qmail(fields) == found
+
+
+# Anything else is refused
+
+
+@given(rubbish, st.sampled_from(READERS))
+def test_any_fields(octets: bytes, read: Callable[[Reader], object]) -> None:
+    with contextlib.suppress(BadFrame):
+        read(Reader(octets))
+
+
+@given(rubbish)
+def test_any_listing_or_pieces(octets: bytes) -> None:
+    with contextlib.suppress(BadFrame):
+        assert sum(len(each.uid) + 9 for each in messages.read_listed(octets)) == len(octets)
+    with contextlib.suppress(BadFrame):
+        pieces = messages.read_pieces(octets)
+        assert len(pieces.block) + sum(map(len, pieces.ahead.values())) <= len(octets)
+
+
+@given(rubbish)
+def test_any_octets_are_frames_or_refused(octets: bytes) -> None:
+    with contextlib.suppress(BadFrame):
+        for frame in Parser().feed(octets):
+            assert len(frame.body) <= MAX_FRAME
+            assert frame.descriptor == -1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), bodies), max_size=6), st.data())
+def test_frames_in_any_pieces(drawn: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    stream = b"".join(head(number, Kind.READ, [body]) + body for number, body in drawn)
+    parser, found = Parser(), list[Frame]()
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        found += parser.feed(stream[:size])
+        stream = stream[size:]
+    assert found == [Frame(number, Kind.READ, body) for number, body in drawn]
+
+
+@given(st.lists(st.integers(0, 2), max_size=4), st.integers(0, 3))
+def test_descriptors_are_never_lost(named: list[int], sent: int) -> None:
+    """Each ends with the frame that names it, or is left for whoever ends the connection."""
+    descriptors = [os.dup(0) for _ in range(sent)]
+    parser = Parser()
+    found: list[int] = []
+    stream = b"".join(HEAD.pack(0, 1, 1, count) for count in named)
+    with contextlib.suppress(BadFrame):
+        for frame in parser.feed(stream, descriptors):
+            found.append(frame.descriptor)  # noqa: PERF401 - what came before a BadFrame counts
+    kept = [each for each in found if each >= 0] + parser.take_descriptors()
+    for each in descriptors:
+        os.close(each)
+    assert len(kept) == len(set(kept))
+    assert set(kept) == set(descriptors)
