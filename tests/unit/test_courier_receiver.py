@@ -104,16 +104,38 @@ class Recorder:
         """Nothing to close."""
 
 
+OTHERS = ("ann", "bob")
+"""Accounts with a uid and a gid of their own."""
+LISTS = {
+    "sales": ["&iain@example.com"],
+    "both": ["&iain@example.com", "&ann@example.com"],
+    "kept": ["&iain@example.com", "&listed@example.com"],
+    "listed": ["&iain@example.com"],
+    "listed-owner": ["&iain@example.com"],
+}
+"""What the alias user has; ``listed`` has an owner."""
+
+
 def site() -> MemoryDirectory:
+    accounts = [account(f"{name}@example.com", uid=1001, gid=1001) for name in OTHERS]
+    accounts += [account("group@example.com", gid=1001), account("iain@example.com")]
+    programs = [("ann@example.com", "", "|vacation", ""), ("bob@example.com", "", "./mbox", "")]
     return MemoryDirectory(
         Tables(
             rcpthosts=["example.com"],
-            mailbox=[account("iain@example.com")],
+            mailbox=accounts,
             virtual=[
-                ("iain@example.com", "iain", "example.com"),
-                ("sales@example.com", "sales", "example.com"),
+                (f"{name}@example.com", name, "example.com")
+                for name in ("iain", "group", *OTHERS, *LISTS)
             ],
-            alias=[("alias", "sales@example.com", "iain", "example.com")],
+            alias=[
+                *(
+                    ("alias", f"{name}@example.com", line, "")
+                    for name in LISTS
+                    for line in LISTS[name]
+                ),
+                *programs,
+            ],
         )
     )
 
@@ -256,6 +278,32 @@ async def test_an_alias_of_mailboxes_is_delivered_before_the_answer(tmp_path: ob
         ("iain@example.com", "sales@example.com")
     ]
     assert recorder.queued == []
+
+
+@pytest.mark.parametrize(
+    "recipients",
+    [
+        ["ann"],  # a program
+        ["bob"],  # an mbox
+        ["both"],  # an alias of one
+        ["listed"],  # what has the owner of a list as its sender
+        ["kept"],
+        ["iain", "listed"],
+        ["iain", "group"],  # who is of another group
+    ],
+)
+async def test_what_is_more_than_maildirs_of_one_user_takes_the_way_of_the_queue(
+    tmp_path: object, recipients: list[str]
+) -> None:
+    recorder = Recorder()
+    addresses = [f"{name}@example.com" for name in recipients]
+    reply = await accept(recorder, HELLO, str(tmp_path), *addresses)
+    assert reply.code == 250
+    assert recorder.together == []
+    lanes = ["|ann@example.com" if name == "ann" else LOCAL_LANE for name in recipients]
+    assert recorder.queued == [
+        tuple(Target(each, lane=lane) for each, lane in zip(addresses, lanes, strict=True))
+    ]
 
 
 async def test_an_alias_that_the_message_came_by_is_not_delivered_again(tmp_path: object) -> None:

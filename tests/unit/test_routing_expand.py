@@ -136,3 +136,32 @@ async def test_explanation_as_text_and_json() -> None:
     assert explanation.accepted is None
     assert "451 4.3.0" in render(explanation)
     assert "no answer" in render(explanation)
+
+
+async def test_what_a_list_sends_on_names_its_owner() -> None:
+    def forwards(name: str, *targets: str) -> list[tuple[str, str, str, str]]:
+        return [("alias", f"{name}@e.com", f"&{target}", "") for target in targets]
+
+    names = ("list", "list-owner", "inner", "inner-owner", "inner-owner-default", "plain", "m")
+    tables = Tables(
+        mailbox=[account("m@e.com")],
+        virtual=[(f"{name}@e.com", name, "e.com") for name in names],
+        alias=[
+            *forwards("list", "m@e.com", "a@x.org", "plain@e.com"),
+            *forwards("list-owner", "o@x.org"),
+            *forwards("plain", "b@x.org", "inner@e.com"),
+            *forwards("inner", "c@x.org", "m@e.com"),
+            *forwards("inner-owner", "o@x.org"),
+            *forwards("inner-owner-default", "o@x.org"),
+        ],
+    )
+    found = await explain(Router(Routing(), "h"), MemoryDirectory(tables), Address("list", "e.com"))
+    lists, inner = "list-owner@e.com", "inner-owner-@e.com-@[]"
+    assert {(str(leaf.address), leaf.new_sender) for leaf in found.leaves} == {
+        ("m@e.com", lists),
+        ("a@x.org", lists),
+        ("b@x.org", lists),
+        ("c@x.org", inner),
+        ("m@e.com", inner),
+    }
+    assert f"a@x.org is for elsewhere (by way of list@e.com) (from {lists})" in render(found)

@@ -113,7 +113,8 @@ def _actions(decision: Decision) -> list[str]:
 
 def _leaf(leaf: Leaf) -> str:
     via = f" (by way of {', '.join(leaf.via)})" if leaf.via else ""
-    return f"{leaf.address} -> {describe(leaf.decision)}{via}"
+    sender = f" (from {leaf.new_sender})" if leaf.new_sender else ""
+    return f"{leaf.address} -> {describe(leaf.decision)}{via}{sender}"
 
 
 def _plain(text: str) -> str:
@@ -149,6 +150,7 @@ def _leaf_json(leaf: Leaf) -> dict[str, object]:
     return {
         "address": str(leaf.address),
         "via": list(leaf.via),
+        "new_sender": leaf.new_sender or None,
         "decision": _decision_json(leaf.decision),
     }
 
