@@ -36,6 +36,8 @@ class ScriptedWriter:
 
     tried: list[tuple[str, Ran]] = field(default_factory=list)
     work: list[tuple[Envelope, Work]] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    """What it was to deliver, as ``work``."""
     script: dict[str, list[Ran]] = field(default_factory=lambda: defaultdict(list))
     """How an instruction ends, attempt for attempt; then ``DONE``."""
     hanging: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -53,29 +55,30 @@ class ScriptedWriter:
     async def deliver_all(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
     ) -> Outcome:
-        return self._take(envelope, deliveries[0]).outcome
+        return self._take(envelope, content, deliveries[0]).outcome
 
     async def deliver_each(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
     ) -> tuple[Outcome, ...]:
-        return tuple(self._take(envelope, each).outcome for each in deliveries)
+        return tuple(self._take(envelope, content, each).outcome for each in deliveries)
 
     async def append(
         self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
     ) -> Outcome:
-        return self._take(envelope, mbox).outcome
+        return self._take(envelope, content, mbox).outcome
 
     async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
         if hanging := self.hanging.get(name_of(program)):
             await hanging.wait()
-        return self._take(envelope, program)
+        return self._take(envelope, content, program)
 
     async def close(self) -> None:
         """Nothing to close."""
 
-    def _take(self, envelope: Envelope, work: Work) -> Ran:
+    def _take(self, envelope: Envelope, content: Content, work: Work) -> Ran:
         name = name_of(work)
         ran = self.script[name].pop(0) if self.script[name] else DONE
         self.tried.append((name, ran))
         self.work.append((envelope, work))
+        self.contents.append(content.read())
         return ran
