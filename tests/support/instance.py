@@ -69,14 +69,18 @@ class Instance:
     def start(self) -> None:
         """Serve; returns when the listeners are known."""
         seen = len(self.log())
+        self.spawn()
+        self.smtp_port = self.port("smtp", seen)
+        self.pop3_port = self.port("pop3", seen)
+
+    def spawn(self) -> None:
+        """Serve; returns at once."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "restante", "--dir", str(self.directory), "serve"],
             env=self._environment(),
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
-        self.smtp_port = self.port("smtp", seen)
-        self.pop3_port = self.port("pop3", seen)
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit status."""

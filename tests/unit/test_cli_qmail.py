@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from restante.cli.app import run
 from restante.config.load import load
 from tests.support.control import control_directory
-from tests.support.instance import Instance
+from tests.support.instance import Instance, until
 from tests.support.mariadb import PASSWORD, USER, MariaDB
 
 EVERYTHING = {
@@ -101,6 +102,34 @@ def test_check_tells_all_problems_with_file_and_line(tmp_path: Path) -> None:
     problems = [line for line in done.stdout.splitlines() if line.startswith("problem:")]
     assert [line.split()[1] for line in problems] == [f"{control}/me:", f"{control}/smtproutes:"]
     assert ": line 2: 'a b' is no next hop" in problems[1]
+
+
+def test_without_a_directory_the_instance_is_the_host_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    monkeypatch.setattr("restante.cli.context.DEFAULT_INSTANCE", str(tmp_path / "nowhere"))
+    run(["--control", str(control), "check"])
+    assert "the database /var/lib/restante/restante.db: " in capsys.readouterr().out
+
+    (tmp_path / "nowhere").mkdir()
+    run(["--control", str(control), "check"])
+    assert f"the database {tmp_path}/nowhere/restante.db: " in capsys.readouterr().out
+
+
+def test_serve_makes_the_directory_of_a_bare_instance(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    ports = {f"RESTANTE_{name}__LISTEN": '["127.0.0.1:0"]' for name in ("SMTP", "POP3")}
+    bare = Instance(tmp_path / "var" / "bare", {"RESTANTE_CONTROL": str(control), **ports})
+    log = tmp_path / "log"
+    bare.environ["RESTANTE_LOG__TARGET"] = str(log)
+    try:
+        bare.spawn()
+        until(lambda: log.exists() and "event=server_ready" in log.read_text(), "it serves")
+        assert (bare.directory / "queue").is_dir()
+        assert bare.stop() == 0
+    finally:
+        bare.kill()
 
 
 def test_init_refuses_a_directory_that_is_an_instance(tmp_path: Path) -> None:

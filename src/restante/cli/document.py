@@ -21,6 +21,10 @@ _HEADER = """\
 the environment variable `RESTANTE_DIR` names, else `/etc/restante` or what that is a link to.
 `init` and `demo` take the directory themselves.
 
+`restante --control CONTROL COMMAND`, or `RESTANTE_CONTROL`, takes settings from a qmail control
+directory (docs/qmail.md). Then a restante.toml is not needed, and the instance is, where nothing
+names one, `/etc/restante` if that is there and else `/var/lib/restante`.
+
 Lists are tables on a terminal. In a pipe they are one line an entry, its columns parted by
 tabs, without heads. `--json` prints JSON instead. What goes wrong is said on standard error, in
 lines that begin with `restante: `, and nothing is left half done.

@@ -7,6 +7,7 @@ end at the end of the file. What the lines mean is not known here.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ MAX_FILE = 16 * 1024 * 1024
 MAX_COMPLAINTS = 20
 """Problems, or warnings, of one file that are told one by one."""
 
-_CONTROL_CHARACTERS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
-"""All but the tab."""
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""Any but the tab."""
 
 Stamp = tuple[int, int, int, int]
 """Inode, size, and times of content and inode in nanoseconds: another one is another content."""
@@ -106,7 +107,7 @@ class Files:
         except UnicodeDecodeError:
             self.problem(name, "is not UTF-8", number)
             return ""
-        if any(mark in _CONTROL_CHARACTERS for mark in text):
+        if _CONTROL_CHARACTER.search(text):
             self.problem(name, "holds a control character", number)
             return ""
         return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -19,6 +20,7 @@ MAX_NUMBER = 2**53
 MAX_SHOWN = 60
 """Characters of a wrong value that an error message repeats."""
 
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a string in quotes"}
 
 
@@ -84,7 +86,7 @@ def _convert(kind: Any, value: object) -> Any:
 def _convert_string(value: object) -> str:
     if not isinstance(value, str):
         raise WrongValue(f"{shown(value)} is not {_NOUNS[str]}")
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+    if _CONTROL_CHARACTER.search(value):
         raise WrongValue(f"{shown(value)} holds a control character")
     return value
 
