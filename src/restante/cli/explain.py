@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from restante.routing.decision import (
     Decision,
     Instructions,
@@ -27,8 +29,11 @@ def render(explanation: Explanation) -> str:
     width = max((len(_question(each)) for each in _questions(explanation)), default=0)
     for entry in explanation.trace.entries:
         lines += _asked(entry, width) if isinstance(entry, Question) else [_step(entry)]
-    lines += ["", f"Decision   {describe(explanation.decision)}"]
-    lines += [f"           - {instruction}" for instruction in _actions(explanation.decision)]
+    lines += ["", f"Decision   {_plain(describe(explanation.decision))}"]
+    lines += [
+        f"           - {_plain(instruction)}" for instruction in _actions(explanation.decision)
+    ]
+    lines += [f"           {line}" for line in _destination(explanation.decision)]
     lines += [f"Leads to   {_leaf(leaf)}" for leaf in explanation.leaves]
     lines.append(f"A stranger hears at RCPT: {explanation.reply}")
     if explanation.reply_to_user != explanation.reply:
@@ -111,10 +116,24 @@ def _actions(decision: Decision) -> list[str]:
     return [instruction_line(action) for action in decision.actions]
 
 
+def _destination(decision: Decision) -> list[str]:
+    """What programs are told, and who hears of failures, where that is not plain to see."""
+    if not isinstance(decision, Instructions):
+        return []
+    destination = decision.destination
+    told = [f"USER {destination.user}", f"EXT {destination.extension}"]
+    if destination.default:
+        told.append(f"DEFAULT {destination.default}")
+    lines = [_plain(", ".join(told))] if destination.extension else []
+    if destination.new_sender:
+        lines.append(_plain(f"reports about what is sent on go to {destination.new_sender}"))
+    return lines
+
+
 def _leaf(leaf: Leaf) -> str:
     via = f" (by way of {', '.join(leaf.via)})" if leaf.via else ""
     sender = f" (from {leaf.new_sender})" if leaf.new_sender else ""
-    return f"{leaf.address} -> {describe(leaf.decision)}{via}{sender}"
+    return _plain(f"{leaf.address} -> {describe(leaf.decision)}{via}{sender}")
 
 
 def _plain(text: str) -> str:
@@ -143,6 +162,8 @@ def _decision_json(decision: Decision | Final) -> dict[str, object]:
         said["maildir"] = decision.maildir
     if isinstance(decision, Instructions):
         said["instructions"] = _actions(decision)
+        said["source"] = decision.source
+        said["destination"] = asdict(decision.destination)
     return said
 
 

@@ -1,0 +1,107 @@
+"""``explain`` and ``check`` where the passwd file and .qmail files are asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from restante.cli.status import ExitCode
+from tests.support.shell import Shell
+
+
+@pytest.fixture
+def home(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of iain@example.com, with files in it."""
+    monkeypatch.setenv("RESTANTE_ROUTING__SYSTEM_FILES", "true")
+    (account,) = hosted.json("mailbox", "list")
+    home = Path(account["home"])
+    home.mkdir(parents=True)
+    (home / ".qmail-list-default").write_text("# friends\n\n&ann@far.org\n|archive\n")
+    (home / ".qmail-list-x-owner").touch()
+    (home / ".qmail-bad").write_text("&ann@far.org\n&not an address\n")
+    (home / ".qmail-empty").touch()
+    for path in (home, *home.iterdir()):
+        os.chown(path, account["uid"], account["gid"])
+    return home
+
+
+def test_explain_names_the_file_and_its_lines(hosted: Shell, home: Path) -> None:
+    told = hosted("explain", "iain+list-x@example.com").out
+
+    for part in (
+        f"asked  .qmail     {home} extension=list-x",
+        f"= {home}/.qmail-list-default:1 # friends\n",
+        f"= {home}/.qmail-list-default:3 &ann@far.org\n",
+        f"= {home}/.qmail-list-default:4 |archive\n",
+        f"the file {home}/.qmail-list-default, default stands for 'x'\n",
+        f"2 instructions of user iain@example.com in {home}/.qmail-list-default, Delivered-To: ",
+        "           USER iain@example.com, EXT list-x, DEFAULT x\n",
+        "reports about what is sent on go to iain+list-x-owner@example.com\n",
+    ):
+        assert part in told
+    assert told.index("asked  alias") < told.index("asked  .qmail")
+
+
+def test_explain_tells_programs_the_same(hosted: Shell, home: Path) -> None:
+    decision = hosted.json("explain", "iain+list-x@example.com")["decision"]
+
+    assert decision["source"] == f"{home}/.qmail-list-default"
+    assert decision["instructions"] == ["&ann@far.org", "|archive"]
+    assert decision["destination"] == {
+        "user": "iain@example.com",
+        "extension": "list-x",
+        "default": "x",
+        "new_sender": "iain+list-x-owner@example.com",
+    }
+
+
+def test_explain_names_the_line_that_cannot_be_obeyed(hosted: Shell, home: Path) -> None:
+    told = hosted("explain", "iain+bad@example.com").out
+
+    assert f"misconfigured: {home}/.qmail-bad:2: the instruction '&not an address'" in told
+    assert "451 4.3.5" in told
+
+
+def test_explain_shows_an_empty_file(hosted: Shell, home: Path) -> None:
+    told = hosted("explain", "iain+empty@example.com").out
+
+    assert f"= {home}/.qmail-empty (empty)\n" in told
+    assert f"{home}/.qmail-empty is empty: setting routing.defaultdelivery\n" in told
+    assert f"mailbox of iain@example.com: {home}/Maildir" in told
+
+
+def test_explain_shows_who_was_looked_for(hosted: Shell, home: Path) -> None:
+    hosted.change("INSERT INTO virtual VALUES ('No-Such-One', 'someone', 'example.com')")
+
+    told = hosted("explain", "someone@example.com").out
+
+    places = [told.index(f"asked  passwd     {name} ") for name in ("no-such-one", "no-such", "no")]
+    assert places == sorted(places)
+    assert "no account: user alias, extension 'No-Such-One'" in told
+
+
+def test_explain_asks_no_system_files_unless_told_to(
+    hosted: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_ROUTING__SYSTEM_FILES", "false")
+    told = hosted("explain", "iain+list-x@example.com").out
+
+    assert "asked  passwd" not in told
+    assert "asked  .qmail" not in told
+
+
+def test_check_looks_for_the_alias_user(hosted: Shell, home: Path) -> None:
+    found = hosted("check", "--json")
+    assert "neither mailbox nor the passwd file has the user alias" in found.out
+
+    hosted.change(f"INSERT INTO mailbox VALUES ('alias', 1000, 1000, '{home}', NULL, NULL)")
+    assert "the user alias" not in hosted("check", "--json").out
+
+    hosted.change("UPDATE mailbox SET uid = -1 WHERE username = 'alias'")
+    found = hosted("check", "--json")
+    assert found.code == ExitCode.REFUSED
+    problems = json.loads(found.out)["problems"]
+    assert [line for line in problems if line.startswith("routing.system_files: ")]
