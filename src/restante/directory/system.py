@@ -1,7 +1,7 @@
 """The passwd file and .qmail files, asked in this process.
 
-Both may lie behind a network: a look-up is done in a thread of its own, so many at a time,
-and is given up after a while. A thread that hangs keeps its place until it ends.
+Both may lie behind a network: look-ups are done in threads, so many at a time, and each
+is given up after a while. One that hangs keeps its place until it ends.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import os
+import queue
 import stat
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,6 +34,8 @@ MAX_LOOKUPS = 16
 """Look-ups at once, in threads; others wait for their turn, within their patience."""
 
 _T = TypeVar("_T")
+_Jobs = queue.SimpleQueue[Callable[[], None] | None]
+"""What the threads do; None: there will be no more."""
 
 
 EntryOf = Callable[[str], PasswdEntry | None]
@@ -131,11 +136,18 @@ class HostFiles:
 
 
 class _Threads:
-    """Blocking work, bounded in number and in time."""
+    """Blocking work in threads that are kept, bounded in number and in time.
+
+    They are daemons: one that hangs keeps nobody from ending. Belongs to one event loop.
+    """
 
     def __init__(self, count: int, patience: float) -> None:
         self._places = asyncio.Semaphore(count)
         self._patience = patience
+        self._jobs: _Jobs = queue.SimpleQueue()
+        self._started = 0
+        self._busy = 0
+        weakref.finalize(self, self._jobs.put, None)
 
     async def run(self, what: str, work: Callable[[], _T]) -> _T:
         """The result of ``work``; raises CannotKnow when it takes too long, and what it raises."""
@@ -143,29 +155,34 @@ class _Threads:
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
-                self._start(what, work, answer)
+                self._hand_out(what, functools.partial(self._do, work, answer))
                 return await answer
         except TimeoutError:
             raise CannotKnow(f"{what}: no answer within {self._patience:g} seconds") from None
 
-    def _start(self, what: str, work: Callable[[], _T], answer: asyncio.Future[_T]) -> None:
-        try:
-            threading.Thread(target=self._work, args=(work, answer), daemon=True).start()
-        except RuntimeError as error:
-            self._places.release()
-            raise CannotKnow(f"{what}: {error}") from error
+    def _hand_out(self, what: str, job: Callable[[], None]) -> None:
+        if self._busy == self._started:
+            try:
+                threading.Thread(target=_serve, args=(self._jobs,), daemon=True).start()
+            except RuntimeError as error:
+                self._places.release()
+                raise CannotKnow(f"{what}: {error}") from error
+            self._started += 1
+        self._busy += 1
+        self._jobs.put(job)
 
-    def _work(self, work: Callable[[], _T], answer: asyncio.Future[_T]) -> None:
-        """In the thread. A loop that has ended meanwhile wants no answer any more."""
+    def _do(self, work: Callable[[], _T], answer: asyncio.Future[_T]) -> None:
+        """In a thread. A loop that has ended meanwhile wants no answer any more."""
         done: concurrent.futures.Future[_T] = concurrent.futures.Future()
         try:
             done.set_result(work())
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
             done.set_exception(error)
         with contextlib.suppress(RuntimeError):
-            answer.get_loop().call_soon_threadsafe(self._tell, done, answer)
+            answer.get_loop().call_soon_threadsafe(self._settle, done, answer)
 
-    def _tell(self, done: concurrent.futures.Future[_T], answer: asyncio.Future[_T]) -> None:
+    def _settle(self, done: concurrent.futures.Future[_T], answer: asyncio.Future[_T]) -> None:
+        self._busy -= 1
         self._places.release()
         if answer.done():
             return
@@ -173,3 +190,12 @@ class _Threads:
             answer.set_exception(error)
         else:
             answer.set_result(done.result())
+
+
+def _serve(jobs: _Jobs) -> None:
+    """A thread's life: it ends when there is nobody left to give it work."""
+    while job := jobs.get():
+        job()
+        # Whoever gave the work is to be forgotten while there is none.
+        del job
+    jobs.put(None)
