@@ -17,6 +17,7 @@ from restante.protocol.pop3.events import (
 from restante.protocol.pop3.lines import LineBuffer
 from restante.protocol.pop3.profile import Limits, Profile
 from restante.protocol.pop3.server import FLUSH_AT, Pop3Server
+from restante.protocol.sasl import MECHANISMS, ScramBegun, ScramDone, ScramProof
 from tests.support.pop3_dialog import Message
 
 MESSAGES = [Message(f"uid-{n}", b"A: 1\n\n.body\nof the mail\n") for n in range(50)]
@@ -26,6 +27,7 @@ LARGEST_RESPONSE = 4096
 VERBS = [b"USER ", b"PASS ", b"AUTH ", b"UTF8", b"CAPA", b"STLS\r\n", b"QUIT\r\n"]
 VERBS += [b"LIST", b"UIDL", b"STAT", b"RETR ", b"TOP ", b"DELE ", b"RSET", b"NOOP"]
 ARGUMENTS = [b"iain", b"1", b" 2", b" 99999999999", b"PLAIN", b"LOGIN ", b"AGlhaW4Ac2VjcmV0", b"="]
+ARGUMENTS += [b"SCRAM-SHA-256 ", b"biwsbj11c2VyLHI9bm9uY2U=\r\n", b"biws"]
 ENDS = [b"\r\n", b"\r\n", b"\n", b"\r", b" ", b"*", b"\0", b"\xff", b"x" * 300]
 LOGINS = [b"USER iain\r\nPASS secret\r\n"]
 
@@ -41,7 +43,11 @@ def _drive(core: Pop3Server, refuse: bool) -> Need | Closed:
         match event:
             case Login() if refuse:
                 core.login_refused(ResponseCode.AUTH, "refused\r\n+OK")
-            case Login():
+            case ScramBegun():
+                core.scram_salt(b"salt", 4096)
+            case ScramProof():
+                core.scram_signature(b"signature")
+            case Login() | ScramDone():
                 core.login_accepted(MESSAGES)
             case Retrieve(index):
                 core.send_message_chunk(MESSAGES[index].content)
@@ -59,7 +65,10 @@ def _drive(core: Pop3Server, refuse: bool) -> Need | Closed:
 @given(streams, st.booleans())
 def test_any_input(stream: list[bytes], refuse: bool) -> None:
     limits = Limits(max_errors=1000)
-    core = Pop3Server(Profile("pop.example.com", limits, stls=True, plaintext_logins=True))
+    profile = Profile(
+        "pop.example.com", limits, stls=True, plaintext_logins=True, mechanisms=MECHANISMS
+    )
+    core = Pop3Server(profile)
     core.greet()
     for piece in stream:
         core.receive(piece)

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.protocol.sasl import MAX_LINE
+from restante.protocol.sasl import MAX_LINE, MECHANISMS
 from restante.protocol.smtp.profile import Extension, Limits, Profile
 from restante.status import Reply
 from tests.support.smtp_core import HOST, ScriptedDriver
@@ -22,7 +22,12 @@ LIMITS = Limits(
 )
 PROFILE = Profile(HOST, limits=LIMITS)
 SECURE = Profile(
-    HOST, limits=LIMITS, extensions=tuple(Extension), plaintext_auth=True, requires_auth=True
+    HOST,
+    limits=LIMITS,
+    extensions=tuple(Extension),
+    plaintext_auth=True,
+    requires_auth=True,
+    mechanisms=MECHANISMS,
 )
 WORDS = st.sampled_from(
     [
@@ -32,6 +37,7 @@ WORDS = st.sampled_from(
         b"BDAT 5\r\n", b"BDAT 5 LAST\r\n", b"BDAT 0 LAST\r\n", b"BDAT x\r\n", b"RSET\r\n",
         b"AUTH PLAIN\r\n", b"AUTH LOGIN\r\n", b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n", b"STARTTLS\r\n",
         b"AGFubgBzZWNyZXQ=\r\n", b"YW5u\r\n", b"*\r\n", b"=", b" AUTH=<>", b"AUTH X y\r\n",
+        b"AUTH SCRAM-SHA-256 ", b"biwsbj11c2VyLHI9bm9uY2U=\r\n", b"biws",
         b"NOOP\r\n", b"VRFY x\r\n", b"QUIT\r\n", b"\r\n", b"\r", b"\n", b".", b"<", b">", b"\x00",
         b"\xff", b"x" * 600, b"hello", b" ", b'"', b"\\", b"@", b":",
         b" RET=HDRS", b" ENVID=a+20b", b" NOTIFY=NEVER", b" NOTIFY=SUCCESS,DELAY", b" ORCPT=",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from restante.address import NullReversePath
+from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 from restante.protocol.smtp.events import (
     Authenticate,
     BodyChunk,
@@ -111,7 +112,11 @@ class ScriptedDriver:
                 self.closed = True
             case StartTls():
                 self.core.tls_started()
-        if isinstance(event, Mail | Rcpt | EndOfMessage | Authenticate):
+            case ScramBegun():
+                self.core.scram_salt(b"salt", 4096)
+            case ScramProof():
+                self.core.scram_signature(b"signature")
+        if isinstance(event, Mail | Rcpt | EndOfMessage | Authenticate | ScramDone):
             self._awaited += 1
             self.record.most_at_once = max(self.record.most_at_once, self._awaited)
         self.record.events.append(describe(event))

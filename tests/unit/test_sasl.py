@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restante.config.tree import MECHANISMS, Auth
 from restante.protocol import sasl
 from restante.protocol.sasl import Challenge, SaslCredentials, SaslFailure
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=99)
 
 
-def _exchange(name: str) -> sasl.SaslExchange:
-    exchange = sasl.exchange(name)
+def _exchange(name: str) -> sasl.Exchange:
+    exchange = sasl.exchange(name, sasl.DEFAULT_MECHANISMS, sasl.NO_BINDINGS)
     assert exchange is not None
     return exchange
 
@@ -82,8 +83,15 @@ def test_an_exchange_can_be_cancelled() -> None:
 
 
 def test_other_mechanisms_are_not_offered() -> None:
-    assert sasl.MECHANISMS == ("PLAIN", "LOGIN")
-    assert sasl.exchange("CRAM-MD5") is None
+    assert sasl.DEFAULT_MECHANISMS == ("PLAIN", "LOGIN")
+    assert sasl.exchange("CRAM-MD5", sasl.MECHANISMS, {"tls-unique": b"x"}) is None
+    assert sasl.exchange("PLAIN", ("LOGIN",), sasl.NO_BINDINGS) is None
+    assert sasl.exchange("SCRAM-SHA-256-PLUS", sasl.MECHANISMS, sasl.NO_BINDINGS) is None
+
+
+def test_the_settings_name_the_mechanisms() -> None:
+    assert sasl.MECHANISMS == MECHANISMS
+    assert Auth().mechanisms == sasl.DEFAULT_MECHANISMS
 
 
 def test_a_password_is_not_printed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -38,10 +38,26 @@ class LoginAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class ScramAttempt:
+    """Who means to prove a password without sending it, from where, through which service."""
+
+    session: str
+    """The connection, for the log."""
+    login: str
+    """As it was sent, without SASLprep."""
+    service: str
+    """As in LoginAttempt."""
+    peer: str
+    """The client's IP address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """The login is good."""
 
     account: Account
+    signature: bytes = field(default=b"", repr=False)
+    """ServerSignature (RFC 5802 §3), where the password was proved by SCRAM-SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +67,37 @@ class Refused:
     reason: Refusal
 
 
+class ScramLogin(Protocol):
+    """A login by SCRAM-SHA-256 that has begun."""
+
+    @property
+    def salt(self) -> bytes:
+        """The account's salt; made up, and always the same, where there is no such account."""
+        ...
+
+    @property
+    def iterations(self) -> int:
+        """How often the password is hashed; as for ``salt``."""
+        ...
+
+    async def prove(self, message: bytes, proof: bytes) -> Welcome | Refused:
+        """Whether ``proof`` (ClientProof) proves the password for ``message`` (AuthMessage).
+
+        Recorded as any login is; never raises what it foresees.
+        """
+        ...
+
+
 class Authenticator(Protocol):
     """Checks logins and records each of them with its reason."""
 
     async def login(self, attempt: LoginAttempt) -> Welcome | Refused:
         """Never raises what it foresees: a database that is away is SYSTEM_ERROR."""
+        ...
+
+    async def scram(self, attempt: ScramAttempt) -> ScramLogin | Refused:
+        """Begin a login by SCRAM-SHA-256; refused with SYSTEM_ERROR only, as for ``login``.
+
+        Somebody unknown, or whose hash does not allow SCRAM, is refused when he proves.
+        """
         ...

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 from restante import maillog
-from restante.auth import LoginAttempt, Refusal, Refused, Welcome
-from restante.auth.schemes import is_cheap, verify
+from restante.auth import LoginAttempt, Refusal, Refused, ScramAttempt, ScramLogin, Welcome
+from restante.auth.schemes import UnknownScheme, is_cheap, verify
+from restante.auth.scram import Offer, offer, prepared
 from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
 from restante.directory import Credentials, Directory
@@ -29,6 +32,7 @@ MAX_LOGGED_LOGIN = 320
 UNLIMITED_TURNS = 1000
 """Logins that one network may have at once where nothing limits its guesses."""
 
+T = TypeVar("T")
 Verify = Callable[[str, str | None, str | None], bool]
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -52,6 +56,22 @@ class _Verdict:
     detail: str = ""
     standing: Standing = CLEAR
     """The guesses that count, which lengthen the delay of a refusal."""
+
+
+_Check = Callable[[LoginAttempt, Credentials | None], Awaitable[_Verdict]]
+_Prove = Callable[[bytes, bytes], Awaitable[Welcome | Refused]]
+
+
+@dataclass(frozen=True, slots=True)
+class _ScramLogin:
+    """What was offered, and who judges the proof; see ScramLogin."""
+
+    salt: bytes
+    iterations: int
+    judge: _Prove
+
+    async def prove(self, message: bytes, proof: bytes) -> Welcome | Refused:
+        return await self.judge(message, proof)
 
 
 class _Turns:
@@ -80,8 +100,8 @@ class _Turns:
 class PasswordAuthenticator:
     """Checks logins against a directory and records each of them.
 
-    Without ``upgrades`` hashes stay as they are. ``verify_password`` and ``sleep`` are seams
-    for tests.
+    Without ``upgrades`` hashes stay as they are; ``scram_secret`` is what salts of SCRAM are
+    made of. ``verify_password`` and ``sleep`` are seams for tests.
     """
 
     def __init__(
@@ -90,6 +110,7 @@ class PasswordAuthenticator:
         settings: Auth,
         guard: Guard | None = None,
         upgrades: PasswordUpgrades | None = None,
+        scram_secret: bytes = b"",
         *,
         verify_password: Verify = verify,
         sleep: Sleep = asyncio.sleep,
@@ -98,6 +119,7 @@ class PasswordAuthenticator:
         self._settings = settings
         self._guard = guard or Unguarded()
         self._upgrades = upgrades
+        self._scram_secret = scram_secret
         self._verify = verify_password
         self._sleep = sleep
         self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
@@ -113,9 +135,29 @@ class PasswordAuthenticator:
         A refusal is told ``auth.refusal_delay`` seconds after it was asked for, and later where
         there was more guessing (``guessing.delay``); a system error at once.
         """
+        return await self._decide(attempt, self._check_password)
+
+    async def scram(self, attempt: ScramAttempt) -> ScramLogin | Refused:
+        """Begin a login by SCRAM-SHA-256; refused for a system error alone."""
+        claim = LoginAttempt(
+            attempt.session, prepared(attempt.login), "", attempt.service, attempt.peer
+        )
+        offered = await self._safely(self._look_up_offer(claim.login))
+        if isinstance(offered, Offer):
+            return _ScramLogin(offered.salt, offered.iterations, partial(self._prove, claim))
+        self._record(claim, offered)
+        return Refused(Refusal.SYSTEM_ERROR)
+
+    async def _prove(self, claim: LoginAttempt, message: bytes, proof: bytes) -> Welcome | Refused:
+        # No two proofs of the same wrong password are alike: each of them is one more guess.
+        attempt = replace(claim, password=proof.hex())
+        return await self._decide(attempt, partial(self._check_proof, message, proof))
+
+    async def _decide(self, attempt: LoginAttempt, check: _Check) -> Welcome | Refused:
+        """What comes of an attempt, told when it is due, and recorded."""
         started = time.monotonic()
         async with self._guessing_turns.of(attempt.peer):
-            verdict = await self._judge_safely(attempt)
+            verdict = await self._safely(self._judge(attempt, check))
         self._record(attempt, verdict)
         answer = verdict.answer
         if isinstance(answer, Refused) and answer.reason is not Refusal.SYSTEM_ERROR:
@@ -129,16 +171,17 @@ class PasswordAuthenticator:
             await self._upgrades.close()
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
-    async def _judge_safely(self, attempt: LoginAttempt) -> _Verdict:
+    async def _safely(self, work: Awaitable[T]) -> T | _Verdict:
+        """What comes of ``work``; a system error where it fails."""
         try:
-            return await self._judge(attempt)
+            return await work
         except RestanteError as error:
             return _Verdict(Refused(Refusal.SYSTEM_ERROR), str(error))
         except Exception as error:  # noqa: BLE001 - what nobody foresaw is temporary
             maillog.unplanned("auth", error)
             return _Verdict(Refused(Refusal.SYSTEM_ERROR), "unplanned")
 
-    async def _judge(self, attempt: LoginAttempt) -> _Verdict:
+    async def _judge(self, attempt: LoginAttempt, check: _Check) -> _Verdict:
         credentials = await self._credentials(attempt.login)
         # Whether there is such an account makes no difference to what guessing leads to.
         name = credentials.account.name if credentials is not None else attempt.login
@@ -146,7 +189,7 @@ class PasswordAuthenticator:
         if before.objection is not None:
             refused = Refused(Refusal.TOO_MANY_GUESSES)
             return _Verdict(refused, str(before.objection), before.standing)
-        verdict = await self._check(attempt, credentials)
+        verdict = await check(attempt, credentials)
         if isinstance(verdict.answer, Welcome):
             await self._guard.right(name, attempt.peer, before)
         elif verdict.answer.reason is not Refusal.SYSTEM_ERROR:
@@ -154,7 +197,9 @@ class PasswordAuthenticator:
             verdict = replace(verdict, standing=standing)
         return verdict
 
-    async def _check(self, attempt: LoginAttempt, credentials: Credentials | None) -> _Verdict:
+    async def _check_password(
+        self, attempt: LoginAttempt, credentials: Credentials | None
+    ) -> _Verdict:
         if credentials is None:
             await self._matches(attempt, NOBODY, None)
             return _Verdict(Refused(Refusal.UNKNOWN_USER))
@@ -173,6 +218,32 @@ class PasswordAuthenticator:
             detail if credentials.password else f"{detail} has no password",
         )
 
+    async def _look_up_offer(self, login: str) -> Offer:
+        return self._offer(login, await self._credentials(login))
+
+    def _offer(self, login: str, credentials: Credentials | None) -> Offer:
+        try:
+            return offer(credentials, login, self._scram_secret)
+        except UnknownScheme as error:
+            assert credentials is not None
+            raise UnknownScheme(f"account {credentials.account.name}: {error}") from None
+
+    async def _check_proof(
+        self, message: bytes, proof: bytes, attempt: LoginAttempt, credentials: Credentials | None
+    ) -> _Verdict:
+        offered = self._offer(attempt.login, credentials)
+        async with self._hashing_turns.of(attempt.peer):
+            signature = await self._in_thread(partial(offered.check, message, proof))
+        if credentials is None:
+            return _Verdict(Refused(Refusal.UNKNOWN_USER))
+        if signature is not None:
+            return _Verdict(Welcome(credentials.account, signature))
+        detail = f"account {credentials.account.name}"
+        return _Verdict(
+            Refused(Refusal.WRONG_PASSWORD),
+            detail if offered.is_possible else f"{detail} has no hash that SCRAM can use",
+        )
+
     async def _credentials(self, login: str) -> Credentials | None:
         if not login or "\0" in login or len(login.encode("utf-8", "replace")) > MAX_LOGIN:
             return None
@@ -182,13 +253,13 @@ class PasswordAuthenticator:
         if is_cheap(stored, kind):
             return self._verify(attempt.password, stored, kind)
         async with self._hashing_turns.of(attempt.peer):
-            return await self._in_thread(attempt.password, stored, kind)
+            return await self._in_thread(partial(self._verify, attempt.password, stored, kind))
 
-    async def _in_thread(self, password: str, stored: str | None, kind: str | None) -> bool:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         if not self._room.acquire(blocking=False):
             raise HashingBusy(f"{self._settings.hashing_queue} logins wait already")
         try:
-            job = self._pool.submit(self._verify, password, stored, kind)
+            job = self._pool.submit(work)
         except RuntimeError:
             self._room.release()
             raise
@@ -196,7 +267,7 @@ class PasswordAuthenticator:
         job.add_done_callback(self._give_back)
         return await asyncio.wrap_future(job)
 
-    def _give_back(self, _job: Future[bool]) -> None:
+    def _give_back(self, _job: Future[Any]) -> None:
         self._room.release()
 
     def _record(self, attempt: LoginAttempt, verdict: _Verdict) -> None:

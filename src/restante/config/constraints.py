@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from restante.address import Address, AddressSyntaxError, check_domain
 from restante.config.convert import shown
 from restante.config.listeners import LISTENERS
-from restante.config.tree import TLS_POLICIES, HostPort, Programs, Relay, Settings
+from restante.config.tree import (
+    MECHANISMS,
+    TLS_POLICIES,
+    Auth,
+    HostPort,
+    Programs,
+    Relay,
+    Settings,
+)
 
 MAX_DATABASE_WAIT = 9
 """Seconds; a peer hears 451 within 10 when the database does not answer."""
@@ -37,6 +45,7 @@ def check(settings: Settings) -> Iterator[Problem]:
     yield from _check_networks(settings)
     yield from _check_relay(settings.relay)
     yield from _check_programs(settings.programs)
+    yield from _check_mechanisms(settings.auth)
 
 
 def _check_waits(settings: Settings) -> Iterator[Problem]:
@@ -178,6 +187,20 @@ def _check_programs(programs: Programs) -> Iterator[Problem]:
     if "\0" in programs.path or not programs.path.startswith("/"):
         what = f"{shown(programs.path)} is no list of absolute directories, parted by colons"
         yield Problem(("programs", "path"), what)
+
+
+def _check_mechanisms(auth: Auth) -> Iterator[Problem]:
+    setting, named = ("auth", "mechanisms"), auth.mechanisms
+    for name in named:
+        if name not in MECHANISMS:
+            yield Problem(setting, f"{shown(name)} is not one of {', '.join(MECHANISMS)}")
+    if not named:
+        yield Problem(setting, "is empty: nobody could log in")
+    if "SCRAM-SHA-256-PLUS" in named and "SCRAM-SHA-256" not in named:
+        yield Problem(setting, "SCRAM-SHA-256-PLUS is of use beside SCRAM-SHA-256 only")
+    if auth.upgrade and "SCRAM-SHA-256" in named:
+        what = "replaces the hashes that SCRAM-SHA-256 in auth.mechanisms needs; choose one of them"
+        yield Problem(("auth", "upgrade"), what)
 
 
 def _is_ip_address(text: str) -> bool:

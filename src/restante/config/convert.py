@@ -124,7 +124,8 @@ def _convert_table(value: object) -> dict[str, str]:
 def _convert_choice(choices: tuple[str, ...], value: object) -> str:
     if isinstance(value, str) and value in choices:
         return value
-    raise WrongValue(f"{shown(value)} is not one of {', '.join(choices)}")
+    named = ", ".join(each or "empty" for each in choices)
+    raise WrongValue(f"{shown(value)} is not one of {named}")
 
 
 def _convert_host_port(value: object) -> HostPort:

@@ -78,7 +78,7 @@ def _row(setting: Setting) -> str:
 def kind_text(kind: Any) -> str:
     """A setting's type in words."""
     if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
+        return " or ".join(each or "empty" for each in get_args(kind))
     if get_origin(kind) is tuple:
         return f"list of {_KINDS[get_args(kind)[0]]}"
     return _KINDS.get(kind, "table of strings")

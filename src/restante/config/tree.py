@@ -22,6 +22,8 @@ MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 MAX_PORT = 65535
+MECHANISMS = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+"""What auth.mechanisms may name."""
 TLS_POLICIES = ("none", "may", "encrypt", "verify")
 """Values of relay.tls_policy, from the weakest on."""
 
@@ -409,6 +411,13 @@ class Auth:
     )
     hashing_queue: int = setting(
         200, "Logins that may wait for a hashing thread; more are a temporary failure.", low=1
+    )
+    mechanisms: tuple[str, ...] = setting(
+        ["PLAIN", "LOGIN"],
+        "How clients may log in by AUTH, as it is announced: PLAIN, LOGIN, SCRAM-SHA-256, "
+        "SCRAM-SHA-256-PLUS. POP3's USER and PASS are taken where PLAIN is. SCRAM can only be done "
+        "by accounts with {SCRAM-SHA-256} keys or a password in clear text, but clients choose it "
+        "for any account where it is announced: name it only when all accounts have one of these.",
     )
     upgrade: Literal["", "argon2id"] = setting(
         "",

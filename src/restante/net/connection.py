@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from socket import socket
 from typing import Any, TypeVar, cast
 
@@ -179,11 +179,19 @@ class Connection(asyncio.Protocol):
         handshake = cast(ssl.SSLObject, transport.get_extra_info("ssl_object"))
         cipher = handshake.cipher()
         self.tls = TlsSession(
-            handshake.version() or "", cipher[0] if cipher else "", contexts.server_name(handshake)
+            handshake.version() or "",
+            cipher[0] if cipher else "",
+            contexts.server_name(handshake),
+            _bindings(handshake),
         )
         return self.tls
 
     # What the session calls
+
+    @property
+    def bindings(self) -> Mapping[str, bytes]:
+        """What both ends can recognise the connection by; see TlsSession."""
+        return {} if self.tls is None else self.tls.bindings
 
     @property
     def is_loopback(self) -> bool:
@@ -296,6 +304,18 @@ class Connection(asyncio.Protocol):
 def _time_out(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(PeerTimeout())
+
+
+def _bindings(handshake: ssl.SSLObject) -> dict[str, bytes]:
+    """``tls-unique`` of a full handshake in TLS 1.2.
+
+    A session that is resumed may have the same one as another, whose ends are others, unless
+    both have negotiated the extended master secret (RFC 7627 §1): ssl does not tell.
+    """
+    if handshake.version() != "TLSv1.2" or handshake.session_reused:
+        return {}
+    unique = handshake.get_channel_binding("tls-unique")
+    return {"tls-unique": unique} if unique else {}
 
 
 _BROKEN = "the connection broke"

@@ -15,9 +15,11 @@ from restante.directory import Account
 from restante.errors import TemporaryError
 from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
 from restante.net.handshakes import Handshakes
+from restante.net.scram import Scram
 from restante.protocol.pop3.events import (
     Closed,
     Login,
+    LoginEvent,
     Need,
     ResponseCode,
     Retrieve,
@@ -26,6 +28,7 @@ from restante.protocol.pop3.events import (
 )
 from restante.protocol.pop3.profile import Limits, Profile
 from restante.protocol.pop3.server import Pop3Server
+from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 from restante.store import Maildrop, MaildropInUse, MailStore, MessageGone
 
 BUSY = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
@@ -61,13 +64,14 @@ class Pop3Service:
             settings.login_delay,
             stls=handshakes is not None,
             plaintext_logins=auth.plaintext == "always",
+            mechanisms=auth.mechanisms,
         )
         self._loopback = replace(self._profile, plaintext_logins=auth.plaintext != "never")
 
     def core(self, connection: Connection) -> Pop3Server:
         """A session's core, which takes passwords as its connection allows."""
         profile = self._loopback if connection.is_loopback else self._profile
-        return Pop3Server(profile, tls=connection.tls is not None)
+        return Pop3Server(profile, tls=connection.tls is not None, bindings=connection.bindings)
 
     async def serve(self, connection: Connection, session: str) -> str:
         """Hold one session to its end; the reason why it ended."""
@@ -95,6 +99,7 @@ class _Session:
         self._connection = connection
         self._session = session
         self._core = service.core(connection)
+        self._scram = Scram(service.authenticator, self._core, session, "pop3", connection.peer)
         self._account: Account | None = None
         self._maildrop: Maildrop | None = None
         self._login_by = asyncio.get_running_loop().time() + service.settings.login_timeout
@@ -147,12 +152,16 @@ class _Session:
         self._connection.send(self._core.outgoing())
         await self._connection.drain(self._service.settings.timeout)
 
-    async def _answer(self, event: StartTls | Login | Retrieve | Update) -> None:
+    async def _answer(self, event: StartTls | LoginEvent | Retrieve | Update) -> None:
         match event:
             case StartTls():
                 await self._start_tls()
             case Login():
                 await self._login(event)
+            case ScramBegun() | ScramProof():
+                await self._scram.step(event, self._refuse)
+            case ScramDone():
+                await self._open_maildrop(self._scram.account)
             case Retrieve():
                 await self._retrieve(event)
             case Update():
@@ -163,7 +172,7 @@ class _Session:
     async def _start_tls(self) -> None:
         assert self._service.handshakes is not None
         await self._service.handshakes.start(self._connection, self._session, self._core.outgoing())
-        self._core.tls_started()
+        self._core.tls_started(self._connection.bindings)
 
     # Login
 
@@ -174,21 +183,22 @@ class _Session:
         answer = await self._service.authenticator.login(attempt)
         if isinstance(answer, Refused):
             self._refuse(answer.reason)
-            return
+        else:
+            await self._open_maildrop(answer.account)
+
+    async def _open_maildrop(self, account: Account) -> None:
         try:
-            maildrop = await self._service.store.open(answer.account)
+            maildrop = await self._service.store.open(account)
         except MaildropInUse:
-            self._no_maildrop(
-                answer.account, ResponseCode.IN_USE, "another session has the maildrop"
-            )
+            self._no_maildrop(account, ResponseCode.IN_USE, "another session has the maildrop")
             return
         except TemporaryError as error:
-            self._no_maildrop(answer.account, ResponseCode.SYS_TEMP, SYSTEM_FAILURE, str(error))
+            self._no_maildrop(account, ResponseCode.SYS_TEMP, SYSTEM_FAILURE, str(error))
             return
-        self._account, self._maildrop = answer.account, maildrop
+        self._account, self._maildrop = account, maildrop
         messages = maildrop.messages
         octets = sum(message.wire_size for message in messages)
-        maillog.maildrop_opened(self._session, answer.account.name, len(messages), octets)
+        maillog.maildrop_opened(self._session, account.name, len(messages), octets)
         self._core.login_accepted(messages)
 
     def _refuse(self, reason: Refusal) -> None:

@@ -12,11 +12,15 @@ from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
 from restante.config import Settings
 from restante.config.live import Derived
 from restante.config.tree import Smtp
+from restante.directory import Account
 from restante.envelope import Origin
 from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
 from restante.net.handshakes import Handshakes
+from restante.net.scram import Scram
+from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 from restante.protocol.smtp.events import (
     Authenticate,
+    AuthEvent,
     BodyChunk,
     BodyRefused,
     Closed,
@@ -111,6 +115,7 @@ class SmtpService:
             tuple(each for each in Extension if self._offers(each)),
             plaintext_auth=settings.auth.plaintext == "always",
             requires_auth=self.name == "submission",
+            mechanisms=settings.auth.mechanisms,
         )
 
     def _make_loopback(self, settings: Settings) -> Profile:
@@ -122,7 +127,7 @@ class SmtpService:
         """A session's core, which takes passwords as its connection allows."""
         loopback = self._offers_auth and connection.is_loopback
         profile = self._loopback if loopback else self._profile
-        return SmtpServer(profile(), tls=connection.tls is not None)
+        return SmtpServer(profile(), tls=connection.tls is not None, bindings=connection.bindings)
 
     def _offers(self, extension: Extension) -> bool:
         match extension:
@@ -161,6 +166,9 @@ class _Session:
         self._session = session
         self._client = service.receiver.client(session, connection.peer, service.name)
         self._core = service.core(connection)
+        self._scram = Scram(
+            service.authenticator, self._core, session, service.name, connection.peer
+        )
         self._end_by = asyncio.get_running_loop().time() + service.settings.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
@@ -232,8 +240,8 @@ class _Session:
                 self.drop_transaction()
             case StartTls():
                 await self._start_tls()
-            case Authenticate():
-                await self._authenticate(event)
+            case Authenticate() | ScramBegun() | ScramProof() | ScramDone():
+                await self._log_in(event)
 
     async def _start_tls(self) -> None:
         service = self._service
@@ -241,7 +249,16 @@ class _Session:
         await service.handshakes.start(self._connection, self._session, self._core.outgoing())
         # Whoever the client was in clear text, it has proved nothing yet.
         self._client = service.receiver.client(self._session, self._connection.peer, service.name)
-        self._core.tls_started()
+        self._core.tls_started(self._connection.bindings)
+
+    async def _log_in(self, event: AuthEvent) -> None:
+        match event:
+            case Authenticate():
+                await self._authenticate(event)
+            case ScramBegun() | ScramProof():
+                await self._scram.step(event, self._refuse_login)
+            case ScramDone():
+                self._welcome(self._scram.account)
 
     async def _authenticate(self, event: Authenticate) -> None:
         service = self._service
@@ -250,10 +267,16 @@ class _Session:
         )
         answer = await service.authenticator.login(attempt)
         if isinstance(answer, Welcome):
-            self._client = service.receiver.authenticated(self._client, answer.account)
-            self._core.reply(WELCOME)
+            self._welcome(answer.account)
         else:
-            self._core.reply(_REFUSALS.get(answer.reason, LOGIN_REFUSED))
+            self._refuse_login(answer.reason)
+
+    def _welcome(self, account: Account) -> None:
+        self._client = self._service.receiver.authenticated(self._client, account)
+        self._core.reply(WELCOME)
+
+    def _refuse_login(self, reason: Refusal) -> None:
+        self._core.reply(_REFUSALS.get(reason, LOGIN_REFUSED))
 
     async def _mail(self, event: Mail) -> None:
         asked = self._service.receiver.sender(

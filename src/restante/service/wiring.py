@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from restante import maillog, metrics
 from restante.auth.login import PasswordAuthenticator
+from restante.auth.scram import load_secret
 from restante.auth.upgrade import PasswordUpgrades
 from restante.config import Settings
 from restante.config.live import Derived, LiveSettings
@@ -23,6 +24,7 @@ from restante.drop import DropPaths
 from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
 from restante.errors import OperatorError, TemporaryError
+from restante.guessing import Guard
 from restante.guessing.guard import guard_of
 from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
@@ -80,11 +82,8 @@ class Worker:
         live = self._live = LiveSettings(settings, ControlLog(), _router)
         self._router = Derived(live, _router)
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
-        upgrades = PasswordUpgrades(self._directory) if settings.auth.upgrade else None
         self._guard = guard_of(settings)
-        self._authenticator = PasswordAuthenticator(
-            self._directory, settings.auth, self._guard, upgrades
-        )
+        self._authenticator = _authenticator(settings, self._directory, self._guard)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings, current=live)
         self._courier = CurrentCourier(Derived(live, self._make_courier))
@@ -298,6 +297,21 @@ def _router(settings: Settings) -> Router:
 
 def _reporter(settings: Settings) -> DsnReporter:
     return DsnReporter(settings.queue, settings.hostname)
+
+
+def _authenticator(
+    settings: Settings, directory: SqlDirectory, guard: Guard
+) -> PasswordAuthenticator:
+    """Logins as the settings have them; raises OperatorError."""
+    auth = settings.auth
+    uses_scram = "SCRAM-SHA-256" in auth.mechanisms
+    return PasswordAuthenticator(
+        directory,
+        auth,
+        guard,
+        PasswordUpgrades(directory) if auth.upgrade else None,
+        load_secret(settings.path(settings.queue.root)) if uses_scram else b"",
+    )
 
 
 def _handshakes(settings: Settings) -> Handshakes | None:

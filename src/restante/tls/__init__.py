@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from restante.errors import OperatorError
@@ -23,6 +24,12 @@ class TlsSession:
     """``TLS_AES_256_GCM_SHA384``."""
     server_name: str = ""
     """The host that the client asked for (SNI, RFC 6066 §3); empty: none."""
+    bindings: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """What both ends can recognise the connection by, by type (RFC 5929); empty: nothing.
+
+    Only where the type that clients use by default can be had: ``tls-unique`` in TLS 1.2. In
+    TLS 1.3 that is ``tls-exporter`` (RFC 9266), which Python's ssl module does not give.
+    """
 
     def __str__(self) -> str:
         """Version and cipher, as the Received field has them."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
+from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
+
 
 class Need(Enum):
     """Why there is no event now."""
@@ -91,4 +93,10 @@ class Closed:
     reason: CloseReason
 
 
-Event = StartTls | Login | Retrieve | Update | Closed
+LoginEvent = Login | ScramBegun | ScramProof | ScramDone
+"""Somebody logs in with a password, or by SCRAM step by step; ``login_refused`` answers each.
+
+Besides that Login and ScramDone are answered by ``login_accepted``, ScramBegun by
+``scram_salt`` and ScramProof by ``scram_signature``.
+"""
+Event = StartTls | LoginEvent | Retrieve | Update | Closed

@@ -34,3 +34,10 @@ class Profile:
     """STLS is offered: the driver can do the handshake (RFC 2595 §4)."""
     plaintext_logins: bool = False
     """Logins are accepted without TLS too: passwords may be read on the way."""
+    mechanisms: tuple[str, ...] = sasl.DEFAULT_MECHANISMS
+    """How a client may log in by AUTH; USER and PASS are offered where PLAIN is."""
+
+    @property
+    def takes_passwords(self) -> bool:
+        """Whether USER and PASS are offered."""
+        return "PLAIN" in self.mechanisms

@@ -10,8 +10,10 @@ nobody's judgement; logins, messages and the final update are the driver's::
         send(core.outgoing())
         if event is Need.DATA:
             ...  # receive(), or receive_eof()
-        elif isinstance(event, Login):
+        elif isinstance(event, Login | ScramDone):
             ...  # login_accepted() or login_refused()
+        elif isinstance(event, ScramBegun | ScramProof):
+            ...  # scram_salt() or scram_signature(), or login_refused()
         elif isinstance(event, StartTls):
             ...  # the handshake, then tls_started()
 """
@@ -38,6 +40,7 @@ from restante.protocol.pop3.lines import LineBuffer, TooLong
 from restante.protocol.pop3.listing import Listed, Listing
 from restante.protocol.pop3.message import Transfer
 from restante.protocol.pop3.profile import Profile
+from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 
 MAX_RESPONSE_LINE = 512
 """Octets in the first line of a response, with its CRLF (RFC 2449 §4)."""
@@ -67,12 +70,22 @@ class _Refused(Exception):
 class Pop3Server:
     """One session. Give octets when ``next_event`` needs them, answer events, send ``outgoing``."""
 
-    def __init__(self, profile: Profile, *, tls: bool = False) -> None:
-        """``tls``: the handshake came before the session, as on port 995 (RFC 8314 §3.3)."""
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        tls: bool = False,
+        bindings: sasl.Bindings = sasl.NO_BINDINGS,
+    ) -> None:
+        """``tls``: the handshake came before the session, as on port 995 (RFC 8314 §3.3).
+
+        ``bindings``: what its connection can be recognised by.
+        """
         self._profile = profile
         self._hostname = profile.hostname
         self._limits = profile.limits
         self._tls = tls
+        self._bindings = bindings
         self._state = _State.AUTHORIZATION
         self._lines = LineBuffer()
         self._out: list[bytes] = []
@@ -80,7 +93,7 @@ class Pop3Server:
         self._at_eof = False
         self._asked: Event | None = None
         self._user: str | None = None
-        self._exchange: sasl.SaslExchange | None = None
+        self._exchange: sasl.Exchange | None = None
         self._errors = 0
         self._refused_logins = 0
         self._listing = Listing(())
@@ -136,28 +149,41 @@ class Pop3Server:
 
     # The answer to StartTls
 
-    def tls_started(self) -> None:
+    def tls_started(self, bindings: sasl.Bindings = sasl.NO_BINDINGS) -> None:
         """The handshake is done: the session begins anew (RFC 2595 §4).
 
-        Whatever was received before it counts for nothing.
+        Whatever was received before it counts for nothing. ``bindings``: what the
+        connection can be recognised by.
         """
         self._answer(StartTls)
         self._lines.clear()
         self._user = None
-        self._tls = True
+        self._tls, self._bindings = True, bindings
 
-    # Answers to Login
+    # Answers to Login and to the events of SCRAM
+
+    def scram_salt(self, salt: bytes, iterations: int) -> None:
+        """Go on with what belongs to the login, be there such an account or not."""
+        self._answer(ScramBegun)
+        self._challenge(self._scram().salted(salt, iterations))
+
+    def scram_signature(self, signature: bytes) -> None:
+        """The proof was right; go on with the server's own."""
+        self._answer(ScramProof)
+        self._challenge(self._scram().proved(signature))
 
     def login_accepted(self, messages: Sequence[Listed]) -> None:
         """The maildrop is open and locked; ``messages`` are what the session sees."""
-        self._answer(Login)
+        self._answer(Login, ScramDone)
+        self._exchange = None
         self._listing = Listing(messages)
         self._state = _State.TRANSACTION
         self._ok(f"maildrop has {self._number_of_messages()}")
 
     def login_refused(self, code: ResponseCode | None, text: str) -> None:
         """Wrong credentials, a maildrop in use, or a failure; the client may try again."""
-        self._answer(Login)
+        self._answer(Login, ScramBegun, ScramProof, ScramDone)
+        self._exchange = None
         self._refused_logins += 1
         self._err(text, code)
         if self._refused_logins >= self._limits.max_refused_logins:
@@ -253,11 +279,12 @@ class Pop3Server:
     def _capa(self, argument: str | None) -> None:
         _no_argument(argument)
         delay = self._profile.login_delay
+        mechanisms = sasl.offered(self._profile.mechanisms, self._bindings)
         offered = {
             "TOP": True,
             "UIDL": True,
-            "USER": self._may_log_in,
-            f"SASL {' '.join(sasl.MECHANISMS)}": self._may_log_in,
+            "USER": self._may_log_in and self._profile.takes_passwords,
+            f"SASL {' '.join(mechanisms)}": self._may_log_in,
             # Before the login only (RFC 2595 §4).
             "STLS": self._offers_stls and self._state is _State.AUTHORIZATION,
             "RESP-CODES": True,
@@ -291,6 +318,8 @@ class Pop3Server:
 
     def _user_command(self, argument: str | None) -> None:
         self._check_login()
+        if not self._profile.takes_passwords:
+            raise _Refused("no passwords are taken; CAPA lists how to log in", ResponseCode.AUTH)
         name = (argument or "").strip()
         if not name:
             raise _Refused("USER needs a name")
@@ -312,7 +341,7 @@ class Pop3Server:
         mechanism, space, initial = (argument or "").strip().partition(" ")
         if not mechanism:
             raise _Refused("AUTH needs a mechanism; CAPA lists them")
-        exchange = sasl.exchange(mechanism)
+        exchange = sasl.exchange(mechanism, self._profile.mechanisms, self._bindings)
         if exchange is None:
             raise _Refused("no such mechanism")
         self._exchange = exchange
@@ -334,12 +363,21 @@ class Pop3Server:
     def _step(self, step: sasl.Step) -> Event | None:
         assert self._exchange is not None
         if isinstance(step, sasl.Challenge):
-            self._write(b"+ " + step.line + b"\r\n")
+            self._challenge(step)
             return None
+        if isinstance(step, ScramBegun | ScramProof | ScramDone):
+            return step
         mechanism, self._exchange = self._exchange.mechanism, None
         if isinstance(step, sasl.SaslFailure):
             raise _Refused(step.text)
         return Login(step.login, step.password, mechanism)
+
+    def _scram(self) -> sasl.ScramExchange:
+        assert isinstance(self._exchange, sasl.ScramExchange), "no SCRAM is going on"
+        return self._exchange
+
+    def _challenge(self, challenge: sasl.Challenge) -> None:
+        self._write(b"+ " + challenge.line + b"\r\n")
 
     def _utf8(self, argument: str | None) -> None:
         """Changes nothing: names, passwords and messages may be UTF-8 without it."""
@@ -458,7 +496,7 @@ class Pop3Server:
         self._out.append(octets)
         self._unsent += len(octets)
 
-    def _answer(self, asked: type[Event]) -> None:
+    def _answer(self, *asked: type[Event]) -> None:
         assert isinstance(self._asked, asked), "an answer to what was not asked"
         self._asked = None
 

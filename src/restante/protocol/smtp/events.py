@@ -8,6 +8,7 @@ from typing import Literal
 
 from restante.address import Address, ReversePath
 from restante.envelope import NO_DSN, RecipientDsn
+from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 from restante.status import Reply
 
 
@@ -119,6 +120,7 @@ class Closed:
     reason: CloseReason
 
 
-Event = (
-    Mail | Rcpt | BodyChunk | EndOfMessage | BodyRefused | Reset | StartTls | Authenticate | Closed
-)
+AuthEvent = Authenticate | ScramBegun | ScramProof | ScramDone
+"""What AUTH comes to: a password, or SCRAM step by step; await ``reply`` or what they say."""
+
+Event = Mail | Rcpt | BodyChunk | EndOfMessage | BodyRefused | Reset | StartTls | AuthEvent | Closed

@@ -66,26 +66,34 @@ class Profile:
     """AUTH is offered without TLS too: passwords may be read on the way."""
     requires_auth: bool = False
     """Nobody sends mail here without logging in first (RFC 6409 §4.3)."""
-    hellos: Mapping[tuple[bool, bool], bytes] = field(init=False, repr=False, compare=False)
-    """The replies to EHLO, by whether there is TLS and whether a login would be accepted."""
+    mechanisms: tuple[str, ...] = sasl.DEFAULT_MECHANISMS
+    """How a client may log in; what needs a channel binding is offered where there is one."""
+    hellos: Mapping[tuple[bool, tuple[str, ...]], bytes] = field(
+        init=False, repr=False, compare=False
+    )
+    """The replies to EHLO, by whether there is TLS and which mechanisms may be used now."""
     longest_line: int = field(init=False, repr=False, compare=False)
     """Octets in a line that is not content; AUTH has longer ones (RFC 4954 §4)."""
 
     def __post_init__(self) -> None:
         """Make ready what every session needs."""
-        either = (False, True)
-        hellos = {(tls, login): self._hello(tls, login) for tls in either for login in either}
+        unbound = sasl.offered(self.mechanisms, sasl.NO_BINDINGS)
+        hellos = {
+            (tls, usable): self._hello(tls, usable)
+            for tls in (False, True)
+            for usable in ((), unbound, self.mechanisms)
+        }
         longest = sasl.MAX_LINE if Extension.AUTH in self.extensions else 0
         object.__setattr__(self, "hellos", hellos)
         object.__setattr__(self, "longest_line", max(self.limits.max_command_line, longest))
 
-    def _hello(self, tls: bool, login: bool) -> bytes:
+    def _hello(self, tls: bool, mechanisms: tuple[str, ...]) -> bytes:
         """The keywords with their parameters (RFC 5321 §4.1.1.1)."""
         words = {
             Extension.SIZE: f"SIZE {self.limits.databytes}",
-            Extension.AUTH: f"AUTH {' '.join(sasl.MECHANISMS)}",
+            Extension.AUTH: f"AUTH {' '.join(mechanisms)}",
         }
-        offered = {Extension.STARTTLS: not tls, Extension.AUTH: login}
+        offered = {Extension.STARTTLS: not tls, Extension.AUTH: bool(mechanisms)}
         keywords = [words.get(each, each.value) for each in self.extensions if offered.get(each, 1)]
         return Reply(250, "", "\n".join((self.hostname, *keywords, "HELP"))).encode()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from restante.protocol import sasl
 from restante.protocol.smtp import replies
-from restante.protocol.smtp.events import Authenticate
+from restante.protocol.smtp.events import Authenticate, AuthEvent
 from restante.protocol.smtp.grammar import Refused
 from restante.protocol.smtp.lines import NoLine
 from restante.protocol.smtp.profile import Extension, Profile
@@ -24,20 +24,23 @@ class Security:
     profile: Profile
     tls: bool
     """The octets go through TLS."""
+    bindings: sasl.Bindings
+    """What the connection can be recognised by (RFC 5929)."""
     authenticated: bool = False
     refused_logins: int = 0
-    exchange: sasl.SaslExchange | None = None
-    """The AUTH command to which the next line belongs."""
+    exchange: sasl.Exchange | None = None
+    """The AUTH command to which the next line, or the driver's answer, belongs."""
 
-    def after_handshake(self) -> Security:
+    def after_handshake(self, bindings: sasl.Bindings) -> Security:
         """Nothing that a client said before the handshake counts, but for wrong guesses."""
-        return Security(self.profile, tls=True, refused_logins=self.refused_logins)
+        return Security(self.profile, True, bindings, refused_logins=self.refused_logins)
 
     @property
     def hello(self) -> bytes:
         """The reply to EHLO as things stand now."""
         may_log_in = self._may_send_passwords and not self.authenticated
-        return self.profile.hellos[self.tls, may_log_in]
+        mechanisms = sasl.offered(self.profile.mechanisms, self.bindings) if may_log_in else ()
+        return self.profile.hellos[self.tls, mechanisms]
 
     def check_starttls(self) -> None:
         """Raises Refused unless a handshake may begin."""
@@ -61,8 +64,8 @@ class Security:
 
     # The exchange that AUTH begins
 
-    def begin(self, argument: str) -> Reply | Authenticate:
-        """Obey AUTH: a challenge or credentials; raises Refused (RFC 4954 §4)."""
+    def begin(self, argument: str) -> Reply | AuthEvent:
+        """Obey AUTH: a challenge or something to be judged; raises Refused (RFC 4954 §4)."""
         if Extension.AUTH not in self.profile.extensions:
             raise Refused(replies.NOT_IMPLEMENTED)
         if self.authenticated:
@@ -70,14 +73,14 @@ class Security:
         mechanism, space, initial = argument.partition(" ")
         if not mechanism:
             raise Refused(replies.AUTH_SYNTAX)
-        exchange = sasl.exchange(mechanism)
+        exchange = sasl.exchange(mechanism, self.profile.mechanisms, self.bindings)
         if exchange is None:
             raise Refused(replies.NO_MECHANISM)
         if not self._may_send_passwords:
             raise Refused(replies.AUTH_NEEDS_TLS)
         return self._step(exchange, exchange.start(initial.encode() if space else None))
 
-    def respond(self, line: bytes | NoLine) -> Reply | Authenticate:
+    def respond(self, line: bytes | NoLine) -> Reply | AuthEvent:
         """Take the next line of the exchange, which still has its line end."""
         assert self.exchange is not None
         exchange, self.exchange = self.exchange, None
@@ -85,8 +88,19 @@ class Security:
             return replies.RESPONSE_TOO_LONG
         return self._step(exchange, exchange.respond(line.removesuffix(b"\r\n")))
 
+    def salted(self, salt: bytes, iterations: int) -> Reply:
+        """The driver's answer to ScramBegun, if it is not a reply."""
+        assert isinstance(self.exchange, sasl.ScramExchange)
+        return _challenge(self.exchange.salted(salt, iterations))
+
+    def proved(self, signature: bytes) -> Reply:
+        """The driver's answer to ScramProof, if it is not a reply."""
+        assert isinstance(self.exchange, sasl.ScramExchange)
+        return _challenge(self.exchange.proved(signature))
+
     def settle(self, reply: Reply) -> None:
-        """The driver's answer to Authenticate."""
+        """The driver's reply to an event of AUTH, which ends the exchange."""
+        self.exchange = None
         self.authenticated = reply.is_success
         self.refused_logins += not (reply.is_success or reply.is_temporary)
 
@@ -95,16 +109,24 @@ class Security:
         """Whether as many logins were refused as a session may try."""
         return self.refused_logins >= self.profile.limits.max_refused_logins
 
-    def _step(self, exchange: sasl.SaslExchange, step: sasl.Step) -> Reply | Authenticate:
+    def _step(self, exchange: sasl.Exchange, step: sasl.Step) -> Reply | AuthEvent:
         match step:
-            case sasl.Challenge(line):
+            case sasl.Challenge():
                 self.exchange = exchange
-                return Reply(334, "", line.decode())
+                return _challenge(step)
             case sasl.SaslFailure(text, cancelled):
                 return replies.AUTH_CANCELLED if cancelled else replies.auth_malformed(text)
             case sasl.SaslCredentials(login, password):
                 return Authenticate(login, password, exchange.mechanism)
+            case sasl.ScramBegun() | sasl.ScramProof() | sasl.ScramDone():
+                self.exchange = exchange
+                return step
 
     @property
     def _may_send_passwords(self) -> bool:
         return self.tls or self.profile.plaintext_auth
+
+
+def _challenge(challenge: sasl.Challenge) -> Reply:
+    """The 334 that asks for the next line."""
+    return Reply(334, "", challenge.line.decode())

@@ -10,6 +10,8 @@ Authenticate, and does the handshake of StartTls::
         NEED_DATA: core.receive(octets) or core.receive_eof()
         NEED_REPLY: core.reply(...) for the oldest event that has none
         Mail, Rcpt, EndOfMessage, Authenticate: look it up, core.reply(...) now or on NEED_REPLY
+        ScramBegun: core.scram_salt(...); ScramProof: core.scram_signature(...); or core.reply(...)
+        ScramDone: core.reply(...)
         StartTls: send core.outgoing(), do the handshake, core.tls_started()
 """
 
@@ -21,10 +23,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from restante.envelope import NO_DSN
+from restante.protocol import sasl
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
 from restante.protocol.smtp.events import (
-    Authenticate,
+    AuthEvent,
     BodyChunk,
     BodyRefused,
     Closed,
@@ -88,11 +91,20 @@ class _Chunk:
 class SmtpServer:
     """One session. Feed it only when it says NEED_DATA: then what it holds is bounded."""
 
-    def __init__(self, profile: Profile, *, tls: bool = False) -> None:
-        """``tls``: the handshake came before the session, as on port 465 (RFC 8314 §3.3)."""
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        tls: bool = False,
+        bindings: sasl.Bindings = sasl.NO_BINDINGS,
+    ) -> None:
+        """``tls``: the handshake came before the session, as on port 465 (RFC 8314 §3.3).
+
+        ``bindings``: what its connection can be recognised by.
+        """
         self._profile = profile
         self._limits = profile.limits
-        self._security = Security(profile, tls)
+        self._security = Security(profile, tls, bindings)
         self._input = Input(profile.longest_line)
         self._eof = False
         self._out = bytearray()
@@ -143,7 +155,8 @@ class SmtpServer:
     def reply(self, reply: Reply) -> None:
         """Answer the oldest event that has no answer; a 421 also closes the session.
 
-        To Authenticate: 235 2.7.0, 535 5.7.8 or 454 4.7.0 (RFC 4954 §6).
+        To Authenticate and ScramDone: 235 2.7.0; to these and to the other events of SCRAM
+        535 5.7.8 or 454 4.7.0 (RFC 4954 §6).
         Without effect on a session that is closed.
         """
         if self._closed is not None:
@@ -159,15 +172,26 @@ class SmtpServer:
             self._pending.popleft()
             self._say(own)
 
-    def tls_started(self) -> None:
+    def scram_salt(self, salt: bytes, iterations: int) -> None:
+        """Answer ScramBegun with what belongs to its login, be there such an account or not."""
+        if self._closed is None:
+            self._challenge(self._security.salted(salt, iterations))
+
+    def scram_signature(self, signature: bytes) -> None:
+        """Answer ScramProof, which was right, with the server's own proof."""
+        if self._closed is None:
+            self._challenge(self._security.proved(signature))
+
+    def tls_started(self, bindings: sasl.Bindings = sasl.NO_BINDINGS) -> None:
         """The handshake of StartTls is done: the session begins anew (RFC 3207 §4.2).
 
-        Whatever was received before it counts for nothing.
+        Whatever was received before it counts for nothing. ``bindings``: what the
+        connection can be recognised by.
         """
         awaited = self._pending.popleft()
         assert awaited is _Awaited.HANDSHAKE, "no handshake was asked for"
         self._input.clear()
-        self._security = self._security.after_handshake()
+        self._security = self._security.after_handshake(bindings)
         self._helo, self._extended = "", False
         self._state = State.CONNECTED
 
@@ -394,11 +418,17 @@ class SmtpServer:
             self._answer(reply)
         return None
 
-    def _ask_or_reply(self, outcome: Reply | Authenticate) -> Reply | None:
+    def _ask_or_reply(self, outcome: Reply | AuthEvent) -> Reply | None:
         if isinstance(outcome, Reply):
             return outcome
         self._ask(outcome, _Awaited.AUTH)
         return None
+
+    def _challenge(self, challenge: Reply) -> None:
+        """Go on with an exchange that the driver has answered."""
+        awaited = self._pending.popleft()
+        assert awaited is _Awaited.AUTH, "SCRAM was not asked for"
+        self._say(challenge)
 
     # Content
 
