@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: check, explain."""
+"""Commands that look and change nothing: check, explain, status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restante.cli.context import any_address, ask, directory_of, settings_of
-from restante.cli.output import AsJson, one_line, print_json
+from restante.cli.output import AsJson, one_line, print_json, print_rows
 from restante.cli.status import ExitCode
 from restante.errors import ConfigurationError
 
@@ -39,6 +39,27 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
     else:
         _print_findings(findings.problems, findings.advice)
     raise typer.Exit(ExitCode.REFUSED if findings.problems else ExitCode.OK)
+
+
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Ask every listener of the running server for its greeting; for monitors too.
+
+    The exit code is 0 if all of them greet. Nothing else is asked: a server whose database is
+    away is there, and says so to its clients.
+    """
+    from restante.cli.greetings import greeting, greets
+    from restante.config.listeners import LISTENERS
+
+    settings = settings_of(context)
+    rows = []
+    for listening in LISTENERS:
+        for address in listening.addresses(settings):
+            said = greeting(listening, address)
+            state = "up" if greets(listening, said) else "down"
+            rows.append((listening.name, str(address), state, said))
+    print_rows(("service", "address", "state", "greeting"), rows, as_json=as_json)
+    if not rows or any(state == "down" for _, _, state, _ in rows):
+        raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
 def _print_findings(problems: list[str], advice: list[str]) -> None:

@@ -34,7 +34,10 @@ _MEANINGS = {
         "`check`: something is wrong."
     ),
     ExitCode.USAGE: "The command line is wrong.",
-    ExitCode.UNAVAILABLE: "`serve`, `demo`: the server cannot start, as when a port is taken.",
+    ExitCode.UNAVAILABLE: (
+        "`serve`, `demo`: the server cannot start, as when a port is taken. `status`: one of its "
+        "listeners does not answer."
+    ),
     ExitCode.BUG: "An error that nobody foresaw.",
     ExitCode.TEMPORARY: "The database cannot be asked now; the same command may work later.",
     ExitCode.CONFIGURATION: "restante.toml or the environment is wrong; every problem is named.",
