@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from restante.address import NULL_REVERSE_PATH, Address, ReversePath, fold
+from restante.address import NULL_REVERSE_PATH, Address, fold
 from restante.directory import Account, DotQmail
 from restante.directory.dotqmail import MAX_LINES, MAX_SIZE
 from restante.envelope import Content, Envelope, HeaderFacts
@@ -47,6 +47,11 @@ MAX_UID = 70
 MAX_AHEAD = 64
 """Messages that are read ahead."""
 
+LAST_MOMENT = 253_402_300_800.0
+"""The end of the year 9999, in seconds since the epoch."""
+
+_MESSAGE = struct.Struct("!dQQIII")
+"""When it was accepted; octets and lines of the body; Received fields; loops; octets of trace."""
 _LISTED = struct.Struct("!BQ")
 _BITS = range(8)
 
@@ -64,17 +69,18 @@ class Owner:
 
 def write_message(out: Writer, envelope: Envelope, content: Content, finals: set[str]) -> None:
     """What delivery must know of a message; ``finals``: the folded addresses it is for."""
-    out.text(envelope.queue_id, MAX_NAME)
-    out.text(str(envelope.reverse_path), MAX_NAME)
-    out.moment(envelope.received_at)
-    out.count(content.facts.received)
     loops = sorted(finals & content.facts.delivered_to)
-    out.count(len(loops))
-    for value in loops:
-        out.text(value, MAX_NAME)
-    out.size(content.body_size)
-    out.size(content.body_lines)
-    out.blob(content.trace, MAX_TRACE)
+    out.packed(
+        _MESSAGE,
+        envelope.received_at,
+        content.body_size,
+        content.body_lines,
+        content.facts.received,
+        len(loops),
+        len(content.trace),
+    )
+    out.texts((envelope.queue_id, str(envelope.reverse_path), *loops), MAX_NAME)
+    out.bare(content.trace, MAX_TRACE)
 
 
 def finals_of(deliveries: Iterable[Delivery | MboxDelivery | ProgramDelivery]) -> set[str]:
@@ -105,34 +111,50 @@ class Message:
 
 def read_message(fields: Reader) -> Message:
     """See ``write_message``."""
-    queue_id = fields.text(MAX_NAME)
+    received_at, size, lines, received, loops, trace = fields.unpacked(_MESSAGE)
+    if not 0 <= received_at < LAST_MOMENT:
+        raise BadFrame(f"{received_at} is no time")
+    if size > MAX_BODY or lines > size or loops > MAX_DELIVERIES or trace > MAX_TRACE:
+        raise BadFrame("a message beyond its limits")
+    queue_id, reverse_path, *found = fields.texts(2 + loops, MAX_NAME)
     if not queue_id.isprintable() or "/" in queue_id:
         raise BadFrame(f"{queue_id!r} cannot be a part of a file's name")
-    reverse_path = _reverse_path(fields.text(MAX_NAME))
-    received_at = fields.moment()
-    received = fields.count(2**31)
-    loops = frozenset(fields.text(MAX_NAME) for _ in range(fields.count(MAX_DELIVERIES)))
-    body_size, body_lines = fields.size(MAX_BODY), fields.size(MAX_BODY)
-    trace = fields.blob(MAX_TRACE)
-    envelope = Envelope(queue_id, reverse_path, (), received_at)
-    return Message(envelope, trace, HeaderFacts(received, loops), body_size, body_lines)
+    sender = Address.from_stored(reverse_path) if reverse_path else NULL_REVERSE_PATH
+    return Message(
+        Envelope(queue_id, sender, (), received_at),
+        fields.take(trace),
+        HeaderFacts(received, frozenset(found)),
+        size,
+        lines,
+    )
 
 
 def write_deliveries(out: Writer, deliveries: Sequence[Delivery]) -> None:
     """Maildirs and whose they are."""
     out.count(len(deliveries))
+    out.packed(_numbers(len(deliveries)), *(len(each.delivered_to) for each in deliveries))
+    texts: list[str] = []
     for each in deliveries:
-        out.text(each.maildir, MAX_PATH)
-        write_account(out, each.account)
-        _write_addresses(out, each.delivered_to)
+        texts += (each.maildir, each.account.name, each.account.home, *each.delivered_to)
+    out.texts(texts, MAX_PATH)
 
 
 def read_deliveries(fields: Reader, owner: Owner) -> list[Delivery]:
     """See ``write_deliveries``."""
-    return [
-        Delivery(fields.text(MAX_PATH), read_account(fields, owner), _read_addresses(fields))
-        for _ in range(fields.count(MAX_DELIVERIES))
-    ]
+    addresses = fields.unpacked(_numbers(fields.count(MAX_DELIVERIES)))
+    if addresses and not 0 < min(addresses) <= max(addresses) <= MAX_ADDRESSES:
+        raise BadFrame("a copy with too many addresses, or none")
+    texts = iter(fields.texts(3 * len(addresses) + sum(addresses), MAX_PATH))
+    found: list[Delivery] = []
+    for number in addresses:
+        maildir, name, home = islice(texts, 3)
+        account = Account(name, owner.uid, owner.gid, home)
+        found.append(Delivery(maildir, account, tuple(islice(texts, number))))
+    return found
+
+
+def _numbers(count: int) -> struct.Struct:
+    return struct.Struct(f"!{count}I")
 
 
 def write_mbox(out: Writer, mbox: MboxDelivery) -> None:
@@ -191,10 +213,6 @@ def _read_addresses(fields: Reader) -> tuple[str, ...]:
     if not found:
         raise BadFrame("a copy without its address")
     return found
-
-
-def _reverse_path(text: str) -> ReversePath:
-    return Address.from_stored(text) if text else NULL_REVERSE_PATH
 
 
 # Outcomes

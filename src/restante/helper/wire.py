@@ -23,8 +23,6 @@ MAX_DESCRIPTORS = 1
 
 _U8 = struct.Struct("!B")
 _U32 = struct.Struct("!I")
-_U64 = struct.Struct("!Q")
-_F64 = struct.Struct("!d")
 
 
 class BadFrame(TemporaryError):
@@ -100,19 +98,16 @@ class Writer:
         """Less than 2^32."""
         self._parts.append(_U32.pack(value))
 
-    def size(self, value: int) -> None:
-        """Less than 2^64."""
-        self._parts.append(_U64.pack(value))
-
-    def moment(self, value: float) -> None:
-        """Seconds since the epoch."""
-        self._parts.append(_F64.pack(value))
-
     def blob(self, value: bytes, limit: int) -> None:
         """Octets, ``limit`` at most."""
+        self._parts.append(_U32.pack(len(value)))
+        self.bare(value, limit)
+
+    def bare(self, value: bytes, limit: int) -> None:
+        """As ``blob``, for a reader who knows how many there are."""
         if len(value) > limit:
             raise BadFrame(f"{len(value)} octets are too many for a helper, the limit is {limit}")
-        self._parts += (_U32.pack(len(value)), value)
+        self._parts.append(value)
 
     def text(self, value: str, limit: int) -> None:
         """Text of ``limit`` octets at most; octets that are not UTF-8 are kept."""
@@ -120,6 +115,22 @@ class Writer:
             self.blob(value.encode("utf-8", "surrogateescape"), limit)
         except UnicodeEncodeError as error:
             raise BadFrame("a text for a helper holds what is no text") from error
+
+    def texts(self, values: Sequence[str], limit: int) -> None:
+        """So many texts as the reader expects, each of ``limit`` octets at most: the fast way."""
+        try:
+            octets = [value.encode("utf-8", "surrogateescape") for value in values]
+        except UnicodeEncodeError as error:
+            raise BadFrame("a text for a helper holds what is no text") from error
+        lengths = [len(each) for each in octets]
+        if lengths and max(lengths) > limit:
+            raise BadFrame(f"{max(lengths)} octets are too many, the limit is {limit}")
+        self._parts.append(struct.pack(f"!{len(lengths)}I", *lengths))
+        self._parts += octets
+
+    def packed(self, form: struct.Struct, *values: float) -> None:
+        """Several numbers at once."""
+        self._parts.append(form.pack(*values))
 
     def cut(self, value: str, limit: int) -> None:
         """Text for people: its first ``limit`` octets."""
@@ -154,20 +165,6 @@ class Reader:
             raise BadFrame(f"{value} exceeds the limit {limit}")
         return value
 
-    def size(self, limit: int) -> int:
-        """As ``count``, of 64 bits."""
-        value = int(self._take(_U64))
-        if value > limit:
-            raise BadFrame(f"{value} exceeds the limit {limit}")
-        return value
-
-    def moment(self) -> float:
-        """See Writer; finite, and in a year that calendars have."""
-        value = float(self._take(_F64))
-        if not 0 <= value < _LAST_MOMENT:
-            raise BadFrame(f"{value} is no time")
-        return value
-
     def blob(self, limit: int) -> bytes:
         """See Writer."""
         return self.take(self.count(limit))
@@ -185,6 +182,30 @@ class Reader:
         """See Writer."""
         return self.blob(limit).decode("utf-8", "surrogateescape")
 
+    def texts(self, number: int, limit: int) -> list[str]:
+        """So many texts; see Writer. The caller bounds their number."""
+        lengths = self.unpacked(struct.Struct(f"!{number}I"))
+        octets, place = self._octets, self._place
+        found: list[str] = []
+        for length in lengths:
+            if length > limit:
+                raise BadFrame(f"{length} octets are too many, the limit is {limit}")
+            found.append(octets[place : place + length].decode("utf-8", "surrogateescape"))
+            place += length
+        if place > len(octets):
+            raise BadFrame("a frame ends within a field")
+        self._place = place
+        return found
+
+    def unpacked(self, form: struct.Struct) -> tuple[Any, ...]:
+        """Several numbers at once."""
+        try:
+            values = form.unpack_from(self._octets, self._place)
+        except struct.error:
+            raise BadFrame("a frame ends within a field") from None
+        self._place += form.size
+        return values
+
     def rest(self) -> bytes:
         """All that is left."""
         found = self._octets[self._place :]
@@ -197,16 +218,7 @@ class Reader:
             raise BadFrame("a frame is longer than its fields")
 
     def _take(self, form: struct.Struct) -> Any:
-        try:
-            (value,) = form.unpack_from(self._octets, self._place)
-        except struct.error:
-            raise BadFrame("a frame ends within a field") from None
-        self._place += form.size
-        return value
-
-
-_LAST_MOMENT = 253_402_300_800.0
-"""The end of the year 9999."""
+        return self.unpacked(form)[0]
 
 
 def head(number: int, kind: int, buffers: Sequence[bytes], descriptors: int = 0) -> bytes:

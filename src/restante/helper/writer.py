@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from restante import maillog
@@ -64,11 +64,9 @@ class HelperWriter:
                 links = [await self._helpers.link(part.account) for part in parts]
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
                 return _failure(error)
-            outcomes = await asyncio.gather(
-                *(
-                    self._deliver(link, envelope, content, part, together=True, again=False)
-                    for link, part in zip(links, parts, strict=True)
-                )
+            outcomes = await _all_of(
+                self._deliver(link, envelope, content, part, together=True, again=False)
+                for link, part in zip(links, parts, strict=True)
             )
             failures = [each[0] for each in outcomes if not isinstance(each[0], Delivered)]
             if not failures:
@@ -88,8 +86,8 @@ class HelperWriter:
         with self._work():
             again = again or envelope.queue_id in self._doubts
             parts = list(_parts(deliveries))
-            found = await asyncio.gather(
-                *(self._deliver_part(envelope, content, part, again=again) for part in parts)
+            found = await _all_of(
+                self._deliver_part(envelope, content, part, again=again) for part in parts
             )
         for part, answers in zip(parts, found, strict=True):
             for place, outcome in zip(part.places, answers, strict=True):
@@ -253,8 +251,17 @@ def _fields(frame: Frame, kind: Kind) -> Reader:
     return Reader(frame.body)
 
 
+async def _all_of(works: Iterable[Coroutine[None, None, _Outcomes]]) -> list[_Outcomes]:
+    """All of them at the same time; the only one there is needs no task."""
+    first, *others = works
+    return await asyncio.gather(first, *others) if others else [await first]
+
+
 def _parts(deliveries: Sequence[Delivery]) -> Iterator[_Part]:
     """The deliveries by owner, and no more of them together than a request takes."""
+    if len(deliveries) == 1:
+        yield _Part(deliveries[0].account, deliveries, (0,))
+        return
     owners: dict[tuple[int, int], list[int]] = {}
     for place, each in enumerate(deliveries):
         owners.setdefault((each.account.uid, each.account.gid), []).append(place)
