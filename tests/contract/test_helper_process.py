@@ -25,7 +25,7 @@ from restante.helper.start import order
 from restante.helper.store import HelperStore
 from restante.helper.wire import HEAD, Kind, Reader
 from restante.helper.writer import HelperWriter
-from restante.mda import Delivery
+from restante.mda import Delivery, MboxDelivery, ProgramDelivery
 from restante.status import Delivered, Outcome, TemporaryFailure
 from restante.store import Maildrop, MaildropInUse, MaildropUnavailable
 from tests.support.deliveries import (
@@ -212,6 +212,44 @@ class AsRoot:
         with pytest.raises(BadFile, match="qmail-list"):
             await files.dot_qmail(account, "list")
 
+    async def test_an_mbox(self, site: Site) -> None:
+        account = site.ann.account
+        mbox = MboxDelivery(f"{account.home}/mbox", account, ("ann@example.com",))
+        for number in range(2):
+            outcome = await site.writer.append(envelope(number), CONTENT, mbox, again=False)
+            assert outcome == Delivered(mbox.path)
+        found = os.stat(mbox.path)
+        assert (found.st_uid, found.st_mode & 0o777) == (ANN, 0o600)
+        assert _content_of(mbox.path).count(b"\nHello.\n") == 2
+
+    async def test_a_command(self, site: Site) -> None:
+        command = "id -u; id -g; id -G; pwd; echo $SENDER $EXT $DEFAULT; cat; exit 99"
+        ran = await site.writer.run(envelope(), CONTENT, _program(site, f"({command}) > ran"))
+        assert isinstance(ran.outcome, Delivered)
+        assert ran.is_last
+        lines = _content_of(f"{site.ann.account.home}/ran").decode().splitlines()
+        home = site.ann.account.home
+        assert lines[:5] == [*[str(ANN)] * 3, home, "paul@example.org ext default"]
+        assert lines[-3:] == ["Subject: hello", "", "Hello."]
+
+    async def test_a_large_message_for_a_command(self, site: Site) -> None:
+        body = BODY + b"x" * 3_000_000 + b"\n"
+        content = memory_content(TRACE, body)
+        ran = await site.writer.run(envelope(), content, _program(site, "cat > ran"))
+        assert isinstance(ran.outcome, Delivered)
+        assert _content_of(f"{site.ann.account.home}/ran").endswith(TRACE + body)
+
+    async def test_a_command_ends_with_the_server(self, site: Site) -> None:
+        command = _program(site, "echo $$ > pid; trap '' HUP; sleep 1000 & wait")
+        running = asyncio.create_task(site.writer.run(envelope(), CONTENT, command))
+        path = f"{site.ann.account.home}/pid"
+        await asyncio.to_thread(_wait_for_content, path)
+        site.supplier.orders.close()
+        await site.helpers.close()
+        assert "helper" in detail((await running).outcome)
+        await site.until_helpers(0)
+        assert not _is_there(f"/proc/{int(_content_of(path))}")
+
     # Rights
 
     async def test_what_a_helper_is(self, site: Site) -> None:
@@ -287,6 +325,12 @@ class AsRoot:
         why = detail(await site.deliver(site.ann))
         assert f"uid {BOB}" in why
         assert os.listdir(site.ann.account.home) == []
+
+    async def test_a_home_that_its_owner_cannot_make(self, site: Site) -> None:
+        home = f"{site.root}/nowhere"
+        account = Account("eve@example.com", ANN, ANN, home)
+        why = detail(await site.deliver(Delivery(f"{home}/Maildir", account, ("eve@x.org",))))
+        assert f"nowhere is missing, and uid {ANN} may not make it in a directory of uid 0" in why
 
     @pytest.mark.parametrize(
         ("uid", "gid", "why"),
@@ -411,6 +455,23 @@ class AsRoot:
         assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
 
 
+def _program(site: Site, command: str) -> ProgramDelivery:
+    return ProgramDelivery(command, site.ann.account, ("ann@example.com",), "ann", "ext", "default")
+
+
+def _content_of(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)
+
+
+def _wait_for_content(path: str) -> None:
+    while not _is_there(path) or not _content_of(path):
+        time.sleep(0.01)
+
+
 def _owners(one: Delivery) -> set[tuple[int, int]]:
     paths = [Path(one.maildir), *Path(one.maildir).rglob("*")]
     return {(path.stat().st_uid, path.stat().st_gid) for path in paths}
@@ -432,7 +493,11 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(each) for each in children.split()]
 
 
 def _in_a_child_that_keeps_its_capabilities() -> None:

@@ -71,9 +71,7 @@ class HereSupplier:
             raise NoHelper(self.refuses)
         ours, its = socket.socketpair()
         owner = Owner(account.uid, account.gid)
-        self.serving.append(
-            Serving(its, owner, self.tools, self.serving.remove, lambda _serving: None)
-        )
+        self.serving.append(Serving(its, owner, self.tools, lambda _serving: None))
         return Supplied(ours, account.uid, account.gid)
 
 

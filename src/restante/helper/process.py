@@ -92,24 +92,20 @@ class Household:
 
     def _take(self, connection: socket.socket) -> None:
         self._taken += 1
-        serving = Serving(connection, self._owner, self._tools, self._lost, self._settled)
+        serving = Serving(connection, self._owner, self._tools, self._changed)
         self._connections[serving] = None
 
-    def _lost(self, serving: Serving) -> None:
-        del self._connections[serving]
-        if self._connections:
-            return
-        if self._is_leaving:
-            self.ended.set()
-            return
-        try:
-            self._hatch.send(COUNT.pack(self._taken))
-        except OSError:
-            self._leave()
-
-    def _settled(self, serving: Serving) -> None:
+    def _changed(self, serving: Serving) -> None:
+        if serving.is_unused and not serving.is_open:
+            del self._connections[serving]
         if self._is_leaving:
             serving.ask_back()
+            self._end()
+        elif not self._connections:
+            try:
+                self._hatch.send(COUNT.pack(self._taken))
+            except OSError:
+                self._leave()
 
     def _ask_back(self) -> None:
         for serving in self._connections:
@@ -119,9 +115,13 @@ class Household:
         self._loop.remove_reader(self._hatch)
         self._hatch.close()
         self._is_leaving = True
-        if not self._connections:
-            self.ended.set()
         self._ask_back()
+        self._end()
+
+    def _end(self) -> None:
+        """Once no worker is there any more: what runs for none is cut short by ``close``."""
+        if not any(serving.is_open for serving in self._connections):
+            self.ended.set()
 
 
 def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

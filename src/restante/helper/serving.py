@@ -76,20 +76,18 @@ def _release(opening: asyncio.Future[MaildirDrop]) -> None:
 
 
 class Serving:
-    """One connection. ``on_lost`` is called when it has ended, ``on_settled`` when it is unused."""
+    """One connection. ``on_change`` is called when it has ended, and when it has become unused."""
 
     def __init__(
         self,
         connection: socket.socket,
         owner: Owner,
         tools: Tools,
-        on_lost: Callable[[Serving], None],
-        on_settled: Callable[[Serving], None],
+        on_change: Callable[[Serving], None],
     ) -> None:
         self._owner = owner
         self._tools = tools
-        self._on_lost = on_lost
-        self._on_settled = on_settled
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(connection, self._take, self._lose, takes_descriptors=True)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,9 +105,19 @@ class Serving:
             Kind.DOT_QMAIL: self._dot_qmail,
         }
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a worker at the other end."""
+        return self._channel.is_open
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing is under way for it; it may be though the worker is gone."""
+        return not self._tasks and not self._drops
+
     def ask_back(self) -> None:
         """Ask the worker to close the connection, unless something is under way on it."""
-        if not self._tasks and not self._drops:
+        if self.is_unused:
             self._channel.send(0, Kind.GOODBYE, ())
 
     def remark(self, text: str) -> None:
@@ -153,20 +161,15 @@ class Serving:
         self._tasks.discard(task)
         if len(self._tasks) == MAX_REQUESTS - 1 and self._channel.is_open:
             self._channel.resume()
-        if self._tasks or self._drops:
-            return
-        if self._channel.is_open:
-            self._on_settled(self)
-        else:
-            self._on_lost(self)
+        if self.is_unused:
+            self._on_change(self)
 
     def _lose(self, _why: str) -> None:
         """The worker is gone: what it asked for is finished, what it held is given back."""
         for drop in self._drops.values():
             drop.release()
         self._drops.clear()
-        if not self._tasks:
-            self._on_lost(self)
+        self._on_change(self)
 
     # Deliveries
 

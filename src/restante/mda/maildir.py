@@ -163,6 +163,11 @@ class _Walk:
             self._disk.make_directory(name, place, 0o700 if own else 0o755)
         except FileExistsError:
             return  # another process delivers here for the first time too
+        except PermissionError as error:
+            raise UnsafeMaildir(
+                f"{self._delivery.maildir}: {name} is missing, and uid {self._self} may not make it"
+                f" in a directory of uid {around}"
+            ) from error
         finally:
             self._made = True
         if own and self._self == 0:
