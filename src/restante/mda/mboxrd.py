@@ -27,7 +27,7 @@ FROM = b"From "
 BLANK_LINE = b"\n\n"
 """What ends a message, and what stands before the next."""
 
-_TO_QUOTE = re.compile(rb"^(>*From )", re.MULTILINE)
+_TO_QUOTE = re.compile(rb"^(?=>*From )", re.MULTILINE)
 _BEGUN = re.compile(rb"(>*)((?:F(?:r(?:o(?:m)?)?)?)?)")
 """The end of a piece that may be the beginning of a line to quote."""
 _NOT_IN_FROM_LINE = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -105,5 +105,5 @@ def quoted(pieces: Iterable[bytes]) -> Iterator[bytes]:
         begun = _BEGUN.fullmatch(text, newline + 1)
         may_begin = begun is not None
         held = begun[2] if begun else b""
-        yield text[:start] + _TO_QUOTE.sub(rb">\1", text[start : len(text) - len(held)])
+        yield text[:start] + _TO_QUOTE.sub(b">", text[start : len(text) - len(held)])
     yield held

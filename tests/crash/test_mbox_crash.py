@@ -1,0 +1,157 @@
+"""Whatever the moment of a crash: an mbox keeps what it had, and a retry leaves one whole copy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from restante.config.tree import Programs
+from restante.envelope import Content, memory_content
+from restante.mda import MboxDelivery
+from restante.mda.acts import Actor
+from restante.mda.answers import Policy
+from restante.mda.durable import Disk, LocalDisk
+from restante.mda.mbox_lock import STALE_AFTER
+from restante.mda.mboxrd import Letter
+from restante.status import Delivered
+from tests.support.deliveries import GROUP, HOST, OWNER, TRACE, envelope
+from tests.support.faulty_disk import FaultyDisk, PowerCut
+from tests.support.owner import ChildDied, as_owner, owner, owners_home
+
+OTHERS = b"From x@y Tue Nov 14 22:13:20 2023\nSubject: other\n\nmail\n\n"
+SMALL = memory_content(TRACE, b"Subject: small\n\nSmall.\n")
+LARGE = memory_content(TRACE, b"Subject: large\n\n" + (b"From " + b"x" * 120 + b"\n") * 5_000)
+"""It takes several writes."""
+
+
+@dataclass
+class DyingDisk(FaultyDisk):
+    """Where the power would fail, the process is killed instead."""
+
+    def _step(self, operation: str, name: str = "") -> None:
+        if 0 <= self.cut_at <= self.counts.total():
+            os.kill(os.getpid(), signal.SIGKILL)
+        super()._step(operation, name)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with owners_home() as found:
+        yield found
+
+
+def written(content: Content) -> bytes:
+    return b"".join(Letter(envelope(), content, ("iain@example.com",)).pieces())
+
+
+def append(home: Path, content: Content, disk: Disk, *, again: bool = False) -> bool:
+    """Whether the message is acknowledged."""
+    mbox = MboxDelivery(str(home / "Mailbox"), owner(home), ("iain@example.com",))
+    never = os.eventfd(0)
+    try:
+        acting = Actor(Policy(HOST, 100, 1), Programs(), False, disk, never)
+        return isinstance(acting.append(envelope(), content, mbox, again=again), Delivered)
+    finally:
+        os.close(never)
+
+
+def begin(home: Path, before: bytes | None) -> bytes:
+    """A mailbox as it was before; None: there is none."""
+    for path in home.iterdir():
+        path.unlink()
+    if before is not None:
+        (home / "Mailbox").write_bytes(before)
+        os.chown(home / "Mailbox", OWNER, GROUP)
+    return before or b""
+
+
+def forget_locks(home: Path) -> None:
+    """Let time pass for a lock that bears no mark yet, or lost it with the power."""
+    for lock in home.glob("*.lock"):
+        os.utime(lock, (0, STALE_AFTER))
+
+
+def check_after_crash(home: Path, before: bytes, content: Content, *, acknowledged: bool) -> None:
+    text = (home / "Mailbox").read_bytes() if (home / "Mailbox").exists() else b""
+    assert text.startswith(before)
+    assert written(content).startswith(text.removeprefix(before))
+    if acknowledged:
+        assert text == before + written(content)
+
+
+def check_retry(home: Path, before: bytes, content: Content) -> None:
+    assert as_owner(lambda: append(home, content, LocalDisk(), again=True))
+    assert (home / "Mailbox").read_bytes() == before + written(content)
+    assert os.listdir(home) == ["Mailbox"]
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("before", [None, b"", OTHERS], ids=["missing", "empty", "used"])
+def test_killed_at_every_step(home: Path, before: bytes | None, content: Content) -> None:
+    step = 0
+    acknowledged = False
+    while not acknowledged:
+        mail = begin(home, before)
+        disk = DyingDisk(cut_at=step)
+        try:
+            acknowledged = as_owner(lambda disk=disk: append(home, content, disk))  # type: ignore[misc]
+        except ChildDied:
+            acknowledged = False
+        check_after_crash(home, mail, content, acknowledged=acknowledged)
+        unmarked = any(not lock.read_bytes() for lock in home.glob("*.lock"))
+        if unmarked:
+            forget_locks(home)
+        check_retry(home, mail, content)
+        step += 1
+    assert step > 5
+
+
+@pytest.mark.parametrize("entries_lost", [True, False])
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("before", [None, b"", OTHERS], ids=["missing", "empty", "used"])
+def test_power_cut_at_every_step(
+    home: Path, before: bytes | None, content: Content, entries_lost: bool
+) -> None:
+    def append_and_lose_power(step: int) -> bool:
+        acknowledged = False
+        disk = FaultyDisk(cut_at=step)
+        with contextlib.suppress(PowerCut):
+            acknowledged = append(home, content, disk)
+        disk.lose_power(entries_lost=entries_lost)
+        return acknowledged
+
+    step = 0
+    acknowledged = False
+    while not acknowledged:
+        mail = begin(home, before)
+        acknowledged = as_owner(lambda step=step: append_and_lose_power(step))  # type: ignore[misc]
+        check_after_crash(home, mail, content, acknowledged=acknowledged)
+        forget_locks(home)
+        check_retry(home, mail, content)
+        step += 1
+    assert step > 5
+
+
+def test_the_lossy_disk_loses_what_is_not_synced(home: Path) -> None:
+    """The test above can fail: without fsync a power cut takes a part of the message away."""
+
+    class Careless(FaultyDisk):
+        def fsync(self, fd: int) -> None:
+            pass
+
+    def append_and_lose_power() -> bool:
+        disk = Careless()
+        acknowledged = append(home, SMALL, disk)
+        disk.lose_power(entries_lost=False)
+        return acknowledged
+
+    begin(home, OTHERS)
+    assert as_owner(append_and_lose_power)
+    text = (home / "Mailbox").read_bytes()
+    assert len(OTHERS) < len(text) < len(OTHERS + written(SMALL))
