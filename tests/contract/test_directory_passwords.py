@@ -115,6 +115,21 @@ async def test_hash_is_never_cut_short(mariadb_server: MariaDB, change: str, why
 
 
 @pytest.mark.mariadb
+async def test_right_to_one_column_is_enough(mariadb_server: MariaDB) -> None:
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SITE) as engine:
+        mariadb_server.sql(
+            f"CREATE OR REPLACE USER changer@localhost IDENTIFIED BY 'c'; "
+            f"GRANT SELECT, UPDATE (password) ON {name}.mailbox TO changer@localhost"
+        )
+        url = f"mysql://changer:c@/{name}?unix_socket={quote(str(mariadb_server.socket), safe='')}"
+        directory = SqlDirectory(open_engine(Database(url=url), "/"))
+        assert await directory.replace_password(await iain(directory), NEW)
+        await directory.close()
+        assert (await stored(engine))[0] == NEW
+
+
+@pytest.mark.mariadb
 async def test_missing_right_is_told(mariadb_server: MariaDB) -> None:
     name = mariadb_server.new_database()
     async with engine_with(mariadb_server.url(name), SITE):

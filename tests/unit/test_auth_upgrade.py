@@ -77,6 +77,13 @@ async def test_hash_that_is_good_enough_is_left_alone(desk: Desk) -> None:
     assert desk.keeper.asked == 0
 
 
+async def test_user_of_the_system_is_left_alone(desk: Desk) -> None:
+    shadow = Credentials(Account("root", 0, 0, "/root"), "$6$x", "Crypt-Password", is_row=False)
+    desk.upgrades.offer(shadow, "secret")
+    await desk.settle()
+    assert desk.keeper.asked == 0
+
+
 async def test_hash_that_somebody_changed_is_nothing_to_tell_of(desk: Desk) -> None:
     desk.keeper.keeps = False
     with capture_logs() as events:

@@ -42,7 +42,9 @@ class PasswordUpgrades:
     def offer(self, credentials: Credentials, password: str) -> None:
         """``password`` has just proved right: replace its hash, if that is worth it, later."""
         name = credentials.account.name
-        if is_current(credentials.password or "") or self._monotonic() < self._not_before:
+        if not credentials.is_row or is_current(credentials.password or ""):
+            return
+        if self._monotonic() < self._not_before:
             return
         if name in self._waiting or len(self._waiting) >= MAX_WAITING:
             return

@@ -43,6 +43,8 @@ class Credentials:
     """The hash; None or empty never authenticates."""
     password_type: str | None
     """``MySQL-Password`` (also when NULL), ``Crypt-Password`` or ``Password``."""
+    is_row: bool = True
+    """They stand in ``mailbox``; false for a user of the system, whose hash is not ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,9 @@ class SqlDirectory:
         try:
             await self._engine.transaction(statements)
         except NothingChanged:
-            found = await self.credentials(name)
-            if found is not None and found.password == old:
+            text = sql.credentials(self._dialect, with_domain=False)
+            row = _named(await self._engine.fetch(text, (name,)), name)
+            if row is not None and credentials_of(row).password == old:
                 raise CannotKnow(
                     f"the new hash of {name} did not stay in mailbox.password as it was written"
                 ) from None
