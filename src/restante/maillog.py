@@ -483,6 +483,11 @@ def guessing_failed(why: str) -> None:
     _log.error("guessing_failed", why=why)
 
 
+def checkpassword_failed(why: str) -> None:
+    """checkpassword programs cannot ask this server, or it could not answer one."""
+    _log.error("checkpassword_failed", why=why)
+
+
 def login_refused(
     session: str, service: str, peer: str, login: str, reason: str, detail: str
 ) -> None:

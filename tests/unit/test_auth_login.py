@@ -195,7 +195,7 @@ async def test_cheap_scheme_needs_no_thread(desk: Desk) -> None:
     assert desk.threads == [threading.current_thread().name]
 
 
-@pytest.mark.parametrize("login", ["", "a\0b", "x" * (MAX_LOGIN + 1), "é" * MAX_LOGIN])
+@pytest.mark.parametrize("login", ["", "a\0b", "x" * (MAX_LOGIN + 1), "é" * MAX_LOGIN, "\udcff"])
 async def test_impossible_login_is_unknown_and_not_looked_up(desk: Desk, login: str) -> None:
     assert await desk.login(login) == Refused(Refusal.UNKNOWN_USER)
     assert desk.rows.asked == []

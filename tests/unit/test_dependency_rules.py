@@ -24,6 +24,8 @@ RULES: dict[str, set[str]] = {
     "completion": {"address_syntax"},
     "drop": set(),
     "interfaces": set(),
+    "checkpassword": VOCABULARY
+    | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},

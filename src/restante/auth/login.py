@@ -245,9 +245,7 @@ class PasswordAuthenticator:
         )
 
     async def _credentials(self, login: str) -> Credentials | None:
-        if not login or "\0" in login or len(login.encode("utf-8", "replace")) > MAX_LOGIN:
-            return None
-        return await self._directory.credentials(login)
+        return await self._directory.credentials(login) if can_be_login(login) else None
 
     async def _matches(self, attempt: LoginAttempt, stored: str | None, kind: str | None) -> bool:
         if is_cheap(stored, kind):
@@ -287,3 +285,12 @@ class PasswordAuthenticator:
 
 def _shortened(login: str) -> str:
     return login if len(login) <= MAX_LOGGED_LOGIN else login[:MAX_LOGGED_LOGIN] + "…"
+
+
+def can_be_login(login: str) -> bool:
+    """Whether there can be somebody of that name: UTF-8 without a NUL, and not too long."""
+    try:
+        octets = login.encode()
+    except UnicodeEncodeError:
+        return False
+    return 0 < len(octets) <= MAX_LOGIN and b"\0" not in octets

@@ -11,8 +11,8 @@ import typer
 from restante.cli.app import app
 from restante.cli.status import ExitCode
 
-SENDMAIL = Path(__file__).with_name("sendmail.md")
-"""What there is to say of the sendmail program, whose options are not typer's."""
+PROGRAMS = tuple(Path(__file__).with_name(name) for name in ("sendmail.md", "checkpassword.md"))
+"""What there is to say of the small programs, whose options are not typer's."""
 
 _HEADER = """\
 # Commands
@@ -83,7 +83,12 @@ def render() -> str:
     for name, command in _commands(root, ""):
         lines += ["", f"## restante {_usage(name, command)}", "", command.help.strip()]
         lines += _options(command)
-    return _HEADER + "\n".join(lines).rstrip() + "\n\n" + SENDMAIL.read_text()
+    return (
+        _HEADER
+        + "\n".join(lines).rstrip()
+        + "".join("\n\n" + page.read_text().rstrip() for page in PROGRAMS)
+        + "\n"
+    )
 
 
 def _commands(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from restante import maillog, metrics
 from restante.auth.login import PasswordAuthenticator
 from restante.auth.scram import load_secret
 from restante.auth.upgrade import PasswordUpgrades
+from restante.checkpassword.desk import Desk
 from restante.config import Settings
 from restante.config.live import Derived, LiveSettings
 from restante.courier import MailCourier, WaysOut
@@ -72,6 +73,7 @@ class Worker:
         self._metrics: metrics.MetricsServer | None = None
         self._adopting: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
+        self._desk: Desk | None = None
         self._ids = queue_ids(slot)
         self._handshakes = _handshakes(settings)
         self._hands = own_hands(settings)
@@ -110,6 +112,10 @@ class Worker:
             await server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
         if self._slot == min(self._fellows):
             self._adopting = asyncio.create_task(self._adopt_queues())
+            self._desk = Desk(
+                self._settings.directory, self._authenticator, self._directory, sessions
+            )
+            self._desk.start()
             self._collect_dropped(own.store, spool)
 
     async def stop(self) -> None:
@@ -123,6 +129,8 @@ class Worker:
         for queue in self._queues.values():
             queue.start_no_more()
         stopping = [server.stop(patience) for server in self._servers]
+        if self._desk is not None:
+            stopping.append(self._desk.stop())
         if self._collector is not None:
             stopping.append(self._collector.stop(patience))
         await asyncio.gather(*stopping)

@@ -1,0 +1,105 @@
+"""What the program that is run has of the person: rights, home, environment."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+
+from restante.checkpassword import TEMPORARY, Ending
+from restante.checkpassword.wire import Person
+
+SHELL = "/bin/sh"
+"""SHELL for accounts that are nobody in the passwd file."""
+MINIMUM = 100
+"""``mail.minimum_uid`` where restante.toml does not say."""
+
+
+def become(person: Person, directory: str, environ: Mapping[str, str]) -> None:
+    """Take the person's rights, and go to their home; raises Ending.
+
+    As root: gid, no other groups, uid. As whoever has the person's uid already there is nothing
+    to take.
+    """
+    own = os.geteuid()
+    if own == 0:
+        _check(person, directory, environ)
+        try:
+            os.setgroups([person.gid])
+            os.setresgid(person.gid, person.gid, person.gid)
+            os.setresuid(person.uid, person.uid, person.uid)
+        except OSError as error:
+            why = f"cannot become uid {person.uid}, gid {person.gid}: {error.strerror}"
+            raise Ending(TEMPORARY, why) from None
+    elif own != person.uid:
+        raise Ending(
+            TEMPORARY,
+            f"{person.name} has uid {person.uid} and this program runs as {own}: start it as root",
+        )
+    try:
+        os.chdir(person.home)
+        owner = os.stat(".").st_uid
+    except (OSError, ValueError) as error:
+        raise Ending(TEMPORARY, f"{person.home}: {error}") from None
+    if owner != person.uid:
+        why = f"the home {person.home} belongs to uid {owner}, not to {person.uid}"
+        raise Ending(TEMPORARY, why)
+
+
+def environment(environ: Mapping[str, str], person: Person) -> dict[str, str]:
+    """The environment with USER, HOME and SHELL of the person, and nothing that was Dovecot's."""
+    return {
+        **{name: value for name, value in environ.items() if name != "AUTHORIZED"},
+        "USER": person.name,
+        "HOME": person.home,
+        "SHELL": _shell(person),
+    }
+
+
+def hand_to_dovecot(
+    environ: Mapping[str, str], person: Person, *, wants_user: bool
+) -> dict[str, str]:
+    """The environment in which Dovecot's reply program tells Dovecot of the person.
+
+    Rights stay as they are, as somebody's own processes could meddle with a reply that is given
+    with that person's rights: Dovecot takes them by uid and gid (userdb prefetch).
+    """
+    if "\t" in person.name + person.home or "\n" in person.name + person.home:
+        raise Ending(TEMPORARY, f"{person.name!r} cannot be told to Dovecot")
+    told = {"userdb_uid": str(person.uid), "userdb_gid": str(person.gid)}
+    extra = [*environ.get("EXTRA", "").split(), *told]
+    made = {**environment(environ, person), **told, "EXTRA": " ".join(extra)}
+    return {**made, "AUTHORIZED": "2"} if wants_user else made
+
+
+def _check(person: Person, directory: str, environ: Mapping[str, str]) -> None:
+    """Once more by root, who need not believe the server's workers that uid 0 has mail."""
+    minimum = max(_minimum(directory, environ), 1)
+    if person.uid < minimum or person.gid < 1:
+        why = f"uid {person.uid}, gid {person.gid} of {person.name}: below mail.minimum_uid"
+        raise Ending(TEMPORARY, f"{why} ({minimum})")
+
+
+def _minimum(directory: str, environ: Mapping[str, str]) -> int:
+    """``mail.minimum_uid``, without all the other settings, which take long to read."""
+    named = environ.get("RESTANTE_MAIL__MINIMUM_UID")
+    if named is not None:
+        return int(named)
+    import tomllib
+
+    try:
+        with open(os.path.join(directory, "restante.toml"), "rb") as file:
+            mail = tomllib.load(file).get("mail", {})
+        return int(mail.get("minimum_uid", MINIMUM))
+    except FileNotFoundError:
+        return MINIMUM
+    except (OSError, ValueError, AttributeError) as error:
+        raise Ending(TEMPORARY, f"restante.toml in {directory}: {error}") from None
+
+
+def _shell(person: Person) -> str:
+    try:
+        entry = pwd.getpwnam(person.name)
+    except (KeyError, ValueError):
+        return SHELL
+    return entry.pw_shell if entry.pw_uid == person.uid and entry.pw_shell else SHELL
