@@ -210,6 +210,9 @@ async def test_who_is_told_of_a_list(tmp_path: Path, clock: JumpingClock) -> Non
     assert fates(told) == {"iain-l@example.com": "delivered"}
     (told,) = site.reports("/home/ann@example.com/Maildir/")
     assert "Original-Envelope-Id" not in told.message
+    assert told.header["Subject"] == "Mail of your list could not be delivered"
+    assert "about a message of your list:" in " ".join(told.text.split())
+    assert "<iain-l@example.com>\n      (which leads to <gone1@x.org>)" in told.text
     assert fates(told) == {"gone1@x.org": "failed", "gone2@y.org": "failed"}
 
 
@@ -250,6 +253,7 @@ async def test_an_owner_is_told_of_a_delay(tmp_path: Path, clock: JumpingClock) 
         await desk.pass_time(2 * HOUR)
         (told,) = site.reports(f"{HOME}/Maildir/")
         assert fates(told) == {"ann-x@example.com": "delayed"}
+        assert told.header["Subject"] == "Mail of your list is delayed"
         await desk.pass_time(DAY)
         assert desk.store.waiting == 0
     assert [fates(each) for each in site.reports(f"{HOME}/Maildir/")] == [

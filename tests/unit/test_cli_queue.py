@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -265,6 +265,25 @@ def test_show(waiting: Waiting) -> None:
     assert (
         waiting.shell.json("queue", "show", waiting.busy) == waiting.shell.json("queue", "list")[1]
     )
+
+
+def test_show_what_is_left_of_a_list(waiting: Waiting) -> None:
+    left = Target(
+        "iain-x@example.com", "|sort\n&ann@x.org", lane="|iain", reverse_path="l-owner@example.com"
+    )
+    (listed,) = put(waiting.shell, 0, [Sent((left, replace(left, reverse_path="")), 0)])
+
+    shown = waiting.shell("queue", "show", listed).out
+    assert "\n  only: |sort\n  only: &ann@x.org\n  from: <l-owner@example.com>\n" in shown
+    assert "\n  from: <>\n  lane: |iain\n" in shown
+    record = waiting.shell.json("queue", "show", listed)["recipients"][0]
+    assert (record["instruction"], record["reverse_path"], record["lane"]) == (
+        "|sort\n&ann@x.org",
+        "l-owner@example.com",
+        "|iain",
+    )
+    (found,) = waiting.shell.json("queue", "list", "--lane", "|iain")
+    assert found["id"] == listed
 
 
 def test_show_the_message_itself(waiting: Waiting) -> None:

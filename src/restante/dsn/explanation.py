@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 
 from restante.address import NullReversePath, fold
@@ -63,6 +63,16 @@ _WORDS: Mapping[Action, _Words] = {
 }
 """From what matters most to the sender to what matters least."""
 
+_OWNER_WORDS: Mapping[Action, _Words] = {
+    Action.FAILED: _Words(
+        "Mail of your list could not be delivered",
+        _WORDS[Action.FAILED].lead,
+        "It is not tried any more. An address that is gone for good had better leave the list.",
+    ),
+    Action.DELAYED: replace(_WORDS[Action.DELAYED], subject="Mail of your list is delayed"),
+}
+"""The same for the owner of a list by which the message went: more is never told to an owner."""
+
 _WHO_SAID: Mapping[str, str] = {
     "greeting": "{where} greeted with",
     "end of data": "{where} answered to the content of the message",
@@ -75,7 +85,13 @@ def subject(envelope: Envelope, notices: Sequence[Notice]) -> str:
     if isinstance(envelope.reverse_path, NullReversePath):
         return "A report could not be delivered"
     told = {notice.action for notice in notices}
-    return next(words.subject for action, words in _WORDS.items() if action in told)
+    return next(words.subject for action, words in _words(notices).items() if action in told)
+
+
+def _words(notices: Sequence[Notice]) -> Mapping[Action, _Words]:
+    """What is said to whom the notices are for."""
+    owners = any(notice.recipient.target.reverse_path is not None for notice in notices)
+    return {**_WORDS, **_OWNER_WORDS} if owners else _WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,7 @@ class Explanation:
 
     def write(self, envelope: Envelope, original: Original, notices: Sequence[Notice]) -> str:
         """One paragraph about the message, then one section for each fate that was met."""
-        sections = [self._message(envelope, original)]
+        sections = [self._message(envelope, original, notices)]
         for action in _WORDS:
             alike = [notice for notice in notices if notice.action is action]
             if alike:
@@ -97,9 +113,9 @@ class Explanation:
         sections.append(self._attached(original))
         return "\n".join(sections)
 
-    def _message(self, envelope: Envelope, original: Original) -> str:
+    def _message(self, envelope: Envelope, original: Original, notices: Sequence[Notice]) -> str:
         sender = printable(envelope.reverse_path.to_path())
-        whose = "your message"
+        whose = "a message of your list" if _words(notices) is not _WORDS else "your message"
         if isinstance(envelope.reverse_path, NullReversePath):
             # Nobody's message: it goes to those who run this host (doublebounceto).
             whose = "a message without a sender's address, as reports like this one are"
@@ -116,7 +132,7 @@ class Explanation:
     def _section(
         self, envelope: Envelope, action: Action, notices: Sequence[Notice]
     ) -> Iterator[str]:
-        words = _WORDS[action]
+        words = _words(notices)[action]
         yield f"{words.lead}\n"
         for notice in notices:
             yield "".join(f"{line}\n" for line in self._recipient(envelope, notice))
