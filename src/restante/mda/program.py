@@ -203,11 +203,7 @@ class _Watch:
         self._poll.register(output, select.POLLIN)
 
     def wait(self, timeout: float) -> Ended:
-        """The command's end, ``timeout`` seconds from now and what it takes to kill at the latest.
-
-        The leader is not waited for (waitpid) before the last signal is sent: until then no
-        other process can get its number.
-        """
+        """The command's end, after ``timeout`` seconds and what it takes to kill at the latest."""
         cut_short = ""
         pidfd = os.pidfd_open(self._pid)
         try:
@@ -215,18 +211,17 @@ class _Watch:
                 cut_short = self._why(timeout)
                 self._signal(signal.SIGTERM)
             patience_ends = time.monotonic() + KILL_AFTER
-            self._until_exit(pidfd, KILL_AFTER)
-            self._until_alone(patience_ends)
-            self._signal(signal.SIGKILL)
+            if not self._until_exit(pidfd, KILL_AFTER):
+                self._signal(signal.SIGKILL)
             if not self._until_exit(pidfd, KILL_AFTER):
                 # It has made itself another user's, or hangs in the kernel.
                 self._reaped = True
-                return Ended(
-                    -signal.SIGKILL, bytes(self._kept), f"{cut_short}; it cannot be killed"
-                )
+                cut_short += ", and it cannot be killed"
+                return Ended(-signal.SIGKILL, bytes(self._kept), cut_short)
         finally:
             os.close(pidfd)
         status = self._reap()
+        self._end_others(patience_ends)
         self._read_rest()
         return Ended(status, bytes(self._kept), cut_short)
 
@@ -262,9 +257,15 @@ class _Watch:
             for fd in watched:
                 self._poll.unregister(fd)
 
-    def _until_alone(self, deadline: float) -> None:
-        """Read output until nobody else of the group lives, or there is no more time."""
-        while time.monotonic() < deadline and _has_members(self._pid):
+    def _end_others(self, deadline: float) -> None:
+        """Read output until nobody else of the group is left; at the deadline they are killed.
+
+        Nobody else can have got the group's number as long as there is one of them.
+        """
+        while self._signal(0):
+            if time.monotonic() >= deadline:
+                self._signal(signal.SIGKILL)
+                return
             self._ready(_LOOK_INTERVAL)
 
     def _ready(self, seconds: float) -> set[int]:
@@ -289,21 +290,10 @@ class _Watch:
             if not self._read():
                 return
 
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the group, or 0 for none; whether there was anybody to get it."""
+        try:
             os.killpg(self._pid, number)
-
-
-def _has_members(group: int) -> bool:
-    """Whether a process of the group lives; its dead leader is none (proc_pid_stat(5))."""
-    return any(_is_member(name, group) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _is_member(pid: str, group: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
-    except OSError:
-        return False  # it has ended
-    state, _parent, found = stat.rpartition(b")")[2].split(maxsplit=3)[:3]
-    return int(found) == group and state not in (b"Z", b"X")
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
