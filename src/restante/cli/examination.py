@@ -57,10 +57,12 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
 
 
 def _examine_rows(settings: Settings, findings: Findings) -> None:
+    from restante.cli.password_examination import examine_passwords
     from restante.cli.row_examination import examine_rows
 
     try:
         ask(settings, lambda engine: examine_rows(engine, settings, findings))
+        ask(settings, lambda engine: examine_passwords(engine, settings.auth, findings))
     except RestanteError as error:
         findings.problems.append(str(error))
 
