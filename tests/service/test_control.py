@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.control import control_directory
 from tests.support.instance import Instance, until
-from tests.support.serving import Wire, hang_up, smtp
+from tests.support.serving import LOOPBACK, SAMPLE, Wire, hang_up, smtp
+from tests.support.smtp_peer import SmtpPeer, smtp_peer
 
 FILES = {
     "me": "mx.example.com\n",
@@ -27,13 +28,33 @@ ANY_PORT = {
 }
 
 
+RELAYING = {"RESTANTE_RECEIVER__RELAY_NETWORKS": '["127.0.0.0/8"]'}
+
+
+def send(instance: Instance, recipient: str) -> None:
+    with smtp(instance.smtp_port) as wire:
+        wire.ask("MAIL FROM:<me@example.net>")
+        assert wire.ask(f"RCPT TO:<{recipient}>").startswith("250 ")
+        wire.ask("DATA")
+        wire.send(SAMPLE + b".\r\n")
+        assert wire.reply().startswith("250 ")
+
+
+def sent_again(instance: Instance, recipient: str) -> bool:
+    """Settings are looked at when they are asked for."""
+    send(instance, recipient)
+    return True
+
+
 @contextmanager
-def serving(tmp_path: Path, files: dict[str, str] = FILES) -> Iterator[tuple[Instance, Path]]:
+def serving(
+    tmp_path: Path, files: dict[str, str] = FILES, **environ: str
+) -> Iterator[tuple[Instance, Path]]:
     """A server that has no restante.toml at all."""
     control = control_directory(tmp_path, files)
     (tmp_path / "instance").mkdir()
-    environ = {"RESTANTE_CONTROL": str(control), **ANY_PORT}
-    instance = Instance(tmp_path / "instance", environ)
+    told = {"RESTANTE_CONTROL": str(control), **ANY_PORT, **environ}
+    instance = Instance(tmp_path / "instance", told)
     Instance(tmp_path / "made", ANY_PORT).run("init", str(tmp_path / "made"))
     (tmp_path / "made" / "restante.db").rename(tmp_path / "instance" / "restante.db")
     instance.start()
@@ -128,3 +149,39 @@ def test_an_address_of_this_host_is_localiphost(tmp_path: Path, address: str) ->
         assert rcpt(instance, "ann@[192.0.2.1]").startswith("550 ")
         told = instance.run("explain", address).stdout
         assert "localiphost makes it ann@example.com\nRouting of ann@example.com\n" in told
+
+
+def test_routes_and_names_for_others_count_without_sighup(tmp_path: Path) -> None:
+    """What waits for the old route, or comes now, goes by the new one."""
+    with smtp_peer(SmtpPeer()) as first, smtp_peer(SmtpPeer()) as second:
+        files = {**FILES, "smtproutes": f":[{LOOPBACK}]:{first.port}\n"}
+        with serving(tmp_path, files, **RELAYING) as (instance, control):
+            send(instance, "ann@example.org")
+            until(lambda: len(first.contents) == 1, "it went by the first route")
+
+            (control / "helohost").write_text("other.example.com\n")
+            (control / "smtproutes").write_text(f":[{LOOPBACK}]:{second.port}\n")
+            until(
+                lambda: sent_again(instance, "ann@example.org") and second.contents,
+                "the second route counts",
+            )
+            assert "EHLO other.example.com" in second.commands
+
+
+def test_reports_bear_the_new_name_without_sighup(tmp_path: Path) -> None:
+    with smtp_peer(SmtpPeer()) as sender:
+        files = {**FILES, "smtproutes": f":[{LOOPBACK}]:{sender.port}\n"}
+        with serving(tmp_path, files) as (instance, control):
+            send(instance, "nobody@example.com")
+            until(lambda: len(sender.contents) == 1, "the report is sent")
+            assert b"<MAILER-DAEMON@mx.example.com>" in sender.contents[0]
+
+            (control / "bouncefrom").write_text("bounces\n")
+            (control / "bouncehost").write_text("example.com\n")
+            until(
+                lambda: (
+                    sent_again(instance, "nobody@example.com")
+                    and b"<bounces@example.com>" in sender.contents[-1]
+                ),
+                "the new name counts",
+            )

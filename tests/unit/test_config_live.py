@@ -166,6 +166,39 @@ def test_a_file_that_cannot_be_read_changes_nothing(site: Site) -> None:
     assert site.told.problems == [[f"{site.control}/rcpthosts: is no regular file"]]
 
 
+def test_a_file_that_is_bad_keeps_no_other_from_counting(site: Site) -> None:
+    site.write("smtproutes", ":smart host\n")
+    site.write("rcpthosts", "b.example\n")
+    after = site.later()
+
+    assert after.routing.rcpthosts == ("b.example",)
+    assert after.routing.smtproutes == {"": "smart.example"}
+    assert site.told.changes == [["rcpthosts"]]
+    assert len(site.told.problems) == 1
+
+    site.write("rcpthosts", "c.example\n")
+    assert site.later().routing.rcpthosts == ("c.example",)
+    assert len(site.told.problems) == 1
+
+
+def test_files_that_have_not_changed_are_not_read_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may not be allowed to read what the supervisor has read."""
+    opened: list[str] = []
+    real = os.open
+
+    def note(path: str, flags: int) -> int:
+        opened.append(os.path.basename(path))
+        return real(path, flags)
+
+    site.write("rcpthosts", "b.example\n")
+    monkeypatch.setattr(os, "open", note)
+    site.later()
+
+    assert opened == ["rcpthosts", "morercpthosts"]
+
+
 def test_a_directory_that_goes_changes_nothing(site: Site) -> None:
     before = site.live()
     site.control.rename(site.control.parent / "gone")
@@ -178,14 +211,14 @@ def test_a_directory_that_goes_changes_nothing(site: Site) -> None:
 def test_what_nobody_can_make_anything_of_changes_nothing(tmp_path: Path) -> None:
     def proof(settings: Settings) -> None:
         if settings.routing.defaultdelivery == "rubbish":
-            raise OperatorError("rubbish\ncannot be done")
+            raise OperatorError("rubbish cannot be done")
 
     site = Site(tmp_path, {}, proof=proof)
     before = site.live()
     site.write("defaultdelivery", "rubbish\n")
 
     assert site.later() is before
-    assert site.told.problems == [["rubbish", "cannot be done"]]
+    assert site.told.problems == [[f"{site.control}/defaultdelivery: rubbish cannot be done"]]
 
 
 def test_what_restante_toml_says_is_not_overruled(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Settings that follow the control files of a running server.
 
 A file that changes is read again when a setting is next asked for; restante.toml and the
-environment are not, which is what SIGHUP is for. What a file says that cannot be used leaves the
-settings as they were.
+environment are not, which is what SIGHUP is for. A file that cannot be used, or not be read any
+more, leaves its setting as it was, and no other setting is any worse for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from restante.config.catalog import catalog
 from restante.config.constraints import check
@@ -77,94 +77,101 @@ class LiveSettings:
         return self._settings
 
     def _look(self, seen: _Seen) -> None:
-        stamps = seen.look()
-        changed = [name for name, stamp in stamps.items() if stamp != seen.stamps[name]]
-        if not changed or not seen.has_settled(changed, stamps, self._now()):
-            return
-        seen.stamps = stamps
+        heeded: list[str] = []
+        warnings: list[str] = []
+        problems: list[str] = []
+        for source, changed in seen.changes(self._now()):
+            try:
+                warnings += self._heed(source)
+                heeded += changed
+            except ConfigurationError as error:
+                problems += error.problems
+        if heeded:
+            self._listener.reread(heeded, warnings)
+        if problems:
+            self._listener.refused(list(dict.fromkeys(problems)))
+
+    def _heed(self, source: Source) -> tuple[str, ...]:
+        """Take one setting as its files have it now; what in them is passed over.
+
+        Raises ConfigurationError, and the setting is what it was.
+        """
+        fresh, warnings = refreshed(self._settings, source, self._environ)
         try:
-            fresh, warnings = refreshed(self._settings, self._environ)
             self._proof(fresh)
         except RestanteError as error:
-            self._listener.refused(str(error).splitlines())
-            return
+            place = os.path.join(fresh.control.directory, source.files[0]) if fresh.control else ""
+            raise ConfigurationError([f"{place}: {error}"]) from error
         self._settings = fresh
-        self._listener.reread(changed, [text for text in warnings if _is_about(text, changed)])
+        return warnings
 
 
 class _Seen:
     """The files of a control directory as they were when they were last heeded."""
 
     def __init__(self, control: Control) -> None:
-        names = {name for source in _live_sources(control) for name in source.files}
         self._directory = control.directory
-        self.stamps = {name: control.stamps[name] for name in sorted(names)}
+        self._sources = [each for each in SOURCES if each.live and each.setting not in control.told]
+        """Those that neither restante.toml nor the environment overrules."""
+        self._stamps = dict(control.stamps)
 
-    def look(self) -> dict[str, Stamp | None]:
-        """What they are now."""
-        return {name: stamp_of(os.path.join(self._directory, name)) for name in self.stamps}
+    def changes(self, now: float) -> list[tuple[Source, list[str]]]:
+        """Sources and the names of their files that have changed; told once."""
+        found = []
+        for source in self._sources:
+            stamps = {name: stamp_of(self._path(name)) for name in source.files}
+            changed = [name for name in stamps if stamps[name] != self._stamps[name]]
+            if changed and self._have_settled([stamps[name] for name in changed], now):
+                self._stamps |= stamps
+                found.append((source, changed))
+        return found
 
-    def has_settled(
-        self, changed: list[str], stamps: Mapping[str, Stamp | None], now: float
-    ) -> bool:
-        """Whether all changes are some time old, or dated in the future.
+    def _have_settled(self, stamps: list[Stamp | None], now: float) -> bool:
+        """Whether changes are some time old, or dated in the future.
 
         A file that is not there has no time of its own, but its directory has: editors move
         the old file away before they write the new one.
         """
-        times = [max(stamp[2:]) for name in changed if (stamp := stamps[name]) is not None]
-        if len(times) < len(changed) and (directory := stamp_of(self._directory)) is not None:
-            times.append(max(directory[2:]))
-        ages = [now - nanoseconds / _NANOSECONDS for nanoseconds in times]
+        known = [stamp if stamp is not None else stamp_of(self._directory) for stamp in stamps]
+        ages = [now - max(stamp[2:]) / _NANOSECONDS for stamp in known if stamp is not None]
         return not any(0 <= age < SETTLING_TIME for age in ages)
 
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
 
-def refreshed(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings with what live control files say now, and what in these is passed over.
+
+def refreshed(
+    settings: Settings, source: Source, environ: Mapping[str, str]
+) -> tuple[Settings, tuple[str, ...]]:
+    """The settings with one of them as its control files say now, and what these say in vain.
 
     Raises ConfigurationError.
     """
     control = settings.control
     assert control is not None
-    live = _live_sources(control)
-    layer = read_control(control.directory, environ, live.__contains__, settings.hostname)
+    layer = read_control(control.directory, environ, source.__eq__, settings.hostname)
+    place = layer.places.get(source.setting, control.directory)
     problems = list(layer.problems)
-    sections = catalog()
     fresh = settings
-    for source in live:
-        section, name = source.setting
-        setting = sections[section].settings[name]
-        value = layer.values.get(source.setting)
-        try:
-            converted = setting.default if value is None else convert(setting, value)
-        except WrongValue as error:
-            problems.append(f"{layer.places[source.setting]}: {error}")
-        else:
-            fresh = _with(fresh, section, name, converted)
-    ours = {source.setting for source in live}
+    try:
+        fresh = _with(settings, source, layer.values.get(source.setting))
+    except WrongValue as error:
+        problems.append(f"{place}: {error}")
     problems += [
-        f"{layer.places.get(problem.setting, control.directory)}: {problem.what}"
-        for problem in check(fresh)
-        if problem.setting in ours
+        f"{place}: {problem.what}" for problem in check(fresh) if problem.setting == source.setting
     ]
     if problems:
         raise ConfigurationError(problems)
-    return fresh, list(layer.warnings)
+    return fresh, layer.warnings
 
 
-def _live_sources(control: Control) -> list[Source]:
-    """Those that neither restante.toml nor the environment overrules."""
-    return [each for each in SOURCES if each.live and each.setting not in control.told]
-
-
-def _with(settings: Settings, section: str, name: str, value: Any) -> Settings:
-    part = replace(getattr(settings, section), **{name: value})
+def _with(settings: Settings, source: Source, value: object) -> Settings:
+    """The settings with one value as TOML would have it, None for the default; or WrongValue."""
+    section, name = source.setting
+    setting = catalog()[section].settings[name]
+    converted = setting.default if value is None else convert(setting, value)
+    part = replace(getattr(settings, section), **{name: converted})
     return replace(settings, **{section: part})
-
-
-def _is_about(warning: str, names: list[str]) -> bool:
-    path = warning.partition(": ")[0]
-    return os.path.basename(path) in names
 
 
 @dataclass(slots=True)
