@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
-from restante.routing.decision import Unknown
+from restante.directory import BadFile
+from restante.errors import CannotKnow
+from restante.routing.decision import Misconfigured, Unknown
 from restante.routing.router import Router
 from tests.support.decisions import Row, World, build, read_rows, table_names
 from tests.support.directory import Rows, directory_with
@@ -68,12 +70,11 @@ async def test_a_question_without_an_answer_is_never_no_such_user(
     whole = MemoryDirectory(world.tables, world.system())
     await _router(world).route(address, whole)
     assert whole.asked
-    for number in range(len(whole.asked)):
-        failing = MemoryDirectory(world.tables, world.system())
-        failing.fail_at = number
-        assert isinstance(await _router(world).route(address, failing), Unknown), whole.asked[
-            number
-        ]
+    for number, question in enumerate(whole.asked):
+        for failure, expected in ((CannotKnow("away"), Unknown), (BadFile("x"), Misconfigured)):
+            failing = MemoryDirectory(world.tables, world.system())
+            failing.fail_at, failing.failure = number, failure
+            assert isinstance(await _router(world).route(address, failing), expected), question
 
 
 @pytest.mark.parametrize("name", TABLES)
