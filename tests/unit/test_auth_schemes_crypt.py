@@ -92,6 +92,16 @@ def test_wrong_password(password: bytes, stored: str) -> None:
     assert not verify("x" + text(password), stored, "Crypt-Password")
 
 
+@pytest.mark.parametrize(
+    "stored", [stored for _, stored in (*DES, *SHA_2, *SHA_1, BCRYPTS[2], BCRYPTS[6])]
+)
+def test_password_that_crypt_does_not_take_is_wrong(stored: str) -> None:
+    """And no failure of the system, which would tell that there is such an account."""
+    assert not verify("x" * 511, stored, "Crypt-Password")
+    assert not verify("x" * 512, stored, "Crypt-Password")
+    assert not verify("é" * 512, stored, "Crypt-Password")
+
+
 HASH = "a" * 43
 
 

@@ -28,6 +28,8 @@ MAX_SCRYPT_MEMORY = 256 * 1024 * 1024
 """Octets that one scrypt or yescrypt may take."""
 MAX_SCRYPT_WORK = 1024 * 1024 * 1024
 """Octets times passes and lanes: some two seconds."""
+MAX_CRYPT_PASSWORD = 511
+"""Octets of a password that crypt(3) takes (crypt(3), CRYPT_MAX_PASSPHRASE_SIZE is 512)."""
 BCRYPT_PASSWORD = 72
 """Octets that bcrypt looks at; it is defined to ignore the rest."""
 
@@ -64,8 +66,8 @@ def read_bcrypt(text: str) -> Check:
 
 
 def _crypt_matches(password: bytes, stored: bytes) -> bool:
-    if b"\0" in password:
-        return False  # crypt(3) would look at what stands before it only
+    if b"\0" in password or len(password) > MAX_CRYPT_PASSWORD:
+        return False  # crypt(3) would look at what stands before the NUL, or refuse to work
     made = crypt(password, stored)
     if made is None:
         raise UnknownScheme("this system's crypt(3) does not know the stored hash's method")
