@@ -132,6 +132,53 @@ def test_serve_makes_the_directory_of_a_bare_instance(tmp_path: Path) -> None:
         bare.kill()
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("joe@iain.cx", "2.2   CONTROL/locals: line 2 has iain.cx"),
+        ("joe@iain.cx", "1     CONTROL/rcpthosts: line 1 has .cx"),
+        ("joe@more.example", "1     CONTROL/morercpthosts: line 1 has more.example"),
+        ("joe@x.example", "1     neither rcpthosts nor CONTROL/rcpthosts has x.example"),
+        ("joe@v.example", "2.4   CONTROL/virtualdomains: line 3 has 'v.example': user ann-joe"),
+        ("joe@w.example", "2.4   CONTROL/virtualdomains: line 2 exempts 'w.example'"),
+        ("joe@a.b.example", "2.4   CONTROL/virtualdomains: line 4 has '': user all-joe"),
+        ("joe", "2.1   no domain: CONTROL/envnoathost makes it joe@babasse.com"),
+    ],
+)
+def test_explain_names_file_and_line(tmp_path: Path, address: str, told: str) -> None:
+    files = {
+        "me": "mx.example.com\n",
+        "locals": "# here\niain.cx\n",
+        "envnoathost": "babasse.com\n",
+        "rcpthosts": ".cx\n",
+        "morercpthosts": "More.example\n",
+        "virtualdomains": "# there\nw.example:\nV.Example:ann\n:all\n",
+    }
+    control = control_directory(tmp_path, files)
+    Instance(tmp_path / "i").run("init", str(tmp_path / "i"))
+    explained = Instance(tmp_path / "i").run("--control", str(control), "explain", address)
+
+    assert told in explained.stdout.replace(str(control), "CONTROL").splitlines()
+
+
+def test_explain_names_me_where_locals_are_missing(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    Instance(tmp_path / "i").run("init", str(tmp_path / "i"))
+    address = "joe@mx.example.com"
+    explained = Instance(tmp_path / "i").run("--control", str(control), "explain", address)
+
+    assert f"2.2   {control}/me, for want of locals, has mx.example.com\n" in explained.stdout
+
+
+def test_explain_names_the_setting_where_restante_toml_says_it(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n", "locals": "a.example\n"})
+    Instance(tmp_path / "i").run("init", str(tmp_path / "i"))
+    environ = {"RESTANTE_CONTROL": str(control), "RESTANTE_ROUTING__LOCALS": '["iain.cx"]'}
+    explained = Instance(tmp_path / "i", environ).run("explain", "joe@iain.cx")
+
+    assert "2.2   setting routing.locals has iain.cx\n" in explained.stdout
+
+
 def test_init_refuses_a_directory_that_is_an_instance(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "mx.example.com\n"})
     _, made = init(tmp_path, control)

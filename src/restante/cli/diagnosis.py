@@ -94,6 +94,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show every step of routing for an address, where its mail goes, and the reply at RCPT."""
+    from restante.cli.control_places import name_places
     from restante.cli.explain import render, to_json
     from restante.cli.leaving import way_record, ways
     from restante.receiver.literals import Literals
@@ -108,6 +109,7 @@ def explain(
     found = ask(
         settings, lambda engine: find_explanation(router, directory_of(settings, engine), wanted)
     )
+    name_places(settings, found.trace)
     if as_json:
         print_json({**to_json(found), "leaves_by": [*map(way_record, ways(settings, found))]})
     else:
