@@ -299,6 +299,25 @@ async def test_what_is_left_of_a_list_takes_the_place_of_what_was(store: QueueSt
     )
 
 
+@pytest.mark.parametrize("line", ["|caf\N{LATIN SMALL LETTER E WITH ACUTE}", "|\udcff", "|[]\"'\\"])
+async def test_an_instruction_of_a_file_may_hold_any_octets(store: QueueStore, line: str) -> None:
+    await store.add(envelope(), content(), [Target("iain@x", line)])
+    message = await the_only(store)
+    (iain,) = message.recipients
+    assert iain.target.instruction == line
+    rest = f"{line}\n{line}x"
+    left = Result(iain.id, RecipientState.WAITING, next_attempt=START, instruction=rest)
+    await record(store, message, [left])
+    message = await the_only(store)
+    assert message.recipients[0].target.instruction == rest
+    alias = Result(
+        iain.id, RecipientState.EXPANDED, targets=(Target("iain@x", rest), Target("ann@x", line))
+    )
+    await record(store, message, [alias])
+    (ann,) = (await the_only(store)).recipients
+    assert ann.target == Target("ann@x", line), "the other one is there already"
+
+
 async def test_a_list_of_which_something_is_left_is_not_added_again(store: QueueStore) -> None:
     await store.add(envelope(), content(), [Target("iain@x"), Target("all@x")])
     message = await the_only(store)

@@ -284,6 +284,9 @@ def test_show_what_is_left_of_a_list(waiting: Waiting) -> None:
     )
     (found,) = waiting.shell.json("queue", "list", "--lane", "|iain")
     assert found["id"] == listed
+    (odd,) = put(waiting.shell, 0, [Sent((Target("iain@example.com", "|\udcff"),), 0)])
+    assert "\n  only: |\\udcff\n" in waiting.shell("queue", "show", odd).out
+    assert waiting.shell.json("queue", "show", odd)["recipients"][0]["instruction"] == "|\\udcff"
 
 
 def test_show_the_message_itself(waiting: Waiting) -> None:

@@ -187,7 +187,7 @@ def populate(connection: sqlite3.Connection, messages: int) -> None:
             (f"m{number}", START),
         )
         connection.execute(
-            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '', NULL, '[]',"
+            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '[]', NULL, '[]',"
             " '[]', NULL, '', '', '', 0)",
             (number, f"m{number}", lane, START, START),
         )

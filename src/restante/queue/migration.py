@@ -56,7 +56,8 @@ _TAKE_OVER_1 = (
     """
     INSERT INTO recipient
     SELECT id, queue_id, '', state, r.next_attempt, m.received_at, attempts, life, address,
-        instruction, NULL, via, trail, NULL, '', last_answer(last_reply, m.received_at), '', 0
+        iif(instruction = '', '[]', json_array(instruction)), NULL, via, trail, NULL, '',
+        last_answer(last_reply, m.received_at), '', 0
     FROM recipient_1 AS r JOIN message_1 AS m USING (queue_id)
     """,
     """
@@ -80,7 +81,8 @@ _TAKE_OVER_2 = (
     """
     INSERT INTO recipient
     SELECT id, queue_id, lane, state, next_attempt, received_at, attempts, life, address,
-        instruction, NULL, via, trail, notify, orcpt, last, notice, delay_told
+        iif(instruction = '', '[]', json_array(instruction)), NULL, via, trail, notify, orcpt,
+        last, notice, delay_told
     FROM recipient_2
     """,
     "DROP TABLE recipient_2",

@@ -157,7 +157,7 @@ def record_result(
             None if result.last is None else answers.encode(result.last),
             result.next_attempt,
             result.lane,
-            result.instruction,
+            None if result.instruction is None else _column(result.instruction),
             result.lane is None,
             _life_after(result, life),
             result.notice or (None if waits else ""),
@@ -272,7 +272,7 @@ def recipient_of(row: tuple[Any, ...]) -> QueuedRecipient:
     dsn = RecipientDsn(None if notify is None else Notify(notify), orcpt)
     return QueuedRecipient(
         number,
-        Target(address, instruction, tuple(json.loads(via)), lane, dsn, row[14]),
+        Target(address, _lines(instruction), tuple(json.loads(via)), lane, dsn, row[14]),
         RecipientState(state),
         attempts,
         next_attempt,
@@ -317,7 +317,7 @@ def _known(connection: sqlite3.Connection, queue_id: str) -> set[_Key]:
     return {
         (fold(address), each, sender)
         for address, instruction, sender in rows
-        for each in (instruction, "")
+        for each in (_lines(instruction), "")
     }
 
 
@@ -357,7 +357,7 @@ def _insert_targets(
             envelope.received_at,
             life,
             target.address,
-            target.instruction,
+            _column(target.instruction),
             target.reverse_path,
             json.dumps(target.via),
             led,
@@ -370,6 +370,15 @@ def _insert_targets(
         assert inserted.lastrowid is not None
         numbers.append(inserted.lastrowid)
     return numbers
+
+
+def _column(instruction: str) -> str:
+    """The instructions as their column has them: those of a file may hold octets of any kind."""
+    return json.dumps(instruction.split("\n") if instruction else [])
+
+
+def _lines(column: str) -> str:
+    return "\n".join(json.loads(column))
 
 
 def _lanes_of(targets: Iterable[Target]) -> set[str]:

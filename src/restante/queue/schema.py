@@ -54,7 +54,7 @@ CREATE TABLE recipient (
     attempts INTEGER NOT NULL,
     life INTEGER NOT NULL,       -- in which life.number every attempt was recorded; 0: unknown
     address TEXT NOT NULL,
-    instruction TEXT NOT NULL,   -- lines, when only these are left of what is to be done
+    instruction TEXT NOT NULL,   -- [line, ...]: all that is left to be done; []: not said
     reverse_path TEXT,           -- NULL: the message's
     via TEXT NOT NULL,           -- [address, ...]
     trail TEXT NOT NULL,         -- [address, ...]

@@ -35,7 +35,8 @@ def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str
     alone = entry.alone.get(target.lane)
     return {
         "address": target.address,
-        "instruction": target.instruction or None,
+        # Of a user's file, so that there may be octets in it that are no UTF-8.
+        "instruction": target.instruction.encode(errors="backslashreplace").decode() or None,
         "reverse_path": target.reverse_path,
         "via": list(target.via),
         "trail": list(recipient.trail),
