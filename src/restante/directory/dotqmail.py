@@ -158,13 +158,14 @@ class _Home:
 
     def _check_lines(self, name: str, lines: list[str], *, forwards_only: bool) -> None:
         """Refuse what an unfinished file looks like, and deliveries where only forwards may be."""
-        if not lines[0].rstrip(" \t"):
+        if not lines[0].strip():
             raise BadFile(f"{self._path(name)}:1: the first line is blank")
         why = "the file is executable"
         for number, line in enumerate(lines, 1):
-            if line.rstrip(" \t") == "+list":
+            text = line.strip()
+            if text == "+list":
                 forwards_only, why = True, f"+list stands in line {number}"
-            elif forwards_only and line.startswith((".", "/", "|")):
+            elif forwards_only and text.startswith((".", "/", "|")):
                 raise BadFile(f"{self._path(name)}:{number}: only forwards may be here, as {why}")
 
     def _exists(self, name: str) -> bool:

@@ -22,6 +22,7 @@ from restante.routing.decision import (
     ToProgram,
 )
 from restante.routing.instructions import parse_instructions, resolve_path
+from restante.routing.owner import VERP
 from restante.routing.ownership import Owner
 from restante.routing.trace import Notes
 from restante.routing.users import User, find_alias_account
@@ -63,11 +64,11 @@ class _Place:
     extension: str
     delivered_to: str
 
-    def owner(self, *, variable: bool) -> str:
+    def new_sender(self, *, variable: bool) -> str:
         """Whom reports about what is sent on from here go to (dot-qmail(5))."""
         local, at, host = self.delivered_to.rpartition("@")
         if variable:
-            return f"{local}{_OWNER}-{at}{host}-@[]"
+            return f"{local}{_OWNER}-{at}{host}{VERP}"
         return f"{local}{_OWNER}{at}{host}"
 
 
@@ -157,7 +158,7 @@ class _Search:
         if not await self._ask(self._owners_extension(place, _OWNER)):
             return ""
         variable = await self._ask(self._owners_extension(place, _OWNER + _DEFAULT))
-        return place.owner(variable=bool(variable))
+        return place.new_sender(variable=bool(variable))
 
     def _owners_extension(self, place: _Place, suffix: str) -> str:
         """The extension whose rows stand for the file ``.qmail-EXT`` + suffix."""
@@ -175,7 +176,7 @@ class _Search:
         self.notes.note("4", "the file %s, default stands for %r", file.path, file.default)
         new_sender = ""
         if file.has_owner and _sends_on(actions):
-            new_sender = place.owner(variable=file.has_owner_default)
+            new_sender = place.new_sender(variable=file.has_owner_default)
         destination = Destination(self.user.name, place.extension, file.default, new_sender)
         return Instructions(account, place.delivered_to, actions, destination, file.path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import islice
 
@@ -19,6 +20,8 @@ from restante.routing.users import find_user
 
 MAX_PREFETCHED_PREFIXES = 4
 """Dash prefixes of one local part that are fetched ahead; longer chains are asked one by one."""
+MAX_SIDE_BY_SIDE = 16
+"""Addresses that wait for files at the same time."""
 
 
 class Router:
@@ -93,7 +96,19 @@ class Router:
             lookups = await directory.prefetch(tuple(pairs))
         except TemporaryError as error:
             return tuple(Unknown(address, str(error)) for address in addresses)
-        return tuple([await self.route(address, lookups) for address in addresses])
+        if not self._action_rules.system_files:
+            return tuple([await self.route(address, lookups) for address in addresses])
+        return await self._route_side_by_side(addresses, lookups)
+
+    async def _route_side_by_side(
+        self, addresses: Sequence[Address], lookups: Lookups
+    ) -> tuple[Decision, ...]:
+        """For addresses that each may have to wait for a file."""
+        found: list[Decision] = []
+        for start in range(0, len(addresses), MAX_SIDE_BY_SIDE):
+            some = addresses[start : start + MAX_SIDE_BY_SIDE]
+            found += await asyncio.gather(*(self.route(address, lookups) for address in some))
+        return tuple(found)
 
     def wanted(self, address: Address) -> tuple[tuple[str, str], ...]:
         """The (local part, domain) pairs to prefetch, so that an ordinary address asks no more."""
