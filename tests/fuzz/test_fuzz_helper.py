@@ -46,8 +46,10 @@ senders = st.just(NULL_REVERSE_PATH) | st.builds(
 )
 envelopes = st.builds(Envelope, names, senders, st.just(()), st.floats(0, 2e11))
 bodies = st.binary(max_size=100)
-replies = st.builds(Reply, st.sampled_from([450, 499]), texts, texts)
-refusals = st.builds(Reply, st.sampled_from([500, 554]), texts, texts)
+topics = st.sampled_from(["", "1.1", "7.999"])
+lines = st.lists(names, max_size=3).map("\n".join)
+replies = st.builds(Reply, st.sampled_from([450, 499]), topics, lines)
+refusals = st.builds(Reply, st.sampled_from([500, 554]), topics, lines)
 outcomes: st.SearchStrategy[Outcome] = (
     st.builds(Delivered, texts)
     | st.builds(TemporaryFailure, replies, texts)
@@ -119,6 +121,16 @@ def test_outcomes(those: tuple[Outcome, ...], is_last: bool) -> None:
         out = Writer()
         messages.write_ran(out, Ran(each, is_last))
         assert messages.read_ran(Reader(out.octets())) == Ran(each, is_last)
+
+
+@given(texts)
+def test_no_reply_breaks_a_dialog(text: str) -> None:
+    out = Writer()
+    messages.write_outcome(out, TemporaryFailure(Reply(450, "", text)))
+    read = messages.read_outcome(Reader(out.octets()))
+    assert isinstance(read, TemporaryFailure)
+    assert len(read.reply.text) == len(text)
+    assert not {"\r", "\0"} & set(read.reply.text)
 
 
 @given(st.lists(listed, max_size=10), st.integers(1, 250))

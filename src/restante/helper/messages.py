@@ -6,6 +6,7 @@ The owner's uid and gid are in no request: a helper has only its own.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ MAX_TEXT = 8 * 1024
 """Octets of a text for people; a longer one is cut."""
 MAX_DROP = 2**31 - 1
 """Messages in a maildrop."""
+MAX_MESSAGES = 5_000_000
+"""Messages in a maildrop that a worker keeps a listing of."""
 LISTED = 1000
 """Messages in one part of a listing."""
 MAX_UID = 70
@@ -217,6 +220,9 @@ def _read_addresses(fields: Reader) -> tuple[str, ...]:
 
 # Outcomes
 
+_TOPIC = re.compile(r"(?:[0-9]{1,3}\.[0-9]{1,3})?")
+_NOT_FOR_PEERS = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
+"""In a reply, which goes to an SMTP peer and into reports; the helper is its user's, perhaps."""
 _DELIVERED, _TEMPORARY, _PERMANENT = range(3)
 
 
@@ -240,7 +246,7 @@ def write_outcome(out: Writer, outcome: Outcome) -> None:
         out.small(_TEMPORARY if isinstance(outcome, TemporaryFailure) else _PERMANENT)
         out.count(outcome.reply.code)
         out.cut(outcome.reply.topic, MAX_NAME)
-        out.cut(outcome.reply.text, MAX_TEXT)
+        out.cut(_NOT_FOR_PEERS.sub("?", outcome.reply.text), MAX_TEXT)
     out.cut(outcome.detail, MAX_TEXT)
 
 
@@ -249,8 +255,10 @@ def read_outcome(fields: Reader) -> Outcome:
     kind = fields.small()
     if kind == _DELIVERED:
         return Delivered(fields.text(MAX_TEXT))
-    code, topic = fields.count(599), fields.text(MAX_NAME)
-    reply = Reply(code, topic, fields.text(MAX_TEXT))
+    code, topic, text = fields.count(599), fields.text(MAX_NAME), fields.text(MAX_TEXT)
+    if not _TOPIC.fullmatch(topic) or _NOT_FOR_PEERS.search(text):
+        raise BadFrame("a reply that would break the dialog")
+    reply = Reply(code, topic, text)
     detail = fields.text(MAX_TEXT)
     if kind == _TEMPORARY and code // 100 == 4:
         return TemporaryFailure(reply, detail)
@@ -299,6 +307,8 @@ def read_listed(octets: bytes) -> list[StoredMessage]:
             length, size = _LISTED.unpack_from(octets, place)
             place += _LISTED.size + length
             uid = octets[place - length : place].decode("ascii")
+            if size > MAX_BODY:
+                raise BadFrame(f"a message of {size} octets")
             if not 0 < length == len(uid) <= MAX_UID or not uid.isprintable() or " " in uid:
                 raise BadFrame(f"{uid!r} is no unique-id")
             found.append(StoredMessage(uid, size))

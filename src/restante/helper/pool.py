@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from restante import maillog
 from restante.directory import Account
@@ -19,21 +21,40 @@ MAX_NUMBER = 2**31 - 1
 MAX_REMARK = 4096
 """Characters of a helper's line that are logged."""
 
+PATIENCE = 120.0
+"""Seconds until a helper has to have answered, or sent a part of its answer. Whoever owns the
+mailbox can stop its helper, or let it wait for a file system of their own."""
+SULK = 60.0
+"""Seconds for which nothing is asked of the helper of a uid that did not answer in time."""
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks at what takes too long, at most."""
+
 OnPart = Callable[[Frame], None]
 """Takes the parts of an answer that come before its last one; may raise BadFrame."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request whose answer is to come."""
+
+    answer: asyncio.Future[Frame]
+    on_part: OnPart | None
+    patience: float
+    until: float
+    """When the helper is given up, in the loop's time."""
 
 
 class Link:
     """One connection to one helper."""
 
     def __init__(self, supplied: Supplied, owner: Owner, on_end: Callable[[Link], None]) -> None:
-        self._owner = owner
+        self.owner = owner
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(
             supplied.connection, self._take, self._lose, takes_descriptors=False
         )
-        self._pending: dict[int, tuple[asyncio.Future[Frame], OnPart | None]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._number = 0
         self._is_asked_back = False
         self._why = ""
@@ -66,26 +87,27 @@ class Link:
         *,
         number: int = 0,
         on_part: OnPart | None = None,
+        patience: float = PATIENCE,
     ) -> Frame:
         """The answer, whatever its kind is but FAILED.
 
         Raises what the helper says it failed of, BadFrame, and NoHelper if the connection ends
-        first: then nobody knows what was done. ``descriptor`` belongs to the link from here on.
+        first, or there is no answer for ``patience`` seconds: then nobody knows what was done.
+        ``descriptor`` belongs to the link from here on.
         """
         if not self._channel.is_open:
             if descriptor >= 0:
                 os.close(descriptor)
             raise NoHelper(self._lost_text())
         number = number or self.next_number()
-        answer: asyncio.Future[Frame] = self._loop.create_future()
-        self._pending[number] = (answer, on_part)
+        waiting = self._expect(number, on_part, patience)
         try:
             self._channel.send(number, kind, buffers, descriptor)
         except BadFrame:
             del self._pending[number]
             raise
         await self._channel.drain()
-        frame = await answer
+        frame = await waiting.answer
         if frame.kind == Kind.FAILED:
             raise read_failure(Reader(frame.body))
         return frame
@@ -94,7 +116,7 @@ class Link:
         """A request whose answer nobody waits for."""
         if self._channel.is_open:
             number = self.next_number()
-            self._pending[number] = (self._loop.create_future(), None)
+            self._expect(number, None, PATIENCE)
             self._channel.send(number, kind, buffers)
 
     def close(self) -> None:
@@ -108,6 +130,21 @@ class Link:
         if self._is_asked_back and self.is_unused:
             self.close()
 
+    def give_up_if_late(self) -> bool:
+        """End the connection if the helper has not answered in time; whether it has not."""
+        now = self._loop.time()
+        if all(waiting.until > now for waiting in self._pending.values()):
+            return False
+        self._why = "it does not answer"
+        self.close()
+        return True
+
+    def _expect(self, number: int, on_part: OnPart | None, patience: float) -> _Pending:
+        until = self._loop.time() + patience
+        waiting = _Pending(self._loop.create_future(), on_part, patience, until)
+        self._pending[number] = waiting
+        return waiting
+
     def _take(self, frame: Frame) -> None:
         if frame.number == 0:
             self._take_unasked(frame)
@@ -115,16 +152,16 @@ class Link:
         waiting = self._pending.get(frame.number)
         if waiting is None:
             raise BadFrame("an answer that nobody asked for")
-        answer, on_part = waiting
+        self.last_used = self._loop.time()
         if frame.kind == Kind.LISTING:
-            if on_part is None:
+            if waiting.on_part is None:
                 raise BadFrame("a part of what nobody asked for")
-            on_part(frame)
+            waiting.on_part(frame)
+            waiting.until = self.last_used + waiting.patience
             return
         del self._pending[frame.number]
-        self.last_used = self._loop.time()
-        if not answer.done():
-            answer.set_result(frame)
+        if not waiting.answer.done():
+            waiting.answer.set_result(frame)
         self.settle()
 
     def _take_unasked(self, frame: Frame) -> None:
@@ -136,21 +173,21 @@ class Link:
         if frame.kind == Kind.REFUSED:
             self._why = text
         elif frame.kind == Kind.REMARK:
-            maillog.helper_remark(self._owner.uid, text[:MAX_REMARK])
+            maillog.helper_remark(self.owner.uid, text[:MAX_REMARK])
         else:
             raise BadFrame(f"a frame of kind {frame.kind} under number 0")
 
     def _lose(self, why: str) -> None:
         self._why = self._why or why
         pending, self._pending = self._pending, {}
-        for answer, _ in pending.values():
-            if not answer.done():
-                answer.set_exception(NoHelper(self._lost_text()))
-                answer.exception()  # whoever waits is told; if nobody does, that is no bug
+        for waiting in pending.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(NoHelper(self._lost_text()))
+                waiting.answer.exception()  # if nobody waits for it, that is no bug
         self._on_end(self)
 
     def _lost_text(self) -> str:
-        return f"the helper of uid {self._owner.uid}: {self._why}"
+        return f"the helper of uid {self.owner.uid}: {self._why}"
 
 
 class Helpers:
@@ -161,6 +198,8 @@ class Helpers:
         self._supplier = supplier
         self._idle = idle
         self._links: dict[Owner, Link] = {}
+        self._sulking: dict[Owner, float] = {}
+        """Whose helpers did not answer in time, and when they are asked again."""
         self._opening: dict[Owner, asyncio.Task[Link]] = {}
         self._all: set[Link] = set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -176,7 +215,7 @@ class Helpers:
         if opening is None:
             opening = asyncio.create_task(self._open(account, owner))
             self._opening[owner] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(owner, None))
+            opening.add_done_callback(partial(self._opened, owner))
         return await asyncio.shield(opening)
 
     async def close(self) -> None:
@@ -192,6 +231,8 @@ class Helpers:
     async def _open(self, account: Account, owner: Owner) -> Link:
         if self._is_closed:
             raise NoHelper("the server shuts down")
+        if self._sulking.get(owner, 0.0) > asyncio.get_running_loop().time():
+            raise NoHelper(f"the helper of uid {owner.uid} has not answered lately")
         supplied = await self._supplier.supply(account)
         if (supplied.uid, supplied.gid) != (owner.uid, owner.gid):
             supplied.connection.close()
@@ -206,6 +247,11 @@ class Helpers:
             self._sweep()
         return link
 
+    def _opened(self, owner: Owner, opening: asyncio.Task[Link]) -> None:
+        del self._opening[owner]
+        if not opening.cancelled():
+            opening.exception()  # if nobody waits for it any more, that is no bug
+
     def _forget(self, link: Link) -> None:
         self._all.discard(link)
         for owner, known in list(self._links.items()):
@@ -213,9 +259,14 @@ class Helpers:
                 del self._links[owner]
 
     def _sweep(self) -> None:
-        """Close what has not been used for long, from now on again and again."""
+        """Close what is late, and what has not been used for long; from now on again and again."""
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._sulking = {owner: until for owner, until in self._sulking.items() if until > now}
         for link in list(self._all):
-            if link.is_unused and loop.time() - link.last_used >= self._idle:
+            if link.give_up_if_late():
+                self._sulking[link.owner] = now + SULK
+            elif link.is_unused and now - link.last_used >= self._idle:
                 link.close()
-        self._sweeping = loop.call_later(self._idle / 2, self._sweep) if self._all else None
+        interval = min(self._idle / 2, LOOK_INTERVAL)
+        self._sweeping = loop.call_later(interval, self._sweep) if self._all else None

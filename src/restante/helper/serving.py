@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from restante.directory import SystemFiles
 from restante.envelope import Content
-from restante.helper import messages
+from restante.helper import NoHelper, messages
 from restante.helper.channel import Channel
 from restante.helper.failures import failure_of
 from restante.helper.messages import Message, Owner, Pieces
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
+from restante.mda.acts import MAX_APPENDS, MAX_PROGRAMS
 from restante.mda.writer import BatchWriter
 from restante.status import Outcome
 from restante.store import MaildropUnavailable
@@ -23,6 +26,8 @@ from restante.store.maildir import Fetched, MaildirDrop, MaildirStore
 
 MAX_REQUESTS = 2000
 """Requests of one connection that are worked on; more stay unread until some are done."""
+MAX_OCTETS = 64 * 1024 * 1024
+"""Octets of these requests; the same."""
 MAX_DROPS = 10_000
 """Maildrops that one connection has open."""
 
@@ -34,6 +39,8 @@ class Tools:
     writer: BatchWriter
     store: MaildirStore
     files: SystemFiles
+    programs: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_PROGRAMS))
+    appends: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_APPENDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,9 @@ class Serving:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(connection, self._take, self._lose, takes_descriptors=True)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}
+        """What is under way, and the octets of each request."""
+        self._octets = 0
         self._drops: dict[int, _Drop] = {}
         self._requests: dict[int, Callable[[Frame, Reader], _Work]] = {
             Kind.DELIVER: self._deliver,
@@ -135,10 +144,14 @@ class Serving:
             _close(frame.descriptor)
             raise
         task = self._loop.create_task(self._answer(frame, work))
-        self._tasks.add(task)
+        self._tasks[task] = len(frame.body)
+        self._octets += len(frame.body)
         task.add_done_callback(self._done)
-        if len(self._tasks) == MAX_REQUESTS:
+        if self._is_full():
             self._channel.hold()
+
+    def _is_full(self) -> bool:
+        return len(self._tasks) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
 
     def _begin(self, frame: Frame) -> _Work:
         request = self._requests.get(frame.kind)
@@ -158,14 +171,15 @@ class Serving:
         self._channel.send(frame.number, answer.kind, answer.buffers)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if len(self._tasks) == MAX_REQUESTS - 1 and self._channel.is_open:
+        was_full = self._is_full()
+        self._octets -= self._tasks.pop(task)
+        if was_full and not self._is_full() and self._channel.is_open:
             self._channel.resume()
         if self.is_unused:
             self._on_change(self)
 
     def _lose(self, _why: str) -> None:
-        """The worker is gone: what it asked for is finished, what it held is given back."""
+        """The worker is gone: what was begun is finished, what it held is given back."""
         for drop in self._drops.values():
             drop.release()
         self._drops.clear()
@@ -210,7 +224,9 @@ class Serving:
 
         async def work() -> _Answer:
             writer = self._tools.writer
-            return _outcomes((await writer.append(message.envelope, content, mbox, again=again),))
+            async with self._turn(self._tools.appends):
+                outcome = await writer.append(message.envelope, content, mbox, again=again)
+            return _outcomes((outcome,))
 
         return work()
 
@@ -220,12 +236,24 @@ class Serving:
         content = _content(message, frame, fields)
 
         async def work() -> _Answer:
-            ran = await self._tools.writer.run(message.envelope, content, program)
+            async with self._turn(self._tools.programs):
+                ran = await self._tools.writer.run(message.envelope, content, program)
             out = Writer()
             messages.write_ran(out, ran)
             return _Answer(Kind.RAN, (out.octets(),))
 
         return work()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
+        """Wait for a place; raises NoHelper if nobody waits for the answer by then.
+
+        Whoever asked asks again, and it would be done twice.
+        """
+        async with places:
+            if not self._channel.is_open:
+                raise NoHelper("the worker is gone")
+            yield
 
     # Maildrops
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from restante.directory import Account
 from restante.errors import TemporaryError
 from restante.helper.messages import (
+    MAX_MESSAGES,
     Pieces,
     read_listed,
     read_pieces,
@@ -128,6 +129,8 @@ class HelperDrop:
 
     def _list(self, frame: Frame) -> None:
         self._messages += read_listed(frame.body)
+        if len(self._messages) > MAX_MESSAGES:
+            raise BadFrame(f"more than {MAX_MESSAGES} messages")
 
     async def _pieces(self, kind: Kind, out: Writer) -> Pieces:
         frame = await self._ask(kind, [out.octets()], Kind.MESSAGES)

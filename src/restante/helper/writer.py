@@ -14,13 +14,15 @@ from restante.directory import Account
 from restante.envelope import Content, Envelope
 from restante.errors import TemporaryError
 from restante.helper import NoHelper, messages
-from restante.helper.pool import Helpers, Link
+from restante.helper.pool import PATIENCE, Helpers, Link
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.answers import CLOSING
 from restante.status import Delivered, Outcome, Reply, TemporaryFailure
 
 NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
+QUEUEING = 300.0
+"""Seconds that a command may wait for others of its user to end, and be ended itself."""
 MAX_DOUBTS = 10_000
 """Messages of which is remembered that an answer about them was lost."""
 
@@ -43,8 +45,10 @@ class HelperWriter:
     and the next attempt looks for what was delivered, whether it is told to or not.
     """
 
-    def __init__(self, helpers: Helpers) -> None:
+    def __init__(self, helpers: Helpers, longest_command: float = 300.0) -> None:
+        """``longest_command``: programs.timeout."""
         self._helpers = helpers
+        self._run_patience = longest_command + QUEUEING
         self._doubts: OrderedDict[str, None] = OrderedDict()
         """Ids of messages that may be in mailboxes though nobody was told so."""
         self._under_way = 0
@@ -121,7 +125,7 @@ class HelperWriter:
                 messages.write_message(out, envelope, content, messages.finals_of([program]))
                 messages.write_program(out, program)
                 link = await self._helpers.link(program.account)
-                frame = await _send(link, Kind.RUN, out, content)
+                frame = await _send(link, Kind.RUN, out, content, self._run_patience)
                 return messages.read_ran(_fields(frame, Kind.RAN))
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
                 return Ran(_failure(error))
@@ -220,12 +224,14 @@ class HelperWriter:
             self._doubts.popitem(last=False)
 
 
-async def _send(link: Link, kind: Kind, out: Writer, content: Content) -> Frame:
+async def _send(
+    link: Link, kind: Kind, out: Writer, content: Content, patience: float = PATIENCE
+) -> Frame:
     """A request that ends with the body: its octets, or a file that has them."""
     body = content.body
     if isinstance(body, bytes) and len(body) <= messages.MAX_INLINE:
-        return await link.request(kind, [out.octets(), body])
-    return await link.request(kind, [out.octets()], await asyncio.to_thread(_as_file, body))
+        return await link.request(kind, [out.octets(), body], patience=patience)
+    return await link.request(kind, [out.octets()], _as_file(body), patience=patience)
 
 
 def _as_file(body: bytes | str | int) -> int:

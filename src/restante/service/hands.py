@@ -57,7 +57,7 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
     if settings.routing.system_files:
         files = ChoosingFiles(files, HelperFiles(helpers))
     return Hands(
-        ChoosingWriter(near, HelperWriter(helpers)),
+        ChoosingWriter(near, HelperWriter(helpers, settings.programs.timeout)),
         ChoosingStore(MaildirStore(own_rights), HelperStore(helpers)),
         files,
         helpers,
