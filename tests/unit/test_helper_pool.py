@@ -1,0 +1,415 @@
+"""Connections to helpers: opened once, kept, closed, lost; and helpers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from restante import maillog
+from restante.directory import Account
+from restante.envelope import HeaderFacts, spooled_content
+from restante.helper import NoHelper, Supplied, choice, pool, store
+from restante.helper.channel import Channel
+from restante.helper.choice import ChoosingWriter
+from restante.helper.messages import listing
+from restante.helper.office import OfficeSupplier
+from restante.helper.pool import Helpers
+from restante.helper.store import HelperStore
+from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Writer, head
+from restante.helper.writer import HelperWriter
+from restante.mda.writer import BatchWriter
+from restante.status import Delivered, TemporaryFailure
+from restante.store import MaildropUnavailable, StoredMessage
+from tests.support.deliveries import (
+    BODY,
+    CONTENT,
+    GROUP,
+    HOST,
+    OWNER,
+    TRACE,
+    account,
+    delivery,
+    envelope,
+    messages,
+)
+from tests.support.faulty_disk import FaultyDisk
+from tests.support.helpers import FarWriter, HereSupplier
+
+ANN = account("ann")
+
+
+class Scripted:
+    """A supplier whose helper is the test itself."""
+
+    def __init__(self, uid: int = OWNER, gid: int = GROUP) -> None:
+        self.ids = (uid, gid)
+        self.ends: list[socket.socket] = []
+
+    async def supply(self, account: Account) -> Supplied:
+        ours, its = socket.socketpair()
+        its.setblocking(False)
+        self.ends.append(its)
+        return Supplied(ours, *self.ids)
+
+    async def hear(self, end: int = -1) -> Frame:
+        """The next request."""
+        loop = asyncio.get_running_loop()
+        octets = await loop.sock_recv(self.ends[end], 100_000)
+        length, number, kind, _ = HEAD.unpack_from(octets)
+        return Frame(number, kind, octets[HEAD.size : HEAD.size + length])
+
+    async def say(self, number: int, kind: int, body: bytes = b"", end: int = -1) -> None:
+        frame = head(number, kind, [body]) + body
+        await asyncio.get_running_loop().sock_sendall(self.ends[end], frame)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Let the loop turn."""
+    while not is_so():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def text(value: str) -> bytes:
+    out = Writer()
+    out.text(value, 1000)
+    return out.octets()
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[Scripted]:
+    supplier = Scripted()
+    yield supplier
+    for end in supplier.ends:
+        end.close()
+
+
+@pytest.fixture
+async def helpers(scripted: Scripted) -> AsyncIterator[Helpers]:
+    helpers = Helpers(scripted, 60.0)
+    yield helpers
+    await helpers.close()
+
+
+# Opening
+
+
+async def test_many_at_once_share_one_connection(helpers: Helpers, scripted: Scripted) -> None:
+    links = await asyncio.gather(*(helpers.link(ANN) for _ in range(10)))
+    assert len(set(links)) == len(scripted.ends) == 1
+    assert await helpers.link(account("bob")) is links[0]
+
+
+@pytest.mark.parametrize("ids", [(OWNER + 1, GROUP), (OWNER, GROUP + 1)])
+async def test_a_row_that_changed_meanwhile(ids: tuple[int, int]) -> None:
+    supplier = Scripted(*ids)
+    with pytest.raises(NoHelper, match=rf"ann was looked up with uid {OWNER} .* has {ids[0]} and"):
+        await Helpers(supplier, 60.0).link(ANN)
+    assert supplier.ends[0].recv(10) == b""
+    supplier.ends[0].close()
+
+
+async def test_no_helper_to_be_had(tmp_path: Path) -> None:
+    supplier = HereSupplier(BatchWriter(HOST, 1, 1))
+    supplier.refuses = "there is none"
+    helpers = Helpers(supplier, 60.0)
+    outcome = await HelperWriter(helpers).deliver_all(envelope(), CONTENT, [delivery(tmp_path)])
+    assert isinstance(outcome, TemporaryFailure)
+    assert outcome.detail == "there is none"
+    with pytest.raises(MaildropUnavailable, match="there is none"):
+        await HelperStore(helpers).open(ANN)
+    await helpers.close()
+
+
+class Desk:
+    """The supervisor's answers, by the kind of wish."""
+
+    def __init__(self, **answers: tuple[int, int] | str) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str]] = []
+        self.ends: list[socket.socket] = []
+
+    async def ask(self, kind: str, name: str) -> tuple[dict[str, object], list[int]]:
+        self.asked.append((kind, name))
+        answer = self.answers[kind]
+        if isinstance(answer, str):
+            raise NoHelper(answer)
+        ours, its = socket.socketpair()
+        self.ends.append(its)
+        return {"uid": answer[0], "gid": answer[1]}, [ours.detach()]
+
+
+async def test_rows_come_before_users_of_the_system() -> None:
+    desk = Desk(helper=(OWNER, GROUP))
+    (await OfficeSupplier(desk).supply(ANN)).connection.close()
+    assert desk.asked == [("helper", "ann")]
+    desk.ends[0].close()
+    for first in ("no such account", (1, 1)):
+        desk = Desk(helper=first, system=(OWNER, GROUP))
+        supplied = await OfficeSupplier(desk).supply(ANN)
+        assert (supplied.uid, supplied.gid) == (OWNER, GROUP)
+        supplied.connection.close()
+        for end in desk.ends:
+            assert end.recv(10) == b""
+            end.close()
+    desk = Desk(helper="no such account", system="no such user")
+    with pytest.raises(NoHelper, match="ann: no such account; no such user"):
+        await OfficeSupplier(desk).supply(ANN)
+
+
+# The end of a connection
+
+
+async def test_an_unused_connection_is_closed() -> None:
+    supplier = Scripted()
+    helpers = Helpers(supplier, 0.02)
+    link = await helpers.link(ANN)
+    work = asyncio.create_task(link.request(Kind.READ, []))
+    number = (await supplier.hear()).number
+    await asyncio.sleep(0.1)
+    await supplier.say(number, Kind.DONE)
+    assert (await work).kind == Kind.DONE
+    assert await asyncio.get_running_loop().sock_recv(supplier.ends[0], 10) == b""
+    supplier.ends[0].close()
+
+
+async def test_a_connection_that_is_asked_back(helpers: Helpers, scripted: Scripted) -> None:
+    first = await helpers.link(ANN)
+    work = asyncio.create_task(first.request(Kind.READ, []))
+    number = (await scripted.hear()).number
+    await scripted.say(0, Kind.GOODBYE)
+    await until(lambda: not first.is_usable)
+    second = await helpers.link(ANN)
+    assert second is not first
+    await scripted.say(number, Kind.DONE, end=0)
+    assert (await work).kind == Kind.DONE
+    assert await asyncio.get_running_loop().sock_recv(scripted.ends[0], 10) == b""
+    assert await helpers.link(ANN) is second
+
+
+async def test_a_lost_connection_is_opened_anew(helpers: Helpers, scripted: Scripted) -> None:
+    link = await helpers.link(ANN)
+    work = asyncio.create_task(link.request(Kind.READ, []))
+    await scripted.hear()
+    await scripted.say(0, Kind.REFUSED, text("all of them are busy"))
+    scripted.ends[0].close()
+    with pytest.raises(NoHelper, match=f"helper of uid {OWNER}: all of them are busy"):
+        await work
+    with pytest.raises(NoHelper):
+        await link.request(Kind.READ, [], os.dup(0))
+    assert await helpers.link(ANN) is not link
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        HEAD.pack(2**31, 1, Kind.DONE, 0),
+        HEAD.pack(0, 77, Kind.DONE, 0),
+        HEAD.pack(0, 0, Kind.DONE, 0),
+        HEAD.pack(0, 1, Kind.LISTING, 0),
+        HEAD.pack(0, 0, Kind.REFUSED, 0),
+        HEAD.pack(0, 1, Kind.DONE, 1),
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    ],
+)
+async def test_a_helper_that_misbehaves(
+    helpers: Helpers, scripted: Scripted, rubbish: bytes
+) -> None:
+    link = await helpers.link(ANN)
+    work = asyncio.create_task(link.request(Kind.READ, []))
+    await scripted.hear()
+    await asyncio.get_running_loop().sock_sendall(scripted.ends[0], rubbish)
+    with pytest.raises(NoHelper):
+        await work
+
+
+async def test_descriptors_of_a_helper_are_not_taken(helpers: Helpers, scripted: Scripted) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    link = await helpers.link(ANN)
+    work = asyncio.create_task(link.request(Kind.READ, []))
+    number = (await scripted.hear()).number
+    socket.send_fds(scripted.ends[0], [head(number, Kind.DONE, [])], [0, 0])
+    assert (await work).kind == Kind.DONE
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+
+
+async def test_a_helper_that_does_not_answer(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "LOOK_INTERVAL", 0.01)
+    helpers = Helpers(scripted, 60.0)
+    link = await helpers.link(ANN)
+    with pytest.raises(NoHelper, match="it does not answer"):
+        await link.request(Kind.READ, [], patience=0.05)
+    with pytest.raises(NoHelper, match="has not answered lately"):
+        await helpers.link(ANN)
+    await helpers.close()
+
+
+async def test_lines_of_a_helper_are_logged(
+    helpers: Helpers, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[int, str]] = []
+    monkeypatch.setattr(maillog, "helper_remark", lambda uid, text: said.append((uid, text)))
+    await helpers.link(ANN)
+    await scripted.say(0, Kind.REMARK, text("something is wrong"))
+    await until(lambda: bool(said))
+    assert said == [(OWNER, "something is wrong")]
+
+
+# Deliveries
+
+
+async def test_the_descriptors_of_bodies_are_closed(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.write_bytes(BODY * 50_000)
+    content = spooled_content(TRACE, str(spool), 150_000, HeaderFacts())
+    writer = FarWriter(BatchWriter(HOST, 1, 1))
+    one = delivery(tmp_path)
+    assert isinstance(await writer.deliver_all(envelope(), content, [one]), Delivered)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        await writer.deliver_all(envelope(number), content, [one])
+    assert len(os.listdir("/proc/self/fd")) == before
+    await writer.close()
+
+
+async def test_a_lost_answer_makes_the_next_attempt_look(tmp_path: Path) -> None:
+    """Whether the caller knows that there was an attempt, or not."""
+    writer = FarWriter(BatchWriter(HOST, 1, 1))
+    one = delivery(tmp_path)
+    assert isinstance(await writer.near.deliver_all(envelope(), CONTENT, [one]), Delivered)
+    link = await writer.helpers.link(one.account)
+    work = asyncio.create_task(writer.deliver_each(envelope(), CONTENT, [one], again=False))
+    await asyncio.sleep(0)
+    link.close()
+    assert isinstance((await work)[0], TemporaryFailure)
+    outcomes = await writer.deliver_each(envelope(), CONTENT, [one], again=False)
+    assert isinstance(outcomes[0], Delivered)
+    assert len(messages(one)) == 1
+    await writer.close()
+
+
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accounts of here-… are this process's own."""
+    monkeypatch.setattr(choice, "is_own", lambda account: account.name.startswith("here"))
+
+
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize("failing", ["", "/here1/", "/there1/"])
+async def test_all_or_none_of_what_is_here_and_there(tmp_path: Path, failing: str) -> None:
+    here, there = FaultyDisk(), FaultyDisk()
+    near, far = BatchWriter(HOST, 1, 1, here), FarWriter(BatchWriter(HOST, 1, 1, there))
+    writer = ChoosingWriter(near, far)
+    those = [delivery(tmp_path, name) for name in ("here1", "there1", "here2", "there2")]
+    for disk in (here, there):
+        disk.faults["write"] = lambda path: errno.ENOSPC if failing and failing in path else 0
+    outcome = await writer.deliver_all(envelope(), CONTENT, those)
+    if failing:
+        assert isinstance(outcome, TemporaryFailure)
+        assert all(messages(each) == messages(each, "tmp") == {} for each in those)
+    else:
+        assert outcome == Delivered("4 mailboxes")
+        assert all(len(messages(each)) == 1 for each in those)
+    outcomes = await writer.deliver_each(envelope(1), CONTENT, those, again=False)
+    assert [isinstance(each, Delivered) for each in outcomes] == [
+        not failing or failing not in each.maildir for each in those
+    ]
+    await writer.close()
+
+
+# Maildrops
+
+
+async def test_an_open_that_is_cancelled_is_closed(helpers: Helpers, scripted: Scripted) -> None:
+    opening = asyncio.create_task(HelperStore(helpers).open(ANN))
+    asked = None
+    while asked is None:
+        await asyncio.sleep(0)
+        if scripted.ends:
+            asked = await scripted.hear()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    closing = await scripted.hear()
+    assert closing.kind == Kind.CLOSE
+    assert int.from_bytes(closing.body, "big") == asked.number
+
+
+async def test_a_listing_without_end(
+    helpers: Helpers, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_MESSAGES", 3)
+    opening = asyncio.create_task(HelperStore(helpers).open(ANN))
+    await until(lambda: bool(scripted.ends))
+    number = (await scripted.hear()).number
+    ((part, _),) = listing([StoredMessage("a", 1)] * 2)
+    for _ in range(2):
+        await scripted.say(number, Kind.LISTING, part)
+    with pytest.raises(MaildropUnavailable):
+        await opening
+
+
+async def test_a_drop_outlives_nothing_of_its_helper(helpers: Helpers, scripted: Scripted) -> None:
+    opening = asyncio.create_task(HelperStore(helpers).open(ANN))
+    await until(lambda: bool(scripted.ends))
+    ((part, _),) = listing([StoredMessage("a", 1)])
+    await scripted.say((await scripted.hear()).number, Kind.OPENED, part)
+    drop = await opening
+    scripted.ends[0].close()
+    with pytest.raises(MaildropUnavailable):
+        await drop.remove([0])
+    await drop.close()
+
+
+# The channel
+
+
+async def test_more_than_the_socket_takes_arrives_in_order() -> None:
+    ours, its = socket.socketpair()
+    arrived: list[Frame] = []
+    there = Channel(its, arrived.append, lambda _why: None, takes_descriptors=True)
+    here = Channel(ours, lambda _frame: None, lambda _why: None, takes_descriptors=False)
+    for number in range(1, 400):
+        descriptor = os.dup(0) if number % 7 == 0 else -1
+        here.send(number, Kind.DELIVER, [bytes([number % 256]) * 20_000], descriptor)
+    await here.drain()
+    await until(lambda: len(arrived) == 399)
+    assert [frame.number for frame in arrived] == list(range(1, 400))
+    assert all(frame.body == bytes([frame.number % 256]) * 20_000 for frame in arrived)
+    assert [frame.number for frame in arrived if frame.descriptor >= 0] == list(range(7, 400, 7))
+    for frame in arrived:
+        if frame.descriptor >= 0:
+            os.close(frame.descriptor)
+    here.close()
+    there.close()
+
+
+async def test_a_frame_that_is_too_large_is_not_sent() -> None:
+    ours, its = socket.socketpair()
+    channel = Channel(ours, lambda _frame: None, lambda _why: None, takes_descriptors=False)
+    descriptor = os.dup(0)
+    with pytest.raises(BadFrame):
+        channel.send(1, Kind.DELIVER, [bytes(5_000_000)], descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    channel.close()
+    its.close()
+
+
+async def test_a_sender_whose_peer_is_gone() -> None:
+    ours, its = socket.socketpair()
+    lost: list[str] = []
+    channel = Channel(ours, lambda _frame: None, lost.append, takes_descriptors=False)
+    its.close()
+    channel.send(1, Kind.DELIVER, [b"x"], os.dup(0))
+    await until(lambda: bool(lost))
+    assert not channel.is_open
+    channel.send(2, Kind.DELIVER, [b"x"], os.dup(0))
+    await channel.drain()
