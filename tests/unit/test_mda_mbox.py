@@ -81,6 +81,14 @@ def append(
     return as_owner(lambda: append_here(mbox, content, number=number, again=again, disk=disk))
 
 
+def test_a_home_is_made_for_it(home: Path) -> None:
+    new = home / "example.com" / "iain"
+    account = replace(owner(home), home=str(new))
+    mbox = MboxDelivery(str(new / "Mailbox"), account, ("iain@example.com",))
+    assert isinstance(append(mbox), Delivered)
+    assert (new / "Mailbox").read_bytes() == EXPECTED
+
+
 def detail_of(outcome: Outcome) -> str:
     assert isinstance(outcome, TemporaryFailure)
     return outcome.detail
@@ -348,11 +356,9 @@ class LockedDisk(LocalDisk):
         self.home = home
         self.seen: list[str] = []
 
-    def fsync(self, fd: int) -> None:
-        super().fsync(fd)
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            self.seen.append((self.home / "Mailbox.lock").read_text())
-            os.kill(os.getpid(), 0)
+    def syncfs(self, fd: int) -> None:
+        super().syncfs(fd)
+        self.seen.append((self.home / "Mailbox.lock").read_text())
 
 
 def test_what_the_dot_lock_says(home: Path) -> None:
@@ -434,7 +440,7 @@ def test_a_file_that_may_not_grow(home: Path) -> None:
 class IntrudedDisk(LocalDisk):
     """A program that heeds no lock adds mail while ours is written, and then the disk is full."""
 
-    def fsync(self, fd: int) -> None:
+    def syncfs(self, fd: int) -> None:
         os.write(fd, b"From x y\n\nintruder\n\n")
         raise OSError(errno.ENOSPC, "full")
 

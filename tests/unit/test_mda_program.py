@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -370,9 +371,21 @@ def test_homes_that_cannot_be_trusted(home: Path) -> None:
         assert f"{home} belongs to uid 54321, the account's uid is {uid}" in outcome.detail
         assert outcome.reply.enhanced == "4.3.5"
     assert not (home / "ran").exists()
-    outcome = run("echo >ran", home / "missing").outcome
+
+
+def test_a_home_is_made(home: Path) -> None:
+    new = home / "example.com" / "iain"
+    assert isinstance(run("echo >ran", new).outcome, Delivered)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (new.parent, new)] == [0o700, 0o700]
+    home.chmod(0o500)
+    outcome = run("echo >ran", home / "no").outcome
     assert isinstance(outcome, TemporaryFailure)
-    assert "No such file or directory" in outcome.detail
+    assert "no is missing, and uid" in outcome.detail
+    home.chmod(0o700)
+    if AS_ROOT:
+        outcome = run("echo >ran", home.parent / "no").outcome
+        assert isinstance(outcome, TemporaryFailure)
+        assert "may not make it in a directory of uid 0" in outcome.detail
 
 
 def test_a_home_behind_a_link(home: Path) -> None:

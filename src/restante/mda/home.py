@@ -6,6 +6,7 @@ directory into which nobody else can have put it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -35,33 +36,60 @@ def is_trusted(directory: os.stat_result, uid: int = 0) -> bool:
     return directory.st_uid in (0, uid) and not directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def enter(disk: Disk, path: str, uid: int) -> int:
+def enter(disk: Disk, path: str, uid: int, *, make: bool = False) -> int:
     """A descriptor (O_PATH) of the directory at ``path``, for a process that has uid's rights.
 
-    Links of root's and of ``uid``'s own are followed. Raises UnsafePlace and OSError.
+    Links of root's and of ``uid``'s own are followed. ``make``: what is missing is made, of
+    mode 0700 where it lies in a directory of uid's own or is the last, else 0755. Raises
+    UnsafePlace and OSError.
     """
+    names = list(components(path))
     place = disk.open_path("/", None, follow=True)
-    for name in components(path):
+    for number, name in enumerate(names, start=1):
         try:
-            follow = is_trusted(os.fstat(place), uid)
-            below = disk.open_path(name, place, follow=follow)
-        except NotADirectoryError as error:
-            raise UnsafePlace(
-                f"{path}: {name} is not a directory,"
-                " or a symbolic link where others could have put one"
-            ) from error
+            if make:
+                _make(disk, place, name, path, uid, private=number == len(names))
+            below = _step(disk, place, name, path, uid)
         finally:
             disk.close(place)
         place = below
     return place
 
 
+def _step(disk: Disk, place: int, name: str, path: str, uid: int) -> int:
+    try:
+        return disk.open_path(name, place, follow=is_trusted(os.fstat(place), uid))
+    except NotADirectoryError as error:
+        raise UnsafePlace(
+            f"{path}: {name} is not a directory, or a symbolic link where others could have put one"
+        ) from error
+
+
+def _make(disk: Disk, place: int, name: str, path: str, uid: int, *, private: bool) -> None:
+    """Make a directory unless there is something of this name."""
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(name, dir_fd=place, follow_symlinks=False)
+        return
+    around = os.fstat(place).st_uid
+    refused = UnsafePlace(
+        f"{path}: {name} is missing, and uid {uid} may not make it in a directory of uid {around}"
+    )
+    if around not in (0, uid):
+        raise refused
+    try:
+        disk.make_directory(name, place, 0o700 if private or around == uid else 0o755)
+    except FileExistsError:
+        return  # another process is here for the first time too
+    except PermissionError as error:
+        raise refused from error
+
+
 def open_home(disk: Disk, account: Account) -> int:
-    """A descriptor (O_PATH) of the account's home, as ``enter`` finds it.
+    """A descriptor (O_PATH) of the account's home, made if it is missing, as by a Maildir delivery.
 
     Raises UnsafePlace where it belongs to another uid or anybody can write to it, and OSError.
     """
-    home = enter(disk, account.home, account.uid)
+    home = enter(disk, account.home, account.uid, make=True)
     try:
         _check_home(account, os.fstat(home))
     except BaseException:

@@ -84,21 +84,21 @@ def append_letter(
         if remains.torn_at is not None:
             disk.truncate(file.fd, remains.torn_at)
             size = remains.torn_at
+        # The file and the home may be new, by this attempt or an earlier one: their names count.
+        sync = disk.syncfs if again or not size else disk.fsync
         if remains.is_whole:
-            disk.fsync(file.fd)
+            sync(file.fd)
         else:
-            _write(disk, file.fd, size, letter)
-        if again or not size:
-            _sync_entry(disk, file)
+            _write(disk, file.fd, size, letter, sync)
 
 
-def _write(disk: Disk, fd: int, size: int, letter: Letter) -> None:
+def _write(disk: Disk, fd: int, size: int, letter: Letter, sync: Callable[[int], None]) -> None:
     written = 0
     try:
         for block in _blocks(itertools.chain([_separator(fd, size)], letter.pieces())):
             written += len(block)
             disk.write(fd, [block])
-        disk.fsync(fd)
+        sync(fd)
     except Exception:
         # Should that fail as well, what is there looks like a message that breaks off.
         with contextlib.suppress(OSError):
@@ -130,18 +130,6 @@ def _take_back(disk: Disk, fd: int, size: int, written: int) -> None:
     if os.fstat(fd).st_size <= size + written:
         disk.truncate(fd, size)
         disk.fsync(fd)
-
-
-def _sync_entry(disk: Disk, file: OpenMbox) -> None:
-    """Make the file's name durable; it may be new, by this attempt or an earlier one."""
-    try:
-        directory = disk.open_directory(".", file.directory)
-    except PermissionError:
-        return  # a directory that may not be read; journals write the name with the file
-    try:
-        disk.fsync(directory)
-    finally:
-        disk.close(directory)
 
 
 @contextlib.contextmanager
