@@ -8,6 +8,7 @@ more, leaves its setting as it was, and no other setting is any worse for it.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -45,7 +46,10 @@ class Listener(Protocol):
 
 
 class LiveSettings:
-    """The settings as the control files have them now; without a control directory, as given."""
+    """The settings as the control files have them now; without a control directory, as given.
+
+    Threads may ask too: whoever finds another one looking gets what is in force until then.
+    """
 
     def __init__(
         self,
@@ -68,15 +72,25 @@ class LiveSettings:
         self._now = now
         self._seen = _Seen(settings.control) if settings.control is not None else None
         self._next_look = clock() + LOOK_INTERVAL
+        self._looking = threading.Lock()
 
     def __call__(self) -> Settings:
         """The settings that are in force now: the same object until something changes."""
-        if self._seen is not None and self._clock() >= self._next_look:
-            self._next_look = self._clock() + LOOK_INTERVAL
-            self._look(self._seen)
+        seen = self._seen
+        if seen is not None and self._clock() >= self._next_look:
+            self._look(seen)
         return self._settings
 
     def _look(self, seen: _Seen) -> None:
+        if not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._next_look = self._clock() + LOOK_INTERVAL
+            self._heed_changes(seen)
+        finally:
+            self._looking.release()
+
+    def _heed_changes(self, seen: _Seen) -> None:
         heeded: list[str] = []
         warnings: list[str] = []
         problems: list[str] = []
@@ -180,13 +194,12 @@ class Derived(Generic[T]):
 
     settings: Callable[[], Settings]
     make: Callable[[Settings], T]
-    _made_of: Settings | None = None
-    _made: T | None = None
+    _held: tuple[Settings, T] | None = None
 
     def __call__(self) -> T:
         """The one for the settings in force."""
         settings = self.settings()
-        if self._made_of is not settings:
-            self._made, self._made_of = self.make(settings), settings
-        assert self._made is not None
-        return self._made
+        held = self._held
+        if held is None or held[0] is not settings:
+            held = self._held = (settings, self.make(settings))
+        return held[1]
