@@ -125,10 +125,15 @@ class Wire:
         self.socket = socket.create_connection((LOOPBACK, port), timeout=PATIENCE)
         self._lines = self.socket.makefile("rb")
 
-    def start_tls(self, trust: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-        """Shake hands with ``host``; raises ssl.SSLError. What was not read by then is lost."""
+    def start_tls(
+        self, trust: ssl.SSLContext, host: str, session: ssl.SSLSession | None = None
+    ) -> ssl.SSLSocket:
+        """Shake hands with ``host``; raises ssl.SSLError. What was not read by then is lost.
+
+        ``session`` is resumed, if the server is willing.
+        """
         self._lines.close()
-        secured = trust.wrap_socket(self.socket, server_hostname=host)
+        secured = trust.wrap_socket(self.socket, server_hostname=host, session=session)
         self.socket, self._lines = secured, secured.makefile("rb")
         return secured
 

@@ -31,6 +31,8 @@ class NotPrepared(ValueError):
 
 def saslprep(text: str) -> str:
     """``text`` prepared; raises NotPrepared."""
+    if text.isascii() and text.isprintable():
+        return text  # as nearly all are, and none of these is changed
     mapped = "".join(_mapped(character) for character in text)
     prepared = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
     if any(table(character) for character in prepared for table in _PROHIBITED):
