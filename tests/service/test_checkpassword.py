@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from restante.checkpassword.wire import Question, encode_question, socket_path
-from tests.support.checking import CLEAN, PROGRAM, check, run_with
+from tests.support.checking import CLEAN, PROGRAM, TELL, check, run_with
 from tests.support.instance import Instance, new_instance, until
 from tests.support.serving import (
     IAIN,
@@ -25,6 +25,7 @@ from tests.support.serving import (
     new_server,
     reload,
 )
+from tests.support.system_users import SystemUsers, hashed
 
 REFUSED, MISUSED, NO_SUCH_USER, TEMPORARY = 1, 2, 3, 111
 DOVECOT = {"ORIG_UID": str(os.getuid()), "SERVICE": "pop3", "TCPREMOTEIP": "192.0.2.7"}
@@ -187,6 +188,35 @@ def test_a_home_of_somebody_else_is_nobodys(instance: Instance) -> None:
     found = check(instance.directory)
     assert found.status == TEMPORARY
     assert "not to 4242" in found.error or "has uid 4242" in found.error
+
+
+def test_users_of_the_system_log_in_behind_the_tables(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        return  # only root can give the host other users, and read the shadow file
+    users = SystemUsers(tmp_path)
+    home = users.add("tess", 4242, hashed("sesame"))
+    users.add("lock", 4243, "!" + hashed("sesame"))
+    users.add("gone", 4244, hashed("sesame"), "0:99999:7::20000")
+    with new_instance(tmp_path / "i", domains=()) as made:
+        add_accounts(made)
+        at_once = {"auth": {"refusal_delay": 0.05}}
+        configure(made, {**at_once, "routing": {"system_files": True}})
+        command = users.seen_by([*PROGRAM, "--dir", str(made.directory), "sh", "-c", TELL])
+
+        def login(name: str, password: str) -> tuple[int, dict[str, str]]:
+            done = run_with(command, f"{name}\0{password}\0\0".encode(), CLEAN)
+            told = (line.partition("=") for line in done.stdout.splitlines())
+            return done.returncode, {name: value for name, _, value in told}
+
+        status, told = login("tess", "sesame")
+        assert (status, told["uid"], told["gid"], told["groups"]) == (0, "4242", "4242", "4242")
+        assert (told["USER"], told["HOME"], told["SHELL"]) == ("tess", str(home), "/bin/bash")
+        assert login("tess", "wrong")[0] == REFUSED
+        assert login("lock", "sesame")[0] == REFUSED
+        assert login("gone", "sesame")[0] == REFUSED
+        assert login("root", "sesame")[0] == REFUSED
+        configure(made, at_once)
+        assert login("tess", "sesame")[0] == REFUSED
 
 
 # Dovecot

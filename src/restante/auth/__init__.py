@@ -67,6 +67,38 @@ class Refused:
     reason: Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class SystemVerdict:
+    """What the files of the system say of a login."""
+
+    account: Account
+    is_good: bool
+    detail: str = ""
+    """Why it is not good, for the log."""
+
+
+class SystemLogins(Protocol):
+    """The passwd and shadow files, for logins that no table knows (decision 5)."""
+
+    async def check(self, attempt: LoginAttempt) -> SystemVerdict | None:
+        """None where there is no such user, or one without mail; raises TemporaryError."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what was opened."""
+        ...
+
+
+class NoSystemLogins:
+    """For a site whose accounts are rows alone."""
+
+    async def check(self, attempt: LoginAttempt) -> SystemVerdict | None:
+        """None."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
 class ScramLogin(Protocol):
     """A login by SCRAM-SHA-256 that has begun."""
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from restante import maillog
-from restante.auth import LoginAttempt, Refusal, Refused, ScramAttempt, ScramLogin, Welcome
-from restante.auth.schemes import UnknownScheme, is_cheap, verify
+from restante.auth import (
+    LoginAttempt,
+    NoSystemLogins,
+    Refusal,
+    Refused,
+    ScramAttempt,
+    ScramLogin,
+    SystemLogins,
+    Welcome,
+)
+from restante.auth.hashing import Hashing, Turns, Verify
+from restante.auth.schemes import UnknownScheme, verify
 from restante.auth.scram import Offer, offer, prepared
 from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
 from restante.directory import Credentials, Directory
-from restante.errors import RestanteError, TemporaryError
+from restante.errors import RestanteError
 from restante.guessing import CLEAR, Guard, Standing, Unguarded, delay
-from restante.network import network_of
 
 MAX_LOGIN = 320
 """Octets of a login: a local part, ``@``, a domain (RFC 5321 §4.5.3.1). A longer one is unknown."""
@@ -33,7 +38,6 @@ UNLIMITED_TURNS = 1000
 """Logins that one network may have at once where nothing limits its guesses."""
 
 T = TypeVar("T")
-Verify = Callable[[str, str | None, str | None], bool]
 Sleep = Callable[[float], Awaitable[None]]
 
 NOBODY = (
@@ -42,10 +46,6 @@ NOBODY = (
 )
 """What the password of an unknown user is checked against: as dear as a hash that
 Restante writes (``schemes.RECOMMENDED``), and of no password anybody knows."""
-
-
-class HashingBusy(TemporaryError):
-    """As many logins wait for a hashing thread as ``auth.hashing_queue`` allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,34 +74,12 @@ class _ScramLogin:
         return await self.judge(message, proof)
 
 
-class _Turns:
-    """One network has so many logins at once, and queues behind itself."""
-
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._networks: dict[str, asyncio.Semaphore] = {}
-        self._users: Counter[str] = Counter()
-
-    @contextlib.asynccontextmanager
-    async def of(self, peer: str) -> AsyncIterator[None]:
-        """Wait for a turn of the peer's network; one that wants none any more is forgotten."""
-        network = network_of(peer).narrow
-        turns = self._networks.setdefault(network, asyncio.Semaphore(self._at_once))
-        self._users[network] += 1
-        try:
-            async with turns:
-                yield
-        finally:
-            self._users[network] -= 1
-            if not self._users[network]:
-                del self._users[network], self._networks[network]
-
-
 class PasswordAuthenticator:
     """Checks logins against a directory and records each of them.
 
     Without ``upgrades`` hashes stay as they are; ``scram_secret`` is what salts of SCRAM are
-    made of. ``verify_password`` and ``sleep`` are seams for tests.
+    made of; ``system`` is asked where the directory knows nobody. ``verify_password`` and
+    ``sleep`` are seams for tests.
     """
 
     def __init__(
@@ -111,6 +89,7 @@ class PasswordAuthenticator:
         guard: Guard | None = None,
         upgrades: PasswordUpgrades | None = None,
         scram_secret: bytes = b"",
+        system: SystemLogins | None = None,
         *,
         verify_password: Verify = verify,
         sleep: Sleep = asyncio.sleep,
@@ -120,14 +99,11 @@ class PasswordAuthenticator:
         self._guard = guard or Unguarded()
         self._upgrades = upgrades
         self._scram_secret = scram_secret
-        self._verify = verify_password
+        self._system = system or NoSystemLogins()
         self._sleep = sleep
-        self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
-        self._room = threading.BoundedSemaphore(settings.hashing_threads + settings.hashing_queue)
-        # One network leaves room for everybody else, however many logins it asks for at once,
-        # and its guesses at the same moment exceed their limit by no more than the limit.
-        self._hashing_turns = _Turns(settings.hashing_threads)
-        self._guessing_turns = _Turns(settings.guess_network or UNLIMITED_TURNS)
+        self._hashing = Hashing(settings, verify_password)
+        # Guesses of one network at the same moment exceed their limit by no more than the limit.
+        self._turns = Turns(settings.guess_network or UNLIMITED_TURNS)
 
     async def login(self, attempt: LoginAttempt) -> Welcome | Refused:
         """Whether the attempt is good; never raises what it foresees.
@@ -156,7 +132,7 @@ class PasswordAuthenticator:
     async def _decide(self, attempt: LoginAttempt, check: _Check) -> Welcome | Refused:
         """What comes of an attempt, told when it is due, and recorded."""
         started = time.monotonic()
-        async with self._guessing_turns.of(attempt.peer):
+        async with self._turns.of(attempt.peer):
             verdict = await self._safely(self._judge(attempt, check))
         self._record(attempt, verdict)
         answer = verdict.answer
@@ -169,7 +145,7 @@ class PasswordAuthenticator:
         """Let the passwords that are being checked be finished, drop those that wait, and stop."""
         if self._upgrades is not None:
             await self._upgrades.close()
-        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        await self._hashing.close()
 
     async def _safely(self, work: Awaitable[T]) -> T | _Verdict:
         """What comes of ``work``; a system error where it fails."""
@@ -201,11 +177,12 @@ class PasswordAuthenticator:
         self, attempt: LoginAttempt, credentials: Credentials | None
     ) -> _Verdict:
         if credentials is None:
-            await self._matches(attempt, NOBODY, None)
-            return _Verdict(Refused(Refusal.UNKNOWN_USER))
+            return await self._check_system(attempt)
         account = credentials.account
         try:
-            good = await self._matches(attempt, credentials.password, credentials.password_type)
+            good = await self._hashing.matches(
+                attempt, credentials.password, credentials.password_type
+            )
         except RestanteError as error:
             return _Verdict(Refused(Refusal.SYSTEM_ERROR), f"account {account.name}: {error}")
         if good:
@@ -217,6 +194,15 @@ class PasswordAuthenticator:
             Refused(Refusal.WRONG_PASSWORD),
             detail if credentials.password else f"{detail} has no password",
         )
+
+    async def _check_system(self, attempt: LoginAttempt) -> _Verdict:
+        found = await self._system.check(attempt) if can_be_login(attempt.login) else None
+        if found is None:
+            await self._hashing.matches(attempt, NOBODY, None)
+            return _Verdict(Refused(Refusal.UNKNOWN_USER))
+        if found.is_good:
+            return _Verdict(Welcome(found.account))
+        return _Verdict(Refused(Refusal.WRONG_PASSWORD), found.detail)
 
     async def _look_up_offer(self, login: str) -> Offer:
         return self._offer(login, await self._credentials(login))
@@ -232,8 +218,7 @@ class PasswordAuthenticator:
         self, message: bytes, proof: bytes, attempt: LoginAttempt, credentials: Credentials | None
     ) -> _Verdict:
         offered = self._offer(attempt.login, credentials)
-        async with self._hashing_turns.of(attempt.peer):
-            signature = await self._in_thread(partial(offered.check, message, proof))
+        signature = await self._hashing.run(attempt.peer, partial(offered.check, message, proof))
         if credentials is None:
             return _Verdict(Refused(Refusal.UNKNOWN_USER))
         if signature is not None:
@@ -246,27 +231,6 @@ class PasswordAuthenticator:
 
     async def _credentials(self, login: str) -> Credentials | None:
         return await self._directory.credentials(login) if can_be_login(login) else None
-
-    async def _matches(self, attempt: LoginAttempt, stored: str | None, kind: str | None) -> bool:
-        if is_cheap(stored, kind):
-            return self._verify(attempt.password, stored, kind)
-        async with self._hashing_turns.of(attempt.peer):
-            return await self._in_thread(partial(self._verify, attempt.password, stored, kind))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        if not self._room.acquire(blocking=False):
-            raise HashingBusy(f"{self._settings.hashing_queue} logins wait already")
-        try:
-            job = self._pool.submit(work)
-        except RuntimeError:
-            self._room.release()
-            raise
-        # The place is given back when the thread is done, even if nobody waits any more.
-        job.add_done_callback(self._give_back)
-        return await asyncio.wrap_future(job)
-
-    def _give_back(self, _job: Future[Any]) -> None:
-        self._room.release()
 
     def _record(self, attempt: LoginAttempt, verdict: _Verdict) -> None:
         if not self._settings.log_logins:

@@ -1,4 +1,4 @@
-"""The server's side: answers checkpassword programs of root and of the server's own user."""
+"""A socket at which one process answers others of root and of its own user."""
 
 from __future__ import annotations
 
@@ -7,35 +7,15 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from restante import maillog
-from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
-from restante.auth.login import can_be_login
-from restante.checkpassword.wire import (
-    FIND,
-    LATER,
-    MAX_QUESTION,
-    NO,
-    YES,
-    Answer,
-    BadMessage,
-    Person,
-    Question,
-    decode_question,
-    encode_answer,
-    socket_path,
-)
-from restante.directory import Account, Directory
-from restante.errors import RestanteError
 
-SERVICE = "checkpassword"
-"""As the log calls it."""
 MAX_AT_ONCE = 500
-"""Programs that are answered at the same time; others hear at once that it is too busy."""
+"""Questions that are dealt with at the same time; others go without an answer."""
 PATIENCE = 5.0
-"""Seconds for a program to say its question, or to take its answer."""
+"""Seconds for a peer to say its question, or to take its answer."""
 BACKLOG = 256
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when a connection cannot be accepted."""
@@ -43,55 +23,23 @@ ACCEPT_PAUSE = 0.1
 _CREDENTIALS = struct.Struct("3i")
 """pid, uid and gid of a peer (SO_PEERCRED, unix(7))."""
 
-
-async def decided(
-    question: Question, session: str, authenticator: Authenticator, directory: Directory
-) -> Answer:
-    """The answer to a question; never raises what it foresees."""
-    if question.verb == FIND:
-        return await _found(question.login, directory)
-    attempt = LoginAttempt(session, question.login, question.password, SERVICE, question.peer)
-    answer = await authenticator.login(attempt)
-    if isinstance(answer, Welcome):
-        return _yes(answer.account)
-    return Answer(LATER if answer.reason is Refusal.SYSTEM_ERROR else NO)
-
-
-async def _found(login: str, directory: Directory) -> Answer:
-    if not can_be_login(login):
-        return Answer(NO)
-    try:
-        credentials = await directory.credentials(login)
-        account = credentials.account if credentials else await directory.system_user(login)
-    except RestanteError as error:
-        maillog.checkpassword_failed(str(error))
-        return Answer(LATER)
-    return Answer(NO) if account is None else _yes(account)
-
-
-def _yes(account: Account) -> Answer:
-    return Answer(YES, Person(account.name, account.uid, account.gid, account.home))
+Respond = Callable[[bytes], Awaitable[bytes]]
+"""The answer to a question; raises ValueError where it is none."""
 
 
 class Desk:
-    """One socket, at which one worker answers."""
+    """One socket: a question is all that comes until its end, an answer ends the connection."""
 
-    def __init__(
-        self, instance: str, authenticator: Authenticator, directory: Directory, ids: Iterator[str]
-    ) -> None:
-        """``ids``: names for sessions, in the log."""
-        self._path = socket_path(instance)
-        self._authenticator = authenticator
-        self._directory = directory
-        self._ids = ids
+    def __init__(self, path: str, most: int, respond: Respond) -> None:
+        """``most``: octets of a question."""
+        self._path = path
+        self._most = most
+        self._respond = respond
         self._bound: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Listen, in place of whoever did before; where that cannot be, the log says so.
-
-        Programs do without a server then.
-        """
+        """Listen, in place of whoever did before; where that cannot be, the log says so."""
         try:
             self._bound = _bind(self._path)
         except OSError as error:
@@ -128,35 +76,31 @@ class Desk:
     async def _serve(self, connection: socket.socket) -> None:
         with connection:
             try:
-                if _may_ask(connection):
+                if _may_ask(connection) and len(self._tasks) <= MAX_AT_ONCE:
                     await self._answer(connection)
-            except (OSError, BadMessage, TimeoutError):
-                return  # it asks anew, or decides by itself
+            except (OSError, ValueError, TimeoutError):
+                return  # whoever asked asks anew, or does without
             except Exception as error:  # noqa: BLE001 - a bug must not end the desk
                 maillog.unplanned("checkpassword", error)
 
     async def _answer(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            question = decode_question(await _read(connection))
-        if len(self._tasks) > MAX_AT_ONCE:
-            answer = Answer(LATER)
-        else:
-            session = next(self._ids)
-            answer = await decided(question, session, self._authenticator, self._directory)
+            question = await self._read(connection)
+        answer = await self._respond(question)
         async with asyncio.timeout(PATIENCE):
-            await loop.sock_sendall(connection, encode_answer(answer))
+            await loop.sock_sendall(connection, answer)
 
-
-async def _read(connection: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
-    octets = b""
-    while len(octets) <= MAX_QUESTION:
-        more = await loop.sock_recv(connection, MAX_QUESTION)
-        if not more:
-            break
-        octets += more
-    return octets
+    async def _read(self, connection: socket.socket) -> bytes:
+        """One octet more than a question may have, at most."""
+        loop = asyncio.get_running_loop()
+        octets = b""
+        while len(octets) <= self._most:
+            more = await loop.sock_recv(connection, self._most + 1 - len(octets))
+            if not more:
+                break
+            octets += more
+        return octets
 
 
 def _may_ask(connection: socket.socket) -> bool:

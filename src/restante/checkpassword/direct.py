@@ -6,16 +6,18 @@ import asyncio
 import os
 from dataclasses import replace
 
+from restante.auth import NoSystemLogins, SystemLogins
 from restante.auth.login import PasswordAuthenticator
+from restante.auth.system import HostLogins
 from restante.checkpassword import TEMPORARY, Ending
-from restante.checkpassword.desk import SERVICE, decided
+from restante.checkpassword.answers import SERVICE, decided
 from restante.checkpassword.wire import Answer, Question
 from restante.config import Settings
 from restante.config.load import load
 from restante.config.tree import Log
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
-from restante.directory.system import system_files
+from restante.directory.system import HostPasswords, system_files
 from restante.errors import OperatorError
 from restante.guessing.guard import guard_of
 from restante.logsetup import setup_logging
@@ -46,11 +48,20 @@ async def _decide(settings: Settings, question: Question) -> Answer:
     engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
     directory = SqlDirectory(engine, system_files(settings))
     guard = guard_of(settings)
-    authenticator = PasswordAuthenticator(directory, settings.auth, guard)
+    system = _system_logins(settings)
+    authenticator = PasswordAuthenticator(directory, settings.auth, guard, system=system)
     try:
         session = f"{SERVICE}-{os.getpid()}"
         return await decided(question, session, authenticator, directory)
     finally:
         await authenticator.close()
+        await system.close()
         await guard.close()
         await directory.close()
+
+
+def _system_logins(settings: Settings) -> SystemLogins:
+    """Logins of the system's users, in a process that may read the shadow file."""
+    if not settings.routing.system_files:
+        return NoSystemLogins()
+    return HostLogins(HostPasswords(settings.mail.minimum_uid), settings.auth)

@@ -45,6 +45,8 @@ class Credentials:
     """``MySQL-Password`` (also when NULL), ``Crypt-Password`` or ``Password``."""
     is_row: bool = True
     """They stand in ``mailbox``; false for a user of the system, whose hash is not ours."""
+    closed: str = ""
+    """Why nobody may log in, whatever the password; empty if nothing speaks against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,14 @@ class SystemFiles(Protocol):
 
 class NoHome(CannotKnow):
     """The home is missing: not made yet, or on a file server that is away."""
+
+
+class SystemPasswords(Protocol):
+    """The passwords of the system's users (decision 5)."""
+
+    async def credentials(self, name: str) -> Credentials | None:
+        """None where ``SystemFiles.user`` is None; raises CannotKnow where no hash can be read."""
+        ...
 
 
 class BadFile(TemporaryError):

@@ -6,25 +6,28 @@ is given up after a while. One that hangs keeps its place until it ends.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
-import functools
 import os
-import queue
 import stat
-import threading
-import weakref
+import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from restante.address import fold
 from restante.config.tree import Settings
-from restante.directory import Account, BadFile, DotQmail, NoSystemFiles, SystemFiles
+from restante.directory import (
+    Account,
+    BadFile,
+    Credentials,
+    DotQmail,
+    NoSystemFiles,
+    SystemFiles,
+)
 from restante.directory.dotqmail import check_missing_home, read_dot_qmail
 from restante.directory.passwd import PasswdEntry, passwd_entry
 from restante.directory.rows import MAX_ID
+from restante.directory.shadow import ShadowEntry, system_password
 from restante.directory.sql import ALIAS_USER
+from restante.directory.threads import Threads
 from restante.errors import CannotKnow
 from restante.rights import RightsRefused, owners_rights
 
@@ -32,10 +35,6 @@ PATIENCE = 5.0
 """Seconds for one look-up: an SMTP peer that asks for several still hears within its timeout."""
 MAX_LOOKUPS = 16
 """Look-ups at once, in threads; others wait for their turn, within their patience."""
-
-_T = TypeVar("_T")
-_Jobs = queue.SimpleQueue[Callable[[], None] | None]
-"""What the threads do; None: there will be no more."""
 
 
 EntryOf = Callable[[str], PasswdEntry | None]
@@ -103,7 +102,7 @@ class HostFiles:
         self._minimum_uid = minimum_uid
         self._entry_of = entry_of
         self._ways = owners_rights(minimum_uid, minimum_gid)
-        self._threads = _Threads(MAX_LOOKUPS, patience)
+        self._threads = Threads(MAX_LOOKUPS, patience)
 
     async def user(self, name: str) -> Account | None:
         """See SystemFiles."""
@@ -135,67 +134,35 @@ class HostFiles:
             return read_dot_qmail(account, extension, way.path)
 
 
-class _Threads:
-    """Blocking work in threads that are kept, bounded in number and in time.
+class HostPasswords:
+    """``SystemPasswords`` by this process itself, which may read the shadow file.
 
-    They are daemons: one that hangs keeps nobody from ending. Belongs to one event loop.
+    Belongs to one event loop.
     """
 
-    def __init__(self, count: int, patience: float) -> None:
-        self._places = asyncio.Semaphore(count)
-        self._patience = patience
-        self._jobs: _Jobs = queue.SimpleQueue()
-        self._started = 0
-        self._busy = 0
-        weakref.finalize(self, self._jobs.put, None)
+    def __init__(
+        self,
+        minimum_uid: int,
+        entry_of: EntryOf = passwd_entry,
+        password_of: Callable[[PasswdEntry], ShadowEntry] = system_password,
+        clock: Callable[[], float] = time.time,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._minimum_uid = minimum_uid
+        self._entry_of = entry_of
+        self._password_of = password_of
+        self._clock = clock
+        self._threads = Threads(MAX_LOOKUPS, patience)
 
-    async def run(self, what: str, work: Callable[[], _T]) -> _T:
-        """The result of ``work``; raises CannotKnow when it takes too long, and what it raises."""
-        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
-                self._hand_out(what, functools.partial(self._do, work, answer))
-                return await answer
-        except TimeoutError:
-            raise CannotKnow(f"{what}: no answer within {self._patience:g} seconds") from None
+    async def credentials(self, name: str) -> Credentials | None:
+        """See SystemPasswords."""
+        return await self._threads.run(f"shadow: {name}", lambda: self._find(name))
 
-    def _hand_out(self, what: str, job: Callable[[], None]) -> None:
-        if self._busy == self._started:
-            try:
-                threading.Thread(target=_serve, args=(self._jobs,), daemon=True).start()
-            except RuntimeError as error:
-                self._places.release()
-                raise CannotKnow(f"{what}: {error}") from error
-            self._started += 1
-        self._busy += 1
-        self._jobs.put(job)
-
-    def _do(self, work: Callable[[], _T], answer: asyncio.Future[_T]) -> None:
-        """In a thread. A loop that has ended meanwhile wants no answer any more."""
-        done: concurrent.futures.Future[_T] = concurrent.futures.Future()
-        try:
-            done.set_result(work())
-        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
-            done.set_exception(error)
-        with contextlib.suppress(RuntimeError):
-            answer.get_loop().call_soon_threadsafe(self._settle, done, answer)
-
-    def _settle(self, done: concurrent.futures.Future[_T], answer: asyncio.Future[_T]) -> None:
-        self._busy -= 1
-        self._places.release()
-        if answer.done():
-            return
-        if error := done.exception():
-            answer.set_exception(error)
-        else:
-            answer.set_result(done.result())
-
-
-def _serve(jobs: _Jobs) -> None:
-    """A thread's life: it ends when there is nobody left to give it work."""
-    while job := jobs.get():
-        job()
-        # Whoever gave the work is to be forgotten while there is none.
-        del job
-    jobs.put(None)
+    def _find(self, name: str) -> Credentials | None:
+        account = mail_user(name, self._minimum_uid, self._entry_of)
+        entry = self._entry_of(name) if account is not None else None
+        if account is None or entry is None:
+            return None
+        found = self._password_of(entry)
+        closed = found.objection(self._clock())
+        return Credentials(account, found.password, "Crypt-Password", is_row=False, closed=closed)

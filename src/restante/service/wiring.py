@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterable, Mapping
 
 from restante import maillog, metrics
+from restante.auth import SystemLogins
 from restante.auth.login import PasswordAuthenticator
 from restante.auth.scram import load_secret
 from restante.auth.upgrade import PasswordUpgrades
+from restante.checkpassword.answers import Answers
 from restante.checkpassword.desk import Desk
+from restante.checkpassword.wire import MAX_QUESTION, socket_path
 from restante.config import Settings
 from restante.config.live import Derived, LiveSettings
 from restante.courier import MailCourier, WaysOut
@@ -48,6 +51,7 @@ from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
 from restante.service.hands import own_hands
+from restante.service.system_logins import system_logins
 from restante.spool import clean_spool
 from restante.tls.certificates import Certificates, pairs_of
 from restante.usage.ledger import UsageLedger
@@ -85,7 +89,8 @@ class Worker:
         self._router = Derived(live, _router)
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
         self._guard = guard_of(settings)
-        self._authenticator = _authenticator(settings, self._directory, self._guard)
+        self._system = system_logins(settings)
+        self._authenticator = _authenticator(settings, self._directory, self._guard, self._system)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings, current=live)
         self._courier = CurrentCourier(Derived(live, self._make_courier))
@@ -112,9 +117,9 @@ class Worker:
             await server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
         if self._slot == min(self._fellows):
             self._adopting = asyncio.create_task(self._adopt_queues())
-            self._desk = Desk(
-                self._settings.directory, self._authenticator, self._directory, sessions
-            )
+            answers = Answers(self._authenticator, self._directory, sessions)
+            path = socket_path(self._settings.directory)
+            self._desk = Desk(path, MAX_QUESTION, answers.respond)
             self._desk.start()
             self._collect_dropped(own.store, spool)
 
@@ -139,6 +144,7 @@ class Worker:
         await self._ledger.close()
         await self._hands.close()
         await self._authenticator.close()
+        await self._system.close()
         await self._guard.close()
         await self._directory.close()
         if self._metrics is not None:
@@ -308,7 +314,7 @@ def _reporter(settings: Settings) -> DsnReporter:
 
 
 def _authenticator(
-    settings: Settings, directory: SqlDirectory, guard: Guard
+    settings: Settings, directory: SqlDirectory, guard: Guard, system: SystemLogins
 ) -> PasswordAuthenticator:
     """Logins as the settings have them; raises OperatorError."""
     auth = settings.auth
@@ -319,6 +325,7 @@ def _authenticator(
         guard,
         PasswordUpgrades(directory) if auth.upgrade else None,
         load_secret(settings.path(settings.queue.root)) if uses_scram else b"",
+        system,
     )
 
 

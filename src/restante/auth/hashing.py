@@ -1,0 +1,93 @@
+"""Passwords are checked off the event loop, so many at a time, and fairly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from restante.auth import LoginAttempt
+from restante.auth.schemes import is_cheap, verify
+from restante.config.tree import Auth
+from restante.errors import TemporaryError
+from restante.network import network_of
+
+T = TypeVar("T")
+Verify = Callable[[str, str | None, str | None], bool]
+
+
+class HashingBusy(TemporaryError):
+    """As many logins wait for a hashing thread as ``auth.hashing_queue`` allows."""
+
+
+class Turns:
+    """One network does so many things at once, and queues behind itself."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._networks: dict[str, asyncio.Semaphore] = {}
+        self._users: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def of(self, peer: str) -> AsyncIterator[None]:
+        """Wait for a turn of the peer's network; one that wants none any more is forgotten."""
+        network = network_of(peer).narrow
+        turns = self._networks.setdefault(network, asyncio.Semaphore(self._at_once))
+        self._users[network] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self._users[network] -= 1
+            if not self._users[network]:
+                del self._users[network], self._networks[network]
+
+
+class Hashing:
+    """The threads of one process.
+
+    A network keeps as many of them busy as there are, and queues behind itself: so one that asks
+    for hundreds of logins at once leaves room for everybody else's.
+    """
+
+    def __init__(self, settings: Auth, verify_password: Verify = verify) -> None:
+        self._verify = verify_password
+        self._waiting = settings.hashing_queue
+        self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
+        self._room = threading.BoundedSemaphore(settings.hashing_threads + settings.hashing_queue)
+        self._turns = Turns(settings.hashing_threads)
+
+    async def matches(self, attempt: LoginAttempt, stored: str | None, kind: str | None) -> bool:
+        """Whether the password is that of a stored hash; raises UnknownScheme and HashingBusy."""
+        if is_cheap(stored, kind):
+            return self._verify(attempt.password, stored, kind)
+        return await self.run(attempt.peer, partial(self._verify, attempt.password, stored, kind))
+
+    async def run(self, peer: str, work: Callable[[], T]) -> T:
+        """What ``work`` comes to, when it is the peer's turn; raises HashingBusy."""
+        async with self._turns.of(peer):
+            return await self._in_thread(work)
+
+    async def close(self) -> None:
+        """Let what is being checked be finished, drop what waits, and stop."""
+        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if not self._room.acquire(blocking=False):
+            raise HashingBusy(f"{self._waiting} logins wait already")
+        try:
+            job = self._pool.submit(work)
+        except RuntimeError:
+            self._room.release()
+            raise
+        # The place is given back when the thread is done, even if nobody waits any more.
+        job.add_done_callback(self._give_back)
+        return await asyncio.wrap_future(job)
+
+    def _give_back(self, _job: Future[Any]) -> None:
+        self._room.release()
