@@ -1,7 +1,8 @@
 """Works on a queue until it is killed, saying on standard output what it has been promised.
 
-``added ID``, ``finished ID``, ``expanded ID`` and ``failed ID ADDRESS`` are written after the
-queue's answer; ``finishing ID``, and ``reporting REPORT ID ADDRESS ...`` before it is asked.
+``added ID``, ``finished ID``, ``expanded ID``, ``failed ID ADDRESS`` and ``left ID ADDRESS COUNT``
+(so many instructions) are written after the queue's answer; ``finishing ID``, and
+``reporting REPORT ID ADDRESS ...`` before it is asked.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ LARGE = 100_000
 CHILDREN = 5
 LANES = ["", "", "one", "one", "two"]
 """Of the children."""
+OWNERS = [None, "o@x", "o@x", "p@x", None]
+"""Whom their copies are from."""
+STEPS = "\n".join(f"|{number}" for number in range(5))
+"""What is to be done for each of them."""
 LIMITS = Limits(20, 20, 5, 5, 20)
 TASKS = 8
 MOST_WAITING = 200
@@ -74,7 +79,7 @@ async def settle(store: QueueStore, message: QueuedMessage) -> None:
     addresses = [recipient.target.address for recipient in message.recipients]
     news = LaneNews(now(), random.choice([None, BackOff("down")]))
     is_report = isinstance(message.envelope.reverse_path, NullReversePath)
-    match random.choice(["finish", "fail", "expand", "defer", "defer"]):
+    match random.choice(["finish", "fail", "expand", "step", "step", "defer", "defer"]):
         case "finish":
             say("finishing", queue_id)
             if await record(store, message, RecipientState.DELIVERED, news):
@@ -86,6 +91,8 @@ async def settle(store: QueueStore, message: QueuedMessage) -> None:
         case "expand" if addresses == ["all@x"]:
             await record(store, message, RecipientState.EXPANDED, news)
             say("expanded", queue_id)
+        case "step" if all("\n" in each.target.instruction for each in message.recipients):
+            await step(store, message)
         case _:
             await record(store, message, RecipientState.WAITING, news)
 
@@ -93,7 +100,10 @@ async def settle(store: QueueStore, message: QueuedMessage) -> None:
 async def record(
     store: QueueStore, message: QueuedMessage, state: RecipientState, news: LaneNews
 ) -> bool:
-    children = tuple(Target(f"{number}@x", lane=LANES[number]) for number in range(CHILDREN))
+    children = tuple(
+        Target(f"{number}@x", STEPS, lane=LANES[number], reverse_path=OWNERS[number])
+        for number in range(CHILDREN)
+    )
     results = [
         Result(
             each.id,
@@ -105,6 +115,19 @@ async def record(
         for each in message.recipients
     ]
     return (await store.record(message, results, now(), news)).finished
+
+
+async def step(store: QueueStore, message: QueuedMessage) -> None:
+    """The first instruction of each recipient is done."""
+    left = [each.target.instruction.partition("\n")[2] for each in message.recipients]
+    results = [
+        Result(each.id, RecipientState.WAITING, next_attempt=now(), instruction=rest)
+        for each, rest in zip(message.recipients, left, strict=True)
+    ]
+    await store.record(message, results, now())
+    for each, rest in zip(message.recipients, left, strict=True):
+        count = len(rest.split("\n"))
+        say("left", message.envelope.queue_id, each.target.address, str(count))
 
 
 async def tell(store: QueueStore, pending: PendingReport, report_id: str) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from restante.queue import RecipientState
+from restante.queue import RecipientState, Target
 from restante.queue.bodies import IN_ROW
 from restante.queue.reader import QueueEntry, QueueReader
 from restante.queue.schema import connect_reader
 from restante.queue.store import QueueStore
-from tests.crash.queue_victim import CHILDREN, body
+from tests.crash.queue_victim import CHILDREN, STEPS, body
 
 ROOT = Path(__file__).parents[2]
 LONGEST_LIFE = 600
@@ -35,6 +35,8 @@ class Promises:
         self._said: dict[str, set[str]] = defaultdict(set)
         self.failed: set[tuple[str, str]] = set()
         """Recipients whose failure was recorded: the message's id, the address."""
+        self.left: dict[tuple[str, str], int] = {}
+        """By recipient, how many instructions were left at the most."""
         self.reports: dict[str, set[tuple[str, str]]] = {}
         """By the id of a report that was to be queued, the failures that it tells of."""
 
@@ -43,6 +45,8 @@ class Promises:
         self._said[kind].add(queue_id)
         if kind == "failed":
             self.failed.add((queue_id, rest[0]))
+        if kind == "left":
+            self.left[queue_id, rest[0]] = int(rest[1])
         if kind == "reporting":
             self.reports[queue_id] = {(rest[0], address) for address in rest[1:]}
 
@@ -101,8 +105,17 @@ async def check(root: Path, promises: Promises) -> None:
         states = [recipient.state for recipient in entry.recipients]
         assert len(states) == 1 + CHILDREN * (states[0] is EXPANDED)
         assert states[0] is EXPANDED or queue_id not in promises["expanded"]
+        for recipient in entry.recipients[1:]:
+            check_steps(promises, queue_id, recipient.target)
     large = {queue_id for queue_id, entry in found.items() if entry.size > IN_ROW}
     assert set(os.listdir(root / "0" / "bodies")) == large
+
+
+def check_steps(promises: Promises, queue_id: str, target: Target) -> None:
+    """What is left is the end of the list, and nothing of it that was recorded as done."""
+    assert STEPS.endswith(target.instruction)
+    count = len(target.instruction.split("\n"))
+    assert count <= promises.left.get((queue_id, target.address), 1 + STEPS.count("\n"))
 
 
 def check_reports(root: Path, promises: Promises, made: Mapping[str, set[tuple[str, str]]]) -> None:
@@ -126,6 +139,7 @@ async def lives(root: Path, count: int) -> None:
         await check(root, promises)
     assert promises["added"]
     assert promises.reports
+    assert promises.left
 
 
 async def test_killed_a_few_times(tmp_path: Path) -> None:
