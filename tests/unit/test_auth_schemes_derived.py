@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from restante.auth.saslprep import NotPrepared, saslprep
 from restante.auth.schemes import UnknownScheme, is_current, scram_source, verify
 from restante.auth.schemes.derived import ScramKeys, make_scram
+from restante.auth.schemes.digests import DIGESTS
 from restante.auth.schemes.md5 import BLOCK, START, State, compress, octets
 
 
@@ -125,8 +126,10 @@ def test_what_scram_can_be_done_with() -> None:
     assert scram_source("{PLAIN}pencil", None) == "pencil"
     assert scram_source("{clear.hex}70656e63696c", None) == "pencil"
     assert scram_source("pencil", "Password") == "pencil"
-    for stored in (None, "", "*" + "0" * 40, "{SHA}" + "0" * 40, "{SCRAM-SHA-256}!", "{PLAIN}"):
+    for stored in (None, "", "*" + "0" * 40, "{SHA}" + "0" * 40, "{PLAIN}"):
         assert not scram_source(stored, None)
+    for locked in ("{SCRAM-SHA-256}", "{SCRAM-SHA-256}!", "{SCRAM-SHA-256.HEX}"):
+        assert scram_source(locked, None) is None
     with pytest.raises(UnknownScheme):
         scram_source("{ROT13}x", None)
     with pytest.raises(UnknownScheme):
@@ -190,3 +193,18 @@ def test_saslprep_is_stable_or_refuses(text: str) -> None:
     except NotPrepared:
         return
     assert saslprep(prepared) == prepared
+
+
+@given(st.text(max_size=60), st.sampled_from([None, "Crypt-Password", "Password"]), st.text())
+def test_any_stored_text_is_judged_or_refused(stored: str, kind: str | None, password: str) -> None:
+    """Whatever a row holds: an answer or UnknownScheme, and nothing that takes long."""
+    for text in (stored, *(f"{{{scheme}}}{stored}" for scheme in QUICK)):
+        try:
+            verify(password, text, kind)
+            scram_source(text, kind)
+            is_current(text)
+        except UnknownScheme:
+            continue
+
+
+QUICK = [*DIGESTS, "CRAM-MD5", "PLAIN.HEX", "MD5", "CRYPT", "PBKDF2", "SCRAM-SHA-256", "BLF-CRYPT"]

@@ -18,7 +18,7 @@ from restante.auth.schemes.argon import (
     make_argon2id,
     read_argon2,
 )
-from restante.auth.schemes.check import NEVER, Check, UnknownScheme
+from restante.auth.schemes.check import NEVER, Check, UnknownScheme, is_locked
 from restante.auth.schemes.crypts import read_bcrypt, read_crypt
 from restante.auth.schemes.derived import (
     ScramKeys,
@@ -103,7 +103,9 @@ def scram_source(stored: str | None, password_type: str | None) -> ScramKeys | s
     name, text = prefixed["scheme"].upper(), _decoded(prefixed)
     if _TEXTS.get(name) is _read_plain:
         return text
-    return parse_scram("sha256", text) if name == "SCRAM-SHA-256" and text[0] not in "!*" else None
+    if name == "SCRAM-SHA-256" and not is_locked(text):
+        return parse_scram("sha256", text)
+    return None
 
 
 # Which scheme a stored hash is of
