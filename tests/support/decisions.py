@@ -77,7 +77,8 @@ class World:
 
     def told(self, decision: Decision) -> str:
         """A decision in one line, homes as ``~NAME``."""
-        return _told(decision).replace(f"{self.root}/", "~")
+        told = _told(decision).replace(f"{self.root}/", "~")
+        return told.encode("utf-8", "backslashreplace").decode()
 
 
 def table_names() -> list[str]:

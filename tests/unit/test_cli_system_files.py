@@ -23,6 +23,7 @@ def home(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / ".qmail-list-x-owner").touch()
     (home / ".qmail-bad").write_text("&ann@far.org\n&not an address\n")
     (home / ".qmail-empty").touch()
+    (home / ".qmail-latin").write_bytes(b"|echo gr\xfc\xdfe\x1b[2J\n./gr\xfc\xdfe/\n")
     for path in (home, *home.iterdir()):
         os.chown(path, account["uid"], account["gid"])
     return home
@@ -63,6 +64,15 @@ def test_explain_names_the_line_that_cannot_be_obeyed(hosted: Shell, home: Path)
 
     assert f"misconfigured: {home}/.qmail-bad:2: the instruction '&not an address'" in told
     assert "451 4.3.5" in told
+
+
+def test_explain_shows_octets_that_no_terminal_should_get(hosted: Shell, home: Path) -> None:
+    told = hosted("explain", "iain+latin@example.com").out
+
+    assert "|echo gr\\udcfc\\udcdfe\\x1b[2J" in told
+    assert f"{home}/gr\\udcfc\\udcdfe" in told
+    told = hosted("explain", "iain+latin@example.com", "--json").out
+    assert json.loads(told)["decision"]["instructions"][1] == "./gr\udcfc\udcdfe/"
 
 
 def test_explain_shows_an_empty_file(hosted: Shell, home: Path) -> None:

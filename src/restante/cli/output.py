@@ -20,17 +20,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def print_json(value: object) -> None:
     """One JSON value, indented."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(_json(value))
 
 
 def print_json_list(values: Iterable[object]) -> None:
     """One JSON list, as ``print_json`` prints it, with one of its values in memory at a time."""
     before = "[\n"
     for value in values:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
+        text = _json(value)
         print(before + textwrap.indent(text, "  "), end="")
         before = ",\n"
     print("[]" if before == "[\n" else "\n]")
+
+
+def _json(value: object) -> str:
+    """Octets that were no UTF-8 where they came from are escaped, as JSON lets them be."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 
 from restante.address import Address, AddressSyntaxError
@@ -12,10 +11,6 @@ from restante.routing.decision import Instruction, ToForward, ToMaildir, ToMbox,
 
 MAX_INSTRUCTION = 4096
 """Characters in one instruction line."""
-
-
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""What stands for an octet that could not be decoded."""
 
 
 class BadInstruction(OperatorError):
@@ -34,8 +29,6 @@ def parse_instruction(line: str) -> Instruction | None:
         raise BadInstruction(f"the instruction {text[:40]!r}... is too long")
     if "\0" in text or "\n" in text:
         raise BadInstruction(f"the instruction {text!r} holds a NUL or a line end")
-    if not text.isascii() and _NOT_UTF8.search(text):
-        raise BadInstruction(f"the instruction {text!r} is not UTF-8")
     if text.startswith("|"):
         return _program(text)
     if text.startswith((".", "/")):
