@@ -365,6 +365,21 @@ def test_explain_tells_of_a_mailbox_that_nothing_is_written_to(hosted: Shell) ->
     )
 
 
+def test_explain_tells_of_a_program_that_is_not_run(hosted: Shell) -> None:
+    """Root runs none; anybody else's server does not run those of its own user."""
+    hosted.change(
+        "INSERT INTO alias (username, alias, alias_username)"
+        " VALUES ('iain@example.com', '', '|cat')"
+    )
+    why = "programs.run_as_server_user is not set"
+    if os.geteuid() == 0:
+        hosted.change("UPDATE mailbox SET uid = 0")
+        why = "the account's uid is 0"
+    told = hosted("explain", "iain@example.com").out
+    (line,) = (line for line in told.splitlines() if line.startswith("Waits"))
+    assert why in line
+
+
 def test_explain_that_cannot_know_is_temporary(hosted: Shell) -> None:
     (hosted.directory / "restante.db").write_text("this is no database, " * 100)
 

@@ -72,20 +72,21 @@ def _print_findings(problems: list[str], advice: list[str]) -> None:
 
 
 def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
-    """Which of the mailboxes that an address leads to are not written to, and why."""
-    from restante.mda import Delivery
-    from restante.mda.answers import Policy
-    from restante.routing.decision import Mailbox
+    """What an address leads to and is not delivered there, with the reason."""
+    from restante.mda.answers import Policy, objection_to_programs
+    from restante.routing.decision import Mailbox, ToProgram
+    from restante.routing.expand import Act
 
     policy = Policy(settings.hostname, settings.mail.minimum_uid, settings.mail.minimum_gid)
     objections = []
     for decision in (found.decision, *(leaf.decision for leaf in found.leaves)):
-        if isinstance(decision, Mailbox):
-            account = decision.account
-            why = policy.objection(Delivery(decision.maildir, account, ()))
+        if isinstance(decision, Mailbox | Act):
+            why = policy.objection(decision.account)
+            if not why and isinstance(decision, Act) and isinstance(decision.action, ToProgram):
+                why = objection_to_programs(settings.programs, decision.account)
             if why:
-                objections.append(f"Waits      {account.name}: {why}")
-    return objections
+                objections.append(f"Waits      {decision.account.name}: {why}")
+    return list(dict.fromkeys(objections))
 
 
 def explain(

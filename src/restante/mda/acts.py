@@ -23,6 +23,7 @@ from restante.mda.answers import (
     AnyDelivery,
     Policy,
     failure,
+    objection_to_programs,
     refusal,
 )
 from restante.mda.durable import Disk, LocalDisk
@@ -76,9 +77,6 @@ class Actor:
             return Ran(refused)
         try:
             return self._run(envelope, content, program)
-        except ValueError as error:
-            detail = f"|{program.command}: cannot be passed on to a command: {error}"
-            return Ran(TemporaryFailure(MISCONFIGURED, detail))
         except Exception as error:  # noqa: BLE001 - failure logs what is a bug
             return Ran(failure(f"|{program.command}", error))
 
@@ -102,13 +100,11 @@ class Actor:
         return refusal(self.policy, content, delivery)
 
     def _refusal_to_run(self, program: ProgramDelivery) -> TemporaryFailure | None:
-        if not self.is_server or self.programs.run_as_server_user:
+        account = program.account
+        why = objection_to_programs(self.programs, account) if self.is_server else ""
+        if not why:
             return None
-        why = (
-            f"|{program.command}: the uid of the account {program.account.name} is the server's"
-            f" own, {os.geteuid()}, and programs.run_as_server_user is not set"
-        )
-        return TemporaryFailure(MISCONFIGURED, why)
+        return TemporaryFailure(MISCONFIGURED, f"|{program.command}: {account.name}: {why}")
 
     def _pause(self, seconds: float) -> bool:
         """Wait, unless all is to stop: False then."""

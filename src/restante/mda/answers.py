@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from restante import maillog
 from restante.address import fold
+from restante.config.tree import Programs
+from restante.directory import Account
 from restante.envelope import Content
 from restante.errors import TemporaryError
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery
@@ -32,22 +34,25 @@ class Policy:
     minimum_uid: int
     minimum_gid: int
 
-    def objection(self, delivery: AnyDelivery) -> str:
-        """Why this mailbox is not written to, or an empty string."""
+    def objection(self, account: Account) -> str:
+        """Why nothing is delivered to this account from here, or an empty string."""
         own = os.geteuid()
         if own != 0:
-            if delivery.account.uid == own:
+            if account.uid == own:
                 return ""
-            return f"the account's uid is {delivery.account.uid}, this process runs as {own}"
-        if delivery.account.uid < max(self.minimum_uid, 1):
-            return (
-                f"the account's uid is {delivery.account.uid}, below the minimum {self.minimum_uid}"
-            )
-        if delivery.account.gid < self.minimum_gid:
-            return (
-                f"the account's gid is {delivery.account.gid}, below the minimum {self.minimum_gid}"
-            )
+            return f"the account's uid is {account.uid}, this process runs as {own}"
+        if account.uid < max(self.minimum_uid, 1):
+            return f"the account's uid is {account.uid}, below the minimum {self.minimum_uid}"
+        if account.gid < self.minimum_gid:
+            return f"the account's gid is {account.gid}, below the minimum {self.minimum_gid}"
         return ""
+
+
+def objection_to_programs(programs: Programs, account: Account) -> str:
+    """Why the server, where this process is it, runs no command of the account, or nothing."""
+    if programs.run_as_server_user or account.uid != os.geteuid():
+        return ""
+    return f"its uid {account.uid} is the server's own, and programs.run_as_server_user is not set"
 
 
 def refusal(
@@ -60,7 +65,7 @@ def refusal(
     if not all(value.isprintable() for value in delivery.delivered_to):
         detail = f"a delivery address holds control characters: {delivery.delivered_to!r}"
         return TemporaryFailure(MISCONFIGURED, detail)
-    objection = policy.objection(delivery)
+    objection = policy.objection(delivery.account)
     return TemporaryFailure(MISCONFIGURED, objection) if objection else None
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from restante.config.tree import Programs
 from restante.envelope import Content
+from restante.errors import TemporaryError
 from restante.mda.environment import SHELL
 
 KILL_AFTER = 5.0
@@ -41,6 +42,10 @@ _SCRIPT = (
     f' && exec {_GATE}<&- {_HOME}<&- && umask "$1" && exec {SHELL} -c "$2"; exit 111'
 )
 _OPEN_GATE = b"go\n"
+
+
+class Unpassable(TemporaryError):
+    """The command, or a variable, cannot be handed to a process; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,7 @@ def run_command(
     """Run the command in the directory ``home`` and wait for its end.
 
     ``home`` is a descriptor of it. When the descriptor ``stop`` becomes readable the command is
-    ended early. Raises OSError, and ValueError where the command or a variable cannot be
-    passed on: it holds a NUL.
+    ended early. Raises OSError and Unpassable.
     """
     with contextlib.ExitStack() as held:
         message = held.enter_context(_message(content))
@@ -163,6 +167,9 @@ def _is_stray(fd: int, given: Mapping[int, int]) -> bool:
 
 
 def _octets(text: str) -> bytes:
+    """The text as a process is given it, which ends at a NUL."""
+    if "\0" in text:
+        raise Unpassable(f"{text!r} holds a NUL and cannot be passed to a command")
     return text.encode("utf-8", "surrogateescape")
 
 
