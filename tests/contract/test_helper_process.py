@@ -104,7 +104,7 @@ class AsRoot:
 
     @pytest.fixture
     def limits(self) -> Limits:
-        return Limits(HOST, 100, 1, 10)
+        return Limits(HOST, 100, 1, 10, 30.0)
 
     @pytest.fixture
     def root(self) -> Iterator[Path]:
@@ -359,14 +359,14 @@ class AsRoot:
         await site.until_helpers(0)
         await impatient.close()
 
-    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 2)])
+    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 2, 30.0)])
     async def test_an_unused_helper_makes_room(self, site: Site, limits: Limits) -> None:
         more = [site.delivery(f"user{number}", 13000 + number) for number in range(5)]
         for one in (site.ann, site.bob, *more, site.ann):
             assert isinstance(await site.deliver(one), Delivered)
             assert len(site.processes()) <= limits.helpers
 
-    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 1)])
+    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 1, 30.0)])
     async def test_all_are_busy(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         await site.deliver(site.ann)
         drop = await site.store.open(site.ann.account)

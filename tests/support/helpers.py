@@ -24,7 +24,7 @@ from restante.mda.writer import BatchWriter
 from restante.store.maildir import MaildirStore
 from tests.support.deliveries import HOST
 
-LIMITS = Limits(HOST, 100, 1, 10)
+LIMITS = Limits(HOST, 100, 1, 10, 30.0)
 
 
 class NurserySupplier:

@@ -20,6 +20,8 @@ class Limits:
     """The same for the gid."""
     helpers: int
     """So many at the same time at most."""
+    drain_timeout: float
+    """Seconds that workers have to finish when the server stops."""
     programs: Programs = field(default_factory=Programs)
     """How they run commands."""
 

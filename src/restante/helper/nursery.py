@@ -41,7 +41,7 @@ ORDER_PATIENCE = 5.0
 MAX_WAITING = 1000
 """Orders that wait; one more is refused at once."""
 END_PATIENCE = 60.0
-"""Seconds after which a helper that was let go is killed."""
+"""Seconds after which a helper that was let go is killed, when no worker is left."""
 TICK = 0.2
 """Seconds between two looks at what waits, while something does."""
 
@@ -236,7 +236,8 @@ class Nursery:
         self._selector.unregister(helper.hatch)
         helper.hatch.close()
         del self._helpers[helper.owner]
-        self._leaving[helper.pid] = time.monotonic() + END_PATIENCE
+        patience = self._limits.drain_timeout + END_PATIENCE
+        self._leaving[helper.pid] = time.monotonic() + patience
 
     def _reap(self) -> None:
         for pid, until in list(self._leaving.items()):

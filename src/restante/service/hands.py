@@ -75,5 +75,10 @@ def limits(settings: Settings) -> Limits:
     """What the nursery is told."""
     mail = settings.mail
     return Limits(
-        settings.hostname, mail.minimum_uid, mail.minimum_gid, mail.helpers, settings.programs
+        settings.hostname,
+        mail.minimum_uid,
+        mail.minimum_gid,
+        mail.helpers,
+        settings.server.drain_timeout,
+        settings.programs,
     )
