@@ -378,6 +378,8 @@ def test_explain_tells_of_a_program_that_is_not_run(hosted: Shell) -> None:
     told = hosted("explain", "iain@example.com").out
     (line,) = (line for line in told.splitlines() if line.startswith("Waits"))
     assert why in line
+    checked = hosted("check").out
+    assert "alias has '|cat' for iain@example.com, whose uid is the server's own" in checked
 
 
 def test_explain_that_cannot_know_is_temporary(hosted: Shell) -> None:

@@ -36,6 +36,11 @@ _WITHOUT_ADDRESSES = (
     "SELECT r.`host` FROM `rcpthosts` r WHERE NOT EXISTS "
     "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = r.`host`) LIMIT ?"
 )
+_PROGRAMS = (
+    "SELECT a.`username`, a.`alias_username` FROM `alias` a "
+    "JOIN `mailbox` m ON m.`username` = a.`username` WHERE a.`alias_username` LIKE '|%' "
+    "AND (a.`alias_host` IS NULL OR a.`alias_host` = '') AND m.`uid` = ? LIMIT ?"
+)
 
 
 async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -> None:
@@ -43,6 +48,7 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     await _examine_accounts(engine, settings, findings)
     await _examine_addresses(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
+    await _examine_programs(engine, settings, findings)
 
 
 async def _examine_accounts(engine: Engine, settings: Settings, findings: Findings) -> None:
@@ -90,3 +96,14 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
                 f"the domain {domain} has no addresses: mail for it is accepted from everybody, "
                 "and waits to be sent to another host"
             )
+
+
+async def _examine_programs(engine: Engine, settings: Settings, findings: Findings) -> None:
+    if settings.programs.run_as_server_user:
+        return
+    for row in await engine.fetch(_PROGRAMS, (os.geteuid(), MAX_NAMED)):
+        name, command = map(text_of, row)
+        findings.problems.append(
+            f"alias has {command!r} for {name}, whose uid is the server's own, and "
+            "programs.run_as_server_user is not set; its mail waits"
+        )
