@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from restante.address import Address
@@ -368,6 +370,22 @@ async def test_an_ordinary_address_costs_one_statement() -> None:
         await Router(settings, "mail.host").route_many((Address.parse(text),), directory)
         expected = 2 if "+" in text else 1
         assert len(directory.asked) == expected, directory.asked
+
+
+async def test_with_system_files_it_costs_one_look_at_the_home_as_well() -> None:
+    files, local_files = (replace(each, system_files=True) for each in (PLAIN, LOCAL_RULES))
+    for tables, settings, text, more in (
+        (VIRTUAL, PLAIN, "iain@example.com", []),
+        (VIRTUAL, files, "iain@example.com", [".qmail"]),
+        (VIRTUAL, files, "iain+none@example.com", ["alias", ".qmail", ".qmail"]),
+        (VIRTUAL, files, "team@example.com", ["passwd"]),
+        (VIRTUAL, files, "bob@far.org", []),
+        (LOCALS, local_files, "example@iain.cx", [".qmail"]),
+        (LOCALS, local_files, "ann@iain.cx", []),
+    ):
+        directory = MemoryDirectory(tables)
+        await Router(settings, "mail.host").route_many((Address.parse(text),), directory)
+        assert [key[0] for key in directory.asked] == ["prefetch", *more], text
 
 
 async def test_the_first_table_asked_is_virtual_outside_locals() -> None:
