@@ -74,6 +74,11 @@ SCRYPT = [
         "$gy$jD5.7$LdJMENpBABJJ3hIHjB1Bi.$sMNUMCXbajS4xLo0qpnLO2n.3IkhA1XbbW5StOp3d51",
     ),
 ]
+# the first of these, with bits set that count for nothing
+BCRYPTS += [
+    (b"U*U*U", "$2a$05$XXXXXXXXXXXXXXXXXXXXXPAcXxm9kjPGEMsLznoKqmqw7tc8WCx4a"),
+    (b"U*U*U", "$2x$05$XXXXXXXXXXXXXXXXXXXXXdAcXxm9kjPGEMsLznoKqmqw7tc8WCx4b"),
+]
 VECTORS = [*BCRYPTS, *DES, *SHA_2, *SHA_1, *SCRYPT]
 
 

@@ -61,7 +61,7 @@ def read_bcrypt(text: str) -> Check:
         raise UnknownScheme("the stored bcrypt hash is malformed")
     if int(parts[2]) > MAX_BCRYPT_COST:
         raise UnknownScheme(f"the stored bcrypt hash has a cost over {MAX_BCRYPT_COST}")
-    matches, stored = _BCRYPT_VARIANTS[parts[1]], text.encode("ascii")
+    matches, stored = _BCRYPT_VARIANTS[parts[1]], _canonical(text).encode("ascii")
     return Check(lambda password: matches(password, stored), cheap=False)
 
 
@@ -76,7 +76,18 @@ def _crypt_matches(password: bytes, stored: bytes) -> bool:
 
 # bcrypt
 
+_BCRYPT_DIGITS = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _BCRYPT = re.compile(r"\$2([abxy])\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+
+
+def _canonical(text: str) -> str:
+    """Without the bits beyond salt and hash that some programs have set, and libraries refuse."""
+    salt, hashed = text[:29], text[29:]
+    return _masked(salt, 0b110000) + _masked(hashed, 0b111100)
+
+
+def _masked(text: str, mask: int) -> str:
+    return text[:-1] + _BCRYPT_DIGITS[_BCRYPT_DIGITS.index(text[-1]) & mask]
 
 
 def _bcrypt_matches(password: bytes, stored: bytes) -> bool:
@@ -87,7 +98,12 @@ def _bcrypt_a_matches(password: bytes, stored: bytes) -> bool:
     """OpenBSD's $2a$; then crypt_blowfish's, which differs for some passwords beyond ASCII."""
     if _bcrypt_matches(password, stored):
         return True
-    return not password.isascii() and _crypt_matches(password, stored)
+    if password.isascii():
+        return False
+    try:
+        return _crypt_matches(password, stored)
+    except UnknownScheme:
+        return False  # a system without crypt_blowfish
 
 
 _BCRYPT_VARIANTS: Mapping[str, Callable[[bytes, bytes], bool]] = {
