@@ -89,6 +89,13 @@ def test_a_home_is_made_for_it(home: Path) -> None:
     assert (new / "Mailbox").read_bytes() == EXPECTED
 
 
+def test_a_name_of_any_octets(home: Path) -> None:
+    outcome = append(mbox_of(home, home / "M\udcff"))
+    assert outcome == Delivered(f"{home}/M\\udcff")
+    assert os.listdir(os.fsencode(home)) == [b"M\xff"]
+    assert "M\\udcff" in detail_of(append(mbox_of(home, home / "M\udcff" / "x")))
+
+
 def detail_of(outcome: Outcome) -> str:
     assert isinstance(outcome, TemporaryFailure)
     return outcome.detail

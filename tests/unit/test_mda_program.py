@@ -415,6 +415,14 @@ def test_no_zombie_and_no_descriptor_is_left(home: Path) -> None:
     assert before == after
 
 
+def test_a_command_of_any_octets(home: Path) -> None:
+    """A .qmail file may hold any, and what is told of it is text all the same."""
+    outcome = run("printf 'a\udcff' >got; echo '\udcfe'; exit 1", home).outcome
+    assert (home / "got").read_bytes() == b"a\xff"
+    assert "printf 'a\\udcff' >got" in outcome.detail
+    assert outcome.detail.endswith("exit 1, it wrote: \ufffd")
+
+
 def test_a_quoted_command_is_the_shells_matter(home: Path) -> None:
     text = "a  'b' \"c\" $HOME \\ \n end"
     run(f"printf %s {shlex.quote(text)} >got", home)

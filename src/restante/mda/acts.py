@@ -25,6 +25,7 @@ from restante.mda.answers import (
     failure,
     objection_to_programs,
     refusal,
+    shown,
 )
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.ending import judge
@@ -68,7 +69,7 @@ class Actor:
             append_letter(self.disk, letter, mbox, again=again, mark=mark, pause=self._pause)
         except Exception as error:  # noqa: BLE001 - failure logs what is a bug
             return failure(mbox.path, error)
-        return Delivered(mbox.path)
+        return Delivered(shown(mbox.path))
 
     def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
         """See MailboxWriter."""
@@ -104,7 +105,8 @@ class Actor:
         why = objection_to_programs(self.programs, account) if self.is_server else ""
         if not why:
             return None
-        return TemporaryFailure(MISCONFIGURED, f"|{program.command}: {account.name}: {why}")
+        detail = shown(f"|{program.command}: {account.name}: {why}")
+        return TemporaryFailure(MISCONFIGURED, detail)
 
     def _pause(self, seconds: float) -> bool:
         """Wait, unless all is to stop: False then."""

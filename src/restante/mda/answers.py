@@ -72,11 +72,17 @@ def refusal(
 def failure(place: str, error: Exception) -> TemporaryFailure:
     """What is answered after an exception; ``place`` is where it was to be delivered."""
     if isinstance(error, TemporaryError):
-        return TemporaryFailure(MISCONFIGURED, str(error))
+        return TemporaryFailure(MISCONFIGURED, shown(str(error)))
     if not isinstance(error, OSError):
         maillog.unplanned("mailbox writer", error)
         return unplanned_failure()
-    return TemporaryFailure(_REPLIES.get(error.errno or 0, NOT_NOW), f"{place}: {error}")
+    reply = _REPLIES.get(error.errno or 0, NOT_NOW)
+    return TemporaryFailure(reply, shown(f"{place}: {error}"))
+
+
+def shown(text: str) -> str:
+    """A path or a command, which may hold any octets, as the log and the queue can have it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def unplanned_failure() -> TemporaryFailure:

@@ -14,7 +14,7 @@ from enum import Enum
 
 from restante.envelope import Content, Envelope, delivered_to_field, return_path_field
 from restante.mda import Delivery
-from restante.mda.answers import Policy, failure, refusal, unplanned_failure
+from restante.mda.answers import Policy, failure, refusal, shown, unplanned_failure
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace
 from restante.mda.maildir import Maildirs, OpenMaildir, list_messages
@@ -249,7 +249,7 @@ class Batch:
             self.synced.add(copy.delivery.maildir)
 
     def _settle(self, _job: Job, copy: Copy) -> None:
-        copy.outcome = Delivered(copy.path)
+        copy.outcome = Delivered(shown(copy.path))
 
     # What goes wrong
 
