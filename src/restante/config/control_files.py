@@ -17,6 +17,7 @@ MAX_FILE = 16 * 1024 * 1024
 MAX_COMPLAINTS = 20
 """Problems, or warnings, of one file that are told one by one."""
 
+_COMMENT = ord("#")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """Any but the tab."""
 
@@ -75,33 +76,31 @@ class Files:
 
         It is taken as it is: a # there begins no comment (qmail's control_readline).
         """
-        texts = self._texts(name)
-        if texts is None:
+        raws = self._raw_lines(name)
+        if raws is None:
             return None
-        if any(texts[1:]):
+        if any(raws[1:]):
             self.warn(name, "only the first line counts")
-        return Line(1, texts[0])
+        return Line(1, self._decoded(name, raws[0], 1))
 
     def lines(self, name: str) -> list[Line] | None:
         """Lines that are neither empty nor comments (qmail's control_readfile); None: no file."""
-        texts = self._texts(name)
-        if texts is None:
+        raws = self._raw_lines(name)
+        if raws is None:
             return None
-        numbered = enumerate(texts, start=1)
-        return [Line(number, text) for number, text in numbered if text and text[0] != "#"]
+        return [
+            Line(number, text)
+            for number, raw in enumerate(raws, start=1)
+            if raw and raw[0] != _COMMENT and (text := self._decoded(name, raw, number))
+        ]
 
-    def _texts(self, name: str) -> list[str] | None:
-        """All lines, one at least, without what follows their text; None where none can be read."""
+    def _raw_lines(self, name: str) -> list[bytes] | None:
+        """All lines, one at least, without blanks at their ends; None where none can be read."""
         octets = self._read(name)
-        if octets is None:
-            return None
-        texts = []
-        for number, raw in enumerate(octets.split(b"\n"), start=1):
-            text = self._decoded(name, raw.rstrip(b" \t"), number)
-            texts.append(text)
-        return texts
+        return None if octets is None else [raw.rstrip(b" \t") for raw in octets.split(b"\n")]
 
     def _decoded(self, name: str, raw: bytes, number: int) -> str:
+        """The text of a line; empty, and a problem, where it has none."""
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
