@@ -107,11 +107,22 @@ def test_check_looks_for_the_alias_user(hosted: Shell, home: Path) -> None:
     found = hosted("check", "--json")
     assert "neither mailbox nor the passwd file has the user alias" in found.out
 
-    hosted.change(f"INSERT INTO mailbox VALUES ('alias', 1000, 1000, '{home}', NULL, NULL)")
+    status = home.stat()
+    row = f"'alias', {status.st_uid}, {status.st_gid}, '{home}', NULL, NULL"
+    hosted.change(f"INSERT INTO mailbox VALUES ({row})")
     assert "the user alias" not in hosted("check", "--json").out
 
+    home.chmod(0o777)
+    assert _problems(hosted) == [f"the home {home} can be written to by everybody"]
+    hosted.change(f"UPDATE mailbox SET home = '{home}/none' WHERE username = 'alias'")
+    assert _problems(hosted) == [f"the home {home}/none of alias is missing"]
     hosted.change("UPDATE mailbox SET uid = -1 WHERE username = 'alias'")
+    assert len(_problems(hosted)) == 1
+
+
+def _problems(hosted: Shell) -> list[str]:
     found = hosted("check", "--json")
     assert found.code == ExitCode.REFUSED
+    begin = "routing.system_files: "
     problems = json.loads(found.out)["problems"]
-    assert [line for line in problems if line.startswith("routing.system_files: ")]
+    return [line.removeprefix(begin) for line in problems if line.startswith(begin)]

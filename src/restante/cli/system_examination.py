@@ -10,6 +10,8 @@ from restante.directory.engine import Engine
 from restante.errors import RestanteError
 from restante.routing.users import ALIAS_USER, find_alias_account
 
+_ANY_EXTENSION = "postmaster"
+
 
 def examine_system_files(settings: Settings, findings: Findings) -> None:
     """The user who has the addresses of nobody else must be there, and fit to have mail."""
@@ -28,4 +30,9 @@ def examine_system_files(settings: Settings, findings: Findings) -> None:
 
 
 async def _alias_account(settings: Settings, engine: Engine) -> Account | None:
-    return await find_alias_account(directory_of(settings, engine), system_files=True)
+    """The user, if there is one; raises what a look into its home raises."""
+    directory = directory_of(settings, engine)
+    account = await find_alias_account(directory, system_files=True)
+    if account is not None:
+        await directory.dot_qmail(account, _ANY_EXTENSION)
+    return account
