@@ -196,6 +196,8 @@ def test_undecodable_octets_of_a_password_are_kept() -> None:
         ("{SSHA}" + b64(bytes.fromhex(SHA1_HEX)), None),
         (SHA512_CRYPT, MYSQL),
         ("secret", MYSQL),
+        (MYPASS_41[:16], MYSQL),
+        (MYPASS_41[:40], None),
         ("x", CRYPT),
         ("$7$CU..../....salt$hash", CRYPT),
         ("$6$rounds=1000001$saltstring$" + "a" * 86, CRYPT),

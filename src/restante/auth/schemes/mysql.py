@@ -8,6 +8,8 @@ import re
 from restante.auth.schemes.check import NEVER, Check, UnknownScheme, fixed, is_locked
 
 _MYSQL_41 = re.compile(r"\*[0-9A-Fa-f]{40}")
+_CUT_SHORT = re.compile(r"\*[0-9A-Fa-f]{8,39}")
+"""What a column made for the 16 digits of old keeps of a new hash; no mark of a locked account."""
 _MYSQL_16 = re.compile(r"[0-9A-Fa-f]{16}")
 
 
@@ -17,6 +19,8 @@ def read_mysql(text: str) -> Check:
         return fixed(lambda password: _sha1(_sha1(password)), bytes.fromhex(text[1:]))
     if _MYSQL_16.fullmatch(text):
         return fixed(_old_hash, bytes.fromhex(text))
+    if _CUT_SHORT.fullmatch(text):
+        raise UnknownScheme("the stored MySQL PASSWORD() was cut short by its column")
     if is_locked(text):
         return NEVER
     raise UnknownScheme("the stored hash is no MySQL PASSWORD(), which its password_type says")
