@@ -39,6 +39,10 @@ MAX_COMMAND = 64 * 1024
 """Octets of a command (``alias_username`` is a TEXT at most)."""
 MAX_TEXT = 8 * 1024
 """Octets of a text for people; a longer one is cut."""
+MAX_TOLD = 64 * 1024
+"""Octets of what an outcome says, its reply and its detail each: a command may have had its say."""
+ALL_TOLD = 2 * 1024 * 1024
+"""Octets of what all outcomes of an answer say."""
 MAX_DROP = 2**31 - 1
 """Messages in a maildrop."""
 MAX_MESSAGES = 5_000_000
@@ -229,8 +233,9 @@ _DELIVERED, _TEMPORARY, _PERMANENT = range(3)
 def write_outcomes(out: Writer, outcomes: Sequence[Outcome]) -> None:
     """One for each delivery."""
     out.count(len(outcomes))
+    limit = min(MAX_TOLD, ALL_TOLD // (2 * max(len(outcomes), 1)))
     for each in outcomes:
-        write_outcome(out, each)
+        write_outcome(out, each, limit)
 
 
 def read_outcomes(fields: Reader) -> tuple[Outcome, ...]:
@@ -238,28 +243,28 @@ def read_outcomes(fields: Reader) -> tuple[Outcome, ...]:
     return tuple(read_outcome(fields) for _ in range(fields.count(MAX_DELIVERIES)))
 
 
-def write_outcome(out: Writer, outcome: Outcome) -> None:
-    """What became of one copy."""
+def write_outcome(out: Writer, outcome: Outcome, limit: int = MAX_TOLD) -> None:
+    """What became of one copy; texts of more than ``limit`` octets are cut."""
     if isinstance(outcome, Delivered):
         out.small(_DELIVERED)
     else:
         out.small(_TEMPORARY if isinstance(outcome, TemporaryFailure) else _PERMANENT)
         out.count(outcome.reply.code)
         out.cut(outcome.reply.topic, MAX_NAME)
-        out.cut(_NOT_FOR_PEERS.sub("?", outcome.reply.text), MAX_TEXT)
-    out.cut(outcome.detail, MAX_TEXT)
+        out.cut(_NOT_FOR_PEERS.sub("?", outcome.reply.text), limit)
+    out.cut(outcome.detail, limit)
 
 
 def read_outcome(fields: Reader) -> Outcome:
     """See ``write_outcome``: the class of a failure and of its reply agree."""
     kind = fields.small()
     if kind == _DELIVERED:
-        return Delivered(fields.text(MAX_TEXT))
-    code, topic, text = fields.count(599), fields.text(MAX_NAME), fields.text(MAX_TEXT)
+        return Delivered(fields.text(MAX_TOLD))
+    code, topic, text = fields.count(599), fields.text(MAX_NAME), fields.text(MAX_TOLD)
     if not _TOPIC.fullmatch(topic) or _NOT_FOR_PEERS.search(text):
         raise BadFrame("a reply that would break the dialog")
     reply = Reply(code, topic, text)
-    detail = fields.text(MAX_TEXT)
+    detail = fields.text(MAX_TOLD)
     if kind == _TEMPORARY and code // 100 == 4:
         return TemporaryFailure(reply, detail)
     if kind == _PERMANENT and code // 100 == 5:

@@ -101,7 +101,7 @@ class Serving:
         """What is under way, and the octets of each request."""
         self._octets = 0
         self._drops: dict[int, _Drop] = {}
-        self._requests: dict[int, Callable[[Frame, Reader], _Work]] = {
+        self._requests: dict[int, Callable[[Frame, Reader], _Work | _Answer]] = {
             Kind.DELIVER: self._deliver,
             Kind.WITHDRAW: self._withdraw,
             Kind.APPEND: self._append,
@@ -143,6 +143,12 @@ class Serving:
         except BaseException:
             _close(frame.descriptor)
             raise
+        if isinstance(work, _Answer):
+            _close(frame.descriptor)
+            self._channel.send(frame.number, work.kind, work.buffers)
+            if self.is_unused:
+                self._on_change(self)
+            return
         task = self._loop.create_task(self._answer(frame, work))
         self._tasks[task] = len(frame.body)
         self._octets += len(frame.body)
@@ -153,7 +159,7 @@ class Serving:
     def _is_full(self) -> bool:
         return len(self._tasks) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
 
-    def _begin(self, frame: Frame) -> _Work:
+    def _begin(self, frame: Frame) -> _Work | _Answer:
         request = self._requests.get(frame.kind)
         if request is None:
             raise BadFrame(f"a request of kind {frame.kind}")
@@ -262,16 +268,22 @@ class Serving:
         fields.end()
         if frame.number in self._drops or len(self._drops) >= MAX_DROPS:
             raise BadFrame("a maildrop too many")
-        opening = self._loop.create_task(self._tools.store.open(account))
-        self._drops[frame.number] = _Drop(opening)
-        return self._opened(frame.number, opening)
+        held = self._drops[frame.number] = _Drop(self._loop.create_future())
 
-    async def _opened(self, number: int, opening: asyncio.Task[MaildirDrop]) -> _Answer:
-        try:
-            drop = await opening
-        except BaseException:
-            self._drops.pop(number, None)
-            raise
+        async def work() -> _Answer:
+            try:
+                drop = await self._tools.store.open(account)
+            except BaseException as error:
+                self._drops.pop(frame.number, None)
+                held.opening.set_exception(error)
+                held.opening.exception()  # if nobody else waits for it, that is no bug
+                raise
+            held.opening.set_result(drop)
+            return await self._listing(frame.number, drop)
+
+        return work()
+
+    async def _listing(self, number: int, drop: MaildirDrop) -> _Answer:
         for octets, is_last in messages.listing(drop.messages):
             if is_last:
                 return _Answer(Kind.OPENED, (octets,))
@@ -290,6 +302,9 @@ class Serving:
                 raise MaildropUnavailable("no such message in the maildrop")
             held.forget_message()
             fetched = await drop.fetch(index, further)
+            if self._drops.get(number) is not held:
+                fetched.release()
+                raise MaildropUnavailable("the maildrop was closed meanwhile")
             if fetched.rest is not None:
                 held.fetched = fetched
             pieces = Pieces(fetched.block, fetched.rest is not None, fetched.ahead)
@@ -321,15 +336,19 @@ class Serving:
 
         return work()
 
-    def _close(self, _frame: Frame, fields: Reader) -> _Work:
+    def _close(self, _frame: Frame, fields: Reader) -> _Work | _Answer:
         number = fields.count(messages.MAX_DROP)
         fields.end()
+        held = self._drops.pop(number, None)
+        if held is None:
+            return _Answer(Kind.DONE)
+        if held.opening.done():
+            held.release()
+            return _Answer(Kind.DONE)
 
         async def work() -> _Answer:
-            held = self._drops.pop(number, None)
-            if held is not None:
-                await asyncio.wait([held.opening])
-                held.release()
+            await asyncio.wait([held.opening])
+            held.release()
             return _Answer(Kind.DONE)
 
         return work()
