@@ -400,6 +400,10 @@ def test_the_file_is_bounded_and_forgets_the_oldest(
         file.know((f"user{number}", "10.0.0.1", 1000.0) for number in range(300))
     guessed = {each.account for each in file.guessed(1300)}
     assert guessed == {f"user{number}" for number in range(200, 300)}
+    monkeypatch.setattr(guess_file, "MAX_WRONG", 1000)
+    with file.transaction():
+        for number in range(300):
+            file.count(f"user{number}", network_of("10.0.0.1"), b"abc", 1300)
     known = [
         file.standing(f"user{number}", network_of("10.0.0.1"), 1300).known for number in range(300)
     ]

@@ -118,6 +118,9 @@ class Look:
     """Why a password is not to be checked; None if it is."""
 
 
+UNSUSPECTED = Look()
+
+
 class Guard(Protocol):
     """Counts guesses for all processes of an instance together, and over restarts.
 
@@ -147,7 +150,7 @@ class Unguarded:
 
     async def look(self, account: str, peer: str) -> Look:
         """Nothing speaks against it."""
-        return Look()
+        return UNSUSPECTED
 
     async def wrong(self, account: str, peer: str, password: str | None) -> Standing:
         """CLEAR."""

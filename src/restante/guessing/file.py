@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from restante.guessing import KNOWN_FOR, GuessesUnusable, Standing
+from restante.guessing import CLEAR, KNOWN_FOR, GuessesUnusable, Standing
 from restante.network import Network
 from restante.tally.file import BUSY_TIMEOUT, Layout, SharedFile
 
@@ -51,9 +51,9 @@ SELECT
 (SELECT count(*) FROM wrong WHERE account = :account AND network = :network AND {_RECENT}),
 (SELECT count(DISTINCT digest) FROM wrong WHERE account = :account AND {_RECENT}),
 (SELECT count(*) FROM (SELECT 1 FROM wrong WHERE network = :network AND {_RECENT} LIMIT {MOST})),
-(SELECT count(*) FROM (SELECT 1 FROM wrong WHERE wide = :wide AND {_RECENT} LIMIT {MOST})),
-EXISTS (SELECT 1 FROM known WHERE account = :account AND network = :network AND at > :known)
+(SELECT count(*) FROM (SELECT 1 FROM wrong WHERE wide = :wide AND {_RECENT} LIMIT {MOST}))
 """
+_KNOWN = "SELECT 1 FROM known WHERE account = ? AND network = ? AND at > ?"
 _COUNT = """
 INSERT INTO wrong (account, network, wide, digest, at)
 VALUES (:account, :network, :wide, :digest, :now)
@@ -105,18 +105,21 @@ class GuessFile:
         return self._shared.transaction()
 
     def standing(self, account: str, network: Network, now: float) -> Standing:
-        """What counts now; raises GuessesUnusable."""
+        """What counts now; raises GuessesUnusable. Whether it is known, only where it matters."""
         asked = {
             "account": account,
             "network": network.narrow,
             "wide": network.wide,
-            "known": int(now) - KNOWN_FOR,
             **self._recent(now),
         }
         with self._shared.named_failures():
-            row = self._connection.execute(_STANDING, asked).fetchone()
-        here, everywhere, narrow, wide, known = row
-        return Standing(here, everywhere, narrow, wide, bool(known))
+            counts = self._connection.execute(_STANDING, asked).fetchone()
+            if not any(counts):
+                return CLEAR
+            since = int(now) - KNOWN_FOR
+            known = self._connection.execute(_KNOWN, (account, network.narrow, since)).fetchone()
+        here, everywhere, narrow, wide = counts
+        return Standing(here, everywhere, narrow, wide, known is not None)
 
     def count(self, account: str, network: Network, digest: bytes, now: float) -> None:
         """Count a wrong password; once, however often it is tried while it counts."""

@@ -13,7 +13,15 @@ from typing import TypeVar
 from restante import maillog
 from restante.address import fold
 from restante.config import Settings
-from restante.guessing import CLEAR, GuessesUnusable, Limits, Look, Standing, objection
+from restante.guessing import (
+    CLEAR,
+    UNSUSPECTED,
+    GuessesUnusable,
+    Limits,
+    Look,
+    Standing,
+    objection,
+)
 from restante.guessing.file import FILE_NAME, GuessFile
 from restante.guessing.secret import digest, read_key
 from restante.network import network_of
@@ -68,13 +76,13 @@ class FileGuard:
         name, network, now = _name(account), network_of(peer), self._clock()
         reader = self._reader or await self._open_reader(now)
         if reader is None:
-            return Look()
+            return UNSUSPECTED
         try:
             standing = reader.standing(name, network, now)
         except GuessesUnusable as error:
             self._close_reader(error, now)
-            return Look()
-        return self._judged(standing, name, peer) if standing != CLEAR else Look()
+            return UNSUSPECTED
+        return UNSUSPECTED if standing is CLEAR else self._judged(standing, name, peer)
 
     async def wrong(self, account: str, peer: str, password: str | None) -> Standing:
         """See Guard."""
