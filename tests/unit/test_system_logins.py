@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from restante.auth import LoginAttempt, Refusal, Refused, Welcome
+from restante.auth import LoginAttempt, Refusal, Refused, SystemLogins, Welcome
 from restante.auth.login import PasswordAuthenticator
 from restante.auth.system import HostLogins
+from restante.checkpassword.desk import Desk
 from restante.config.tree import Auth
 from restante.directory import Account
 from restante.directory.passwd import PasswdEntry, passwd_entry
 from restante.directory.shadow import DAY, ShadowEntry, system_password
 from restante.directory.system import HostPasswords
 from restante.errors import CannotKnow
+from restante.service.system_logins import RegistrarLogins, ShadowDesk
 from tests.support.deliveries import GROUP, OWNER
 from tests.support.memory_directory import MemoryDirectory
 from tests.support.system_users import SystemUsers, hashed
@@ -39,6 +45,8 @@ class Host:
     dates: tuple[int, int, int, int] = FREE
     uid: int = OWNER
     minimum: int = 1
+    registrar: str = ""
+    """A socket: another process's place, to be asked through it."""
     tables: MemoryDirectory = field(default_factory=MemoryDirectory)
     failure: CannotKnow | None = None
 
@@ -54,21 +62,31 @@ class Host:
     async def login(self, login: str = "ann", password: str = "secret") -> Welcome | Refused:
         settings = Auth(refusal_delay=0)
         passwords = HostPasswords(self.minimum, self.entry, self.password, lambda: TODAY * DAY)
-        system = HostLogins(passwords, settings)
-        authenticator = PasswordAuthenticator(self.tables, settings, system=system)
-        try:
-            return await authenticator.login(LoginAttempt("s", login, password, "pop3", "::1"))
-        finally:
-            await authenticator.close()
-            await system.close()
+        async with self._system(HostLogins(passwords, settings)) as system:
+            authenticator = PasswordAuthenticator(self.tables, settings, system=system)
+            try:
+                return await authenticator.login(LoginAttempt("s", login, password, "pop3", "::1"))
+            finally:
+                await authenticator.close()
+
+    @asynccontextmanager
+    async def _system(self, logins: HostLogins) -> AsyncIterator[SystemLogins]:
+        if not self.registrar:
+            yield logins
+            await logins.close()
+            return
+        desk = ShadowDesk(self.registrar, logins)
+        desk.start()
+        yield RegistrarLogins(self.registrar)
+        await desk.stop()
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
+@pytest.fixture(params=["itself", "the registrar"])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, OWNER, GROUP)
-    return Host(home)
+    return Host(home, registrar="" if request.param == "itself" else str(tmp_path / "run/shadow"))
 
 
 async def test_a_user_logs_in_with_the_systems_password(host: Host) -> None:
@@ -141,6 +159,45 @@ async def test_dates(
         answer = await host.login()
     assert isinstance(answer, Refused) == bool(why)
     assert events[0].get("detail", "") == (why and f"system user ann: {why}")
+
+
+async def test_a_registrar_that_is_gone_is_a_system_error(tmp_path: Path) -> None:
+    logins = RegistrarLogins(str(tmp_path / "run" / "shadow"))
+    with pytest.raises(CannotKnow, match="the registrar does not answer: No such file"):
+        await logins.check(LoginAttempt("s", "ann", "secret", "pop3", ""))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"[]", b"{}", b"null", b'{"user": ["ann"]}', b'{"user": [0, "x", 1, 2], "good": true}',
+     b'{"user": ["ann", 1, 1, "/"]}', b"[" * 10_000],
+)  # fmt: skip
+async def test_an_answer_that_is_none_is_a_system_error(tmp_path: Path, answer: bytes) -> None:
+    async def respond(_question: bytes) -> bytes:
+        return answer
+
+    desk = Desk(str(tmp_path / "run" / "shadow"), 1000, respond)
+    desk.start()
+    logins = RegistrarLogins(str(tmp_path / "run" / "shadow"))
+    with pytest.raises(CannotKnow, match="the registrar's answer is none"):
+        await logins.check(LoginAttempt("s", "ann", "secret", "pop3", ""))
+    await desk.stop()
+
+
+@pytest.mark.parametrize(
+    "question", [b"", b"[]", b"null", b'{"login": "ann"}', b"[" * 10_000, b"x" * 100_000]
+)
+async def test_what_is_no_question_gets_no_answer(tmp_path: Path, question: bytes) -> None:
+    path = str(tmp_path / "run" / "shadow")
+    desk = ShadowDesk(path, HostLogins(HostPasswords(1), Auth()))
+    desk.start()
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(question)
+    writer.write_eof()
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    writer.close()
+    await desk.stop()
 
 
 async def test_a_hash_of_no_known_kind_is_a_system_error(host: Host) -> None:
