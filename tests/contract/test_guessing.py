@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from restante.guessing.guard import FileGuard
 from restante.guessing.secret import FILE_NAME as KEY_NAME
 from restante.guessing.secret import digest, read_key
 from restante.network import network_of
+from restante.tally.owner import as_owner
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 HOME, OFFICE, THIEF = "192.0.2.7", "198.51.100.9", "203.0.113.66"
@@ -286,17 +288,31 @@ def test_all_processes_have_one_key(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [KEY_NAME]
 
 
-async def test_what_root_makes_belongs_to_the_directorys_owner(tmp_path: Path) -> None:
-    owner = (12345, 12346) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-    os.chown(tmp_path, *owner)
-    gate = Gate(tmp_path)
-    await gate.guess(ANN, HOME, "guess")
-    assert _owners(tmp_path) == {owner}
-    await gate.guard.close()
+def test_root_works_with_the_rights_of_the_directorys_owner() -> None:
+    """A link that the server's user has laid leads root nowhere, and nothing is made as root."""
+    with tempfile.TemporaryDirectory(prefix="restante-") as directory:
+        os.chmod(directory, 0o711)
+        _try_as_owner(Path(directory), is_root=os.geteuid() == 0)
 
 
-def _owners(directory: Path) -> set[tuple[int, int]]:
-    return {(path.stat().st_uid, path.stat().st_gid) for path in directory.iterdir()}
+def _try_as_owner(place: Path, *, is_root: bool) -> None:
+    queue, secret = place / "queue", place / "secret"
+    queue.mkdir()
+    secret.write_text("of root's")
+    secret.chmod(0o600)
+    owner = (12345, 12346) if is_root else (os.geteuid(), os.getegid())
+    os.chown(queue, *owner)
+    (queue / KEY_NAME).symlink_to(secret)
+    with as_owner(str(queue), [12347]):
+        assert (os.geteuid(), os.getegid()) == owner
+        assert not is_root or os.getgroups() == [12346, 12347]
+        with pytest.raises(GuessesUnusable, match=r"guesses\.key"):
+            read_key(str(queue))
+        (queue / KEY_NAME).unlink()
+        read_key(str(queue))
+        GuessFile.open(str(queue / FILE_NAME), 3600, create=True).close()
+    assert os.geteuid() == os.getuid()
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in queue.iterdir()} == {owner}
 
 
 _WORKER = """

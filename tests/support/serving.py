@@ -121,8 +121,9 @@ def is_free(port: int) -> bool:
 class Wire:
     """A client's end of a connection."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection((LOOPBACK, port), timeout=PATIENCE)
+    def __init__(self, port: int, source: str = LOOPBACK) -> None:
+        """``source``: the client's own address."""
+        self.socket = socket.create_connection((LOOPBACK, port), PATIENCE, (source, 0))
         self._lines = self.socket.makefile("rb")
 
     def start_tls(

@@ -25,7 +25,7 @@ RULES: dict[str, set[str]] = {
     "drop": set(),
     "interfaces": set(),
     "checkpassword": VOCABULARY
-    | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing"},
+    | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},

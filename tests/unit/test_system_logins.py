@@ -128,9 +128,9 @@ async def test_root_and_users_below_the_minimum_have_no_mail(host: Host) -> None
     assert await host.login() == Refused(Refusal.UNKNOWN_USER)
 
 
-@pytest.mark.parametrize("stored", ["!", "*", "!!", "", "*LK*", "!" + SECRET])
+@pytest.mark.parametrize("stored", ["!", "*", "!!", "", "*LK*", "!HASH"])
 async def test_locked_accounts(host: Host, stored: str) -> None:
-    host.stored = stored
+    host.stored = stored.replace("HASH", SECRET)
     with capture_logs() as events:
         assert await host.login() == Refused(Refusal.WRONG_PASSWORD)
     assert events[0]["detail"] == "system user ann: locked"

@@ -17,10 +17,12 @@ from restante.config.load import load
 from restante.config.tree import Log
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.shadow import shadow_groups
 from restante.directory.system import HostPasswords, system_files
 from restante.errors import OperatorError
 from restante.guessing.guard import guard_of
 from restante.logsetup import setup_logging
+from restante.tally.owner import as_owner
 
 
 def decide(directory: str, control: str, question: Question) -> Answer:
@@ -31,7 +33,9 @@ def decide(directory: str, control: str, question: Question) -> Answer:
     except OperatorError as error:
         raise Ending(TEMPORARY, str(error)) from None
     try:
-        return asyncio.run(_decide(settings, question))
+        # The server's files are its user's; the shadow file is a group's.
+        with as_owner(settings.path(settings.queue.root), shadow_groups()):
+            return asyncio.run(_decide(settings, question))
     finally:
         log.close()
 

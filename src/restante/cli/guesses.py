@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from restante.errors import OperatorError
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
-    from restante.guessing.file import GuessFile
+    from restante.guessing.file import Guessed, GuessFile
 
 guesses = typer.Typer(help="Wrong passwords that count.", no_args_is_help=True)
 
@@ -27,11 +28,7 @@ _COLUMNS = ["account", "network", "guesses", "last"]
 @guesses.command("list")
 def list_guesses(context: typer.Context, as_json: AsJson = False) -> None:
     """List the distinct wrong passwords that count now, by account and network, most first."""
-    file = _opened(settings_of(context))
-    if file is None:
-        return
-    with closing(file), file.transaction():
-        found = file.guessed(time.time())
+    found = _guessed(settings_of(context))
     rows = [[each.account, each.network, each.guesses, _moment(each.last)] for each in found]
     print_rows(_COLUMNS, rows, as_json=as_json)
 
@@ -54,12 +51,16 @@ def clear_guesses(
         raise OperatorError(f"no wrong password counts for or from {name}")
 
 
+def _guessed(settings: Settings) -> list[Guessed]:
+    with _opened(settings) as file:
+        return file.guessed(time.time()) if file is not None else []
+
+
 def _clear(settings: Settings, name: str) -> int:
     """Forget what concerns ``name``, or everything if it is empty; how many."""
-    file = _opened(settings)
-    if file is None:
-        return 0
-    with closing(file), file.transaction():
+    with _opened(settings) as file:
+        if file is None:
+            return 0
         return file.clear(_key(name)) if name else file.clear_all()
 
 
@@ -85,11 +86,18 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _opened(settings: Settings) -> GuessFile | None:
-    """The file that counts, or None if nothing was ever counted."""
+@contextmanager
+def _opened(settings: Settings) -> Iterator[GuessFile | None]:
+    """The file that counts, in a transaction; None if nothing was ever counted."""
     from restante.guessing.file import FILE_NAME, GuessFile
+    from restante.tally.owner import as_owner
 
-    path = os.path.join(settings.path(settings.queue.root), FILE_NAME)
-    if not os.path.exists(path):
-        return None
-    return GuessFile.open(path, settings.auth.guess_window, create=False)
+    directory = settings.path(settings.queue.root)
+    path = os.path.join(directory, FILE_NAME)
+    with as_owner(directory):
+        if not os.path.exists(path):
+            yield None
+            return
+        file = GuessFile.open(path, settings.auth.guess_window, create=False)
+        with closing(file), file.transaction():
+            yield file

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,11 +64,9 @@ def reset_usage(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)],
 ) -> None:
     """Forget what an account has sent, so that no limit holds it up."""
-    file = _opened(settings_of(context))
-    if file is not None:
-        with closing(file), file.transaction():
-            if file.reset(fold(account)):
-                return
+    with _opened(settings_of(context)) as file:
+        if file is not None and file.reset(fold(account)):
+            return
     raise OperatorError(f"{account} has sent nothing in the last 24 hours that was counted")
 
 
@@ -113,16 +112,22 @@ async def _refusal(
 
 
 def _everybody(settings: Settings) -> list[AccountUsage]:
-    file = _opened(settings)
-    if file is None:
-        return []
-    with closing(file), file.transaction():
-        return file.everybody(time.time())
+    with _opened(settings) as file:
+        return file.everybody(time.time()) if file is not None else []
 
 
-def _opened(settings: Settings) -> UsageFile | None:
-    """The file that counts, or None if nothing was ever counted."""
+@contextmanager
+def _opened(settings: Settings) -> Iterator[UsageFile | None]:
+    """The file that counts, in a transaction; None if nothing was ever counted."""
+    from restante.tally.owner import as_owner
     from restante.usage.file import FILE_NAME, UsageFile
 
-    path = os.path.join(settings.path(settings.queue.root), FILE_NAME)
-    return UsageFile.open(path, create=False) if os.path.exists(path) else None
+    directory = settings.path(settings.queue.root)
+    path = os.path.join(directory, FILE_NAME)
+    with as_owner(directory):
+        if not os.path.exists(path):
+            yield None
+            return
+        file = UsageFile.open(path, create=False)
+        with closing(file), file.transaction():
+            yield file

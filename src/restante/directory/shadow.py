@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from dataclasses import dataclass
 
 from restante.directory.passwd import FIRST_BUFFER, LAST_BUFFER, PasswdEntry
@@ -16,6 +17,7 @@ from restante.errors import CannotKnow
 
 DAY = 86400
 """Seconds: dates in the file are days since the epoch."""
+SHADOW = "/etc/shadow"
 IN_SHADOW = "x"
 """What stands in the passwd file where the hash is in the shadow file."""
 
@@ -78,6 +80,16 @@ def shadow_entry(name: str) -> ShadowEntry | None:
             raise CannotKnow(f"shadow: {name}: {os.strerror(failure)}")
         size *= 2
     raise CannotKnow(f"shadow: {name}: the entry is longer than {LAST_BUFFER} octets")
+
+
+def shadow_groups() -> tuple[int, ...]:
+    """The group whose members may read the shadow file, if there is one that is not root's."""
+    try:
+        found = os.stat(SHADOW)
+    except OSError:
+        return ()
+    readable = found.st_gid != 0 and found.st_mode & stat.S_IRGRP
+    return (found.st_gid,) if readable else ()
 
 
 class _Spwd(ctypes.Structure):

@@ -55,9 +55,6 @@ def _made(path: str) -> bytes:
     try:
         with open(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_SIZE))
-            if os.geteuid() == 0:  # the workers may be another user, whose directory it is
-                owner = os.stat(os.path.dirname(path) or ".")
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     finally:

@@ -18,7 +18,6 @@ import contextlib
 import json
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +29,6 @@ from restante.directory import Account
 from restante.directory.system import HostPasswords
 from restante.errors import CannotKnow, TemporaryError
 
-SHADOW = "/etc/shadow"
 MAX_MESSAGE = 16 * 1024
 """Octets of a question or an answer: a login, a password and a peer, or an account."""
 PATIENCE = 30.0
@@ -45,16 +43,6 @@ def system_logins(settings: Settings, *, is_privileged: bool) -> SystemLogins:
     if not settings.routing.system_files:
         return NoSystemLogins()
     return RegistrarLogins(_path(settings)) if is_privileged else _host_logins(settings)
-
-
-def shadow_groups() -> tuple[int, ...]:
-    """The group whose members may read the shadow file, if there is one that is not root's."""
-    try:
-        found = os.stat(SHADOW)
-    except OSError:
-        return ()
-    readable = found.st_gid != 0 and found.st_mode & stat.S_IRGRP
-    return (found.st_gid,) if readable else ()
 
 
 def shadow_desk(settings: Settings) -> ShadowDesk | None:

@@ -88,14 +88,8 @@ class SharedFile:
 
 
 def _make(path: str) -> None:
-    """The file belongs to whom its directory does: root must not lock the workers out."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        if os.geteuid() == 0:
-            owner = os.stat(os.path.dirname(path) or ".")
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-    finally:
-        os.close(descriptor)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    os.close(os.open(path, flags, 0o600))
 
 
 def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
