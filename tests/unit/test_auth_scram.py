@@ -19,6 +19,7 @@ from restante.auth.scram import ITERATIONS, SALT_SIZE, SECRET_FILE, load_secret
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials
 from restante.errors import CannotKnow, OperatorError
+from restante.guessing import CLEAR, Guard, Look, Objection, Standing, Unguarded
 from tests.support.scram import ScramClient, b64
 from tests.unit.test_auth_login import Rows
 
@@ -39,11 +40,13 @@ class Desk:
     rows: Rows = field(default_factory=Rows)
     slept: list[float] = field(default_factory=list)
     secret: bytes = b"of this instance"
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         self.authenticator = PasswordAuthenticator(
             self.rows,
             Auth(refusal_delay=50.0),
+            self.guard,
             scram_secret=self.secret,
             sleep=self._sleep,
         )
@@ -191,6 +194,45 @@ async def test_what_cannot_be_known_is_a_system_error_at_once(desk: Desk) -> Non
     assert desk.slept == []
     assert [event["reason"] for event in events] == ["system error", "system error"]
     assert "account iain@example.com" in events[1]["detail"]
+
+
+@dataclass
+class Counting(Unguarded):
+    """Writes down what it is told, and objects when it is told to."""
+
+    objection: Objection | None = None
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    async def look(self, account: str, peer: str) -> Look:
+        return Look(objection=self.objection)
+
+    async def right(self, account: str, peer: str, before: Look) -> None:
+        self.told.append(("right", account))
+
+    async def wrong(self, account: str, peer: str, password: str | None) -> Standing:
+        assert password is None, "a proof is no password, and never the same twice"
+        self.told.append(("wrong", account))
+        return CLEAR
+
+
+async def test_proofs_count_as_guesses() -> None:
+    guard = Counting()
+    desk = Desk(guard=guard)
+    desk.add("iain", "{PLAIN}secret")
+    assert isinstance(await desk.login("iain"), Welcome)
+    await desk.login("iain", "hunter2")
+    await desk.login("iain", "hunter2")
+    await desk.login("nobody", "hunter2")
+    assert guard.told == [
+        ("right", "iain@example.com"),
+        ("wrong", "iain@example.com"),
+        ("wrong", "iain@example.com"),
+        ("wrong", "nobody"),
+    ]
+    guard.objection = Objection("account", "iain@example.com", 10, 10)
+    assert await desk.login("iain") == Refused(Refusal.TOO_MANY_GUESSES)
+    assert len(guard.told) == 4
+    await desk.authenticator.close()
 
 
 def test_secret_is_made_once(tmp_path: Path) -> None:

@@ -125,9 +125,7 @@ class PasswordAuthenticator:
         return Refused(Refusal.SYSTEM_ERROR)
 
     async def _prove(self, claim: LoginAttempt, message: bytes, proof: bytes) -> Welcome | Refused:
-        # No two proofs of the same wrong password are alike: each of them is one more guess.
-        attempt = replace(claim, password=proof.hex())
-        return await self._decide(attempt, partial(self._check_proof, message, proof))
+        return await self._decide(claim, partial(self._check_proof, message, proof))
 
     async def _decide(self, attempt: LoginAttempt, check: _Check) -> Welcome | Refused:
         """What comes of an attempt, told when it is due, and recorded."""
@@ -169,7 +167,8 @@ class PasswordAuthenticator:
         if isinstance(verdict.answer, Welcome):
             await self._guard.right(name, attempt.peer, before)
         elif verdict.answer.reason is not Refusal.SYSTEM_ERROR:
-            standing = await self._guard.wrong(name, attempt.peer, attempt.password)
+            # Proofs of SCRAM come without a password.
+            standing = await self._guard.wrong(name, attempt.peer, attempt.password or None)
             verdict = replace(verdict, standing=standing)
         return verdict
 
