@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from restante.config.control import SOURCES, Source
+from restante.config.control import SOURCES
 from restante.config.control_files import MAX_COMPLAINTS, MAX_FILE
 from restante.config.load import load, load_again
 from restante.config.tree import Settings, system_hostname
@@ -448,29 +446,6 @@ def test_files_that_are_no_files(tmp_path: Path) -> None:
         f"{control}/locals: is no regular file",
         f"{control}/rcpthosts: is no regular file",
     ]
-
-
-@given(
-    st.sampled_from(SOURCES),
-    st.binary(max_size=200) | st.text(alphabet="ab.:@[]#\n 019-", max_size=60).map(str.encode),
-)
-def test_any_octets_are_taken_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, source: Source, octets: bytes
-) -> None:
-    """Nothing but ConfigurationError leaves the loader, and it names the file."""
-    parent = tmp_path_factory.mktemp("any")
-    for name in source.files:
-        control = control_directory(parent, {"me": ME, name: octets})
-        found: list[str] = []
-        try:
-            load(str(parent), {}, str(control))
-        except ConfigurationError as refused:
-            found = refused.problems
-        assert [text for text in found if not text.startswith(f"{control}/")] == []
-        (control / name).unlink()
-        for left in control.iterdir():
-            left.unlink()
-        control.rmdir()
 
 
 # sqlserver
