@@ -22,7 +22,7 @@ from restante.checkpassword.desk import Desk
 from restante.config.tree import Auth
 from restante.directory import Account
 from restante.directory.passwd import PasswdEntry, passwd_entry
-from restante.directory.shadow import DAY, ShadowEntry, system_password
+from restante.directory.shadow import DAY, SHADOW, ShadowEntry, system_password
 from restante.directory.system import HostPasswords
 from restante.errors import CannotKnow
 from restante.service.system_logins import RegistrarLogins, ShadowDesk
@@ -228,9 +228,12 @@ except CannotKnow as error:
 
 
 def test_the_shadow_file_is_asked_through_the_name_service(tmp_path: Path) -> None:
-    if os.geteuid() != 0:  # who may neither mount nor read it
+    if os.geteuid() != 0:  # who may not mount, and seldom read it
         entry = passwd_entry("mail")
         assert entry is not None
+        if os.access(SHADOW, os.R_OK):
+            assert system_password(entry).password
+            return
         with pytest.raises(CannotKnow, match="shadow: mail: "):
             system_password(entry)
         return
