@@ -28,6 +28,7 @@ from restante.errors import CannotKnow
 from restante.service.system_logins import RegistrarLogins, ShadowDesk
 from tests.support.deliveries import GROUP, OWNER
 from tests.support.memory_directory import MemoryDirectory
+from tests.support.shell import Shell
 from tests.support.system_users import SystemUsers, hashed
 
 TODAY = 20_500
@@ -247,3 +248,19 @@ def test_the_shadow_file_is_asked_through_the_name_service(tmp_path: Path) -> No
     assert found == repr(expected)
     assert nobody == "None"
     assert unreadable.startswith("cannot know: shadow: tess: ")
+
+
+def test_check_says_where_no_user_of_the_system_can_log_in(hosted: Shell, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        return  # the host's shadow file is as it is
+    users = SystemUsers(tmp_path)
+    command = users.seen_by(
+        [sys.executable, "-m", "restante", "--dir", str(hosted.directory), "check"]
+    )
+    environ = {**os.environ, "RESTANTE_ROUTING__SYSTEM_FILES": "true"}
+    said = {}
+    for mode in (0o640, 0o600):
+        (tmp_path / "shadow").chmod(mode)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        said[mode] = "no user of the system can log in" in done.stdout + done.stderr
+    assert said == {0o640: False, 0o600: True}

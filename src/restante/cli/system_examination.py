@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from restante.cli.context import ask, directory_of
 from restante.cli.findings import Findings
 from restante.config.tree import Settings
 from restante.directory import Account
 from restante.directory.engine import Engine
+from restante.directory.shadow import SHADOW, shadow_groups
 from restante.errors import RestanteError
 from restante.routing.users import ALIAS_USER, find_alias_account
 
@@ -17,6 +20,12 @@ def examine_system_files(settings: Settings, findings: Findings) -> None:
     """The user who has the addresses of nobody else must be there, and fit to have mail."""
     if not settings.routing.system_files:
         return
+    if not _workers_read_shadow():
+        findings.advice.append(
+            f"routing.system_files: no user of the system can log in, as {SHADOW} cannot be read "
+            "by the server's user, nor by a group other than root's, which a server that root "
+            "starts makes use of"
+        )
     try:
         account = ask(settings, lambda engine: _alias_account(settings, engine))
     except RestanteError as error:
@@ -27,6 +36,11 @@ def examine_system_files(settings: Settings, findings: Findings) -> None:
             f"routing.system_files: neither mailbox nor the passwd file has the user {ALIAS_USER}: "
             "addresses that are nobody's own have no .qmail files"
         )
+
+
+def _workers_read_shadow() -> bool:
+    """Whether a server that this user starts can: its workers are not root."""
+    return bool(shadow_groups()) if os.geteuid() == 0 else os.access(SHADOW, os.R_OK)
 
 
 async def _alias_account(settings: Settings, engine: Engine) -> Account | None:
