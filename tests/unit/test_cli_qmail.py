@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante.cli.app import run
+from restante.config.leftovers import leftovers
 from restante.config.load import load
 from tests.support.control import control_directory
 from tests.support.instance import Instance, until
@@ -84,6 +85,17 @@ def test_what_is_left_behind_is_told(tmp_path: Path) -> None:
         f"{control}/percenthack",
         f"{tmp_path}/users/assign",
     ]
+
+
+def test_rules_of_tcpserver_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    rules = tmp_path / "tcp.smtp"
+    monkeypatch.setattr("restante.config.leftovers.RELAY_RULES", str(rules))
+    assert list(leftovers(str(control))) == []
+
+    rules.write_text('127.:allow,RELAYCLIENT=""\n')
+    (told,) = leftovers(str(control))
+    assert "receiver.relay_networks" in told
 
 
 def test_check_tells_it_too(tmp_path: Path) -> None:

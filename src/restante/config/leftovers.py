@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from restante.config.control import SOURCES
 
+RELAY_RULES = "/etc/tcp.smtp"
+"""Where tcpserver's rules for qmail-smtpd usually are."""
 _READ = frozenset(name for source in SOURCES for name in source.files)
 _REASONS = {
     "badmailto": "recipients who are not to get mail are no addresses here: remove the row",
@@ -39,6 +41,8 @@ def leftovers(directory: str) -> Iterator[str]:
             reason = _REASONS.get(name, "no file of qmail 1.03's")
             yield f"{directory}/{name} is not read: {reason}"
     assign = os.path.normpath(os.path.join(directory, "../users/assign"))
+    if os.path.exists(RELAY_RULES):
+        yield f"{RELAY_RULES} is not read: its RELAYCLIENT networks are for receiver.relay_networks"
     if _holds_something(assign):
         yield f"{assign} is not read: its users need rows in mailbox, or in the passwd file"
 
