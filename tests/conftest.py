@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,38 @@ from tests.support.shell import Shell
 settings.register_profile("restante", deadline=None)
 settings.register_profile("soak", deadline=None, max_examples=50_000)
 settings.load_profile("restante")
+
+PASSABLE = 0o711
+"""Mode of all temporary directories where root runs the tests: a server's workers are another
+user, and must get to its instance, while pytest makes directories that only root can enter."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Put temporary directories where other users can pass."""
+    if os.geteuid() == 0 and not config.option.basetemp:
+        base = tempfile.mkdtemp(prefix="restante-tests-")
+        os.chmod(base, PASSABLE)
+        config.option.basetemp = os.path.join(base, "tmp")
+        config.add_cleanup(lambda: shutil.rmtree(base, ignore_errors=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def passable_directories(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let other users pass every temporary directory, as they can /srv."""
+    if os.geteuid() != 0:
+        return
+    base = tmp_path_factory.getbasetemp()
+    for directory in (base.parent, base):
+        directory.chmod(PASSABLE)
+    make = tmp_path_factory.mktemp
+
+    def make_passable(basename: str, numbered: bool = True) -> Path:
+        path = make(basename, numbered)
+        path.chmod(PASSABLE)
+        return path
+
+    tmp_path_factory.mktemp = make_passable  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,26 @@ def control_refused(problems: list[str]) -> None:
     _log.error("control_refused", problems=problems)
 
 
+def servant_started(name: str, pid: int) -> None:
+    """The registrar, who knows whose an account is, or the nursery, which has the helpers."""
+    _log.info("servant_started", name=name, pid=pid)
+
+
+def servant_failed(why: str) -> None:
+    """One of them cannot be started, and only the operator can help; it is tried again."""
+    _log.error("servant_failed", why=why)
+
+
+def servant_ended(name: str, pid: int, status: int) -> None:
+    """One of them ended though nobody had told it to; ``status`` is negative for a signal."""
+    _log.warning("servant_ended", name=name, pid=pid, status=status)
+
+
+def request_refused(slot: int, name: str, why: str) -> None:
+    """A worker asked the supervisor for something that no worker of ours has to ask for."""
+    _log.error("request_refused", slot=slot, name=name, why=why)
+
+
 def unplanned(where: str, error: BaseException) -> None:
     """A bug: an exception that nobody foresaw, with its trace. It was treated as temporary."""
     _meter.unplanned()

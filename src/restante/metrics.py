@@ -25,6 +25,8 @@ REQUEST_TIMEOUT = 10.0
 """Seconds that a request and its answer may take."""
 MAX_SCRAPES = 16
 """Connections at the same time; more are closed at once."""
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus-client looks for the directory of all processes' figures."""
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
@@ -93,7 +95,7 @@ class PrometheusMeter(Meter):
     """Counts in files under ``directory``; names and meanings stand in docs/log.md."""
 
     def __init__(self, directory: str) -> None:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        os.environ[DIRECTORY_VARIABLE] = directory
         from prometheus_client import Counter, Gauge, Histogram
 
         def counter(name: str, text: str, *labels: str) -> Counter:

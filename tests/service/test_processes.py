@@ -18,12 +18,14 @@ from tests.support.serving import (
     Sections,
     Wire,
     begin_data,
+    children,
     configure,
     deliver,
     free_port,
     is_alive,
     is_free,
     maildir,
+    make_home,
     new_server,
     reload,
     smtp,
@@ -93,8 +95,7 @@ def kill_supervisor(instance: Instance) -> None:
 def test_queue_of_a_worker_that_is_gone_is_adopted(tmp_path: Path) -> None:
     """Two workers with mail that waits; then one worker, which delivers all of it, once."""
     with new_server(tmp_path / "instance", {"server": {"workers": 2}}) as instance:
-        blocked = maildir(instance, IAIN)
-        blocked.parent.mkdir(parents=True)
+        blocked = make_home(instance, IAIN) / "Maildir"
         blocked.write_text("no directory")
         for _ in range(MANY):
             assert deliver(instance.smtp_port, IAIN).startswith("250 ")
@@ -129,16 +130,16 @@ def hurry(instance: Instance, slot: int) -> int:
 # Servers that cannot start
 
 
-def processes_of(directory: Path) -> list[str]:
-    """The command lines of all processes that name the directory."""
-    found = []
+def processes_of(directory: Path) -> dict[int, str]:
+    """The command lines of all processes that name the directory, by their ids."""
+    found = {}
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = file.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if os.fsencode(directory) in line:
-            found.append(line.decode("utf-8", "replace"))
+            found[int(file.parent.name)] = line.decode("utf-8", "replace")
     return found
 
 
@@ -159,7 +160,7 @@ def test_taken_port(tmp_path: Path, service: str) -> None:
         said = refused_start(instance)
         assert f"cannot listen on 127.0.0.1:{taken} for {service}" in said
         assert "already in use" in said
-        assert processes_of(instance.directory) == []
+        assert processes_of(instance.directory) == {}
 
 
 def test_second_server_of_an_instance(tmp_path: Path) -> None:
@@ -175,7 +176,9 @@ def test_second_server_of_an_instance(tmp_path: Path) -> None:
             assert busy.reply().startswith("250 2.0.0 ok ")
         (message,) = instance.messages(IAIN)
         assert message.count(b"x" * 98) == 10_000
-        assert len(processes_of(instance.directory)) == 2
+        assert instance.process is not None
+        own = {instance.process.pid, *children(instance)}
+        assert set(processes_of(instance.directory)) <= own
 
 
 def spooled(instance: Instance) -> int:
@@ -207,7 +210,7 @@ def test_queue_that_cannot_be_opened(tmp_path: Path) -> None:
         (instance.directory / "file").write_text("no directory")
         configure(instance, {"queue": {"root": "file"}, "server": {"workers": 2}})
         assert "Not a directory" in refused_start(instance)
-        assert processes_of(instance.directory) == []
+        assert processes_of(instance.directory) == {}
 
 
 def test_connections_are_spread_over_workers(tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ def test_unwritable_log_is_refused(tmp_path: Path) -> None:
         old = instance.directory / "restante.log.1"
         hang_up(instance)
         until(lambda: "event=reload_refused" in old.read_text(), "refused, in the old log")
+        instance.log_file.rmdir()
+        old.rename(instance.log_file)
         assert_unchanged(instance, pids)
 
 

@@ -22,6 +22,7 @@ LOOPBACK = "127.0.0.1"
 IAIN = "iain@example.com"
 ANN = "ann@example.com"
 NOBODY = 65534
+_WORKER = re.compile(r"event=worker_started slot=\d+ pid=(\d+)")
 _RELOADED = re.compile("event=(server_reloaded|reload_refused)")
 SAMPLE = b"Subject: hello\r\n\r\nhello\r\n"
 
@@ -65,11 +66,17 @@ def reload(instance: Instance) -> str:
 
 def workers(instance: Instance, count: int) -> set[int]:
     """The process ids of the workers, when there are ``count`` of them."""
-    until(lambda: len(_children(instance)) == count, f"{count} workers")
-    return _children(instance)
+    until(lambda: len(_workers(instance)) == count, f"{count} workers")
+    return _workers(instance)
 
 
-def _children(instance: Instance) -> set[int]:
+def _workers(instance: Instance) -> set[int]:
+    """Those of the server's children that the log calls workers."""
+    return children(instance) & set(map(int, _WORKER.findall(instance.log())))
+
+
+def children(instance: Instance) -> set[int]:
+    """The processes that the supervisor has started, and that are not yet reaped."""
     assert instance.process is not None
     pid = instance.process.pid
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
@@ -225,7 +232,7 @@ def start(instance: Instance) -> None:
 
 def add_accounts(instance: Instance) -> None:
     """The domain example.com and its mailboxes, as rows."""
-    uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+    uid, gid = account_ids()
     with contextlib.closing(sqlite3.connect(instance.directory / "restante.db")) as database:
         database.execute("INSERT INTO rcpthosts (host) VALUES ('example.com')")
         for address in (IAIN, ANN):
@@ -237,6 +244,19 @@ def add_accounts(instance: Instance) -> None:
             )
             database.execute("INSERT INTO virtual VALUES (?, ?, ?)", (address, local, domain))
         database.commit()
+
+
+def account_ids() -> tuple[int, int]:
+    """The uid and gid of the accounts: this process's own, or of nobody where it is root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
+def make_home(instance: Instance, address: str) -> Path:
+    """The home of an account of ``add_accounts``, as its owner makes it; its Maildir is missing."""
+    home = maildir(instance, address).parent
+    home.mkdir(parents=True)
+    os.chown(home, *account_ids())
+    return home
 
 
 def maildir(instance: Instance, address: str) -> Path:

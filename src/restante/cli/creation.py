@@ -45,7 +45,18 @@ def create_instance(
         _make_certificate(settings, undo)
         if tables:
             _create_schema(settings, undo)
+        _give_to_server(settings)
     return settings
+
+
+def _give_to_server(settings: Settings) -> None:
+    """Where root makes the instance, its workers will be somebody else."""
+    from restante.service.ownership import hand_over
+    from restante.service.user import server_user
+
+    user = server_user(settings)
+    if user is not None:
+        hand_over(settings, user)
 
 
 @contextlib.contextmanager

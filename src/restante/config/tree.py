@@ -77,6 +77,13 @@ class Server:
         "The host's name, as it greets and as it writes Received fields (control/me). Empty: the "
         "system's host name.",
     )
+    user: str = setting(
+        "",
+        "The system user whom the workers become when root starts the server, and who owns what "
+        "they write: the queue, the drop directory, the figures. Empty: restante if the system "
+        "has that user, else nobody. Never root. Started by another user, the server runs as "
+        "that one, whatever stands here.",
+    )
     workers: int = setting(
         1,
         "Worker processes. Each has all services and a queue of its own; one per core is a good "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+
+from restante.service.user import ServerUser
 
 EXIT_CONFIGURATION = 78
 """A worker's exit status when only the operator can help (sysexits EX_CONFIG)."""
@@ -24,3 +27,7 @@ class WorkerPlace:
     """A byte is written here when it serves; on failure the reason."""
     life_fd: int
     """End of file here means that the supervisor is gone."""
+    user: ServerUser | None
+    """Whom it becomes before it serves; None: it stays who it is."""
+    office: socket.socket | None
+    """Where it asks for what only root can give (restante.service.office); None as above."""

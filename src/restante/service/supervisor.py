@@ -1,22 +1,23 @@
 """The first process: binds, starts workers, replaces those that end, and passes signals on.
 
 It has one thread and no event loop, so that a worker can be forked from it at any
-time, and it never reads from the network.
+time, and it never reads from the network. Where root has started it, it stays root; all
+that it starts becomes the server's user, and asks for what only root can give
+(restante.service.steward).
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import os
 import resource
-import select
 import signal
-import sys
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import restante
 from restante import maillog, metrics
@@ -26,8 +27,13 @@ from restante.config.tree import HostPort
 from restante.errors import OperatorError
 from restante.logsetup import setup_logging
 from restante.queue.slots import queue_slots
+from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
+from restante.service.ownership import hand_over
 from restante.service.place import READY, WorkerPlace
+from restante.service.steward import Steward
+from restante.service.user import server_user
+from restante.service.watch import Watch
 from restante.service.worker import run_worker
 
 START_TIMEOUT = 60.0
@@ -38,7 +44,6 @@ STOP_MARGIN = 10.0
 """Seconds beyond server.drain_timeout after which a worker is killed."""
 MAX_DESCRIPTORS = 1024 * 1024
 """Open files that one process asks for."""
-_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
 
@@ -48,6 +53,25 @@ class _Worker:
     pid: int
     place: WorkerPlace
     settings: Settings
+
+
+@dataclass(slots=True)
+class _Starting:
+    """A worker that was just forked, and what it has said of how it serves."""
+
+    worker: _Worker
+    ready: int
+    said: str | None = None
+    """None: nothing yet. Empty: it ended without a word."""
+
+    def check(self, *, too_late: bool) -> None:
+        """Raise OperatorError, with the worker's own words, if it does not serve."""
+        slot = self.worker.place.slot
+        if self.said is None and too_late:
+            raise OperatorError(f"worker {slot} did not start in {START_TIMEOUT:.0f} s")
+        if self.said not in (None, READY):
+            reason = (self.said or "").strip() or "it ended at once; the log says why"
+            raise OperatorError(f"worker {slot} did not start: {reason}")
 
 
 def serve(settings: Settings, on_ready: OnReady | None = None) -> int:
@@ -65,26 +89,31 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._user = server_user(settings)
         self._log = setup_logging(settings.log, settings.directory)
         self._figures = metrics.figures_directory(settings.directory)
         self._listeners = Listeners()
         self._workers: dict[int, _Worker] = {}
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
+        self._restart_at = 0.0
         self._life_read, self._life_write = os.pipe()
+        self._watch: Watch
+        self._steward: Steward | None = None
 
     def run(self, on_ready: OnReady | None) -> int:
         """Start, wait for signals, stop."""
-        old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         # Whoever started us may ignore it, and an ignored child leaves no exit status.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _allow_descriptors()
+        self._watch = Watch(WATCHED)
         try:
             self._start()
             maillog.server_ready()
             if on_ready is not None:
                 on_ready([(listener.service, listener.bound) for listener in self._listeners])
-            self._watch()
+            self._go_on()
         finally:
             self._stop()
             signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
@@ -103,6 +132,10 @@ class Supervisor:
         )
         _tell_control(self._settings)
         _tell_addresses(self._listeners)
+        if self._user is not None:
+            hand_over(self._settings, self._user)
+            self._steward = Steward(self._settings, self._user, self._watch, self._leave)
+            self._steward.start()
         self._workers = self._start_generation(self._settings, self._listeners)
 
     def _prepare_metrics(self, settings: Settings) -> None:
@@ -110,30 +143,51 @@ class Supervisor:
         if not settings.metrics.listen:
             return
         try:
-            metrics.prepare(self._figures)
+            with self._rights_of_workers():
+                metrics.prepare(self._figures)
         except OSError as error:
             raise OperatorError(f"{self._figures} cannot be used: {error.strerror}") from error
 
+    def _rights_of_workers(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._user is None else self._user.rights()
+
     def _start_generation(self, settings: Settings, listeners: Listeners) -> dict[int, _Worker]:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
-        started: dict[int, _Worker] = {}
-        pending: list[tuple[_Worker, int]] = []
+        starting: list[_Starting] = []
         try:
             slots = self._assign_slots(settings)
             for number, slot in enumerate(slots):
                 worker, ready = self._fork(settings, listeners, number, slot, frozenset(slots))
-                started[worker.pid] = worker
-                pending.append((worker, ready))
-            deadline = time.monotonic() + START_TIMEOUT
-            for worker, ready in pending:
-                _await_ready(worker, ready, deadline)
+                starting.append(_Starting(worker, ready))
+            self._await_ready(starting)
         except OperatorError:
-            self._end(started)
+            self._end({each.worker.pid: each.worker for each in starting})
             raise
         finally:
-            for _, ready in pending:
-                os.close(ready)
-        return started
+            for each in starting:
+                os.close(each.ready)
+        return {each.worker.pid: each.worker for each in starting}
+
+    def _await_ready(self, starting: Sequence[_Starting]) -> None:
+        """Wait until all of them serve, and answer in their offices meanwhile.
+
+        Raises OperatorError, with the own words of one that cannot.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        for each in starting:
+            self._watch.add(each.ready, partial(self._note_ready, each))
+        try:
+            while any(each.said is None for each in starting):
+                self._serve_offices(max(deadline - time.monotonic(), 0))
+                for each in starting:
+                    each.check(too_late=time.monotonic() >= deadline)
+        finally:
+            for each in starting:
+                self._watch.drop(each.ready)
+
+    def _note_ready(self, starting: _Starting) -> None:
+        starting.said = os.read(starting.ready, 65536).decode("utf-8", "replace")
+        self._watch.drop(starting.ready)
 
     def _assign_slots(self, settings: Settings) -> list[int]:
         """The queues of a new generation.
@@ -158,74 +212,92 @@ class Supervisor:
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
-        place = WorkerPlace(number, slot, fellows, ready_write, self._life_read)
-        sys.stdout.flush()
-        gc.freeze()
+        office = self._open_office(slot, settings)
+        place = WorkerPlace(number, slot, fellows, ready_write, self._life_read, self._user, office)
         try:
-            pid = os.fork()
-        except OSError as error:
+            pid = fork("worker", partial(self._be_worker, settings, listeners, place, ready_read))
+        except OperatorError:
             os.close(ready_read)
-            raise OperatorError(f"no worker can be started: {error.strerror}") from error
-        else:
-            if pid == 0:
-                os.close(ready_read)
-                os.close(self._life_write)
-                self._become_worker(settings, listeners, place)
+            raise
         finally:
-            gc.unfreeze()
             os.close(ready_write)
+            if office is not None:
+                office.close()
         maillog.worker_started(slot, pid)
         return _Worker(pid, place, settings), ready_read
 
-    def _become_worker(self, settings: Settings, listeners: Listeners, place: WorkerPlace) -> None:
-        """Never returns: the child's only way out is its exit status."""
-        status = 1
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            self._listeners.close(keep=listeners)
-            listeners.close_for_worker(place.number)
-            status = run_worker(settings, place, listeners.for_worker(place.number))
-        except BaseException as error:  # noqa: BLE001 - the last line before the process ends
-            maillog.unplanned("worker", error)
-        finally:
-            os._exit(status)
+    def _open_office(self, slot: int, settings: Settings) -> socket.socket | None:
+        return None if self._steward is None else self._steward.open_office(slot, settings)
+
+    def _be_worker(
+        self, settings: Settings, listeners: Listeners, place: WorkerPlace, ready_read: int
+    ) -> int:
+        """In the child."""
+        os.close(ready_read)
+        self._leave(keep=listeners)
+        listeners.close_for_worker(place.number)
+        return run_worker(settings, place, listeners.for_worker(place.number))
+
+    def _leave(self, keep: Listeners | None = None) -> None:
+        """In a child: give up what is the supervisor's, but for the listeners to ``keep``."""
+        os.close(self._life_write)
+        if self._steward is not None:
+            self._steward.abandon()
+        self._watch.close()
+        self._listeners.close(keep=keep)
 
     # Run
 
-    def _watch(self) -> None:
+    def _go_on(self) -> None:
         while True:
-            number = self._next_signal()
-            if number in (signal.SIGTERM, signal.SIGINT):
-                maillog.server_stopping(signal.Signals(number).name)
-                return
-            if number == signal.SIGHUP:
-                self._reload()
-            elif number == 0:
-                self._restart_missing()
+            for number in self._watch.signals():
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    maillog.server_stopping(signal.Signals(number).name)
+                    return
+                if number == signal.SIGHUP:
+                    self._reload()
             self._note_ended()
+            if self._restart_pause() == 0:
+                self._restart_missing()
+            self._serve_offices(self._restart_pause())
 
-    def _next_signal(self) -> int:
-        """The next signal, or 0 when it is time to start successors of ended workers."""
-        if not self._missing:
-            return signal.sigwait(_WATCHED)
-        info = signal.sigtimedwait(_WATCHED, RESTART_PAUSE)
-        return info.si_signo if info is not None else 0
+    def _serve_offices(self, timeout: float | None) -> None:
+        """Answer whoever asks, until something happens or the time is over."""
+        if self._steward is None:
+            self._watch.serve(timeout)
+            return
+        waits = [each for each in (timeout, self._steward.timeout()) if each is not None]
+        self._watch.serve(min(waits, default=None))
+        self._steward.tick()
+
+    def _restart_pause(self) -> float | None:
+        """Seconds until the successors of ended processes are started; None: none is missing."""
+        if not self._missing and (self._steward is None or self._steward.is_complete):
+            return None
+        return max(self._restart_at - time.monotonic(), 0)
 
     def _note_ended(self) -> None:
-        for pid, status in _reap(self._retired):
+        for pid, status in reap(self._retired):
             worker = self._retired.pop(pid)
             self._ended(worker, status)
-        for pid, status in _reap(self._workers):
+        for pid, status in reap(self._workers):
             worker = self._workers.pop(pid)
             self._ended(worker, status)
             self._missing.append(worker)
+            self._restart_at = time.monotonic() + RESTART_PAUSE
+        if self._steward is not None and self._steward.note_ended():
+            self._restart_at = time.monotonic() + RESTART_PAUSE
 
     def _ended(self, worker: _Worker, status: int) -> None:
         maillog.worker_ended(worker.place.slot, worker.pid, status)
-        metrics.forget(self._figures, worker.pid)
+        with self._rights_of_workers():
+            metrics.forget(self._figures, worker.pid)
 
     def _restart_missing(self) -> None:
-        """Workers that ended by themselves get successors at the same place."""
+        """Processes that ended by themselves get successors, workers at the same place."""
+        self._restart_at = time.monotonic() + RESTART_PAUSE  # what cannot be started now
+        if self._steward is not None:
+            self._steward.restart()
         missing, self._missing = self._missing, []
         for worker in missing:
             place = worker.place
@@ -245,15 +317,21 @@ class Supervisor:
         listeners = self._listeners
         try:
             settings = load_again(self._settings, os.environ)
+            self._check_user(settings)
             self._change_log(settings)
             if not self._settings.metrics.listen:
                 self._prepare_metrics(settings)
             listeners = self._listeners.adjusted(settings)
+            if self._user is not None:
+                hand_over(settings, self._user)
+            self._guide_steward(settings)
             fresh = self._start_generation(settings, listeners)
         except OperatorError as error:
             listeners.close(keep=self._listeners)
             with contextlib.suppress(OperatorError):
                 self._change_log(self._settings)
+            with contextlib.suppress(OperatorError):  # what is missing is started later
+                self._guide_steward(self._settings)
             maillog.reload_refused(str(error).splitlines())
             return
         self._retire(self._workers)
@@ -263,6 +341,15 @@ class Supervisor:
         self._settings, self._workers, self._missing = settings, fresh, []
         _tell_control(settings)
         maillog.server_reloaded()
+
+    def _guide_steward(self, settings: Settings) -> None:
+        if self._steward is not None:
+            self._steward.follow(settings)
+
+    def _check_user(self, settings: Settings) -> None:
+        """The old generation still writes what would be handed over to another user."""
+        if server_user(settings) != self._user:
+            raise OperatorError("server.user changes when the server is started, not by SIGHUP")
 
     def _change_log(self, settings: Settings) -> None:
         """Open the log again; a file that was moved away is made anew."""
@@ -279,6 +366,9 @@ class Supervisor:
     def _stop(self) -> None:
         self._listeners.close()
         self._end(self._workers | self._retired)
+        if self._steward is not None:
+            self._steward.stop()
+        self._watch.close()
         os.close(self._life_read)
         os.close(self._life_write)
 
@@ -293,10 +383,10 @@ class Supervisor:
         )
         deadline = time.monotonic() + patience + STOP_MARGIN
         while left and time.monotonic() < deadline:
-            for pid, _ in _reap(left):
+            for pid, _ in reap(left):
                 del left[pid]
             if left:
-                signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+                self._serve_offices(deadline - time.monotonic())
         for pid in left:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -316,18 +406,6 @@ def _tell_addresses(listeners: Listeners, known: Iterable[Listener] = ()) -> Non
             maillog.listening(listener.service, str(listener.bound))
 
 
-def _await_ready(worker: _Worker, ready_fd: int, deadline: float) -> None:
-    """Wait until the worker serves; raises OperatorError with its own words if it cannot."""
-    waiting = select.poll()  # select(2) knows no descriptors from 1024 on
-    waiting.register(ready_fd, select.POLLIN)
-    if not waiting.poll(max(deadline - time.monotonic(), 0) * 1000):
-        raise OperatorError(f"worker {worker.place.slot} did not start in {START_TIMEOUT:.0f} s")
-    said = os.read(ready_fd, 65536).decode("utf-8", "replace")
-    if said != READY:
-        reason = said.strip() or "it ended at once; the log says why"
-        raise OperatorError(f"worker {worker.place.slot} did not start: {reason}")
-
-
 def _pipe() -> tuple[int, int]:
     try:
         return os.pipe()
@@ -341,13 +419,3 @@ def _allow_descriptors() -> None:
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _reap(workers: Iterable[int]) -> list[tuple[int, int]]:
-    """Process ids and exit statuses (negative for a signal) of those workers that have ended."""
-    ended = []
-    for pid in list(workers):
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-        if reaped:
-            ended.append((pid, os.waitstatus_to_exitcode(status)))
-    return ended

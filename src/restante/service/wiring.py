@@ -50,10 +50,14 @@ from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
-from restante.service.hands import own_hands
+from restante.service.hands import helping_hands, own_hands
+from restante.service.place import WorkerPlace
+from restante.service.renewal import renew
 from restante.service.system_logins import system_logins
+from restante.service.window import Window
 from restante.spool import clean_spool
 from restante.tls.certificates import Certificates, pairs_of
+from restante.tls.files import HandedFiles
 from restante.usage.ledger import UsageLedger
 
 ADOPTION_INTERVAL = 10.0
@@ -67,20 +71,25 @@ PREDECESSOR_INTERVAL = 0.05
 class Worker:
     """All services, one queue, one event loop."""
 
-    def __init__(self, settings: Settings, slot: int, fellows: frozenset[int]) -> None:
-        """``slot``: the queue of its own; ``fellows``: those of all workers of its generation."""
+    def __init__(self, settings: Settings, place: WorkerPlace, pem: HandedFiles | None) -> None:
+        """``pem``: certificates and keys, where they have to be asked for in the office."""
         self._settings = settings
-        self._slot = slot
-        self._fellows = fellows
+        self._slot = place.slot
+        self._fellows = place.fellows
+        self._window = None if place.office is None else Window(place.office)
+        self._pem = pem
+        self._renewing: asyncio.Task[None] | None = None
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
         self._metrics: metrics.MetricsServer | None = None
         self._adopting: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
         self._desk: Desk | None = None
-        self._ids = queue_ids(slot)
-        self._handshakes = _handshakes(settings)
-        self._hands = own_hands(settings)
+        self._ids = queue_ids(place.slot)
+        self._handshakes = _handshakes(settings, pem)
+        self._hands = (
+            own_hands(settings) if self._window is None else helping_hands(settings, self._window)
+        )
         self._directory = SqlDirectory(
             open_engine(settings.database, settings.directory, log_sql=settings.log.sql),
             self._hands.files,
@@ -99,6 +108,8 @@ class Worker:
         """Open the queue, then serve; raises OperatorError when something cannot be opened."""
         if "metrics" in sockets:
             await self._measure(sockets["metrics"])
+        if self._window is not None and self._pem is not None:
+            self._renewing = asyncio.create_task(renew(self._pem, self._settings, self._window))
         own = await self._run_own_queue()
         # Only now: whoever has the queue has the spool of the same name as well.
         spool = self._spool_directory()
@@ -126,10 +137,7 @@ class Worker:
     async def stop(self) -> None:
         """Accept no more, let commands in progress finish, and close everything."""
         patience = self._settings.server.drain_timeout
-        if self._adopting is not None:
-            self._adopting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._adopting
+        await _cancel(self._adopting)
         # Attempts, sessions and pick-up have the same time to finish, not one after the other.
         for queue in self._queues.values():
             queue.start_no_more()
@@ -149,6 +157,9 @@ class Worker:
         await self._directory.close()
         if self._metrics is not None:
             await self._metrics.stop()
+        await _cancel(self._renewing)
+        if self._window is not None:
+            self._window.close()
 
     async def _measure(self, sockets: list[socket.socket]) -> None:
         """Count from now on; before the queue is opened, which is what the first figure tells."""
@@ -329,12 +340,19 @@ def _authenticator(
     )
 
 
-def _handshakes(settings: Settings) -> Handshakes | None:
+def _handshakes(settings: Settings, pem: HandedFiles | None) -> Handshakes | None:
     """TLS with the certificates that settings name, if any; raises CertificateRefused."""
     pairs = tuple(pairs_of(settings))
     if not pairs:
         return None
-    return Handshakes(Certificates(pairs), settings.tls.handshake_timeout)
+    return Handshakes(Certificates(pairs, pem), settings.tls.handshake_timeout)
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 class RunningQueue:

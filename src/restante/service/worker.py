@@ -17,7 +17,10 @@ from restante import maillog
 from restante.config import Settings
 from restante.errors import RestanteError
 from restante.service.place import EXIT_CONFIGURATION, READY, WorkerPlace
+from restante.service.preload import preload
 from restante.service.wiring import Worker
+from restante.tls.certificates import paths_of
+from restante.tls.files import HandedFiles
 
 FILE_THREADS = 32
 """Maildrops and spooled messages that are read or written at the same time."""
@@ -29,10 +32,9 @@ def run_worker(
     """Serve until SIGTERM, or until the supervisor is gone; the exit status of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; SIGTERM decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if os.geteuid() == 0:
-        os.setgroups([])  # root's groups are no mailbox owner's
     try:
-        uvloop.run(_serve(settings, place, sockets))
+        pem = _give_up_root(settings, place)
+        uvloop.run(_serve(settings, place, sockets, pem))
     except RestanteError as error:
         maillog.worker_failed(place.slot, str(error))
         _say(place.ready_fd, str(error))
@@ -40,8 +42,24 @@ def run_worker(
     return 0
 
 
+def _give_up_root(settings: Settings, place: WorkerPlace) -> HandedFiles | None:
+    """Become the server's user; what only root may read is read before.
+
+    None, and nothing is done, where the server was not started by root.
+    """
+    if place.user is None:
+        return None
+    preload(settings)
+    pem = HandedFiles.opened(paths_of(settings))
+    place.user.become()
+    return pem
+
+
 async def _serve(
-    settings: Settings, place: WorkerPlace, sockets: Mapping[str, list[socket.socket]]
+    settings: Settings,
+    place: WorkerPlace,
+    sockets: Mapping[str, list[socket.socket]],
+    pem: HandedFiles | None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -50,7 +68,7 @@ async def _serve(
     loop.set_default_executor(ThreadPoolExecutor(FILE_THREADS, "files"))
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(place.life_fd, stop.set)
-    worker = Worker(settings, place.slot, place.fellows)
+    worker = Worker(settings, place, pem)
     try:
         await worker.start(sockets)
         _say(place.ready_fd, READY)

@@ -1,10 +1,11 @@
-"""A certificate, its chain and its key: read from two files, and checked."""
+"""A certificate, its chain and its key: taken from two files, and checked."""
 
 from __future__ import annotations
 
 import os
 import ssl
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,9 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from restante.tls import CertificateRefused
+from restante.tls.files import DiskFiles, PemFiles
 
-MAX_FILE = 1024 * 1024
-"""Octets in a file with certificates or a key."""
 EXPIRY_WARNING = timedelta(days=14)
 """How long before its end a certificate is worth a warning."""
 
@@ -78,24 +78,26 @@ class Pair:
         return found
 
 
-def load_pair(files: PairFiles) -> Pair:
-    """Read and check both files; raises CertificateRefused."""
-    chain = _certificates(files.certificate)
+def load_pair(files: PairFiles, source: PemFiles | None = None) -> Pair:
+    """Read and check both files, by default from disk; raises CertificateRefused."""
+    source = source or DiskFiles()
+    certificate, secret = source.read(files.certificate), source.read(files.key)
+    chain = _certificates(files.certificate, certificate.octets)
     own = chain[0]
-    key = _private_key(files.key)
+    key = _private_key(files.key, secret.octets)
     if own.public_key() != key.public_key():
         raise CertificateRefused(
             f"{files.key} is not the key of {files.certificate}; name the two that belong together"
         )
     return Pair(
         files,
-        _context(files),
+        _context(files, certificate.octets, secret.octets),
         _names(own),
         own.not_valid_before_utc,
         own.not_valid_after_utc,
         own.issuer == own.subject,
         _chain_break(chain),
-        bool(os.stat(files.key).st_mode & stat.S_IROTH),
+        secret.exposed,
     )
 
 
@@ -104,8 +106,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _certificates(path: str) -> list[x509.Certificate]:
-    data = _read(path)
+def _certificates(path: str, data: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(data)
     except (ValueError, UnsupportedAlgorithm):
@@ -114,8 +115,7 @@ def _certificates(path: str) -> list[x509.Certificate]:
         ) from None
 
 
-def _private_key(path: str) -> PrivateKeyTypes:
-    data = _read(path)
+def _private_key(path: str, data: bytes) -> PrivateKeyTypes:
     try:
         return serialization.load_pem_private_key(data, None)
     except TypeError:
@@ -128,31 +128,34 @@ def _private_key(path: str) -> PrivateKeyTypes:
         ) from None
 
 
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise CertificateRefused(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise CertificateRefused(f"{path} is larger than {MAX_FILE} octets")
-    return data
+def _context(files: PairFiles, certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """TLS 1.2 and up, without compression or renegotiation (RFC 8996, RFC 9325 §§ 3.3, 3.5).
 
-
-def _context(files: PairFiles) -> ssl.SSLContext:
-    """TLS 1.2 and up, without compression or renegotiation (RFC 8996, RFC 9325 §§ 3.3, 3.5)."""
+    OpenSSL wants paths: what was checked goes by way of memory that has one.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     # Without a password of its own, OpenSSL would ask for one on the terminal.
     refuse = partial(_refuse_password, files.key)
     try:
-        context.load_cert_chain(files.certificate, files.key, password=refuse)
+        with _in_memory(certificate) as chain_path, _in_memory(key) as key_path:
+            context.load_cert_chain(chain_path, key_path, password=refuse)
     except OSError as error:  # ssl.SSLError is one
         why = getattr(error, "reason", None) or error.strerror or str(error)
         why = why.replace("_", " ").lower()  # EE_KEY_TOO_SMALL
         raise CertificateRefused(f"{files.certificate} cannot be served: {why}") from None
     return context
+
+
+@contextmanager
+def _in_memory(octets: bytes) -> Iterator[str]:
+    """A path for octets that lie on no disk."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(octets)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
 
 
 def _refuse_password(path: str) -> str:

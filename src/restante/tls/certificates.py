@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +13,12 @@ from restante import maillog
 from restante.config import Settings
 from restante.tls import CertificateRefused
 from restante.tls.certificate import Pair, PairFiles, load_pair, utc_now
+from restante.tls.files import DiskFiles, Identity, PemFiles
 
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at the files, which a handshake has to wait for."""
 
-_Signature = tuple[tuple[int, int, int, int], ...]
+_Signature = tuple[Identity, Identity]
 
 
 def pairs_of(settings: Settings) -> Iterator[PairFiles]:
@@ -28,6 +28,11 @@ def pairs_of(settings: Settings) -> Iterator[PairFiles]:
         yield PairFiles(settings.path(tls.certificate), settings.path(tls.key))
     for certificate, key in tls.certificates.items():
         yield PairFiles(settings.path(certificate), settings.path(key))
+
+
+def paths_of(settings: Settings) -> frozenset[str]:
+    """The files that settings name as certificates and keys."""
+    return frozenset(path for pair in pairs_of(settings) for path in (pair.certificate, pair.key))
 
 
 @dataclass(slots=True)
@@ -48,14 +53,18 @@ class Certificates:
     def __init__(
         self,
         files: Iterable[PairFiles],
+        source: PemFiles | None = None,
         *,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``files`` must not be empty; raises CertificateRefused."""
+        """``files`` must not be empty, and are read from disk unless ``source`` has them; raises
+        CertificateRefused.
+        """
+        self._source = source or DiskFiles()
         self._now = now
         self._monotonic = monotonic
-        self._served = [_serve(each) for each in files]
+        self._served = [self._serve(each) for each in files]
         self._look_again = monotonic() + LOOK_INTERVAL
         self._names: dict[str, ssl.SSLContext] = {}
         self._asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
@@ -101,12 +110,12 @@ class Certificates:
     def _renew(self, served: _Served) -> bool:
         """Read a pair again if its files have changed; whether it is another one now."""
         files = served.pair.files
-        signature = _signature(files)
+        signature = self._signature(files)
         if signature == served.signature:
             return False
         served.signature = signature
         try:
-            fresh = load_pair(files)
+            fresh = load_pair(files, self._source)
         except CertificateRefused as error:
             maillog.certificate_refused(files.certificate, str(error))
             return False
@@ -124,21 +133,11 @@ class Certificates:
         for what in (*pair.faults(self._now()), *pair.advice(self._now())):
             maillog.certificate_doubtful(pair.files.certificate, what)
 
+    def _serve(self, files: PairFiles) -> _Served:
+        """Read a pair; its signature first, so that a change meanwhile is seen later."""
+        signature = self._signature(files)
+        return _Served(load_pair(files, self._source), signature)
 
-def _serve(files: PairFiles) -> _Served:
-    """Read a pair; its signature first, so that a change meanwhile is seen later."""
-    signature = _signature(files)
-    return _Served(load_pair(files), signature)
-
-
-def _signature(files: PairFiles) -> _Signature:
-    """What changes whenever somebody writes or replaces one of the files."""
-    return tuple(_identity(path) for path in (files.certificate, files.key))
-
-
-def _identity(path: str) -> tuple[int, int, int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return (0, 0, 0, 0)
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    def _signature(self, files: PairFiles) -> _Signature:
+        """What changes whenever somebody writes or replaces one of the files."""
+        return self._source.identity(files.certificate), self._source.identity(files.key)

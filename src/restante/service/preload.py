@@ -1,0 +1,42 @@
+"""What a worker imports while it is still root.
+
+Python may be installed where only root may read (a home of root's, a private environment):
+what is imported later than this would then not be found. Modules that everybody needs are
+imported at the top of those that use them; here are those that are usually imported when
+they are first of use.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+from restante import metrics
+from restante.config import Settings
+from restante.directory.engine import open_engine
+
+_RELAYING = (
+    "dns._asyncio_backend",
+    "dns.rdtypes.ANY.CNAME",
+    "dns.rdtypes.ANY.MX",
+    "dns.rdtypes.ANY.NS",
+    "dns.rdtypes.ANY.OPT",
+    "dns.rdtypes.ANY.SOA",
+    "dns.rdtypes.IN.A",
+    "dns.rdtypes.IN.AAAA",
+    "idna",
+)
+"""What the DNS answers, and names in other letters."""
+_ENCODINGS = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "stringprep")
+
+
+def preload(settings: Settings) -> None:
+    """Import what a worker with these settings may need."""
+    for name in (*_RELAYING, *_ENCODINGS, "binascii", "ipaddress"):
+        import_module(name)
+    open_engine(settings.database, settings.directory)
+    if settings.metrics.listen:
+        # prometheus-client looks at its environment when it is imported.
+        os.environ[metrics.DIRECTORY_VARIABLE] = metrics.figures_directory(settings.directory)
+        import_module("prometheus_client.multiprocess")
+        import_module("gzip")

@@ -1,0 +1,93 @@
+"""Whose an account is: a process that asks the database, so that the supervisor need not.
+
+It runs as the server's user and listens to nobody but the supervisor, over a SOCK_SEQPACKET
+pair. A question is one datagram of JSON, ``{"id": 7, "account": "iain@example.com"}`` or
+``{"id": 8, "system": "alias"}``; the answer has the same id, and ``uid`` and ``gid``, or ``error``.
+It takes as long as the database does; the supervisor goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+
+import uvloop
+
+from restante import maillog
+from restante.config import Settings
+from restante.directory import Account
+from restante.directory.engine import Engine, open_engine
+from restante.directory.lookups import SqlDirectory
+from restante.directory.system import system_files
+from restante.errors import RestanteError
+from restante.service.user import ServerUser
+
+MAX_QUESTION = 8192
+"""Octets of a question, which the supervisor has written."""
+
+
+def run_registrar(settings: Settings, user: ServerUser, end: socket.socket) -> int:
+    """Answer until the supervisor closes its end; the exit status of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Made while this process is root: its driver may lie where only root may read.
+    engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
+    user.become()
+    uvloop.run(_serve(settings, engine, end))
+    return 0
+
+
+async def _serve(settings: Settings, engine: Engine, end: socket.socket) -> None:
+    registrar = _Registrar(SqlDirectory(engine, system_files(settings)), end)
+    end.setblocking(False)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(end, registrar.read)
+    await registrar.ended.wait()
+    loop.remove_reader(end)
+
+
+class _Registrar:
+    """Questions on their way; the supervisor sees to it that they are not too many."""
+
+    def __init__(self, directory: SqlDirectory, end: socket.socket) -> None:
+        self._directory = directory
+        self._end = end
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ended = asyncio.Event()
+
+    def read(self) -> None:
+        """Begin with what was asked."""
+        with contextlib.suppress(BlockingIOError):
+            octets = self._end.recv(MAX_QUESTION)
+            if not octets:
+                self.ended.set()
+                return
+            task = asyncio.create_task(self._answer(json.loads(octets)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, question: dict[str, object]) -> None:
+        try:
+            answer = await self._found(question)
+        except RestanteError as error:
+            answer = {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 - one bug must not end all the others' answers
+            maillog.unplanned("registrar", error)
+            answer = {"error": "an unplanned exception, see the log"}
+        # If the supervisor does not listen, it will ask again.
+        with contextlib.suppress(OSError):
+            self._end.send(json.dumps({"id": question["id"], **answer}).encode())
+
+    async def _found(self, question: dict[str, object]) -> dict[str, object]:
+        if "account" in question:
+            account = await self._directory.account(str(question["account"]))
+        else:
+            account = await self._directory.system_user(str(question["system"]))
+        return {"error": "there is no such account"} if account is None else _owner(account)
+
+
+def _owner(account: Account) -> dict[str, object]:
+    return {"uid": account.uid, "gid": account.gid}

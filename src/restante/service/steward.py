@@ -1,0 +1,377 @@
+"""Serves the workers' offices: decides what a worker may have, and has it done.
+
+Lives in the supervisor and never waits: whose an account is says the registrar, in its own
+time, and the nursery gets its orders in one datagram. While one of the two is missing, requests
+wait for its successor. What a worker asked is an answer for that worker alone; nothing of it
+is remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from restante import maillog
+from restante.config import Settings
+from restante.errors import OperatorError
+from restante.helper.start import order, start_nursery
+from restante.service.children import fork, poll
+from restante.service.hands import limits
+from restante.service.office import REST, Office, Request
+from restante.service.registrar import run_registrar
+from restante.service.user import ServerUser
+from restante.service.watch import Watch
+from restante.tls import CertificateRefused
+from restante.tls.certificates import paths_of
+from restante.tls.files import open_pem
+
+MAX_PENDING = 100
+"""Requests of one worker that wait for the registrar or the nursery."""
+PATIENCE = 30.0
+"""Seconds that a request waits; the registrar's database has its own limits, long before."""
+MAX_ANSWER = 8192
+"""Octets of an answer of the registrar's."""
+TICK = 1.0
+"""Seconds between two looks at how long answers take."""
+END_PATIENCE = 10.0
+"""Seconds for registrar and nursery to end with the server."""
+
+
+@dataclass(slots=True)
+class _Errand:
+    """A request on its way: to the registrar until its owner is known, then to the nursery."""
+
+    office: Office
+    request: Request
+    until: float
+    owner: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Servant:
+    """A process of the steward's, and the supervisor's end of its socket."""
+
+    name: str
+    pid: int
+    end: socket.socket
+    poll: Callable[[], int | None]
+    """Its exit status; None: it runs."""
+
+
+class Steward:
+    """The offices of all workers, the registrar and the nursery."""
+
+    def __init__(
+        self, settings: Settings, user: ServerUser, watch: Watch, leave: Callable[[], None]
+    ) -> None:
+        """``leave`` gives up what is the supervisor's, in a child."""
+        self._settings = settings
+        self._user = user
+        self._watch = watch
+        self._leave = leave
+        self._offices: set[Office] = set()
+        self._resting: list[Office] = []
+        self._registrar: _Servant | None = None
+        self._nursery: _Servant | None = None
+        self._dismissed: list[_Servant] = []
+        """Processes that were told to end."""
+        self._errands: dict[int, _Errand] = {}
+        self._asked = 0
+
+    # Processes
+
+    def start(self) -> None:
+        """Start what is missing of registrar and nursery; raises OperatorError."""
+        if self._registrar is None:
+            self._registrar = self._start_registrar()
+        if self._nursery is None:
+            self._nursery = self._start_nursery()
+        for number, errand in list(self._errands.items()):
+            self._go_on(number, errand)
+
+    def restart(self) -> None:
+        """The same, for what has ended by itself; what cannot be started is still missing."""
+        try:
+            self.start()
+        except OperatorError as error:
+            maillog.servant_failed(str(error))
+
+    def follow(self, settings: Settings) -> None:
+        """From now on these settings count; raises OperatorError."""
+        former, self._settings = self._settings, settings
+        self._dismiss_registrar()
+        if limits(settings) != limits(former):
+            self._dismiss_nursery()
+        self.start()
+
+    def note_ended(self) -> bool:
+        """Take note of processes that have ended; whether one of them had not been told to."""
+        self._dismissed = [each for each in self._dismissed if each.poll() is None]
+        ended = False
+        for servant in self._servants():
+            status = servant.poll()
+            if status is not None:
+                maillog.servant_ended(servant.name, servant.pid, status)
+                self._part_with(servant)
+                ended = True
+        return ended
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing has to be started."""
+        return self._registrar is not None and self._nursery is not None
+
+    def stop(self) -> None:
+        """Answer nobody any more, and have all processes end."""
+        self._dismiss_registrar()
+        self._dismiss_nursery()
+        for office in self._offices:
+            self._watch.drop(office.end)
+            office.close()
+        self._offices.clear()
+        deadline = time.monotonic() + END_PATIENCE
+        while self._dismissed and time.monotonic() < deadline:
+            self._watch.serve(deadline - time.monotonic())
+            self.note_ended()
+        for servant in self._dismissed:
+            os.kill(servant.pid, signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """In a child: give up what is the supervisor's."""
+        for office in self._offices:
+            office.close()
+        for servant in self._servants():
+            servant.end.close()
+
+    def _servants(self) -> Iterable[_Servant]:
+        return [each for each in (self._registrar, self._nursery) if each is not None]
+
+    def _start_registrar(self) -> _Servant:
+        ours, its = _pair(socket.SOCK_SEQPACKET)
+        settings = self._settings
+
+        def live() -> int:
+            self._leave()
+            ours.close()
+            return run_registrar(settings, self._user, its)
+
+        with its:
+            try:
+                pid = fork("registrar", live)
+            except OperatorError:
+                ours.close()
+                raise
+        return self._engage(_Servant("registrar", pid, ours, partial(poll, pid)))
+
+    def _start_nursery(self) -> _Servant:
+        try:
+            process, orders = start_nursery(limits(self._settings))
+        except OSError as error:
+            raise OperatorError(f"no nursery can be started: {error.strerror}") from error
+        return self._engage(_Servant("nursery", process.pid, orders, process.poll))
+
+    def _engage(self, servant: _Servant) -> _Servant:
+        servant.end.setblocking(False)
+        self._watch.add(servant.end, partial(self._hear, servant))
+        maillog.servant_started(servant.name, servant.pid)
+        return servant
+
+    def _dismiss_registrar(self) -> None:
+        """It has nothing to lose: it is ended at once, and its successor asked what it was."""
+        if self._registrar is not None:
+            os.kill(self._registrar.pid, signal.SIGTERM)
+            self._dismissed.append(self._registrar)
+            self._part_with(self._registrar)
+
+    def _dismiss_nursery(self) -> None:
+        """It ends when its helpers have finished what they do."""
+        if self._nursery is not None:
+            self._dismissed.append(self._nursery)
+            self._part_with(self._nursery)
+
+    def _part_with(self, servant: _Servant) -> None:
+        self._watch.drop(servant.end)
+        servant.end.close()
+        if servant is self._registrar:
+            self._registrar = None
+        if servant is self._nursery:
+            self._nursery = None
+
+    # Offices
+
+    def open_office(self, slot: int, settings: Settings) -> socket.socket:
+        """An office for the worker of a queue: that worker's end of it; raises OperatorError.
+
+        It is closed when the other end is.
+        """
+        ours, its = _pair(socket.SOCK_SEQPACKET)
+        office = Office(slot, paths_of(settings), ours, self._serve)
+        self._offices.add(office)
+        self._listen_to(office)
+        return its
+
+    def timeout(self) -> float | None:
+        """Seconds after which ``tick`` is due; None: something else comes first."""
+        if self._resting:
+            return REST
+        return TICK if self._errands else None
+
+    def tick(self) -> None:
+        """Listen again to those who asked too much, and give up what takes too long."""
+        resting, self._resting = self._resting, []
+        for office in resting:
+            if office.is_open:
+                self._listen_to(office)
+        now = time.monotonic()
+        for number, errand in [each for each in self._errands.items() if each[1].until < now]:
+            self._refuse(number, "it takes too long to find out whose the account is")
+            if errand.owner is None:
+                self._end_registrar()
+
+    def _listen_to(self, office: Office) -> None:
+        self._watch.add(office.end, partial(self._listen, office, office.end))
+
+    def _listen(self, office: Office, end: socket.socket) -> None:
+        if office.listen():
+            return
+        self._watch.drop(end)
+        if office.is_open:
+            self._resting.append(office)
+        else:
+            self._offices.discard(office)
+
+    # Requests
+
+    def _serve(self, office: Office, request: Request) -> None:
+        if request.kind == "file":
+            self._open_file(office, request)
+        elif office.pending >= MAX_PENDING:
+            office.refuse(request.id, "too many requests wait already")
+        else:
+            office.pending += 1
+            self._asked += 1
+            errand = _Errand(office, request, time.monotonic() + PATIENCE)
+            self._errands[self._asked] = errand
+            self._go_on(self._asked, errand)
+
+    def _open_file(self, office: Office, request: Request) -> None:
+        """A file that settings name as a certificate or a key, and none else."""
+        if request.name not in office.files:
+            maillog.request_refused(office.slot, request.name, "no certificate and no key of ours")
+            office.refuse(request.id, "the settings name no such file")
+            return
+        try:
+            descriptor = open_pem(request.name)
+        except CertificateRefused as error:
+            office.refuse(request.id, str(error))
+            return
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                office.answer(request.id, {}, descriptor)
+            else:
+                office.refuse(request.id, f"{request.name} cannot be read: not a file")
+        finally:
+            os.close(descriptor)
+
+    def _go_on(self, number: int, errand: _Errand) -> None:
+        """Ask the registrar; or, its answer known, tell the nursery, which ends the errand.
+
+        What cannot be said now is said when a successor is there, or the time is over.
+        """
+        if errand.owner is None:
+            subject = "account" if errand.request.kind == "helper" else "system"
+            question = json.dumps({"id": number, subject: errand.request.name}).encode()
+            if self._registrar is not None:
+                with contextlib.suppress(OSError):
+                    self._registrar.end.send(question)
+        elif self._nursery is not None:
+            self._connect(number, errand, self._nursery, *errand.owner)
+
+    def _hear(self, servant: _Servant) -> None:
+        """What a servant says. Its end is told by its process's status."""
+        try:
+            octets = servant.end.recv(MAX_ANSWER)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        if not octets:
+            self._watch.drop(servant.end)
+        elif servant is self._registrar:
+            self._take_answer(octets)
+
+    def _take_answer(self, octets: bytes) -> None:
+        try:
+            answer = json.loads(octets)
+            number, uid, gid = answer["id"], answer.get("uid"), answer.get("gid")
+            errand = self._errands.get(number)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._end_registrar()
+            return
+        if errand is None or errand.owner is not None:
+            return
+        if type(uid) is not int or type(gid) is not int:
+            self._refuse(number, str(answer.get("error", "the registrar's answer is none")))
+            return
+        objection = self._objection(uid, gid)
+        if objection:
+            maillog.request_refused(errand.office.slot, errand.request.name, objection)
+            self._refuse(number, f"the account has {objection}")
+            return
+        errand.owner = (uid, gid)
+        self._go_on(number, errand)
+
+    def _objection(self, uid: int, gid: int) -> str:
+        """Why nobody gets the rights of this uid and gid, or an empty string."""
+        mail = self._settings.mail
+        if uid >= max(mail.minimum_uid, 1) and gid >= max(mail.minimum_gid, 1):
+            return ""
+        return (
+            f"uid {uid} and gid {gid}; mail.minimum_uid is {mail.minimum_uid}, "
+            f"mail.minimum_gid is {mail.minimum_gid}"
+        )
+
+    def _connect(self, number: int, errand: _Errand, nursery: _Servant, uid: int, gid: int) -> None:
+        """One end of a new connection for the worker, the other for the helper."""
+        try:
+            ours, its = _pair(socket.SOCK_STREAM)
+        except OperatorError as error:
+            self._refuse(number, str(error))
+            return
+        with ours:
+            try:
+                order(nursery.end, uid, gid, its)
+            except OSError:
+                return
+            self._finish(number)
+            errand.office.answer(errand.request.id, {"uid": uid, "gid": gid}, ours.fileno())
+
+    def _refuse(self, number: int, why: str) -> None:
+        errand = self._finish(number)
+        errand.office.refuse(errand.request.id, why)
+
+    def _finish(self, number: int) -> _Errand:
+        errand = self._errands.pop(number)
+        errand.office.pending -= 1
+        return errand
+
+    def _end_registrar(self) -> None:
+        """It does not work: another one takes its place as soon as it is gone."""
+        if self._registrar is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._registrar.pid, signal.SIGKILL)
+
+
+def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair(socket.AF_UNIX, kind)
+    except OSError as error:
+        raise OperatorError(f"no sockets can be had: {error.strerror}") from error

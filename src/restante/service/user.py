@@ -1,0 +1,112 @@
+"""Who the server is, where root has started it: the user that its workers become."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from restante.config import Settings
+from restante.errors import OperatorError
+
+DEFAULT_USERS = ("restante", "nobody")
+"""Whom ``server.user`` means when it is empty: the first of them that the system has."""
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUser:
+    """The user whom workers run as and who owns what they write; never root."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    """The user's groups, the primary one among them."""
+
+    def become(self) -> None:
+        """Be this user from now on, for ever; raises OperatorError unless the kernel says so.
+
+        Other processes of the same user can neither trace this one nor read its memory
+        (PR_SET_DUMPABLE), and no program that it starts gains rights (PR_SET_NO_NEW_PRIVS).
+        """
+        try:
+            os.setgroups(self.groups)
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        except OSError as error:
+            raise OperatorError(f"this process cannot become {self.name}: {error.strerror}") from (
+                error
+            )
+        for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
+            if _libc.prctl(option, value, 0, 0, 0) != 0:
+                raise OperatorError(f"prctl({option}): {os.strerror(ctypes.get_errno())}")
+        self._verify()
+
+    def _verify(self) -> None:
+        ids = (os.getresuid(), os.getresgid(), set(os.getgroups()))
+        if ids != ((self.uid,) * 3, (self.gid,) * 3, set(self.groups)) or _can_be_root():
+            raise OperatorError(f"this process did not become {self.name} for good")
+
+    @contextmanager
+    def rights(self) -> Iterator[None]:
+        """Work with this user's rights, in a root process of one thread, and root's again after.
+
+        For files in directories that belong to the user: what lies there may be a trap for root.
+        """
+        groups = os.getgroups()
+        try:
+            os.setgroups(self.groups)
+            os.setegid(self.gid)
+            os.seteuid(self.uid)
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
+
+
+def server_user(settings: Settings) -> ServerUser | None:
+    """Whom the workers become: None where this process is not root, and they stay who they are.
+
+    Raises OperatorError if there is no such user, or if it is root.
+    """
+    if os.geteuid() != 0:
+        return None
+    entry = _entry(settings.server.user)
+    if entry.pw_uid == 0 or entry.pw_gid == 0:
+        raise OperatorError(
+            f"server.user: {entry.pw_name!r} has root's uid or gid; name an unprivileged user"
+        )
+    groups = tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+    if 0 in groups:
+        raise OperatorError(f"server.user: {entry.pw_name!r} is in root's group; take it out")
+    return ServerUser(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
+
+
+def _entry(name: str) -> pwd.struct_passwd:
+    for candidate in (name,) if name else DEFAULT_USERS:
+        try:
+            return pwd.getpwnam(candidate)
+        except KeyError:
+            continue
+    if name:
+        raise OperatorError(f"server.user: there is no user {name!r} on this system")
+    raise OperatorError(
+        "server.user is empty, and the system has neither of "
+        f"{' and '.join(DEFAULT_USERS)}; make one: useradd --system restante"
+    )
+
+
+def _can_be_root() -> bool:
+    try:
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        return False
+    return True
