@@ -148,6 +148,12 @@ class _Walk:
                 f"{self._delivery.maildir}: {name} is not a directory,"
                 " or a symbolic link where others could have put one"
             ) from error
+        except PermissionError as error:
+            raise UnsafeMaildir(
+                f"{self._delivery.maildir}: uid {self._self} may not pass the directory in which"
+                f" {name} lies; that one belongs to uid {around.st_uid}, the account's uid is"
+                f" {self._delivery.account.uid}"
+            ) from error
         if own and self._was_left_behind(below):
             self._give_away(place, name)
         return below

@@ -226,7 +226,7 @@ def _check_reach(path: str, user: ServerUser) -> None:
     """With the user's rights: raise OperatorError where a directory on the way is closed."""
     for directory in (*reversed(Path(path).parents), Path(path)):
         try:
-            os.stat(directory / ".")
+            os.stat(os.path.join(directory, "."))
         except PermissionError:
             raise OperatorError(
                 f"the server's user {user.name} cannot pass {directory}; move the instance to "
