@@ -67,6 +67,18 @@ def test_restante_toml_says_the_same(tmp_path: Path, files: dict[str, str]) -> N
     assert written == replace(taken, directory=str(made), control=None, server=server)
 
 
+def test_options_of_init_count_for_more(tmp_path: Path) -> None:
+    control = control_directory(tmp_path, {"me": "old.example\n", "sqlserver": "rubbish\n"})
+    made = tmp_path / "made"
+    options = ["--host", "new.example", "--database", "sqlite:///other.db"]
+    Instance(made).run("init", "--from-qmail", str(control), *options, str(made))
+
+    settings = load(str(made), {})
+    assert settings.server.me == "new.example"
+    assert settings.routing.locals == ("new.example",)
+    assert (made / "other.db").exists()
+
+
 def test_what_is_left_behind_is_told(tmp_path: Path) -> None:
     files = {"me": "mx.example.com\n", "rcpthosts": "a.example\n", "virtualdomains": "no colon\n"}
     control = control_directory(

@@ -24,13 +24,13 @@ def take_over(directory: str, control: str, wanted: Mapping[str, Mapping[str, ob
     A database that control/sqlserver names is not touched. Raises as ``create_instance`` does.
     """
     control = os.path.abspath(control)
-    taken = _read(directory, control)
+    taken = _read(directory, control, wanted)
+    assert taken.control is not None
     sections = said_by(taken)
     for section, settings in wanted.items():
         sections.setdefault(section, {}).update(settings)
-    assert taken.control is not None
-    has_tables = ("database", "url") in _said(taken) and "database" not in wanted
-    made = create_instance(directory, sections, tables=not has_tables)
+    is_qmails = ("database", "url") in _said(taken) and "database" not in wanted
+    made = create_instance(directory, sections, tables=not is_qmails)
     left = [*taken.control.warnings, *leftovers(control)]
     print(f"{made.directory} says what {control} says. It listens on ports of its own for now.")
     if left:
@@ -60,9 +60,17 @@ def _said(settings: Settings) -> dict[tuple[str, str], object]:
     return said
 
 
-def _read(directory: str, control: str) -> Settings:
-    """What the control directory says, whatever the environment says at this moment."""
+def _read(directory: str, control: str, wanted: Mapping[str, Mapping[str, object]]) -> Settings:
+    """What the control directory says, whatever the environment says at this moment.
+
+    Options count for more than its files, which may have defaults that follow the host's name.
+    """
     if os.path.exists(os.path.join(directory, FILE_NAME)):
         raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
-    foreign = {key: value for key, value in os.environ.items() if not key.startswith("RESTANTE_")}
-    return load(directory, foreign, control)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("RESTANTE_")}
+    known = catalog()
+    for section, settings in wanted.items():
+        for name, value in settings.items():
+            if isinstance(value, str):
+                environ[known[section].settings[name].environment_name] = value
+    return load(directory, environ, control)
