@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
+from restante.config.tree import Database
 from restante.directory import BadFile
+from restante.directory.engine import open_engine
+from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from restante.routing.decision import Misconfigured, Unknown
 from restante.routing.router import Router
 from tests.support.decisions import Row, World, build, read_rows, table_names
 from tests.support.directory import Rows, directory_with
 from tests.support.memory_directory import MemoryDirectory, Tables
+from tests.support.serving import LOOPBACK, free_port
 
 TABLES = table_names()
 ROWS = [
@@ -89,6 +93,21 @@ async def test_table_on_sql(worlds: dict[str, World], name: str, database_url: s
     wrong = [line for row, line in zip(world.rows, told, strict=True) if not row.holds(line[1])]
     assert wrong == []
     assert bulk == tuple(single)
+
+
+@pytest.mark.parametrize("name", TABLES)
+async def test_without_a_database_nothing_is_known(worlds: dict[str, World], name: str) -> None:
+    """However much the passwd file and .qmail files would have to say."""
+    world, router = worlds[name], _router(worlds[name])
+    addresses = [Address.parse(row.address) for row in world.rows]
+    url = f"mysql://restante@{LOOPBACK}:{free_port()}/restante"
+    directory = SqlDirectory(open_engine(Database(url=url), "/"), world.system())
+    try:
+        single = [await router.route(address, directory) for address in addresses]
+        bulk = await router.route_many(addresses, directory)
+    finally:
+        await directory.close()
+    assert {type(decision) for decision in (*single, *bulk)} == {Unknown}
 
 
 @pytest.mark.parametrize("name", TABLES)

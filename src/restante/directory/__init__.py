@@ -68,7 +68,7 @@ class DotQmail:
 
 
 class SystemFiles(Protocol):
-    """What is asked where SQL has no answer; both raise CannotKnow and BadRow."""
+    """What is asked where SQL has no answer; both raise CannotKnow and BadFile."""
 
     async def user(self, name: str) -> Account | None:
         """The user in the passwd file, as NSS sees it (decision 3; qmail-getpw(8)).
