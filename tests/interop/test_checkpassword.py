@@ -12,7 +12,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,14 +38,6 @@ done
 """
 """A stand-in for qmail-pop3d(8), for a Maildir with one message: STAT, RETR and QUIT."""
 HELLO = "Subject: hello\n\nHello, old friend.\n"
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A directory that other users can pass, as they can /srv."""
-    with tempfile.TemporaryDirectory(prefix="restante-") as path:
-        os.chmod(path, 0o711)
-        yield Path(path)
 
 
 @pytest.fixture(params=["alone", "with a server"])

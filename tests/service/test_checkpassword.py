@@ -7,7 +7,6 @@ import os
 import socket
 import sqlite3
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +28,6 @@ from tests.support.system_users import SystemUsers, hashed
 
 REFUSED, MISUSED, NO_SUCH_USER, TEMPORARY = 1, 2, 3, 111
 DOVECOT = {"ORIG_UID": str(os.getuid()), "SERVICE": "pop3", "TCPREMOTEIP": "192.0.2.7"}
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A directory that other users can pass, as they can /srv."""
-    with tempfile.TemporaryDirectory(prefix="restante-") as path:
-        os.chmod(path, 0o711)
-        yield Path(path)
 
 
 @pytest.fixture(params=["alone", "with a server"])

@@ -33,6 +33,8 @@ class Instance:
 
     directory: Path
     environ: dict[str, str] = field(default_factory=dict)
+    within: list[str] = field(default_factory=list)
+    """A command that runs the server, given the server's own."""
     process: subprocess.Popen[bytes] | None = None
     smtp_port: int = 0
     pop3_port: int = 0
@@ -76,7 +78,7 @@ class Instance:
     def spawn(self) -> None:
         """Serve; returns at once."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "restante", "--dir", str(self.directory), "serve"],
+            [*self.within, sys.executable, "-m", "restante", "--dir", str(self.directory), "serve"],
             env=self._environment(),
             start_new_session=True,
             stdin=subprocess.DEVNULL,

@@ -1,9 +1,12 @@
 """Whose an account is: a process that asks the database, so that the supervisor need not.
 
-It runs as the server's user and listens to nobody but the supervisor, over a SOCK_SEQPACKET
+It runs as the server's user and listens to the supervisor, over a SOCK_SEQPACKET
 pair. A question is one datagram of JSON, ``{"id": 7, "account": "iain@example.com"}`` or
 ``{"id": 8, "system": "alias"}``; the answer has the same id, and ``uid`` and ``gid``, or ``error``.
 It takes as long as the database does; the supervisor goes on meanwhile.
+
+Where users of the system have mail, it also tells workers whether their passwords are right
+(``system_logins``): it alone has the group that may read the shadow file.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import json
 import signal
 import socket
+from dataclasses import replace
 
 import uvloop
 
@@ -21,8 +25,10 @@ from restante.config import Settings
 from restante.directory import Account
 from restante.directory.engine import Engine, open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.shadow import shadow_groups
 from restante.directory.system import system_files
 from restante.errors import RestanteError
+from restante.service.system_logins import shadow_desk
 from restante.service.user import ServerUser
 
 MAX_QUESTION = 8192
@@ -35,9 +41,16 @@ def run_registrar(settings: Settings, user: ServerUser, end: socket.socket) -> i
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Made while this process is root: its driver may lie where only root may read.
     engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
-    user.become()
+    _with_shadow(settings, user).become()
     uvloop.run(_serve(settings, engine, end))
     return 0
+
+
+def _with_shadow(settings: Settings, user: ServerUser) -> ServerUser:
+    """The user, in the group that may read the shadow file where that is asked."""
+    if not settings.routing.system_files:
+        return user
+    return replace(user, groups=tuple(sorted({*user.groups, *shadow_groups()})))
 
 
 async def _serve(settings: Settings, engine: Engine, end: socket.socket) -> None:
@@ -45,8 +58,13 @@ async def _serve(settings: Settings, engine: Engine, end: socket.socket) -> None
     end.setblocking(False)
     loop = asyncio.get_running_loop()
     loop.add_reader(end, registrar.read)
+    desk = shadow_desk(settings)
+    if desk is not None:
+        desk.start()
     await registrar.ended.wait()
     loop.remove_reader(end)
+    if desk is not None:
+        await desk.stop()
 
 
 class _Registrar:

@@ -35,14 +35,14 @@ PATIENCE = 30.0
 """Seconds to wait for an answer: passwords are checked one after the other."""
 
 
-def system_logins(settings: Settings, *, is_privileged: bool) -> SystemLogins:
+def system_logins(settings: Settings, *, asks_registrar: bool) -> SystemLogins:
     """What a worker asks where no table knows a login.
 
-    ``is_privileged``: it was started by root, and another process may read the shadow file.
+    ``asks_registrar``: root has started the server, and another process may read the shadow file.
     """
     if not settings.routing.system_files:
         return NoSystemLogins()
-    return RegistrarLogins(_path(settings)) if is_privileged else _host_logins(settings)
+    return RegistrarLogins(_path(settings)) if asks_registrar else _host_logins(settings)
 
 
 def shadow_desk(settings: Settings) -> ShadowDesk | None:

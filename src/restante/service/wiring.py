@@ -98,7 +98,7 @@ class Worker:
         self._router = Derived(live, _router)
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
         self._guard = guard_of(settings)
-        self._system = system_logins(settings, is_privileged=False)
+        self._system = system_logins(settings, asks_registrar=place.office is not None)
         self._authenticator = _authenticator(settings, self._directory, self._guard, self._system)
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings, current=live)
