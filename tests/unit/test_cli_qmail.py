@@ -118,6 +118,18 @@ def test_check_tells_it_too(tmp_path: Path) -> None:
     assert f"advice: {control}/rcpthosts: is missing" in done.stdout
 
 
+def test_check_tells_what_workers_cannot_read(tmp_path: Path) -> None:
+    """They are another user if root starts them, and else this one."""
+    control = control_directory(tmp_path, {"me": "mx.example.com\n", "locals": "", "rcpthosts": ""})
+    (control / "rcpthosts").chmod(0o600)
+    (control / "me").chmod(0o600)
+    done = Instance(tmp_path / "x").run("--control", str(control), "check", check=False)
+
+    told = [line for line in done.stdout.splitlines() if "changes count at SIGHUP only" in line]
+    hidden = [f"{control}/rcpthosts:"] if os.geteuid() == 0 else []
+    assert [line.split()[1] for line in told] == hidden
+
+
 def test_check_tells_all_problems_with_file_and_line(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "m x\n", "smtproutes": "# c\n:a b\n"})
     done = Instance(tmp_path / "x").run("--control", str(control), "check", check=False)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 from restante.cli.findings import Findings
 from restante.config.leftovers import leftovers
-from restante.config.tree import Settings
+from restante.config.live import live_files
+from restante.config.tree import Control, Settings
+from restante.errors import OperatorError
 
 
 def examine_control(settings: Settings, findings: Findings) -> None:
@@ -14,3 +19,28 @@ def examine_control(settings: Settings, findings: Findings) -> None:
         return
     findings.advice += control.warnings
     findings.advice += leftovers(control.directory)
+    findings.advice += _not_heeded(settings, control)
+
+
+def _not_heeded(settings: Settings, control: Control) -> Iterator[str]:
+    """Files that the supervisor can read and the workers, who would heed changes, cannot."""
+    from restante.service.user import server_user
+
+    try:
+        user = server_user(settings)
+    except OperatorError:
+        return  # a problem that is told elsewhere
+    if user is None:
+        return
+    with user.rights():
+        hidden = [path for path in live_files(control) if not _can_be_read(path)]
+    for path in hidden:
+        yield f"{path}: {user.name} cannot read it, so that changes count at SIGHUP only"
+
+
+def _can_be_read(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True

@@ -120,13 +120,24 @@ class LiveSettings:
         return warnings
 
 
+def live_files(control: Control) -> list[str]:
+    """The paths of the files that are there and whose changes are heeded."""
+    names = [name for source in _live_sources(control) for name in source.files]
+    there = [name for name in names if control.stamps[name] is not None]
+    return [os.path.join(control.directory, name) for name in there]
+
+
+def _live_sources(control: Control) -> list[Source]:
+    """Those that neither restante.toml nor the environment overrules."""
+    return [each for each in SOURCES if each.live and each.setting not in control.told]
+
+
 class _Seen:
     """The files of a control directory as they were when they were last heeded."""
 
     def __init__(self, control: Control) -> None:
         self._directory = control.directory
-        self._sources = [each for each in SOURCES if each.live and each.setting not in control.told]
-        """Those that neither restante.toml nor the environment overrules."""
+        self._sources = _live_sources(control)
         self._stamps = dict(control.stamps)
 
     def changes(self, now: float) -> list[tuple[Source, list[str]]]:
