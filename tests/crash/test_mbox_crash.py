@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -50,13 +51,15 @@ def written(content: Content) -> bytes:
     return b"".join(Letter(envelope(), content, ("iain@example.com",)).pieces())
 
 
-def append(home: Path, content: Content, disk: Disk, *, again: bool = False) -> bool:
+def append(
+    home: Path, content: Content, disk: Disk, *, again: bool = False, number: int = 0
+) -> bool:
     """Whether the message is acknowledged."""
     mbox = MboxDelivery(str(home / "Mailbox"), owner(home), ("iain@example.com",))
     never = os.eventfd(0)
     try:
         acting = Actor(Policy(HOST, 100, 1), Programs(), False, disk, never)
-        return isinstance(acting.append(envelope(), content, mbox, again=again), Delivered)
+        return isinstance(acting.append(envelope(number), content, mbox, again=again), Delivered)
     finally:
         os.close(never)
 
@@ -155,3 +158,63 @@ def test_the_lossy_disk_loses_what_is_not_synced(home: Path) -> None:
     assert as_owner(append_and_lose_power)
     text = (home / "Mailbox").read_bytes()
     assert len(OTHERS) < len(text) < len(OTHERS + written(SMALL))
+
+
+WRITERS = 3
+
+
+def numbered(number: int) -> Content:
+    """A message of its own, in its trace field as in a server."""
+    trace = b"Received: from localhost\n\tby mx.example.com id %d\n" % number
+    return memory_content(trace, b"Subject: %d\n\n" % number + b"From x\n" * (number % 7 * 9000))
+
+
+def write_for_ever(home: Path, first: int, acknowledged: int) -> None:
+    """Append message after message, and say which are acknowledged."""
+    for number in itertools.count(first, WRITERS):
+        if append(home, numbered(number), LocalDisk(), number=number):
+            os.write(acknowledged, b"%d\n" % number)
+
+
+def kill_after(home: Path, count: int) -> set[int]:
+    """Which messages were acknowledged by several processes, killed after so many of them."""
+    readable, writable = os.pipe()
+    children = []
+    for first in range(WRITERS):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                write_for_ever(home, first, writable)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    os.close(writable)
+    with open(readable, "rb") as answers:
+        lines = [answers.readline() for _ in range(count)]
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        lines += answers.readlines()
+    return {int(line) for line in lines}
+
+
+@pytest.mark.parametrize("count", [1, 12, 25])
+def test_killed_while_several_write(home: Path, count: int) -> None:
+    acknowledged = as_owner(lambda: kill_after(home, count))
+    before = (home / "Mailbox").read_bytes()
+    for lock in home.glob("*.lock"):
+        if not lock.read_bytes():
+            forget_locks(home)
+    begun = range(max(acknowledged) + 2 * WRITERS)
+
+    def retry() -> None:
+        for number in begun:
+            assert append(home, numbered(number), LocalDisk(), again=True, number=number)
+
+    as_owner(retry)
+    text = (home / "Mailbox").read_bytes()
+    for number in begun:
+        letter = Letter(envelope(number), numbered(number), ("iain@example.com",))
+        whole = b"".join(letter.pieces())
+        assert text.count(whole) == 1
+        assert number not in acknowledged or whole in before
