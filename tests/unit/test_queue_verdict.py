@@ -176,10 +176,10 @@ def test_a_move_is_no_attempt() -> None:
 
 
 def test_who_was_not_tried_is_due_as_before() -> None:
-    untried = result(Untried(), lane="example.net")
-    assert untried.state is RecipientState.WAITING
-    assert (untried.next_attempt, untried.last, untried.notice) == (START, None, None)
-    assert untried.lane == "example.net", "this was no attempt"
+    """Nothing is recorded: of a list with an owner there may be very many, at every attempt."""
+    two = message(NO_DSN, NO_DSN, lane="example.net")
+    (verdict,) = judge(two, [Untried(), THERE], START, POLICY)
+    assert verdict.result.recipient == two.recipients[1].id
 
 
 def test_moves_cannot_spin() -> None:

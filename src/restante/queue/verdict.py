@@ -25,7 +25,7 @@ from restante.queue import (
 )
 from restante.queue.retry import LOCAL_STEP, REMOTE_STEP, RetryPolicy
 from restante.queue.rows import Looping, Result
-from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
+from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
 
 MOVE_PAUSE = 1.0
 """Seconds until a recipient is tried that was sent from one next hop to another: routes that
@@ -35,6 +35,9 @@ UNPLANNED = Reply(451, "3.0", "the attempt failed for an internal reason")
 IN_MAILBOX = Reply(250, "1.5", "delivered")
 ACCEPTED_ELSEWHERE = Reply(250, "0.0", "accepted by another host")
 EXPANDED_HERE = Reply(250, "0.0", "sent on to the addresses of the alias")
+
+
+_Tried = Outcome | Expanded | Moved | Partly
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,17 @@ class Verdict:
 def judge(
     message: QueuedMessage, answers: Sequence[Answer], now: float, policy: RetryPolicy
 ) -> list[Verdict]:
-    """The verdicts on an attempt's answers; raises ValueError unless there is one for each."""
+    """The verdicts on an attempt's answers; none for whoever was not tried, who is due as before.
+
+    Raises ValueError unless there is an answer for each recipient.
+    """
     bench = _Judge(message, now, policy, any(isinstance(each, Delivered) for each in answers))
     pairs = zip(message.recipients, answers, strict=True)
-    return [bench.judge(recipient, answer) for recipient, answer in pairs]
+    return [
+        bench.judge(recipient, answer)
+        for recipient, answer in pairs
+        if not isinstance(answer, Untried)
+    ]
 
 
 def uncertain(message: QueuedMessage, now: float, policy: RetryPolicy) -> list[Verdict]:
@@ -79,7 +89,7 @@ class _Judge:
         self._next_attempt = policy.next_attempt(born, now, step)
         self._late = policy.is_late(born, now)
 
-    def judge(self, recipient: QueuedRecipient, answer: Answer) -> Verdict:
+    def judge(self, recipient: QueuedRecipient, answer: _Tried) -> Verdict:
         match answer:
             case Delivered():
                 return self._delivered(recipient, answer)
@@ -87,8 +97,6 @@ class _Judge:
                 return self._expanded(recipient, answer)
             case Moved():
                 return self._moved(recipient, answer)
-            case Untried():
-                return self._untried(recipient)
             case PermanentFailure():
                 return self._failed(recipient, answer)
             case TemporaryFailure():
@@ -181,15 +189,6 @@ class _Judge:
         return Verdict(
             result, lambda: maillog.moved(self._id, recipient.target.address, answer.lane)
         )
-
-    def _untried(self, recipient: QueuedRecipient) -> Verdict:
-        result = Result(
-            recipient.id,
-            RecipientState.WAITING,
-            next_attempt=recipient.next_attempt,
-            lane=self._message.lane,
-        )
-        return Verdict(result, lambda: None)
 
     def _failed(
         self, recipient: QueuedRecipient, answer: PermanentFailure | TemporaryFailure
