@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address
-from restante.directory import Account, DotQmail
+from restante.directory import Account, DotQmail, NoSystemFiles
 from restante.envelope import Content, Envelope, HeaderFacts
 from restante.helper import messages
 from restante.helper.failures import read_failure
 from restante.helper.messages import Owner, Pieces
+from restante.helper.serving import Serving, Tools
 from restante.helper.wire import (
     HEAD,
     MAX_FRAME,
@@ -27,8 +30,10 @@ from restante.helper.wire import (
     head,
 )
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
+from restante.mda.writer import BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
 from restante.store import StoredMessage
+from restante.store.maildir import MaildirStore
 
 OWNER = Owner(1000, 1001)
 
@@ -213,3 +218,32 @@ def test_descriptors_are_never_lost(named: list[int], sent: int) -> None:
         os.close(each)
     assert len(kept) == len(set(kept))
     assert set(kept) == set(descriptors)
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Kind)), rubbish), max_size=5))
+def test_any_requests(requests: list[tuple[Kind, bytes]]) -> None:
+    """A helper answers each, or ends the connection; it never does neither."""
+    asyncio.run(_send_all(requests))
+
+
+async def _send_all(requests: list[tuple[Kind, bytes]]) -> None:
+    ours, its = socket.socketpair()
+    ours.setblocking(False)
+    changed = asyncio.Event()
+    writer = BatchWriter("mx.example.com", 1, 1)
+    tools = Tools(writer, MaildirStore(), NoSystemFiles())
+    serving = Serving(its, Owner(1, 1), tools, lambda _serving: changed.set())
+    loop = asyncio.get_running_loop()
+    stream = b"".join(
+        head(number, kind, [body]) + body for number, (kind, body) in enumerate(requests, start=1)
+    )
+    await loop.sock_sendall(ours, stream)
+    parser, answered = Parser(), set[int]()
+    while len(answered) < len(requests) and (octets := await loop.sock_recv(ours, 100_000)):
+        answered |= {frame.number for frame in parser.feed(octets)}
+    assert serving.is_open == (len(answered) == len(requests))
+    ours.close()
+    while serving.is_open or not serving.is_unused:
+        changed.clear()
+        await changed.wait()
+    await writer.close()
