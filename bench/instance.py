@@ -47,10 +47,14 @@ def run(workers: int) -> None:
             bench_pop3(instance)
 
 
-def populate(directory: Path) -> None:
-    """Accounts by plain SQL; smtp-source prepends a number to its recipient."""
+def populate(directory: Path, uid: int = 0, gid: int = 0) -> None:
+    """Accounts by plain SQL; smtp-source prepends a number to its recipient.
+
+    They belong to ``uid``, or else to whom new accounts belong.
+    """
     owner = os.stat(directory / "mail")
-    uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (65534, 65534)
+    if not uid:
+        uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (65534, 65534)
     names = [f"{number}user" for number in range(1, MESSAGES + 1)]
     with sqlite3.connect(directory / "restante.db") as rows:
         rows.executemany(
@@ -93,10 +97,10 @@ def bench_pop3(instance: Instance) -> None:
             measure(label, "sessions", SESSIONS, work)
 
 
-def read_all(pool: ProcessPoolExecutor, parallel: int, port: int) -> None:
+def read_all(pool: ProcessPoolExecutor, parallel: int, port: int, sessions: int = SESSIONS) -> None:
     """All sessions of a round, every process with a user of its own."""
     jobs = [
-        pool.submit(read, port, f"{number}user@{DOMAIN}", SESSIONS // parallel)
+        pool.submit(read, port, f"{number}user@{DOMAIN}", sessions // parallel)
         for number in range(1, parallel + 1)
     ]
     for job in jobs:

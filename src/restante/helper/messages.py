@@ -49,8 +49,6 @@ MAX_MESSAGES = 5_000_000
 """Messages in a maildrop that a worker keeps a listing of."""
 LISTED = 1000
 """Messages in one part of a listing."""
-MAX_UID = 70
-"""Octets of a unique-id (RFC 1939 §7)."""
 MAX_AHEAD = 64
 """Messages that are read ahead."""
 
@@ -59,7 +57,8 @@ LAST_MOMENT = 253_402_300_800.0
 
 _MESSAGE = struct.Struct("!dQQIII")
 """When it was accepted; octets and lines of the body; Received fields; loops; octets of trace."""
-_LISTED = struct.Struct("!BQ")
+_UIDS = re.compile(rb"[\x21-\x7e]{1,70}(?:\n[\x21-\x7e]{1,70})*")
+"""Lines of unique-ids (RFC 1939 §7)."""
 _BITS = range(8)
 
 
@@ -287,39 +286,31 @@ def read_ran(fields: Reader) -> Ran:
 
 
 def listing(messages: Sequence[StoredMessage]) -> Iterator[tuple[bytes, bool]]:
-    """A listing in parts, each with whether it is the last; an empty one has one part."""
-    rest = iter(messages)
-    left = len(messages)
-    while True:
-        part = list(islice(rest, LISTED))
-        left -= len(part)
-        yield b"".join(_listed(each) for each in part), left == 0
-        if left == 0:
-            return
+    """A listing in parts, each with whether it is the last; an empty one has one part.
 
-
-def _listed(message: StoredMessage) -> bytes:
-    uid = message.uid.encode("ascii")
-    return _LISTED.pack(len(uid), message.wire_size) + uid
+    A part is how many messages it has, their sizes, and their unique-ids in lines.
+    """
+    for first in range(0, max(len(messages), 1), LISTED):
+        part = messages[first : first + LISTED]
+        sizes = struct.pack(f"!I{len(part)}Q", len(part), *(each.wire_size for each in part))
+        uids = "\n".join([each.uid for each in part])
+        yield sizes + uids.encode("ascii"), first + LISTED >= len(messages)
 
 
 def read_listed(octets: bytes) -> list[StoredMessage]:
     """One part of a listing."""
-    found: list[StoredMessage] = []
-    place = 0
-    try:
-        while place < len(octets):
-            length, size = _LISTED.unpack_from(octets, place)
-            place += _LISTED.size + length
-            uid = octets[place - length : place].decode("ascii")
-            if size > MAX_BODY:
-                raise BadFrame(f"a message of {size} octets")
-            if not 0 < length == len(uid) <= MAX_UID or not uid.isprintable() or " " in uid:
-                raise BadFrame(f"{uid!r} is no unique-id")
-            found.append(StoredMessage(uid, size))
-    except (struct.error, UnicodeDecodeError):
-        raise BadFrame("a listing that ends within a message, or holds what is no text") from None
-    return found
+    fields = Reader(octets)
+    number = fields.count(LISTED)
+    sizes = fields.unpacked(struct.Struct(f"!{number}Q"))
+    lines = fields.rest()
+    if number == 0 and not lines:
+        return []
+    if not _UIDS.fullmatch(lines):
+        raise BadFrame("a listing of what is no unique-id")
+    uids = lines.decode("ascii").split("\n")
+    if len(uids) != number or max(sizes) > MAX_BODY:
+        raise BadFrame("a listing with too few sizes, or too large ones")
+    return list(map(StoredMessage, uids, sizes))
 
 
 @dataclass(frozen=True, slots=True)
