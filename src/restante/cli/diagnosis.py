@@ -76,14 +76,16 @@ def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
     from restante.mda.answers import Policy, objection_to_programs
     from restante.routing.decision import Mailbox, ToProgram
     from restante.routing.expand import Act
+    from restante.service.user import serving_uid
 
     policy = Policy(settings.hostname, settings.mail.minimum_uid, settings.mail.minimum_gid)
+    own = serving_uid(settings)
     objections = []
     for decision in (found.decision, *(leaf.decision for leaf in found.leaves)):
         if isinstance(decision, Mailbox | Act):
             why = policy.objection(decision.account)
             if not why and isinstance(decision, Act) and isinstance(decision.action, ToProgram):
-                why = objection_to_programs(settings.programs, decision.account)
+                why = objection_to_programs(settings.programs, decision.account, own)
             if why:
                 objections.append(f"Waits      {decision.account.name}: {why}")
     return list(dict.fromkeys(objections))

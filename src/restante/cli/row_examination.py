@@ -12,6 +12,7 @@ from restante.directory.engine import Engine
 from restante.directory.rows import text_of
 from restante.routing.decision import NoSuchUser
 from restante.routing.router import Router
+from restante.service.user import serving_uid
 
 if TYPE_CHECKING:
     from restante.cli.findings import Findings
@@ -101,7 +102,7 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
 async def _examine_programs(engine: Engine, settings: Settings, findings: Findings) -> None:
     if settings.programs.run_as_server_user:
         return
-    for row in await engine.fetch(_PROGRAMS, (os.geteuid(), MAX_NAMED)):
+    for row in await engine.fetch(_PROGRAMS, (serving_uid(settings), MAX_NAMED)):
         name, command = map(text_of, row)
         findings.problems.append(
             f"alias has {command!r} for {name}, whose uid is the server's own, and "

@@ -102,8 +102,8 @@ class Actor:
 
     def _refusal_to_run(self, program: ProgramDelivery) -> TemporaryFailure | None:
         account = program.account
-        why = objection_to_programs(self.programs, account) if self.is_server else ""
-        if not why:
+        why = objection_to_programs(self.programs, account, os.geteuid())
+        if not self.is_server or not why:
             return None
         detail = shown(f"|{program.command}: {account.name}: {why}")
         return TemporaryFailure(MISCONFIGURED, detail)

@@ -48,9 +48,9 @@ class Policy:
         return ""
 
 
-def objection_to_programs(programs: Programs, account: Account) -> str:
-    """Why the server, where this process is it, runs no command of the account, or nothing."""
-    if programs.run_as_server_user or account.uid != os.geteuid():
+def objection_to_programs(programs: Programs, account: Account, server_uid: int) -> str:
+    """Why the server, whose uid is this, runs no command of the account, or an empty string."""
+    if programs.run_as_server_user or account.uid != server_uid:
         return ""
     return f"its uid {account.uid} is the server's own, and programs.run_as_server_user is not set"
 

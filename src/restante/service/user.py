@@ -90,6 +90,15 @@ def server_user(settings: Settings) -> ServerUser | None:
     return ServerUser(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
 
 
+def serving_uid(settings: Settings) -> int:
+    """The uid of those that serve: of workers, or of this process where it is not root.
+
+    Raises OperatorError as ``server_user``.
+    """
+    user = server_user(settings)
+    return os.geteuid() if user is None else user.uid
+
+
 def _entry(name: str) -> pwd.struct_passwd:
     for candidate in (name,) if name else DEFAULT_USERS:
         try:
