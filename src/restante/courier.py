@@ -24,6 +24,7 @@ from restante.queue import (
     Target,
     Untried,
     account_lane,
+    is_account_lane,
     is_here,
 )
 from restante.relay import Parcel, Recipient, Relay
@@ -122,9 +123,19 @@ class MailCourier:
         if not is_here(message.lane):
             return Moved(LOCAL_LANE)
         planned = self._plan_here(message, target, decision)
-        if isinstance(planned, _Obey) and planned.lane != message.lane:
-            return Moved(planned.lane)
-        return planned
+        if not isinstance(planned, _Obey) or planned.lane == message.lane:
+            return planned
+        if (
+            target.instruction
+            and is_account_lane(message.lane)
+            and is_sequence(planned.list.actions)
+        ):
+            # Whose address it was may have written commands for whose it is now.
+            why = (
+                f"{planned.work.account.name} has the address now, and these commands are another's"
+            )
+            return TemporaryFailure(MISCONFIGURED, why)
+        return Moved(planned.lane)
 
     def _plan_here(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
         match decision:

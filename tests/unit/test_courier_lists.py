@@ -76,7 +76,7 @@ class Site:
 
     def __post_init__(self) -> None:
         rows = [(IAIN, name, line, "") for name, lines in self.lists.items() for line in lines]
-        names = [f"iain-{name}" for name in self.lists]
+        names = [f"iain-{name}" for name in self.lists if name]
         self.directory = MemoryDirectory(
             Tables(
                 rcpthosts=["example.com"],
@@ -243,6 +243,31 @@ async def test_what_is_left_is_obeyed_with_the_rights_of_now() -> None:
     assert isinstance(mbox, MboxDelivery)
     assert (mbox.path, mbox.account.uid, mbox.account.gid) == ("/elsewhere/mbox", 2000, 3000)
     assert site.writer.done == ["|a", "/elsewhere/mbox"], "what the rows say now is for others"
+
+
+async def test_what_is_left_is_obeyed_where_the_list_has_gone() -> None:
+    site = Site({"": ["|a", "./mbox", "|b"]})
+    _, left = await site.play(Target(IAIN), attempts=2)
+    site.directory.tables.alias.clear()
+    answer, _ = await site.play(left)
+    assert isinstance(answer, Delivered)
+    assert site.writer.done == ["|a", f"{HOME}/mbox", "|b"]
+
+
+async def test_nobody_runs_what_the_former_owner_of_an_address_wrote() -> None:
+    site = Site({"x": ["|a", "|b", "./mbox"]})
+    site.writer.end("|b", NOT_NOW)
+    answer, left = await site.play(Target("iain-x@example.com"), attempts=3)
+    assert left.instruction == "|b\n./mbox"
+    site.directory.tables.mailbox.append(account("ann@example.com", uid=2000))
+    site.directory.tables.virtual[:] = [("ann@example.com", "iain-x", "example.com")]
+    for _ in range(2):
+        (answer,) = await site.attempt(left, lane=LANE)
+        assert isinstance(answer, TemporaryFailure)
+        assert "ann@example.com has the address now" in answer.detail
+    assert site.writer.done == ["|a"]
+    (answer,) = await site.attempt(replace(left, instruction="./mbox"), lane=LANE)
+    assert answer == Moved("|ann@example.com"), "a mailbox is a place, which ann has too"
 
 
 async def test_what_is_left_fails_with_its_account() -> None:
