@@ -23,11 +23,19 @@ def exposed_passwords(
     places = [sources.get(setting, "") for setting in _passwords(settings)]
     files = [toml if place.startswith(in_toml) else place for place in places]
     for path in dict.fromkeys(filter(os.path.isabs, files)):
-        if os.stat(path).st_mode & stat.S_IROTH:
+        if _is_for_everybody(path):
             yield (
                 f"{path} holds a password and everybody can read it; run: chmod o-rwx {path} "
                 "(or set database.allow_exposed_password)"
             )
+
+
+def _is_for_everybody(path: str) -> bool:
+    """Whether others than owner and group may read it; not if it has gone meanwhile."""
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _passwords(settings: Settings) -> Iterator[tuple[str, str]]:
