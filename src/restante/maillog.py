@@ -503,9 +503,14 @@ def guessing_failed(why: str) -> None:
     _log.error("guessing_failed", why=why)
 
 
-def checkpassword_failed(why: str) -> None:
-    """checkpassword programs cannot ask this server, or it could not answer one."""
-    _log.error("checkpassword_failed", why=why)
+def socket_failed(path: str, why: str) -> None:
+    """A socket for other processes of this host cannot be listened at, or accepts nobody."""
+    _log.error("socket_failed", path=path, why=why)
+
+
+def user_not_found(login: str, why: str) -> None:
+    """A checkpassword program asked whose a login is, and it cannot be known."""
+    _log.error("user_not_found", login=login, why=why)
 
 
 def login_refused(

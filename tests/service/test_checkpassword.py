@@ -159,18 +159,16 @@ def test_guesses_count(instance: Instance) -> None:
 # Rights
 
 
-def test_nobody_becomes_root(instance: Instance) -> None:
-    execute(instance, "UPDATE mailbox SET uid = 0")
-    found = check(instance.directory)
-    assert found.status == TEMPORARY
-    assert "uid 0" in found.error or "runs as" in found.error
-
-
-def test_a_uid_below_the_minimum_is_nobodys(instance: Instance) -> None:
-    execute(instance, "UPDATE mailbox SET uid = 99 WHERE username = ?", IAIN)
-    found = check(instance.directory)
-    assert found.status == TEMPORARY
-    assert "below mail.minimum_uid (100)" in found.error or "runs as" in found.error
+def test_nobody_becomes_root_nor_who_is_below_the_minimum(instance: Instance) -> None:
+    for uid, gid in ((0, 65534), (99, 65534), (65534, 0)):
+        execute(instance, "UPDATE mailbox SET uid = ?, gid = ? WHERE username = ?", uid, gid, IAIN)
+        for environ in ({}, DOVECOT):
+            found = check(instance.directory, environ=environ)
+            if os.getuid() == 0:
+                assert found.status == TEMPORARY
+                assert "below mail.minimum_uid (100) or mail.minimum_gid (1)" in found.error
+            elif not environ:
+                assert (found.status, "runs as" in found.error) == (TEMPORARY, True)
 
 
 def test_a_home_of_somebody_else_is_nobodys(instance: Instance) -> None:

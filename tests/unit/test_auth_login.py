@@ -307,6 +307,12 @@ async def test_a_phone_with_an_old_password_locks_nobody_out(guarded: Desk) -> N
     assert {round(seconds) for seconds in guarded.slept} == {2}
 
 
+async def test_no_password_at_all_is_one_guess_however_often(guarded: Desk) -> None:
+    for _ in range(20):
+        assert await guarded.login("iain", "") == Refused(Refusal.WRONG_PASSWORD)
+    assert await guarded.login("iain") == Welcome(IAIN)
+
+
 async def test_system_errors_are_no_guesses(guarded: Desk) -> None:
     guarded.rows.rows["iain"] = CannotKnow("no connection")
     assert await guess(guarded, "iain", 9) == [Refusal.SYSTEM_ERROR] * 9

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 from restante.cli.status import ExitCode
 from restante.guessing.file import FILE_NAME, GuessFile
 from restante.network import network_of
+from restante.tally.owner import as_owner
 from tests.support.shell import Shell
 
 
 def guess(hosted: Shell, account: str, peer: str, count: int, *, ago: float = 0) -> None:
     """As a worker counts it."""
     queue = hosted.directory / "queue"
-    queue.mkdir(exist_ok=True)
-    file = GuessFile.open(str(queue / FILE_NAME), 3600, create=True)
-    with file.transaction():
-        for number in range(count):
-            file.count(account, network_of(peer), bytes([number]), time.time() - ago)
-    file.close()
+    with as_owner(str(queue)):
+        file = GuessFile.open(str(queue / FILE_NAME), 3600, create=True)
+        with closing(file), file.transaction():
+            for number in range(count):
+                file.count(account, network_of(peer), bytes([number]), time.time() - ago)
 
 
 def listed(hosted: Shell) -> list[list[str]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import closing
 
 import pytest
 
 from restante.cli.status import ExitCode
+from restante.tally.owner import as_owner
 from restante.usage import Counts, Limits
 from restante.usage.file import FILE_NAME, UsageFile
 from tests.support.shell import Shell
@@ -18,11 +20,10 @@ from tests.support.terminal import at_terminal
 def sent(hosted: Shell, account: str, recipients: int, *, hours_ago: float = 0) -> None:
     """As a worker counts it."""
     queue = hosted.directory / "queue"
-    queue.mkdir(exist_ok=True)
-    file = UsageFile.open(str(queue / FILE_NAME), create=True)
-    with file.transaction():
-        file.take(account, recipients, Limits(Counts()), time.time() - hours_ago * 3600)
-    file.close()
+    with as_owner(str(queue)):
+        file = UsageFile.open(str(queue / FILE_NAME), create=True)
+        with closing(file), file.transaction():
+            file.take(account, recipients, Limits(Counts()), time.time() - hours_ago * 3600)
 
 
 def test_who_has_sent_how_much(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

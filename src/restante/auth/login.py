@@ -56,6 +56,8 @@ class _Verdict:
     detail: str = ""
     standing: Standing = CLEAR
     """The guesses that count, which lengthen the delay of a refusal."""
+    is_seen: bool = True
+    """The password was; a proof of SCRAM hides it."""
 
 
 _Check = Callable[[LoginAttempt, Credentials | None], Awaitable[_Verdict]]
@@ -167,8 +169,8 @@ class PasswordAuthenticator:
         if isinstance(verdict.answer, Welcome):
             await self._guard.right(name, attempt.peer, before)
         elif verdict.answer.reason is not Refusal.SYSTEM_ERROR:
-            # Proofs of SCRAM come without a password.
-            standing = await self._guard.wrong(name, attempt.peer, attempt.password or None)
+            seen = attempt.password if verdict.is_seen else None
+            standing = await self._guard.wrong(name, attempt.peer, seen)
             verdict = replace(verdict, standing=standing)
         return verdict
 
@@ -219,13 +221,14 @@ class PasswordAuthenticator:
         offered = self._offer(attempt.login, credentials)
         signature = await self._hashing.run(attempt.peer, partial(offered.check, message, proof))
         if credentials is None:
-            return _Verdict(Refused(Refusal.UNKNOWN_USER))
+            return _Verdict(Refused(Refusal.UNKNOWN_USER), is_seen=False)
         if signature is not None:
             return _Verdict(Welcome(credentials.account, signature))
         detail = f"account {credentials.account.name}"
         return _Verdict(
             Refused(Refusal.WRONG_PASSWORD),
             detail if offered.is_possible else f"{detail} has no hash that SCRAM can use",
+            is_seen=False,
         )
 
     async def _credentials(self, login: str) -> Credentials | None:

@@ -63,7 +63,7 @@ async def _found(login: str, directory: Directory) -> Answer:
         credentials = await directory.credentials(login)
         account = credentials.account if credentials else await directory.system_user(login)
     except RestanteError as error:
-        maillog.checkpassword_failed(str(error))
+        maillog.user_not_found(login, str(error))
         return Answer(LATER)
     return Answer(NO) if account is None else _yes(account)
 

@@ -43,7 +43,7 @@ class Desk:
         try:
             self._bound = _bind(self._path)
         except OSError as error:
-            maillog.checkpassword_failed(f"{self._path}: {error.strerror}")
+            maillog.socket_failed(self._path, error.strerror or str(error))
             return
         self._begin(self._accept(self._bound))
 
@@ -63,7 +63,7 @@ class Desk:
             try:
                 connection, _ = await loop.sock_accept(bound)
             except OSError as error:
-                maillog.checkpassword_failed(str(error))
+                maillog.socket_failed(self._path, str(error))
                 await asyncio.sleep(ACCEPT_PAUSE)
             else:
                 self._begin(self._serve(connection))
@@ -81,7 +81,7 @@ class Desk:
             except (OSError, ValueError, TimeoutError):
                 return  # whoever asked asks anew, or does without
             except Exception as error:  # noqa: BLE001 - a bug must not end the desk
-                maillog.unplanned("checkpassword", error)
+                maillog.unplanned(self._path, error)
 
     async def _answer(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from restante.checkpassword import MISUSED, Ending
-from restante.drop import DEFAULT_INSTANCE
+from restante.drop import CONTROL_INSTANCE, DEFAULT_INSTANCE
 
 USAGE = "usage: restante-checkpassword [--dir DIR] [--control DIR] PROGRAM [ARGUMENT ...]"
-CONTROL_INSTANCE = "/var/lib/restante"
-"""As for the restante command: the instance of a host that has a control directory alone."""
 
 
 class Options(NamedTuple):

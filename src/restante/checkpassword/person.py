@@ -11,11 +11,25 @@ from restante.checkpassword.wire import Person
 
 SHELL = "/bin/sh"
 """SHELL for accounts that are nobody in the passwd file."""
-MINIMUM = 100
-"""``mail.minimum_uid`` where restante.toml does not say."""
+MINIMUMS = {"minimum_uid": 100, "minimum_gid": 1}
+"""Settings in ``[mail]``, and what they are where restante.toml does not say."""
 
 
-def become(person: Person, directory: str, environ: Mapping[str, str]) -> None:
+def check(person: Person, directory: str, environ: Mapping[str, str]) -> None:
+    """Once more by root, who need not believe the server's workers that uid 0 has mail.
+
+    Raises Ending.
+    """
+    least_uid, least_gid = _minimums(directory, environ)
+    if person.uid < max(least_uid, 1) or person.gid < max(least_gid, 1):
+        raise Ending(
+            TEMPORARY,
+            f"uid {person.uid}, gid {person.gid} of {person.name}: "
+            f"below mail.minimum_uid ({least_uid}) or mail.minimum_gid ({least_gid})",
+        )
+
+
+def become(person: Person) -> None:
     """Take the person's rights, and go to their home; raises Ending.
 
     As root: gid, no other groups, uid. As whoever has the person's uid already there is nothing
@@ -23,7 +37,6 @@ def become(person: Person, directory: str, environ: Mapping[str, str]) -> None:
     """
     own = os.geteuid()
     if own == 0:
-        _check(person, directory, environ)
         try:
             os.setgroups([person.gid])
             os.setresgid(person.gid, person.gid, person.gid)
@@ -72,29 +85,19 @@ def hand_to_dovecot(
     return {**made, "AUTHORIZED": "2"} if wants_user else made
 
 
-def _check(person: Person, directory: str, environ: Mapping[str, str]) -> None:
-    """Once more by root, who need not believe the server's workers that uid 0 has mail."""
-    minimum = max(_minimum(directory, environ), 1)
-    if person.uid < minimum or person.gid < 1:
-        why = f"uid {person.uid}, gid {person.gid} of {person.name}: below mail.minimum_uid"
-        raise Ending(TEMPORARY, f"{why} ({minimum})")
-
-
-def _minimum(directory: str, environ: Mapping[str, str]) -> int:
-    """``mail.minimum_uid``, without all the other settings, which take long to read."""
-    named = environ.get("RESTANTE_MAIL__MINIMUM_UID")
-    if named is not None:
-        return int(named)
+def _minimums(directory: str, environ: Mapping[str, str]) -> list[int]:
+    """Those two settings, without all the others, which take long to read."""
     import tomllib
 
     try:
         with open(os.path.join(directory, "restante.toml"), "rb") as file:
             mail = tomllib.load(file).get("mail", {})
-        return int(mail.get("minimum_uid", MINIMUM))
     except FileNotFoundError:
-        return MINIMUM
-    except (OSError, ValueError, AttributeError) as error:
+        mail = {}
+    except (OSError, ValueError) as error:
         raise Ending(TEMPORARY, f"restante.toml in {directory}: {error}") from None
+    named = {name: environ.get(f"RESTANTE_MAIL__{name.upper()}") for name in MINIMUMS}
+    return [int(named[name] or mail.get(name, usual)) for name, usual in MINIMUMS.items()]
 
 
 def _shell(person: Person) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from restante.checkpassword import MISUSED, NO_SUCH_USER, REFUSED, TEMPORARY, Ending
 from restante.checkpassword.client import ask
 from restante.checkpassword.options import Options, parse
-from restante.checkpassword.person import become, environment, hand_to_dovecot
+from restante.checkpassword.person import become, check, environment, hand_to_dovecot
 from restante.checkpassword.wire import (
     CHECK,
     FIND,
@@ -37,9 +37,11 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         person = _person(_decided(options, Question(FIND, login)), NO_SUCH_USER)
     else:
         person = _person(_decided(options, Question(CHECK, login, password, peer)), REFUSED)
+    if os.geteuid() == 0:
+        check(person, options.directory, environ)
     if is_dovecot:
         _run(options.program, hand_to_dovecot(environ, person, wants_user=wants_user))
-    become(person, options.directory, environ)
+    become(person)
     _run(options.program, environment(environ, person))
 
 

@@ -15,7 +15,7 @@ from restante.address import Address, AddressSyntaxError, check_domain
 from restante.cli.status import ExitCode
 from restante.config.load import load
 from restante.config.tree import HostPort, Settings
-from restante.drop import DEFAULT_INSTANCE
+from restante.drop import CONTROL_INSTANCE, DEFAULT_INSTANCE
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-CONTROL_INSTANCE = "/var/lib/restante"
-"""The instance of a host that has a control directory and no restante.toml."""
 MAX_PASSWORD_LINE = 4096
 """Octets of standard input that are read for a password."""
 

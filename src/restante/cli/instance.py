@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restante.cli.context import (
-    CONTROL_INSTANCE,
     Invocation,
     administer,
     domain_name,
@@ -31,6 +30,7 @@ from restante.cli.status import ServerUnavailable
 from restante.config.listeners import setting_of
 from restante.config.load import FILE_NAME, load
 from restante.config.tree import HostPort, Settings
+from restante.drop import CONTROL_INSTANCE
 from restante.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 DEFAULT_INSTANCE = "/etc/restante"
 """The instance, or a symbolic link to it, where nothing names one."""
+CONTROL_INSTANCE = "/var/lib/restante"
+"""The instance of a host that has a control directory and no restante.toml."""
 
 _NAME = re.compile(r"m[0-9a-f]{32}")
 _UNFINISHED = re.compile(r"t[0-9a-f]{32}")
