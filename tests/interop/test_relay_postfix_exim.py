@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import pytest
 from tests.support.certificates import issue
 from tests.support.far_hosts import FarHost, exim, postfix
 from tests.support.instance import until
+from tests.support.serving import IAIN
 from tests.support.world import EXIM, POSTFIX, World, new_world
 
 pytestmark = pytest.mark.peer
@@ -105,3 +108,30 @@ def test_success_is_reported_by_whose_duty_it_is(world: World, far: Far) -> None
     assert report.recipient["Action"] == "relayed"
     assert report.recipient["Final-Recipient"] == f"rfc822; {user}"
     assert report.recipient["Status"].startswith("2.")
+
+
+def test_each_member_of_a_list_has_a_sender_of_its_own(world: World, far: Far) -> None:
+    """Seen by the other host, and by the owner in whose name nobody was written to."""
+    user, none = far.host.address("user"), far.host.address("none")
+    name = f"list-{far.host.domain.partition('.')[0]}"
+    bounces = f"{name}-owner-none={far.host.domain}"
+    lines = {name: (user, none), f"{name}-owner": (IAIN,), f"{name}-owner-default": (IAIN,)}
+    with contextlib.closing(sqlite3.connect(world.instance.directory / "restante.db")) as rows:
+        rows.executemany(
+            "INSERT INTO virtual VALUES (?, ?, 'example.com')",
+            [*((f"{local}@example.com", local) for local in lines), (IAIN, bounces)],
+        )
+        rows.executemany(
+            "INSERT INTO alias VALUES ('alias', ? || '@example.com', '&' || ?, '')",
+            [(local, target) for local, targets in lines.items() for target in targets],
+        )
+        rows.commit()
+    before = len(far.host.messages("user"))
+    queue_id = world.send(f"{name}@example.com")
+    until(lambda: len(far.host.messages("user")) == before + 1, "the member's mail is there")
+    sender = f"{name}-owner-user={far.host.domain}@example.com"
+    copy = far.host.messages("user")[-1].lower()
+    assert copy.startswith(f"return-path: <{sender}>\n".encode())
+    report = world.report(queue_id)
+    assert report.header["To"] == f"{bounces}@example.com"
+    assert report.recipient["Final-Recipient"] == f"rfc822; {none}"
