@@ -1,4 +1,7 @@
-"""Bound sockets: one for each worker at each address, so that the kernel spreads connections."""
+"""Bound sockets: one for each worker at each address, so that the kernel spreads connections.
+
+A socket that the service manager has bound is shared by all workers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from restante.config import Settings
 from restante.config.listeners import LISTENERS, setting_of
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
+from restante.service.manager import Passed
 
 BIND_PATIENCE = 3.0
 """Seconds to wait for the workers of a killed supervisor to leave their ports."""
@@ -32,13 +36,20 @@ class Listener:
     wanted: HostPort
     bound: HostPort
     sockets: tuple[socket.socket, ...]
+    passed: socket.socket | None = None
+    """What the service manager has bound: each socket is the same one as this."""
 
 
 class Listeners:
-    """All addresses that some settings name; never changed, so that a reload can be undone."""
+    """All addresses that some settings name; never changed, so that a reload can be undone.
 
-    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+    Where the service manager has passed sockets for a service, they stand in place of what the
+    settings name for it.
+    """
+
+    def __init__(self, listeners: Iterable[Listener] = (), passed: Passed | None = None) -> None:
         self._listeners = {(each.service, each.wanted): each for each in listeners}
+        self._passed = passed or {}
 
     def __iter__(self) -> Iterator[Listener]:
         return iter(self._listeners.values())
@@ -51,14 +62,28 @@ class Listeners:
         """
         fresh: list[Listener] = []
         try:
-            for key in wanted_listeners(settings):
-                listener = self._listeners.get(key) or _bind(*key)
+            for listener in self._wanted(settings):
                 fresh.append(listener)
                 fresh[-1] = _widened(listener, settings.server.workers)
         except OperatorError:
             Listeners(fresh).close(keep=self)
             raise
-        return Listeners(fresh)
+        return Listeners(fresh, self._passed)
+
+    def _wanted(self, settings: Settings) -> Iterator[Listener]:
+        for key in wanted_listeners(settings):
+            if key[0] not in self._passed:
+                yield self._listeners.get(key) or _bind(*key)
+        for service, sockets in self._passed.items():
+            if _needs_tls(service) and not settings.tls.is_offered:
+                raise OperatorError(
+                    f"a socket is passed for {service}, which needs a certificate; set "
+                    "tls.certificate and tls.key"
+                )
+            for bound in sockets:
+                address = HostPort(*bound.getsockname()[:2])
+                known = self._listeners.get((service, address))
+                yield known or Listener(service, address, address, (), bound)
 
     def for_worker(self, number: int) -> dict[str, list[socket.socket]]:
         """The sockets of the ``number``-th worker, by service."""
@@ -88,6 +113,10 @@ def wanted_listeners(settings: Settings) -> Iterator[tuple[str, HostPort]]:
     return iter(dict.fromkeys(named))
 
 
+def _needs_tls(service: str) -> bool:
+    return next(each.tls for each in LISTENERS if each.name == service)
+
+
 def probe(service: str, address: HostPort) -> None:
     """Raise PortTaken unless the address is free to listen on."""
     _listen(service, address, shared=False).close()
@@ -106,11 +135,21 @@ def _widened(listener: Listener, workers: int) -> Listener:
     mine = len(sockets)
     try:
         while len(sockets) < workers:
-            sockets.append(_listen(listener.service, listener.bound, shared=True))
+            sockets.append(_another(listener))
     except OperatorError:
         _close(sockets[mine:])
         raise
     return replace(listener, sockets=tuple(sockets))
+
+
+def _another(listener: Listener) -> socket.socket:
+    """One more socket at the listener's address; raises PortTaken."""
+    if listener.passed is None:
+        return _listen(listener.service, listener.bound, shared=True)
+    try:
+        return listener.passed.dup()
+    except OSError as error:
+        raise PortTaken(f"the socket passed for {listener.service}: {error.strerror}") from error
 
 
 def _close(sockets: Iterable[socket.socket]) -> None:

@@ -29,6 +29,7 @@ from restante.logsetup import setup_logging
 from restante.queue.slots import queue_slots
 from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
+from restante.service.manager import Manager, passed_sockets
 from restante.service.ownership import hand_over
 from restante.service.place import READY, WorkerPlace
 from restante.service.steward import Steward
@@ -92,7 +93,8 @@ class Supervisor:
         self._user = server_user(settings)
         self._log = setup_logging(settings.log, settings.directory)
         self._figures = metrics.figures_directory(settings.directory)
-        self._listeners = Listeners()
+        self._manager = Manager(os.environ)
+        self._listeners = Listeners(passed=passed_sockets(os.environ))
         self._workers: dict[int, _Worker] = {}
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
@@ -111,6 +113,7 @@ class Supervisor:
         try:
             self._start()
             maillog.server_ready()
+            self._tell_ready()
             if on_ready is not None:
                 on_ready([(listener.service, listener.bound) for listener in self._listeners])
             self._go_on()
@@ -155,7 +158,8 @@ class Supervisor:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
         starting: list[_Starting] = []
         try:
-            slots = self._assign_slots(settings)
+            with self._rights_of_workers():
+                slots = self._assign_slots(settings)
             for number, slot in enumerate(slots):
                 worker, ready = self._fork(settings, listeners, number, slot, frozenset(slots))
                 starting.append(_Starting(worker, ready))
@@ -253,9 +257,12 @@ class Supervisor:
             for number in self._watch.signals():
                 if number in (signal.SIGTERM, signal.SIGINT):
                     maillog.server_stopping(signal.Signals(number).name)
+                    self._manager.stopping()
                     return
                 if number == signal.SIGHUP:
+                    self._manager.reloading()
                     self._reload()
+                    self._tell_ready()
             self._note_ended()
             if self._restart_pause() == 0:
                 self._restart_missing()
@@ -263,12 +270,16 @@ class Supervisor:
 
     def _serve_offices(self, timeout: float | None) -> None:
         """Answer whoever asks, until something happens or the time is over."""
-        if self._steward is None:
-            self._watch.serve(timeout)
-            return
-        waits = [each for each in (timeout, self._steward.timeout()) if each is not None]
-        self._watch.serve(min(waits, default=None))
-        self._steward.tick()
+        waits = [timeout, self._manager.timeout()]
+        if self._steward is not None:
+            waits.append(self._steward.timeout())
+        self._watch.serve(min((each for each in waits if each is not None), default=None))
+        self._manager.tick()
+        if self._steward is not None:
+            self._steward.tick()
+
+    def _tell_ready(self) -> None:
+        self._manager.ready(f"workers: {self._settings.server.workers}")
 
     def _restart_pause(self) -> float | None:
         """Seconds until the successors of ended processes are started; None: none is missing."""
