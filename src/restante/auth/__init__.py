@@ -28,7 +28,7 @@ class LoginAttempt:
     login: str
     password: str
     service: str
-    """``pop3``, ``smtp``."""
+    """``pop3``, ``smtp``, ``submission``, ``checkpassword``."""
     peer: str
     """The client's IP address."""
 

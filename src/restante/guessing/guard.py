@@ -161,8 +161,9 @@ class FileGuard:
 
     async def _write_soon(self) -> None:
         try:
-            await asyncio.sleep(WRITE_AFTER)
-            await self._write_logins()
+            while self._logins.waiting:
+                await asyncio.sleep(WRITE_AFTER)
+                await self._write_logins()
         finally:
             self._noting = None
 
@@ -196,7 +197,8 @@ class _Logins:
     def __init__(self) -> None:
         self._written: dict[int, float] = {}
         """Hashes of pairs, and when they were last to be written."""
-        self._waiting: list[tuple[str, str, float]] = []
+        self.waiting: list[tuple[str, str, float]] = []
+        """Account, network and time of what is to be written down."""
 
     def note(self, account: str, network: str, now: float) -> bool:
         """Whether this is to be written down."""
@@ -206,13 +208,13 @@ class _Logins:
         if len(self._written) >= MAX_NOTED:
             self._written.clear()
         self._written[pair] = now
-        self._waiting.append((account, network, now))
+        self.waiting.append((account, network, now))
         return True
 
     def take(self) -> list[tuple[str, str, float]]:
         """All that waits to be written down."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        taken, self.waiting = self.waiting, []
+        return taken
 
 
 def _name(account: str) -> str:
