@@ -186,6 +186,15 @@ class AsRoot:
         await (await HelperStore(others).open(site.ann.account)).close()
         await others.close()
 
+    async def test_a_session_may_follow_at_another_worker_at_once(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        others = Helpers(site.supplier, 60.0)
+        stores = [site.store, HelperStore(others)]
+        for turn in range(40):
+            drop = await stores[turn % 2].open(site.ann.account)
+            await drop.close()
+        await others.close()
+
     async def test_a_worker_that_goes_away_lets_go_of_its_maildrops(self, site: Site) -> None:
         await site.deliver(site.ann)
         others = Helpers(site.supplier, 60.0)

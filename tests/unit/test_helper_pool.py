@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from restante import maillog
 from restante.directory import Account
@@ -20,6 +21,7 @@ from restante.helper.choice import ChoosingWriter
 from restante.helper.messages import listing
 from restante.helper.office import OfficeSupplier
 from restante.helper.pool import Helpers
+from restante.helper.process import log_by
 from restante.helper.store import HelperStore
 from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Writer, head
 from restante.helper.writer import HelperWriter
@@ -366,6 +368,18 @@ async def test_a_drop_outlives_nothing_of_its_helper(helpers: Helpers, scripted:
     with pytest.raises(MaildropUnavailable):
         await drop.remove([0])
     await drop.close()
+
+
+async def test_bugs_in_a_helper_are_told_to_a_worker() -> None:
+    said: list[str] = []
+    log_by(asyncio.get_running_loop(), said.append)
+    try:
+        await asyncio.to_thread(maillog.unplanned, "mailbox writer", ZeroDivisionError("why"))
+        await until(lambda: bool(said))
+    finally:
+        structlog.reset_defaults()
+    assert "where=mailbox writer" in said[0]
+    assert "ZeroDivisionError: why" in said[0]
 
 
 # The channel

@@ -88,6 +88,11 @@ class Channel:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
+    def flush(self) -> None:
+        """Send what waits now, as far as the other end takes it."""
+        if self._buffers and not self._writing:
+            self._flush()
+
     async def drain(self) -> None:
         """Wait until the other end has taken enough of what was sent, or is gone."""
         while self.is_open and self._waiting >= FULL:

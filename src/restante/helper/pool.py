@@ -113,11 +113,10 @@ class Link:
         return frame
 
     def tell(self, kind: Kind, buffers: Sequence[bytes]) -> None:
-        """A request whose answer nobody waits for."""
+        """A word that is not answered; on its way on return, ahead of whatever follows."""
         if self._channel.is_open:
-            number = self.next_number()
-            self._expect(number, None, PATIENCE)
-            self._channel.send(number, kind, buffers)
+            self._channel.send(0, kind, buffers)
+            self._channel.flush()
 
     def close(self) -> None:
         """End the connection; what is under way on it fails."""

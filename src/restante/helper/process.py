@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import traceback
@@ -47,7 +48,7 @@ async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
     )
     files = HostFiles(limits.minimum_uid, limits.minimum_gid)
     household = Household(hatch, owner, Tools(writer, MaildirStore(), files))
-    _log_by(loop, household.remark)
+    log_by(loop, household.remark)
     await household.ended.wait()
     await writer.close()
 
@@ -71,8 +72,9 @@ class Household:
     def remark(self, text: str) -> None:
         """Let a worker log this line; if there is none, nobody learns of it."""
         for serving in self._connections:
-            serving.remark(text)
-            return
+            if serving.is_open:
+                serving.remark(text)
+                return
 
     def _listen(self) -> None:
         try:
@@ -129,14 +131,15 @@ def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     maillog.unplanned(message, context.get("exception") or RuntimeError(message))
 
 
-def _log_by(loop: asyncio.AbstractEventLoop, remark: Callable[[str], None]) -> None:
+def log_by(loop: asyncio.AbstractEventLoop, remark: Callable[[str], None]) -> None:
     """Send the mail log of this process, from whatever thread, to a worker."""
 
     def send(_logger: object, _method: str, said: structlog.typing.EventDict) -> str:
         error = said.pop("exc_info", None)
         trace = "".join(traceback.format_exception(error)) if error else ""
         words = " ".join(f"{key}={value}" for key, value in said.items())
-        loop.call_soon_threadsafe(remark, f"{words}\n{trace}" if trace else words)
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever listens
+            loop.call_soon_threadsafe(remark, f"{words}\n{trace}" if trace else words)
         raise structlog.DropEvent
 
     structlog.configure(processors=[send], cache_logger_on_first_use=False)

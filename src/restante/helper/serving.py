@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from restante.directory import SystemFiles
+from restante.directory import Account, SystemFiles
 from restante.envelope import Content
 from restante.helper import NoHelper, messages
 from restante.helper.channel import Channel
@@ -21,13 +21,17 @@ from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda.acts import MAX_APPENDS, MAX_PROGRAMS
 from restante.mda.writer import BatchWriter
 from restante.status import Outcome
-from restante.store import MaildropUnavailable
+from restante.store import MaildropInUse, MaildropUnavailable
 from restante.store.maildir import Fetched, MaildirDrop, MaildirStore
 
 MAX_REQUESTS = 2000
 """Requests of one connection that are worked on; more stay unread until some are done."""
 MAX_OCTETS = 64 * 1024 * 1024
 """Octets of these requests; the same."""
+IN_USE_TRIES = 3
+IN_USE_PAUSE = 0.02
+"""How often, and after how many seconds, a maildrop is tried that another session has: its word
+that it is done may have come by now, over another connection."""
 MAX_DROPS = 10_000
 """Maildrops that one connection has open."""
 
@@ -101,7 +105,7 @@ class Serving:
         """What is under way, and the octets of each request."""
         self._octets = 0
         self._drops: dict[int, _Drop] = {}
-        self._requests: dict[int, Callable[[Frame, Reader], _Work | _Answer]] = {
+        self._requests: dict[int, Callable[[Frame, Reader], _Work | None]] = {
             Kind.DELIVER: self._deliver,
             Kind.WITHDRAW: self._withdraw,
             Kind.APPEND: self._append,
@@ -143,9 +147,8 @@ class Serving:
         except BaseException:
             _close(frame.descriptor)
             raise
-        if isinstance(work, _Answer):
+        if work is None:
             _close(frame.descriptor)
-            self._channel.send(frame.number, work.kind, work.buffers)
             if self.is_unused:
                 self._on_change(self)
             return
@@ -159,7 +162,7 @@ class Serving:
     def _is_full(self) -> bool:
         return len(self._tasks) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
 
-    def _begin(self, frame: Frame) -> _Work | _Answer:
+    def _begin(self, frame: Frame) -> _Work | None:
         request = self._requests.get(frame.kind)
         if request is None:
             raise BadFrame(f"a request of kind {frame.kind}")
@@ -272,7 +275,7 @@ class Serving:
 
         async def work() -> _Answer:
             try:
-                drop = await self._tools.store.open(account)
+                drop = await self._open_patiently(account)
             except BaseException as error:
                 self._drops.pop(frame.number, None)
                 held.opening.set_exception(error)
@@ -282,6 +285,13 @@ class Serving:
             return await self._listing(frame.number, drop)
 
         return work()
+
+    async def _open_patiently(self, account: Account) -> MaildirDrop:
+        for _ in range(IN_USE_TRIES - 1):
+            with contextlib.suppress(MaildropInUse):
+                return await self._tools.store.open(account)
+            await asyncio.sleep(IN_USE_PAUSE)
+        return await self._tools.store.open(account)
 
     async def _listing(self, number: int, drop: MaildirDrop) -> _Answer:
         for octets, is_last in messages.listing(drop.messages):
@@ -336,22 +346,13 @@ class Serving:
 
         return work()
 
-    def _close(self, _frame: Frame, fields: Reader) -> _Work | _Answer:
+    def _close(self, _frame: Frame, fields: Reader) -> None:
+        """There is no answer: nobody waits for it."""
         number = fields.count(messages.MAX_DROP)
         fields.end()
         held = self._drops.pop(number, None)
-        if held is None:
-            return _Answer(Kind.DONE)
-        if held.opening.done():
+        if held is not None:
             held.release()
-            return _Answer(Kind.DONE)
-
-        async def work() -> _Answer:
-            await asyncio.wait([held.opening])
-            held.release()
-            return _Answer(Kind.DONE)
-
-        return work()
 
     async def _drop(self, number: int) -> tuple[_Drop, MaildirDrop]:
         held = self._drops.get(number)

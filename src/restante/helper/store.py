@@ -107,14 +107,9 @@ class HelperDrop:
         if not self._is_open:
             return
         self._ahead = {}
-        try:
-            # Whoever comes next is let in as soon as this is answered; a helper that is gone
-            # has let go of it.
-            await self._ask(Kind.CLOSE, [self._named().octets()], Kind.DONE)
-        except MaildropUnavailable:
-            return
-        finally:
-            self._forget()
+        # The next session's request comes after this, and a helper that is gone has let go of it.
+        self._link.tell(Kind.CLOSE, [self._named().octets()])
+        self._forget()
 
     def _forget(self) -> None:
         if self._is_open:
