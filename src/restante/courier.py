@@ -24,7 +24,6 @@ from restante.queue import (
     Target,
     Untried,
     account_lane,
-    is_account_lane,
     is_here,
 )
 from restante.relay import Parcel, Recipient, Relay
@@ -122,20 +121,10 @@ class MailCourier:
             return Recipient(decision.address, target.dsn) if lane == message.lane else Moved(lane)
         if not is_here(message.lane):
             return Moved(LOCAL_LANE)
-        planned = self._plan_here(message, target, decision)
-        if not isinstance(planned, _Obey) or planned.lane == message.lane:
-            return planned
-        if (
-            target.instruction
-            and is_account_lane(message.lane)
-            and is_sequence(planned.list.actions)
-        ):
-            # Whose address it was may have written commands for whose it is now.
-            why = (
-                f"{planned.work.account.name} has the address now, and these commands are another's"
-            )
-            return TemporaryFailure(MISCONFIGURED, why)
-        return Moved(planned.lane)
+        planned = self._plan_here(message, _as_of_now(target, decision), decision)
+        if isinstance(planned, _Obey) and planned.lane != message.lane:
+            return Moved(planned.lane)
+        return planned
 
     def _plan_here(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
         match decision:
@@ -216,6 +205,7 @@ class MailCourier:
                 child.via,
                 reverse_path=sender_for(child.new_sender, self._router.qualified(child.address))
                 or target.reverse_path,
+                account=_name(alias) if child.instruction else "",
             )
             for child in children(address, alias, target.via, sender)
         )
@@ -259,7 +249,7 @@ class MailCourier:
         if not rest:
             return ran.outcome
         if next_step(rest) is not None:
-            return Partly(to_text(rest), ran.outcome.detail)
+            return Partly(to_text(rest), obey.work.account.name, ran.outcome.detail)
         targets = self._children(message, obey.target, replace(obey.list, actions=rest))
         return Expanded(targets, here=ran.outcome.detail or obey.list.delivered_to)
 
@@ -330,6 +320,21 @@ def lane_here(decision: Decision) -> str:
     if isinstance(decision, Instructions) and is_sequence(decision.actions) and decision.account:
         return account_lane(decision.account.name)
     return LOCAL_LANE
+
+
+def _as_of_now(target: Target, decision: Decision) -> Target:
+    """The target, as a whole where its instructions are of an account whose it is no more.
+
+    Whose address it was may have written commands, or named files, for whose it is now.
+    """
+    if isinstance(decision, Mailbox | Instructions) and target.account not in ("", _name(decision)):
+        return replace(target, instruction="", account="")
+    return target
+
+
+def _name(decision: Mailbox | Instructions) -> str:
+    """The name of its account; empty: it has none."""
+    return decision.account.name if decision.account else ""
 
 
 def _only(kind: type[_T], planned: Sequence[object]) -> dict[int, _T]:

@@ -121,6 +121,7 @@ async def test_a_retry_does_what_is_missing(tmp_path: Path, clock: JumpingClock)
         assert entry is not None
         (waiting,) = entry.recipients
         assert waiting.target.instruction == "|b\n&bob@x.org\n./mbox"
+        assert waiting.target.account == "iain@example.com"
         assert str(waiting.last) == "451 4.3.0 not now"
         await desk.pass_time(2 * HOUR)
         assert desk.store.waiting == 0

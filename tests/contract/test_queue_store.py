@@ -342,10 +342,11 @@ async def test_a_list_of_which_something_is_left_is_not_added_again(store: Queue
 
 
 async def test_the_same_address_from_two_senders_has_two_copies(store: QueueStore) -> None:
-    twice = [Target("ann@x"), Target("ann@x", reverse_path="o@x"), Target("ann@x")]
+    twice = [Target("ann@x"), Target("ann@x", reverse_path="o@x", account="i"), Target("ann@x")]
     await store.add(envelope(), content(), [*twice, Target("ann@x", reverse_path="")])
     tried = (await the_only(store)).recipients
     assert [each.target.reverse_path for each in tried] == [None, "o@x", ""]
+    assert [each.target.account for each in tried] == ["", "i", ""]
 
 
 OUTCOMES = [

@@ -114,8 +114,8 @@ class Site:
             match answer:
                 case Moved():
                     lane = answer.lane
-                case Partly(instruction):
-                    target = replace(target, instruction=instruction)
+                case Partly(instruction, owner):
+                    target = replace(target, instruction=instruction, account=owner)
                 case Expanded() | Delivered() | PermanentFailure():
                     break
         return answer, target
@@ -261,13 +261,28 @@ async def test_nobody_runs_what_the_former_owner_of_an_address_wrote() -> None:
     assert left.instruction == "|b\n./mbox"
     site.directory.tables.mailbox.append(account("ann@example.com", uid=2000))
     site.directory.tables.virtual[:] = [("ann@example.com", "iain-x", "example.com")]
-    for _ in range(2):
-        (answer,) = await site.attempt(left, lane=LANE)
-        assert isinstance(answer, TemporaryFailure)
-        assert "ann@example.com has the address now" in answer.detail
-    assert site.writer.done == ["|a"]
-    (answer,) = await site.attempt(replace(left, instruction="./mbox"), lane=LANE)
-    assert answer == Moved("|ann@example.com"), "a mailbox is a place, which ann has too"
+    for rest in ("|b\n./mbox", "./mbox", "/home/ann/.ssh/authorized_keys"):
+        (answer,) = await site.attempt(replace(left, instruction=rest), lane=LANE)
+        assert isinstance(answer, Delivered)
+        assert site.writer.done[-1] == "/home/ann@example.com/Maildir/", "where ann has her mail"
+    site.directory.tables.alias.append(("ann@example.com", "", "|c", ""))
+    site.directory.tables.alias.append(("ann@example.com", "", "./box", ""))
+    answer, _ = await site.play(left)
+    assert site.writer.done[-2:] == ["|c", "/home/ann@example.com/box"]
+    assert not {"|b", f"{HOME}/mbox"} & set(site.writer.done)
+
+
+async def test_of_a_list_without_a_program_whose_each_line_is_is_known_as_well() -> None:
+    site = Site({"x": ["./mbox", "&ann@x.org"]})
+    (answer,) = await site.attempt(Target("iain-x@example.com"))
+    assert isinstance(answer, Expanded)
+    mbox, forward = answer.targets
+    assert (mbox.account, forward.account) == (IAIN, "")
+    site.directory.tables.mailbox.append(account("ann@example.com", uid=2000))
+    site.directory.tables.virtual[:] = [("ann@example.com", "iain-x", "example.com")]
+    (answer,) = await site.attempt(mbox)
+    assert isinstance(answer, Delivered)
+    assert site.writer.done == ["/home/ann@example.com/Maildir/"]
 
 
 async def test_what_is_left_fails_with_its_account() -> None:

@@ -187,8 +187,8 @@ def populate(connection: sqlite3.Connection, messages: int) -> None:
             (f"m{number}", START),
         )
         connection.execute(
-            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '[]', NULL, '[]',"
-            " '[]', NULL, '', '', '', 0)",
+            "INSERT INTO recipient VALUES (?, ?, ?, 'waiting', ?, ?, 0, 1, 'a@x', '[]', '', NULL,"
+            " '[]', '[]', NULL, '', '', '', 0)",
             (number, f"m{number}", lane, START, START),
         )
         lanes.touch_lane(connection, lane, START)

@@ -259,9 +259,10 @@ def test_who_is_told_is_the_sender_of_the_copy() -> None:
 
 
 def test_what_is_left_of_a_list_follows_at_once() -> None:
-    partly = result(Partly("./Maildir/\n&ann@example.net", "the program ended with 0"), age=DAY)
+    answer = Partly("./Maildir/\n&ann@example.net", "iain", "the program ended with 0")
+    partly = result(answer, age=DAY)
     assert (partly.state, partly.next_attempt) == (RecipientState.WAITING, START + DAY)
-    assert partly.instruction == "./Maildir/\n&ann@example.net"
+    assert (partly.instruction, partly.account) == ("./Maildir/\n&ann@example.net", "iain")
     assert (partly.last, partly.notice, partly.lane) == (None, None, None)
 
 

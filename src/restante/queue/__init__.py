@@ -95,7 +95,8 @@ class Target:
     """Instruction lines of the address, when only these remain to be done.
 
     One line, or several that are obeyed in their order. Such a target is never routed to
-    anything but these lines; it has the rights that its account has when they are obeyed.
+    anything but these lines, obeyed with the rights that ``account`` has then; where the address
+    is another account's by then, they count no more, and what that one's say does.
     """
     via: tuple[str, ...] = ()
     """Delivered-To values of the aliases it came by, latest first."""
@@ -109,6 +110,9 @@ class Target:
     reverse_path: str | None = None
     """Whom this copy is from, and who is told of its fate: the owner of the list by which it
     came, as ``str(ReversePath)``. None: the envelope's."""
+    account: str = ""
+    """Whose instructions they are, as in ``Account.name``; empty: there are none, or it was not
+    noted by the version that left them."""
 
     def envelope(self, accepted: Envelope) -> Envelope:
         """The envelope of this copy of a message that was accepted with ``accepted``.
@@ -226,6 +230,8 @@ class Partly:
 
     instruction: str
     """As in ``Target``; fewer lines than before, or the first ones that are kept."""
+    account: str
+    """As in ``Target``."""
     detail: str
     """What was done, for operators."""
 

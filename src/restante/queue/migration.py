@@ -56,7 +56,7 @@ _TAKE_OVER_1 = (
     """
     INSERT INTO recipient
     SELECT id, queue_id, '', state, r.next_attempt, m.received_at, attempts, life, address,
-        iif(instruction = '', '[]', json_array(instruction)), NULL, via, trail, NULL, '',
+        iif(instruction = '', '[]', json_array(instruction)), '', NULL, via, trail, NULL, '',
         last_answer(last_reply, m.received_at), '', 0
     FROM recipient_1 AS r JOIN message_1 AS m USING (queue_id)
     """,
@@ -81,7 +81,7 @@ _TAKE_OVER_2 = (
     """
     INSERT INTO recipient
     SELECT id, queue_id, lane, state, next_attempt, received_at, attempts, life, address,
-        iif(instruction = '', '[]', json_array(instruction)), NULL, via, trail, notify, orcpt,
+        iif(instruction = '', '[]', json_array(instruction)), '', NULL, via, trail, notify, orcpt,
         last, notice, delay_told
     FROM recipient_2
     """,

@@ -33,12 +33,13 @@ _SELECT_MESSAGE = (
 _SELECT_WITHOUT_BODY = _SELECT_MESSAGE.replace(", body FROM", ", iif(body IS NULL, NULL, x'') FROM")
 SELECT_RECIPIENTS = (
     "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
-    " last, trail, delay_told, notice, reverse_path, life FROM recipient"
+    " last, trail, delay_told, notice, reverse_path, account, life FROM recipient"
 )
 _INSERT_RECIPIENT = (
     "INSERT INTO recipient (queue_id, lane, state, next_attempt, received_at, attempts, life,"
-    " address, instruction, reverse_path, via, trail, notify, orcpt, last, notice, delay_told)"
-    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
+    " address, instruction, account, reverse_path, via, trail, notify, orcpt, last, notice,"
+    " delay_told)"
+    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
 )
 
 
@@ -64,6 +65,8 @@ class Result:
     """If it was expanded: targets that lead back to it."""
     instruction: str | None = None
     """If it waits: what is left to be done; None: what was to be done before."""
+    account: str | None = None
+    """Whose instructions these are; None: as before."""
     certain: bool = True
     """False: the attempt may have delivered all the same."""
 
@@ -148,7 +151,8 @@ def record_result(
     row = connection.execute(
         "UPDATE recipient SET state = iif(? AND state = 'held', 'held', ?),"
         " last = coalesce(?, last), next_attempt = ?, lane = coalesce(?, lane),"
-        " instruction = coalesce(?, instruction), attempts = attempts + ?,"
+        " instruction = coalesce(?, instruction), account = coalesce(?, account),"
+        " attempts = attempts + ?,"
         " life = coalesce(?, life), notice = coalesce(?, notice), delay_told = delay_told OR ?"
         " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held') RETURNING address, trail",
         (
@@ -158,6 +162,7 @@ def record_result(
             result.next_attempt,
             result.lane,
             None if result.instruction is None else _column(result.instruction),
+            result.account,
             result.lane is None,
             _life_after(result, life),
             result.notice or (None if waits else ""),
@@ -272,7 +277,7 @@ def recipient_of(row: tuple[Any, ...]) -> QueuedRecipient:
     dsn = RecipientDsn(None if notify is None else Notify(notify), orcpt)
     return QueuedRecipient(
         number,
-        Target(address, _lines(instruction), tuple(json.loads(via)), lane, dsn, row[14]),
+        Target(address, _lines(instruction), tuple(json.loads(via)), lane, dsn, row[14], row[15]),
         RecipientState(state),
         attempts,
         next_attempt,
@@ -358,6 +363,7 @@ def _insert_targets(
             life,
             target.address,
             _column(target.instruction),
+            target.account,
             target.reverse_path,
             json.dumps(target.via),
             led,

@@ -172,6 +172,7 @@ class _Judge:
             RecipientState.WAITING,
             next_attempt=self._now,
             instruction=answer.instruction,
+            account=answer.account,
         )
         address = recipient.target.address
         return Verdict(result, lambda: maillog.partly_delivered(self._id, address, answer.detail))
