@@ -17,11 +17,15 @@ import pytest
 
 from tests.support.dropping import SRC, dropped
 from tests.support.instance import PATIENCE, Instance, until
-from tests.support.serving import ANN, IAIN, NOBODY, add_accounts, configure, start
+from tests.support.serving import ANN, IAIN, add_accounts, configure, start
 
 pytestmark = pytest.mark.peer
 
 PYTHONS = (sys.executable, "/usr/bin/python3")
+
+
+DAEMON = 1
+"""The uid and gid of a user that every system has; nobody is the server's own."""
 
 
 def python_of(user: int) -> str:
@@ -33,8 +37,8 @@ def python_of(user: int) -> str:
     return ""
 
 
-FOREIGN = python_of(NOBODY) if os.getuid() == 0 else ""
-OTHER = NOBODY if FOREIGN else None
+FOREIGN = python_of(DAEMON) if os.getuid() == 0 else ""
+OTHER = DAEMON if FOREIGN else None
 """A user other than the server's, where the tests may become one."""
 
 

@@ -156,6 +156,7 @@ def start_mariadb() -> MariaDB:
     if os.geteuid() == 0:
         for path in (directory, directory / "tmp"):
             shutil.chown(path, "mysql", "mysql")
+        directory.chmod(0o711)  # the socket is for others as well, as in /run/mysqld
     server = MariaDB(directory, _free_port())
     try:
         _install(server)
