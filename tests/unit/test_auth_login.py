@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from restante.auth import LoginAttempt, Refusal, Refused, Welcome
 from restante.auth.login import MAX_LOGIN, NOBODY, PasswordAuthenticator
 from restante.auth.schemes import Argon2Cost, hash_password, verify
+from restante.checkpassword.wire import Question
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials, DotQmail, Lookups
 from restante.errors import CannotKnow
@@ -328,3 +329,8 @@ async def test_guesses_at_the_same_moment_hardly_exceed_the_limit(guarded: Desk)
 
 def test_attempt_shows_no_password() -> None:
     assert "hunter2" not in repr(LoginAttempt("s", "iain", "hunter2", "pop3", "192.0.2.7"))
+    assert "hunter2" not in repr(Question("check", "iain", "hunter2", "192.0.2.7"))
+
+
+def test_credentials_show_no_hash() -> None:
+    assert "hunter2" not in repr(Credentials(IAIN, "hunter2", "Password"))

@@ -368,7 +368,7 @@ PASSED_OVER = [
     (
         "sqlserver",
         "login q\ndb mail\nsocket /x\n",
-        "sqlserver: line 3: the key 'socket' is unknown",
+        "sqlserver: line 3: begins with none of server, login, password, db, port",
     ),
     (
         "sqlserver",
@@ -383,6 +383,17 @@ def test_what_does_not_count_is_a_warning(
     tmp_path: Path, name: str, content: str, warning: str
 ) -> None:
     assert warnings(settings_of(tmp_path, {name: content})) == [warning]
+
+
+def test_a_password_in_a_line_of_the_wrong_form_is_not_repeated(tmp_path: Path) -> None:
+    text = "login q\npassword=hunter2\nhunter2\ndb mail\n"
+    told = warnings(settings_of(tmp_path, {"sqlserver": text}))
+
+    assert [warning.partition(": begins with none of ")[0] for warning in told] == [
+        "sqlserver: line 2",
+        "sqlserver: line 3",
+    ]
+    assert "hunter2" not in repr(told)
 
 
 def test_numbers_without_digits_leave_the_default(tmp_path: Path) -> None:

@@ -209,6 +209,15 @@ def test_a_password_from_the_environment_is_not_in_the_file(tmp_path: Path) -> N
     assert load(directory, environ).database.url == environ["RESTANTE_DATABASE__URL"]
 
 
+def test_no_trace_of_the_settings_shows_a_password(tmp_path: Path) -> None:
+    text = '[relay]\ncredentials = { "smart.example:587" = "me:hunter2" }\n'
+    environ = {"RESTANTE_DATABASE__URL": "mysql://restante:hunter2@db/mail"}
+    directory = write(tmp_path, text)
+    (tmp_path / "restante.toml").chmod(0o600)
+
+    assert "hunter2" not in repr(load(directory, environ))
+
+
 def test_credentials_that_everybody_can_read_are_refused(tmp_path: Path) -> None:
     text = '[relay]\ncredentials = { "smart.example:587" = "me:hunter2" }\n'
     directory = write(tmp_path, text)

@@ -64,6 +64,7 @@ def test_mysql_urls(url: str, location: MySQLLocation) -> None:
         "mysql://u:secret@h/db?ssl=1",
         "mysql://u:secret@h/db?unix_socket=relative",
         "mysql://u:secret%FF@h/db",
+        "mysql://u:a?secret=b@h/db",
     ],
 )
 def test_bad_urls_are_refused_without_their_password(url: str) -> None:
@@ -82,6 +83,10 @@ def test_a_location_never_shows_its_password() -> None:
 def test_secret_parameters_are_not_shown() -> None:
     statement = Statement("UPDATE x SET y = ?, z = ?", ("hash", "name"), frozenset({0}))
     assert shown_parameters(statement) == "***, 'name'"
+
+
+def test_no_trace_of_a_statement_shows_its_parameters() -> None:
+    assert "hash" not in repr(Statement("UPDATE x SET y = ?", ("hash",), frozenset({0})))
 
 
 def test_the_database_is_away_once_and_back_once() -> None:

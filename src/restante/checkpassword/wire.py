@@ -44,6 +44,10 @@ class Question(NamedTuple):
     peer: str = ""
     """The client's address; empty if it is not known."""
 
+    def __repr__(self) -> str:
+        """Without the password: a trace may print this."""
+        return f"Question({self.verb!r}, {self.login!r}, {self.peer!r})"
+
 
 class Person(NamedTuple):
     """Whose a login is."""

@@ -29,7 +29,8 @@ def database_url(files: Files, name: str) -> str | None:
     for line in lines:
         key, *value = line.text.split(None, 1)
         if key not in KEYS:
-            files.warn(name, f"the key {key!r} is unknown", line.number)
+            # Not shown: it may well be the password, of a line that is written wrongly.
+            files.warn(name, "begins with none of " + ", ".join(KEYS), line.number)
         elif not value:
             files.warn(name, f"{key} has no value", line.number)
         else:

@@ -32,14 +32,24 @@ _HOST_PORT = re.compile(
 )
 
 
-def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A setting's default, its one-paragraph documentation and its legal range."""
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """A setting's default, its one-paragraph documentation and its legal range.
+
+    ``secret``: it may hold a password, and no trace of the settings shows it.
+    """
     metadata = {"doc": doc, "low": low, "high": high}
     if isinstance(default, list | dict):
         kind = tuple if isinstance(default, list) else dict
         frozen = default
-        return field(default_factory=lambda: kind(frozen), metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=lambda: kind(frozen), metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,7 @@ class Database:
         "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or "
         "mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. "
         "Special characters are percent-encoded.",
+        secret=True,
     )
     pool_size: int = setting(
         8, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
@@ -567,6 +578,7 @@ class Relay:
         {},
         "Next hops, as smtproutes writes them, to LOGIN:PASSWORD for AUTH. Sent over TLS or to "
         "the loopback only.",
+        secret=True,
     )
 
 

@@ -9,7 +9,7 @@ nothing else, whatever the collation of the database would ignore.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from restante.errors import CannotKnow, TemporaryError
@@ -39,8 +39,8 @@ class Credentials:
     """What an account's login is checked against."""
 
     account: Account
-    password: str | None
-    """The hash; None or empty never authenticates."""
+    password: str | None = field(repr=False)
+    """The hash, or the password itself; None or empty never authenticates."""
     password_type: str | None
     """``MySQL-Password`` (also when NULL), ``Crypt-Password`` or ``Password``."""
     is_row: bool = True

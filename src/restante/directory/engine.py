@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -30,7 +30,7 @@ class Statement:
     """A statement and its parameters; ``?`` stands for each of them."""
 
     text: str
-    parameters: tuple[Value, ...] = ()
+    parameters: tuple[Value, ...] = field(default=(), repr=False)
     secrets: frozenset[int] = frozenset()
     """Which parameters are never logged."""
     must_change: bool = False
@@ -238,6 +238,8 @@ def _read_mysql(parts: SplitResult, directory: str) -> MySQLLocation:
 
 
 def _mysql_options(query: str) -> dict[str, str]:
+    if "@" in query:
+        raise ValueError("what looks like options is the rest of a password with a ? in it")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     if unknown := sorted(options.keys() - {"unix_socket"}):
         raise OperatorError(

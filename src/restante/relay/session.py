@@ -53,7 +53,7 @@ class Terms:
     implicit_tls: bool = False
     """The handshake comes first (RFC 8314 §3.3)."""
     login: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
 
 
 class HostFailed(Exception):
