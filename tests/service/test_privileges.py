@@ -31,6 +31,7 @@ from tests.support.household import (
 )
 from tests.support.instance import Instance, new_instance, until
 from tests.support.serving import (
+    IAIN,
     NOBODY,
     Sections,
     configure,
@@ -299,6 +300,35 @@ if os.geteuid() == 0:
             assert "server.user changes when the server is started" in reload(instance)
             until(lambda: not is_alive(former[0]) and not is_alive(former[1]), "they have ended")
             assert instance.stop() == 0
+
+    def test_an_instance_of_roots_workers_is_handed_over(tmp_path: Path) -> None:
+        """What a former version left, mail that waits among it; links stay as they are."""
+        with new_server(tmp_path / "instance", {}) as instance:
+            directory = instance.directory
+            blocked = directory / "mail" / "iain"
+            blocked.mkdir()
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            instance.stop()
+            outside = tmp_path / "outside"
+            outside.write_text("root's")
+            for name in ("queue", "drop", "run"):
+                for path in (directory / name, *(directory / name).rglob("*")):
+                    os.chown(path, 0, 0, follow_symlinks=False)
+            os.link(outside, directory / "queue" / "hard")
+            (directory / "queue" / "soft").symlink_to(outside)
+            os.chown(blocked, NOBODY, NOBODY)
+            configure(instance, {"metrics": {"listen": ["127.0.0.1:0"]}})
+            start(instance)
+            until(lambda: arrived_at(instance, blocked) == 1, "what waited is delivered")
+            assert instance.stop() == 0
+            for name in ("queue/0/queue.db", "drop/incoming", "run/metrics"):
+                assert (directory / name).stat().st_uid == NOBODY
+            assert outside.stat().st_uid == 0
+            assert (directory / "queue" / "soft").lstat().st_uid == 0
+
+    def arrived_at(instance: Instance, home: Path) -> int:
+        instance.run("queue", "retry", "--all", check=False)
+        return len(list(home.glob("Maildir/new/*")))
 
     def test_another_user_takes_over_at_the_next_start(tmp_path: Path) -> None:
         with new_server(tmp_path / "instance", {}) as instance:

@@ -29,10 +29,13 @@ _RELAYING = (
 """What the DNS answers, and names in other letters."""
 _ENCODINGS = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "stringprep")
 
+_MISTAKES = ("difflib", "restante.config.control", "restante.config.nexthop")
+"""What control files need that are read again, and what is said of mistakes in them."""
+
 
 def preload(settings: Settings) -> None:
     """Import what a worker with these settings may need."""
-    for name in (*_RELAYING, *_ENCODINGS, "binascii", "ipaddress"):
+    for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
     open_engine(settings.database, settings.directory)
     if settings.metrics.listen:

@@ -129,6 +129,8 @@ class Supervisor:
     def _start(self) -> None:
         self._listeners = self._listeners.adjusted(self._settings)
         # Only now: where the ports are taken by a server of this instance, its figures stay.
+        if self._user is not None:
+            hand_over(self._settings, self._user)
         self._prepare_metrics(self._settings)
         maillog.server_started(
             restante.__version__, self._settings.directory, self._settings.server.workers
@@ -136,7 +138,6 @@ class Supervisor:
         _tell_control(self._settings)
         _tell_addresses(self._listeners)
         if self._user is not None:
-            hand_over(self._settings, self._user)
             self._steward = Steward(self._settings, self._user, self._watch, self._leave)
             self._steward.start()
         self._workers = self._start_generation(self._settings, self._listeners)
