@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-MAX_LOCAL_PART = 64
-"""Octets in a local part (RFC 5321 §4.5.3.1.1)."""
+MAX_LOCAL_PART = 128
+"""Octets in a local part: more than the 64 that RFC 5321 §4.5.3.1.1 demands, as it asks for where
+possible. The sender that a list has for one of its members holds that member's address."""
 MAX_DOMAIN = 255
 """Octets in a domain (RFC 5321 §4.5.3.1.2)."""
 MAX_LABEL = 63

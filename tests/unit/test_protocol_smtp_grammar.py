@@ -59,6 +59,11 @@ def test_utf8_addresses_keep_their_letters() -> None:
     assert address.to_path() == path
 
 
+def test_a_bounce_comes_back_to_the_sender_that_a_list_has_for_one_member() -> None:
+    local = "announcements-owner-somebody.with.a.long.name=mail.department.example.org"
+    assert parse_rcpt(f"TO:<{local}@example.com>", smtputf8=False).address.local == local
+
+
 @pytest.mark.parametrize(
     ("argument", "code"),
     [

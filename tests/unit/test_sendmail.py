@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restante.address import MAX_LOCAL_PART
 from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths
 from restante.drop.record import MAX_RECIPIENTS, Recipient
@@ -134,7 +135,7 @@ def test_blind_copies_stay_blind(instance: Path, line: str) -> None:
         ("ann@-", HELLO, os.EX_USAGE),
         ("ann@ex..com", HELLO, os.EX_USAGE),
         ("<ann", HELLO, os.EX_USAGE),
-        (f"{'x' * 65}@example.com", HELLO, os.EX_USAGE),
+        (f"{'x' * (MAX_LOCAL_PART + 1)}@example.com", HELLO, os.EX_USAGE),
         ("-f a,b ann", HELLO, os.EX_USAGE),
         ("-f a@b@c ann", HELLO, os.EX_USAGE),
         ("ann", b"".join(b"A%d: b\n" % n for n in range(1000)) + b"\n", os.EX_DATAERR),
