@@ -76,6 +76,15 @@ def test_the_message_is_standard_input_without_return_path(home: Path) -> None:
     assert (home / "got").read_bytes() == TRACE + BODY
 
 
+def test_the_message_bears_the_aliases_by_which_it_came(home: Path) -> None:
+    """So one that goes back to them is known to be looping, whatever the program does of DTLINE."""
+    came = replace(delivery("cat >got", home), delivered_to=("iain@x", "list@x", "all@y"))
+    ran = as_owner(lambda: actor().run(envelope(), CONTENT, came))
+    assert isinstance(ran.outcome, Delivered)
+    fields = b"Delivered-To: list@x\nDelivered-To: all@y\n"
+    assert (home / "got").read_bytes() == fields + TRACE + BODY
+
+
 def test_a_large_message_from_its_file(home: Path) -> None:
     body = os.urandom(3_000_001).replace(b"\r", b"")
     spool = home.parent / "spool"

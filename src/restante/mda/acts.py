@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from restante.config.tree import Programs
-from restante.envelope import Content, Envelope
+from restante.envelope import Content, Envelope, delivered_to_field
 from restante.mda import MboxDelivery, ProgramDelivery, Ran
 from restante.mda.answers import (
     CLOSING,
@@ -83,9 +83,10 @@ class Actor:
 
     def _run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
         variables = environment(envelope, program, self.programs.path)
+        message = _come_by(program.delivered_to[1:], content)
         home = open_home(self.disk, program.account)
         try:
-            ended = run_command(program.command, home, variables, content, self.programs, self.stop)
+            ended = run_command(program.command, home, variables, message, self.programs, self.stop)
         finally:
             self.disk.close(home)
         return judge(program.command, ended)
@@ -113,6 +114,15 @@ class Actor:
         stopping = select.poll()
         stopping.register(self.stop, select.POLLIN)
         return not stopping.poll(seconds * 1000)
+
+
+def _come_by(aliases: Sequence[str], content: Content) -> Content:
+    """The message as it came from those aliases: with their fields, as qmail-local(8) forwards it.
+
+    So one that a program sends back to any of them is known to be looping.
+    """
+    fields = b"".join(map(delivered_to_field, aliases))
+    return replace(content, trace=fields + content.trace) if fields else content
 
 
 class Acts:
