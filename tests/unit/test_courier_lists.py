@@ -34,6 +34,7 @@ from restante.relay.routes import Routes
 from restante.routing.decision import Decision, Instructions
 from restante.routing.owner import DOUBLE_BOUNCE
 from restante.routing.router import Router
+from restante.routing.sequence import MOST_STEPS
 from restante.routing.trace import NO_NOTES, Notes
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -483,3 +484,16 @@ async def test_aliases_without_end_are_given_up_by_name() -> None:
         "554 5.4.6 The message went by too many aliases:"
         " a@example.com > b@example.com > iain-x@example.com"
     )
+
+
+async def test_nobody_keeps_the_queue_busy_with_a_list_of_programs_without_end() -> None:
+    forwards = [f"&{number}@x.org" for number in range(MOST_STEPS)]
+    programs = [f"|{number}" for number in range(MOST_STEPS)]
+    site = Site({"x": [*programs, *forwards], "y": [*programs, "./mbox"]})
+    answer, _ = await site.play(Target("iain-x@example.com"), attempts=2 * MOST_STEPS)
+    assert isinstance(answer, Expanded)
+    assert site.writer.done == programs
+    answer, _ = await site.play(Target("iain-y@example.com"), attempts=2)
+    assert isinstance(answer, TemporaryFailure)
+    assert "101 programs and mailboxes" in answer.detail
+    assert site.writer.done == programs

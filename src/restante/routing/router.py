@@ -14,6 +14,7 @@ from restante.routing.actions import ActionRules, find_actions
 from restante.routing.decision import Decision, Instructions, Mailbox, Misconfigured, Unknown
 from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.ownership import Owner, find_owner, qualify
+from restante.routing.sequence import objection
 from restante.routing.site import Site
 from restante.routing.trace import NO_NOTES, Notes
 from restante.routing.users import find_user
@@ -141,8 +142,11 @@ def _prefixes(local: str, domain: str) -> list[tuple[str, str]]:
 
 
 def _checked(address: Address, decision: Decision) -> Decision:
-    """``decision``, unless a row would put a line end or the like into a header field."""
+    """``decision``, unless a row would put a line end or the like into a header field, or keep
+    the queue busy beyond measure."""
     if isinstance(decision, Mailbox | Instructions) and not decision.delivered_to.isprintable():
         why = f"the owner in {decision.delivered_to!r} holds a character that is not printable"
+        return Misconfigured(address, why)
+    if isinstance(decision, Instructions) and (why := objection(decision.actions)):
         return Misconfigured(address, why)
     return decision

@@ -18,6 +18,10 @@ from restante.routing.decision import (
 )
 from restante.routing.instructions import instruction_line, parse_instruction
 
+MOST_STEPS = 100
+"""Programs and mailboxes in such a list, forwards not counted: each is an attempt of its own, for
+which the list is read anew, and whoever wrote it is not to keep a worker busy for hours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -33,6 +37,14 @@ class Step:
 def is_sequence(actions: Sequence[Instruction]) -> bool:
     """Whether the instructions are one target, rather than a target each."""
     return any(isinstance(action, ToProgram) for action in actions)
+
+
+def objection(actions: Sequence[Instruction]) -> str:
+    """Why the instructions are not obeyed at all, or an empty string."""
+    steps = sum(not isinstance(action, ToForward) for action in actions)
+    if steps > MOST_STEPS and is_sequence(actions):
+        return f"a list with a program has {steps} programs and mailboxes, {MOST_STEPS} at most"
+    return ""
 
 
 def next_step(actions: Sequence[Instruction]) -> Step | None:
