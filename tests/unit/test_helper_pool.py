@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import structlog
 from restante import maillog
 from restante.directory import Account
 from restante.envelope import HeaderFacts, spooled_content
-from restante.helper import NoHelper, Supplied, choice, pool, store
+from restante.helper import NoHelper, Supplied, choice, pool, serving, store
 from restante.helper.channel import Channel
 from restante.helper.choice import ChoosingWriter
 from restante.helper.messages import listing
@@ -25,6 +26,7 @@ from restante.helper.process import log_by
 from restante.helper.store import HelperStore
 from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Writer, head
 from restante.helper.writer import HelperWriter
+from restante.mda import MboxDelivery, ProgramDelivery
 from restante.mda.writer import BatchWriter
 from restante.status import Delivered, TemporaryFailure
 from restante.store import MaildropUnavailable, StoredMessage
@@ -294,6 +296,29 @@ async def test_a_lost_answer_makes_the_next_attempt_look(tmp_path: Path) -> None
     outcomes = await writer.deliver_each(envelope(), CONTENT, [one], again=False)
     assert isinstance(outcomes[0], Delivered)
     assert len(messages(one)) == 1
+    await writer.close()
+
+
+async def test_what_hangs_takes_no_other_work_from_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands and mboxes of one uid may be those of thousands of mailboxes."""
+    monkeypatch.setattr(serving, "TURN", 0.05)
+    writer = FarWriter(BatchWriter(HOST, 1, 1))
+    none = asyncio.Semaphore(0)
+    writer.supplier.tools = replace(writer.supplier.tools, programs=none, appends=none)
+    one = delivery(tmp_path)
+    command = ProgramDelivery("true", one.account, one.delivered_to, "iain")
+    mbox = MboxDelivery(str(tmp_path / "mbox"), one.account, one.delivered_to)
+    for outcome in (
+        (await writer.run(envelope(), CONTENT, command)).outcome,
+        await writer.append(envelope(), CONTENT, mbox, again=False),
+    ):
+        assert isinstance(outcome, TemporaryFailure)
+        assert "have taken all places" in outcome.detail
+    (outcome,) = await writer.deliver_each(envelope(), CONTENT, [one], again=False)
+    assert isinstance(outcome, Delivered)
+    assert len(writer.supplier.serving) == 1, "by the connection that there was"
     await writer.close()
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from restante.directory import Account, SystemFiles
 from restante.envelope import Content
+from restante.errors import TemporaryError
 from restante.helper import NoHelper, messages
 from restante.helper.channel import Channel
 from restante.helper.failures import failure_of
@@ -32,6 +33,9 @@ IN_USE_TRIES = 3
 IN_USE_PAUSE = 0.02
 """How often, and after how many seconds, a maildrop is tried that another session has: its word
 that it is done may have come by now, over another connection."""
+TURN = 30.0
+"""Seconds that a command or an mbox waits for its turn. Where programs hang, or mboxes are locked,
+the worker is told in time: giving up the helper, it would give up all that the user has there."""
 MAX_DROPS = 10_000
 """Maildrops that one connection has open."""
 
@@ -255,14 +259,22 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def _turn(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
-        """Wait for a place; raises NoHelper if nobody waits for the answer by then.
+        """Wait for a place; raises TemporaryError if it takes too long.
 
-        Whoever asked asks again, and it would be done twice.
+        Raises NoHelper if nobody waits for the answer by then: whoever asked asks again, and it
+        would be done twice.
         """
-        async with places:
+        try:
+            await asyncio.wait_for(places.acquire(), TURN)
+        except TimeoutError:
+            uid = self._owner.uid
+            raise TemporaryError(f"others of uid {uid} have taken all places for so long") from None
+        try:
             if not self._channel.is_open:
                 raise NoHelper("the worker is gone")
             yield
+        finally:
+            places.release()
 
     # Maildrops
 
