@@ -222,14 +222,16 @@ async def test_more_than_may_wait_is_a_system_error(desk: Desk) -> None:
     await desk.authenticator.close()
     desk.settings = Auth(refusal_delay=0, hashing_threads=1, hashing_queue=2)
     desk.renew()
-    desk.add("iain", DEAR)
+    users = [dataclasses.replace(IAIN, name=f"user{number}") for number in range(4)]
+    for user in users:
+        desk.rows.rows[user.name] = Credentials(user, DEAR, None)
     desk.gate.clear()
-    waiting = [asyncio.create_task(desk.login("iain", peer=str(peer))) for peer in range(3)]
+    waiting = [asyncio.create_task(desk.login(each.name, peer=each.name)) for each in users[:3]]
     await asyncio.sleep(0)  # each has asked its directory and taken its place
-    assert await desk.login("iain") == Refused(Refusal.SYSTEM_ERROR)
+    assert await desk.login("user3") == Refused(Refusal.SYSTEM_ERROR)
     desk.gate.set()
-    assert await asyncio.gather(*waiting) == [Welcome(IAIN)] * 3
-    assert await desk.login("iain") == Welcome(IAIN)
+    assert await asyncio.gather(*waiting) == [Welcome(each) for each in users[:3]]
+    assert await desk.login("user3") == Welcome(users[3])
 
 
 async def test_one_peer_leaves_room_for_the_others(desk: Desk) -> None:
@@ -325,6 +327,21 @@ async def test_guesses_at_the_same_moment_hardly_exceed_the_limit(guarded: Desk)
     tries = (guarded.login(f"user{number}", "123456") for number in range(100))
     await asyncio.gather(*tries)
     assert 5 <= len(guarded.tried) <= 10
+
+
+async def test_guesses_at_one_account_at_the_same_moment_hardly_exceed_its_limit(
+    tmp_path: Path,
+) -> None:
+    guard = FileGuard(str(tmp_path), Limits(account=3, network=100, window=3600))
+    desk = Desk(settings=Auth(refusal_delay=0, guess_network=100, hashing_threads=2), guard=guard)
+    desk.add("iain", DEAR)
+    await guess(desk, "somebody", 1)  # the files are there
+    networks = [f"192.0.2.{number % 40}" for number in range(200)]
+    tries = [desk.login("iain", f"x{n}", peer=peer) for n, peer in enumerate(networks)]
+    await asyncio.gather(*tries)
+    assert 9 <= desk.tried.count(DEAR) <= 10  # three times three from everywhere
+    await desk.authenticator.close()
+    await guard.close()
 
 
 def test_attempt_shows_no_password() -> None:

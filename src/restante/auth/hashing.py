@@ -26,26 +26,25 @@ class HashingBusy(TemporaryError):
 
 
 class Turns:
-    """One network does so many things at once, and queues behind itself."""
+    """One network, or one account, has so many things done at once, and queues behind itself."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._networks: dict[str, asyncio.Semaphore] = {}
+        self._queues: dict[str, asyncio.Semaphore] = {}
         self._users: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
-    async def of(self, peer: str) -> AsyncIterator[None]:
-        """Wait for a turn of the peer's network; one that wants none any more is forgotten."""
-        network = network_of(peer).narrow
-        turns = self._networks.setdefault(network, asyncio.Semaphore(self._at_once))
-        self._users[network] += 1
+    async def of(self, name: str) -> AsyncIterator[None]:
+        """Wait for a turn; a name for which nobody wants one any more is forgotten."""
+        turns = self._queues.setdefault(name, asyncio.Semaphore(self._at_once))
+        self._users[name] += 1
         try:
             async with turns:
                 yield
         finally:
-            self._users[network] -= 1
-            if not self._users[network]:
-                del self._users[network], self._networks[network]
+            self._users[name] -= 1
+            if not self._users[name]:
+                del self._users[name], self._queues[name]
 
 
 class Hashing:
@@ -70,7 +69,7 @@ class Hashing:
 
     async def run(self, peer: str, work: Callable[[], T]) -> T:
         """What ``work`` comes to, when it is the peer's turn; raises HashingBusy."""
-        async with self._turns.of(peer):
+        async with self._turns.of(network_of(peer).narrow):
             return await self._in_thread(work)
 
     async def close(self) -> None:

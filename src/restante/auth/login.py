@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from restante import maillog
+from restante.address import fold
 from restante.auth import (
     LoginAttempt,
     NoSystemLogins,
@@ -28,6 +29,7 @@ from restante.config.tree import Auth
 from restante.directory import Credentials, Directory
 from restante.errors import RestanteError
 from restante.guessing import CLEAR, Guard, Standing, Unguarded, delay
+from restante.network import network_of
 
 MAX_LOGIN = 320
 """Octets of a login: a local part, ``@``, a domain (RFC 5321 §4.5.3.1). A longer one is unknown."""
@@ -104,8 +106,10 @@ class PasswordAuthenticator:
         self._system = system or NoSystemLogins()
         self._sleep = sleep
         self._hashing = Hashing(settings, verify_password)
-        # Guesses of one network at the same moment exceed their limit by no more than the limit.
-        self._turns = Turns(settings.guess_network or UNLIMITED_TURNS)
+        # Guesses of one network at the same moment exceed their limit by no more than the limit,
+        # those at one account by what the threads for hashing can do at once anyway.
+        self._networks = Turns(settings.guess_network or UNLIMITED_TURNS)
+        self._accounts = Turns(settings.hashing_threads)
 
     async def login(self, attempt: LoginAttempt) -> Welcome | Refused:
         """Whether the attempt is good; never raises what it foresees.
@@ -132,7 +136,7 @@ class PasswordAuthenticator:
     async def _decide(self, attempt: LoginAttempt, check: _Check) -> Welcome | Refused:
         """What comes of an attempt, told when it is due, and recorded."""
         started = time.monotonic()
-        async with self._turns.of(attempt.peer):
+        async with self._networks.of(network_of(attempt.peer).narrow):
             verdict = await self._safely(self._judge(attempt, check))
         self._record(attempt, verdict)
         answer = verdict.answer
@@ -161,6 +165,12 @@ class PasswordAuthenticator:
         credentials = await self._credentials(attempt.login)
         # Whether there is such an account makes no difference to what guessing leads to.
         name = credentials.account.name if credentials is not None else attempt.login
+        async with self._accounts.of(fold(name)):
+            return await self._judge_account(name, attempt, credentials, check)
+
+    async def _judge_account(
+        self, name: str, attempt: LoginAttempt, credentials: Credentials | None, check: _Check
+    ) -> _Verdict:
         before = await self._guard.look(name, attempt.peer)
         if before.objection is not None:
             refused = Refused(Refusal.TOO_MANY_GUESSES)
