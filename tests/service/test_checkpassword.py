@@ -147,6 +147,12 @@ def test_what_is_run_cannot_read_the_password(instance: Instance) -> None:
     assert (found.status, dict(found.told)) == (0, {"closed": ""})
 
 
+def test_what_is_run_ignores_no_signal(instance: Instance) -> None:
+    """Python ignores SIGPIPE; qmail-pop3d has to end when its client has gone."""
+    status = ("sed", "-n", "s/^SigIgn:\t/ignored=/p", "/proc/self/status")
+    assert check(instance.directory, command=status).told["ignored"].strip("0") == ""
+
+
 def test_guesses_count(instance: Instance) -> None:
     peer = {"TCPREMOTEIP": "192.0.2.7"}
     for number in range(10):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Mapping, Sequence
 
 from restante.checkpassword import MISUSED, NO_SUCH_USER, REFUSED, TEMPORARY, Ending
@@ -89,6 +90,8 @@ def _person(answer: Answer, refusal: int) -> Person:
 
 
 def _run(program: Sequence[str], environ: Mapping[str, str]) -> None:
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python alone; it would be inherited
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvpe(program[0], list(program), environ)  # noqa: S606 - what it is there for
     except OSError as error:
