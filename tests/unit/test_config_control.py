@@ -337,6 +337,11 @@ PASSED_OVER = [
     ),
     (
         "locals",
+        "a.example\n.b.example\n",
+        "locals: '.b.example' never matches: domains are named one by one here",
+    ),
+    (
+        "locals",
         " a.example\n",
         "locals: line 1: ' a.example' never matches: the domain is malformed",
     ),

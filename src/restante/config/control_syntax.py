@@ -63,6 +63,16 @@ def seconds(files: Files, name: str, most: int) -> int | None:
 
 
 def domains(files: Files, name: str) -> list[str] | None:
+    """A list of domains; suffixes are none, as qmail has it for locals."""
+    listed = suffixes(files, name)
+    if listed is None:
+        return None
+    for suffix in filter(_is_suffix, listed):
+        files.warn(name, f"{suffix!r} {NEVER_MATCHES}: domains are named one by one here")
+    return [domain for domain in listed if not _is_suffix(domain)]
+
+
+def suffixes(files: Files, name: str) -> list[str] | None:
     """A list of domains and, for what is a ``.suffix``, all that end in it."""
     lines = files.lines(name)
     if lines is None:
@@ -113,10 +123,10 @@ def routes(files: Files, name: str) -> dict[str, str] | None:
 
 def recipient_hosts(files: Files, name: str) -> list[str]:
     """rcpthosts and morercpthosts; without the first, qmail would accept mail for any domain."""
-    listed = domains(files, name)
+    listed = suffixes(files, name)
     if listed is None:
         files.warn(name, "is missing: mail for the rows of rcpthosts is accepted, not for all")
-    return (listed or []) + (domains(files, "morercpthosts") or [])
+    return (listed or []) + (suffixes(files, "morercpthosts") or [])
 
 
 def double_bounces(files: Files, name: str) -> str:
@@ -165,6 +175,10 @@ def _is_key(files: Files, name: str, line: Line, key: str) -> bool:
         files.warn(name, f"{key!r} {NEVER_MATCHES}: {error}", line.number)
         return False
     return True
+
+
+def _is_suffix(key: str) -> bool:
+    return key.startswith(".")
 
 
 def _is_sender(files: Files, name: str, line: Line) -> bool:
