@@ -110,6 +110,7 @@ def test_wrong_file_changes_nothing(tmp_path: Path) -> None:
             assert "event=reload_refused" in refusal
             assert reason in refusal
         assert_unchanged(instance, {worker})
+        assert instance.log().count("event=servant_started name=registrar") <= 1
 
 
 def assert_unchanged(instance: Instance, pids: set[int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from restante import maillog
 from restante.address import Address, fold
@@ -28,6 +28,15 @@ NO_ROOM = Reply(452, "3.1", "no room to keep the message now, try again later")
 
 HIDDEN_CLIENT = "client.invalid"
 """Stands for a user's machine in Received fields, which must name one (RFC 5321 §4.4; RFC 2606)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One that is delivered before the message is acknowledged."""
+
+    recipient: Address
+    """As the sender named it: what people ask the log for."""
+    delivery: Delivery
 
 
 class Acceptance:
@@ -148,31 +157,36 @@ class Acceptance:
         if transaction.reports_success:
             # What was delivered and what has to be reported are durable together in the queue.
             return await self._enqueue(transaction, envelope, content)
-        deliveries = await self._deliveries(transaction, content)
-        if deliveries:
+        copies = await self._copies(transaction, content)
+        if copies:
+            deliveries = [copy.delivery for copy in copies]
             outcome = await self._writer.deliver_all(envelope, content, deliveries)
             if isinstance(outcome, Delivered):
-                self._delivered(transaction, envelope, content, deliveries)
+                self._delivered(transaction, envelope, content, copies)
                 return _ok(envelope)
             if isinstance(outcome, PermanentFailure) and len(deliveries) == 1:
                 return self.refused(transaction, outcome.reply, outcome.detail)
         return await self._enqueue(transaction, envelope, content)
 
-    async def _deliveries(self, transaction: Transaction, content: Content) -> tuple[Delivery, ...]:
+    async def _copies(self, transaction: Transaction, content: Content) -> tuple[_Copy, ...]:
         """Where all copies go, if all of them go into Maildirs here at once; else nothing.
 
         They must belong to one user, whose rights they are written with: all or none of them.
         What has another sender on its way, because a list has an owner, is made in the queue.
         """
         decided = transaction.decided
-        mailboxes = [each for each in decided.values() if isinstance(each, Mailbox)]
-        if len(mailboxes) == len(decided):
-            return _of_one_user([copy_for(mailbox, ()) for mailbox in mailboxes])
+        direct = [
+            _Copy(recipient, copy_for(decision, ()))
+            for recipient, decision in decided.items()
+            if isinstance(decision, Mailbox)
+        ]
+        if len(direct) == len(decided):
+            return _of_one_user(direct)
         if any(isinstance(each, Remote) for each in decided.values()):
             return ()
         leaves = await expand(self._router, self._directory, tuple(decided.items()))
         here = [
-            copy_for(leaf.decision, leaf.via)
+            _Copy(leaf.original, copy_for(leaf.decision, leaf.via))
             for leaf in leaves
             if isinstance(leaf.decision, Mailbox)
             and not leaf.new_sender
@@ -185,11 +199,11 @@ class Acceptance:
         transaction: Transaction,
         envelope: Envelope,
         content: Content,
-        deliveries: Sequence[Delivery],
+        copies: Sequence[_Copy],
     ) -> None:
         self._accepted(transaction, envelope, content, "delivered")
-        for delivery in deliveries:
-            maillog.delivered(envelope.queue_id, delivery.delivered_to[0], delivery.maildir)
+        for copy in copies:
+            maillog.delivered(envelope.queue_id, str(copy.recipient), copy.delivery.maildir)
 
     async def _enqueue(
         self, transaction: Transaction, envelope: Envelope, content: Content
@@ -230,9 +244,9 @@ def _ok(envelope: Envelope) -> Reply:
     return Reply(250, "0.0", f"ok {envelope.queue_id}")
 
 
-def _of_one_user(deliveries: Sequence[Delivery]) -> tuple[Delivery, ...]:
-    users = {(each.account.uid, each.account.gid) for each in deliveries}
-    return tuple(deliveries) if len(users) == 1 else ()
+def _of_one_user(copies: Sequence[_Copy]) -> tuple[_Copy, ...]:
+    users = {(each.delivery.account.uid, each.delivery.account.gid) for each in copies}
+    return tuple(copies) if len(users) == 1 else ()
 
 
 def _came_by(leaf: Leaf, content: Content) -> bool:

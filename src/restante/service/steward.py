@@ -105,9 +105,13 @@ class Steward:
             maillog.servant_failed(str(error))
 
     def follow(self, settings: Settings) -> None:
-        """From now on these settings count; raises OperatorError."""
+        """From now on these settings count; raises OperatorError.
+
+        The ones that count already change nothing: they are what a refused reload goes back to.
+        """
         former, self._settings = self._settings, settings
-        self._dismiss_registrar()
+        if settings is not former:
+            self._dismiss_registrar()
         if limits(settings) != limits(former):
             self._dismiss_nursery()
         self.start()
