@@ -23,6 +23,7 @@ def home(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / ".qmail-list-x-owner").touch()
     (home / ".qmail-bad").write_text("&ann@far.org\n&not an address\n")
     (home / ".qmail-empty").touch()
+    (home / ".qmail-trash").write_text("# nobody wants it\n")
     (home / ".qmail-latin").write_bytes(b"|echo gr\xfc\xdfe\x1b[2J\n./gr\xfc\xdfe/\n")
     for path in (home, *home.iterdir()):
         os.chown(path, account["uid"], account["gid"])
@@ -57,6 +58,21 @@ def test_explain_tells_programs_the_same(hosted: Shell, home: Path) -> None:
         "default": "x",
         "new_sender": "iain+list-x-owner@example.com",
     }
+
+
+def test_explain_says_that_mail_is_thrown_away(hosted: Shell, home: Path) -> None:
+    told = hosted("explain", "iain+trash@example.com").out
+
+    assert f"Decision   thrown away: {home}/.qmail-trash of user iain@example.com has" in told
+
+
+def test_json_says_what_is_done_as_whom(hosted: Shell, home: Path) -> None:
+    told = hosted.json("explain", "iain+list-x@example.com")
+
+    (account,) = hosted.json("mailbox", "list")
+    (program,) = [each["decision"] for each in told["leads_to"] if "far" not in each["address"]]
+    assert program["instruction"] == "|archive"
+    assert (program["uid"], program["gid"]) == (account["uid"], account["gid"])
 
 
 def test_explain_names_the_line_that_cannot_be_obeyed(hosted: Shell, home: Path) -> None:

@@ -49,8 +49,10 @@ def describe(decision: Decision | Final) -> str:
             return f"mailbox of {account.name}: {maildir} ({rights}), Delivered-To: {delivered_to}"
         case Instructions(account, delivered_to, actions, _, source):
             whose = f"user {account.name}" if account else "the alias user"
-            what = f"{len(actions)} instructions of {whose} in {source}"
-            return f"{what}, Delivered-To: {delivered_to}"
+            if not actions:
+                return f"thrown away: {source} of {whose} has comments alone"
+            count = f"{len(actions)} instruction{'' if len(actions) == 1 else 's'}"
+            return f"{count} of {whose} in {source}, Delivered-To: {delivered_to}"
         case Act(account, delivered_to, action, _):
             rights = f"uid {account.uid}, gid {account.gid}"
             line = instruction_line(action)
@@ -157,9 +159,13 @@ def _decision_json(decision: Decision | Final) -> dict[str, object]:
     said: dict[str, object] = {"kind": _KINDS[type(decision)], "text": describe(decision)}
     if isinstance(decision, Mailbox | Instructions | Act):
         said["account"] = decision.account.name if decision.account else None
+        said["uid"] = decision.account.uid if decision.account else None
+        said["gid"] = decision.account.gid if decision.account else None
         said["delivered_to"] = decision.delivered_to
     if isinstance(decision, Mailbox):
         said["maildir"] = decision.maildir
+    if isinstance(decision, Act):
+        said["instruction"] = instruction_line(decision.action)
     if isinstance(decision, Instructions):
         said["instructions"] = _actions(decision)
         said["source"] = decision.source
