@@ -15,7 +15,7 @@ import fcntl
 import functools
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -256,15 +256,19 @@ def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
         raise MaildropUnavailable(str(error)) from error
     try:
         with way.rights():
-            return _open_by(way, stale_before)
+            return _open_by(way, account.uid, stale_before)
     except BaseException:
         way.close()
         raise
 
 
-def _open_by(way: Way, stale_before: float) -> MaildirDrop:
+def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
     maildir, name = (os.path.join(home, MAILDIR) for home in (way.path, way.home))
-    lock = _take_lock(maildir, name)
+    try:
+        lock = _take_lock(maildir, name)
+    except PermissionError as error:
+        what = _of_others({way.home: way.path, name: maildir}, uid) or os.path.join(name, LOCK)
+        raise _unavailable("lock", what, error) from error
     if lock is None:
         return MaildirDrop(way, None, (), ())
     try:
@@ -279,7 +283,10 @@ def _open_by(way: Way, stale_before: float) -> MaildirDrop:
 
 
 def _take_lock(maildir: str, name: str) -> int | None:
-    """The descriptor that holds the lock, or None if there is no Maildir."""
+    """The descriptor that holds the lock, or None if there is no Maildir.
+
+    Raises PermissionError too.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         lock = os.open(os.path.join(maildir, LOCK), flags, 0o600)
@@ -287,6 +294,8 @@ def _take_lock(maildir: str, name: str) -> int | None:
         if os.path.islink(maildir):
             raise _unavailable("follow the link", name, error) from error
         return None
+    except PermissionError:
+        raise
     except OSError as error:
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     try:
@@ -298,6 +307,16 @@ def _take_lock(maildir: str, name: str) -> int | None:
         os.close(lock)
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     return lock
+
+
+def _of_others(places: Mapping[str, str], uid: int) -> str:
+    """The first of the places, by name and path, that is not this uid's; empty if all are."""
+    for name, path in places.items():
+        with contextlib.suppress(OSError):
+            owner = os.stat(path).st_uid
+            if owner != uid:
+                return f"{name}, which belongs to uid {owner}, not to {uid}"
+    return ""
 
 
 def _clean_tmp(tmp: str, stale_before: float) -> None:
