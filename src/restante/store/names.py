@@ -16,6 +16,8 @@ from restante.store.sizes import MAX_SIZE
 _SECONDS = re.compile(r"[0-9]{1,19}(?=\.)")
 _ON_DISK = re.compile(r",S=([0-9]{1,13})(?=[,:]|$)")
 _ON_WIRE = re.compile(r",W=([0-9]{1,13})(?=[,:]|$)")
+_BOTH = re.compile(r"[^,:]*,S=([0-9]{1,13}),W=([0-9]{1,13})(?=[,:]|$)")
+"""As we and Dovecot write them, found faster."""
 _UID = re.compile(r"[\x21-\x7e]{1,70}")
 
 
@@ -35,12 +37,17 @@ def wire_size(name: str) -> int | None:
 
     Every octet on disk becomes one or two on the wire.
     """
-    found = _ON_WIRE.search(name)
-    if found is None:
+    both = _BOTH.match(name)
+    if both is not None:
+        return _credible(int(both[2]), int(both[1]))
+    on_wire, on_disk = _ON_WIRE.search(name), _ON_DISK.search(name)
+    if on_wire is None:
         return None
-    wire = int(found.group(1))
-    on_disk = _ON_DISK.search(name)
-    if on_disk is not None and not int(on_disk.group(1)) <= wire <= 2 * int(on_disk.group(1)):
+    return _credible(int(on_wire[1]), None if on_disk is None else int(on_disk[1]))
+
+
+def _credible(wire: int, on_disk: int | None) -> int | None:
+    if on_disk is not None and not on_disk <= wire <= 2 * on_disk:
         return None
     return wire if wire <= MAX_SIZE else None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from restante.store import StoredMessage, files, names, sizes
@@ -43,22 +44,50 @@ def listing(maildir: str) -> tuple[list[MessageFile], list[StoredMessage]]:
 
     Messages whose names have no size are read, once: see ``sizes``.
     """
-    found = message_files(maildir)
+    with _no_collections():
+        found = message_files(maildir)
+        uids = list(_uids(found))
+        told = [names.wire_size(file.name) for file in found]
+    _add_sizes(maildir, found, uids, told)
+    with _no_collections():
+        messages = [
+            StoredMessage(uid, size)
+            for uid, size in zip(uids, told, strict=True)
+            if size is not None
+        ]
+    if len(messages) < len(found):
+        pairs = zip(found, told, strict=True)
+        found = [file for file, size in pairs if size is not None]
+    return found, messages
+
+
+def _add_sizes(
+    maildir: str, found: Sequence[MessageFile], uids: Sequence[str], wanted: list[int | None]
+) -> None:
+    """Fill in those that names do not tell; what stays None is no message, or gone."""
     known = sizes.load(maildir)
     used: dict[str, int] = {}
-    listed, messages = [], []
-    for file, uid in zip(found, _uids(found), strict=True):
-        size = names.wire_size(file.name)
-        if size is None:
-            size = known[uid] if uid in known else _measure(maildir, file)
-            if size is None:
-                continue
-            used[uid] = size
-        listed.append(file)
-        messages.append(StoredMessage(uid, size))
+    for place in [place for place, size in enumerate(wanted) if size is None]:
+        uid = uids[place]
+        size = known[uid] if uid in known else _measure(maildir, found[place])
+        if size is not None:
+            wanted[place] = used[uid] = size
     if not used.keys() <= known.keys() or len(used) < len(known) // 2:
         sizes.save(maildir, used)
-    return listed, messages
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Let nobody search a growing listing for reference cycles, over and over: it has none.
+
+    The collector is the whole process's. Threads that list at the same time may turn it on
+    again for each other, which costs time, and never leave it off.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def relocate(maildir: str, snapshot: Sequence[MessageFile | None]) -> list[MessageFile | None]:
