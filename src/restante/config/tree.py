@@ -150,6 +150,12 @@ class Mail:
     root: str = setting(
         "mail", "Homes of new accounts: ROOT/DOMAIN/NAME. Relative to the instance directory."
     )
+    home_roots: tuple[str, ...] = setting(
+        ["/home", "/var/mail", "/var/spool/mail", "/var/vmail"],
+        "Where root has started the server: directories below which, as below mail.root, it makes "
+        "the missing home of an account at the first delivery, if nobody but root, or mail.user, "
+        "can write to the directory that it is missing in.",
+    )
     user: str = setting(
         "",
         "The system user whose uid and gid new accounts get. Empty: the user who runs the "

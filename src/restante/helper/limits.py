@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from restante.config.tree import Programs
+from restante.directory.rows import MAX_ID
+from restante.helper.homes import HomeRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Limits:
     """Seconds that workers have to finish when the server stops."""
     programs: Programs = field(default_factory=Programs)
     """How they run commands."""
+    homes: HomeRules = field(default_factory=HomeRules)
+    """Where root makes what is missing of a home."""
 
     def to_argument(self) -> str:
         """As one argument of a command."""
@@ -33,7 +37,8 @@ class Limits:
     def from_argument(cls, argument: str) -> Limits:
         """What ``to_argument`` wrote; raises ValueError, TypeError or KeyError for others."""
         fields = json.loads(argument)
-        return cls(**{**fields, "programs": Programs(**fields["programs"])})
+        programs, homes = Programs(**fields["programs"]), HomeRules(**fields["homes"])
+        return cls(**{**fields, "programs": programs, "homes": homes})
 
     def objection(self, uid: int, gid: int) -> str:
         """Why there is no helper with these ids, or an empty string."""
@@ -41,4 +46,6 @@ class Limits:
             return f"uid {uid} is below the minimum {max(self.minimum_uid, 1)}"
         if gid < max(self.minimum_gid, 1):
             return f"gid {gid} is below the minimum {max(self.minimum_gid, 1)}"
+        if max(uid, gid) > MAX_ID:  # the next one means "do not change it" (setresuid(2))
+            return f"uid {uid} and gid {gid} are none"
         return ""

@@ -3,7 +3,8 @@
 It has one thread, reads nothing from the network, and takes orders from the supervisor
 alone: a datagram ``{"uid": 1000, "gid": 1000}`` with one descriptor, a worker's connection.
 It hands the connection to the helper of that uid and gid, which it forks if there is none.
-Where there is to be no helper, the connection's other end is told why (Kind.REFUSED).
+Where there is to be no helper, the connection's other end is told why (Kind.REFUSED). An order
+with a ``home`` is for a process that makes it (restante.helper.makers).
 
 Nursery and helper share a socket too, the hatch. Down it go the connections, and
 ``HURRY`` when others need the place; up it comes how many connections the helper has had, at each
@@ -31,10 +32,11 @@ from functools import partial
 
 from restante.helper.become import become, leave_surroundings
 from restante.helper.limits import Limits
+from restante.helper.makers import Makers, Wish
 from restante.helper.messages import MAX_TEXT, Owner
 from restante.helper.wire import Kind, Writer, head
 
-MAX_ORDER = 4096
+MAX_ORDER = 8192
 """Octets in an order."""
 ORDER_PATIENCE = 5.0
 """Seconds that an order waits for a place when all are taken."""
@@ -103,6 +105,7 @@ class Nursery:
         self._leaving: dict[int, float] = {}
         """Processes that were let go, and when they are killed."""
         self._waiting: deque[_Order] = deque()
+        self._makers = Makers(limits.homes)
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -111,11 +114,12 @@ class Nursery:
         ended = _child_ended()
         self._selector.register(self._orders, selectors.EVENT_READ, self._take_order)
         self._selector.register(ended, selectors.EVENT_READ, partial(ended.recv, SIGNALS))
-        while self._orders.fileno() >= 0 or self._helpers or self._leaving:
-            busy = self._waiting or self._leaving
+        while self._orders.fileno() >= 0 or self._helpers or self._leaving or self._makers.is_busy:
+            busy = self._waiting or self._leaving or self._makers.is_busy
             for key, _ in self._selector.select(TICK if busy else None):
                 key.data()
             self._reap()
+            self._makers.look()
             self._serve_waiting()
 
     # Orders
@@ -138,10 +142,21 @@ class Nursery:
         try:
             said = json.loads(octets)
             owner = Owner(int(said["uid"]), int(said["gid"]))
-        except (ValueError, KeyError, TypeError):
+            home = str(said.get("home", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
             connection.close()
             return
-        self._place(_Order(owner, connection, time.monotonic() + ORDER_PATIENCE))
+        if home:
+            self._make(Wish(home, owner, connection))
+        else:
+            self._place(_Order(owner, connection, time.monotonic() + ORDER_PATIENCE))
+
+    def _make(self, wish: Wish) -> None:
+        objection = self._limits.objection(wish.owner.uid, wish.owner.gid)
+        if objection:
+            wish.refuse(objection)
+        else:
+            self._makers.take(wish)
 
     def _place(self, order: _Order) -> None:
         objection = self._limits.objection(order.owner.uid, order.owner.gid)
@@ -253,6 +268,7 @@ class Nursery:
         for order in self._waiting:
             order.refuse("the server shuts down")
         self._waiting.clear()
+        self._makers.refuse_all("the server shuts down")
         for helper in list(self._helpers.values()):
             self._let_go(helper)
 

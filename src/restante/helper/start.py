@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -39,8 +40,13 @@ def start_nursery(limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socke
     return process, ours
 
 
-def order(orders: socket.socket, uid: int, gid: int, connection: socket.socket) -> None:
-    """Give the helper of a uid and gid a connection; closed here afterwards. Raises OSError."""
+def order(
+    orders: socket.socket, uid: int, gid: int, connection: socket.socket, home: str = ""
+) -> None:
+    """Give the helper of a uid and gid a connection; closed here afterwards. Raises OSError.
+
+    With a ``home`` no helper is meant: the home is made, and the connection's end told so.
+    """
     with connection:
-        message = b'{"uid":%d,"gid":%d}' % (uid, gid)
-        socket.send_fds(orders, [message], [connection.fileno()])
+        message = {"uid": uid, "gid": gid} | ({"home": home} if home else {})
+        socket.send_fds(orders, [json.dumps(message).encode()], [connection.fileno()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pwd
 from dataclasses import dataclass
 
 from restante.config import Settings
@@ -9,6 +11,8 @@ from restante.directory import SystemFiles
 from restante.directory.system import system_files
 from restante.helper.choice import ChoosingFiles, ChoosingStore, ChoosingWriter
 from restante.helper.files import HelperFiles
+from restante.helper.homemaking import Homes, HomesFirst
+from restante.helper.homes import HomeRules
 from restante.helper.limits import Limits
 from restante.helper.office import Asks, OfficeSupplier
 from restante.helper.pool import Helpers
@@ -56,8 +60,9 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
     files: SystemFiles = system_files(settings)
     if settings.routing.system_files:
         files = ChoosingFiles(files, HelperFiles(helpers))
+    writer = ChoosingWriter(near, HelperWriter(helpers, settings.programs.timeout))
     return Hands(
-        ChoosingWriter(near, HelperWriter(helpers, settings.programs.timeout)),
+        HomesFirst(writer, Homes(supervisor)),
         ChoosingStore(MaildirStore(own_rights), HelperStore(helpers)),
         files,
         helpers,
@@ -81,4 +86,15 @@ def limits(settings: Settings) -> Limits:
         mail.helpers,
         settings.server.drain_timeout,
         settings.programs,
+        HomeRules(
+            [settings.path(root) for root in (mail.root, *mail.home_roots)],
+            _uid_of(mail.user),
+        ),
     )
+
+
+def _uid_of(user: str) -> int:
+    """Of ``mail.user``; root's where none is named, or there is none."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(user).pw_uid
+    return 0

@@ -3,8 +3,9 @@
 A worker shares a SOCK_SEQPACKET pair with the supervisor. A request is one datagram of JSON:
 ``{"id": 7, "helper": "iain@example.com"}``, a connection to the helper of an account;
 ``{"id": 8, "system": "alias"}``, to that of a user of the system; ``{"id": 9, "file": PATH}``, a
-certificate or a key that the settings name, open. The answer has the same id, and either what
-was asked for, with a descriptor, or ``error``, which is always temporary.
+certificate or a key that the settings name, open; ``{"id": 10, "home": "iain@example.com"}``, a
+connection to a process that makes the missing home of an account. The answer has the same id,
+and either what was asked for, with a descriptor, or ``error``, which is always temporary.
 
 Whoever took over a worker can write here whatever he likes, as fast as he can: a request is
 small, is checked before anything is done, and only so many are read in a second.
@@ -13,6 +14,7 @@ small, is checked before anything is done, and only so many are read in a second
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +35,10 @@ PER_SECOND = 500
 REST = 0.1
 """Seconds for which a worker that has asked for more is not listened to."""
 
-Kind = Literal["helper", "system", "file"]
+_NO_NAME = re.compile("[\0\ud800-\udfff]")
+"""Halves of surrogate pairs are no characters, though JSON can say them."""
+
+Kind = Literal["helper", "system", "file", "home"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -67,7 +72,7 @@ def read_request(octets: bytes) -> Request:
     if kind is None:
         raise BadRequest("none of the known wishes")
     name = said[kind]
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or "\0" in name:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or _NO_NAME.search(name):
         raise BadRequest("no name")
     return Request(number, kind, name)
 

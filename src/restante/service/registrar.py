@@ -2,7 +2,8 @@
 
 It runs as the server's user and listens to the supervisor, over a SOCK_SEQPACKET
 pair. A question is one datagram of JSON, ``{"id": 7, "account": "iain@example.com"}`` or
-``{"id": 8, "system": "alias"}``; the answer has the same id, and ``uid`` and ``gid``, or ``error``.
+``{"id": 8, "system": "alias"}``; the answer has the same id, and ``uid``, ``gid`` and ``home``, or
+``error``.
 It takes as long as the database does; the supervisor goes on meanwhile.
 
 Where users of the system have mail, it also tells workers whether their passwords are right
@@ -31,8 +32,13 @@ from restante.errors import RestanteError
 from restante.service.system_logins import shadow_desk
 from restante.service.user import ServerUser
 
-MAX_QUESTION = 8192
-"""Octets of a question, which the supervisor has written."""
+MAX_QUESTION = 16384
+"""Octets of a question, which the supervisor has written: office.MAX_NAME characters are in it,
+of up to twelve octets each in JSON."""
+MAX_HOME = 1000
+"""Characters of a home's path that is told; a longer one is not made."""
+MAX_WORDS = 1000
+"""Characters of an error."""
 
 
 def run_registrar(settings: Settings, user: ServerUser, end: socket.socket) -> int:
@@ -91,7 +97,7 @@ class _Registrar:
         try:
             answer = await self._found(question)
         except RestanteError as error:
-            answer = {"error": str(error)}
+            answer = {"error": str(error)[:MAX_WORDS]}
         except Exception as error:  # noqa: BLE001 - one bug must not end all the others' answers
             maillog.unplanned("registrar", error)
             answer = {"error": "an unplanned exception, see the log"}
@@ -108,4 +114,5 @@ class _Registrar:
 
 
 def _owner(account: Account) -> dict[str, object]:
-    return {"uid": account.uid, "gid": account.gid}
+    home = account.home if len(account.home) <= MAX_HOME else ""
+    return {"uid": account.uid, "gid": account.gid, "home": home}

@@ -21,6 +21,7 @@ from functools import partial
 
 from restante import maillog
 from restante.config import Settings
+from restante.directory.rows import MAX_ID
 from restante.errors import OperatorError
 from restante.helper.start import order, start_nursery
 from restante.service.children import fork, poll
@@ -37,7 +38,7 @@ MAX_PENDING = 100
 """Requests of one worker that wait for the registrar or the nursery."""
 PATIENCE = 30.0
 """Seconds that a request waits; the registrar's database has its own limits, long before."""
-MAX_ANSWER = 8192
+MAX_ANSWER = 16384
 """Octets of an answer of the registrar's."""
 TICK = 1.0
 """Seconds between two looks at how long answers take."""
@@ -52,7 +53,23 @@ class _Errand:
     office: Office
     request: Request
     until: float
-    owner: tuple[int, int] | None = None
+    account: _Account | None = None
+    is_told: bool = False
+    """The question is with the registrar that there is."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """It could not be passed on, and is later."""
+        return self.account is not None or not self.is_told
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What the registrar says of one."""
+
+    uid: int
+    gid: int
+    home: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +223,8 @@ class Steward:
         servant.end.close()
         if servant is self._registrar:
             self._registrar = None
+            for errand in self._errands.values():
+                errand.is_told = False
         if servant is self._nursery:
             self._nursery = None
 
@@ -224,7 +243,7 @@ class Steward:
 
     def timeout(self) -> float | None:
         """Seconds after which ``tick`` is due; None: something else comes first."""
-        if self._resting:
+        if self._resting or any(each.is_stuck for each in self._errands.values()):
             return REST
         return TICK if self._errands else None
 
@@ -235,9 +254,12 @@ class Steward:
             if office.is_open:
                 self._listen_to(office)
         now = time.monotonic()
-        for number, errand in [each for each in self._errands.items() if each[1].until < now]:
+        for number, errand in list(self._errands.items()):
+            if errand.until >= now:
+                self._go_on(number, errand)
+                continue
             self._refuse(number, "it takes too long to find out whose the account is")
-            if errand.owner is None:
+            if errand.account is None:
                 self._end_registrar()
 
     def _listen_to(self, office: Office) -> None:
@@ -288,16 +310,17 @@ class Steward:
     def _go_on(self, number: int, errand: _Errand) -> None:
         """Ask the registrar; or, its answer known, tell the nursery, which ends the errand.
 
-        What cannot be said now is said when a successor is there, or the time is over.
+        What cannot be said now, because the other one is busy or gone, is said later (``tick``).
         """
-        if errand.owner is None:
-            subject = "account" if errand.request.kind == "helper" else "system"
+        if errand.account is not None:
+            if self._nursery is not None:
+                self._connect(number, errand, self._nursery, errand.account)
+        elif self._registrar is not None and not errand.is_told:
+            subject = "system" if errand.request.kind == "system" else "account"
             question = json.dumps({"id": number, subject: errand.request.name}).encode()
-            if self._registrar is not None:
-                with contextlib.suppress(OSError):
-                    self._registrar.end.send(question)
-        elif self._nursery is not None:
-            self._connect(number, errand, self._nursery, *errand.owner)
+            with contextlib.suppress(OSError):
+                self._registrar.end.send(question)
+                errand.is_told = True
 
     def _hear(self, servant: _Servant) -> None:
         """What a servant says. Its end is told by its process's status."""
@@ -316,11 +339,12 @@ class Steward:
         try:
             answer = json.loads(octets)
             number, uid, gid = answer["id"], answer.get("uid"), answer.get("gid")
+            home = str(answer.get("home", ""))
             errand = self._errands.get(number)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._end_registrar()
             return
-        if errand is None or errand.owner is not None:
+        if errand is None or errand.account is not None:
             return
         if type(uid) is not int or type(gid) is not int:
             self._refuse(number, str(answer.get("error", "the registrar's answer is none")))
@@ -330,21 +354,26 @@ class Steward:
             maillog.request_refused(errand.office.slot, errand.request.name, objection)
             self._refuse(number, f"the account has {objection}")
             return
-        errand.owner = (uid, gid)
+        if errand.request.kind == "home" and not home:
+            self._refuse(number, "the path of its home is too long")
+            return
+        errand.account = _Account(uid, gid, home)
         self._go_on(number, errand)
 
     def _objection(self, uid: int, gid: int) -> str:
         """Why nobody gets the rights of this uid and gid, or an empty string."""
         mail = self._settings.mail
-        if uid >= max(mail.minimum_uid, 1) and gid >= max(mail.minimum_gid, 1):
+        is_id = max(uid, gid) <= MAX_ID  # the next one means "do not change it" (setresuid(2))
+        if is_id and uid >= max(mail.minimum_uid, 1) and gid >= max(mail.minimum_gid, 1):
             return ""
         return (
             f"uid {uid} and gid {gid}; mail.minimum_uid is {mail.minimum_uid}, "
             f"mail.minimum_gid is {mail.minimum_gid}"
         )
 
-    def _connect(self, number: int, errand: _Errand, nursery: _Servant, uid: int, gid: int) -> None:
+    def _connect(self, number: int, errand: _Errand, nursery: _Servant, account: _Account) -> None:
         """One end of a new connection for the worker, the other for the helper."""
+        home = account.home if errand.request.kind == "home" else ""
         try:
             ours, its = _pair(socket.SOCK_STREAM)
         except OperatorError as error:
@@ -352,11 +381,12 @@ class Steward:
             return
         with ours:
             try:
-                order(nursery.end, uid, gid, its)
+                order(nursery.end, account.uid, account.gid, its, home)
             except OSError:
                 return
             self._finish(number)
-            errand.office.answer(errand.request.id, {"uid": uid, "gid": gid}, ours.fileno())
+            fields = {"uid": account.uid, "gid": account.gid}
+            errand.office.answer(errand.request.id, fields, ours.fileno())
 
     def _refuse(self, number: int, why: str) -> None:
         errand = self._finish(number)
