@@ -421,6 +421,17 @@ def test_the_file_is_bounded_and_forgets_the_oldest(
     file.close()
 
 
+def test_a_look_counts_no_further_than_any_limit_is(tmp_path: Path) -> None:
+    """Where ``auth.guess_account`` is 0, one account may have all the guesses of the file."""
+    file = GuessFile.open(str(tmp_path / FILE_NAME), 3600, create=True)
+    with file.transaction():
+        for number in range(guess_file.MOST + 100):
+            file.count(ANN, network_of(HOME), number.to_bytes(3, "big"), 1000)
+    standing = file.standing(ANN, network_of(HOME), 1000)
+    assert {standing.here, standing.account, standing.network} == {guess_file.MOST}
+    file.close()
+
+
 def test_what_is_old_or_lies_in_the_future_is_removed(tmp_path: Path) -> None:
     file = GuessFile.open(str(tmp_path / FILE_NAME), 3600, create=True)
     now = 1_800_000_000.0

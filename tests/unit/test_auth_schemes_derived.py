@@ -120,6 +120,11 @@ def test_keys_of_a_password_that_was_prepared_and_of_one_that_was_not() -> None:
         assert verify("I\xadX", "{SCRAM-SHA-256}" + written(keys), None)
 
 
+def test_a_password_of_which_preparing_leaves_nothing_is_not_the_empty_one() -> None:
+    keys = make_scram("sha256", b"", b"salt", 1)
+    assert not verify("\xad", "{SCRAM-SHA-256}" + written(keys), None)
+
+
 def test_what_scram_can_be_done_with() -> None:
     keys = make_scram("sha256", b"pencil", b"salt", 1)
     assert scram_source("{SCRAM-SHA-256}" + written(keys), None) == keys

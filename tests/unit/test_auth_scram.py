@@ -123,6 +123,11 @@ async def test_password_and_name_are_prepared(desk: Desk) -> None:
     assert isinstance(await desk.login("\u00adiain", "\u2168"), Welcome)
 
 
+async def test_a_password_of_which_preparing_leaves_nothing_proves_nobody(desk: Desk) -> None:
+    desk.add("iain", "\u00ad", "Password")
+    assert await desk.login("iain", "") == Refused(Refusal.WRONG_PASSWORD)
+
+
 async def test_password_that_cannot_be_prepared_can_only_be_sent(desk: Desk) -> None:
     desk.add("iain", "{PLAIN}a\u0007b")
     assert await desk.login("iain", "ab") == Refused(Refusal.WRONG_PASSWORD)

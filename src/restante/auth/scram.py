@@ -48,8 +48,8 @@ class Offer:
 
     @property
     def is_possible(self) -> bool:
-        """Whether any proof could be right."""
-        return self.keys is not None or bool(self.clear)
+        """Whether any proof could be right; that of an empty password never is."""
+        return self.keys is not None or bool(_octets(self.clear or ""))
 
     def check(self, message: bytes, proof: bytes) -> bytes | None:
         """The server's signature if ``proof`` is right; some milliseconds, whatever is stored."""

@@ -48,8 +48,10 @@ _LAYOUT = Layout(_TABLES, 1, GuessesUnusable)
 _RECENT = "at BETWEEN :since AND :until"
 _STANDING = f"""
 SELECT
-(SELECT count(*) FROM wrong WHERE account = :account AND network = :network AND {_RECENT}),
-(SELECT count(DISTINCT digest) FROM wrong WHERE account = :account AND {_RECENT}),
+(SELECT count(*) FROM (SELECT 1 FROM wrong
+    WHERE account = :account AND network = :network AND {_RECENT} LIMIT {MOST})),
+(SELECT count(*) FROM (SELECT DISTINCT digest FROM wrong
+    WHERE account = :account AND {_RECENT} LIMIT {MOST})),
 (SELECT count(*) FROM (SELECT 1 FROM wrong WHERE network = :network AND {_RECENT} LIMIT {MOST})),
 (SELECT count(*) FROM (SELECT 1 FROM wrong WHERE wide = :wide AND {_RECENT} LIMIT {MOST}))
 """

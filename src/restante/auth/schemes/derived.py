@@ -105,7 +105,7 @@ def _forms(password: bytes) -> list[bytes]:
         prepared = saslprep(password.decode()).encode()
     except (UnicodeDecodeError, NotPrepared):
         return [password]
-    return [password] if prepared == password else [password, prepared]
+    return [password] if prepared in (password, b"") else [password, prepared]
 
 
 def _iterations(digits: str) -> int:
