@@ -94,6 +94,17 @@ class MailCourier:
         in its order, or one transaction for those elsewhere that came by the same aliases: a
         message's recipients are of one lane, and whoever is not is told to move.
         """
+        if is_here(message.lane):
+            return await self._attempt(message)
+        numbers = _of_one_transaction(message)
+        together = tuple(message.recipients[number] for number in numbers)
+        attempted = await self._attempt(replace(message, recipients=together))
+        answers: list[Answer] = [Untried()] * len(message.recipients)
+        for number, answer in zip(numbers, attempted.answers, strict=True):
+            answers[number] = answer
+        return Attempted(answers, attempted.back_off)
+
+    async def _attempt(self, message: QueuedMessage) -> Attempted:
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
         decisions = await self._router.route_many(addresses, self._directory)
@@ -270,28 +281,17 @@ class MailCourier:
     async def _send(
         self, message: QueuedMessage, leaving: Mapping[int, Recipient]
     ) -> tuple[dict[int, Answer], BackOff | None]:
-        """One transaction for those that came by the same aliases as the first; others wait.
+        """One transaction for all.
 
         Their copy bears the aliases, so that one that comes back here is known to be looping.
-        What lists send on in the name of an owner has a transaction for each owner as well.
         """
         if not leaving:
             return {}, None
-        first = message.recipients[next(iter(leaving))].target
-        together = [
-            number
-            for number in leaving
-            if _origin(message.recipients[number].target) == _origin(first)
-        ]
-        parcel = Parcel(
-            first.envelope(message.envelope),
-            _bearing(first.via, message),
-            tuple(leaving[number] for number in together),
-        )
+        first = message.recipients[0].target
+        envelope, content = first.envelope(message.envelope), _bearing(first.via, message)
+        parcel = Parcel(envelope, content, tuple(leaving.values()))
         attempted = await self._out.relay.send(message.lane, parcel)
-        answers: dict[int, Answer] = dict.fromkeys(leaving, Untried())
-        answers.update(zip(together, attempted.answers, strict=True))
-        return answers, attempted.back_off
+        return dict(zip(leaving, attempted.answers, strict=True)), attempted.back_off
 
 
 def looping(here: str, via: Sequence[str]) -> Reply:
@@ -363,9 +363,14 @@ def _way(here: str, via: Sequence[str]) -> str:
     return " > ".join((*reversed(via), here))
 
 
-def _origin(target: Target) -> tuple[tuple[str, ...], str | None]:
-    """What copies must have in common to leave in one transaction."""
-    return target.via, target.reverse_path
+def _of_one_transaction(message: QueuedMessage) -> list[int]:
+    """The recipients that came by the same aliases, from the same sender, as the first.
+
+    The others wait, and are not looked up before their turn: of a list whose members have a
+    sender each, there may be a hundred in an attempt.
+    """
+    origins = [(each.target.via, each.target.reverse_path) for each in message.recipients]
+    return [number for number, origin in enumerate(origins) if origin == origins[0]]
 
 
 def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:

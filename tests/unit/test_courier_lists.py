@@ -449,6 +449,9 @@ async def test_a_transaction_has_one_sender() -> None:
     answers = await site.attempt(*targets, lane="example.net")
     assert answers == [Delivered("sent"), Untried(), Delivered("sent")]
     (parcel,) = site.parcels
+    assert site.directory.asked == [("prefetch", "a@example.net", "c@example.net")], (
+        "b's turn comes"
+    )
     assert str(parcel.envelope.reverse_path) == OWNER
     assert (parcel.envelope.ret, parcel.envelope.envid) == ("", ""), "wishes of the sender's"
     await site.attempt(targets[1], lane="example.net")

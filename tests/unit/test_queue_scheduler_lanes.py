@@ -90,6 +90,22 @@ async def test_a_lane_that_works_again_is_emptied(
     assert [event["lane"] for event in log if event["event"] == "lane_recovered"] == ["far"]
 
 
+async def test_a_lane_that_was_not_asked_has_not_recovered(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.lane_fails("far")
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue_in_lanes(envelope(), "a@far", "b@far")
+        await desk.pass_time(30)
+        courier.lane_works("far")
+        courier.answer("a@far", Moved("near"), HERE)
+        courier.answer("b@far", Untried(), HERE)
+        await desk.pass_time(HOUR)
+        assert desk.store.waiting == 0
+    told = [name for name in names(log) if name in ("moved", "delivered", "lane_recovered")]
+    assert told == ["moved", "delivered", "lane_recovered", "delivered"]
+
+
 async def test_a_clock_that_is_set_back_delays_nobody(
     tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
 ) -> None:

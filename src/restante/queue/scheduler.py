@@ -20,6 +20,7 @@ from restante.queue import (
     Reporter,
     Submission,
     Undeliverable,
+    Untried,
 )
 from restante.queue.clock import Clock
 from restante.queue.handout import Position
@@ -167,7 +168,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("courier", error)
             return _Attempt(uncertain(message, self._clock.now(), self._policy), None)
-        if all(isinstance(answer, Moved) for answer in attempted.answers):
+        if all(isinstance(answer, Moved | Untried) for answer in attempted.answers):
             return _Attempt(verdicts, None)  # the lane was not asked at all
         return _Attempt(verdicts, LaneNews(began, attempted.back_off))
 
