@@ -175,6 +175,7 @@ def test_too_many_recipients(instance: Path) -> None:
         ("-r iain@x.example", {}, "iain@x.example", "iain@x.example"),
         ("-f <>", {"USER": "u"}, "", "u@mx.example.com"),
         ("-f <iain@x.example>", {}, "iain@x.example", "iain@x.example"),
+        ("-f l-owner-@x.example-@[]", {}, "l-owner-@x.example", "l-owner-@x.example"),
         ("", {"USER": "Jo Doe"}, '"Jo Doe"@mx.example.com', None),
     ],
 )
