@@ -153,6 +153,13 @@ def test_what_is_run_ignores_no_signal(instance: Instance) -> None:
     assert check(instance.directory, command=status).told["ignored"].strip("0") == ""
 
 
+def test_a_program_that_is_not_whole_refuses_nobody(tmp_path: Path) -> None:
+    """As while it is being upgraded: Python's own exit status would be 1, a wrong password."""
+    half = "import sys\nsys.modules['restante.checkpassword.program'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(half)
+    assert check(tmp_path, environ={"PYTHONPATH": str(tmp_path)}).status == TEMPORARY
+
+
 def test_guesses_count(instance: Instance) -> None:
     peer = {"TCPREMOTEIP": "192.0.2.7"}
     for number in range(10):

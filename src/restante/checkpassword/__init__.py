@@ -30,9 +30,9 @@ class Ending(Exception):
 
 def main() -> None:
     """Run the command line; returns only by ending the process, or by becoming another program."""
-    from restante.checkpassword.program import run
-
     try:
+        from restante.checkpassword.program import run  # may fail as all else may
+
         run(sys.argv, os.environ)
     except Ending as ending:
         status = ending.status
