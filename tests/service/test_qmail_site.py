@@ -338,6 +338,7 @@ if os.geteuid() == 0:  # mail of several uids, and users of the system: no ordin
         try:
             why = f"belongs to uid {OWNERS['dan']}, not to {OWNERS['carl']}"
             assert why in str(story.explain("carl@iain.cx")["carl@iain.cx"]["decision"])
+            assert f"the home {home} {why}; its mail waits" in story.restante("check").stdout
             assert story.send("carl@iain.cx").startswith("451 4.3.5")
             seen = len(story.instance.log())
             with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):

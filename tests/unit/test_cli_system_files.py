@@ -91,6 +91,16 @@ def test_explain_shows_octets_that_no_terminal_should_get(hosted: Shell, home: P
     assert json.loads(told)["decision"]["instructions"][1] == "./gr\udcfc\udcdfe/"
 
 
+def test_check_names_a_home_that_holds_up_mail(hosted: Shell, home: Path) -> None:
+    assert "its mail waits" not in hosted("check").out
+    home.chmod(0o777)
+
+    told = hosted("check")
+    assert told.code == ExitCode.REFUSED
+    assert f"problem: the mailbox iain@example.com: the home {home} can be written" in told.out
+    assert "by everybody; its mail waits\n" in told.out
+
+
 def test_explain_shows_an_empty_file(hosted: Shell, home: Path) -> None:
     told = hosted("explain", "iain+empty@example.com").out
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
 from restante.cli.context import directory_of
+from restante.cli.findings import MAX_NAMED, Findings
 from restante.directory.engine import Engine
 from restante.directory.rows import text_of
 from restante.routing.decision import NoSuchUser
@@ -15,11 +16,7 @@ from restante.routing.router import Router
 from restante.service.user import serving_uid
 
 if TYPE_CHECKING:
-    from restante.cli.findings import Findings
     from restante.config.tree import Settings
-
-MAX_NAMED = 10
-"""Rows of one kind that are named, so that a check of a large database stays short."""
 
 _WRONG_HOME = "SELECT `username` FROM `mailbox` WHERE `home` NOT LIKE '/%' LIMIT ?"
 _WRONG_OWNER = {

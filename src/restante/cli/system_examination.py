@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 
 from restante.cli.context import ask, directory_of
-from restante.cli.findings import Findings
+from restante.cli.findings import MAX_NAMED, Findings
 from restante.config.tree import Settings
-from restante.directory import Account
+from restante.directory import Account, BadRow
 from restante.directory.engine import Engine
+from restante.directory.rows import account_of
 from restante.directory.shadow import SHADOW, shadow_groups
 from restante.errors import RestanteError
 from restante.routing.users import ALIAS_USER, find_alias_account
 
+MAX_HOMES = 1000
+"""Homes that are looked into, so that a check of a large database stays short."""
 _ANY_EXTENSION = "postmaster"
+_ACCOUNTS = "SELECT `username`, `uid`, `gid`, `home` FROM `mailbox` LIMIT ?"
 
 
 def examine_system_files(settings: Settings, findings: Findings) -> None:
-    """The user who has the addresses of nobody else must be there, and fit to have mail."""
+    """Homes must be fit to have mail, and that of who has the addresses of nobody else be there."""
     if not settings.routing.system_files:
         return
     if not _workers_read_shadow():
@@ -27,6 +31,7 @@ def examine_system_files(settings: Settings, findings: Findings) -> None:
             "starts makes use of"
         )
     try:
+        findings.problems += ask(settings, lambda engine: _unfit_homes(settings, engine))
         account = ask(settings, lambda engine: _alias_account(settings, engine))
     except RestanteError as error:
         findings.problems.append(f"routing.system_files: {error}")
@@ -41,6 +46,29 @@ def examine_system_files(settings: Settings, findings: Findings) -> None:
 def _workers_read_shadow() -> bool:
     """Whether a server that this user starts can: its workers are not root."""
     return bool(shadow_groups()) if os.geteuid() == 0 else os.access(SHADOW, os.R_OK)
+
+
+async def _unfit_homes(settings: Settings, engine: Engine) -> list[str]:
+    """What holds up all mail for an account; raises what the database does.
+
+    Homes of others are nobody's business but root's.
+    """
+    directory = directory_of(settings, engine)
+    found: list[str] = []
+    for row in await engine.fetch(_ACCOUNTS, (MAX_HOMES,)):
+        try:
+            account = account_of(row)
+        except BadRow:
+            continue  # it is told of with the other rows
+        if os.geteuid() not in (0, account.uid):
+            continue
+        try:
+            await directory.dot_qmail(account, "")
+        except RestanteError as error:
+            found.append(f"the mailbox {account.name}: {error}; its mail waits")
+        if len(found) == MAX_NAMED:
+            break
+    return found
 
 
 async def _alias_account(settings: Settings, engine: Engine) -> Account | None:
