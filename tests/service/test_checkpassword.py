@@ -160,6 +160,15 @@ def test_a_program_that_is_not_whole_refuses_nobody(tmp_path: Path) -> None:
     assert check(tmp_path, environ={"PYTHONPATH": str(tmp_path)}).status == TEMPORARY
 
 
+@pytest.mark.parametrize("caller", [{}, DOVECOT])
+def test_what_is_run_sees_no_setting(instance: Instance, caller: dict[str, str]) -> None:
+    """The database's URL may be given so, and has its password."""
+    url = f"sqlite:///{instance.directory}/restante.db"
+    found = check(instance.directory, environ={**caller, "RESTANTE_DATABASE__URL": url})
+    assert found.status == 0, found.error
+    assert not [name for name in found.told if name.startswith("RESTANTE_")]
+
+
 def test_guesses_count(instance: Instance) -> None:
     peer = {"TCPREMOTEIP": "192.0.2.7"}
     for number in range(10):

@@ -60,13 +60,21 @@ def become(person: Person) -> None:
 
 
 def environment(environ: Mapping[str, str], person: Person) -> dict[str, str]:
-    """The environment with USER, HOME and SHELL of the person, and nothing that was Dovecot's."""
+    """The environment with USER, HOME and SHELL of the person, and nothing that was Dovecot's.
+
+    Nor any setting: the database's password may be among them, and is not for mailbox owners.
+    """
     return {
-        **{name: value for name, value in environ.items() if name != "AUTHORIZED"},
+        **{name: value for name, value in environ.items() if not _is_ours(name)},
         "USER": person.name,
         "HOME": person.home,
         "SHELL": _shell(person),
     }
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a variable is for this program alone: Dovecot's, or a setting."""
+    return name == "AUTHORIZED" or (name.startswith("RESTANTE_") and "__" in name)
 
 
 def hand_to_dovecot(
