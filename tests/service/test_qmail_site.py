@@ -376,6 +376,25 @@ if os.geteuid() == 0:  # mail of several uids, and users of the system: no ordin
             locals_.write_bytes(before)
         assert "event=server_reloaded" in reload(story.instance)
 
+    def test_the_default_delivery_becomes_an_mbox(story: Story) -> None:
+        """As most qmail sites have it."""
+        file = story.site.control / "defaultdelivery"
+        before = file.read_bytes()
+        address, wanted = "old+box@example.org", "./Mailbox as old@example.org"
+        try:
+            file.write_text("# qmail's own\n./Mailbox\n")
+            assert story.restante("check").returncode == 0
+            (promise,) = promised(story.site, story.explain(address)[address])
+            assert promise.what == wanted
+
+            def kept() -> bool:
+                assert story.send(address).startswith("250 ")
+                return promise in found(story.site, story.peer, address)
+
+            until(kept, "the change counts, and what is promised is done")
+        finally:
+            file.write_bytes(before)
+
     def test_everybody_can_read_the_password(story: Story) -> None:
         sqlserver = story.site.control / "sqlserver"
         sqlserver.chmod(0o644)

@@ -494,17 +494,23 @@ def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:
     ]
 
 
-def test_check_names_a_full_disk_and_a_delivery_that_cannot_be_done(
-    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("delivery", ["./Mailbox", "|procmail", "./Maildir/\n&ann@far.example"])
+def test_check_has_nothing_against_qmails_default_deliveries(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, delivery: str
 ) -> None:
+    monkeypatch.setenv("RESTANTE_ROUTING__DEFAULTDELIVERY", delivery)
+    monkeypatch.setenv("RESTANTE_PROGRAMS__RUN_AS_SERVER_USER", "true")
+
+    assert json.loads(hosted("check", "--json").out)["problems"] == []
+
+
+def test_check_names_a_full_disk(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("restante.cli.examination.MINIMUM_SPACE", 1 << 62)
-    monkeypatch.setenv("RESTANTE_ROUTING__DEFAULTDELIVERY", "./Mailbox")
 
     problems = "\n".join(json.loads(hosted("check", "--json").out)["problems"])
 
     assert "mail.root: the file system" in problems
     assert "queue.root: the file system" in problems
-    assert "'./Mailbox' cannot be done yet" in problems
 
 
 def test_check_names_all_problems_at_once(hosted: Shell) -> None:

@@ -68,7 +68,7 @@ def _examine_rows(settings: Settings, findings: Findings) -> None:
 
 
 def _examine_routing(settings: Settings, findings: Findings) -> None:
-    from restante.routing.decision import ToForward, ToMaildir
+    from restante.routing.decision import ToProgram
     from restante.routing.instructions import parse_instructions
     from restante.routing.router import Router
 
@@ -77,12 +77,12 @@ def _examine_routing(settings: Settings, findings: Findings) -> None:
     except RestanteError as error:
         findings.problems.append(f"[routing] defaultdelivery: {error}")
         return
-    lines = settings.routing.defaultdelivery
-    actions = parse_instructions(lines.splitlines())
-    if not all(isinstance(each, ToForward | ToMaildir) for each in actions):
+    actions = parse_instructions(settings.routing.defaultdelivery.splitlines())
+    own = os.geteuid() != 0 and not settings.programs.run_as_server_user
+    if own and any(isinstance(each, ToProgram) for each in actions):
         findings.problems.append(
-            f"[routing] defaultdelivery: {lines!r} cannot be done yet, and mail for accounts would "
-            "wait; write a Maildir, which ends in /"
+            "[routing] defaultdelivery: it has a program, and programs.run_as_server_user is not "
+            "set for a server whose accounts have its own uid; mail for accounts waits"
         )
 
 
