@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import socket
+import stat
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ import structlog
 
 from restante.config.tree import Log
 from restante.errors import OperatorError
+from restante.rights import directories_to, is_roots_alone
 
 MAX_VALUE = 8192
 """Characters of one value; what is longer is cut, a trace at its beginning."""
@@ -191,13 +193,32 @@ def _open_sink(target: str, directory: str) -> Sink:
     if target == "syslog":
         return _open_syslog(SYSLOG_SOCKET)
     path = os.path.join(directory, target)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
-        return _Descriptor(os.open(path, flags, FILE_MODE), owned=True)
+        return _Descriptor(_open_file(path), owned=True)
     except OSError as error:
         raise LogUnusable(
             f"log.target: {path} cannot be opened for writing: {error.strerror}"
         ) from error
+
+
+def _open_file(path: str) -> int:
+    """The log to append to; raises LogUnusable and OSError.
+
+    Root takes none but a plain file where others may have put something in its place: a link
+    would have it write to any file, and a FIFO would have it wait.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    if os.geteuid() != 0 or all(map(is_roots_alone, directories_to(path))):
+        return os.open(path, flags, FILE_MODE)
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise LogUnusable(
+        f"log.target: {path} is no plain file, or has other names (hard links), and others than "
+        "root can write to the directory"
+    )
 
 
 def _open_syslog(path: str) -> Sink:

@@ -360,6 +360,15 @@ if os.geteuid() == 0:
             assert f"cannot pass {closed};" in done.stderr
             closed.chmod(0o711)
 
+    @pytest.mark.parametrize("name", [".", "restante.toml"])
+    def test_settings_that_the_servers_user_can_change(tmp_path: Path, name: str) -> None:
+        with new_instance(tmp_path / "instance") as instance:
+            os.chown(instance.directory / name, NOBODY, 0)
+            done = instance.run("serve", check=False)
+            assert done.returncode == os.EX_UNAVAILABLE
+            assert "can change or replace" in done.stderr
+            assert "chown root: " in done.stderr
+
     # Others' tools
 
     TRACE = """

@@ -30,7 +30,7 @@ RULES: dict[str, set[str]] = {
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},
     "maillog": VOCABULARY | {"config", "metrics"},
-    "logsetup": VOCABULARY | {"config", "maillog", "metrics"},
+    "logsetup": VOCABULARY | {"config", "maillog", "metrics", "rights"},
     "protocol": {"address", "envelope", "status"},
     "directory": VOCABULARY | {"config", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},

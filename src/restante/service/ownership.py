@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from restante.config import Settings
+from restante.config.load import FILE_NAME
 from restante.directory.engine import SQLiteLocation, parse_url
 from restante.drop import DropPaths
 from restante.errors import OperatorError
@@ -39,6 +40,7 @@ def hand_over(settings: Settings, user: ServerUser) -> None:
     must then be the user's already. The owner of a tree's top changes last: it says that all of
     the tree was handed over.
     """
+    _check_settings(settings.directory, user)
     queue = settings.path(settings.queue.root)
     for tree in (os.path.join(settings.directory, RUN), DropPaths.of(settings.directory).root):
         _take_care(tree, settings, user)
@@ -48,6 +50,16 @@ def hand_over(settings: Settings, user: ServerUser) -> None:
     with user.rights():
         _check_reach(settings.directory, user)
         _check_reach(queue, user)
+
+
+def _check_settings(directory: str, user: ServerUser) -> None:
+    """Root obeys restante.toml: raise OperatorError if the server's user can change it."""
+    path = os.path.join(directory, FILE_NAME)
+    if user.decides(path) or user.can_write(path):
+        raise OperatorError(
+            f"the server's user {user.name} can change or replace {path}, which root obeys; "
+            f"run: chown root: {directory} {path} && chmod go-w {directory} {path}"
+        )
 
 
 def _take_care(tree: str, settings: Settings, user: ServerUser) -> None:
@@ -79,9 +91,11 @@ def give(tree: str, uid: int, gid: int) -> None:
             _give_all(top, uid, gid)
             return
         for name in os.listdir(top):
-            with contextlib.suppress(FileNotFoundError):
+            # What root may not look at is somebody's own file system (FUSE).
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 found = os.stat(name, dir_fd=top, follow_symlinks=False)
-                if found.st_uid == 0 and stat.S_ISDIR(found.st_mode):
+                here = found.st_dev == os.fstat(top).st_dev
+                if found.st_uid == 0 and here and stat.S_ISDIR(found.st_mode):
                     _give_below(name, top, uid, gid)
     finally:
         os.close(top)
@@ -205,7 +219,7 @@ def _show_database(settings: Settings, user: ServerUser) -> None:
 
 def _show_file(file: int, path: str, gid: int) -> None:
     found = os.fstat(file)
-    if found.st_uid != 0 or not stat.S_ISREG(found.st_mode):
+    if found.st_uid != 0 or found.st_nlink != 1 or not stat.S_ISREG(found.st_mode):
         return
     if found.st_gid != gid or not found.st_mode & stat.S_IRGRP:
         os.fchown(file, 0, gid)

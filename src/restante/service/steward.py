@@ -28,11 +28,10 @@ from restante.service.children import fork, poll
 from restante.service.hands import limits
 from restante.service.office import REST, Office, Request
 from restante.service.registrar import run_registrar
-from restante.service.user import ServerUser
+from restante.service.user import ServerUser, open_pem_for
 from restante.service.watch import Watch
 from restante.tls import CertificateRefused
 from restante.tls.certificates import paths_of
-from restante.tls.files import open_pem
 
 MAX_PENDING = 100
 """Requests of one worker that wait for the registrar or the nursery."""
@@ -295,7 +294,7 @@ class Steward:
             office.refuse(request.id, "the settings name no such file")
             return
         try:
-            descriptor = open_pem(request.name)
+            descriptor = open_pem_for(self._user, request.name)
         except CertificateRefused as error:
             office.refuse(request.id, str(error))
             return

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from restante.config import Settings
 from restante.errors import OperatorError
+from restante.rights import directories_to
+from restante.tls.files import open_pem
 
 DEFAULT_USERS = ("restante", "nobody")
 """Whom ``server.user`` means when it is empty: the first of them that the system has."""
@@ -54,6 +57,24 @@ class ServerUser:
         if ids != ((self.uid,) * 3, (self.gid,) * 3, set(self.groups)) or _can_be_root():
             raise OperatorError(f"this process did not become {self.name} for good")
 
+    def decides(self, path: str) -> bool:
+        """Whether this user may have put what lies at a path, or what a link to it says."""
+        try:
+            return any(map(self._can_write_to, directories_to(path)))
+        except OSError:
+            return True
+
+    def can_write(self, path: str) -> bool:
+        """Whether this user can write to what is there, or allow it."""
+        with suppress(FileNotFoundError):
+            return self._can_write_to(os.stat(path))
+        return False
+
+    def _can_write_to(self, found: os.stat_result) -> bool:
+        by_group = found.st_mode & stat.S_IWGRP and found.st_gid in self.groups
+        others = found.st_mode & stat.S_IWOTH
+        return found.st_uid == self.uid or bool(by_group or others)
+
     @contextmanager
     def rights(self) -> Iterator[None]:
         """Work with this user's rights, in a root process of one thread, and root's again after.
@@ -70,6 +91,13 @@ class ServerUser:
             os.seteuid(0)
             os.setegid(0)
             os.setgroups(groups)
+
+
+def open_pem_for(user: ServerUser, path: str) -> int:
+    """As ``open_pem``, by root for the server's user: with root's rights unless the user decides
+    what lies there, who could have put a link to any file of root's."""
+    with user.rights() if user.decides(path) else nullcontext():
+        return open_pem(path)
 
 
 def server_user(settings: Settings) -> ServerUser | None:

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -18,6 +19,7 @@ from restante.config import Settings
 from restante.errors import RestanteError
 from restante.service.place import EXIT_CONFIGURATION, READY, WorkerPlace
 from restante.service.preload import preload
+from restante.service.user import open_pem_for
 from restante.service.wiring import Worker
 from restante.tls.certificates import paths_of
 from restante.tls.files import HandedFiles
@@ -50,7 +52,7 @@ def _give_up_root(settings: Settings, place: WorkerPlace) -> HandedFiles | None:
     if place.user is None:
         return None
     preload(settings)
-    pem = HandedFiles.opened(paths_of(settings))
+    pem = HandedFiles.opened(paths_of(settings), partial(open_pem_for, place.user))
     place.user.become()
     return pem
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,12 +68,13 @@ class HandedFiles:
         self._known: dict[str, tuple[Identity, PemFile | CertificateRefused]] = {}
 
     @classmethod
-    def opened(cls, paths: Iterable[str]) -> HandedFiles:
-        """Of files that this process has still the right to open; it never fails."""
+    def opened(cls, paths: Iterable[str], opens: Callable[[str], int]) -> HandedFiles:
+        """Of files that this process has still the right to open; ``opens`` is ``open_pem``, or
+        as it. It never fails."""
         files = cls()
         for path in paths:
             try:
-                files.take(path, open_pem(path))
+                files.take(path, opens(path))
             except CertificateRefused as refusal:
                 files.miss(path, refusal)
         return files
