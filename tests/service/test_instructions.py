@@ -149,6 +149,10 @@ def test_a_program_ends_with_the_server_and_runs_again(site: Site) -> None:
 
 def test_the_home_has_nothing_else(site: Site) -> None:
     """No lock, no temporary file, nothing of other users."""
+    site.send("box")
+    site.send("run")
+    assert site.read("Mailbox")
+    assert site.read("uid")
     known = {"Mailbox", "Maildir", "got", "uid", "env", "first", "begun"}
     home = site.home
     assert set(os.listdir(home)) <= known
