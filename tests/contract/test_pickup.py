@@ -270,11 +270,14 @@ async def test_a_lease_on_a_file_holds_up_no_other(world: World) -> None:
     """Whose file it is can have everybody else's open of it wait, or fail (fcntl(2))."""
     name = world.put(file())
     world.drop()
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     held = os.open(os.path.join(world.paths.incoming, name), os.O_RDWR)
-    fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    assert len(await world.collect()) == 1
-    os.close(held)
+    try:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        assert len(await world.collect()) == 1
+    finally:
+        os.close(held)
+        signal.signal(signal.SIGIO, before)
     assert world.left() == [f"bad/{name}"]
 
 
