@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,7 @@ import typer
 from restante.address import fold
 from restante.cli.context import settings_of
 from restante.cli.output import AsJson, print_rows
+from restante.cli.tallies import opened
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -86,18 +85,11 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[GuessFile | None]:
-    """The file that counts, in a transaction; None if nothing was ever counted."""
+def _opened(settings: Settings) -> AbstractContextManager[GuessFile | None]:
     from restante.guessing.file import FILE_NAME, GuessFile
-    from restante.tally.owner import as_owner
 
-    directory = settings.path(settings.queue.root)
-    path = os.path.join(directory, FILE_NAME)
-    with as_owner(directory):
-        if not os.path.exists(path):
-            yield None
-            return
-        file = GuessFile.open(path, settings.auth.guess_window, create=False)
-        with closing(file), file.transaction():
-            yield file
+    return opened(
+        settings,
+        FILE_NAME,
+        lambda path: GuessFile.open(path, settings.auth.guess_window, create=False),
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +14,7 @@ from restante.address import Address, fold
 from restante.cli.context import any_address, ask, directory_of, settings_of
 from restante.cli.output import AsJson, print_record, print_rows
 from restante.cli.status import ExitCode
+from restante.cli.tallies import opened
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -116,18 +115,7 @@ def _everybody(settings: Settings) -> list[AccountUsage]:
         return file.everybody(time.time()) if file is not None else []
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[UsageFile | None]:
-    """The file that counts, in a transaction; None if nothing was ever counted."""
-    from restante.tally.owner import as_owner
+def _opened(settings: Settings) -> AbstractContextManager[UsageFile | None]:
     from restante.usage.file import FILE_NAME, UsageFile
 
-    directory = settings.path(settings.queue.root)
-    path = os.path.join(directory, FILE_NAME)
-    with as_owner(directory):
-        if not os.path.exists(path):
-            yield None
-            return
-        file = UsageFile.open(path, create=False)
-        with closing(file), file.transaction():
-            yield file
+    return opened(settings, FILE_NAME, lambda path: UsageFile.open(path, create=False))
