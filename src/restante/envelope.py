@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -29,12 +30,14 @@ def _base32(number: int, width: int) -> str:
 
 
 def queue_ids(slot: int, clock: Callable[[], int] = time.time_ns) -> Iterator[str]:
-    """Ids that no other message of this host bears: microseconds, a counter, the worker's slot.
+    """Ids that no other message bears: microseconds, a counter, the worker's slot, a random mark.
 
-    Ids sort by time. ``slot`` is the number of the worker's queue, 0 to 1023.
+    Ids sort by time. ``slot`` is the number of the worker's queue, 0 to 1023; the mark is drawn
+    once. Machines that share Maildirs have the same slots, and may have the same host name.
     """
+    whose = _base32(slot, 2) + _base32(secrets.randbits(20), 4)
     for count in itertools.count():
-        yield _base32(clock() // 1000, 11) + _base32(count % 1024, 2) + _base32(slot, 2)
+        yield _base32(clock() // 1000, 11) + _base32(count % 1024, 2) + whose
 
 
 class Notify(Flag):

@@ -45,7 +45,7 @@ from tests.support.instance import PATIENCE, Instance, until
 
 LOOPBACK = "127.0.0.1"
 _KINDS = {
-    "id": rb"[0-9a-hjkmnp-tv-z]{15}",
+    "id": rb"[0-9a-hjkmnp-tv-z]{19}",
     "date": rb"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}",
     "name": rb"[!-~]{1,70}",
     "number": rb"\d+",

@@ -82,9 +82,14 @@ def test_queue_ids_are_unique_sorted_and_of_one_length() -> None:
     one = queue_ids(3, lambda: 10**18)
     ids += [next(one) for _ in range(1000)]
     assert len(set(ids)) == len(ids)
-    assert {len(each) for each in ids} == {15}
+    assert {len(each) for each in ids} == {19}
     later = next(queue_ids(0, lambda: 10**18 + 1000))
     assert later > max(ids)
+
+
+def test_queue_ids_of_machines_differ() -> None:
+    """Same slot, same moment, same count: five alike are drawn once in 2**80 times."""
+    assert len({next(queue_ids(0, lambda: 10**18)) for _ in range(5)}) > 1
 
 
 def test_contents_know_their_sizes(tmp_path: Path) -> None:

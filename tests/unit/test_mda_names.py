@@ -21,9 +21,9 @@ DELIVERY = Delivery(
 
 
 def test_a_name_in_full() -> None:
-    envelope = replace(ENVELOPE, queue_id="0abcdefghjkmnpq")
+    envelope = replace(ENVELOPE, queue_id="0abcdefghjkmnpqrstv")
     name = delivery_name(envelope, DELIVERY, "mx.example.com", 1234, 1300)
-    pattern = r"1700000000\.0abcdefghjkmnpq_[0-9a-f]{8}\.mx\.example\.com,S=1234,W=1300"
+    pattern = r"1700000000\.0abcdefghjkmnpqrstv_[0-9a-f]{8}\.mx\.example\.com,S=1234,W=1300"
     assert re.fullmatch(pattern, name.full)
     assert name == delivery_name(envelope, DELIVERY, "mx.example.com", 1234, 1300)
 

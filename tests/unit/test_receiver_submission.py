@@ -110,7 +110,7 @@ async def test_a_users_sender_gets_its_domain() -> None:
 
 ADDED = rb"""Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}
 From: ann@example\.com
-Message-ID: <[0-9a-z]{15}@mx\.example\.com>
+Message-ID: <[0-9a-z]{19}@mx\.example\.com>
 """
 WHOLE = b"date: Thu, 1 Jan 1970 00:00:00 +0000\nFROM: boss@far.org\nMessage-id: <1@x>\n\nhello\n"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class _Making:
         if self._is_there(place, name):
             return
         self._check_closed(place, name)
-        passing = f".restante-home-{os.getpid()}"
+        passing = f".restante-home-{secrets.token_hex(4)}"  # other machines have the same pids
         self._disk.make_directory(passing, place, 0o700)
         try:
             made = self._disk.open_directory(passing, place)

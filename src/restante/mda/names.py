@@ -14,7 +14,8 @@ from restante.mda import Delivery
 
 MAX_NAME = 70
 """Characters in a name (RFC 1939 §7: a unique-id has 1 to 70)."""
-_HOST_DIGEST = 6
+_HOST_DIGEST = 3
+"""Characters. The host is there for people: it is the queue id that no other host draws."""
 _SHORTEST_HOST = _HOST_DIGEST + 1
 _GRAPHIC = re.compile(r"[!-~]+")
 
