@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import multiprocessing
 import os
@@ -319,6 +320,29 @@ async def test_the_lock_holds_across_processes_and_ends_with_them(box: Box) -> N
     here.close()
     there.close()
     assert await box.listing() == []
+
+
+async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> None:
+    """As a file server takes it from a machine that was cut off from it for long."""
+    message = box.put("new/1.a.h")
+    drop = await box.open()
+    _take_away(box.path / LOCK)
+    other = await box.open()
+    with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
+        await drop.remove([0])
+    await drop.close()
+    assert message.exists()
+    await other.remove([0])
+    await other.close()
+    assert not message.exists()
+
+
+def _take_away(lock: Path) -> None:
+    """Unlock a file that this process has locked, behind the back of whoever did."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/self/fd/{name}"), lock.stat()):
+                fcntl.flock(int(name), fcntl.LOCK_UN)
 
 
 async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Maildirs as POP3 sees them: ``home/Maildir`` of an account, listed once, held exclusively.
 
-One session at a time has a Maildir: the lock is ``flock`` on ``restante.lock`` in it,
-which ends with the process and holds across machines on NFS. Delivery and other
-readers (Dovecot, mutt) need no lock and may change flags or remove messages meanwhile.
+One session at a time has a Maildir: the lock is ``flock`` on ``restante.lock`` in it, which
+ends with the process and holds across machines where the file system honours it
+(docs/cluster.md). Delivery and other readers (Dovecot, mutt) need no lock and may change
+flags or remove messages meanwhile.
 A Maildir that does not exist is empty: there is nothing to hold, and nothing is made.
 """
 
@@ -211,7 +212,21 @@ class MaildirDrop:
 
     def _remove(self, indexes: Sequence[int]) -> None:
         with self._way.rights():
+            self._keep_lock()
             self._remove_here(indexes)
+
+    def _keep_lock(self) -> None:
+        """Ask for the lock once more, which changes nothing where it is still held.
+
+        A file server that has not heard of this machine for long gives its locks to others
+        (NFSv4's lease, CephFS's eviction), and nobody says so before the next request for one.
+        Raises MaildropUnavailable.
+        """
+        assert self._lock is not None, "messages lie in Maildirs alone, and those are locked"
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _unavailable("keep the lock on", self._name, error) from error
 
     def _remove_here(self, indexes: Sequence[int]) -> None:
         folders: set[str] = set()
