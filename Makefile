@@ -2,7 +2,7 @@
 # make test   set everything up and run lint and all tests
 # make lint   ruff and mypy alone
 # make soak   long crash and fuzz runs
-# make bench  speed
+# make bench  speed on this machine, beside Postfix and Dovecot
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,8 +30,8 @@ soak: $(VENV)/.dev peers
 	$(BIN)/pytest -n $(WORKERS) -m soak
 	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=soak tests/fuzz
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m bench
+bench: $(VENV)/.bench peers
+	./scripts/restante-bench
 
 .PHONY: peers
 peers:
@@ -46,6 +46,10 @@ $(VENV)/.dev: pyproject.toml
 	./scripts/venv $(PYTHON) $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -1,25 +1,119 @@
-"""What is printed: the median of a few rounds, with the slowest and the fastest."""
+"""Entrants take turns, round by round (A B A B): what the machine does meanwhile happens to all."""
 
 from __future__ import annotations
 
-import statistics
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-ROUNDS = 3
+from bench.calls import counted_calls
+from bench.figures import Series, medians
+from bench.machine import speed
+from bench.processes import Component, memory
+
+SETTLE = 0.5
+"""Seconds before the processor time is read: what a server does after the last message counts."""
+_LOOK = 0.1
+"""Seconds between two looks at memory."""
+SAMPLE = 200
+"""Units that are done while system calls are counted: that makes them slow."""
 
 
-def measure(label: str, unit: str, count: int, work: Callable[[], object]) -> None:
-    """Do ``work``, which is ``count`` units, in ROUNDS rounds."""
-    rates = []
-    for _ in range(ROUNDS):
-        began = time.monotonic()
-        work()
-        rates.append(count / (time.monotonic() - began))
-    show(label, unit, rates)
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """Somebody who does the work of a row."""
+
+    name: str
+    components: Sequence[Component]
+    """Whose processor time and memory count; the first is the server itself."""
+    generator: Component
+    """What makes its work: its processor time is told as well."""
+    work: Callable[[int], float]
+    """Does so many units; the seconds that it took."""
+    prepare: Callable[[], object] = lambda: None
+    """Before every round, untimed."""
 
 
-def show(label: str, unit: str, rates: list[float]) -> None:
-    """One line for the rates of all rounds, in units a second."""
-    middle = statistics.median(rates)
-    print(f"{label}: {middle:.0f} {unit}/s ({min(rates):.0f} to {max(rates):.0f})", flush=True)
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What is done in a row."""
+
+    units: int
+    """In every round."""
+    rounds: int
+    warm_up: int = 0
+    """Units before the first round."""
+    durations: bool = False
+    """The figure is the seconds of a round; otherwise units a second."""
+    sampled: bool = False
+    """Memory and system calls as well, in rounds that are not timed."""
+
+
+def take_turns(entrants: Sequence[Entrant], turns: Turns) -> tuple[list[Series], list[float]]:
+    """All rounds: the entrants' figures in their order, and how fast the machine was in each."""
+    if turns.warm_up:
+        for entrant in entrants:
+            _round(entrant, turns.warm_up)
+    values: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    used: dict[str, list[dict[str, float]]] = {entrant.name: [] for entrant in entrants}
+    speeds = []
+    for _ in range(turns.rounds):
+        speeds.append(speed())
+        for entrant in entrants:
+            seconds, processor = _round(entrant, turns.units)
+            values[entrant.name].append(seconds if turns.durations else turns.units / seconds)
+            used[entrant.name].append(processor)
+    series = [
+        Series(each.name, tuple(values[each.name]), medians(used[each.name])) for each in entrants
+    ]
+    return [_sampled(*each, turns) for each in zip(entrants, series, strict=True)], speeds
+
+
+def _round(entrant: Entrant, units: int) -> tuple[float, dict[str, float]]:
+    """Seconds, and by component the seconds of processor time for 1,000 units."""
+    entrant.prepare()
+    os.sync()
+    time.sleep(SETTLE)
+    counted = (*entrant.components, entrant.generator)
+    before = [each.seconds() for each in counted]
+    seconds = entrant.work(units)
+    time.sleep(SETTLE)
+    after = [each.seconds() for each in counted]
+    spent = zip(counted, before, after, strict=True)
+    return seconds, {each.name: (last - first) / units * 1000 for each, first, last in spent}
+
+
+def _sampled(entrant: Entrant, series: Series, turns: Turns) -> Series:
+    if not turns.sampled:
+        return series
+    entrant.prepare()
+    with peaks(entrant.components) as most:
+        entrant.work(turns.units)
+    entrant.prepare()
+    units = min(SAMPLE, turns.units)
+    calls = counted_calls(entrant.components[0].pids(), lambda: entrant.work(units))
+    each = {name: count / units for name, count in calls.items()}
+    return replace(series, memory=dict(most), calls=each)
+
+
+@contextmanager
+def peaks(components: Sequence[Component]) -> Iterator[dict[str, float]]:
+    """By component: the most MiB that it has meanwhile."""
+    most = {each.name: memory(each) for each in components}
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK):
+            for each in components:
+                most[each.name] = max(most[each.name], memory(each))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        looking.join()

@@ -10,13 +10,12 @@ import asyncio
 import itertools
 import multiprocessing
 import os
-import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
-from bench import operating
-from bench.rounds import show
+from bench.arena import Arena, Bench
+from bench.benches import operating
+from bench.figures import Better, Row, Series
 from restante.address import Address
 from restante.envelope import Envelope, memory_content, queue_ids
 from restante.queue import BackOff, RecipientState, Submission, Target, rows
@@ -27,6 +26,8 @@ from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits
 from restante.queue.work import LaneNews
 
+MESSAGES, QUICK_MESSAGES = 1_000_000, 100_000
+"""That wait."""
 DEAD = "dead.example"
 LANES = 1000
 BODY = b"Subject: hello\n\n" + b"Hello, this is a small message.\n" * 32
@@ -41,17 +42,20 @@ LATER = 1e6
 LIMITS = Limits(20, 200, 20, 10, 20)
 
 
-def run(messages: int) -> None:
-    """Fill a queue with so many messages, and measure."""
-    with tempfile.TemporaryDirectory(prefix="restante-bench-", dir="/var/tmp") as root:
-        began = time.monotonic()
-        filling = multiprocessing.get_context("spawn").Process(target=fill, args=(root, messages))
-        filling.start()
-        filling.join()
-        size = os.path.getsize(os.path.join(root, "0", "queue.db")) / 1e6
-        print(f"{messages} messages, {size:.0f} MB, filled in {time.monotonic() - began:.0f} s")
-        asyncio.run(measure(root))
-        operating.run(root)
+def run(arena: Arena) -> None:
+    """Fill a queue, and measure."""
+    messages = QUICK_MESSAGES if arena.options.quick else MESSAGES
+    root = str(arena.directory("queue"))
+    began = time.monotonic()
+    filling = multiprocessing.get_context("spawn").Process(target=fill, args=(root, messages))
+    filling.start()
+    filling.join()
+    size = os.path.getsize(os.path.join(root, "0", "queue.db")) / 2**20
+    print(f"{messages:,} messages, {size:.0f} MiB, filled in {time.monotonic() - began:.0f} s\n")
+    for row in asyncio.run(measure(root)):
+        arena.add(row)
+    for row in operating.rows(root):
+        arena.add(row)
 
 
 def fill(root: str, messages: int) -> None:
@@ -83,21 +87,23 @@ def submission(queue_id: str, lane: str, now: float) -> Submission:
     )
 
 
-async def measure(root: str) -> None:
+async def measure(root: str) -> list[Row]:
     """The figures of the large queue, beside those of an empty one where they compare."""
     before = resident()
     began = time.monotonic()
     large = QueueStore.open(root, 0)
-    print(f"opened in {time.monotonic() - began:.2f} s")
+    opened = time.monotonic() - began
     empty = QueueStore.open(root, 1)
-    await adds(large, empty)
-    await questions(large)
-    print(f"memory: {resident() - before:.0f} MB more than before it was opened")
+    rows = [await adds(large, empty), *await questions(large)]
+    grown = {"more": resident() - before}
+    series = Series("restante", (opened,), memory=grown)
+    rows.append(Row("queue/open", "opened", "s", Better.LESS, [series]))
     await empty.close()
     await large.close()
+    return rows
 
 
-async def adds(large: QueueStore, empty: QueueStore) -> None:
+async def adds(large: QueueStore, empty: QueueStore) -> Row:
     """Turn by turn, so that what else the machine does meets both."""
     ids = queue_ids(2)
     rates: dict[QueueStore, list[float]] = {large: [], empty: []}
@@ -105,10 +111,11 @@ async def adds(large: QueueStore, empty: QueueStore) -> None:
         began = time.monotonic()
         await asyncio.gather(*(add(store, ids) for _ in range(AT_ONCE)))
         rates[store].append(ADDS / (time.monotonic() - began))
-    show("added to the large queue", "messages", rates[large])
-    show("added to an empty queue", "messages", rates[empty])
-    ratios = [one / other for one, other in zip(rates[empty], rates[large], strict=True)]
-    print(f"an empty queue takes mail {statistics.median(ratios):.2f} times as fast")
+    series = [
+        Series("restante", tuple(rates[large])),
+        Series("an empty queue", tuple(rates[empty])),
+    ]
+    return Row("queue/add", "a message is queued", "messages/s", Better.MORE, series)
 
 
 async def add(store: QueueStore, ids: Iterator[str]) -> None:
@@ -117,18 +124,24 @@ async def add(store: QueueStore, ids: Iterator[str]) -> None:
         await store.add(sent.envelope, sent.content, sent.targets)
 
 
-async def questions(large: QueueStore) -> None:
+async def questions(large: QueueStore) -> list[Row]:
+    """What the scheduler asks."""
     now = time.time()
-    await timed("what is due, with the dead lane left alone", lambda: large.due(now, LIMITS))
     late = (now - 7 * 86400.0, float("-inf"))
-    await timed(
-        "who is to be given up in the dead lane",
-        lambda: large.overdue(DEAD, now, late, Position()),
-    )
     times = itertools.count(now + 2 * LATER, 3600.0)
-    await timed(
-        "an attempt in the dead lane, found and recorded", lambda: attempt(large, next(times))
-    )
+    return [
+        await timed("due", "what is due, the dead lane left alone", lambda: large.due(now, LIMITS)),
+        await timed(
+            "overdue",
+            "who is to be given up in the dead lane",
+            lambda: large.overdue(DEAD, now, late, Position()),
+        ),
+        await timed(
+            "attempt",
+            "an attempt in the dead lane, found and recorded",
+            lambda: attempt(large, next(times)),
+        ),
+    ]
 
 
 async def attempt(large: QueueStore, now: float) -> None:
@@ -140,17 +153,21 @@ async def attempt(large: QueueStore, now: float) -> None:
     await large.record(message, [waits], now, LaneNews(now, BackOff("down")))
 
 
-async def timed(label: str, question: Callable[[], Awaitable[object]]) -> None:
+async def timed(key: str, title: str, question: Callable[[], Awaitable[object]]) -> Row:
+    """A row in milliseconds."""
     spans = []
     for _ in range(ROUNDS):
         began = time.monotonic()
         await question()
         spans.append((time.monotonic() - began) * 1000)
-    print(f"{label}: {statistics.median(spans):.2f} ms (at most {max(spans):.2f})", flush=True)
+    return Row(f"queue/{key}", title, "ms", Better.LESS, [Series("restante", tuple(spans))])
 
 
 def resident() -> float:
-    """Megabytes of this process in memory, pages of files apart."""
+    """MiB of this process in memory, pages of files apart."""
     with open("/proc/self/status", encoding="ascii") as status:
         line = next(line for line in status if line.startswith("RssAnon:"))
     return int(line.split()[1]) / 1024
+
+
+BENCHES = (Bench("queue", "a queue in which a million messages wait", run),)

@@ -1,0 +1,163 @@
+"""Where the benches of one run meet their systems: those are started when first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from bench.accounts import Accounts
+from bench.figures import Better, Row, verdict
+from bench.goals import GOALS
+from bench.processes import Component, Components, components
+from bench.programs import MissingError
+from bench.rounds import Entrant, Turns, take_turns
+from bench.systems.mariadb import Database, mariadb
+from bench.systems.postfix import DIRECT, PROXY, postfix
+from bench.systems.restante import restante
+from bench.systems.system import System
+from bench.table import show
+
+SCRATCH = "/var/tmp"
+"""On a disk, as a rule: what waits for a file system in memory says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for."""
+
+    rounds: int
+    workers: int
+    """Of Restante."""
+    messages: int
+    """In a round of the benches that send many."""
+    against: Sequence[str]
+    """The peers."""
+    quick: bool = False
+    """Fewer rows."""
+    sqlite: bool = False
+    """Restante has its accounts in SQLite, and stands alone."""
+
+
+@dataclass
+class Arena:
+    """One run."""
+
+    options: Options
+    scratch: Path
+    components: Components
+    report: Callable[[Row], None]
+    """Is told of every row as soon as it is there."""
+    _stack: ExitStack
+    _systems: dict[str, System] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
+
+    @cached_property
+    def generator(self) -> Component:
+        """All that makes work or watches it."""
+        return self.components.new("generator")
+
+    @cached_property
+    def database(self) -> Database | None:
+        """The MariaDB server; None where Restante runs with SQLite."""
+        if self.options.sqlite:
+            return None
+        return self._stack.enter_context(mariadb(self.components, self.scratch, self.accounts))
+
+    def directory(self, name: str) -> Path:
+        """A path for a system that does not exist yet."""
+        number = 1
+        while (path := self.scratch / f"{name}-{number}").exists():
+            number += 1
+        return path
+
+    def restante(self) -> System:
+        """Restante as everybody would run it."""
+        return self._kept(
+            "restante",
+            lambda: restante(
+                self.components,
+                self.directory("restante"),
+                self.accounts,
+                self.database,
+                workers=self.options.workers,
+            ),
+        )
+
+    def mail_hosts(self) -> list[System]:
+        """Who takes mail: Restante first, and the peers that were asked for."""
+        peers = []
+        if self.database and "postfix" in self.options.against:
+            peers += [self._postfix(self.database, maps) for maps in (DIRECT, PROXY)]
+        return [self.restante(), *peers]
+
+    def measure(
+        self,
+        key: str,
+        title: str,
+        entrants: Sequence[Entrant],
+        turns: Turns,
+        *,
+        unit: str,
+        note: str = "",
+    ) -> Row:
+        """A row of the results: all entrants take turns."""
+        series, machine = take_turns(entrants, turns)
+        better = Better.LESS if turns.durations else Better.MORE
+        row = Row(key, title, unit, better, series, machine, note)
+        self.add(row)
+        return row
+
+    def add(self, row: Row) -> None:
+        """A row that was measured in another way."""
+        show(row, verdict(row, GOALS[row.key]) if row.key in GOALS else None)
+        self.report(row)
+
+    def entrant(
+        self,
+        system: System,
+        work: Callable[[int], float],
+        prepare: Callable[[], object] = lambda: None,
+    ) -> Entrant:
+        """A system that does such work."""
+        return Entrant(system.name, system.components, self.generator, work, prepare)
+
+    def _postfix(self, database: Database, maps: str) -> System:
+        return self._kept(
+            f"postfix {maps}",
+            lambda: postfix(self.components, self.directory("postfix"), database, maps),
+        )
+
+    def _kept(self, name: str, start: Callable[[], AbstractContextManager[System]]) -> System:
+        """Started once; it ends with the run."""
+        if name not in self._systems:
+            self._systems[name] = self._stack.enter_context(start())
+        return self._systems[name]
+
+
+@contextlib.contextmanager
+def arena(options: Options, report: Callable[[Row], None]) -> Iterator[Arena]:
+    """For one run; all that was started ends with it. Raises MissingError."""
+    if os.geteuid() != 0 and not options.sqlite and options.against:
+        raise MissingError(f"{', '.join(options.against)} can be started by root alone")
+    with (
+        tempfile.TemporaryDirectory(prefix="restante-bench-", dir=SCRATCH) as scratch,
+        components() as made,
+        ExitStack() as stack,
+    ):
+        os.chmod(scratch, 0o755)
+        yield Arena(options, Path(scratch), made, report, stack)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One of the things that can be asked for by name."""
+
+    name: str
+    summary: str
+    run: Callable[[Arena], None]

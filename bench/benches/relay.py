@@ -1,0 +1,139 @@
+"""To another host: accepted, queued, sent on, and forgotten. smtp-sink takes everything.
+
+A round is over when the log says of every message that it has left the queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.arena import Arena, Bench
+from bench.programs import program
+from bench.rounds import Turns
+from bench.sending import PATIENCE, Load, LostError, Sender
+from bench.systems.postfix import DIRECT, postfix
+from bench.systems.restante import restante
+from bench.systems.system import LOOPBACK, System, wait_for_greeting
+from tests.support.serving import free_port
+
+CONNECTIONS = (1, 50)
+"""In which messages come, and at the most in which they go."""
+RECIPIENT = "user@example.net"
+FINISHED = {"restante": b"event=message_finished", "postfix": b": removed\n"}
+"""What the log says when a message has left the queue."""
+_LOOK = 0.01
+"""Seconds between two looks at the log."""
+
+
+def run(arena: Arena) -> None:
+    """One connection, and many."""
+    with _sink(arena) as port:
+        for connections in CONNECTIONS:
+            with ExitStack() as stack:
+                systems = [stack.enter_context(each) for each in _systems(arena, port, connections)]
+                measure(arena, systems, connections)
+
+
+def measure(arena: Arena, systems: list[System], connections: int) -> None:
+    """One row."""
+    messages = arena.options.messages // (2 if connections == 1 else 1)
+    many = "1 connection" if connections == 1 else f"{connections} connections"
+    load = Load(connections, kept=True)
+    arena.measure(
+        f"relay/{connections}",
+        f"4 KiB to another host, {many}",
+        [arena.entrant(each, _work(arena, each, load)) for each in systems],
+        Turns(messages, arena.options.rounds, warm_up=messages // 5, sampled=connections > 1),
+        unit="messages/s",
+    )
+
+
+def _systems(
+    arena: Arena, port: int, connections: int
+) -> Iterator[contextlib.AbstractContextManager[System]]:
+    workers = min(connections, arena.options.workers)
+    yield restante(
+        arena.components,
+        arena.directory("relay"),
+        arena.accounts,
+        arena.database,
+        workers=workers,
+        settings={
+            "RESTANTE_ROUTING__SMTPROUTES": json.dumps({"": f"[{LOOPBACK}]:{port}"}),
+            "RESTANTE_RECEIVER__RELAY_NETWORKS": json.dumps(["127.0.0.0/8"]),
+            "RESTANTE_RELAY__CONCURRENCY_PER_DESTINATION": str(connections // workers),
+        },
+    )
+    if arena.database and "postfix" in arena.options.against:
+        settings = {
+            "relayhost": f"[{LOOPBACK}]:{port}",
+            "default_destination_concurrency_limit": str(connections),
+        }
+        directory = arena.directory("relay-postfix")
+        yield postfix(arena.components, directory, arena.database, DIRECT, settings)
+
+
+def _work(arena: Arena, system: System, load: Load) -> Callable[[int], float]:
+    return partial(_send, Sender(system, arena.generator), load)
+
+
+def _send(sender: Sender, load: Load, messages: int) -> float:
+    """Seconds until all have left the queue; raises LostError."""
+    system = sender.system
+    gone = Finished(system.log, FINISHED[system.name.partition(" ")[0]])
+    began = time.monotonic()
+    sender.source([*load.options(messages), "-t", RECIPIENT])
+    while gone.count() < messages:
+        if time.monotonic() > began + PATIENCE:
+            raise LostError(f"{gone.count()} of {messages} messages have left the queue")
+        time.sleep(_LOOK)
+    return time.monotonic() - began
+
+
+@dataclass
+class Finished:
+    """Counts the lines of a log from now on that have a word; each is read once."""
+
+    log: Path
+    word: bytes
+    _seen: int = 0
+
+    def __post_init__(self) -> None:
+        self._position = self.log.stat().st_size
+
+    def count(self) -> int:
+        """How many there are so far."""
+        with self.log.open("rb") as lines:
+            lines.seek(self._position)
+            whole, end, _ = lines.read().rpartition(b"\n")
+        self._position += len(whole) + len(end)
+        self._seen += (whole + end).count(self.word)
+        return self._seen
+
+
+@contextmanager
+def _sink(arena: Arena) -> Iterator[int]:
+    """A host that takes everything; its port."""
+    port = free_port()
+    user = ["-u", "nobody"] if os.getuid() == 0 else []
+    command = [*arena.generator.prefix, program("smtp-sink"), *user]
+    process = subprocess.Popen([*command, f"{LOOPBACK}:{port}", "1000"])
+    try:
+        arena.generator.adopt(process.pid)
+        wait_for_greeting(port, b"220", arena.scratch / "no-log")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+BENCHES = (Bench("relay", "4 KiB through the queue to another host", run),)

@@ -1,0 +1,25 @@
+"""How good Restante has to be. Ratios are taken in one run, on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.figures import Goal
+
+WITHIN_HALF = 1 / 1.5
+"""As a ratio: at most half as much again."""
+
+GOALS: Mapping[str, Goal] = {
+    "mailboxes/4k-50": Goal(6, 10, "postfix"),
+    "mailboxes/4k-10": Goal(4, 8, "postfix"),
+    "mailboxes/4k-1": Goal(2, 3, "postfix"),
+    "mailboxes/64k-10": Goal(4, 6, "postfix"),
+    "recipients/1000": Goal(5, 20, "postfix"),
+    "relay/50": Goal(2, 4, "postfix"),
+    "privileges/4k-50": Goal(0.8, 0.95, "by the workers"),
+    "privileges/pop3-10": Goal(0.8, 0.95, "by the workers"),
+    "queue/add": Goal(1 / 1.3, 1.0, "an empty queue"),
+    "startup/first-greeting": Goal(1.5, 0.5),
+    "sendmail/one": Goal(0.150, 0.060),
+}
+"""By the key of the row."""

@@ -1,0 +1,44 @@
+"""Programs that the bench runs: those of Debian's packages, and its own in C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+_SOURCES = Path(__file__).parent / "generators"
+_BUILT = Path(__file__).parents[1] / "build" / "bench"
+_PACKAGES = {
+    "smtp-source": "postfix",
+    "smtp-sink": "postfix",
+    "postfix": "postfix postfix-mysql",
+    "dovecot": "dovecot-core dovecot-pop3d dovecot-mysql",
+    "mariadbd": "mariadb-server",
+    "mariadb": "mariadb-client",
+    "strace": "strace",
+    "cc": "gcc libc6-dev",
+}
+
+
+class MissingError(Exception):
+    """Something that a bench needs is not there; the text says what to do."""
+
+
+def program(name: str) -> str:
+    """The path of an installed program; raises MissingError."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        packages = _PACKAGES.get(name, name)
+        raise MissingError(f"{name} is missing: apt-get install --no-install-recommends {packages}")
+    return path
+
+
+def generator(name: str) -> str:
+    """The path of generators/NAME.c, compiled anew if it has changed; raises MissingError."""
+    source, built = _SOURCES / f"{name}.c", _BUILT / name
+    if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
+        _BUILT.mkdir(parents=True, exist_ok=True)
+        command = [program("cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
+        subprocess.run([*command, "-o", str(built), str(source)], check=True)
+    return str(built)

@@ -1,0 +1,105 @@
+"""Messages from smtp-source to a system, timed until the last one is in its mailbox."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.accounts import USER, empty_maildirs, maildir_of, make_maildirs
+from bench.processes import Component
+from bench.programs import generator, program
+from bench.systems.system import LOOPBACK, System
+
+PATIENCE = 300
+"""Seconds after which a message that is not in its mailbox counts as lost."""
+SENDER = "sender@example.net"
+
+
+class LostError(Exception):
+    """Messages were refused, or acknowledged and did not arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How messages are sent."""
+
+    sessions: int
+    octets: int = 4096
+    kept: bool = False
+    """A session goes on with the next message; otherwise each has a connection of its own."""
+
+    def options(self, messages: int) -> list[str]:
+        """For smtp-source."""
+        kept = ["-d"] if self.kept else []
+        sizes = ["-s", str(min(self.sessions, messages)), "-l", str(self.octets)]
+        return [*kept, *sizes, "-m", str(messages)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Sends to one system, one message to each mailbox from the first on."""
+
+    system: System
+    component: Component
+
+    def prepare(self, mailboxes: int) -> None:
+        """So many of the mailboxes are there, and empty."""
+        numbers = range(1, mailboxes + 1)
+        make_maildirs(self.system.mail, numbers, self.system.owner)
+        empty_maildirs(self.system.mail, numbers)
+
+    def send(self, load: Load, messages: int) -> float:
+        """Seconds until all are acknowledged and in their mailboxes; raises LostError."""
+        source = ["-N", "-t", USER, *load.options(messages)]
+        with self.arrivals(messages, messages) as last:
+            began = time.monotonic()
+            self.source(source)
+            return max(time.monotonic(), last()) - began
+
+    def source(self, options: Sequence[str]) -> None:
+        """Run smtp-source to its end; raises LostError."""
+        host = f"{LOOPBACK}:{self.system.smtp_port}"
+        command = [*self.component.prefix, program("smtp-source"), "-f", SENDER, *options, host]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            self.component.adopt(process.pid)
+            assert process.stderr is not None
+            said = process.stderr.read().decode(errors="replace")
+        if process.returncode:
+            raise LostError(f"smtp-source gave up: {said.strip()[-500:]}")
+
+    @contextmanager
+    def arrivals(self, mailboxes: int, messages: int) -> Iterator[Callable[[], float]]:
+        """Watches the first mailboxes; the callable waits for so many messages.
+
+        It returns when the last one came, by the monotonic clock, or raises LostError.
+        """
+        command = [*self.component.prefix, generator("arrivals"), str(messages), str(PATIENCE)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as watcher:
+            try:
+                self.component.adopt(watcher.pid)
+                assert watcher.stdin is not None
+                assert watcher.stdout is not None
+                watcher.stdin.write(_folders(self.system.mail, mailboxes))
+                watcher.stdin.close()
+                assert watcher.stdout.readline() == "ready\n"
+                yield lambda: _last_arrival(watcher, messages)
+            finally:
+                watcher.kill()
+
+
+def _folders(mail: Path, mailboxes: int) -> str:
+    return "".join(f"{maildir_of(mail, each)}/new\n" for each in range(1, mailboxes + 1))
+
+
+def _last_arrival(watcher: subprocess.Popen[str], messages: int) -> float:
+    assert watcher.stdout is not None
+    count, last = watcher.stdout.readline().split()
+    if watcher.wait() != 0:
+        raise LostError(f"{count} of {messages} messages are in their mailboxes")
+    return float(last)
