@@ -42,6 +42,10 @@ STATEMENT_CACHE = 64
 """Prepared statements kept on each connection."""
 CLOSE_SECONDS = 1.0
 """How long the server may take to hear that a connection is closed."""
+ATTEMPTS = 4
+"""How often a transaction is tried that the server undoes in favour of another one."""
+FIRST_PAUSE = 0.05
+"""Seconds before the second attempt, twice as many before each further one."""
 
 STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
 
@@ -51,6 +55,9 @@ _STATEMENT_ERRORS = frozenset(
     {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1270, 1271, 1292}
     | {1364, 1365, 1366, 1406, 1451, 1452}
 )
+# The server is well, and another transaction goes first: a lock was waited for too long, or a
+# deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
+_OVERTAKEN = frozenset({1205, 1213})
 _FIRST_CLIENT_ERROR = 2000
 _LAST_CLIENT_ERROR = 2999
 """Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
@@ -91,8 +98,13 @@ class MySQLEngine:
         return rows
 
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
-        """Carry out all statements or none; raises CannotKnow and NothingChanged."""
+        """Carry out all statements or none; raises CannotKnow and NothingChanged.
+
+        What the server undoes in favour of another transaction is tried a few times.
+        """
         async with self._answer(), self._lease(fresh=True) as lease:
+            # A value that does not fit must be an error on every server, not a truncated value.
+            await _count(lease.connection, STRICT)
             counts = await self._carry_out(lease.connection, statements)
             lease.clean = True
         return counts
@@ -198,15 +210,25 @@ class MySQLEngine:
     async def _carry_out(
         self, connection: Connection, statements: Sequence[Statement]
     ) -> list[int]:
-        # A value that does not fit must be an error on every server, not a truncated value.
-        await _count(connection, STRICT)
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return await self._carry_out_once(connection, statements)
+            except MySQLError as error:
+                if _number(error) not in _OVERTAKEN:
+                    raise
+            await asyncio.sleep(FIRST_PAUSE * 2**attempt)
+        return await self._carry_out_once(connection, statements)
+
+    async def _carry_out_once(
+        self, connection: Connection, statements: Sequence[Statement]
+    ) -> list[int]:
         await connection.begin()
         try:
             counts = [await self._change(connection, statement) for statement in statements]
+            await connection.commit()
         except (MySQLError, NothingChanged):
             await connection.rollback()
             raise
-        await connection.commit()
         return counts
 
     async def _change(self, connection: Connection, statement: Statement) -> int:
@@ -252,7 +274,9 @@ def _is_lost(error: MySQLError) -> bool:
 
 def _is_away(error: BaseException) -> bool:
     """Whether the error is about the server rather than about this one statement."""
-    return not isinstance(error, UnicodeError) and _number(error) not in _STATEMENT_ERRORS
+    number = _number(error)
+    is_well = number in _STATEMENT_ERRORS or number in _OVERTAKEN
+    return not isinstance(error, UnicodeError) and not is_well
 
 
 def _reason(error: BaseException) -> str:
