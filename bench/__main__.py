@@ -10,14 +10,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.arena import SCRATCH, Bench, Options, arena
-from bench.benches import mailboxes, privileges, queue, relay
+from bench.benches import (
+    growth,
+    mailboxes,
+    privileges,
+    queue,
+    recipients,
+    relay,
+    sendmail,
+    startup,
+)
 from bench.machine import describe, versions
 from bench.programs import MissingError
 from bench.results import DIRECTORY, Results
 
 BENCHES: Mapping[str, Bench] = {
     bench.name: bench
-    for module in (mailboxes, relay, privileges, queue)
+    for module in (mailboxes, recipients, relay, startup, sendmail, privileges, queue, growth)
     for bench in module.BENCHES
 }
 PEERS = ("postfix", "dovecot", "exim")
@@ -32,7 +41,7 @@ def main() -> None:
         for bench in BENCHES.values():
             print(f"{bench.name:12} {bench.summary}")
         return
-    names = arguments.names or list(BENCHES)
+    names = list(dict.fromkeys(name.partition("/")[0] for name in arguments.names or BENCHES))
     if unknown := [name for name in names if name not in BENCHES]:
         sys.exit(f"restante-bench: there is no {unknown[0]}, but: {', '.join(BENCHES)}")
     try:
@@ -74,6 +83,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         messages=arguments.messages or (QUICK_MESSAGES if quick else MESSAGES),
         against=tuple(arguments.against),
         quick=quick,
+        only=tuple(name for name in arguments.names if "/" in name),
         sqlite=arguments.sqlite,
     )
 
@@ -81,7 +91,12 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="restante-bench", description=__doc__)
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="a bench, see --list; all without")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a bench, or a row of it: BENCH/ROW; all without",
+    )
     add("--list", action="store_true", help="what can be measured")
     add("--quick", action="store_true", help="fewer rows, rounds, messages: a quarter of an hour")
     add("--rounds", type=_positive, help=f"all take turns in each ({ROUNDS}; quick {QUICK_ROUNDS})")

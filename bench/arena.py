@@ -40,6 +40,8 @@ class Options:
     """The peers."""
     quick: bool = False
     """Fewer rows."""
+    only: Sequence[str] = ()
+    """Keys of rows: of a bench that has some here, no others are measured."""
     sqlite: bool = False
     """Restante has its accounts in SQLite, and stands alone."""
 
@@ -105,16 +107,24 @@ class Arena:
         *,
         unit: str,
         note: str = "",
-    ) -> Row:
+    ) -> None:
         """A row of the results: all entrants take turns."""
+        if not self.wants(key):
+            return
         series, machine = take_turns(entrants, turns)
-        better = Better.LESS if turns.durations else Better.MORE
-        row = Row(key, title, unit, better, series, machine, note)
-        self.add(row)
-        return row
+        better = Better.LESS if turns.seconds_for else Better.MORE
+        self.add(Row(key, title, unit, better, series, machine, note))
+
+    def wants(self, key: str) -> bool:
+        """Whether a row was asked for."""
+        bench, _, _ = key.partition("/")
+        chosen = [each for each in self.options.only if each.startswith(f"{bench}/")]
+        return not chosen or key in chosen
 
     def add(self, row: Row) -> None:
         """A row that was measured in another way."""
+        if not self.wants(row.key):
+            return
         show(row, verdict(row, GOALS[row.key]) if row.key in GOALS else None)
         self.report(row)
 

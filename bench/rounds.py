@@ -46,10 +46,18 @@ class Turns:
     rounds: int
     warm_up: int = 0
     """Units before the first round."""
-    durations: bool = False
-    """The figure is the seconds of a round; otherwise units a second."""
-    sampled: bool = False
-    """Memory and system calls as well, in rounds that are not timed."""
+    seconds_for: int | None = None
+    """The figure is the seconds for so many units; None: it is units a second."""
+    memory: bool = False
+    """Is looked at as well, in a round that is not timed."""
+    calls: bool = False
+    """System calls are counted as well, in a round that is not timed."""
+
+    def figure(self, seconds: float) -> float:
+        """Of a round that took so long."""
+        if self.seconds_for is None:
+            return self.units / seconds
+        return seconds * self.seconds_for / self.units
 
 
 def take_turns(entrants: Sequence[Entrant], turns: Turns) -> tuple[list[Series], list[float]]:
@@ -64,7 +72,7 @@ def take_turns(entrants: Sequence[Entrant], turns: Turns) -> tuple[list[Series],
         speeds.append(speed())
         for entrant in entrants:
             seconds, processor = _round(entrant, turns.units)
-            values[entrant.name].append(seconds if turns.durations else turns.units / seconds)
+            values[entrant.name].append(turns.figure(seconds))
             used[entrant.name].append(processor)
     series = [
         Series(each.name, tuple(values[each.name]), medians(used[each.name])) for each in entrants
@@ -87,16 +95,17 @@ def _round(entrant: Entrant, units: int) -> tuple[float, dict[str, float]]:
 
 
 def _sampled(entrant: Entrant, series: Series, turns: Turns) -> Series:
-    if not turns.sampled:
-        return series
-    entrant.prepare()
-    with peaks(entrant.components) as most:
-        entrant.work(turns.units)
-    entrant.prepare()
-    units = min(SAMPLE, turns.units)
-    calls = counted_calls(entrant.components[0].pids(), lambda: entrant.work(units))
-    each = {name: count / units for name, count in calls.items()}
-    return replace(series, memory=dict(most), calls=each)
+    if turns.memory:
+        entrant.prepare()
+        with peaks(entrant.components) as most:
+            entrant.work(turns.units)
+        series = replace(series, memory=most)
+    if turns.calls:
+        entrant.prepare()
+        units = min(SAMPLE, turns.units)
+        counted = counted_calls(entrant.components[0].pids(), lambda: entrant.work(units))
+        series = replace(series, calls={name: count / units for name, count in counted.items()})
+    return series
 
 
 @contextmanager

@@ -32,18 +32,17 @@ def number(value: float) -> str:
 
 def goal_text(goal: Goal, unit: str) -> str:
     """What is wanted."""
-    sign = unit if goal.against is None else "x"
-    gap = " " if sign.isalpha() else ""
-    return f"floor {number(goal.floor)}{gap}{sign}, aim {number(goal.aim)}{gap}{sign}"
+    sign = f" {unit}" if goal.against is None else "x"
+    return f"floor {number(goal.floor)}{sign}, aim {number(goal.aim)}{sign}"
 
 
 def _figures(row: Row, series: Series) -> str:
     low, high = series.spread
     text = f"{number(series.median):>8} {row.unit} ({number(low)} to {number(high)})"
     if series is not row.series[0]:
-        text += f"  1/{number(ratio(row.series[0], series, row.better))}"
-    parts = [f"{name} {number(each)}" for name, each in series.processor.items()]
-    if parts:
+        text += f"  {number(ratio(series, row.series[0], row.better))}x"
+    if series.processor:
+        parts = [f"{name} {number(each)}" for name, each in series.processor.items()]
         text += "  CPU s/1000: " + ", ".join(parts)
     if series.calls:
         total = sum(series.calls.values())

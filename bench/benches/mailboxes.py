@@ -50,7 +50,7 @@ def measure(
         f"{bench}/{size}k-{load.sessions}{'-kept' if load.kept else ''}",
         f"{size} KiB into mailboxes, {sessions}{kept}",
         [entrant(arena, system, load, messages) for system in systems],
-        Turns(messages, arena.options.rounds, warm_up=messages // 5, sampled=sampled),
+        Turns(messages, arena.options.rounds, warm_up=messages // 5, memory=sampled, calls=sampled),
         unit="messages/s",
     )
 

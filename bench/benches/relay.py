@@ -48,11 +48,12 @@ def measure(arena: Arena, systems: list[System], connections: int) -> None:
     messages = arena.options.messages // (2 if connections == 1 else 1)
     many = "1 connection" if connections == 1 else f"{connections} connections"
     load = Load(connections, kept=True)
+    sampled = connections > 1
     arena.measure(
         f"relay/{connections}",
         f"4 KiB to another host, {many}",
         [arena.entrant(each, _work(arena, each, load)) for each in systems],
-        Turns(messages, arena.options.rounds, warm_up=messages // 5, sampled=connections > 1),
+        Turns(messages, arena.options.rounds, warm_up=messages // 5, memory=sampled, calls=sampled),
         unit="messages/s",
     )
 

@@ -1,0 +1,164 @@
+"""How cost grows: the same work with more workers, more mailboxes, more connections."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from bench.accounts import DOMAIN, Accounts
+from bench.arena import Arena, Bench
+from bench.benches.mailboxes import entrant, measure
+from bench.rounds import Turns
+from bench.sending import Load, Sender
+from bench.systems.restante import restante
+from bench.systems.system import LOOPBACK, System
+
+LOAD = Load(50)
+MAILBOXES = (10, 100_000)
+SOURCES = 10
+"""As many smtp-source at a time, each to every tenth mailbox or to one of ten."""
+CONNECTIONS, QUICK_CONNECTIONS = 10_000, 1_000
+"""That are open and do nothing."""
+_FROM_ONE_ADDRESS = 200
+"""Connections; a server's limit for one address is not what is measured."""
+_SPARE = 1000
+"""Descriptors for everything else."""
+
+
+def run(arena: Arena) -> None:
+    """One thing grows at a time."""
+    _workers(arena)
+    _mailboxes(arena)
+    _connections(arena)
+
+
+def _workers(arena: Arena) -> None:
+    counts = [1]
+    while counts[-1] * 2 <= (os.cpu_count() or 1):
+        counts.append(counts[-1] * 2)
+    if len(counts) == 1:
+        return
+    with ExitStack() as stack:
+        systems = [
+            stack.enter_context(_named(arena, _many(count, "worker"), workers=count))
+            for count in counts
+        ]
+        measure(arena, systems, LOAD, bench="growth/workers")
+
+
+def _mailboxes(arena: Arena) -> None:
+    messages = arena.options.messages
+    with ExitStack() as stack:
+        entrants = []
+        for count in MAILBOXES:
+            name = _many(count, "mailbox", "mailboxes")
+            system = stack.enter_context(_named(arena, name, accounts=Accounts(count)))
+            sender = Sender(system, arena.generator)
+            spread = count >= messages + SOURCES
+            work: Callable[[int], float] = partial(_send_from_all, sender, spread)
+            used = messages + SOURCES if spread else SOURCES
+            entrants.append(arena.entrant(system, work, partial(sender.prepare, used)))
+        arena.measure(
+            "growth/mailboxes",
+            "4 KiB into mailboxes, 50 sessions, of few or many accounts",
+            entrants,
+            Turns(messages, arena.options.rounds, warm_up=messages // 5),
+            unit="messages/s",
+        )
+
+
+def _connections(arena: Arena) -> None:
+    idle = QUICK_CONNECTIONS if arena.options.quick else CONNECTIONS
+    messages = arena.options.messages
+    with _named(arena, "no others") as quiet, _named(arena, f"{idle:,} idle") as busy:
+        alone, beside = (entrant(arena, each, LOAD, messages) for each in (quiet, busy))
+        beside = replace(beside, work=partial(_beside, busy, idle, beside.work))
+        arena.measure(
+            "growth/connections",
+            "4 KiB into mailboxes, 50 sessions, beside idle SMTP connections",
+            [alone, beside],
+            Turns(messages, arena.options.rounds, warm_up=messages // 5, memory=True),
+            unit="messages/s",
+            note="CPU of the second: with that of opening and closing the idle connections",
+        )
+
+
+@contextmanager
+def _named(
+    arena: Arena, name: str, *, workers: int | None = None, accounts: Accounts | None = None
+) -> Iterator[System]:
+    with restante(
+        arena.components,
+        arena.directory("growth"),
+        accounts or arena.accounts,
+        arena.database,
+        workers=workers or arena.options.workers,
+        name=name,
+    ) as system:
+        yield system
+
+
+def _many(count: int, one: str, several: str = "") -> str:
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def _send_from_all(sender: Sender, spread: bool, messages: int) -> float:
+    """Seconds until the messages of all sources are in their mailboxes."""
+    each = messages // SOURCES
+    load = Load(LOAD.sessions // SOURCES)
+    # smtp-source puts a number before the recipient: with N0user those are N0user, 1N0user, ...
+    names = [f"{number}user" for number in range(SOURCES)] if spread else _first(SOURCES)
+    counting = ["-N"] if spread else []
+    watched = messages + SOURCES if spread else SOURCES
+    with sender.arrivals(watched, each * SOURCES) as last, ThreadPoolExecutor(SOURCES) as pool:
+        began = time.monotonic()
+        jobs = [
+            pool.submit(sender.source, [*counting, *load.options(each), "-t", f"{name}@{DOMAIN}"])
+            for name in names
+        ]
+        for job in jobs:
+            job.result()
+        return max(time.monotonic(), last()) - began
+
+
+def _first(count: int) -> Sequence[str]:
+    return [f"{number}user" for number in range(1, count + 1)]
+
+
+def _beside(system: System, count: int, work: Callable[[int], float], units: int) -> float:
+    with _idle(system.smtp_port, count):
+        return work(units)
+
+
+@contextmanager
+def _idle(port: int, count: int) -> Iterator[None]:
+    """So many SMTP sessions after EHLO."""
+    _allow(count + _SPARE)
+    with ExitStack() as stack:
+        addresses = (f"127.0.{1 + n // 250}.{1 + n % 250}" for n in itertools.count())
+        for start in range(0, count, _FROM_ONE_ADDRESS):
+            source = (next(addresses), 0)
+            for _ in range(min(_FROM_ONE_ADDRESS, count - start)):
+                connection = socket.create_connection((LOOPBACK, port), 60, source)
+                stack.enter_context(connection)
+                assert connection.recv(512).startswith(b"220")
+                connection.sendall(b"EHLO idle.example\r\n")
+                assert connection.recv(2048).startswith(b"250")
+        yield
+
+
+def _allow(descriptors: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, max(hard, descriptors)))
+
+
+BENCHES = (Bench("growth", "with more workers, mailboxes, connections", run),)
