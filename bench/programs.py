@@ -39,6 +39,8 @@ def generator(name: str) -> str:
     source, built = _SOURCES / f"{name}.c", _BUILT / name
     if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
         _BUILT.mkdir(parents=True, exist_ok=True)
+        new = f"{built}.{os.getpid()}"
         command = [program("cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
-        subprocess.run([*command, "-o", str(built), str(source)], check=True)
+        subprocess.run([*command, "-o", new, str(source)], check=True)
+        os.replace(new, built)  # whole, for whoever else runs it
     return str(built)

@@ -14,8 +14,6 @@ from bench.figures import Series, medians
 from bench.machine import speed
 from bench.processes import Component, memory
 
-SETTLE = 0.5
-"""Seconds before the processor time is read: what a server does after the last message counts."""
 _LOOK = 0.1
 """Seconds between two looks at memory."""
 SAMPLE = 200
@@ -48,6 +46,8 @@ class Turns:
     """Units before the first round."""
     seconds_for: int | None = None
     """The figure is the seconds for so many units; None: it is units a second."""
+    settle: float = 0.5
+    """Seconds before processor time is read: what a server does after the last message counts."""
     memory: bool = False
     """Is looked at as well, in a round that is not timed."""
     calls: bool = False
@@ -64,14 +64,14 @@ def take_turns(entrants: Sequence[Entrant], turns: Turns) -> tuple[list[Series],
     """All rounds: the entrants' figures in their order, and how fast the machine was in each."""
     if turns.warm_up:
         for entrant in entrants:
-            _round(entrant, turns.warm_up)
+            _round(entrant, turns.warm_up, turns.settle)
     values: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     used: dict[str, list[dict[str, float]]] = {entrant.name: [] for entrant in entrants}
     speeds = []
     for _ in range(turns.rounds):
         speeds.append(speed())
         for entrant in entrants:
-            seconds, processor = _round(entrant, turns.units)
+            seconds, processor = _round(entrant, turns.units, turns.settle)
             values[entrant.name].append(turns.figure(seconds))
             used[entrant.name].append(processor)
     series = [
@@ -80,15 +80,15 @@ def take_turns(entrants: Sequence[Entrant], turns: Turns) -> tuple[list[Series],
     return [_sampled(*each, turns) for each in zip(entrants, series, strict=True)], speeds
 
 
-def _round(entrant: Entrant, units: int) -> tuple[float, dict[str, float]]:
+def _round(entrant: Entrant, units: int, settle: float) -> tuple[float, dict[str, float]]:
     """Seconds, and by component the seconds of processor time for 1,000 units."""
     entrant.prepare()
     os.sync()
-    time.sleep(SETTLE)
+    time.sleep(settle)
     counted = (*entrant.components, entrant.generator)
     before = [each.seconds() for each in counted]
     seconds = entrant.work(units)
-    time.sleep(SETTLE)
+    time.sleep(settle)
     after = [each.seconds() for each in counted]
     spent = zip(counted, before, after, strict=True)
     return seconds, {each.name: (last - first) / units * 1000 for each, first, last in spent}

@@ -1,0 +1,194 @@
+"""The bench's own arithmetic: a figure that is wrong here is wrong in every table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import BENCHES
+from bench.accounts import Accounts, insertions, maildir_of, peer_rows, restante_rows
+from bench.calls import parse, syncs
+from bench.figures import Better, Goal, Row, Series, ratio, verdict
+from bench.goals import GOALS
+from bench.processes import Components, ProcessTrees, components
+from bench.programs import generator
+from bench.results import Results
+from bench.rounds import Entrant, Turns, take_turns
+from bench.table import render
+
+STRACE = """\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 61.31    0.012345         123       100         3 fdatasync
+ 20.00    0.004000          40       100           fsync
+ 18.69    0.003700           1      3000           read
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.020045           6      3200         3 total
+"""
+
+
+def row(
+    own: tuple[float, ...],
+    *others: tuple[str, tuple[float, ...]],
+    better: Better = Better.MORE,
+    key: str = "x/y",
+) -> Row:
+    series = [Series("restante", own), *(Series(name, values) for name, values in others)]
+    return Row(key, "work", "messages/s", better, series)
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    # The machine is half as fast in the second round, and three times as fast in the third.
+    own, other = Series("a", (300, 150, 900)), Series("b", (100, 50, 300))
+    assert ratio(own, other, Better.MORE) == 3
+    assert ratio(own, other, Better.LESS) == pytest.approx(1 / 3)
+
+
+def test_a_ratio_of_unequal_rounds_is_of_the_medians() -> None:
+    assert ratio(Series("a", (1, 2, 3)), Series("b", (1,)), Better.MORE) == 2
+
+
+def test_the_best_of_the_peers_counts() -> None:
+    goal = Goal(2, 3, "postfix")
+    rates = row((900,), ("postfix mysql:", (300,)), ("postfix proxy:", (400,)), ("exim", (890,)))
+    judged = verdict(rates, goal)
+    assert judged is not None
+    assert (judged.entrant, judged.reached, judged.result) == ("postfix proxy:", 2.25, "floor")
+    times = row((1,), ("postfix a", (3,)), ("postfix b", (4,)), better=Better.LESS)
+    judged = verdict(times, goal)
+    assert judged is not None
+    assert (judged.entrant, judged.reached, judged.result) == ("postfix a", 3, "aim")
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "result"),
+    [
+        (0.4, Better.LESS, "aim"),
+        (0.5, Better.LESS, "aim"),
+        (1.2, Better.LESS, "floor"),
+        (1.6, Better.LESS, "missed"),
+    ],
+)
+def test_a_limit_is_in_the_unit_of_the_row(value: float, better: Better, result: str) -> None:
+    judged = verdict(row((value,), better=better), Goal(1.5, 0.5))
+    assert judged is not None
+    assert (judged.result, judged.reached) == (result, value)
+
+
+def test_without_the_peer_there_is_no_verdict() -> None:
+    assert verdict(row((900,), ("exim", (1,))), Goal(2, 3, "postfix")) is None
+
+
+def test_system_calls_are_read_from_the_table_of_strace() -> None:
+    calls = parse(STRACE)
+    assert calls == {"fdatasync": 100, "fsync": 100, "read": 3000}
+    assert syncs(calls) == 200
+
+
+def test_all_take_turns_and_warm_up_before() -> None:
+    done: list[tuple[str, int]] = []
+
+    def work(name: str, units: int) -> float:
+        done.append((name, units))
+        return 2.0
+
+    nothing = ProcessTrees("nothing")
+    entrants = [Entrant(name, [nothing], nothing, partial(work, name)) for name in "ab"]
+    series, machine = take_turns(entrants, Turns(10, rounds=2, warm_up=3, settle=0))
+    assert done == [("a", 3), ("b", 3), *[("a", 10), ("b", 10)] * 2]
+    assert [each.values for each in series] == [(5.0, 5.0)] * 2
+    assert len(machine) == 2
+    assert min(machine) > 0
+    series, _ = take_turns(entrants[:1], Turns(10, rounds=1, seconds_for=1, settle=0))
+    assert series[0].values == (0.2,)
+
+
+BURN = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_what_a_child_has_used_that_is_gone_counts(grouped: bool) -> None:
+    with components() as made:
+        component = (made if grouped else Components(None)).new("worker")
+        shell = [*component.prefix, "sh", "-c", '"$0" -c "$1"; echo; read x', sys.executable, BURN]
+        with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            component.adopt(process.pid)
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert 0.3 <= component.seconds() < 10
+            assert component.pids() == [process.pid]
+
+
+def test_arrivals_tells_when_the_last_message_came(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [generator("arrivals"), "2", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as watcher:
+        assert watcher.stdin is not None
+        assert watcher.stdout is not None
+        watcher.stdin.write(f"{tmp_path}\n")
+        watcher.stdin.close()
+        assert watcher.stdout.readline() == "ready\n"
+        (tmp_path / "made").touch()
+        (tmp_path / "made").rename(tmp_path / "named")
+        assert watcher.stdout.readline().startswith("2 ")
+    assert watcher.returncode == 0
+
+
+def test_arrivals_says_how_many_are_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [generator("arrivals"), "1", "0.05"],
+        input=f"{tmp_path}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "ready\n0 0.000000\n")
+
+
+def test_all_systems_have_the_same_accounts(tmp_path: Path) -> None:
+    accounts = Accounts(12)
+    own, peers = restante_rows(accounts, tmp_path, 7, 8), peer_rows(accounts)
+    homes = {row[0]: f"{row[3]}/Maildir" for row in own["mailbox"]}
+    theirs = {row[0]: str(tmp_path / str(row[2])) for row in peers["mailboxes"]}
+    assert homes == theirs
+    assert homes["3user@bench.test"] == str(maildir_of(tmp_path, 3))
+    aliases = {f"{row[2]}@{row[3]}" for row in own["alias"]}
+    assert aliases == {row[1] for row in peers["aliases"]} == set(homes)
+
+
+def test_a_literal_cannot_end_early() -> None:
+    statement = next(iter(insertions({"rcpthosts": [("it's",)]})))
+    assert statement == "INSERT INTO `rcpthosts` (host) VALUES ('it''s');\n"
+
+
+def test_results_are_written_with_their_verdict(tmp_path: Path) -> None:
+    results = Results({"host": "here"}, {"postfix": "3.7"}, {"rounds": 1})
+    results.rows.append(row((300, 310), ("postfix x", (100, 100)), key="mailboxes/4k-50"))
+    path = results.write(tmp_path)
+    found = json.loads(path.read_text())
+    assert json.loads((tmp_path / "latest.json").read_text()) == found
+    assert found["versions"]["postfix"] == "3.7"
+    (written,) = found["rows"]
+    assert written["series"][0]["median"] == 305
+    assert written["goal"]["result"] == "missed"
+    assert written["goal"]["goal"] == {"floor": 6, "aim": 10, "against": "postfix"}
+    assert [each.key for each in results.missed()] == ["mailboxes/4k-50"]
+    results.write(tmp_path)  # once more, over what is there
+
+
+def test_a_row_is_readable() -> None:
+    shown = row((1200,), ("postfix x", (100,)), key="mailboxes/4k-50")
+    lines = render(shown, verdict(shown, GOALS[shown.key])).splitlines()
+    assert lines[0] == "work  [mailboxes/4k-50]"
+    assert lines[1].split() == ["restante", "1,200", "messages/s", "(1,200", "to", "1,200)"]
+    assert lines[2].endswith(" 0.0833x")
+    assert lines[3].strip() == "12x postfix x (floor 6x, aim 10x): aim met"
+
+
+def test_every_goal_belongs_to_a_bench() -> None:
+    assert {key.partition("/")[0] for key in GOALS} <= set(BENCHES)
