@@ -17,7 +17,7 @@ from restante.config.tree import Database
 from restante.directory import BadRow, Lookups
 from restante.directory.engine import Dialect, Engine, Row, Statement, Value, open_engine
 from restante.directory.lookups import SqlDirectory
-from restante.directory.question import MAX_ADDRESSES
+from restante.directory.question import MAX_ORDINARY
 from tests.support.directory import Rows, engine_with, fill
 from tests.support.mariadb import MariaDB
 
@@ -133,8 +133,7 @@ async def _route_like(lookups: Lookups, local: str, domain: str) -> None:
     await lookups.knows_domain(domain)
     for owner in found:
         if await lookups.account(owner) is None:
-            await lookups.instructions("alias", owner)
-            await lookups.instructions("alias", "")
+            assert await lookups.instructions("alias", owner)
         else:
             await lookups.instructions(owner, "")
 
@@ -156,12 +155,44 @@ async def test_an_address_costs_one_statement(database_url: str, local: str) -> 
         counting = Counting(engine)
         lookups = await SqlDirectory(counting).prefetch([(local, "x.org")])
         await _route_like(lookups, local, "x.org")
-        await lookups.account(local)
         assert counting.asked == 1
 
 
+async def test_what_is_not_ordinary_costs_a_few_statements_and_then_one_for_the_rest(
+    database_url: str,
+) -> None:
+    rows: Rows = {
+        "mailbox": [(who, 1, 1, "/h", None, None) for who in ("anna", "anna@x.org")],
+        "alias": [("anna", "a-b", "list", "x.org"), ("alias", "anna-a-b", "all", "x.org")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        counting = Counting(engine)
+        lookups = await SqlDirectory(counting).prefetch([("anna-a-b", "x.org")])
+        at_first = counting.asked
+        assert await lookups.account("anna-a-b") is None
+        assert await lookups.account("anna-a") is None
+        assert counting.asked == at_first + 2
+        for name in ("anna", "anna@x.org"):
+            assert await lookups.account(name) is not None
+            assert await lookups.instructions(name, "") == ()
+        assert await lookups.instructions("anna", "a-b") == ("&list@x.org",)
+        assert await lookups.instructions("alias", "anna-a-b") == ("&all@x.org",)
+        assert counting.asked == at_first + 3
+
+
+async def test_a_domain_of_others_costs_two_statements(database_url: str) -> None:
+    async with engine_with(database_url, {"virtual": [("anna", "anna", "x.org")]}) as engine:
+        counting = Counting(engine)
+        lookups = await SqlDirectory(counting).prefetch([("anna", "x.org"), ("zoe", "y.net")])
+        assert await lookups.owners("zoe", "y.net") == await lookups.owners("", "y.net") == ()
+        assert not await lookups.knows_domain("y.net")
+        assert not await lookups.accepts_domain("y.net")
+        assert await lookups.knows_domain("x.org")
+        assert counting.asked == 2
+
+
 async def test_many_addresses_are_asked_in_parts(database_url: str) -> None:
-    many = [(f"u{number}", f"d{number % 7}.org") for number in range(2 * MAX_ADDRESSES + 1)]
+    many = [(f"u{number}", f"d{number % 7}.org") for number in range(2 * MAX_ORDINARY + 1)]
     rows: Rows = {"virtual": [("owner", local, domain) for local, domain in many]}
     async with engine_with(database_url, rows) as engine:
         counting = Counting(engine)
@@ -184,8 +215,9 @@ async def test_no_look_up_reads_a_whole_table(database_url: str) -> None:
         explaining = Explaining(open_engine(database, "/"))
         directory = SqlDirectory(explaining)
         await explaining.refresh(engine)
-        await directory.prefetch([("u1", "d1.org")])
-        await directory.prefetch([(f"u{n}-x", f"d{n}.org") for n in range(3)])
+        for some in ([("u1", "d1.org")], [(f"u{n}-x", f"d{n}.org") for n in range(3)]):
+            await directory.prefetch(some)
+            await directory.thorough(tuple(some))
         await directory.credentials("u1@d1.org")
         await directory.account("u1@d.org")
         await directory.owners("u1", "d1.org")

@@ -37,6 +37,10 @@ class Statement:
     """Whether the transaction is undone if it changes no row."""
 
 
+class Rejected(CannotKnow):
+    """The database answers, though not this statement: another may well be answered."""
+
+
 class NothingChanged(Exception):
     """A statement changed no row and had to; the transaction was undone."""
 
@@ -150,10 +154,13 @@ def shown_parameters(statement: Statement) -> str:
     return ", ".join(shown)
 
 
-def cannot_know(where: str, why: object) -> CannotKnow:
-    """The error for a question to the database ``where`` that got no answer."""
+def cannot_know(where: str, why: object, *, away: bool = True) -> CannotKnow:
+    """The error for a question to the database ``where`` that got no answer.
+
+    ``away``: it is about the database, rather than about this one statement.
+    """
     reason = " ".join(str(why).split())[:MAX_REASON]
-    return CannotKnow(f"{where}: {reason}")
+    return (CannotKnow if away else Rejected)(f"{where}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)

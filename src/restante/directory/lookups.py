@@ -1,4 +1,4 @@
-"""The directory on SQL: one statement for all that some addresses need, and single questions."""
+"""The directory on SQL: few statements for all that some addresses need, and single questions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ from restante.directory import (
     SystemFiles,
     sql,
 )
+from restante.directory.answers import Answers, Prefetched, folded
 from restante.directory.engine import Engine, NothingChanged, Row, Statement
-from restante.directory.question import Question, questions
+from restante.directory.gathering import Gathering
+from restante.directory.question import (
+    MAX_ORDINARY,
+    Pair,
+    folded_pairs,
+    ordinary_question,
+    padded,
+    thorough_questions,
+)
 from restante.directory.rows import (
     account_of,
     checked_owners,
@@ -27,7 +36,11 @@ from restante.directory.rows import (
 )
 from restante.errors import CannotKnow
 
-Pair = tuple[str, str]
+ASKED_SINGLY = 2
+"""Questions beyond the ordinary that are asked one by one, for one address: each of them is far
+cheaper than the thorough statement, but each is a round trip."""
+PER_ADDRESS = 4
+"""With several addresses, one question more is asked singly for so many of them."""
 
 
 class SqlDirectory:
@@ -37,6 +50,7 @@ class SqlDirectory:
         self._engine = engine
         self._dialect = engine.dialect
         self._system = system or NoSystemFiles()
+        self._gathering = Gathering(self._ask_ordinary, MAX_ORDINARY)
 
     async def accepts_domain(self, domain: str) -> bool:
         """Whether ``rcpthosts`` has the domain; raises CannotKnow."""
@@ -53,11 +67,15 @@ class SqlDirectory:
         """The users to whom ``virtual`` gives this address; raises CannotKnow, BadRow."""
         rows = await self._engine.fetch(sql.owners(self._dialect), (domain, local))
         wanted = (fold(domain), fold(local))
-        found = (text_of(row[2]) for row in rows if _folded(row) == wanted)
+        found = (text_of(row[2]) for row in rows if folded(row) == wanted)
         return checked_owners(found, local, domain)
 
     async def knows_domain(self, domain: str) -> bool:
         """Whether ``virtual`` has any row for the domain; raises CannotKnow."""
+        some = await self._engine.fetch(sql.known(self._dialect, 1), (domain,))
+        if not some or _has((row[1:] for row in some), domain):
+            return bool(some)
+        # The database takes another for the same, and this one may stand behind it.
         rows = await self._engine.fetch(sql.knows_domain(self._dialect), (domain,))
         return _has(rows, domain)
 
@@ -65,7 +83,7 @@ class SqlDirectory:
         """The lines that ``alias`` has for this user and extension; raises CannotKnow."""
         rows = await self._engine.fetch(sql.instructions(self._dialect), (user, extension))
         wanted = (fold(user), fold(extension))
-        return each_once(line_of(row[2], row[3]) for row in rows if _folded(row) == wanted)
+        return each_once(line_of(row[2], row[3]) for row in rows if folded(row) == wanted)
 
     async def system_user(self, name: str) -> Account | None:
         """See SystemFiles."""
@@ -77,11 +95,36 @@ class SqlDirectory:
 
     async def prefetch(self, addresses: Sequence[Pair]) -> Lookups:
         """Look-ups that already know the answers for these addresses; raises CannotKnow."""
-        found = Prefetched(self)
-        for question in questions(addresses):
-            text = sql.prefetch(self._dialect, question.shape)
-            found.add(question, await self._engine.fetch(text, question.parameters))
+        pairs = folded_pairs(addresses)
+        return Prefetched(await self._ordinary(pairs), _Further(self, pairs))
+
+    async def _ordinary(self, pairs: tuple[Pair, ...]) -> Answers:
+        if 0 < len(pairs) <= MAX_ORDINARY:
+            return await self._gathering.ask(pairs)
+        found = Answers()
+        for start in range(0, len(pairs), MAX_ORDINARY):
+            found.add(await self._gathering.ask(pairs[start : start + MAX_ORDINARY]))
         return found
+
+    async def _ask_ordinary(self, pairs: tuple[Pair, ...]) -> Answers:
+        """What ordinary addresses need: a statement, and another where a domain has no owner."""
+        found = Answers()
+        question = ordinary_question(pairs)
+        text = sql.ordinary(self._dialect, question.shape)
+        unowned = found.add_ordinary(question, await self._engine.fetch(text, question.parameters))
+        if unowned:
+            domains = padded(unowned)
+            text = sql.known(self._dialect, len(domains))
+            found.add_known(domains, await self._engine.fetch(text, domains))
+        return found
+
+    async def thorough(self, pairs: tuple[Pair, ...]) -> Lookups:
+        """Look-ups that know all that routing can ask about folded pairs; raises CannotKnow."""
+        found = Answers()
+        for question in thorough_questions(pairs):
+            text = sql.thorough(self._dialect, question.shape)
+            found.add_thorough(question, await self._engine.fetch(text, question.parameters))
+        return Prefetched(found, self)
 
     async def credentials(self, login: str) -> Credentials | None:
         """Whom this login names; raises CannotKnow and BadRow.
@@ -132,7 +175,7 @@ class SqlDirectory:
         """Whether ``virtual`` gives the user any address of the domain; raises CannotKnow."""
         rows = await self._engine.fetch(sql.owns_in(self._dialect), (user, domain))
         wanted = (fold(user), fold(domain))
-        return any(_folded(row) == wanted for row in rows)
+        return any(folded(row) == wanted for row in rows)
 
     async def ping(self) -> None:
         """Raise CannotKnow unless the database answers now."""
@@ -143,66 +186,34 @@ class SqlDirectory:
         await self._engine.close()
 
 
-class Prefetched:
-    """What some addresses need, answered from memory; anything else is passed on."""
+class _Further:
+    """What the ordinary answers do not settle: a few questions singly, then all at once."""
 
-    def __init__(self, directory: SqlDirectory) -> None:
+    def __init__(self, directory: SqlDirectory, pairs: tuple[Pair, ...]) -> None:
         self._directory = directory
-        self._accepted: dict[str, bool] = {}
-        self._known: dict[str, bool] = {}
-        self._owners: dict[Pair, set[str]] = {}
-        self._accounts: dict[str, list[Row]] = {}
-        self._lines: dict[Pair, dict[str, None]] = {}
-
-    def add(self, question: Question, rows: Iterable[Row]) -> None:
-        """Take up the rows that answer ``question``."""
-        self._expect(question)
-        by_tag: dict[object, list[Row]] = {}
-        for row in rows:
-            by_tag.setdefault(row[0], []).append(row[1:])
-        # Owners first: they say whose accounts and instructions the joins were asked for.
-        for row in by_tag.get("v", ()):
-            self._take_owner(row)
-        for row in by_tag.get("k", ()):
-            self._take_known(question.domains[int(text_of(row[1]))], row)
-        for row in by_tag.get("r", ()):
-            self._take_accepted(row)
-        for row in by_tag.get("m", ()):
-            self._take_account(row)
-        for row in by_tag.get("a", ()):
-            self._take_line(row)
+        self._pairs = pairs
+        self._left = ASKED_SINGLY + len(pairs) // PER_ADDRESS
+        self._thorough: Lookups | None = None
 
     async def accepts_domain(self, domain: str) -> bool:
-        """Whether ``rcpthosts`` has the domain."""
-        known = self._accepted.get(fold(domain))
-        return await self._directory.accepts_domain(domain) if known is None else known
+        """See Lookups."""
+        return await (await self._lookups()).accepts_domain(domain)
 
     async def account(self, name: str) -> Account | None:
-        """The row of ``mailbox`` with this user name; raises BadRow."""
-        rows = self._accounts.get(fold(name))
-        if rows is None:
-            return await self._directory.account(name)
-        row = chosen(rows)
-        return None if row is None else account_of(row)
+        """See Lookups."""
+        return await (await self._lookups()).account(name)
 
     async def owners(self, local: str, domain: str) -> tuple[str, ...]:
-        """The users to whom ``virtual`` gives this address."""
-        found = self._owners.get((fold(local), fold(domain)))
-        if found is None:
-            return await self._directory.owners(local, domain)
-        return checked_owners(found, local, domain)
+        """See Lookups."""
+        return await (await self._lookups()).owners(local, domain)
 
     async def knows_domain(self, domain: str) -> bool:
-        """Whether ``virtual`` has any row for the domain."""
-        known = self._known.get(fold(domain))
-        return await self._directory.knows_domain(domain) if known is None else known
+        """See Lookups."""
+        return await (await self._lookups()).knows_domain(domain)
 
     async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
-        """The lines that ``alias`` has for this user and extension."""
-        found = self._lines.get((fold(user), fold(extension)))
-        if found is None:
-            return await self._directory.instructions(user, extension)
-        return tuple(found)
+        """See Lookups."""
+        return await (await self._lookups()).instructions(user, extension)
 
     async def system_user(self, name: str) -> Account | None:
         """See SystemFiles."""
@@ -212,65 +223,18 @@ class Prefetched:
         """See SystemFiles."""
         return await self._directory.dot_qmail(account, extension)
 
-    def _expect(self, question: Question) -> None:
-        """Whatever was asked and is not found is not there."""
-        for domain in question.domains:
-            self._accepted.setdefault(domain, False)
-            self._known.setdefault(domain, False)
-            self._owners.setdefault(("", domain), set())
-        for address in question.addresses:
-            self._owners.setdefault(address, set())
-        for name in question.names:
-            self._expect_name(name)
-        for extension in question.extensions:
-            self._lines.setdefault((sql.ALIAS_USER, extension), {})
-        for pair in question.pairs:
-            self._lines.setdefault(pair, {})
-
-    def _expect_name(self, name: str) -> None:
-        self._accounts.setdefault(name, [])
-        self._lines.setdefault((name, ""), {})
-
-    def _take_owner(self, row: Row) -> None:
-        domain, local = _folded(row)
-        owners = self._owners.get((local, domain))
-        if owners is None:
-            return
-        owner = text_of(row[2])
-        owners.add(owner)
-        self._known[domain] = True
-        self._expect_name(fold(owner))
-        self._lines.setdefault((sql.ALIAS_USER, fold(owner)), {})
-
-    def _take_known(self, asked: str, row: Row) -> None:
-        """The domain has rows, if it is not another that the database takes for the same."""
-        if fold(text_of(row[0])) == asked:
-            self._known[asked] = True
-        elif not self._known.get(asked):
-            self._known.pop(asked, None)
-
-    def _take_accepted(self, row: Row) -> None:
-        domain = fold(text_of(row[0]))
-        if domain in self._accepted:
-            self._accepted[domain] = True
-
-    def _take_account(self, row: Row) -> None:
-        rows = self._accounts.get(fold(text_of(row[0])))
-        if rows is not None and row not in rows:
-            rows.append(row)
-
-    def _take_line(self, row: Row) -> None:
-        lines = self._lines.get(_folded(row))
-        if lines is not None:
-            lines[line_of(row[2], row[3])] = None
+    async def _lookups(self) -> Lookups:
+        if self._thorough is not None:
+            return self._thorough
+        if self._left > 0:
+            self._left -= 1
+            return self._directory
+        self._thorough = await self._directory.thorough(self._pairs)
+        return self._thorough
 
 
 def _has(rows: Iterable[Row], name: str) -> bool:
     return any(fold(text_of(row[0])) == fold(name) for row in rows)
-
-
-def _folded(row: Row) -> Pair:
-    return fold(text_of(row[0])), fold(text_of(row[1]))
 
 
 def _named(rows: Iterable[Row], login: str) -> Row | None:
@@ -281,4 +245,4 @@ def _named(rows: Iterable[Row], login: str) -> Row | None:
 def _owning(rows: Iterable[Row], local: str, domain: str) -> Row | None:
     """The row of ``mailbox`` whose user ``virtual`` gives for the address."""
     wanted = (fold(domain), fold(local))
-    return chosen(row[1:] for row in rows if row[0] == "v" and _folded(row[7:]) == wanted)
+    return chosen(row[1:] for row in rows if row[0] == "v" and folded(row[7:]) == wanted)

@@ -136,7 +136,7 @@ class MySQLEngine:
         self._health.answered(asked)
 
     def _failure(self, asked: float, why: str, *, away: bool) -> CannotKnow:
-        failure = cannot_know(str(self._location), why)
+        failure = cannot_know(str(self._location), why, away=away)
         if away:
             self._health.failed(asked, str(failure))
         return failure

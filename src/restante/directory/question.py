@@ -1,4 +1,4 @@
-"""Which names a prefetch asks for, so that routing has its answers at hand."""
+"""Which names are asked for together, so that routing has its answers at hand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from itertools import islice
 from typing import TypeVar
 
 from restante.address import dash_prefixes, fold
-from restante.directory.sql import Shape
+from restante.directory.sql import OrdinaryShape, ThoroughShape
 
-MAX_ADDRESSES = 20
-"""Addresses in one statement."""
+MAX_ORDINARY = 50
+"""Addresses in one ordinary statement: what each of them costs hardly falls any further."""
+MAX_THOROUGH = 20
+"""Addresses in one thorough statement, which asks for a dozen names for each."""
 MAX_PREFIXES = 5
 """Users that one local part with dashes may mean and that are asked for in advance."""
 
@@ -21,7 +23,37 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class OrdinaryQuestion:
+    """All names are folded; ``parameters`` are for the statement of this ``shape``."""
+
+    pairs: tuple[Pair, ...]
+    """The addresses, and the catch-alls of their domains."""
+    domains: tuple[str, ...]
+    shape: OrdinaryShape
+    parameters: tuple[str, ...]
+
+
+def folded_pairs(addresses: Iterable[Pair]) -> tuple[Pair, ...]:
+    """The (local part, domain) pairs folded, each once."""
+    return tuple(dict.fromkeys([(fold(local), fold(domain)) for local, domain in addresses]))
+
+
+def ordinary_question(addresses: Sequence[Pair]) -> OrdinaryQuestion:
+    """The question about folded addresses."""
+    domains = tuple(dict.fromkeys([domain for _, domain in addresses]))
+    pairs = tuple(dict.fromkeys([*addresses, *[("", domain) for domain in domains]]))
+    filled = padded(pairs)
+    shape = OrdinaryShape(len(filled), len(domains) == 1)
+    if shape.one_domain:
+        parameters = (*domains, *[local for local, _ in filled], *domains)
+    else:
+        names = [name for local, domain in filled for name in (domain, local)]
+        parameters = (*names, *[domain for _, domain in filled])
+    return OrdinaryQuestion(pairs, domains, shape, parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class ThoroughQuestion:
     """All names are folded; ``parameters`` are for the statement of this ``shape``."""
 
     addresses: tuple[Pair, ...]
@@ -32,35 +64,34 @@ class Question:
     """Extensions of the user ``alias``."""
     pairs: tuple[Pair, ...]
     """Users and extensions whose instructions are asked."""
-    shape: Shape
+    shape: ThoroughShape
     parameters: tuple[str, ...]
 
 
-def questions(addresses: Sequence[Pair]) -> Iterator[Question]:
-    """The questions about (local part, domain) pairs, each of bounded size."""
-    folded = list(dict.fromkeys((fold(local), fold(domain)) for local, domain in addresses))
-    for start in range(0, len(folded), MAX_ADDRESSES):
-        yield _question(folded[start : start + MAX_ADDRESSES])
+def thorough_questions(addresses: Sequence[Pair]) -> Iterator[ThoroughQuestion]:
+    """The questions about folded addresses, each of bounded size."""
+    for start in range(0, len(addresses), MAX_THOROUGH):
+        yield _thorough_question(addresses[start : start + MAX_THOROUGH])
 
 
-def _question(addresses: list[Pair]) -> Question:
+def _thorough_question(addresses: Sequence[Pair]) -> ThoroughQuestion:
     locals_of: dict[str, list[str]] = {}
     for local, domain in addresses:
         locals_of.setdefault(domain, []).append(local)
     names = _unique(name for address in addresses for name, _ in _users(address))
     pairs = _unique(pair for address in addresses for pair in _users(address) if pair[1])
     extensions = _unique(("", *(text for address in addresses for text in _whole(address))))
-    groups = {domain: _padded(found) for domain, found in locals_of.items()}
-    padded_names, padded_extensions = _padded(names), _padded(extensions)
-    padded_pairs = _padded(pairs)
+    groups = {domain: padded(found) for domain, found in locals_of.items()}
+    padded_names, padded_extensions = padded(names), padded(extensions)
+    padded_pairs = padded(pairs)
     domains = tuple(groups)
-    return Question(
+    return ThoroughQuestion(
         addresses=tuple(addresses),
         domains=domains,
         names=tuple(names),
         extensions=tuple(extensions),
         pairs=tuple(pairs),
-        shape=Shape(
+        shape=ThoroughShape(
             tuple(len(group) for group in groups.values()),
             len(padded_names),
             len(padded_extensions),
@@ -100,9 +131,9 @@ def _unique(items: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(items))
 
 
-def _padded(items: list[T]) -> list[T]:
+def padded(items: Sequence[T]) -> list[T]:
     """``items`` with the last repeated up to a power of two: few shapes, few statements."""
     size = 1
     while size < len(items):
         size *= 2
-    return items + items[-1:] * (size - len(items)) if items else []
+    return [*items, *[items[-1]] * (size - len(items))] if items else []

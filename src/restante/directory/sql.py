@@ -113,8 +113,66 @@ def _exact_password(dialect: Dialect) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How many parameters each part of a prefetch has; statements are kept by shape."""
+class OrdinaryShape:
+    """How many parameters the statement for some addresses has; statements are kept by shape."""
+
+    pairs: int
+    one_domain: bool
+    """All addresses are in one domain: a shorter condition, and a cheaper plan."""
+
+
+@lru_cache(maxsize=64)
+def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
+    """Whose some addresses are, what these owners have, and which hosts ``rcpthosts`` has.
+
+    All that routing asks about an address that ``virtual`` gives to a mailbox or to an alias,
+    by one key after another. Parameters: with one domain the domain and the local parts, else
+    a domain and a local part for each address; the domains, with one domain it alone, else that
+    of each address. Rows, a tag and eleven texts each:
+
+    ``v`` host, local part, owner; then username, uid, gid, home of the owner's mailbox, or
+    NULL; then user, extension, target's local part and host of an instruction, or NULL: of
+    the owner without extension where there is a mailbox, of the user ``alias`` with the owner
+    as the extension where there is none. ``r`` host in rcpthosts.
+    """
+    columns = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_MAILBOX, *_ALIAS)
+    source = (
+        "`virtual` v LEFT JOIN `mailbox` m ON m.`username` = v.`username` "
+        f"LEFT JOIN `alias` a ON a.`username` = {_without_mailbox(_ALIAS_NAME, 'v.`username`')} "
+        f"AND a.`alias` = {_without_mailbox('v.`username`', _EMPTY)} "
+        f"WHERE {_is_one_of(shape)}"
+    )
+    hosts = f"`rcpthosts` WHERE `host` IN ({_marks(1 if shape.one_domain else shape.pairs)})"
+    return (
+        f"{_arm(dialect, 'v', columns, source)} UNION ALL "
+        f"{_arm(dialect, 'r', ('`host`',), hosts, width=len(columns))}"
+    )
+
+
+_ALIAS_NAME = f"'{ALIAS_USER}'"
+_EMPTY = "''"
+
+
+def _without_mailbox(then: str, otherwise: str) -> str:
+    return f"CASE WHEN m.`username` IS NULL THEN {then} ELSE {otherwise} END"
+
+
+def _is_one_of(shape: OrdinaryShape) -> str:
+    if shape.one_domain:
+        return f"v.`virtual_host` = ? AND v.`virtual_username` IN ({_marks(shape.pairs)})"
+    each = "(v.`virtual_host` = ? AND v.`virtual_username` = ?)"
+    return " OR ".join([each] * shape.pairs)
+
+
+@lru_cache(maxsize=64)
+def known(dialect: Dialect, count: int) -> str:
+    """Parameters: the domains. Rows: ``k``, host in virtual, place of the domain among them."""
+    return " UNION ALL ".join(_known_arm(dialect, number) for number in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class ThoroughShape:
+    """As OrdinaryShape, for the statement that leaves nothing out."""
 
     locals_by_domain: tuple[int, ...]
     """For each domain, how many local parts are asked (the catch-all comes on top)."""
@@ -124,8 +182,8 @@ class Shape:
 
 
 @lru_cache(maxsize=256)
-def prefetch(dialect: Dialect, shape: Shape) -> str:
-    """All that routing will ask about some addresses, in one statement of tagged rows.
+def thorough(dialect: Dialect, shape: ThoroughShape) -> str:
+    """All that routing can ask about some addresses, in one statement of tagged rows.
 
     Parameters: for each domain the domain and its local parts; the user names; the user
     names; the extensions of the user ``alias``; the (user, extension) pairs; the domains;
@@ -184,7 +242,7 @@ def _owner_arms(dialect: Dialect) -> list[str]:
     ]
 
 
-def _name_arms(dialect: Dialect, shape: Shape) -> list[str]:
+def _name_arms(dialect: Dialect, shape: ThoroughShape) -> list[str]:
     """What is there for the names that the addresses themselves may mean."""
     names, extensions = _marks(shape.names), _marks(shape.extensions)
     arms = [
@@ -215,9 +273,12 @@ def _known_arm(dialect: Dialect, number: int) -> str:
     return _arm(dialect, "k", (host, f"'{number}'"), one)
 
 
-_COLUMNS = 4
+_WIDTH = 4
+"""Columns behind the tag of a thorough answer."""
 
 
-def _arm(dialect: Dialect, tag: str, columns: tuple[str, ...], source: str) -> str:
-    padding = ", NULL" * (_COLUMNS - len(columns))
+def _arm(
+    dialect: Dialect, tag: str, columns: tuple[str, ...], source: str, width: int = _WIDTH
+) -> str:
+    padding = ", NULL" * (width - len(columns))
     return f"SELECT '{tag}', {_select(dialect, *columns)}{padding} FROM {source}"

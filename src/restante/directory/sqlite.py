@@ -141,8 +141,9 @@ class SQLiteEngine:
 
     def _failure(self, asked: float, error: Exception) -> CannotKnow:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        failure = cannot_know(str(self._location), reason)
-        if not _is_about_the_statement(error):
+        away = not _is_about_the_statement(error)
+        failure = cannot_know(str(self._location), reason, away=away)
+        if away:
             self._drop()
             self._health.failed(asked, str(failure))
         return failure

@@ -1,0 +1,204 @@
+"""The rows that answer a question about some addresses, at hand for routing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from restante.address import fold
+from restante.directory import Account, DotQmail, Lookups
+from restante.directory.engine import Row
+from restante.directory.question import OrdinaryQuestion, Pair, ThoroughQuestion
+from restante.directory.rows import account_of, checked_owners, chosen, line_of, text_of
+from restante.directory.sql import ALIAS_USER
+
+
+class Answers:
+    """What the rows said, by question; whatever was asked and is not found is not there.
+
+    Several look-ups may share one: after it was filled, nobody changes it.
+    """
+
+    __slots__ = ("accepted", "accounts", "known", "lines", "owners")
+
+    def __init__(self) -> None:
+        self.accepted: dict[str, bool] = {}
+        """By domain: whether rcpthosts has it."""
+        self.known: dict[str, bool] = {}
+        """By domain: whether virtual has it."""
+        self.owners: dict[Pair, set[str]] = {}
+        """By local part and domain."""
+        self.accounts: dict[str, list[Row]] = {}
+        """By user name: the rows of mailbox."""
+        self.lines: dict[Pair, dict[str, None]] = {}
+        """By user and extension: the instructions in their order."""
+
+    def add(self, other: Answers) -> None:
+        """Take up what another knows."""
+        self.accepted |= other.accepted
+        self.known |= other.known
+        self.owners |= other.owners
+        self.accounts |= other.accounts
+        self.lines |= other.lines
+
+    def add_ordinary(self, question: OrdinaryQuestion, rows: Iterable[Row]) -> list[str]:
+        """Take up the rows of ``sql.ordinary``; returns the domains of which virtual has none.
+
+        None for the addresses that were asked, that is: there may be others.
+        """
+        for domain in question.domains:
+            self.accepted[domain] = False
+        for pair in question.pairs:
+            self.owners[pair] = set()
+        for row in rows:
+            if row[0] == "v":
+                self._take_owned(row)
+            else:
+                self._take_accepted(row[1:])
+        return [domain for domain in question.domains if domain not in self.known]
+
+    def add_known(self, domains: Sequence[str], rows: Iterable[Row]) -> None:
+        """Take up the rows of ``sql.known`` for ``domains``."""
+        for domain in domains:
+            self.known.setdefault(domain, False)
+        for row in rows:
+            self._take_known(domains[int(text_of(row[2]))], row[1:])
+
+    def add_thorough(self, question: ThoroughQuestion, rows: Iterable[Row]) -> None:
+        """Take up the rows of ``sql.thorough``."""
+        self._expect(question)
+        by_tag: dict[object, list[Row]] = {}
+        for row in rows:
+            by_tag.setdefault(row[0], []).append(row[1:])
+        # Owners first: they say whose accounts and instructions the joins were asked for.
+        for row in by_tag.get("v", ()):
+            if owner := self._take_owner(row):
+                self._expect_name(owner)
+                self.lines.setdefault((ALIAS_USER, owner), {})
+        for row in by_tag.get("k", ()):
+            self._take_known(question.domains[int(text_of(row[1]))], row)
+        for row in by_tag.get("r", ()):
+            self._take_accepted(row)
+        for row in by_tag.get("m", ()):
+            self._take_account(row)
+        for row in by_tag.get("a", ()):
+            self._take_line(row)
+
+    def _take_owned(self, row: Row) -> None:
+        """An owner, and what was joined to it."""
+        owner = self._take_owner(row[1:4])
+        if owner is None:
+            return
+        self.accounts.setdefault(owner, [])
+        if row[4] is None:
+            self.lines.setdefault((ALIAS_USER, owner), {})
+        else:
+            self.lines.setdefault((owner, ""), {})
+            self._take_account(row[4:8])
+        if row[8] is not None:
+            self._take_line(row[8:])
+
+    def _expect(self, question: ThoroughQuestion) -> None:
+        for domain in question.domains:
+            self.accepted.setdefault(domain, False)
+            self.known.setdefault(domain, False)
+            self.owners.setdefault(("", domain), set())
+        for address in question.addresses:
+            self.owners.setdefault(address, set())
+        for name in question.names:
+            self._expect_name(name)
+        for extension in question.extensions:
+            self.lines.setdefault((ALIAS_USER, extension), {})
+        for pair in question.pairs:
+            self.lines.setdefault(pair, {})
+
+    def _expect_name(self, name: str) -> None:
+        self.accounts.setdefault(name, [])
+        self.lines.setdefault((name, ""), {})
+
+    def _take_owner(self, row: Row) -> str | None:
+        """Take up host, local part and owner; the owner folded, if the address was asked for."""
+        domain, local = folded(row)
+        owners = self.owners.get((local, domain))
+        if owners is None:
+            return None
+        owner = text_of(row[2])
+        owners.add(owner)
+        self.known[domain] = True
+        return fold(owner)
+
+    def _take_known(self, asked: str, row: Row) -> None:
+        """The domain has rows, if it is not another that the database takes for the same."""
+        if fold(text_of(row[0])) == asked:
+            self.known[asked] = True
+        elif not self.known.get(asked):
+            self.known.pop(asked, None)
+
+    def _take_accepted(self, row: Row) -> None:
+        domain = fold(text_of(row[0]))
+        if domain in self.accepted:
+            self.accepted[domain] = True
+
+    def _take_account(self, row: Row) -> None:
+        rows = self.accounts.get(fold(text_of(row[0])))
+        if rows is not None and row not in rows:
+            rows.append(row)
+
+    def _take_line(self, row: Row) -> None:
+        lines = self.lines.get(folded(row))
+        if lines is not None:
+            lines[line_of(row[2], row[3])] = None
+
+
+class Prefetched:
+    """Look-ups out of answers that are at hand; what these do not tell is asked elsewhere."""
+
+    __slots__ = ("_answers", "_elsewhere")
+
+    def __init__(self, answers: Answers, elsewhere: Lookups) -> None:
+        self._answers = answers
+        self._elsewhere = elsewhere
+
+    async def accepts_domain(self, domain: str) -> bool:
+        """Whether ``rcpthosts`` has the domain."""
+        known = self._answers.accepted.get(fold(domain))
+        return await self._elsewhere.accepts_domain(domain) if known is None else known
+
+    async def account(self, name: str) -> Account | None:
+        """The row of ``mailbox`` with this user name; raises BadRow."""
+        rows = self._answers.accounts.get(fold(name))
+        if rows is None:
+            return await self._elsewhere.account(name)
+        row = chosen(rows)
+        return None if row is None else account_of(row)
+
+    async def owners(self, local: str, domain: str) -> tuple[str, ...]:
+        """The users to whom ``virtual`` gives this address."""
+        found = self._answers.owners.get((fold(local), fold(domain)))
+        if found is None:
+            return await self._elsewhere.owners(local, domain)
+        return checked_owners(found, local, domain)
+
+    async def knows_domain(self, domain: str) -> bool:
+        """Whether ``virtual`` has any row for the domain."""
+        known = self._answers.known.get(fold(domain))
+        return await self._elsewhere.knows_domain(domain) if known is None else known
+
+    async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
+        """The lines that ``alias`` has for this user and extension."""
+        found = self._answers.lines.get((fold(user), fold(extension)))
+        if found is None:
+            return await self._elsewhere.instructions(user, extension)
+        return tuple(found)
+
+    async def system_user(self, name: str) -> Account | None:
+        """See SystemFiles."""
+        return await self._elsewhere.system_user(name)
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        """See SystemFiles."""
+        return await self._elsewhere.dot_qmail(account, extension)
+
+
+def folded(row: Row) -> Pair:
+    """The first two columns of a row, folded."""
+    return fold(text_of(row[0])), fold(text_of(row[1]))

@@ -1,0 +1,121 @@
+"""Questions that come while others are under way wait, and go to the database together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from restante.directory.engine import Rejected
+
+PATIENCE = 0.02
+"""Seconds after which questions go although none of those before them is answered yet.
+
+A statement takes less, unless something is wrong with its connection; then nobody waits for it
+who need not.
+"""
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Q, A]):
+    questions: tuple[Q, ...]
+    answer: asyncio.Future[A]
+
+
+class Gathering(Generic[Q, A]):
+    """Asks for several who ask at the same time; belongs to one event loop.
+
+    A question that finds none under way goes at once, in the task of who asks it. Those that come
+    meanwhile go when one under way is answered, as many together as fit, in a task that belongs to
+    none of them: whoever is cancelled takes nobody along. Each was asked before the statement was
+    sent that answers it, so that no answer is older than its question.
+    """
+
+    def __init__(self, ask: Callable[[tuple[Q, ...]], Awaitable[A]], most: int) -> None:
+        """``ask`` answers some questions at once, ``most`` of them at the most."""
+        self._ask = ask
+        self._most = most
+        self._under_way = 0
+        self._waiting: deque[_Waiting[Q, A]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, questions: tuple[Q, ...]) -> A:
+        """An answer that holds those to ``questions``, at most ``most``; raises as ``ask`` does.
+
+        Of those who are asked for together, nobody has an answer if ``ask`` raises CannotKnow, but
+        for the questions of others nobody is rejected.
+        """
+        if not self._under_way:
+            return await self._alone(questions)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[A] = loop.create_future()
+        self._waiting.append(_Waiting(questions, answer))
+        if self._timer is None:
+            self._timer = loop.call_later(PATIENCE, self._send)
+        return await answer
+
+    async def _alone(self, questions: tuple[Q, ...]) -> A:
+        self._under_way += 1
+        try:
+            return await self._ask(questions)
+        finally:
+            self._under_way -= 1
+            self._send()
+
+    def _send(self) -> None:
+        """Let all go that wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while batch := self._next_batch():
+            self._under_way += 1
+            task = asyncio.get_running_loop().create_task(self._carry_out(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next_batch(self) -> list[_Waiting[Q, A]]:
+        batch: list[_Waiting[Q, A]] = []
+        room = self._most
+        while self._waiting and len(self._waiting[0].questions) <= room:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                batch.append(waiting)
+                room -= len(waiting.questions)
+        return batch
+
+    async def _carry_out(self, batch: list[_Waiting[Q, A]]) -> None:
+        try:
+            if not await self._together(batch):
+                await asyncio.gather(*(self._together([waiting]) for waiting in batch))
+        finally:
+            # All have their answers by now, unless this task was cancelled.
+            for waiting in batch:
+                waiting.answer.cancel()
+            self._under_way -= 1
+            self._send()
+
+    async def _together(self, batch: list[_Waiting[Q, A]]) -> bool:
+        """Answer all of ``batch``; false if a question of it may be in the way of the others."""
+        try:
+            answer = await self._ask(_all(waiting.questions for waiting in batch))
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+            if isinstance(error, Rejected) and len(batch) > 1:
+                return False
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+        else:
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+        return True
+
+
+def _all(questions: Iterable[tuple[Q, ...]]) -> tuple[Q, ...]:
+    return tuple(dict.fromkeys([each for some in questions for each in some]))

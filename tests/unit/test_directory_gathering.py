@@ -1,0 +1,158 @@
+"""Who asks at the same time is asked for together, and nobody suffers from another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from restante.directory.engine import Rejected
+from restante.directory.gathering import PATIENCE, Gathering
+from restante.errors import CannotKnow
+
+MOST = 4
+T = TypeVar("T")
+
+
+class Server:
+    """Answers when it is told to; a question that is a number is one that it rejects."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self._answers: list[asyncio.Future[None]] = []
+
+    async def ask(self, questions: tuple[str, ...]) -> str:
+        self.asked.append(questions)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        await answer
+        if bad := [each for each in questions if each.isdigit()]:
+            raise Rejected(f"what is {bad[0]}?")
+        return "".join(questions)
+
+    async def answer(self, place: int = 0, error: Exception | None = None) -> None:
+        """Answer the statement at ``place`` among those that wait; let all settle."""
+        answer = self._answers.pop(place)
+        if not answer.done():
+            answer.set_exception(error) if error else answer.set_result(None)
+        await _settle()
+
+
+async def _settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def _started(question: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    task = asyncio.create_task(question)
+    await _settle()
+    return task
+
+
+async def _all_started(
+    gathering: Gathering[str, str], *questions: tuple[str, ...]
+) -> list[asyncio.Task[str]]:
+    return [await _started(gathering.ask(each)) for each in questions]
+
+
+async def test_one_after_another_go_at_once() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    for question in "ab":
+        task = await _started(gathering.ask((question,)))
+        await server.answer()
+        assert await task == question
+    assert server.asked == [("a",), ("b",)]
+
+
+async def test_what_comes_meanwhile_goes_together() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    first, *others = await _all_started(gathering, ("a",), ("b", "c"), ("d",), ("b",))
+    assert server.asked == [("a",)]
+    await server.answer()
+    assert await first == "a"
+    assert server.asked == [("a",), ("b", "c", "d")]
+    await server.answer()
+    assert await asyncio.gather(*others) == ["bcd"] * 3
+
+
+async def test_no_more_go_together_than_fit() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), *[(each,) for each in "bcdefg"], ("h", "i"))
+    await server.answer()
+    assert server.asked[1:] == [("b", "c", "d", "e"), ("f", "g", "h", "i")]
+    await server.answer()
+    await server.answer()
+    assert await asyncio.gather(*tasks[1:]) == ["bcde"] * 4 + ["fghi"] * 3
+
+
+async def test_nobody_waits_long_for_a_statement_that_hangs() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    hanging, other, third = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await asyncio.sleep(2 * PATIENCE)
+    assert server.asked == [("a",), ("b", "c")]
+    assert not hanging.done()
+    await server.answer(1)
+    assert (await other, await third) == ("bc", "bc")
+    await server.answer()
+    assert await hanging == "a"
+
+
+async def test_who_is_cancelled_takes_nobody_along() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    first, *others = await _all_started(gathering, ("a",), ("b",), ("c",), ("d",))
+    others[0].cancel()
+    first.cancel()
+    await _settle()
+    assert server.asked[1:] == [("c", "d")]
+    others[1].cancel()
+    await _settle()
+    await server.answer(1)
+    assert await others[2] == "cd"
+    done = await asyncio.gather(first, *others[:2], return_exceptions=True)
+    assert [type(each) for each in done] == [asyncio.CancelledError] * 3
+
+
+async def test_without_an_answer_nobody_of_a_batch_knows() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    first, *others = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await server.answer()
+    await server.answer(error=CannotKnow("gone"))
+    assert await first == "a"
+    for task in others:
+        with pytest.raises(CannotKnow, match="gone"):
+            await task
+    after = await _started(gathering.ask(("d",)))
+    await server.answer()
+    assert await after == "d"
+
+
+async def test_a_question_that_is_rejected_spoils_no_others() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), ("b",), ("7",), ("c",))
+    await server.answer()
+    await server.answer()
+    assert server.asked[2:] == [("b",), ("7",), ("c",)]
+    for _ in range(3):
+        await server.answer()
+    assert (await tasks[1], await tasks[3]) == ("b", "c")
+    with pytest.raises(Rejected, match="what is 7"):
+        await tasks[2]
+
+
+async def test_an_error_that_nobody_foresaw_reaches_those_who_asked() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await server.answer(error=ZeroDivisionError())
+    await server.answer(error=ZeroDivisionError())
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in done] == [ZeroDivisionError] * 3
