@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -52,12 +53,19 @@ class Box:
     async def listing(self) -> list[tuple[str, int]]:
         drop = await self.open()
         await drop.close()
-        return [(message.uid, message.wire_size) for message in drop.messages]
+        messages = drop.messages
+        return [
+            (uid.decode("ascii"), size)
+            for uid, size in zip(messages.uids, messages.sizes, strict=True)
+        ]
 
 
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
+
+
+_MESSAGE = re.compile(r"/(?:new|cur)/.")
 
 
 @pytest.fixture
@@ -66,9 +74,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
 
     def counting(original: Callable[..., object]) -> Callable[..., object]:
-        def wrapped(path: str, *rest: object, **more: object) -> object:
-            if isinstance(path, str) and ("/new/" in path or "/cur/" in path):
-                paths.append(path)
+        def wrapped(path: bytes | str, *rest: object, **more: object) -> object:
+            if isinstance(path, bytes | str) and _MESSAGE.search(os.fsdecode(path)):
+                paths.append(os.fsdecode(path))
             return original(path, *rest, **more)
 
         return wrapped
@@ -108,7 +116,7 @@ async def test_uids_differ_even_where_names_do_not(box: Box) -> None:
     box.put("cur/1.same:2,S", b"cur\n")
     box.put("cur/1.same:2,RS", b"third\n")
     drop = await box.open()
-    assert len({message.uid for message in drop.messages}) == 3
+    assert len(set(drop.messages.uids)) == 3
     assert {await read(drop, index) for index in range(3)} == {b"new\n", b"cur\n", b"third\n"}
     await drop.remove([0])
     await drop.close()
@@ -222,7 +230,7 @@ async def test_100_000_messages_open_without_touching_one(box: Box, opened: list
     opened.clear()
     drop = await box.open()
     assert len(drop.messages) == 100_000
-    assert drop.messages[99_999].uid == "1700099999.q99999.host,S=12,W=15"
+    assert drop.messages.uids[99_999] == b"1700099999.q99999.host,S=12,W=15"
     assert opened == []
     await drop.close()
 
@@ -254,14 +262,14 @@ async def test_many_moved_messages_cost_few_scans(
     for number in range(1, 50, 2):
         os.unlink(f"{box.path}/new/{number}.a,S=12,W=15")
     scans = 0
-    original = scan.message_files
+    original = scan.look
 
-    def counting(path: str) -> list[scan.MessageFile]:
+    def counting(path: bytes) -> scan.Found:
         nonlocal scans
         scans += 1
         return original(path)
 
-    monkeypatch.setattr(scan, "message_files", counting)
+    monkeypatch.setattr(scan, "look", counting)
     for index in range(0, 50, 2):
         assert await read(drop, index) == b"A: 1\n\nHello\n"
     for index in range(1, 50, 2):
@@ -353,7 +361,7 @@ async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.M
     assert await box.listing() == []
 
 
-def _fails(path: str) -> None:
+def _fails(path: bytes, *, thorough: bool) -> None:
     raise OSError(5, "Input/output error")
 
 
@@ -364,10 +372,10 @@ async def test_a_cancelled_open_gives_the_lock_back(
     original, release = scan.listing, MaildirDrop.release
     loop = asyncio.get_running_loop()
 
-    def slow(path: str) -> object:
+    def slow(path: bytes, *, thorough: bool) -> object:
         started.set()
         go_on.wait()
-        return original(path)
+        return original(path, thorough=thorough)
 
     def noticed(drop: MaildirDrop) -> None:
         release(drop)
@@ -391,10 +399,10 @@ async def test_deletions_are_made_durable_once_per_directory(
 ) -> None:
     for name in ("new/1.a", "new/2.b", "cur/3.c:2,S", "new/4.d"):
         box.put(name)
-    synced: list[str] = []
+    synced: list[bytes] = []
     original = files.fsync_directory
 
-    def counting(path: str) -> None:
+    def counting(path: bytes) -> None:
         assert not (box.path / "new" / "1.a").exists()
         synced.append(os.path.basename(path))
         original(path)
@@ -402,9 +410,9 @@ async def test_deletions_are_made_durable_once_per_directory(
     monkeypatch.setattr(files, "fsync_directory", counting)
     drop = await box.open()
     await drop.remove([0, 1])
-    assert synced == ["new"]
+    assert synced == [b"new"]
     await drop.remove([2, 3])
-    assert synced == ["new", "cur", "new"]
+    assert synced == [b"new", b"cur", b"new"]
     await drop.close()
 
 
@@ -415,8 +423,8 @@ async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
         box.put(name)
     original = os.unlink
 
-    def unlink(path: str) -> None:
-        if path.endswith("2.b"):
+    def unlink(path: bytes) -> None:
+        if path.endswith(b"2.b"):
             raise PermissionError(1, "Operation not permitted")
         original(path)
 
@@ -434,7 +442,7 @@ async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
 async def test_a_maildir_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     account = Account("iain", os.getuid(), os.getgid(), str(tmp_path / "home"))
     drop = await MaildirStore().open(account)
-    assert list(drop.messages) == []
+    assert len(drop.messages) == 0
     await drop.close()
     assert os.listdir(tmp_path) == []
 
@@ -476,7 +484,7 @@ async def test_a_message_that_cannot_be_read_is_unavailable(
     box.put("new/1.a,W=15")
     drop = await box.open()
 
-    def denied(path: str) -> files.Reader:
+    def denied(path: bytes) -> files.Reader:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files, "Reader", denied)
@@ -498,14 +506,14 @@ async def test_messages_read_in_order_are_read_ahead(
         box.put(f"new/{number}.a", content)
     drop = await box.open()
     fetches = 0
-    original = drop._fetch
+    original = MaildirDrop._fetch
 
-    def counting(index: int, further: int) -> object:
+    def counting(drop: MaildirDrop, index: int, further: int) -> object:
         nonlocal fetches
         fetches += 1
-        return original(index, further)
+        return original(drop, index, further)
 
-    monkeypatch.setattr(drop, "_fetch", counting)
+    monkeypatch.setattr(MaildirDrop, "_fetch", counting)
     assert [await read(drop, index) for index in range(100)] == contents
     assert fetches < 10
     await drop.close()

@@ -136,5 +136,5 @@ def test_root_serves_no_account_below_the_minimum(
 
 async def test_a_home_that_does_not_exist_is_an_empty_maildrop(tmp_path: Path) -> None:
     drop = await MaildirStore(AS_OWNER).open(Account("eve", OWNER, GROUP, str(tmp_path / "none")))
-    assert list(drop.messages) == []
+    assert len(drop.messages) == 0
     await drop.close()

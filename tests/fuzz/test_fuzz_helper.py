@@ -32,7 +32,7 @@ from restante.helper.wire import (
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.writer import BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
-from restante.store import StoredMessage
+from restante.store import Messages
 from restante.store.maildir import MaildirStore
 
 OWNER = Owner(1000, 1001)
@@ -60,9 +60,10 @@ outcomes: st.SearchStrategy[Outcome] = (
     | st.builds(TemporaryFailure, replies, texts)
     | st.builds(PermanentFailure, refusals, texts)
 )
-listed = st.builds(
-    StoredMessage,
-    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=70),
+listed = st.tuples(
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=70).map(
+        str.encode
+    ),
     st.integers(0, 2**40),
 )
 READERS: list[Callable[[Reader], object]] = [
@@ -139,11 +140,12 @@ def test_no_reply_breaks_a_dialog(text: str) -> None:
 
 
 @given(st.lists(listed, max_size=10), st.integers(1, 250))
-def test_listings(those: list[StoredMessage], times: int) -> None:
+def test_listings(those: list[tuple[bytes, int]], times: int) -> None:
     many = those * times
-    parts = list(messages.listing(many))
+    parts = list(messages.listing(Messages([uid for uid, _ in many], [size for _, size in many])))
     assert [is_last for _, is_last in parts] == [*[False] * (len(parts) - 1), True]
-    assert [each for octets, _ in parts for each in messages.read_listed(octets)] == many
+    read = [messages.read_listed(octets) for octets, _ in parts]
+    assert [pair for each in read for pair in zip(each.uids, each.sizes, strict=True)] == many
 
 
 @given(st.binary(max_size=50), st.booleans(), st.dictionaries(st.integers(0, 2**31 - 1), bodies))

@@ -18,7 +18,7 @@ from restante.protocol.pop3.lines import LineBuffer
 from restante.protocol.pop3.profile import Limits, Profile
 from restante.protocol.pop3.server import FLUSH_AT, Pop3Server
 from restante.protocol.sasl import MECHANISMS, ScramBegun, ScramDone, ScramProof
-from tests.support.pop3_dialog import Message
+from tests.support.pop3_dialog import Message, columns
 
 MESSAGES = [Message(f"uid-{n}", b"A: 1\n\n.body\nof the mail\n") for n in range(50)]
 LARGEST_RESPONSE = 4096
@@ -48,7 +48,7 @@ def _drive(core: Pop3Server, refuse: bool) -> Need | Closed:
             case ScramProof():
                 core.scram_signature(b"signature")
             case Login() | ScramDone():
-                core.login_accepted(MESSAGES)
+                core.login_accepted(columns(MESSAGES))
             case Retrieve(index):
                 core.send_message_chunk(MESSAGES[index].content)
                 core.end_message()
@@ -92,7 +92,7 @@ def test_pipelined_listings_wait_until_the_client_reads() -> None:
     core = Pop3Server(Profile("pop.example.com", plaintext_logins=True))
     core.receive(b"USER iain\r\nPASS secret\r\n" + b"LIST\r\n" * 20_000)
     assert isinstance(core.next_event(), Login)
-    core.login_accepted(MESSAGES)
+    core.login_accepted(columns(MESSAGES))
     assert core.next_event() is Need.FLUSH
     assert len(core.outgoing()) < FLUSH_AT + LARGEST_RESPONSE
     assert core.next_event() is Need.FLUSH

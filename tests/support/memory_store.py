@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field
 
 from restante.directory import Account
-from restante.store import MaildropInUse, MaildropUnavailable, MessageGone, StoredMessage
+from restante.store import MaildropInUse, MaildropUnavailable, MessageGone, Messages
 
 PIECE = 1000
 """Octets in the pieces that ``read`` gives."""
@@ -51,19 +51,16 @@ class MemoryDrop:
         self._store = store
         self._name = name
         self._mail = store.mail.get(name, {})
-        self._messages = [
-            StoredMessage(uid, _wire_size(content)) for uid, content in self._mail.items()
-        ]
-
-    @property
-    def messages(self) -> Sequence[StoredMessage]:
+        self._uids = list(self._mail)
+        self.messages = Messages(
+            [uid.encode("ascii") for uid in self._uids], list(map(_wire_size, self._mail.values()))
+        )
         """See ``Maildrop.messages``."""
-        return self._messages
 
     async def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """See ``Maildrop.read``."""
         self._store.check()
-        content = self._mail.get(self._messages[index].uid)
+        content = self._mail.get(self._uids[index])
         if content is None:
             raise MessageGone
         for start in range(0, len(content), PIECE):
@@ -73,7 +70,7 @@ class MemoryDrop:
         """See ``Maildrop.remove``."""
         self._store.check()
         for index in indexes:
-            self._mail.pop(self._messages[index].uid, None)
+            self._mail.pop(self._uids[index], None)
 
     async def close(self) -> None:
         """See ``Maildrop.close``."""

@@ -24,7 +24,7 @@ Each line of a file is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,22 @@ class Message:
         """Octets with CRLF line ends, the last line's included."""
         wire = self.content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         return len(wire) if wire.endswith(b"\n") or not wire else len(wire) + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Messages as the core takes them."""
+
+    uids: list[bytes]
+    sizes: list[int]
+
+
+def columns(messages: Sequence[Message]) -> Columns:
+    """What the core is told of messages."""
+    return Columns(
+        [message.uid.encode("ascii") for message in messages],
+        [message.wire_size for message in messages],
+    )
 
 
 @dataclass(slots=True)
@@ -237,7 +253,7 @@ def _answer(dialog: Dialog, core: Pop3Server, event: Event, outcome: Outcome) ->
         case StartTls():
             core.tls_started()
         case Login(login, password) if (login, password) == dialog.account:
-            core.login_accepted(dialog.messages)
+            core.login_accepted(columns(dialog.messages))
         case Login():
             core.login_refused(*dialog.refusal)
         case Retrieve(index) if index + 1 in dialog.gone:

@@ -29,7 +29,7 @@ from restante.helper.writer import HelperWriter
 from restante.mda import MboxDelivery, ProgramDelivery
 from restante.mda.writer import BatchWriter
 from restante.status import Delivered, TemporaryFailure
-from restante.store import MaildropUnavailable, StoredMessage
+from restante.store import MaildropUnavailable, Messages
 from tests.support.deliveries import (
     BODY,
     CONTENT,
@@ -376,7 +376,7 @@ async def test_a_listing_without_end(
     opening = asyncio.create_task(HelperStore(helpers).open(ANN))
     await until(lambda: bool(scripted.ends))
     number = (await scripted.hear()).number
-    ((part, _),) = listing([StoredMessage("a", 1)] * 2)
+    ((part, _),) = listing(Messages([b"a"] * 2, [1] * 2))
     for _ in range(2):
         await scripted.say(number, Kind.LISTING, part)
     with pytest.raises(MaildropUnavailable):
@@ -386,7 +386,7 @@ async def test_a_listing_without_end(
 async def test_a_drop_outlives_nothing_of_its_helper(helpers: Helpers, scripted: Scripted) -> None:
     opening = asyncio.create_task(HelperStore(helpers).open(ANN))
     await until(lambda: bool(scripted.ends))
-    ((part, _),) = listing([StoredMessage("a", 1)])
+    ((part, _),) = listing(Messages([b"a"], [1]))
     await scripted.say((await scripted.hear()).number, Kind.OPENED, part)
     drop = await opening
     scripted.ends[0].close()

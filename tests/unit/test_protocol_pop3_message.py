@@ -77,7 +77,7 @@ def test_the_announced_size_is_what_is_sent(tmp_path: Path) -> None:
         path = tmp_path / str(number)
         path.write_bytes(content)
         wire = _encode([content]).removesuffix(b".\r\n")
-        assert files.wire_size(str(path)) == len(wire)
+        assert files.wire_size(bytes(path)) == len(wire)
 
 
 @settings(deadline=None)

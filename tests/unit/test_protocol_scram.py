@@ -16,6 +16,7 @@ from restante.protocol.smtp import events as smtp
 from restante.protocol.smtp.profile import BASIC, Extension, Profile
 from restante.protocol.smtp.server import SmtpServer
 from restante.status import Reply
+from tests.support.pop3_dialog import columns
 from tests.support.scram import ScramClient, b64
 
 STORED = Offer(b"salt", 4096, None, "secret")
@@ -90,7 +91,7 @@ def test_pop3() -> None:
     assert client.trusts(hold(core, client, b"SCRAM-SHA-256-PLUS"))
     assert say(core, b"") == ScramDone()
     assert core.next_event() is pop3.Need.ANSWER
-    core.login_accepted([])
+    core.login_accepted(columns([]))
     assert core.outgoing().startswith(b"+OK maildrop")
     assert say(core, b"STAT") is pop3.Need.DATA
     assert core.outgoing() == b"+OK 0 0\r\n"

@@ -19,7 +19,7 @@ from restante.envelope import Content, Envelope, HeaderFacts
 from restante.helper.wire import BadFrame, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
-from restante.store import StoredMessage
+from restante.store import Messages
 
 MAX_DELIVERIES = 500
 """Maildirs in one request; a message for more is several requests."""
@@ -285,32 +285,32 @@ def read_ran(fields: Reader) -> Ran:
 # Maildrops
 
 
-def listing(messages: Sequence[StoredMessage]) -> Iterator[tuple[bytes, bool]]:
+def listing(messages: Messages) -> Iterator[tuple[bytes, bool]]:
     """A listing in parts, each with whether it is the last; an empty one has one part.
 
     A part is how many messages it has, their sizes, and their unique-ids in lines.
     """
+    uids = iter(messages.uids)
     for first in range(0, max(len(messages), 1), LISTED):
-        part = messages[first : first + LISTED]
-        sizes = struct.pack(f"!I{len(part)}Q", len(part), *(each.wire_size for each in part))
-        uids = "\n".join([each.uid for each in part])
-        yield sizes + uids.encode("ascii"), first + LISTED >= len(messages)
+        part = messages.sizes[first : first + LISTED]
+        sizes = struct.pack(f"!I{len(part)}Q", len(part), *part)
+        yield sizes + b"\n".join(islice(uids, LISTED)), first + LISTED >= len(messages)
 
 
-def read_listed(octets: bytes) -> list[StoredMessage]:
+def read_listed(octets: bytes) -> Messages:
     """One part of a listing."""
     fields = Reader(octets)
     number = fields.count(LISTED)
     sizes = fields.unpacked(struct.Struct(f"!{number}Q"))
     lines = fields.rest()
     if number == 0 and not lines:
-        return []
+        return Messages()
     if not _UIDS.fullmatch(lines):
         raise BadFrame("a listing of what is no unique-id")
-    uids = lines.decode("ascii").split("\n")
+    uids = lines.split(b"\n")
     if len(uids) != number or max(sizes) > MAX_BODY:
         raise BadFrame("a listing with too few sizes, or too large ones")
-    return list(map(StoredMessage, uids, sizes))
+    return Messages(uids, sizes)
 
 
 @dataclass(frozen=True, slots=True)

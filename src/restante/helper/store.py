@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncGenerator, Collection, Sequence
 
 from restante.directory import Account
@@ -22,8 +23,9 @@ from restante.store import (
     MaildropInUse,
     MaildropUnavailable,
     MessageGone,
-    StoredMessage,
+    Messages,
 )
+from restante.store.columns import Column
 from restante.store.maildir import READ_AHEAD
 
 
@@ -52,15 +54,16 @@ class HelperDrop:
     def __init__(self, link: Link, number: int) -> None:
         self._link = link
         self._number = number
-        self._messages: list[StoredMessage] = []
+        self._uids = Column()
+        self._sizes = array("Q")
         self._is_open = False
         self._next = -1
         self._ahead: dict[int, bytes] = {}
 
     @property
-    def messages(self) -> Sequence[StoredMessage]:
+    def messages(self) -> Messages:
         """See ``Maildrop.messages``."""
-        return self._messages
+        return Messages(self._uids, self._sizes)
 
     async def open(self, account: bytes) -> None:
         """Once, at first; raises MaildropInUse and MaildropUnavailable."""
@@ -99,7 +102,7 @@ class HelperDrop:
         """See ``Maildrop.remove``."""
         if indexes:
             out = self._named()
-            write_indexes(out, indexes, len(self._messages))
+            write_indexes(out, indexes, len(self._sizes))
             await self._ask(Kind.REMOVE, [out.octets()], Kind.DONE)
 
     async def close(self) -> None:
@@ -123,8 +126,10 @@ class HelperDrop:
         return out
 
     def _list(self, frame: Frame) -> None:
-        self._messages += read_listed(frame.body)
-        if len(self._messages) > MAX_MESSAGES:
+        listed = read_listed(frame.body)
+        self._uids.extend(listed.uids)
+        self._sizes.extend(listed.sizes)
+        if len(self._sizes) > MAX_MESSAGES:
             raise BadFrame(f"more than {MAX_MESSAGES} messages")
 
     async def _pieces(self, kind: Kind, out: Writer) -> Pieces:

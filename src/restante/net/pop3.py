@@ -197,7 +197,7 @@ class _Session:
             return
         self._account, self._maildrop = account, maildrop
         messages = maildrop.messages
-        octets = sum(message.wire_size for message in messages)
+        octets = sum(messages.sizes)
         maillog.maildrop_opened(self._session, account.name, len(messages), octets)
         self._core.login_accepted(messages)
 

@@ -5,7 +5,7 @@ Storage errors speak no protocol; POP3 translates them at its edge.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,24 +25,40 @@ class MessageGone(Exception):
     """The message vanished under the session: another program moved or removed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """A message as it was when the session opened."""
+class Strings(Protocol):
+    """Octet strings in order; ``columns`` has one that takes little memory."""
 
-    uid: str
-    """Stays the same for ever: 1 to 70 characters, 0x21 to 0x7E (RFC 1939 §7)."""
-    wire_size: int
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __getitem__(self, place: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages as they were when the session opened, numbered from 0 in order of arrival.
+
+    In columns: there may be a million of them, and a thousand sessions that only wait.
+    """
+
+    uids: Strings = ()
+    """Each stays the same for ever: 1 to 70 characters, 0x21 to 0x7E (RFC 1939 §7)."""
+    sizes: Sequence[int] = ()
     """Octets with CRLF line ends, without dot-stuffing (RFC 1939 §11).
 
     As far as the store knows: what it was told may be wrong, and what is read counts.
     """
 
+    def __len__(self) -> int:
+        return len(self.sizes)
+
 
 class Maildrop(Protocol):
-    """An exclusively opened maildrop; a snapshot, numbered from 0 in order of arrival."""
+    """An exclusively opened maildrop; a snapshot."""
 
     @property
-    def messages(self) -> Sequence[StoredMessage]:
+    def messages(self) -> Messages:
         """What the session sees; mail that arrives later is not in it."""
         ...
 

@@ -21,13 +21,13 @@ class NotRegular(OSError):
 class Reader:
     """An open file, read in any thread; ``close`` may come while a read is under way."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: bytes) -> None:
         """Open without following a link or waiting for a writer; raises OSError."""
         self._lock = threading.Lock()
         self._descriptor = os.open(path, _READ_ONLY)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             self.close()
-            raise NotRegular(f"{path} is not a regular file")
+            raise NotRegular(f"{os.fsdecode(path)} is not a regular file")
 
     def read(self) -> bytes:
         """The next block, empty at the end or once closed."""
@@ -42,14 +42,14 @@ class Reader:
                 self._descriptor = -1
 
 
-def blocks(path: str) -> Iterator[bytes]:
+def blocks(path: bytes) -> Iterator[bytes]:
     """The file in pieces; raises OSError."""
     with contextlib.closing(Reader(path)) as reader:
         while block := reader.read():
             yield block
 
 
-def wire_size(path: str) -> int:
+def wire_size(path: bytes) -> int:
     """The octets of the file when every lone LF is sent as CRLF and the last line has an end.
 
     Reads the file once; raises OSError.
@@ -63,7 +63,7 @@ def wire_size(path: str) -> int:
     return size if last in (b"", b"\n") else size + len(b"\r\n")
 
 
-def read_bounded(path: str, limit: int) -> bytes | None:
+def read_bounded(path: bytes, limit: int) -> bytes | None:
     """The file, or None if it is larger than ``limit`` octets; raises OSError."""
     content = bytearray()
     for block in blocks(path):
@@ -73,7 +73,7 @@ def read_bounded(path: str, limit: int) -> bytes | None:
     return bytes(content)
 
 
-def fsync_directory(path: str) -> None:
+def fsync_directory(path: bytes) -> None:
     """Make the directory's changes durable; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

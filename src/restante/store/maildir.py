@@ -26,15 +26,17 @@ from restante.store import (
     MaildropInUse,
     MaildropUnavailable,
     MessageGone,
-    StoredMessage,
+    Messages,
     files,
     scan,
 )
+from restante.store.columns import Column
 
 MAILDIR = "Maildir"
 LOCK = "restante.lock"
 STALE_AFTER = 36 * 3600
-"""Seconds after which a file in ``tmp`` was abandoned (maildir(5))."""
+"""Seconds after which a file in ``tmp`` was abandoned (maildir(5)), and between two looks for such
+files: the time of the lock file says when the last one was."""
 READ_AHEAD = 32
 """Messages read in one go when the client fetches one after another."""
 READ_AHEAD_OCTETS = 64 * 1024
@@ -80,35 +82,28 @@ class Fetched:
 class MaildirDrop:
     """An open Maildir, for one session."""
 
+    __slots__ = ("_ahead", "_inodes", "_lock", "_next", "_places", "_way", "messages")
+
     def __init__(
-        self,
-        way: Way | None,
-        lock: int | None,
-        found: Sequence[scan.MessageFile],
-        messages: Sequence[StoredMessage],
+        self, way: Way | None, lock: int | None, listing: scan.Listing = scan.NOTHING
     ) -> None:
         """``lock`` is the descriptor that holds the lock; None if there is no Maildir.
 
         ``way`` leads to the home, which holds the Maildir; None if there is no home.
         """
         self._way = way or Way("")
-        self._maildir = os.path.join(self._way.path, MAILDIR)
-        self._name = os.path.join(self._way.home, MAILDIR)
         self._lock = lock
-        self._files: list[scan.MessageFile | None] = list(found)
-        self._messages = messages
+        self._places = listing.places
+        self._inodes = listing.inodes
         self._next = -1
-        self._ahead: dict[int, bytes] = {}
-
-    @property
-    def messages(self) -> Sequence[StoredMessage]:
+        self._ahead: dict[int, bytes] | None = None
+        self.messages: Messages = listing.messages
         """See ``Maildrop.messages``."""
-        return self._messages
 
     async def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """See ``Maildrop.read``; while messages are read in order, some are read ahead."""
         in_order, self._next = index == self._next, index + 1
-        if index in self._ahead:
+        if self._ahead and index in self._ahead:
             yield self._ahead.pop(index)
             return
         fetched = await self.fetch(index, READ_AHEAD if in_order else 0)
@@ -138,7 +133,7 @@ class MaildirDrop:
 
     def release(self) -> None:
         """Give the lock back at once."""
-        self._ahead = {}
+        self._ahead = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -162,8 +157,8 @@ class MaildirDrop:
         """Small messages; the first that is large, or cannot be read, ends it."""
         ahead: dict[int, bytes] = {}
         room = READ_AHEAD_OCTETS
-        for index in indexes[: max(0, len(self._files) - indexes.start)]:
-            room -= self._messages[index].wire_size
+        for index in indexes[: max(0, len(self.messages) - indexes.start)]:
+            room -= self.messages.sizes[index]
             if room < 0:
                 break
             try:
@@ -189,11 +184,19 @@ class MaildirDrop:
                 raise MessageGone from None
             raise _unavailable("read a message in", self._name, error) from error
 
-    def _path(self, index: int) -> str:
-        file = self._files[index]
-        if file is None:
+    @property
+    def _maildir(self) -> bytes:
+        return os.fsencode(os.path.join(self._way.path, MAILDIR))
+
+    @property
+    def _name(self) -> str:
+        return os.path.join(self._way.home, MAILDIR)
+
+    def _path(self, index: int) -> bytes:
+        place = self._places[index]
+        if place == scan.GONE:
             raise MessageGone
-        return os.path.join(self._maildir, file.folder, file.name)
+        return os.path.join(self._maildir, place)
 
     def _relocate(self) -> None:
         """Follow what other programs renamed.
@@ -202,13 +205,13 @@ class MaildirDrop:
         is not there twice is gone, and is not looked for again.
         """
         try:
-            first = scan.relocate(self._maildir, self._files)
-            if None in first:
-                second = scan.relocate(self._maildir, self._files)
+            first = scan.relocate(self._maildir, self._places, self._inodes)
+            if scan.GONE in first:
+                second = scan.relocate(self._maildir, self._places, self._inodes)
                 first = [now or then for then, now in zip(first, second, strict=True)]
         except OSError as error:
             raise _unavailable("read", self._name, error) from error
-        self._files = first
+        self._places = Column(first)
 
     def _remove(self, indexes: Sequence[int]) -> None:
         with self._way.rights():
@@ -229,7 +232,7 @@ class MaildirDrop:
             raise _unavailable("keep the lock on", self._name, error) from error
 
     def _remove_here(self, indexes: Sequence[int]) -> None:
-        folders: set[str] = set()
+        folders: set[bytes] = set()
         problems: list[OSError] = []
         moved = self._unlink(indexes, folders, problems)
         if moved:
@@ -244,17 +247,18 @@ class MaildirDrop:
             raise _unavailable("delete messages in", self._name, problems[0])
 
     def _unlink(
-        self, indexes: Sequence[int], folders: set[str], problems: list[OSError]
+        self, indexes: Sequence[int], folders: set[bytes], problems: list[OSError]
     ) -> list[int]:
         """Unlink messages; those that are not where they were are returned."""
         moved = []
+        maildir = self._maildir
         for index in indexes:
-            file = self._files[index]
-            if file is None:
+            place = self._places[index]
+            if place == scan.GONE:
                 continue
             try:
-                os.unlink(os.path.join(self._maildir, file.folder, file.name))
-                folders.add(file.folder)
+                os.unlink(os.path.join(maildir, place))
+                folders.add(os.path.dirname(place))
             except FileNotFoundError:
                 moved.append(index)
             except OSError as error:
@@ -266,7 +270,7 @@ def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
     try:
         way = ways(account)
     except FileNotFoundError:
-        return MaildirDrop(None, None, (), ())
+        return MaildirDrop(None, None)
     except RightsRefused as error:
         raise MaildropUnavailable(str(error)) from error
     try:
@@ -285,10 +289,13 @@ def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
         what = _of_others({way.home: way.path, name: maildir}, uid) or os.path.join(name, LOCK)
         raise _unavailable("lock", what, error) from error
     if lock is None:
-        return MaildirDrop(way, None, (), ())
+        return MaildirDrop(way, None)
     try:
-        _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
-        return MaildirDrop(way, lock, *scan.listing(maildir))
+        is_due = os.fstat(lock).st_mtime < stale_before
+        if is_due:
+            _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
+            os.utime(lock)
+        return MaildirDrop(way, lock, scan.listing(os.fsencode(maildir), thorough=is_due))
     except OSError as error:
         os.close(lock)
         raise _unavailable("read", name, error) from error

@@ -1,160 +1,208 @@
-"""One reading of a Maildir's directories: no message is opened, and none is stat'ed."""
+"""One reading of a Maildir's directories: no message is opened, and none is stat'ed.
+
+A place is where a message lies in its Maildir: ``new/NAME`` or ``cur/NAME``. There may be a
+million: names stay the octets that they are, and nothing here is made for each of them that the
+garbage collector would have to look at.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from array import array
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, field
 
-from restante.store import StoredMessage, files, names, sizes
+from restante.store import Messages, Strings, entries, files, names, sizes
+from restante.store.columns import Column
 
-FOLDERS = ("new", "cur")
+FOLDERS = (b"new/", b"cur/")
 """Read in this order: a message that is moved to ``cur`` meanwhile is not missed."""
+GONE = b""
+"""The place of a message that is gone."""
 
 
-class MessageFile(NamedTuple):
-    """A message file as a directory names it; a tuple, for there may be 100,000 of them."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Messages in order of arrival: the bases of their names, and their places."""
 
-    folder: str
-    name: str
-    inode: int
+    bases: list[bytes] = field(default_factory=list)
+    places: list[bytes] = field(default_factory=list)
+    inodes: dict[int, int] = field(default_factory=dict)
+    """By index; only of those that share their base with others, and are told apart by nothing
+    else."""
 
-    @property
-    def base(self) -> str:
-        """The part of the name that stays."""
-        return names.base(self.name)
+    def add(self, base: bytes, place: bytes) -> None:
+        """One more message."""
+        self.bases.append(base)
+        self.places.append(place)
 
 
-def message_files(maildir: str) -> list[MessageFile]:
-    """Every message, in order of arrival; raises OSError.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a session keeps of its Maildir."""
+
+    messages: Messages
+    places: Strings
+    inodes: Mapping[int, int]
+    """See Found."""
+
+
+NOTHING = Listing(Messages(), (), {})
+
+
+def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
+    """The messages and what the client is told of them; raises OSError.
+
+    Messages whose names have no size are read, once: see ``sizes``. ``thorough``: look, too,
+    whether those whose sizes are remembered are still there.
+    """
+    found = look(maildir)
+    uids = _uids(found)
+    told = list(map(names.wire_size, found.bases))
+    if thorough or None in told:
+        _add_sizes(maildir, found, uids, told)
+        there = [index for index, size in enumerate(told) if size is not None]
+        if len(there) < len(told):
+            found, uids = _only(found, there), [uids[index] for index in there]
+    known = array("Q", (size for size in told if size is not None))
+    return Listing(Messages(Column(uids), known), Column(found.places), found.inodes)
+
+
+def look(maildir: bytes) -> Found:
+    """Every message; raises OSError.
 
     What is seen in both directories, because it is moved just now, is listed once.
     """
-    found: dict[tuple[str, int], MessageFile] = {}
+    found: dict[bytes, bytes] = {}
+    rivals: dict[bytes, list[bytes]] = {}
     for folder in FOLDERS:
-        for file in _folder(maildir, folder):
-            found[file.base, file.inode] = file
-    return sorted(found.values(), key=_order)
+        for name in _names(maildir, folder):
+            base = names.base(name)
+            if base in found:
+                rivals.setdefault(base, [found[base]]).append(folder + name)
+            found[base] = folder + name
+    bases = names.in_order(found)
+    if rivals:
+        return _told_apart(maildir, bases, found, rivals)
+    return Found(bases, [found[base] for base in bases])
 
 
-def listing(maildir: str) -> tuple[list[MessageFile], list[StoredMessage]]:
-    """The messages and what the client is told of them; raises OSError.
+def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int]) -> list[bytes]:
+    """The places now of the messages that were at those of the snapshot; raises OSError.
 
-    Messages whose names have no size are read, once: see ``sizes``.
+    ``inodes``: of the snapshot, see Found. What cannot be told from others is gone.
     """
-    with _no_collections():
-        found = message_files(maildir)
-        uids = list(_uids(found))
-        told = [names.wire_size(file.name) for file in found]
-    _add_sizes(maildir, found, uids, told)
-    with _no_collections():
-        messages = [
-            StoredMessage(uid, size)
-            for uid, size in zip(uids, told, strict=True)
-            if size is not None
-        ]
-    if len(messages) < len(found):
-        pairs = zip(found, told, strict=True)
-        found = [file for file, size in pairs if size is not None]
-    return found, messages
+    now = look(maildir)
+    present = dict(zip(now.bases, now.places, strict=True))
+    apart = {(now.bases[index], inode): now.places[index] for index, inode in now.inodes.items()}
+    shared = {base for base, _ in apart}
+
+    def place_of(index: int, base: bytes) -> bytes:
+        if base in shared:
+            return apart.get((base, inodes.get(index, 0)), GONE)
+        place = present.get(base, GONE)
+        if place and index in inodes and _inode(maildir, place) != inodes[index]:
+            return GONE
+        return place
+
+    return [
+        place and place_of(index, names.base(place.partition(b"/")[2]))
+        for index, place in enumerate(snapshot)
+    ]
+
+
+def _names(maildir: bytes, folder: bytes) -> list[bytes]:
+    try:
+        return entries.regular_files(os.path.join(maildir, folder))
+    except FileNotFoundError:
+        return []
+
+
+def _told_apart(
+    maildir: bytes,
+    bases: Iterable[bytes],
+    places: Mapping[bytes, bytes],
+    rivals: Mapping[bytes, Sequence[bytes]],
+) -> Found:
+    """``rivals`` are the places of a base that there is more than once."""
+    found = Found()
+    for base in bases:
+        by_inode = {
+            inode: place
+            for place in rivals.get(base, ())
+            if (inode := _inode(maildir, place)) is not None
+        }
+        for inode, place in sorted(by_inode.items()):
+            found.inodes[len(found.bases)] = inode
+            found.add(base, place)
+        if not by_inode:
+            found.add(base, places[base])
+    return found
+
+
+def _inode(maildir: bytes, place: bytes) -> int | None:
+    """None if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.lstat(os.path.join(maildir, place)).st_ino
+    return None
+
+
+def _only(found: Found, indexes: Sequence[int]) -> Found:
+    """Some of the messages."""
+    return Found(
+        [found.bases[index] for index in indexes],
+        [found.places[index] for index in indexes],
+        {now: found.inodes[index] for now, index in enumerate(indexes) if index in found.inodes},
+    )
+
+
+def _uids(found: Found) -> list[bytes]:
+    """A UID for each, all different, whatever the names are."""
+    if not found.inodes and names.are_uids(found.bases):
+        return found.bases
+    seen: dict[bytes, None] = {}
+    for base in found.bases:
+        copy = 0
+        while (uid := names.uid(base, copy)) in seen:
+            copy += 1
+        seen[uid] = None
+    return list(seen)
 
 
 def _add_sizes(
-    maildir: str, found: Sequence[MessageFile], uids: Sequence[str], wanted: list[int | None]
+    maildir: bytes, found: Found, uids: Sequence[bytes], wanted: MutableSequence[int | None]
 ) -> None:
     """Fill in those that names do not tell; what stays None is no message, or gone."""
     known = sizes.load(maildir)
-    used: dict[str, int] = {}
-    for place in [place for place, size in enumerate(wanted) if size is None]:
-        uid = uids[place]
-        size = known[uid] if uid in known else _measure(maildir, found[place])
+    used: dict[bytes, int] = {}
+    for index in [index for index, size in enumerate(wanted) if size is None]:
+        uid = uids[index]
+        size = known[uid] if uid in known else _measure(maildir, found, index)
         if size is not None:
-            wanted[place] = used[uid] = size
+            wanted[index] = used[uid] = size
     if not used.keys() <= known.keys() or len(used) < len(known) // 2:
         sizes.save(maildir, used)
 
 
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Let nobody search a growing listing for reference cycles, over and over: it has none.
-
-    The collector is the whole process's. Threads that list at the same time may turn it on
-    again for each other, which costs time, and never leave it off.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def relocate(maildir: str, snapshot: Sequence[MessageFile | None]) -> list[MessageFile | None]:
-    """Where the messages of the snapshot are now, None for those that are gone; raises OSError."""
-    present: dict[str, list[MessageFile]] = {}
-    for file in message_files(maildir):
-        present.setdefault(file.base, []).append(file)
-    taken = {(file.base, file.inode) for file in snapshot if file is not None}
-    return [file and _same(file, present.get(file.base, ()), taken) for file in snapshot]
-
-
-def _same(
-    file: MessageFile, candidates: Iterable[MessageFile], taken: set[tuple[str, int]]
-) -> MessageFile | None:
-    """The same file under another name, or one that took its place and is no other message."""
-    for candidate in candidates:
-        if candidate.inode == file.inode:
-            return candidate
-    for candidate in candidates:
-        if (candidate.base, candidate.inode) not in taken:
-            taken.add((candidate.base, candidate.inode))
-            return candidate
-    return None
-
-
-def _folder(maildir: str, folder: str) -> list[MessageFile]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(os.path.join(maildir, folder)) as found:
-        return [
-            MessageFile(folder, entry.name, entry.inode())
-            for entry in found
-            if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
-        ]
-    return []
-
-
-def _order(file: MessageFile) -> tuple[int, str, int]:
-    return names.arrival(file.name), file.base, file.inode
-
-
-def _uids(found: Iterable[MessageFile]) -> Iterable[str]:
-    """A UID for each, all different, whatever the names are."""
-    seen: set[str] = set()
-    for file in found:
-        copy = 0
-        while (uid := names.uid(file.base, copy)) in seen:
-            copy += 1
-        seen.add(uid)
-        yield uid
-
-
-def _measure(maildir: str, file: MessageFile) -> int | None:
+def _measure(maildir: bytes, found: Found, index: int) -> int | None:
     """The wire size from the content, None if the message is gone.
 
     A message that cannot be read is listed all the same, so that the others can be had.
     """
+    place = found.places[index]
     with contextlib.suppress(FileNotFoundError):
-        return _measure_here(maildir, file)
-    moved = relocate(maildir, [file])[0]
-    if moved is None:
+        return _measure_here(os.path.join(maildir, place))
+    inodes = {0: found.inodes[index]} if index in found.inodes else {}
+    moved = relocate(maildir, [place], inodes)[0]
+    if moved == GONE:
         return None
     with contextlib.suppress(FileNotFoundError):
-        return _measure_here(maildir, moved)
+        return _measure_here(os.path.join(maildir, moved))
     return None
 
 
-def _measure_here(maildir: str, file: MessageFile) -> int | None:
-    path = os.path.join(maildir, file.folder, file.name)
+def _measure_here(path: bytes) -> int | None:
     try:
         return files.wire_size(path)
     except FileNotFoundError:

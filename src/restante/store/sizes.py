@@ -22,24 +22,24 @@ MAX_SIZE = 2**40
 _LINE = re.compile(rb"^([0-9]{1,13}) ([\x21-\x7e]{1,70})$", re.MULTILINE)
 
 
-def load(maildir: str) -> dict[str, int]:
+def load(maildir: bytes) -> dict[bytes, int]:
     """The remembered wire sizes by UID; empty if there are none or they cannot be read."""
     try:
-        content = files.read_bounded(os.path.join(maildir, CACHE), MAX_CACHE)
+        content = files.read_bounded(os.path.join(maildir, os.fsencode(CACHE)), MAX_CACHE)
     except OSError:
         return {}
-    found = ((uid.decode("ascii"), int(size)) for size, uid in _LINE.findall(content or b""))
-    return {uid: size for uid, size in found if size <= MAX_SIZE}
+    found = {uid: int(size) for size, uid in _LINE.findall(content or b"")}
+    return {uid: size for uid, size in found.items() if size <= MAX_SIZE}
 
 
-def save(maildir: str, sizes: Mapping[str, int]) -> None:
+def save(maildir: bytes, sizes: Mapping[bytes, int]) -> None:
     """Replace the remembered sizes, or leave them as they were if that fails.
 
     The caller holds the lock of the Maildir. Durability is not needed.
     """
-    path = os.path.join(maildir, CACHE)
-    fresh = f"{path}.new"
-    content = "".join([f"{size} {uid}\n" for uid, size in sizes.items()]).encode("ascii")
+    path = os.path.join(maildir, os.fsencode(CACHE))
+    fresh = path + b".new"
+    content = b"".join([b"%d %b\n" % (size, uid) for uid, size in sizes.items()])
     with contextlib.suppress(OSError):
         try:
             _write_new(fresh, content)
@@ -48,7 +48,7 @@ def save(maildir: str, sizes: Mapping[str, int]) -> None:
             os.unlink(fresh)
 
 
-def _write_new(path: str, content: bytes) -> None:
+def _write_new(path: bytes, content: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+LINES = 1000
+"""Lines of LIST and UIDL that are made at a time: some 50 KiB."""
+
+
+class Strings(Protocol):
+    """Octet strings in order."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __getitem__(self, place: int, /) -> bytes: ...
 
 
 class Listed(Protocol):
-    """What the client is told of a message."""
+    """What the client is told of the messages, numbered from 0 here, from 1 on the wire."""
 
     @property
-    def uid(self) -> str:
-        """Its unique id (RFC 1939 §7, UIDL)."""
+    def uids(self) -> Strings:
+        """Their unique ids (RFC 1939 §7, UIDL)."""
         ...
 
     @property
-    def wire_size(self) -> int:
-        """Its size in octets with CRLF line ends (RFC 1939 §11)."""
+    def sizes(self) -> Sequence[int]:
+        """Their sizes in octets with CRLF line ends (RFC 1939 §11)."""
         ...
 
 
 class Listing:
-    """Messages numbered from 0 here, from 1 on the wire."""
+    """Messages and which of them are marked."""
 
-    def __init__(self, messages: Sequence[Listed]) -> None:
+    __slots__ = ("_all_octets", "_deleted", "_messages", "octets")
+
+    def __init__(self, messages: Listed) -> None:
         self._messages = messages
         self._deleted: set[int] = set()
-        self._all_octets = sum(message.wire_size for message in messages)
-        self._octets = self._all_octets
+        self._all_octets = sum(messages.sizes)
+        self.octets = self._all_octets
+        """The size of the messages that are not marked."""
 
     @property
     def count(self) -> int:
         """Messages that are not marked."""
-        return len(self._messages) - len(self._deleted)
-
-    @property
-    def octets(self) -> int:
-        """The size of the messages that are not marked."""
-        return self._octets
+        return len(self._messages.sizes) - len(self._deleted)
 
     @property
     def deleted(self) -> tuple[int, ...]:
@@ -46,36 +58,41 @@ class Listing:
 
     def has(self, index: int) -> bool:
         """Whether there is such a message and it is not marked."""
-        return 0 <= index < len(self._messages) and index not in self._deleted
+        return 0 <= index < len(self._messages.sizes) and index not in self._deleted
 
     def size(self, index: int) -> int:
         """The size of a message that is there."""
-        return self._messages[index].wire_size
+        return self._messages.sizes[index]
 
-    def uid(self, index: int) -> str:
+    def uid(self, index: int) -> bytes:
         """The unique id of a message that is there."""
-        return self._messages[index].uid
+        return self._messages.uids[index]
 
-    def sizes(self) -> str:
-        """The lines of LIST, each with its CRLF."""
-        return "".join([f"{n} {message.wire_size}\r\n" for n, message in self._numbered()])
+    def sizes(self) -> Iterator[bytes]:
+        """The lines of LIST, each with its CRLF, so many at a time."""
+        return _blocks(b"%d %d\r\n" % line for line in self._numbered(self._messages.sizes))
 
-    def uids(self) -> str:
-        """The lines of UIDL, each with its CRLF."""
-        return "".join([f"{n} {message.uid}\r\n" for n, message in self._numbered()])
+    def uids(self) -> Iterator[bytes]:
+        """The lines of UIDL, each with its CRLF, so many at a time."""
+        return _blocks(b"%d %b\r\n" % line for line in self._numbered(self._messages.uids))
 
     def mark(self, index: int) -> None:
         """Mark a message that is there for deletion."""
         self._deleted.add(index)
-        self._octets -= self._messages[index].wire_size
+        self.octets -= self._messages.sizes[index]
 
     def unmark_all(self) -> None:
         """Take all marks away."""
         self._deleted.clear()
-        self._octets = self._all_octets
+        self.octets = self._all_octets
 
-    def _numbered(self) -> Iterable[tuple[int, Listed]]:
-        numbered = enumerate(self._messages, start=1)
+    def _numbered(self, column: Iterable[T]) -> Iterable[tuple[int, T]]:
+        numbered = enumerate(column, start=1)
         if not self._deleted:
             return numbered
-        return [(n, message) for n, message in numbered if n - 1 not in self._deleted]
+        return ((number, each) for number, each in numbered if number - 1 not in self._deleted)
+
+
+def _blocks(lines: Iterator[bytes]) -> Iterator[bytes]:
+    while block := b"".join(islice(lines, LINES)):
+        yield block

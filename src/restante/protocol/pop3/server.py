@@ -21,7 +21,7 @@ nobody's judgement; logins, messages and the final update are the driver's::
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
 
 from restante.protocol import sasl
@@ -44,6 +44,8 @@ from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 
 MAX_RESPONSE_LINE = 512
 """Octets in the first line of a response, with its CRLF (RFC 2449 §4)."""
+END_OF_LINES = b".\r\n"
+"""The last line of a response that has several (RFC 1939 §3)."""
 FLUSH_AT = 64 * 1024
 """Octets that wait unsent before the next pipelined command waits too."""
 
@@ -96,7 +98,10 @@ class Pop3Server:
         self._exchange: sasl.Exchange | None = None
         self._errors = 0
         self._refused_logins = 0
-        self._listing = Listing(())
+        self._listing: Listing
+        """From the login on."""
+        self._lines_left: Iterator[bytes] | None = None
+        """Of the LIST or UIDL that is being answered."""
         self._transfer: Transfer | None = None
         self._ended: Closed | None = None
 
@@ -136,6 +141,9 @@ class Pop3Server:
                 return Need.ANSWER
             if self.must_flush:
                 return Need.FLUSH
+            if self._lines_left is not None:
+                self._list_on(self._lines_left)
+                continue
             line = self._lines.take(self._line_limit())
             if line is None and not self._at_eof:
                 return Need.DATA
@@ -172,7 +180,7 @@ class Pop3Server:
         self._answer(ScramProof)
         self._challenge(self._scram().proved(signature))
 
-    def login_accepted(self, messages: Sequence[Listed]) -> None:
+    def login_accepted(self, messages: Listed) -> None:
         """The maildrop is open and locked; ``messages`` are what the session sees."""
         self._answer(Login, ScramDone)
         self._exchange = None
@@ -297,7 +305,8 @@ class Pop3Server:
         }
         capabilities = [name for name, is_offered in offered.items() if is_offered]
         self._ok("capabilities follow")
-        self._lines_out("".join(f"{capability}\r\n" for capability in capabilities))
+        self._write("".join(f"{capability}\r\n" for capability in capabilities).encode())
+        self._write(END_OF_LINES)
 
     # Commands of AUTHORIZATION (RFC 1939 §4 and §7, RFC 5034, RFC 6856)
 
@@ -399,7 +408,7 @@ class Pop3Server:
         listing = self._listing
         if _is_blank(argument):
             self._ok(f"{self._number_of_messages()} ({listing.octets} octets)")
-            self._lines_out(listing.sizes())
+            self._lines_left = listing.sizes()
         else:
             index = self._message(argument)
             self._ok(f"{index + 1} {listing.size(index)}")
@@ -407,10 +416,10 @@ class Pop3Server:
     def _uidl(self, argument: str | None) -> None:
         if _is_blank(argument):
             self._ok("unique ids follow")
-            self._lines_out(self._listing.uids())
+            self._lines_left = self._listing.uids()
         else:
             index = self._message(argument)
-            self._ok(f"{index + 1} {self._listing.uid(index)}")
+            self._ok(f"{index + 1} {self._listing.uid(index).decode('ascii')}")
 
     def _retr(self, argument: str | None) -> Event:
         return self._retrieve(Retrieve(self._message(argument), None))
@@ -488,9 +497,12 @@ class Pop3Server:
         room = MAX_RESPONSE_LINE - len(b"\r\n")
         self._write(line[:room].decode("utf-8", "ignore").encode() + b"\r\n")
 
-    def _lines_out(self, lines: str) -> None:
-        """The rest of a multi-line response; no line of ours begins with a dot."""
-        self._write(lines.encode() + b".\r\n")
+    def _list_on(self, lines: Iterator[bytes]) -> None:
+        """Some lines more, or the end; no line of ours begins with a dot."""
+        block = next(lines, None)
+        if block is None:
+            self._lines_left = None
+        self._write(block or END_OF_LINES)
 
     def _write(self, octets: bytes) -> None:
         self._out.append(octets)

@@ -1,0 +1,67 @@
+"""The names in a directory, read with as few system calls as there can be.
+
+``os.scandir`` makes none that is not needed, but it gives the interpreter's lock away before
+each single entry and takes it again: while other threads are busy, a hundred entries cost a
+hundred waits. Here that happens once for a block of them (getdents64(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+from collections.abc import Iterator
+
+BLOCK = 64 * 1024
+"""Octets of entries read at a time: some 800."""
+
+_HEAD = struct.Struct("=16xHB")
+"""An inode and an offset; the length of the entry; the type of the file. The name follows."""
+_UNKNOWN, _REGULAR = 0, 8
+"""``DT_UNKNOWN``, where the file system does not say, and ``DT_REG``."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_getdents = getattr(_libc, "getdents64", None) or _libc.getdents  # musl has but the short name
+_getdents.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+_getdents.restype = ctypes.c_ssize_t
+
+
+def regular_files(directory: bytes) -> list[bytes]:
+    """The names of regular files that do not begin with a dot; raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    found: list[bytes] = []
+    try:
+        for block in _blocks(descriptor):
+            found += _regular_files(directory, block)
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def _blocks(descriptor: int) -> Iterator[bytes]:
+    room = ctypes.create_string_buffer(BLOCK)
+    while (length := _getdents(descriptor, room, BLOCK)) > 0:
+        yield ctypes.string_at(room, length)
+    if length < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def _regular_files(directory: bytes, block: bytes) -> list[bytes]:
+    found = []
+    place, end, unpack = 0, len(block), _HEAD.unpack_from
+    while place < end:
+        length, kind = unpack(block, place)
+        name = block[place + _HEAD.size : place + length].partition(b"\0")[0]
+        place += length
+        if kind == _REGULAR or (kind == _UNKNOWN and _is_regular(directory, name)):
+            found.append(name)
+    return [name for name in found if not name.startswith(b".")]
+
+
+def _is_regular(directory: bytes, name: bytes) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(os.path.join(directory, name)).st_mode)
+    except FileNotFoundError:
+        return False
