@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import settings
 
+from restante.eventlog import NOWHERE, log
 from tests.support.instance import ANY_PORTS
 from tests.support.mariadb import MariaDB, start_mariadb
 from tests.support.shell import Shell
@@ -88,7 +88,7 @@ def shell(
     """A shell without an instance yet."""
     monkeypatch.delenv("RESTANTE_DIR", raising=False)
     yield Shell(tmp_path / "instance", capsys, monkeypatch)
-    structlog.reset_defaults()
+    log.destination = NOWHERE
 
 
 @pytest.fixture

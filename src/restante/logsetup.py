@@ -8,7 +8,6 @@ log. Lines that could not be written are counted, and ``log_lost`` says how many
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import socket
@@ -18,12 +17,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
-
-import structlog
+from typing import Protocol
 
 from restante.config.tree import Log
 from restante.errors import OperatorError
+from restante.eventlog import DEBUG, ERROR, INFO, WARNING, Destination, Fields, log
 from restante.rights import directories_to, is_roots_alone
 
 MAX_VALUE = 8192
@@ -34,13 +32,11 @@ SYSLOG_SOCKET = "/dev/log"
 _LOG_MAIL = 2 << 3
 """The syslog facility of mail (RFC 5424 §6.2.1)."""
 _SEVERITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
-_LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
+_LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 CUT = "…"
+
+Render = Callable[[Fields], str]
+"""Makes a line of fields."""
 
 
 class LogUnusable(OperatorError):
@@ -66,15 +62,8 @@ def setup_logging(settings: Log, directory: str) -> OpenLog:
     open, the old one is closed (by ``OpenLog.close``). Raises LogUnusable.
     """
     sink = _open_sink(settings.target, directory)
-    line = Line(_RENDERERS[settings.format])
-    writer = LineWriter(sink, line)
-    structlog.configure(
-        processors=[line],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
-        context_class=dict,
-        logger_factory=lambda *_names: writer,
-        cache_logger_on_first_use=False,  # so that a later call of this function counts
-    )
+    writer = LineWriter(sink, _RENDERERS[settings.format])
+    log.destination = Destination(writer.keep, _LEVELS[settings.level])
     return OpenLog(sink)
 
 
@@ -94,41 +83,29 @@ class OpenLog:
 
 @dataclass(slots=True)
 class LineWriter:
-    """What structlog calls with a finished line; it never raises."""
+    """Turns events into lines and writes them; it never raises."""
 
     sink: Sink
-    line: Line
+    render: Render
     lost: int = 0
     """Lines that could not be written since one could."""
 
-    def _write(self, level: str, line: str) -> None:
+    def keep(self, level: str, event: str, fields: Fields) -> None:
+        """Write one event."""
         try:
             if self.lost:
                 self._confess()
-            self.sink.write(level, line.encode("utf-8", "backslashreplace"))
+            self._write(level, event, fields)
         except OSError:
             self.lost += 1
 
     def _confess(self) -> None:
-        text = self.line(None, "error", {"event": "log_lost", "lines": self.lost})
-        self.sink.write("error", text.encode())
+        self._write("error", "log_lost", {"lines": self.lost})
         self.lost = 0
 
-    def debug(self, line: str) -> None:
-        """An event of level debug."""
-        self._write("debug", line)
-
-    def info(self, line: str) -> None:
-        """An event of level info."""
-        self._write("info", line)
-
-    def warning(self, line: str) -> None:
-        """An event of level warning."""
-        self._write("warning", line)
-
-    def error(self, line: str) -> None:
-        """An event of level error."""
-        self._write("error", line)
+    def _write(self, level: str, event: str, fields: Fields) -> None:
+        line = self.render(line_fields(level, event, fields))
+        self.sink.write(level, line.encode("utf-8", "backslashreplace"))
 
 
 @dataclass(slots=True)
@@ -233,23 +210,15 @@ def _open_syslog(path: str) -> Sink:
 
 # How a line looks
 
-Fields = Mapping[str, Any]
 
-
-class Line:
-    """The only structlog processor: an event becomes a line."""
-
-    def __init__(self, render: Callable[[dict[str, Any]], str]) -> None:
-        self._render = render
-
-    def __call__(self, _logger: object, level: str, event: structlog.typing.EventDict) -> str:
-        error = event.pop("exc_info", None)
-        fields = {"ts": timestamp(time.time()), "level": level, "event": event.pop("event")}
-        fields.update(event)
-        if isinstance(error, BaseException):
-            fields["error"] = _describe(error)
-            fields["trace"] = _trace(error)
-        return self._render(fields)
+def line_fields(level: str, event: str, fields: Fields) -> Fields:
+    """All that a line tells of an event."""
+    error = fields.pop("exc_info", None)
+    told = {"ts": timestamp(time.time()), "level": level, "event": event, **fields}
+    if isinstance(error, BaseException):
+        told["error"] = _describe(error)
+        told["trace"] = _trace(error)
+    return told
 
 
 def timestamp(now: float) -> str:
@@ -268,12 +237,17 @@ def logfmt(fields: Fields) -> str:
 
     Whatever a value holds, it can neither end the line nor look like another key.
     """
-    return " ".join([f"{key}={_logfmt_value(value)}" for key, value in fields.items()])
+    return " ".join(
+        [
+            f"{key}={value if type(value) is str and _is_bare(value) else _logfmt_value(value)}"
+            for key, value in fields.items()
+        ]
+    )
 
 
 def _logfmt_value(value: object) -> str:
-    if type(value) is str and _is_bare(value):  # what nearly all values are
-        return value
+    if type(value) is int or type(value) is float:
+        return str(value)
     text = _text(value)
     return text if _is_bare(text) else f'"{_escape(text)}"'
 
@@ -330,7 +304,7 @@ def _json_value(value: object) -> object:
     return _text(value)
 
 
-_RENDERERS: Mapping[str, Callable[[Fields], str]] = {"logfmt": logfmt, "json": as_json}
+_RENDERERS: Mapping[str, Render] = {"logfmt": logfmt, "json": as_json}
 
 
 def _describe(error: BaseException) -> str:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import structlog
-
+from restante.eventlog import log as _log
 from restante.metrics import Meter
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _meter = Meter()
 _NOBODY = Peer("", "", "")
 """What stands for the other host where it was this one that failed."""
@@ -23,7 +21,7 @@ _NOBODY = Peer("", "", "")
 
 def measure_with(meter: Meter) -> None:
     """Count events with ``meter`` from now on, in this process; no event itself."""
-    global _meter  # noqa: PLW0603 - the mail log is the process's own, as its logger is
+    global _meter  # noqa: PLW0603 - the mail log is the process's own
     _meter = meter
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.config.tree import Database
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
+from tests.support.events import capture_logs
 from tests.support.mariadb import PASSWORD, MariaDB, start_mariadb
 
 SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}

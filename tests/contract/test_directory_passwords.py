@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.auth import LoginAttempt, Welcome
 from restante.auth.login import PasswordAuthenticator
@@ -19,6 +18,7 @@ from restante.directory.engine import Engine, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, directory_with, engine_with
+from tests.support.events import capture_logs
 from tests.support.mariadb import MariaDB
 
 OLD = "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4"  # PASSWORD('mypass')

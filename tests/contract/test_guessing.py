@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.guessing import (
     EVERYWHERE,
@@ -32,6 +31,7 @@ from restante.guessing.secret import FILE_NAME as KEY_NAME
 from restante.guessing.secret import digest, read_key
 from restante.network import network_of
 from restante.tally.owner import as_owner
+from tests.support.events import capture_logs
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 HOME, OFFICE, THIEF = "192.0.2.7", "198.51.100.9", "203.0.113.66"

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.usage import Counts, Limits, UsageUnusable
 from restante.usage.file import FILE_NAME, UsageFile
 from restante.usage.ledger import UsageLedger
+from tests.support.events import capture_logs
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 NOON = 1_800_000_000.0

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.auth import LoginAttempt, Refusal, Refused, Welcome
 from restante.auth.login import MAX_LOGIN, NOBODY, PasswordAuthenticator
@@ -21,6 +20,7 @@ from restante.directory import Account, Credentials, DotQmail, Lookups
 from restante.errors import CannotKnow
 from restante.guessing import Guard, Limits, Unguarded
 from restante.guessing.guard import FileGuard
+from tests.support.events import capture_logs
 
 IAIN = Account("iain@example.com", 1000, 1000, "/srv/mail/iain")
 DEAR = hash_password("secret", Argon2Cost(passes=1, memory=8, lanes=1))

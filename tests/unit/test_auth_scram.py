@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.auth import Refusal, Refused, ScramAttempt, Welcome
 from restante.auth.login import PasswordAuthenticator
@@ -20,6 +19,7 @@ from restante.config.tree import Auth
 from restante.directory import Account, Credentials
 from restante.errors import CannotKnow, OperatorError
 from restante.guessing import CLEAR, Guard, Look, Objection, Standing, Unguarded
+from tests.support.events import capture_logs
 from tests.support.scram import ScramClient, b64
 from tests.unit.test_auth_login import Rows
 

@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.auth.upgrade import MAX_WAITING, PAUSE, PasswordUpgrades
 from restante.directory import Account, Credentials
 from restante.errors import CannotKnow
+from tests.support.events import capture_logs
 
 CURRENT = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$nf65EOgLrQMR"
 

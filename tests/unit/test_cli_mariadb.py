@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import structlog
 
 from restante.cli.app import run
+from restante.eventlog import NOWHERE, log
 from tests.support.instance import ANY_PORTS
 from tests.support.mariadb import PASSWORD
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.mariadb
 def _log_as_before() -> Iterator[None]:
     """Commands silence the log of their process."""
     yield
-    structlog.reset_defaults()
+    log.destination = NOWHERE
 
 
 def test_an_instance_on_mariadb(

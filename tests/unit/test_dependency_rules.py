@@ -29,8 +29,9 @@ RULES: dict[str, set[str]] = {
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"config"},
-    "maillog": VOCABULARY | {"config", "metrics"},
-    "logsetup": VOCABULARY | {"config", "maillog", "metrics", "rights"},
+    "eventlog": set(),
+    "maillog": VOCABULARY | {"eventlog", "metrics"},
+    "logsetup": VOCABULARY | {"config", "eventlog", "rights"},
     "protocol": {"address", "envelope", "status"},
     "directory": VOCABULARY | {"config", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},
@@ -44,7 +45,7 @@ RULES: dict[str, set[str]] = {
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
-    "helper": VOCABULARY | {"config", "maillog", "mda", "store", "directory"},
+    "helper": VOCABULARY | {"config", "eventlog", "maillog", "mda", "store", "directory"},
     "relay": VOCABULARY | {"config", "interfaces", "maillog", "protocol", "queue.contract"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}

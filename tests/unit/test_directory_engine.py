@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.directory.engine import (
     Health,
@@ -14,6 +13,7 @@ from restante.directory.engine import (
     shown_parameters,
 )
 from restante.errors import OperatorError
+from tests.support.events import capture_logs
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import structlog
 
 from restante import maillog
 from restante.directory import Account
 from restante.envelope import HeaderFacts, spooled_content
+from restante.eventlog import NOWHERE, log
 from restante.helper import NoHelper, Supplied, choice, pool, serving, store
 from restante.helper.channel import Channel
 from restante.helper.choice import ChoosingWriter
@@ -402,7 +402,7 @@ async def test_bugs_in_a_helper_are_told_to_a_worker() -> None:
         await asyncio.to_thread(maillog.unplanned, "mailbox writer", ZeroDivisionError("why"))
         await until(lambda: bool(said))
     finally:
-        structlog.reset_defaults()
+        log.destination = NOWHERE
     assert "where=mailbox writer" in said[0]
     assert "ZeroDivisionError: why" in said[0]
 

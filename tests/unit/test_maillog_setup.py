@@ -16,21 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante import logsetup, maillog
+from restante import eventlog, logsetup, maillog
 from restante.config.tree import Log
 from restante.logsetup import LogUnusable, OpenLog, as_json, logfmt, setup_logging, timestamp
 
 
 @pytest.fixture(autouse=True)
-def restored_structlog() -> Iterator[None]:
+def restored_log() -> Iterator[None]:
     """What a test sets up is its own."""
-    before = structlog.get_config()
+    before = eventlog.log.destination
     yield
-    structlog.configure(**before)
+    eventlog.log.destination = before
 
 
 @dataclass

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.address import Address, NullReversePath
 from restante.config.tree import DAY, HOUR, Queue
@@ -32,6 +31,7 @@ from restante.queue.traffic import Limits
 from restante.queue.work import LaneNews, Recorded, Work
 from restante.status import PermanentFailure, Reply
 from tests.support.desk import Desk, Event, at_work, names
+from tests.support.events import capture_logs
 from tests.support.jumping_clock import START, JumpingClock, until
 from tests.support.queued import content, envelope, from_nobody, limits, new_id, targets
 from tests.support.scripted_courier import HERE, LATER, NEVER, Attempt, ScriptedCourier

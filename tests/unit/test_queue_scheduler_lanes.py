@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.config.tree import DAY, HOUR
 from restante.envelope import Notify, RecipientDsn
@@ -20,6 +19,7 @@ from restante.queue.schema import connect_writer
 from restante.queue.wake import wake
 from restante.status import Delivered
 from tests.support.desk import Event, at_work, names
+from tests.support.events import capture_logs
 from tests.support.jumping_clock import START, JumpingClock, until
 from tests.support.queued import content, envelope, from_nobody, limits
 from tests.support.scripted_courier import DOWN, HERE, LATER, NEVER, PEER, ScriptedCourier

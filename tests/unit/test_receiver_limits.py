@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.address import Address
 from restante.config.tree import Submission
@@ -17,6 +16,7 @@ from restante.receiver.limits import SendingLimits
 from restante.spool import Spool
 from restante.status import Delivered, PermanentFailure, Reply
 from restante.usage.ledger import UsageLedger
+from tests.support.events import capture_logs
 from tests.support.front_door import SETTINGS, Keeper, door, peer
 
 HOURLY = replace(SETTINGS, submission=Submission(messages_per_hour=2, recipients_per_hour=3))

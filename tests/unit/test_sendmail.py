@@ -395,7 +395,7 @@ def test_nothing_slow_is_imported_on_the_way_of_a_message(instance: Path) -> Non
         "sys.argv = ['sendmail', '-t', '-i']\n"
         "try: runpy.run_module('restante.sendmail', run_name='__main__')\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
-        "slow = 'dataclasses inspect email socket asyncio typer rich structlog sqlite3 json'\n"
+        "slow = 'dataclasses inspect email socket asyncio typer rich sqlite3 json'\n"
         "print(*set(slow.split()) & set(sys.modules))\n"
     )
     done = subprocess.run(

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.auth import LoginAttempt, Refusal, Refused, SystemLogins, Welcome
 from restante.auth.login import PasswordAuthenticator
@@ -27,6 +26,7 @@ from restante.directory.system import HostPasswords
 from restante.errors import CannotKnow
 from restante.service.system_logins import RegistrarLogins, ShadowDesk
 from tests.support.deliveries import GROUP, OWNER
+from tests.support.events import capture_logs
 from tests.support.memory_directory import MemoryDirectory
 from tests.support.shell import Shell
 from tests.support.system_users import SystemUsers, hashed

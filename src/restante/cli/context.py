@@ -72,8 +72,6 @@ def ask(settings: Settings, work: Callable[[Engine], Awaitable[_T]], *, create: 
     """Do ``work`` with the instance's database; ``create`` makes a missing SQLite file."""
     from restante.directory.engine import open_engine
 
-    _silence_log()
-
     async def session() -> _T:
         engine = open_engine(settings.database, settings.directory, create=create)
         try:
@@ -90,15 +88,6 @@ def directory_of(settings: Settings, engine: Engine) -> SqlDirectory:
     from restante.directory.system import system_files
 
     return SqlDirectory(engine, system_files(settings))
-
-
-def _silence_log() -> None:
-    """A command says on standard error what went wrong; the mail log is the server's."""
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def any_address(text: str) -> Address:

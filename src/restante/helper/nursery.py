@@ -63,10 +63,6 @@ PRELOADED = (
 )
 """Modules that Python imports only when it needs them, of those that helpers may need."""
 
-SHOWY = "rich"
-"""What structlog imports where it finds it, to show traces on terminals; with what that imports
-itself it would be a quarter of a nursery's start, and helpers have no terminal."""
-
 RunHelper = Callable[[socket.socket, Owner, Limits], None]
 
 
@@ -287,16 +283,10 @@ def _child_ended() -> socket.socket:
     return readable
 
 
-def _leave_out(module: str) -> None:
-    """Make an import of the module fail, as if it were not installed."""
-    sys.modules[module] = None  # type: ignore[assignment]
-
-
 def main(arguments: list[str]) -> int:
     """Be the nursery: descriptor of the order socket, then the limits."""
     # Only here: what helpers need is in memory before they are forked, once for all of them; and
     # their users need not be able to read this program's files.
-    _leave_out(SHOWY)
     from restante.helper.process import run_helper
 
     for name in PRELOADED:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import structlog
 import uvloop
 
-from restante import maillog
+from restante import eventlog, maillog
 from restante.directory.system import HostFiles
 from restante.helper.limits import Limits
 from restante.helper.messages import Owner
@@ -134,12 +133,11 @@ def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def log_by(loop: asyncio.AbstractEventLoop, remark: Callable[[str], None]) -> None:
     """Send the mail log of this process, from whatever thread, to a worker."""
 
-    def send(_logger: object, _method: str, said: structlog.typing.EventDict) -> str:
-        error = said.pop("exc_info", None)
+    def send(_level: str, event: str, fields: eventlog.Fields) -> None:
+        error = fields.pop("exc_info", None)
         trace = "".join(traceback.format_exception(error)) if error else ""
-        words = " ".join(f"{key}={value}" for key, value in said.items())
+        words = " ".join(f"{key}={value}" for key, value in {"event": event, **fields}.items())
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever listens
             loop.call_soon_threadsafe(remark, f"{words}\n{trace}" if trace else words)
-        raise structlog.DropEvent
 
-    structlog.configure(processors=[send], cache_logger_on_first_use=False)
+    eventlog.log.destination = eventlog.Destination(send, eventlog.DEBUG)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import structlog
-
-from restante import maillog
+from restante import eventlog, maillog
 from restante.logsetup import SYSLOG_SOCKET, LogUnusable, setup_logging
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ def journal(settings: Settings) -> Iterator[Note]:
     if not target:
         yield _forget
         return
-    before = structlog.get_config() if structlog.is_configured() else None
+    before = eventlog.log.destination
     try:
         log = setup_logging(replace(settings.log, target=target), settings.directory)
     except LogUnusable as error:
@@ -39,10 +37,7 @@ def journal(settings: Settings) -> Iterator[Note]:
     try:
         yield _note
     finally:
-        if before is None:
-            structlog.reset_defaults()
-        else:
-            structlog.configure(**before)
+        eventlog.log.destination = before
         log.close()
 
 
