@@ -32,6 +32,11 @@ class Column:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def octets(self) -> int:
+        """What it takes in memory, about."""
+        return sum(map(len, self._blocks))
+
     def __iter__(self) -> Iterator[bytes]:
         for block in self._blocks:
             yield from block.split(b"\0")

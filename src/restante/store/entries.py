@@ -12,6 +12,9 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+from restante.store.unwaiting import Stamp, stamp
 
 BLOCK = 64 * 1024
 """Octets of entries read at a time: some 800."""
@@ -27,16 +30,25 @@ _getdents.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _getdents.restype = ctypes.c_ssize_t
 
 
-def regular_files(directory: bytes) -> list[bytes]:
-    """The names of regular files that do not begin with a dot; raises OSError."""
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The names of regular files that do not begin with a dot."""
+
+    names: list[bytes]
+    stamp: Stamp | None
+    """Of the directory, before it was read."""
+
+
+def read(directory: bytes) -> Entries:
+    """What is in a directory; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    found: list[bytes] = []
     try:
+        found = Entries([], stamp(descriptor))
         for block in _blocks(descriptor):
-            found += _regular_files(directory, block)
+            found.names.extend(_regular_files(directory, block))
+        return found
     finally:
         os.close(descriptor)
-    return found
 
 
 def _blocks(descriptor: int) -> Iterator[bytes]:

@@ -29,8 +29,10 @@ from restante.store import (
     Messages,
     files,
     scan,
+    unwaiting,
 )
 from restante.store.columns import Column
+from restante.store.recollection import Recollection
 
 MAILDIR = "Maildir"
 LOCK = "restante.lock"
@@ -41,6 +43,8 @@ READ_AHEAD = 32
 """Messages read in one go when the client fetches one after another."""
 READ_AHEAD_OCTETS = 64 * 1024
 """Octets in these messages."""
+
+_LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _Result = TypeVar("_Result")
 
@@ -54,11 +58,29 @@ class MaildirStore:
     def __init__(self, ways: Ways = own_rights, clock: Callable[[], float] = time.time) -> None:
         self._ways = ways
         self._clock = clock
+        self._recollection = Recollection()
 
     async def open(self, account: Account) -> MaildirDrop:
-        """See ``MailStore.open``; all file work is done in a thread."""
-        work = functools.partial(_open, self._ways, account, self._clock() - STALE_AFTER)
-        return await _in_thread(work, MaildirDrop.release)
+        """See ``MailStore.open``.
+
+        What may have to wait is done in a thread: everything, unless the Maildir is known and
+        unchanged, and the kernel can say so at once.
+        """
+        began = self._clock()
+        stale_before = began - STALE_AFTER
+        drop = self._reopened(account, stale_before)
+        if drop is None:
+            work = functools.partial(_open, self._ways, account, stale_before)
+            drop = await _in_thread(work, MaildirDrop.release)
+            self._recollection.keep(drop.maildir, drop.listing, began)
+        return drop
+
+    def _reopened(self, account: Account, stale_before: float) -> MaildirDrop | None:
+        if self._ways is not own_rights:
+            return None  # an owner's rights are taken by threads alone
+        way = Way(account.home)
+        known = self._recollection.of(_maildir_of(way))
+        return None if known is None else _reopened(way, known, stale_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +104,7 @@ class Fetched:
 class MaildirDrop:
     """An open Maildir, for one session."""
 
-    __slots__ = ("_ahead", "_inodes", "_lock", "_next", "_places", "_way", "messages")
+    __slots__ = ("_ahead", "_lock", "_next", "_places", "_way", "listing")
 
     def __init__(
         self, way: Way | None, lock: int | None, listing: scan.Listing = scan.NOTHING
@@ -93,12 +115,17 @@ class MaildirDrop:
         """
         self._way = way or Way("")
         self._lock = lock
-        self._places = listing.places
-        self._inodes = listing.inodes
         self._next = -1
         self._ahead: dict[int, bytes] | None = None
-        self.messages: Messages = listing.messages
+        self._places = listing.places
+        """Where the messages are now, as far as it is known."""
+        self.listing = listing
+        """What was found when the session opened."""
+
+    @property
+    def messages(self) -> Messages:
         """See ``Maildrop.messages``."""
+        return self.listing.messages
 
     async def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """See ``Maildrop.read``; while messages are read in order, some are read ahead."""
@@ -185,8 +212,9 @@ class MaildirDrop:
             raise _unavailable("read a message in", self._name, error) from error
 
     @property
-    def _maildir(self) -> bytes:
-        return os.fsencode(os.path.join(self._way.path, MAILDIR))
+    def maildir(self) -> bytes:
+        """Its path, for system calls."""
+        return _maildir_of(self._way)
 
     @property
     def _name(self) -> str:
@@ -196,7 +224,7 @@ class MaildirDrop:
         place = self._places[index]
         if place == scan.GONE:
             raise MessageGone
-        return os.path.join(self._maildir, place)
+        return os.path.join(self.maildir, place)
 
     def _relocate(self) -> None:
         """Follow what other programs renamed.
@@ -205,9 +233,10 @@ class MaildirDrop:
         is not there twice is gone, and is not looked for again.
         """
         try:
-            first = scan.relocate(self._maildir, self._places, self._inodes)
+            inodes = self.listing.inodes
+            first = scan.relocate(self.maildir, self._places, inodes)
             if scan.GONE in first:
-                second = scan.relocate(self._maildir, self._places, self._inodes)
+                second = scan.relocate(self.maildir, self._places, inodes)
                 first = [now or then for then, now in zip(first, second, strict=True)]
         except OSError as error:
             raise _unavailable("read", self._name, error) from error
@@ -240,7 +269,7 @@ class MaildirDrop:
             self._unlink(moved, folders, problems)
         for folder in sorted(folders):
             try:
-                files.fsync_directory(os.path.join(self._maildir, folder))
+                files.fsync_directory(os.path.join(self.maildir, folder))
             except OSError as error:
                 problems.append(error)
         if problems:
@@ -251,7 +280,7 @@ class MaildirDrop:
     ) -> list[int]:
         """Unlink messages; those that are not where they were are returned."""
         moved = []
-        maildir = self._maildir
+        maildir = self.maildir
         for index in indexes:
             place = self._places[index]
             if place == scan.GONE:
@@ -264,6 +293,34 @@ class MaildirDrop:
             except OSError as error:
                 problems.append(error)
         return moved
+
+
+def _maildir_of(way: Way) -> bytes:
+    return os.fsencode(os.path.join(way.path, MAILDIR))
+
+
+def _reopened(way: Way, known: scan.Listing, stale_before: float) -> MaildirDrop | None:
+    """The maildrop, if it still is what is known of it, and nothing is to be waited for or done."""
+    maildir = _maildir_of(way)
+    try:
+        lock = unwaiting.open_known(os.path.join(maildir, os.fsencode(LOCK)), _LOCK_FLAGS)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_mtime >= stale_before and _is_unchanged(maildir, known):
+            return MaildirDrop(way, lock, known)
+    except OSError:
+        pass  # whoever opens it in earnest says what is wrong
+    os.close(lock)
+    return None
+
+
+def _is_unchanged(maildir: bytes, known: scan.Listing) -> bool:
+    return all(
+        unwaiting.has_stamp(os.path.join(maildir, folder), stamp)
+        for folder, stamp in zip(scan.FOLDERS, known.stamps, strict=True)
+    )
 
 
 def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
@@ -309,9 +366,8 @@ def _take_lock(maildir: str, name: str) -> int | None:
 
     Raises PermissionError too.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        lock = os.open(os.path.join(maildir, LOCK), flags, 0o600)
+        lock = os.open(os.path.join(maildir, LOCK), _LOCK_FLAGS | os.O_CREAT, 0o600)
     except FileNotFoundError as error:
         if os.path.islink(maildir):
             raise _unavailable("follow the link", name, error) from error

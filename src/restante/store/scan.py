@@ -15,11 +15,15 @@ from dataclasses import dataclass, field
 
 from restante.store import Messages, Strings, entries, files, names, sizes
 from restante.store.columns import Column
+from restante.store.entries import Entries
+from restante.store.unwaiting import Stamp
 
 FOLDERS = (b"new/", b"cur/")
 """Read in this order: a message that is moved to ``cur`` meanwhile is not missed."""
 GONE = b""
 """The place of a message that is gone."""
+PER_LISTING = 1000
+"""Octets that even an empty one takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Found:
     inodes: dict[int, int] = field(default_factory=dict)
     """By index; only of those that share their base with others, and are told apart by nothing
     else."""
+    stamps: tuple[Stamp, ...] = ()
+    """Of the FOLDERS, before they were read; empty where they are worth nothing."""
 
     def add(self, base: bytes, place: bytes) -> None:
         """One more message."""
@@ -45,10 +51,13 @@ class Listing:
     messages: Messages
     places: Strings
     inodes: Mapping[int, int]
-    """See Found."""
+    stamps: tuple[Stamp, ...]
+    """See Found for both."""
+    octets: int
+    """What it takes in memory, about."""
 
 
-NOTHING = Listing(Messages(), (), {})
+NOTHING = Listing(Messages(), (), {}, (), 0)
 
 
 def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
@@ -65,8 +74,10 @@ def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
         there = [index for index, size in enumerate(told) if size is not None]
         if len(there) < len(told):
             found, uids = _only(found, there), [uids[index] for index in there]
+    columns, places = Column(uids), Column(found.places)
     known = array("Q", (size for size in told if size is not None))
-    return Listing(Messages(Column(uids), known), Column(found.places), found.inodes)
+    octets = PER_LISTING + columns.octets + places.octets + len(known) * known.itemsize
+    return Listing(Messages(columns, known), places, found.inodes, found.stamps, octets)
 
 
 def look(maildir: bytes) -> Found:
@@ -76,8 +87,11 @@ def look(maildir: bytes) -> Found:
     """
     found: dict[bytes, bytes] = {}
     rivals: dict[bytes, list[bytes]] = {}
+    stamps: list[Stamp | None] = []
     for folder in FOLDERS:
-        for name in _names(maildir, folder):
+        read = _read(maildir, folder)
+        stamps.append(read.stamp)
+        for name in read.names:
             base = names.base(name)
             if base in found:
                 rivals.setdefault(base, [found[base]]).append(folder + name)
@@ -85,7 +99,12 @@ def look(maildir: bytes) -> Found:
     bases = names.in_order(found)
     if rivals:
         return _told_apart(maildir, bases, found, rivals)
-    return Found(bases, [found[base] for base in bases])
+    known = tuple(stamp for stamp in stamps if stamp is not None)
+    return Found(
+        bases,
+        [found[base] for base in bases],
+        stamps=known if len(known) == len(FOLDERS) else (),
+    )
 
 
 def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int]) -> list[bytes]:
@@ -112,11 +131,11 @@ def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int
     ]
 
 
-def _names(maildir: bytes, folder: bytes) -> list[bytes]:
+def _read(maildir: bytes, folder: bytes) -> Entries:
     try:
-        return entries.regular_files(os.path.join(maildir, folder))
+        return entries.read(os.path.join(maildir, folder))
     except FileNotFoundError:
-        return []
+        return Entries([], None)
 
 
 def _told_apart(

@@ -1,0 +1,196 @@
+"""A Maildir that is known is not read again, and nothing that has happened to it is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from restante.directory import Account
+from restante.store import MaildropInUse, maildir
+from restante.store.maildir import STALE_AFTER, MaildirDrop, MaildirStore
+from restante.store.recollection import SETTLED, SHARES, Recollection
+from restante.store.scan import NOTHING, Listing
+from restante.store.unwaiting import Stamp
+
+TICK = 0.02
+"""Seconds in which the clock of any local file system goes on."""
+
+
+def later() -> float:
+    """A clock by which what was done just now was done some time ago."""
+    return time.time() + 2 * SETTLED
+
+
+class Box:
+    """A Maildir with three messages, known to its store."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "Maildir"
+        for folder in ("tmp", "new", "cur"):
+            (self.path / folder).mkdir(parents=True)
+        for name in ("new/1.a,S=4,W=5", "new/2.b,S=4,W=5", "cur/3.c,S=4,W=5:2,S"):
+            (self.path / name).write_bytes(b"abc\n")
+        self.account = Account("iain", os.getuid(), os.getgid(), str(root))
+        self.store = MaildirStore(clock=later)
+
+    async def open(self, store: MaildirStore | None = None) -> MaildirDrop:
+        return await (store or self.store).open(self.account)
+
+    async def seen(self, store: MaildirStore | None = None) -> list[tuple[bytes, bytes]]:
+        """UIDs and contents."""
+        drop = await self.open(store)
+        found = []
+        for index, uid in enumerate(drop.messages.uids):
+            found.append((uid, b"".join([block async for block in drop.read(index)])))
+        await drop.close()
+        return found
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> Box:
+    known = Box(tmp_path)
+    await known.seen()
+    await asyncio.sleep(TICK)
+    return known
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that a Maildir is read from now on."""
+    found: list[None] = []
+    original = maildir._open
+
+    def counting(*args: object) -> MaildirDrop:
+        found.append(None)
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(maildir, "_open", counting)
+    return found
+
+
+async def test_what_is_known_is_not_read_again(box: Box, readings: list[None]) -> None:
+    assert [uid for uid, _ in await box.seen()] == [b"1.a,S=4,W=5", b"2.b,S=4,W=5", b"3.c,S=4,W=5"]
+    assert readings == []
+
+
+async def test_what_is_known_is_held_by_one_session(box: Box) -> None:
+    drop = await box.open()
+    with pytest.raises(MaildropInUse):
+        await box.open()
+    await drop.close()
+    await (await box.open()).close()
+
+
+def arrive(path: Path) -> None:
+    (path / "tmp" / "4.d").write_bytes(b"new\n")
+    (path / "tmp" / "4.d").rename(path / "new" / "4.d")
+
+
+def vanish(path: Path) -> None:
+    (path / "new" / "1.a,S=4,W=5").unlink()
+
+
+def mark(path: Path) -> None:
+    (path / "cur" / "3.c,S=4,W=5:2,S").rename(path / "cur" / "3.c,S=4,W=5:2,RS")
+
+
+def move(path: Path) -> None:
+    (path / "new" / "2.b,S=4,W=5").rename(path / "cur" / "2.b,S=4,W=5:2,")
+
+
+def replace(path: Path) -> None:
+    (path / "cur").rename(path / "old")
+    (path / "cur").mkdir()
+
+
+def remove(path: Path) -> None:
+    vanish(path)
+    (path / "new" / "2.b,S=4,W=5").unlink()
+    (path / "new").rmdir()
+
+
+def set_back(path: Path) -> None:
+    """As a copying program does that keeps times."""
+    before = (path / "new").stat()
+    arrive(path)
+    os.utime(path / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [arrive, vanish, mark, move, replace, remove, set_back])
+async def test_a_change_is_seen_at_once(box: Box, change: Callable[[Path], None]) -> None:
+    change(box.path)
+    assert await box.seen() == await box.seen(MaildirStore())
+
+
+async def test_deletions_of_a_session_are_seen_by_the_next(box: Box) -> None:
+    drop = await box.open()
+    await drop.remove([0, 2])
+    await drop.close()
+    assert [uid for uid, _ in await box.seen()] == [b"2.b,S=4,W=5"]
+
+
+async def test_what_is_being_changed_is_not_trusted(tmp_path: Path, readings: list[None]) -> None:
+    box = Box(tmp_path)
+    box.store = MaildirStore()
+    await box.seen()
+    await box.seen()
+    assert len(readings) == 2
+
+
+async def test_a_maildir_without_a_lock_file_is_read(box: Box, readings: list[None]) -> None:
+    (box.path / maildir.LOCK).unlink()
+    assert len(await box.seen()) == 3
+    assert len(readings) == 1
+
+
+async def test_what_crashed_deliveries_left_is_cleaned_all_the_same(box: Box) -> None:
+    left = box.path / "tmp" / "5.e"
+    left.write_bytes(b"half")
+    long_ago = time.time() - 2 * STALE_AFTER
+    os.utime(box.path / maildir.LOCK, (long_ago, long_ago))
+    box.store._clock = lambda: time.time() + 2 * STALE_AFTER
+    await box.seen()
+    assert not left.exists()
+
+
+def listing(octets: int, changed: float = 0.0) -> Listing:
+    stamp = Stamp(1, 1, int(changed * 1e9))
+    return Listing(NOTHING.messages, NOTHING.places, {}, (stamp, stamp), octets)
+
+
+def test_what_was_not_asked_for_the_longest_is_forgotten_first() -> None:
+    memory = Recollection(max_octets=100)
+    for name in (b"a", b"b", b"c", b"d"):
+        memory.keep(name, listing(25), 10.0)
+    assert memory.of(b"a") is not None
+    memory.keep(b"e", listing(25), 10.0)
+    assert [name for name in (b"a", b"b", b"c", b"d", b"e") if memory.of(name) is None] == [b"b"]
+
+
+def test_one_that_would_drive_out_the_others_is_not_kept() -> None:
+    memory = Recollection(max_octets=100)
+    memory.keep(b"a", listing(25), 10.0)
+    memory.keep(b"b", listing(100 // SHARES + 1), 10.0)
+    assert memory.of(b"a") is not None
+    assert memory.of(b"b") is None
+
+
+def test_a_listing_takes_the_place_of_its_predecessor() -> None:
+    memory = Recollection(max_octets=100)
+    memory.keep(b"a", listing(25), 10.0)
+    for _ in range(5):
+        memory.keep(b"b", listing(25), 10.0)
+    assert memory.of(b"a") is not None
+    memory.keep(b"b", listing(25, changed=9.0), 10.0)
+    assert memory.of(b"b") is None
+
+
+def test_a_listing_without_stamps_is_not_kept() -> None:
+    memory = Recollection()
+    memory.keep(b"a", NOTHING, 10.0)
+    assert memory.of(b"a") is None
