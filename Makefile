@@ -30,7 +30,8 @@ soak: $(VENV)/.dev peers
 	$(BIN)/pytest -n $(WORKERS) -m soak
 	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=soak tests/fuzz
 
-bench: $(VENV)/.bench peers
+bench: $(VENV)/.bench
+	./scripts/peers bench
 	./scripts/restante-bench
 
 .PHONY: peers

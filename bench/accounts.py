@@ -7,7 +7,6 @@ and so on, all of one domain. One address is an alias of very many.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,9 +149,13 @@ def empty_maildirs(mail: Path, numbers: Iterable[int]) -> None:
                 os.unlink(entry.path)
 
 
-def remove_mail(mail: Path) -> None:
-    """Everything below ``mail``."""
-    shutil.rmtree(mail / DOMAIN, ignore_errors=True)
+def stored_sizes(mail: Path, numbers: Iterable[int]) -> list[int]:
+    """Octets of each message that is in one of the mailboxes."""
+    return [
+        entry.stat().st_size
+        for number in numbers
+        for entry in os.scandir(maildir_of(mail, number) / "new")
+    ]
 
 
 def _literal(value: object) -> str:

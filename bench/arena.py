@@ -17,6 +17,7 @@ from bench.goals import GOALS
 from bench.processes import Component, Components, components
 from bench.programs import MissingError
 from bench.rounds import Entrant, Turns, take_turns
+from bench.systems.exim import exim
 from bench.systems.mariadb import Database, mariadb
 from bench.systems.postfix import DIRECT, PROXY, postfix
 from bench.systems.restante import restante
@@ -96,6 +97,8 @@ class Arena:
         peers = []
         if self.database and "postfix" in self.options.against:
             peers += [self._postfix(self.database, maps) for maps in (DIRECT, PROXY)]
+        if self.database and "exim" in self.options.against:
+            peers.append(self._exim(self.database))
         return [self.restante(), *peers]
 
     def measure(
@@ -142,6 +145,9 @@ class Arena:
             f"postfix {maps}",
             lambda: postfix(self.components, self.directory("postfix"), database, maps),
         )
+
+    def _exim(self, database: Database) -> System:
+        return self._kept("exim", lambda: exim(self.components, self.directory("exim"), database))
 
     def _kept(self, name: str, start: Callable[[], AbstractContextManager[System]]) -> System:
         """Started once; it ends with the run."""

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.accounts import USER, empty_maildirs, maildir_of, make_maildirs
+from bench.accounts import USER, empty_maildirs, maildir_of, make_maildirs, stored_sizes
 from bench.processes import Component
 from bench.programs import generator, program
 from bench.systems.system import LOOPBACK, System
 
-PATIENCE = 300
+PATIENCE = 120
 """Seconds after which a message that is not in its mailbox counts as lost."""
 SENDER = "sender@example.net"
 
@@ -58,7 +58,16 @@ class Sender:
         with self.arrivals(messages, messages) as last:
             began = time.monotonic()
             self.source(source)
-            return max(time.monotonic(), last()) - began
+            seconds = max(time.monotonic(), last()) - began
+        self.check(messages, messages, load.octets)
+        return seconds
+
+    def check(self, mailboxes: int, messages: int, octets: int) -> None:
+        """That so many messages of such a size are in the mailboxes; raises LostError."""
+        sizes = stored_sizes(self.system.mail, range(1, mailboxes + 1))
+        whole = sum(size >= octets for size in sizes)
+        if not whole == len(sizes) == messages:
+            raise LostError(f"{messages} messages sent, {len(sizes)} stored, {whole} of them whole")
 
     def source(self, options: Sequence[str]) -> None:
         """Run smtp-source to its end; raises LostError."""

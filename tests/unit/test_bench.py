@@ -120,7 +120,7 @@ def test_what_a_child_has_used_that_is_gone_counts(grouped: bool) -> None:
             component.adopt(process.pid)
             assert process.stdout is not None
             process.stdout.readline()
-            assert 0.3 <= component.seconds() < 10
+            assert 0.25 <= component.seconds() < 10  # told in ticks of 10 ms
             assert component.pids() == [process.pid]
 
 
