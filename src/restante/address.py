@@ -21,6 +21,11 @@ MAX_PATH = 256
 _PLAIN_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PLAIN_DOMAIN = re.compile(rf"{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*")
 """What nearly all domains are, and in order but for its length."""
+_PLAIN_MAILBOX = re.compile(
+    rf"([\w!#$%&'*+/=?^`{{|}}~-]+(?:\.[\w!#$%&'*+/=?^`{{|}}~-]+)*)@({_PLAIN_DOMAIN.pattern})",
+    re.ASCII,
+)
+"""What nearly all mailboxes are: in order, and nothing in them is to be changed."""
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 
@@ -71,6 +76,8 @@ class Address:
 
         Raises AddressSyntaxError.
         """
+        if len(text) <= MAX_LOCAL_PART and (plain := _PLAIN_MAILBOX.fullmatch(text)):
+            return cls(plain[1], plain[2])
         local, domain = split_mailbox(text)
         return cls(local, fold(domain))
 

@@ -47,7 +47,13 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as it goes to the peer, every line within RFC 5321 §4.5.3.1.5."""
-        prefix = f"{self.enhanced} " if self.topic else ""
+        prefix = f"{self.code // 100}.{self.topic} " if self.topic else ""
+        wire = f"{self.code} {prefix}{self.text}\r\n".encode()
+        if len(wire) <= MAX_REPLY_LINE and "\n" not in self.text:
+            return wire
+        return self._encode_lines(prefix)
+
+    def _encode_lines(self, prefix: str) -> bytes:
         lines = self.text.split("\n")
         room = MAX_REPLY_LINE - len("250-\r\n") - len(prefix)
         wire = []

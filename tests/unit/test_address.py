@@ -17,6 +17,7 @@ from restante.address import (
     fold,
     split_subaddress,
 )
+from restante.address_syntax import split_mailbox
 
 ADDRESSES = [
     ("iain@example.com", "iain", "example.com"),
@@ -147,3 +148,15 @@ def test_ascii() -> None:
     assert Address.parse("a@x.y").is_ascii
     assert not Address.parse("ä@x.y").is_ascii
     assert not Address.parse("a@ä.y").is_ascii
+
+
+@given(st.from_regex(r"[a-zA-Z0-9.@+\-_!\" ]{1,140}", fullmatch=True))
+def test_plain_mailboxes_are_read_as_any_other(text: str) -> None:
+    """A short cut takes most of them; the grammar says what they are."""
+    try:
+        local, domain = split_mailbox(text)
+    except AddressSyntaxError:
+        with pytest.raises(AddressSyntaxError):
+            Address.parse(text)
+    else:
+        assert Address.parse(text) == Address(local, fold(domain))

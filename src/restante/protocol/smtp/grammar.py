@@ -26,13 +26,13 @@ T = TypeVar("T")
 MAX_DIGITS = 20
 """Digits in a SIZE value (RFC 1870 §5) and in a chunk size (RFC 3030 §2)."""
 
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HELLO_NAME = re.compile(r"[!-~]+")
 # The route is the source route A-d-l, to be accepted and ignored (RFC 5321 §4.1.1.3);
 # a quoted local part may hold the angle brackets.
 _PATH = re.compile(
     r"""<(?:@[^\s<>",:@]+(?:,@[^\s<>",:@]+)*:)?
-        ((?:"(?:[^"\\]|\\.)*"|[^<>"\\\s])*)
+        ((?:"(?:[^"\\]|\\.)*"|[^<>"\\\s]++)*)
         >(?:\ +(.*))?""",
     re.VERBOSE,
 )
@@ -57,6 +57,8 @@ class Refused(Exception):
 class Verb(Enum):
     """The commands that are understood."""
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is a method in Python
+
     HELO = "HELO"
     EHLO = "EHLO"
     MAIL = "MAIL"
@@ -80,14 +82,6 @@ _VERBS: Mapping[str, Verb] = {verb.value: verb for verb in Verb} | {
 }
 _NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML"})
 """Commands of RFCs that this server does not follow, or not yet: 502 rather than 500."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command line, its verb told from its argument."""
-
-    verb: Verb
-    argument: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +114,19 @@ class BdatCommand:
     last: bool
 
 
-def parse_command(line: bytes) -> Command:
-    """The command in ``line``, which still has its line end; raises Refused."""
+def parse_command(line: bytes) -> tuple[Verb, str]:
+    """The verb and the argument in ``line``, which still has its line end; raises Refused."""
     if not line.endswith(b"\r\n"):
         raise Refused(replies.NOT_A_LINE)
-    # White space before <CRLF> is to be tolerated (RFC 5321 §4.1.1).
-    octets = line[:-2].rstrip(b" \t")
-    if _CONTROL.search(octets):
-        raise Refused(replies.NOT_TEXT)
     try:
-        text = octets.decode("utf-8")
+        # White space before <CRLF> is to be tolerated (RFC 5321 §4.1.1).
+        text = line[:-2].decode("utf-8").rstrip(" \t")
     except UnicodeDecodeError:
         raise Refused(replies.NOT_TEXT) from None
+    if not text.isprintable() and _CONTROL.search(text):
+        raise Refused(replies.NOT_TEXT)
     name, _, argument = text.partition(" ")
-    return Command(_verb(name.upper()), argument.lstrip(" "))
+    return _verb(name.upper()), argument.lstrip(" ")
 
 
 def is_rcpt(line: bytes) -> bool:
@@ -162,6 +155,10 @@ def parse_hello(argument: str) -> str:
 def parse_mail(argument: str) -> MailCommand:
     """The argument of MAIL; raises Refused."""
     mailbox, given = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
+    if not given:
+        return MailCommand(
+            _reverse_path(mailbox, smtputf8=False), None, False, False, "", "", False
+        )
     parameters = _parse_parameters(given)
     size = _size(parameters)
     eight_bit = _body(parameters.pop("BODY", "7BIT"))
@@ -171,10 +168,12 @@ def parse_mail(argument: str) -> MailCommand:
     auth = _auth(parameters)
     if parameters:
         raise Refused(replies.PARAMETER_UNKNOWN)
-    path: ReversePath = NULL_REVERSE_PATH
-    if mailbox:
-        path = _address(mailbox, "1.7", smtputf8=smtputf8)
+    path = _reverse_path(mailbox, smtputf8=smtputf8)
     return MailCommand(path, size, eight_bit, smtputf8, ret, envid, auth)
+
+
+def _reverse_path(mailbox: str, *, smtputf8: bool) -> ReversePath:
+    return _address(mailbox, "1.7", smtputf8=smtputf8) if mailbox else NULL_REVERSE_PATH
 
 
 def parse_rcpt(argument: str, *, smtputf8: bool) -> RcptCommand:

@@ -28,7 +28,7 @@ class Input:
 
     def append(self, data: bytes) -> None:
         """Add octets from the peer."""
-        self.block = self.block[self.start :] + data
+        self.block = data if len(self.block) == self.start else self.block[self.start :] + data
         self.start = 0
 
     def clear(self) -> None:

@@ -101,6 +101,8 @@ class Profile:
 class State(Enum):
     """Where a session is (RFC 5321 §4.1.4)."""
 
+    __hash__ = object.__hash__  # as Verb has it
+
     CONNECTED = auto()
     """No HELO or EHLO yet."""
     IDLE = auto()

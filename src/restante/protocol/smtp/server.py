@@ -69,6 +69,9 @@ _FAULTS: Mapping[Fault, Reply] = {
 }
 
 
+_CONTENT_STATES = frozenset((State.CHUNKS, State.CONTENT))
+
+
 class _Awaited(Enum):
     """The events that the driver has to answer."""
 
@@ -198,7 +201,7 @@ class SmtpServer:
     @property
     def in_content(self) -> bool:
         """Whether the content of a message has begun and not been answered: not a time to close."""
-        return self._chunk is not None or self._state in {State.CHUNKS, State.CONTENT}
+        return self._chunk is not None or self._state in _CONTENT_STATES
 
     def close(self, reply: Reply) -> None:
         """End the session from this side with ``reply``, a 421 (RFC 5321 §3.8)."""
@@ -253,17 +256,17 @@ class SmtpServer:
     def _execute(self, line: bytes) -> Reply | None:
         """Obey one command; its reply, or None if it comes later."""
         try:
-            command = parse_command(line)
+            verb, argument = parse_command(line)
             # The octets of a BDAT must be read, in whatever state it comes.
-            if command.verb is not Verb.BDAT:
-                self._check_order(command.verb)
-            return _VERBS[command.verb](self, command.argument)
+            if verb is not Verb.BDAT:
+                self._check_order(verb)
+            return _VERBS[verb](self, argument)
         except Refused as refused:
             return refused.reply
 
     def _check_order(self, verb: Verb) -> None:
-        refusal = OUT_OF_ORDER.get(verb, {}).get(self._state)
-        if refusal is not None:
+        states = OUT_OF_ORDER.get(verb)
+        if states is not None and (refusal := states.get(self._state)) is not None:
             raise Refused(refusal)
 
     # Commands
