@@ -94,7 +94,7 @@ if os.geteuid() == 0:
             self.root = root
             self.other = other
 
-        def open_directory(self, name: str, parent: int) -> int:
+        def open_directory(self, name: str, parent: int | None) -> int:
             if name.startswith(".restante-home-"):
                 os.rename(self.root / name, self.root / "made")
                 os.rename(self.other, self.root / name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
 import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.helpers import FarWriter
+from tests.support.helpers import FarWriter, passable_directory
 
 AS_ROOT = os.geteuid() == 0
 
@@ -43,13 +44,45 @@ def disk() -> FaultyDisk:
     return FaultyDisk()
 
 
-@pytest.fixture(params=["here", "by a helper"])
-async def writer(disk: FaultyDisk, request: pytest.FixtureRequest) -> AsyncIterator[MailboxWriter]:
-    """Both reach the same disk; the helper's code serves a connection of this process."""
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with passable_directory() as path:
+        yield path
+
+
+@contextlib.contextmanager
+def as_owner(root: Path) -> Iterator[None]:
+    """As helpers work, and servers that are their mailboxes' user: never as root."""
+    if not AS_ROOT:
+        yield
+        return
+    os.chown(root, OWNER, GROUP)
+    os.setegid(GROUP)
+    os.seteuid(OWNER)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@contextlib.asynccontextmanager
+async def writer_at_work(disk: FaultyDisk, where: str) -> AsyncIterator[MailboxWriter]:
+    """All reach the same disk; the helper's code serves a connection of this process."""
     near = BatchWriter(HOST, 100, 1, disk)
-    writer = near if request.param == "here" else FarWriter(near)
+    writer = FarWriter(near) if where == "by a helper" else near
     yield writer
     await writer.close()
+
+
+@pytest.fixture(params=["here", "by a helper", "as its owner"])
+async def writer(
+    disk: FaultyDisk, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[MailboxWriter]:
+    rights = as_owner(tmp_path) if request.param == "as its owner" else contextlib.nullcontext()
+    with rights:
+        async with writer_at_work(disk, request.param) as writer:
+            yield writer
 
 
 def reply_of(outcome: Outcome) -> str:
@@ -284,6 +317,21 @@ async def test_fifty_messages_share_their_syncs(
     assert disk.counts["syncfs"] + disk.counts["fsync"] <= 4
 
 
+@pytest.mark.parametrize("part", ["Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"])
+async def test_a_part_that_is_missing_is_made_again(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, part: str
+) -> None:
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(0), CONTENT, [one])
+    await writer.close()
+    shutil.rmtree(Path(one.maildir).parent / part)
+    async with writer_at_work(disk, "here") as later:
+        outcome = await later.deliver_all(envelope(1), CONTENT, [one])
+    assert isinstance(outcome, Delivered)
+    assert sorted(os.listdir(one.maildir)) == ["cur", "new", "tmp"]
+    assert expected(one) in messages(one).values()
+
+
 async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk) -> None:
     one = delivery(tmp_path)
     first = BatchWriter(HOST, 1, 1)
@@ -360,6 +408,13 @@ async def test_another_uid_than_the_accounts(tmp_path: Path, writer: MailboxWrit
 
 class AsRoot:
     """What only root meets: homes under other people's control. Collected by its subclass."""
+
+    @pytest.fixture(params=["here", "by a helper"])
+    async def writer(
+        self, disk: FaultyDisk, request: pytest.FixtureRequest
+    ) -> AsyncIterator[MailboxWriter]:
+        async with writer_at_work(disk, request.param) as writer:
+            yield writer
 
     async def test_a_maildir_of_somebody_else(self, tmp_path: Path, writer: MailboxWriter) -> None:
         one = delivery(tmp_path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,20 @@ from restante.mda.batch import Batch, Job
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.maildir import Maildirs
 from restante.status import Delivered
-from tests.support.deliveries import CONTENT, HOST, delivery, envelope, expected, messages, settle
+from tests.support.deliveries import (
+    CONTENT,
+    GROUP,
+    HOST,
+    OWNER,
+    delivery,
+    envelope,
+    expected,
+    messages,
+    settle,
+)
 from tests.support.faulty_disk import FaultyDisk, PowerCut
 from tests.support.mda_child import MAILBOXES, SENDERS
+from tests.support.owner import as_owner, owners_home
 
 REPOSITORY = Path(__file__).parents[2]
 ROUNDS = 4
@@ -54,23 +67,47 @@ def mailboxes(root: Path, number: int, *, exist: bool) -> list[Delivery]:
     return found
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with owners_home() as found:
+        yield found
+
+
+@pytest.fixture(params=["as root", "as the owner"])
+def done(request: pytest.FixtureRequest) -> Callable[[Callable[[], bool]], bool]:
+    """Root and owners reach a Maildir by different ways. Does what it is given, in either."""
+    return as_owner if request.param == "as the owner" else lambda work: work()
+
+
+def deliver_until(step: int, deliveries: Sequence[Delivery], *, entries_lost: bool) -> bool:
+    """Whether all are acknowledged before the power fails."""
+    acknowledged = False
+    disk = FaultyDisk(cut_at=step)
+    with contextlib.suppress(PowerCut):
+        acknowledged = deliver(disk, deliveries)
+    disk.lose_power(entries_lost=entries_lost)
+    return acknowledged
+
+
 @pytest.mark.parametrize("entries_lost", [True, False])
 @pytest.mark.parametrize(("number", "exist"), [(1, True), (2, True), (4, True), (1, False)])
 def test_power_cut_at_every_step(
-    tmp_path: Path, number: int, exist: bool, entries_lost: bool
+    home: Path,
+    done: Callable[[Callable[[], bool]], bool],
+    number: int,
+    exist: bool,
+    entries_lost: bool,
 ) -> None:
     step = 0
     acknowledged = False
     while not acknowledged:
-        root = tmp_path / str(step)
+        root = home / str(step)
         root.mkdir()
+        os.chown(root, OWNER, GROUP)
         deliveries = mailboxes(root, number, exist=exist)
-        disk = FaultyDisk(cut_at=step)
-        with contextlib.suppress(PowerCut):
-            acknowledged = deliver(disk, deliveries)
-        disk.lose_power(entries_lost=entries_lost)
+        acknowledged = done(partial(deliver_until, step, deliveries, entries_lost=entries_lost))
         check_visible(deliveries, 1 if acknowledged else None)
-        assert deliver(LocalDisk(), deliveries, again=True)
+        assert done(partial(deliver, LocalDisk(), deliveries, again=True))
         check_visible(deliveries, 1)
         step += 1
     assert step > 5

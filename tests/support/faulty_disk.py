@@ -46,8 +46,8 @@ class FaultyDisk(LocalDisk):
         super().make_directory(name, parent, mode)
         self._entries.append(("mkdir", "", _path(parent, name)))
 
-    def create(self, name: str, parent: int) -> int:
-        self._step("create", name)
+    def create(self, name: str, parent: int | None) -> int:
+        self._step("create", os.path.basename(name))
         fd = super().create(name, parent)
         self._entries.append(("create", "", _path(parent, name)))
         return fd
@@ -90,16 +90,16 @@ class FaultyDisk(LocalDisk):
         self._data.clear()
         self._entries.clear()
 
-    def rename(self, name: str, source: int, target: int) -> None:
-        self._step("rename", name)
-        super().rename(name, source, target)
-        before, after = _path(source, name), _path(target, name)
+    def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
+        self._step("rename", os.path.basename(old))
+        super().rename(old, source, new, target)
+        before, after = _path(source, old), _path(target, new)
         self._entries.append(("rename", before, after))
         if before in self._data:
             self._data[after] = self._data.pop(before)
 
-    def unlink(self, name: str, parent: int) -> None:
-        self._step("unlink", name)
+    def unlink(self, name: str, parent: int | None) -> None:
+        self._step("unlink", os.path.basename(name))
         super().unlink(name, parent)
         self._data.pop(_path(parent, name), None)
 
@@ -123,6 +123,8 @@ def _undo(kind: str, before: str, after: str) -> None:
         os.unlink(after)
 
 
-def _path(fd: int, name: str = "") -> str:
+def _path(fd: int | None, name: str = "") -> str:
+    if fd is None:
+        return name
     directory = os.readlink(f"/proc/self/fd/{fd}")
     return os.path.join(directory, name) if name else directory

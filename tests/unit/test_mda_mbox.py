@@ -385,7 +385,7 @@ def test_what_the_dot_lock_says(home: Path) -> None:
 class ReplacingDisk(LocalDisk):
     """Another program puts a new file in the mbox's place, just before the lock is there."""
 
-    def create(self, name: str, parent: int) -> int:
+    def create(self, name: str, parent: int | None) -> int:
         fd = super().create(name, parent)
         path = os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name.removesuffix(".lock"))
         if os.path.getsize(path) == 0:

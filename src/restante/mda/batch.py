@@ -17,7 +17,7 @@ from restante.mda import Delivery
 from restante.mda.answers import Policy, failure, refusal, shown, unplanned_failure
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace
-from restante.mda.maildir import Maildirs, OpenMaildir, list_messages
+from restante.mda.maildir import KnownMaildir, Maildirs, Part, list_messages
 from restante.mda.names import DeliveryName, delivery_name
 from restante.status import Delivered, Outcome
 
@@ -145,8 +145,8 @@ class Batch:
             try:
                 maildir = self.maildirs.find(copy.delivery)
                 with contextlib.suppress(FileNotFoundError):
-                    self.disk.unlink(copy.name.full, maildir.new)
-                    self.disk.fsync(maildir.new)
+                    self._unlink(copy.name.full, maildir.new)
+                    maildir.new.sync(self.disk)
             except (OSError, UnsafePlace) as error:
                 problems.append(error)
         for problem in problems:
@@ -165,7 +165,7 @@ class Batch:
         if job.again:
             self._look_for(copy, maildir)
 
-    def _look_for(self, copy: Copy, maildir: OpenMaildir) -> None:
+    def _look_for(self, copy: Copy, maildir: KnownMaildir) -> None:
         """Find what an earlier attempt delivered; ``new`` first, as readers move to ``cur``."""
         for part in ("new", "cur"):
             if any(map(copy.name.is_borne_by, list_messages(self.disk, maildir, part))):
@@ -179,10 +179,10 @@ class Batch:
         if maildir.fresh or self.files[copy.device] > FEW_FILES:
             self._sync_as_a_whole(maildir)
 
-    def _sync_as_a_whole(self, maildir: OpenMaildir) -> None:
+    def _sync_as_a_whole(self, maildir: KnownMaildir) -> None:
         """Take a descriptor before anything is written: it reports what fails from now on."""
         if maildir.device not in self.whole:
-            self.whole[maildir.device] = self.disk.open_directory(".", maildir.new)
+            self.whole[maildir.device] = maildir.new.open(self.disk)
 
     def _stage(self, job: Job, copy: Copy) -> None:
         if copy.place is Place.FOUND:
@@ -210,12 +210,13 @@ class Batch:
 
     def _create_once(self, copy: Copy) -> int:
         tmp = self.maildirs.get(copy.delivery).tmp
+        name = tmp.entry(copy.name.full)
         try:
-            return self.disk.create(copy.name.full, tmp)
+            return self.disk.create(name, tmp.fd)
         except FileExistsError:
             # The name is ours alone, so this is what an attempt left when it crashed.
-            self.disk.unlink(copy.name.full, tmp)
-            return self.disk.create(copy.name.full, tmp)
+            self.disk.unlink(name, tmp.fd)
+            return self.disk.create(name, tmp.fd)
 
     def _fill(self, fd: int, job: Job, copy: Copy) -> None:
         if os.geteuid() == 0:
@@ -230,7 +231,8 @@ class Batch:
     def _publish(self, _job: Job, copy: Copy) -> None:
         if copy.place is Place.TMP:
             maildir = self.maildirs.get(copy.delivery)
-            self.disk.rename(copy.name.full, maildir.tmp, maildir.new)
+            name, tmp, new = copy.name.full, maildir.tmp, maildir.new
+            self.disk.rename(tmp.entry(name), tmp.fd, new.entry(name), new.fd)
             copy.place = Place.NEW
 
     def _sync_whole(self) -> None:
@@ -245,7 +247,7 @@ class Batch:
 
     def _sync_directory(self, _job: Job, copy: Copy) -> None:
         if copy.device not in self.whole and copy.delivery.maildir not in self.synced:
-            self.disk.fsync(self.maildirs.get(copy.delivery).new)
+            self.maildirs.get(copy.delivery).new.sync(self.disk)
             self.synced.add(copy.delivery.maildir)
 
     def _settle(self, _job: Job, copy: Copy) -> None:
@@ -276,4 +278,7 @@ class Batch:
         # What cannot be removed either is at worst delivered twice; nothing is lost by it.
         with contextlib.suppress(OSError, UnsafePlace):
             maildir = self.maildirs.get(copy.delivery)
-            self.disk.unlink(copy.name.full, maildir.tmp if place is Place.TMP else maildir.new)
+            self._unlink(copy.name.full, maildir.tmp if place is Place.TMP else maildir.new)
+
+    def _unlink(self, name: str, part: Part) -> None:
+        self.disk.unlink(part.entry(name), part.fd)

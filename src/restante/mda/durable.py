@@ -21,14 +21,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Disk(Protocol):
     """The operations of which durable delivery consists; every one raises OSError.
 
-    Names are single components, relative to an open directory.
+    Names are single components, relative to an open directory, or paths where there is none.
     """
 
     def open_path(self, name: str, parent: int | None, *, follow: bool) -> int:
         """A descriptor by which a directory is passed through; needs no right to read it."""
         ...
 
-    def open_directory(self, name: str, parent: int) -> int:
+    def open_directory(self, name: str, parent: int | None) -> int:
         """A directory for listing and syncing; a symbolic link is refused (ENOTDIR)."""
         ...
 
@@ -36,7 +36,7 @@ class Disk(Protocol):
         """A new directory."""
         ...
 
-    def create(self, name: str, parent: int) -> int:
+    def create(self, name: str, parent: int | None) -> int:
         """A new file, mode 0600, open for writing; EEXIST if there is one."""
         ...
 
@@ -71,11 +71,11 @@ class Disk(Protocol):
         """Make all of the file system that holds ``fd`` survive a power cut."""
         ...
 
-    def rename(self, name: str, source: int, target: int) -> None:
-        """Move a file from one directory to another, replacing what bears its name there."""
+    def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
+        """Move a file from one directory to another, replacing what bears the new name there."""
         ...
 
-    def unlink(self, name: str, parent: int) -> None:
+    def unlink(self, name: str, parent: int | None) -> None:
         """Remove a file."""
         ...
 
@@ -92,7 +92,7 @@ class LocalDisk:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         return os.open(name, flags if follow else flags | os.O_NOFOLLOW, dir_fd=parent)
 
-    def open_directory(self, name: str, parent: int) -> int:
+    def open_directory(self, name: str, parent: int | None) -> int:
         """See Disk."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, dir_fd=parent)
@@ -101,7 +101,7 @@ class LocalDisk:
         """See Disk."""
         os.mkdir(name, mode, dir_fd=parent)
 
-    def create(self, name: str, parent: int) -> int:
+    def create(self, name: str, parent: int | None) -> int:
         """See Disk."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=parent)
@@ -149,11 +149,11 @@ class LocalDisk:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def rename(self, name: str, source: int, target: int) -> None:
+    def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
         """See Disk."""
-        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        os.rename(old, new, src_dir_fd=source, dst_dir_fd=target)
 
-    def unlink(self, name: str, parent: int) -> None:
+    def unlink(self, name: str, parent: int | None) -> None:
         """See Disk."""
         os.unlink(name, dir_fd=parent)
 

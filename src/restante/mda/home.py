@@ -20,15 +20,18 @@ class UnsafePlace(TemporaryError):
     """A file or directory, or the way to it, belongs to somebody else or cannot be trusted."""
 
 
-def components(path: str) -> Iterator[str]:
-    """The names in an absolute path; raises UnsafePlace where it is none, or leads upwards."""
+def check_path(path: str) -> None:
+    """Raise UnsafePlace where a path is not absolute, or leads upwards."""
     if not path.startswith("/"):
         raise UnsafePlace(f"{path!r} is not an absolute path")
-    for name in path.split("/"):
-        if name == "..":
-            raise UnsafePlace(f"{path!r} leads upwards")
-        if name not in ("", "."):
-            yield name
+    if ".." in path.split("/"):
+        raise UnsafePlace(f"{path!r} leads upwards")
+
+
+def components(path: str) -> Iterator[str]:
+    """The names in an absolute path; raises UnsafePlace where it is none, or leads upwards."""
+    check_path(path)
+    return (name for name in path.split("/") if name not in ("", "."))
 
 
 def is_trusted(directory: os.stat_result, uid: int = 0) -> bool:

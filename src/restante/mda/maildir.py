@@ -1,8 +1,9 @@
-"""Finding, making and keeping open the Maildirs that mail is written to.
+"""Finding, making and remembering the Maildirs that mail is written to.
 
-The home of a mailbox is under its owner's control, and this process may be
-root: directories are entered one by one, and a symbolic link is followed only
-where the directory that holds it is under nobody else's control.
+The home of a mailbox is under its owner's control. A process that is the owner names files by
+their whole paths: no link leads it to what the owner could not write anyhow. Root enters
+directories one by one, follows a symbolic link only where the directory that holds it is under
+nobody else's control, and keeps ``tmp`` and ``new`` open.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 
 from restante.mda import Delivery
 from restante.mda.durable import Disk
-from restante.mda.home import UnsafePlace, components, is_trusted
+from restante.mda.home import UnsafePlace, check_path, components, is_trusted
 
 OPEN_MAILDIRS = 128
-"""Maildirs that are kept open, two descriptors each."""
+"""Maildirs that root keeps open, two descriptors each."""
+KNOWN_MAILDIRS = 4096
+"""Maildirs that an owner remembers, without descriptors; some 700 octets each."""
 SETTLED_AFTER = 60.0
 """Seconds after which the kernel has written a new directory by itself (it takes some 35)."""
+PARTS = ("tmp", "new", "cur")
 OWNERS_DIRECTORIES = 2
 """So many directories at the end of the path are the mailbox's own: its home and the Maildir."""
 
@@ -29,12 +33,41 @@ class UnsafeMaildir(UnsafePlace):
     """The Maildir, or the way to it, belongs to somebody else or cannot be trusted."""
 
 
-@dataclass(slots=True)
-class OpenMaildir:
-    """The descriptors of a Maildir; they are good until the next call of ``Maildirs.get``."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``tmp`` or ``new``, as system calls are told of it."""
 
-    tmp: int
-    new: int
+    fd: int | None
+    """What names are relative to; None: to nothing."""
+    path: str
+    """From there; empty: it is the directory itself."""
+
+    def entry(self, name: str) -> str:
+        """A file in it."""
+        return f"{self.path}/{name}" if self.path else name
+
+    def open(self, disk: Disk) -> int:
+        """A descriptor of its own, for syncing and listing; raises OSError."""
+        return disk.open_directory(self.path or ".", self.fd)
+
+    def sync(self, disk: Disk) -> None:
+        """Make its entries durable; raises OSError."""
+        if not self.path and self.fd is not None:
+            disk.fsync(self.fd)
+            return
+        fd = self.open(disk)
+        try:
+            disk.fsync(fd)
+        finally:
+            disk.close(fd)
+
+
+@dataclass(slots=True)
+class KnownMaildir:
+    """How a Maildir is reached; good until the next call of ``Maildirs.get``."""
+
+    tmp: Part
+    new: Part
     new_identity: tuple[int, int, int]
     """Device, inode and owner of ``new``."""
     fresh: bool
@@ -47,61 +80,94 @@ class OpenMaildir:
 
 
 class Maildirs:
-    """Open Maildirs, the most recently used ones kept. Belongs to one thread."""
+    """Maildirs, the most recently used ones remembered. Belongs to one thread."""
 
-    def __init__(self, disk: Disk, capacity: int = OPEN_MAILDIRS) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._capacity = capacity
-        self._open: OrderedDict[tuple[str, int], OpenMaildir] = OrderedDict()
+        self._capacity = KNOWN_MAILDIRS if os.geteuid() else OPEN_MAILDIRS
+        self._known: OrderedDict[tuple[str, int], KnownMaildir] = OrderedDict()
+        self._fresh: list[KnownMaildir] = []
+        """Those that are, and perhaps some that are remembered no more."""
 
-    def find(self, delivery: Delivery) -> OpenMaildir:
+    def find(self, delivery: Delivery) -> KnownMaildir:
         """The Maildir, as it lies at its path now; made if it is missing.
 
         Raises OSError and UnsafeMaildir.
         """
-        known = self._open.get((delivery.maildir, delivery.account.uid))
+        known = self._known.get((delivery.maildir, delivery.account.uid))
         if known is not None and not self._is_in_place(delivery, known):
             self.forget(delivery)
         return self.get(delivery)
 
-    def get(self, delivery: Delivery) -> OpenMaildir:
+    def get(self, delivery: Delivery) -> KnownMaildir:
         """The Maildir as ``find`` found it; raises OSError and UnsafeMaildir."""
         key = (delivery.maildir, delivery.account.uid)
-        maildir = self._open.get(key)
+        maildir = self._known.get(key)
         if maildir is None:
-            while len(self._open) >= self._capacity:
-                self._close(self._open.popitem(last=False)[1])
-            maildir = self._open[key] = _Walk(self._disk, delivery).open()
-        self._open.move_to_end(key)
+            while len(self._known) >= self._capacity:
+                self._close(self._known.popitem(last=False)[1])
+            maildir = _glance(delivery) or _Walk(self._disk, delivery).open()
+            self._known[key] = maildir
+            if maildir.fresh:
+                self._fresh.append(maildir)
+        self._known.move_to_end(key)
         return maildir
 
     def forget(self, delivery: Delivery) -> None:
         """Close a Maildir that was removed, moved or replaced."""
-        maildir = self._open.pop((delivery.maildir, delivery.account.uid), None)
+        maildir = self._known.pop((delivery.maildir, delivery.account.uid), None)
         if maildir is not None:
             self._close(maildir)
 
     def settle(self, device: int) -> None:
         """Note that everything on this file system is durable."""
-        for maildir in self._open.values():
-            if maildir.device == device:
-                maildir.fresh = False
+        for maildir in self._fresh:
+            maildir.fresh = maildir.fresh and maildir.device != device
+        self._fresh = [maildir for maildir in self._fresh if maildir.fresh]
 
     def close(self) -> None:
         """Give all descriptors back."""
-        while self._open:
-            self._close(self._open.popitem()[1])
+        while self._known:
+            self._close(self._known.popitem()[1])
 
-    def _is_in_place(self, delivery: Delivery, maildir: OpenMaildir) -> bool:
+    def _is_in_place(self, delivery: Delivery, maildir: KnownMaildir) -> bool:
         try:
             found = os.stat(delivery.maildir + "/new")
         except OSError:
             return False
-        return (found.st_dev, found.st_ino, found.st_uid) == maildir.new_identity
+        return _identity(found) == maildir.new_identity
 
-    def _close(self, maildir: OpenMaildir) -> None:
-        self._disk.close(maildir.tmp)
-        self._disk.close(maildir.new)
+    def _close(self, maildir: KnownMaildir) -> None:
+        for part in (maildir.tmp, maildir.new):
+            if part.fd is not None:
+                self._disk.close(part.fd)
+
+
+def _glance(delivery: Delivery) -> KnownMaildir | None:
+    """The Maildir for a process that is its owner, if there is nothing to make or to object to.
+
+    None: the walk finds out.
+    """
+    if os.geteuid() == 0:
+        return None
+    check_path(delivery.maildir)
+    parts = tmp, new, _ = [_named(delivery, name) for name in PARTS]
+    try:
+        found = [os.lstat(part.path) for part in parts]
+        found.append(os.stat(delivery.maildir))
+    except OSError:
+        return None
+    if any(not stat.S_ISDIR(each.st_mode) or each.st_uid != delivery.account.uid for each in found):
+        return None
+    return KnownMaildir(tmp, new, _identity(found[1]), _is_young(found[-1]))
+
+
+def _named(delivery: Delivery, part: str) -> Part:
+    return Part(None, f"{delivery.maildir}/{part}")
+
+
+def _is_young(maildir: os.stat_result) -> bool:
+    return abs(time.time() - maildir.st_mtime) < SETTLED_AFTER
 
 
 class _Walk:
@@ -113,15 +179,20 @@ class _Walk:
         self._self = os.geteuid()
         self._made = False
 
-    def open(self) -> OpenMaildir:
+    def open(self) -> KnownMaildir:
         place = self._descend()
         try:
             self._check_owner(place, "")
-            held = self._open_parts(place)
-            fresh = self._made or abs(time.time() - os.fstat(place).st_mtime) < SETTLED_AFTER
+            tmp, new = self._open_parts(place)
+            found, is_fresh = os.fstat(new), self._made or _is_young(os.fstat(place))
         finally:
             self._disk.close(place)
-        return OpenMaildir(held[0], held[1], _identity(held[1]), fresh)
+        if self._self == 0:
+            return KnownMaildir(Part(tmp, ""), Part(new, ""), _identity(found), is_fresh)
+        self._disk.close(tmp)
+        self._disk.close(new)
+        named = _named(self._delivery, "tmp"), _named(self._delivery, "new")
+        return KnownMaildir(*named, _identity(found), is_fresh)
 
     def _descend(self) -> int:
         names = list(components(self._delivery.maildir))
@@ -197,18 +268,20 @@ class _Walk:
         finally:
             self._disk.close(fd)
 
-    def _open_parts(self, place: int) -> list[int]:
+    def _open_parts(self, place: int) -> tuple[int, int]:
+        """``tmp`` and ``new``."""
         held: list[int] = []
         try:
-            for name in ("tmp", "new", "cur"):
+            for name in PARTS:
                 held.append(self._open_part(place, name))
                 self._check_owner(held[-1], f"/{name}")
         except BaseException:
             for fd in held:
                 self._disk.close(fd)
             raise
-        self._disk.close(held.pop())
-        return held
+        tmp, new, cur = held
+        self._disk.close(cur)
+        return tmp, new
 
     def _open_part(self, place: int, name: str) -> int:
         try:
@@ -229,9 +302,10 @@ class _Walk:
             )
 
 
-def list_messages(disk: Disk, maildir: OpenMaildir, part: str) -> list[str]:
+def list_messages(disk: Disk, maildir: KnownMaildir, part: str) -> list[str]:
     """The file names in ``new`` or ``cur``, all of them durable; raises OSError."""
-    fd = disk.open_directory(f"../{part}", maildir.new)
+    new = maildir.new
+    fd = disk.open_directory(f"{new.path}/../{part}" if new.path else f"../{part}", new.fd)
     try:
         names = os.listdir(fd)
         disk.fsync(fd)
@@ -240,6 +314,5 @@ def list_messages(disk: Disk, maildir: OpenMaildir, part: str) -> list[str]:
         disk.close(fd)
 
 
-def _identity(fd: int) -> tuple[int, int, int]:
-    found = os.fstat(fd)
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_dev, found.st_ino, found.st_uid
