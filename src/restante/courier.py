@@ -45,6 +45,7 @@ from restante.routing.owner import sender_for, sender_of_list
 from restante.routing.reply import CANNOT_KNOW, MISCONFIGURED, NO_SUCH_USER
 from restante.routing.router import Router
 from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text
+from restante.routing.strangers import Strangers
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
 
 
@@ -80,9 +81,16 @@ class MailCourier:
     """The queue's Courier: by way of a mailbox writer here, by way of a relay elsewhere."""
 
     def __init__(
-        self, router: Router, directory: Directory, writer: MailboxWriter, out: WaysOut
+        self,
+        router: Router,
+        directory: Directory,
+        writer: MailboxWriter,
+        out: WaysOut,
+        strangers: Strangers | None = None,
     ) -> None:
+        """``strangers``: what whoever accepts messages for this courier has seen."""
         self._router = router
+        self._strangers = strangers or Strangers()
         self._directory = directory
         self._writer = writer
         self._out = out
@@ -107,7 +115,7 @@ class MailCourier:
     async def _attempt(self, message: QueuedMessage) -> Attempted:
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
-        decisions = await self._router.route_many(addresses, self._directory)
+        decisions = await self._strangers.route_many(self._router, addresses, self._directory)
         planned = [
             self._plan(message, target, decision)
             for target, decision in zip(targets, decisions, strict=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from restante.address import Address
+from restante.address import Address, fold
 from restante.config.tree import Database
 from restante.directory import BadFile
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
-from restante.routing.decision import Misconfigured, Unknown
+from restante.routing.decision import Misconfigured, Remote, Unknown
 from restante.routing.router import Router
 from tests.support.decisions import Row, World, build, read_rows, table_names
 from tests.support.directory import Rows, directory_with
@@ -79,6 +80,18 @@ async def test_a_question_without_an_answer_is_never_no_such_user(
             failing = MemoryDirectory(world.tables, world.system())
             failing.fail_at, failing.failure = number, failure
             assert isinstance(await _router(world).route(address, failing), expected), question
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+async def test_a_domain_without_rows_is_elsewhere_as_the_settings_say(
+    worlds: dict[str, World], name: str, row: Row
+) -> None:
+    world, router, address = worlds[name], _router(worlds[name]), Address.parse(row.address)
+    domain = router.qualified(address).domain
+    virtual = [each for each in world.tables.virtual if fold(each[2]) != domain]
+    bare = MemoryDirectory(replace(world.tables, virtual=virtual), world.system())
+    found = await router.route(address, bare)
+    assert router.remote_without_rows(address) == (found if isinstance(found, Remote) else None)
 
 
 @pytest.mark.parametrize("name", TABLES)

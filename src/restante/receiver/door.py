@@ -21,9 +21,10 @@ from restante.receiver.limits import SendingLimits
 from restante.receiver.literals import Literals
 from restante.receiver.policy import Policy
 from restante.receiver.senders import Senders
-from restante.routing.decision import NoSuchUser
+from restante.routing.decision import Decision, NoSuchUser
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
 from restante.routing.router import Router
+from restante.routing.strangers import Strangers
 from restante.spool import Spool
 from restante.status import Reply
 
@@ -47,13 +48,18 @@ class Receiver:
         ids: Iterator[str],
         clock: Callable[[], float] = time.time,
         limits: SendingLimits | None = None,
+        strangers: Strangers | None = None,
     ) -> None:
-        """``limits``: on what accounts may send; None for no limits at all."""
+        """``limits``: on what accounts may send; None for no limits at all.
+
+        ``strangers``: shared with the courier of what is accepted here.
+        """
         self._settings = settings
         self._policy = Policy(settings.receiver)
         self._literals = Literals(settings.routing.localiphost)
         self._senders = Senders(settings, router, directory)
         self._limits = limits
+        self._strangers = strangers or Strangers()
         self._router = router
         self._directory = directory
         self._ids = ids
@@ -128,17 +134,26 @@ class Receiver:
         return replies
 
     async def _decide(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
+        if transaction.client.may_relay:  # else rcpthosts has to be asked
+            known = self._strangers.decisions(self._router, addresses)
+            if known is not None:
+                pairs = zip(addresses, known, strict=True)
+                return [self._take(transaction, address, found) for address, found in pairs]
+        return await self._look_up(transaction, addresses)
+
+    async def _look_up(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
         pairs = dict.fromkeys(pair for each in addresses for pair in self._router.wanted(each))
+        asked = self._strangers.now()
         try:
             lookups = await self._directory.prefetch(tuple(pairs))
         except TemporaryError as error:
             return [
                 self._answered(transaction, each, CANNOT_KNOW, str(error)) for each in addresses
             ]
-        return [await self._recipient(transaction, each, lookups) for each in addresses]
+        return [await self._recipient(transaction, each, lookups, asked) for each in addresses]
 
     async def _recipient(
-        self, transaction: Transaction, address: Address, lookups: Lookups
+        self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
     ) -> Reply:
         try:
             accepted = await self._router.accepts(address.domain, lookups)
@@ -147,6 +162,11 @@ class Receiver:
         if not accepted and not transaction.client.may_relay:
             return self._answered(transaction, address, RELAYING_DENIED, "not in rcpthosts")
         decision = await self._router.route(address, lookups)
+        self._strangers.note((decision,), asked)
+        return self._take(transaction, address, decision)
+
+    def _take(self, transaction: Transaction, address: Address, decision: Decision) -> Reply:
+        """The answer to a recipient that the peer may send to, who is taken if it is a success."""
         reply = reply_to(decision)
         if isinstance(decision, NoSuchUser) and not self._settings.receiver.verify_recipients:
             reply = RECIPIENT_OK

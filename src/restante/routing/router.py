@@ -11,7 +11,14 @@ from restante.config.tree import Routing
 from restante.directory import Directory, Lookups
 from restante.errors import CannotKnow, TemporaryError
 from restante.routing.actions import ActionRules, find_actions
-from restante.routing.decision import Decision, Instructions, Mailbox, Misconfigured, Unknown
+from restante.routing.decision import (
+    Decision,
+    Instructions,
+    Mailbox,
+    Misconfigured,
+    Remote,
+    Unknown,
+)
 from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.ownership import Owner, find_owner, qualify
 from restante.routing.sequence import objection
@@ -87,6 +94,19 @@ class Router:
         rules = self._action_rules
         user = await find_user(owner, lookups, notes, system_files=rules.system_files)
         return await find_actions(qualified, owner, user, lookups, notes, rules)
+
+    def remote_without_rows(self, address: Address) -> Remote | None:
+        """The decision if ``virtual`` has no row for the domain; None where it hangs on others.
+
+        The same as ``route`` gives, out of the settings alone.
+        """
+        qualified = self.qualified(address)
+        if self._site.is_local(qualified.domain):
+            return None
+        key = self._site.virtualdomains_key(qualified)
+        if key is not None and self._site.virtualdomains_prefix(key):
+            return None
+        return Remote(qualified)
 
     async def route_many(
         self, addresses: Sequence[Address], directory: Directory

@@ -49,6 +49,7 @@ from restante.receiver.limits import SendingLimits
 from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
 from restante.routing.router import Router
+from restante.routing.strangers import Strangers
 from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
 from restante.service.hands import helping_hands, own_hands
 from restante.service.place import WorkerPlace
@@ -96,6 +97,7 @@ class Worker:
         )
         live = self._live = LiveSettings(settings, ControlLog(), _router)
         self._router = Derived(live, _router)
+        self._strangers = Strangers()
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
         self._guard = guard_of(settings)
         self._system = system_logins(settings, asks_registrar=place.office is not None)
@@ -180,11 +182,14 @@ class Worker:
             self._routes,
             self._ids,
             limits=sending,
+            strangers=self._strangers,
         )
 
     def _make_courier(self, _: Settings) -> MailCourier:
         out = WaysOut(self._routes, self._relay)
-        return MailCourier(self._router(), self._directory, self._hands.writer, out)
+        return MailCourier(
+            self._router(), self._directory, self._hands.writer, out, self._strangers
+        )
 
     def _services(self, receiver: Derived[Receiver], spool: str) -> Iterable[Service]:
         settings = self._settings
