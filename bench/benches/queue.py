@@ -70,7 +70,8 @@ def fill(root: str, messages: int) -> None:
         connection.execute("BEGIN")
         for number in range(start, min(start + IN_ONE_TRANSACTION, messages)):
             lane = DEAD if number % 10 else f"d{number // 10 % LANES}.example"
-            rows.insert_message(connection, submission(next(ids), lane, now), BODY, life=1)
+            arrival = rows.Arrival(submission(next(ids), lane, now), BODY)
+            rows.insert_messages(connection, [arrival], life=1)
         connection.execute("COMMIT")
     # Nothing is due: all lanes are left alone, the dead one for the shorter time.
     connection.execute("UPDATE lane SET blocked_until = ?, failures = 9", (now + LATER,))

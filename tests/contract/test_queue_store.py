@@ -9,7 +9,7 @@ import os
 import resource
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from restante.queue.retry import FIRST_BACK_OFF
 from restante.queue.rows import Looping, Result
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
-from restante.queue.writer import GroupWriter, Operation
+from restante.queue.writer import Bulk, GroupWriter, Item
 from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 from tests.support.queued import (
@@ -594,13 +594,16 @@ class LateNews(GroupWriter):
         super().__init__(connection)
         self.allowed = asyncio.Event()
 
-    def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
+    def submit_item(
+        self, bulk: Bulk[Item, T], item: Item, then: Callable[[T], None]
+    ) -> asyncio.Future[T]:
         async def later(done: asyncio.Future[T]) -> T:
             result = await done
             await self.allowed.wait()
+            then(result)
             return result
 
-        return asyncio.ensure_future(later(super().submit(operation)))
+        return asyncio.ensure_future(later(super().submit_item(bulk, item, lambda _: None)))
 
 
 async def test_what_is_read_before_its_writer_tells_of_it_is_handed_out_once(

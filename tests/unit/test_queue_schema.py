@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,16 +12,27 @@ import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.envelope import Envelope, HeaderFacts, Notify, RecipientDsn, memory_content
-from restante.queue import LastAnswer, QueueUnusable, RecipientState, Target, lanes, notices, rows
+from restante.queue import (
+    LastAnswer,
+    QueuedMessage,
+    QueueUnusable,
+    RecipientState,
+    Target,
+    lanes,
+    notices,
+    rows,
+)
+from restante.queue.attempts import Record, enter
 from restante.queue.handout import Position, select_due, select_overdue
 from restante.queue.reader import QueueReader
 from restante.queue.schema import connect_reader, connect_writer
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits, Traffic
+from restante.queue.work import LaneNews
 from restante.status import Reply
 from tests.support.former_queue import LARGE, VERSION_1, VERSION_2, write_former_queue
 from tests.support.jumping_clock import START
-from tests.support.queued import due, limits, record, reports
+from tests.support.queued import content, due, envelope, limits, record, reports
 
 
 @pytest.fixture
@@ -156,7 +168,7 @@ def test_no_question_of_the_hot_path_scans_a_table(connection: sqlite3.Connectio
     assert len(statements) > 10
     for statement in statements:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-        assert not [step for step in plan if step.startswith("SCAN") and "CONSTANT" not in step]
+        assert not [step for step in plan if re.match("SCAN (?!CONSTANT|json_each)", step)]
         if "lane = 'dead'" in statement and "queue_id =" not in statement:
             assert plan[0].startswith("SEARCH recipient USING COVERING INDEX recipient_lane")
 
@@ -175,6 +187,10 @@ def ask_everything(connection: sqlite3.Connection) -> None:
     notices.next_report(connection, now)
     notices.notices_of(connection, "m0")
     notices.put_off(connection, "m0", now)
+    message = QueuedMessage(envelope(queue_id="m0"), content(), (), False, "dead")
+    delivered = rows.Result(0, RecipientState.DELIVERED)
+    enter(connection, [Record(message, [delivered], now, LaneNews(now, None))], 1)
+    assert not rows.exists(connection, "m0")
 
 
 def populate(connection: sqlite3.Connection, messages: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Table:
         connection.set_trace_callback(self.statements.append)
         self.connection = connection
         self.writer = GroupWriter(connection)
+        self.thread = self.writer._thread.ident
 
     @property
     def commits(self) -> int:
@@ -131,6 +132,55 @@ async def test_a_database_held_by_another_fails_and_recovers(table: Table) -> No
     other.close()
     await table.insert(2)
     assert table.values() == [2]
+
+
+async def test_items_of_a_kind_are_one_operation(table: Table) -> None:
+    calls: list[list[int]] = []
+    told: list[int] = []
+
+    def double(connection: sqlite3.Connection, items: Sequence[int]) -> list[int]:
+        calls.append([*items])
+        connection.executemany("INSERT INTO number VALUES (?)", [(item,) for item in items])
+        return [2 * item for item in items]
+
+    gate = await table.hold()
+    waiting = [table.writer.submit_item(double, item, told.append) for item in (1, 2)]
+    between = table.insert(3)
+    waiting += [table.writer.submit_item(double, item, told.append) for item in (4, 5)]
+    waiting[-1].cancel()
+    gate.set()
+    assert await asyncio.gather(*waiting[:-1], between) == [2, 4, 8, table.thread]
+    assert calls == [[1, 2, 4, 5]]
+    assert told == [2, 4, 8, 10], "also of the one for whose result nobody waits"
+    assert table.values() == [1, 2, 3, 4, 5]
+    assert table.commits == 2
+
+
+async def test_items_of_a_kind_are_done_one_by_one_if_one_of_them_fails(table: Table) -> None:
+    told: list[object] = []
+
+    def insert(connection: sqlite3.Connection, items: Sequence[object]) -> list[object]:
+        connection.executemany("INSERT INTO number VALUES (?)", [(item,) for item in items])
+        return [*items]
+
+    def refuse(_: object) -> None:
+        raise LookupError("no more")
+
+    gate = await table.hold()
+    outcomes: list[asyncio.Future[Any]] = [
+        *(table.writer.submit_item(insert, item, told.append) for item in (1, "x", 2, 1)),
+        table.writer.submit_item(insert, 3, refuse),
+        table.writer.submit_item(insert, 4, told.append),
+    ]
+    gate.set()
+    results = await asyncio.gather(*outcomes, return_exceptions=True)
+    assert [each if isinstance(each, int) else type(each) for each in results] == [
+        *(1, QueueFailed, 2, QueueFailed),
+        *(LookupError, 4),
+    ]
+    assert told == [1, 2, 4]
+    assert table.values() == [1, 2, 3, 4]
+    assert table.commits == 2
 
 
 async def test_a_caller_that_has_gone_hinders_nobody(table: Table) -> None:

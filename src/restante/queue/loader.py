@@ -13,14 +13,13 @@ from restante.queue import (
     Notice,
     QueuedMessage,
     QueuedRecipient,
-    Submission,
     is_account_lane,
     notices,
     rows,
 )
 from restante.queue.bodies import Bodies
 from restante.queue.handout import Position, Selection, select_due, select_overdue
-from restante.queue.rows import Inserted
+from restante.queue.rows import Arrival, Inserted
 from restante.queue.traffic import Limits, Traffic
 from restante.queue.work import PendingReport, Work
 
@@ -77,17 +76,11 @@ class Loader:
         )
         return work, selection, next_ones
 
-    def fresh(
-        self, submission: Submission, body: bytes | None, new: Inserted
-    ) -> list[QueuedMessage]:
-        """What ``due`` would find of a submission that has just been queued.
-
-        ``body``: as it is in the row; None: it is a file.
-        """
-        queue_id = submission.envelope.queue_id
-        content = replace(
-            submission.content, body=self._bodies.path(queue_id) if body is None else body
-        )
+    def fresh(self, arrival: Arrival, new: Inserted) -> list[QueuedMessage]:
+        """What ``due`` would find of a message that has just been queued."""
+        submission, body = arrival.submission, arrival.body
+        path = self._bodies.path(submission.envelope.queue_id)
+        content = replace(submission.content, body=path if body is None else body)
         by_lane: dict[str, list[QueuedRecipient]] = {}
         for recipient in new.recipients:
             by_lane.setdefault(recipient.target.lane, []).append(recipient)

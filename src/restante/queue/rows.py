@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, Revers
 from restante.envelope import Content, Envelope, HeaderFacts, Notify, RecipientDsn
 from restante.queue import (
     Action,
+    DuplicateMessage,
     LastAnswer,
     QueuedRecipient,
     RecipientState,
@@ -35,12 +38,25 @@ SELECT_RECIPIENTS = (
     "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
     " last, trail, delay_told, notice, reverse_path, account, life FROM recipient"
 )
-_INSERT_RECIPIENT = (
-    "INSERT INTO recipient (queue_id, lane, state, next_attempt, received_at, attempts, life,"
+_RECIPIENT = (
+    "recipient (id, queue_id, lane, state, next_attempt, received_at, attempts, life,"
     " address, instruction, account, reverse_path, via, trail, notify, orcpt, last, notice,"
     " delay_told)"
-    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
 )
+MOST_ROWS = 64
+"""Rows that one statement adds: a power of two, and far from the number of parameters that SQLite
+takes (32,766)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that is to be added."""
+
+    submission: Submission
+    body: bytes | None
+    """None: it is a file."""
+    taken_from: str = ""
+    """The name of a file that it came from; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +114,53 @@ class Settled(Enum):
     """Somebody had removed it before."""
 
 
-def insert_message(
-    connection: sqlite3.Connection, submission: Submission, body: bytes | None, life: int
-) -> Inserted:
-    """Add the message and its targets, due at once; repeated targets once.
+def insert_messages(
+    connection: sqlite3.Connection, arrivals: Sequence[Arrival], life: int
+) -> list[Inserted]:
+    """Add the messages and their targets, due at once; repeated targets of a message once.
 
-    Raises sqlite3.IntegrityError for an id that is known.
+    Raises DuplicateMessage if an id is known, and has done something then.
     """
-    assert submission.targets, "a message for nobody would stay for ever"
-    envelope, content = submission.envelope, submission.content
+    for each in arrivals:
+        if each.taken_from:
+            note_taken(connection, each.taken_from)
+    try:
+        _insert(connection, "message", [_message_row(each) for each in arrivals])
+    except sqlite3.IntegrityError as error:
+        ids = ", ".join(each.submission.envelope.queue_id for each in arrivals)
+        raise DuplicateMessage(f"the queue has {ids} already") from error
+    fresh = [_distinct(each.submission.targets, known=set()) for each in arrivals]
+    pairs = [
+        (arrival.submission.envelope, target)
+        for arrival, targets in zip(arrivals, fresh, strict=True)
+        for target in targets
+    ]
+    rows = [_recipient_row(envelope, target, life) for envelope, target in pairs]
+    numbers = iter(_insert_recipients(connection, rows))
+    due: dict[str, float] = {}
+    for envelope, target in pairs:
+        due[target.lane] = min(due.get(target.lane, math.inf), envelope.received_at)
+    failing = {lane for lane, earliest in due.items() if touch_lane(connection, lane, earliest)}
+    return [
+        Inserted(
+            tuple(_fresh(next(numbers), target, arrival) for target in targets),
+            any(target.lane in failing for target in targets),
+        )
+        for arrival, targets in zip(arrivals, fresh, strict=True)
+    ]
+
+
+def _fresh(number: int, target: Target, arrival: Arrival) -> QueuedRecipient:
+    born = arrival.submission.envelope.received_at
+    return QueuedRecipient(number, target, RecipientState.WAITING, 0, born, None)
+
+
+def _message_row(arrival: Arrival) -> tuple[Any, ...]:
+    assert arrival.submission.targets, "a message for nobody would stay for ever"
+    envelope, content = arrival.submission.envelope, arrival.submission.content
     sender = envelope.reverse_path
     local, domain = (None, None) if isinstance(sender, NullReversePath) else _pair(sender)
-    row = (
+    return (
         envelope.queue_id,
         local,
         domain,
@@ -124,19 +175,25 @@ def insert_message(
         content.body_size,
         content.body_lines,
         content.trace,
-        body,
+        arrival.body,
     )
-    connection.execute(
-        "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
-    )
-    fresh = _distinct(submission.targets, known=set())
-    numbers = _insert_targets(connection, envelope, fresh, life=life, trail=())
-    failing = [touch_lane(connection, lane, envelope.received_at) for lane in _lanes_of(fresh)]
-    recipients = (
-        QueuedRecipient(number, target, RecipientState.WAITING, 0, envelope.received_at, None)
-        for number, target in zip(numbers, fresh, strict=True)
-    )
-    return Inserted(tuple(recipients), any(failing))
+
+
+def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Add rows, many with each statement.
+
+    So many as a power of two has, that there are few statements and SQLite keeps them compiled.
+    """
+    start = 0
+    while start < len(rows):
+        count = min(MOST_ROWS, 1 << ((len(rows) - start).bit_length() - 1))
+        some = rows[start : start + count]
+        marks = f"({', '.join('?' * len(some[0]))})"
+        connection.execute(
+            f"INSERT INTO {into} VALUES {', '.join([marks] * count)}",  # noqa: S608 - constants
+            [*itertools.chain.from_iterable(some)],
+        )
+        start += count
 
 
 def record_result(
@@ -302,13 +359,13 @@ def _expand(
     trail: tuple[str, ...],
 ) -> None:
     fresh = _distinct(result.targets, _known(connection, envelope.queue_id))
-    _insert_targets(connection, envelope, fresh, life=life, trail=trail)
+    rows = [_recipient_row(envelope, target, life, trail) for target in fresh]
+    rows += [
+        _recipient_row(envelope, each.target, life, trail, each.failure) for each in result.looping
+    ]
+    _insert_recipients(connection, rows)
     for lane in _lanes_of(fresh):
         touch_lane(connection, lane, envelope.received_at)
-    for each in result.looping:
-        _insert_targets(
-            connection, envelope, [each.target], life=life, trail=trail, failure=each.failure
-        )
 
 
 def _known(connection: sqlite3.Connection, queue_id: str) -> set[_Key]:
@@ -340,41 +397,43 @@ def _distinct(targets: Iterable[Target], known: set[_Key]) -> list[Target]:
     return fresh
 
 
-def _insert_targets(
-    connection: sqlite3.Connection,
+def _recipient_row(
     envelope: Envelope,
-    targets: Sequence[Target],
-    *,
+    target: Target,
     life: int,
-    trail: tuple[str, ...],
+    trail: tuple[str, ...] = (),
     failure: LastAnswer | None = None,
-) -> list[int]:
-    """Add the targets, due at once; or failed if there is a ``failure``. Their ids."""
-    state = RecipientState.WAITING if failure is None else RecipientState.FAILED
-    led, last = json.dumps(trail), answers.encode(failure)
-    numbers = []
-    for target in targets:
-        row = (
-            envelope.queue_id,
-            target.lane,
-            state,
-            envelope.received_at,
-            envelope.received_at,
-            life,
-            target.address,
-            _column(target.instruction),
-            target.account,
-            target.reverse_path,
-            json.dumps(target.via),
-            led,
-            None if target.dsn.notify is None else target.dsn.notify.value,
-            target.dsn.orcpt,
-            last,
-            Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
-        )
-        inserted = connection.execute(_INSERT_RECIPIENT, row)
-        assert inserted.lastrowid is not None
-        numbers.append(inserted.lastrowid)
+) -> tuple[Any, ...]:
+    """A target that is due at once; or failed if there is a ``failure``. Without its id."""
+    return (
+        envelope.queue_id,
+        target.lane,
+        RecipientState.WAITING if failure is None else RecipientState.FAILED,
+        envelope.received_at,
+        envelope.received_at,
+        0,
+        life,
+        target.address,
+        _column(target.instruction),
+        target.account,
+        target.reverse_path,
+        json.dumps(target.via),
+        json.dumps(trail),
+        None if target.dsn.notify is None else target.dsn.notify.value,
+        target.dsn.orcpt,
+        answers.encode(failure),
+        Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
+        0,
+    )
+
+
+def _insert_recipients(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> range:
+    """Add the rows; their ids."""
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM recipient").fetchone()
+    numbers = range(last + 1, last + 1 + len(rows))
+    _insert(
+        connection, _RECIPIENT, [(number, *row) for number, row in zip(numbers, rows, strict=True)]
+    )
     return numbers
 
 

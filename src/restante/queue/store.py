@@ -10,27 +10,27 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import IO, Any, TypeVar
 
 from restante import maillog
 from restante.envelope import Content, Envelope
 from restante.queue import (
-    DuplicateMessage,
     QueuedMessage,
     QueueFailed,
     QueueFull,
     QueueUnusable,
     Submission,
     Target,
-    is_here,
     lanes,
     notices,
     rows,
 )
+from restante.queue.attempts import Entered, Record, enter
 from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_small
 from restante.queue.handout import Position
 from restante.queue.loader import Loader
-from restante.queue.rows import Inserted, Result, Settled
+from restante.queue.rows import Arrival, Inserted, Result, Settled
 from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer
 from restante.queue.shortcut import Shortcut
 from restante.queue.slots import lock_queue
@@ -62,6 +62,8 @@ class QueueStore:
         connection = connect_writer(directory)
         self._life, self._waiting = self._recover(connection)
         self._loader = Loader(self._bodies, self._life)
+        self._adding = partial(rows.insert_messages, life=self._life)
+        self._entering = partial(enter, life=self._life)
         self._wake = WakeSocket(directory)
         self._reading = connect_reader(directory)
         self._writer = GroupWriter(connection)
@@ -72,7 +74,7 @@ class QueueStore:
         self._telling = Counter[str]()
         self._disturbed: set[str] = set()
         self._handing_out = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._watchers: list[Callable[[], None]] = []
         self._heeding: list[Callable[[], None]] = []
 
@@ -131,7 +133,10 @@ class QueueStore:
         if self._max_waiting and self._waiting >= self._max_waiting:
             raise QueueFull(f"{self._waiting} messages wait in the queue")
         submission = Submission(envelope, content, tuple(targets))
-        await self._finish(self._add(submission, taken_from))
+        if isinstance(content.body, bytes) and content.body_size <= IN_ROW:
+            await self._kept(self._write(Arrival(submission, content.body, taken_from)))
+        else:
+            await self._finish(self._add_from_file(submission, taken_from))
 
     async def taken(self) -> frozenset[str]:
         """Names of files that messages came from; raises QueueFailed."""
@@ -202,7 +207,14 @@ class QueueStore:
         What an operator has changed meanwhile is respected (see rows.record_result). Raises
         QueueFailed: nothing is recorded, the message stays in flight; call again.
         """
-        return await self._finish(self._record(message, results, now, news))
+        record = Record(message, results, now, news)
+        if message.content.body_size <= IN_ROW:
+            entered = await self._kept(self._enter(record))
+        else:
+            entered = await self._finish(self._record_of_file(record))
+        return Recorded(
+            entered.settled is Settled.FINISHED, entered.blocked_until, entered.recovered
+        )
 
     async def tell(self, pending: PendingReport, report: Submission | None, now: float) -> Told:
         """Queue the report of these notices and clear them, both or neither.
@@ -298,44 +310,45 @@ class QueueStore:
         self._shortcut.close()
         self._notify()
 
-    async def _add(self, submission: Submission, taken_from: str) -> None:
-        def operation(connection: sqlite3.Connection) -> list[Inserted]:
-            if taken_from:
-                rows.note_taken(connection, taken_from)
-            return self._insert(connection, bodies)
+    def _write(self, arrival: Arrival) -> asyncio.Future[Inserted]:
+        """Add a message whose body is where it belongs."""
 
-        async with self._kept_bodies([submission]) as bodies:
-            inserted = await self._writer.submit(operation)
-        self._arrived(bodies, inserted)
+        def arrived(inserted: Inserted) -> None:
+            self._arrived([arrival], [inserted])
 
-    async def _record(
-        self,
-        message: QueuedMessage,
-        results: Sequence[Result],
-        now: float,
-        news: LaneNews | None,
-    ) -> Recorded:
-        envelope, lane = message.envelope, message.lane
-        changed = _lanes_of(message, results)
+        return self._writer.submit_item(self._adding, arrival, arrived)
 
-        def operation(connection: sqlite3.Connection) -> tuple[Settled, float | None, bool]:
-            for result in results:
-                rows.record_result(connection, envelope, result, self._life)
-            until, recovered = _learn(connection, lane, news, now)
-            lanes.settle_lanes(connection, changed, now)
-            return rows.settle_message(connection, envelope.queue_id, now), until, recovered
+    async def _add_from_file(self, submission: Submission, taken_from: str) -> None:
+        async with self._kept_bodies([submission], taken_from) as arrivals:
+            for arrival in arrivals:
+                await self._write(arrival)
 
-        settled, until, recovered = await self._writer.submit(operation)
-        self._traffic.release(envelope.queue_id, lane)
-        self._disturb(changed)
-        if recovered:
+    def _enter(self, record: Record) -> asyncio.Future[Entered]:
+        def then(entered: Entered) -> None:
+            self._entered(record, entered)
+
+        return self._writer.submit_item(self._entering, record, then)
+
+    async def _record_of_file(self, record: Record) -> Entered:
+        """Nobody needs the body's file of a message that is gone."""
+        entered = await self._enter(record)
+        if entered.settled is not Settled.KEPT:
+            await self._in_files(lambda: self._bodies.discard(record.queue_id))
+        return entered
+
+    def _entered(self, record: Record, entered: Entered) -> None:
+        lane, news = record.message.lane, record.news
+        finished = entered.settled is Settled.FINISHED
+        self._traffic.release(record.queue_id, lane)
+        self._disturb(record.lanes)
+        if entered.recovered:
             self._traffic.start_slowly(lane)
         elif news is not None and news.back_off is None:
             self._traffic.widen(lane)
-        if settled is not Settled.FINISHED or until is not None or recovered:
+        if not finished or entered.blocked_until is not None or entered.recovered:
             self._shortcut.close()
-        await self._tidy(message, settled)
-        return Recorded(settled is Settled.FINISHED, until, recovered)
+        if finished:
+            self._waiting -= 1
 
     async def _tell(self, pending: PendingReport, report: Submission | None, now: float) -> Told:
         queue_id = pending.message.envelope.queue_id
@@ -343,19 +356,19 @@ class QueueStore:
         def operation(connection: sqlite3.Connection) -> tuple[bool, Settled]:
             told = notices.clear_notices(connection, queue_id, pending.notices)
             if told:
-                self._insert(connection, bodies)
+                self._adding(connection, arrivals)
             return bool(told), rows.settle_message(connection, queue_id, now)
 
         reports = [] if report is None else [report]
-        async with self._kept_bodies(reports) as bodies:
+        async with self._kept_bodies(reports) as arrivals:
             told, settled = await self._writer.submit(operation)
         self._told(queue_id)
         self._shortcut.close()
         await self._tidy(pending.message, settled)
         if told:
-            self._arrived(bodies, [])
+            self._arrived(arrivals, [])
         else:
-            await self._in_files(lambda: self._discard(bodies))
+            await self._in_files(lambda: self._discard(arrivals))
         return Told(told, settled is Settled.FINISHED)
 
     def _told(self, queue_id: str) -> None:
@@ -380,27 +393,13 @@ class QueueStore:
         self._shortcut.close()
         self._notify()
 
-    def _insert(
-        self, connection: sqlite3.Connection, bodies: Sequence[tuple[Submission, bytes | None]]
-    ) -> list[Inserted]:
-        inserted = []
-        for submission, body in bodies:
-            try:
-                inserted.append(rows.insert_message(connection, submission, body, self._life))
-            except sqlite3.IntegrityError as error:
-                queue_id = submission.envelope.queue_id
-                raise DuplicateMessage(f"the queue has {queue_id} already") from error
-        return inserted
-
-    def _arrived(
-        self, bodies: Sequence[tuple[Submission, bytes | None]], inserted: Sequence[Inserted]
-    ) -> None:
+    def _arrived(self, arrivals: Sequence[Arrival], inserted: Sequence[Inserted]) -> None:
         """Have the scheduler look; ``inserted``, if known, spares it to ask the database."""
-        self._waiting += len(bodies)
-        self._disturb({target.lane for each, _ in bodies for target in each.targets})
+        self._waiting += len(arrivals)
+        self._disturb({target.lane for each in arrivals for target in each.submission.targets})
         if inserted and not any(each.failing for each in inserted):
-            for (submission, body), new in zip(bodies, inserted, strict=True):
-                self._shortcut.offer(self._loader.fresh(submission, body, new))
+            for arrival, new in zip(arrivals, inserted, strict=True):
+                self._shortcut.offer(self._loader.fresh(arrival, new))
         else:
             self._shortcut.close()
         self._notify()
@@ -416,25 +415,25 @@ class QueueStore:
 
     @contextlib.asynccontextmanager
     async def _kept_bodies(
-        self, submissions: Sequence[Submission]
-    ) -> AsyncIterator[list[tuple[Submission, bytes | None]]]:
+        self, submissions: Sequence[Submission], taken_from: str = ""
+    ) -> AsyncIterator[list[Arrival]]:
         """The submissions with the bodies that go into their rows; the others are files, durable.
 
         The files are removed if the rows cannot be written.
         """
-        kept: list[tuple[Submission, bytes | None]] = []
+        kept: list[Arrival] = []
         try:
             for submission in submissions:
-                kept.append((submission, await self._keep(submission)))  # noqa: PERF401
+                kept.append(Arrival(submission, await self._keep(submission), taken_from))  # noqa: PERF401
             yield kept
         except Exception:
             self._discard(kept)
             raise
 
-    def _discard(self, kept: Sequence[tuple[Submission, bytes | None]]) -> None:
-        for submission, body in kept:
-            if body is None:
-                self._bodies.discard(submission.envelope.queue_id)
+    def _discard(self, kept: Sequence[Arrival]) -> None:
+        for arrival in kept:
+            if arrival.body is None:
+                self._bodies.discard(arrival.submission.envelope.queue_id)
 
     async def _keep(self, submission: Submission) -> bytes | None:
         content = submission.content
@@ -455,6 +454,11 @@ class QueueStore:
     async def _in_files(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
+    async def _kept(self, work: asyncio.Future[T]) -> T:
+        """The result of what the writer does to the end, even if the caller is cancelled."""
+        self._hold(work)
+        return await asyncio.shield(work)
+
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end even if the caller is cancelled: what is half done cannot be told."""
         return await asyncio.shield(self._begin(work))
@@ -462,32 +466,18 @@ class QueueStore:
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Work that ends before the store is closed, whether anybody waits for it or not."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        self._hold(task)
         return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _hold(self, work: asyncio.Future[Any]) -> None:
+        """See to it that it ends before the store is closed."""
+        self._tasks.add(work)
+        work.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, in case nobody waits for it any more
-
-
-def _lanes_of(message: QueuedMessage, results: Sequence[Result]) -> set[str]:
-    """The lanes in which results change who waits."""
-    fresh = {target.lane for result in results for target in result.targets}
-    moved = {result.lane for result in results if result.lane is not None}
-    return {message.lane} | fresh | moved
-
-
-def _learn(
-    connection: sqlite3.Connection, lane: str, news: LaneNews | None, now: float
-) -> tuple[float | None, bool]:
-    """Until when the lane is left alone from now on, and whether it works again."""
-    if news is None or is_here(lane):
-        return None, False
-    if news.back_off is None:
-        return None, lanes.works_again(connection, lane, news.began)
-    return lanes.leave_alone(connection, lane, news.back_off, news.began, now), False
 
 
 def _snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:

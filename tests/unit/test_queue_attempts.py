@@ -1,0 +1,187 @@
+"""Attempts that are recorded together: the same comes of them as of one after another."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.queue import (
+    Action,
+    BackOff,
+    QueuedMessage,
+    QueuedRecipient,
+    RecipientState,
+    Submission,
+    Target,
+    lanes,
+    rows,
+    schema,
+)
+from restante.queue.attempts import Entered, Record, enter
+from restante.queue.rows import Arrival, Result, Settled
+from restante.queue.work import LaneNews
+from tests.support.jumping_clock import START
+from tests.support.queued import content, envelope
+
+LANES = ("", "a.example", "b.example")
+NOW = START + 10
+LIFE = 1
+TABLES = ("message", "recipient", "lane", "report")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipient: what an operator or an earlier attempt made of it, and what this one does."""
+
+    lane: str
+    before: str
+    """A state; ``message`` if the operator removed all of its message."""
+    notice: str
+    result: Result | None
+    """None: it was not tried."""
+
+
+RESULTS = st.sampled_from(
+    [
+        *[Result(0, RecipientState.DELIVERED)] * 5,
+        Result(0, RecipientState.FAILED),
+        Result(0, RecipientState.FAILED, notice=Action.FAILED),
+        Result(0, RecipientState.WAITING, next_attempt=NOW + 60),
+        Result(0, RecipientState.WAITING, lane="c.example"),
+        Result(0, RecipientState.EXPANDED, targets=(Target("fresh@x", lane="c.example"),)),
+        None,
+    ]
+)
+CASES = st.builds(
+    Case,
+    st.sampled_from(LANES),
+    st.sampled_from(["waiting"] * 6 + ["held", "removed", "message"]),
+    st.sampled_from(["", "", "", "delayed"]),
+    RESULTS,
+)
+MESSAGES = st.lists(st.lists(CASES, min_size=1, max_size=4), min_size=1, max_size=5)
+NEWS = st.fixed_dictionaries(
+    {
+        lane: st.sampled_from([None, LaneNews(NOW, None), LaneNews(NOW, BackOff("down"))])
+        for lane in LANES
+    }
+)
+
+
+@given(MESSAGES, NEWS, st.sets(st.sampled_from(LANES)))
+def test_together_or_one_by_one_is_the_same(
+    messages: Sequence[Sequence[Case]], news: dict[str, LaneNews | None], failing: set[str]
+) -> None:
+    one, many = Queue(), Queue()
+    with closing(one.connection), closing(many.connection):
+        for queue in (one, many):
+            queue.fill(messages, failing)
+        records = one.records(messages, news)
+        alone = [each for record in records for each in enter(one.connection, [record], LIFE)]
+        together = enter(many.connection, records, LIFE)
+        assert many.rows() == one.rows()
+        assert told(records, together) == told(records, alone)
+
+
+def told(records: Sequence[Record], entered: Sequence[Entered]) -> object:
+    """What hangs on the order of the records only in who of them is told."""
+    pairs = [*zip(records, entered, strict=True)]
+    ends = sorted((each.queue_id, result.settled is Settled.FINISHED) for each, result in pairs)
+    recovered = sorted(each.message.lane for each, result in pairs if result.recovered)
+    blocked = {each.message.lane: result.blocked_until for each, result in pairs}
+    return ends, recovered, {lane: until is not None for lane, until in blocked.items()}
+
+
+class Queue:
+    """The tables of a queue, filled with cases."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.executescript(schema.TABLES)
+        self.connection.execute("PRAGMA foreign_keys = ON")
+
+    def fill(self, messages: Sequence[Sequence[Case]], failing: set[str]) -> None:
+        arrivals = [
+            Arrival(Submission(envelope(queue_id=f"m{number}"), content(), targets(cases)), b"")
+            for number, cases in enumerate(messages)
+        ]
+        rows.insert_messages(self.connection, arrivals, LIFE)
+        for lane in failing:
+            self.connection.execute("UPDATE lane SET failures = 2 WHERE name = ?", (lane,))
+        for number, cases in enumerate(messages):
+            for place, case in enumerate(cases):
+                self._change(f"m{number}", address(place), case)
+        lanes.settle_lanes(self.connection, LANES, NOW)
+
+    def _change(self, queue_id: str, recipient: str, case: Case) -> None:
+        if case.before == "message":
+            self.connection.execute("DELETE FROM message WHERE queue_id = ?", (queue_id,))
+            return
+        self.connection.execute(
+            "UPDATE recipient SET state = ?, notice = ? WHERE queue_id = ? AND address = ?",
+            (case.before, case.notice, queue_id, recipient),
+        )
+
+    def records(
+        self, messages: Sequence[Sequence[Case]], news: dict[str, LaneNews | None]
+    ) -> list[Record]:
+        """An attempt for each lane of each message."""
+        numbers = iter(range(1, 1000))
+        found = []
+        for number, cases in enumerate(messages):
+            tried = [(next(numbers), place, case) for place, case in enumerate(cases)]
+            for lane in LANES:
+                results = [
+                    Result(
+                        recipient,
+                        case.result.state,
+                        next_attempt=case.result.next_attempt,
+                        lane=case.result.lane,
+                        notice=case.result.notice,
+                        targets=case.result.targets,
+                    )
+                    for recipient, _, case in tried
+                    if case.lane == lane and case.result is not None
+                ]
+                waiting = tuple(
+                    QueuedRecipient(
+                        recipient,
+                        Target(address(place), lane=lane),
+                        RecipientState.WAITING,
+                        0,
+                        START,
+                        None,
+                    )
+                    for recipient, place, case in tried
+                    if case.lane == lane
+                )
+                if results:
+                    sent = envelope(queue_id=f"m{number}")
+                    message = QueuedMessage(sent, content(), waiting, False, lane)
+                    found.append(Record(message, results, NOW, news[lane]))
+        return found
+
+    def rows(self) -> dict[str, list[tuple[object, ...]]]:
+        """All that the tables say, but for the numbers of recipients that were added."""
+        return {
+            table: sorted(
+                (row[1:] if table == "recipient" else row for row in self._all(table)), key=repr
+            )
+            for table in TABLES
+        }
+
+    def _all(self, table: str) -> list[tuple[object, ...]]:
+        return self.connection.execute(f"SELECT * FROM {table}").fetchall()
+
+
+def address(place: int) -> str:
+    return f"r{place}@x"
+
+
+def targets(cases: Sequence[Case]) -> tuple[Target, ...]:
+    return tuple(Target(address(place), lane=case.lane) for place, case in enumerate(cases))
