@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from structlog.testing import capture_logs
 
 from restante.config.tree import Database
 from restante.directory.engine import Engine, Statement, open_engine
@@ -16,8 +14,10 @@ from restante.directory.lookups import SqlDirectory
 from restante.directory.mysql import ATTEMPTS
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
+from tests.support.events import capture_logs
 from tests.support.instance import until
 from tests.support.mariadb import MariaDB
+from tests.support.rival import rival
 
 pytestmark = pytest.mark.mariadb
 
@@ -26,40 +26,6 @@ SITE: Rows = {
     "mailbox": [(name, 1000, 1000, "/h", "x", None) for name in ("ann", "iain", "paul")],
 }
 WAITING = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'"
-
-
-class Rival:
-    """Another connection to a database, as somebody at the command line has it."""
-
-    def __init__(self, server: MariaDB, database: str) -> None:
-        command = ["mariadb", "--no-defaults", "-uroot", f"--socket={server.socket}"]
-        self._client = subprocess.Popen(
-            [*command, "--unbuffered", "-N", "-B", database],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    def does(self, statements: str) -> None:
-        """Return when all of them are done."""
-        assert self._client.stdin is not None
-        assert self._client.stdout is not None
-        self._client.stdin.write(f"{statements}; SELECT 'done';\n".encode())
-        self._client.stdin.flush()
-        while self._client.stdout.readline() != b"done\n":
-            assert self._client.poll() is None, "the client ended"
-
-    def leaves(self) -> None:
-        """What it has not committed is undone."""
-        self._client.communicate()
-
-
-@contextmanager
-def rival(server: MariaDB, database: str) -> Iterator[Rival]:
-    other = Rival(server, database)
-    try:
-        yield other
-    finally:
-        other.leaves()
 
 
 @contextmanager
@@ -137,6 +103,7 @@ async def test_a_look_up_that_is_overtaken_knows_nothing(mariadb_server: MariaDB
                     with pytest.raises(CannotKnow, match=r"\(1205\)"):
                         await directory.account(name)
                 assert await directory.accepts_domain("x.org")
+                other.does("UNLOCK TABLES")
             assert {event["event"] for event in events} == {"sql"}
             assert await directory.account("iain") is not None
             assert await directory.account("nobody") is None
