@@ -140,6 +140,11 @@ def database_back() -> None:
     _log.info("database_back")
 
 
+def database_server(server: str) -> None:
+    """Look-ups go to another of the servers that database.url names."""
+    _log.warning("database_server", server=server)
+
+
 def sql(statement: str, parameters: str, rows: int, milliseconds: float) -> None:
     """A statement, when log.sql asks for it."""
     _log.info(

@@ -7,6 +7,7 @@ import pytest
 from restante.directory.engine import (
     Health,
     MySQLLocation,
+    MySQLServer,
     SQLiteLocation,
     Statement,
     parse_url,
@@ -33,12 +34,26 @@ def test_sqlite_urls(url: str, path: str) -> None:
     [
         (
             "mysql://u%40x:p%2F%3A%40@db.example.com:3307/mail",
-            MySQLLocation("db.example.com", 3307, None, "u@x", "p/:@", "mail"),
+            MySQLLocation((MySQLServer("db.example.com", 3307),), "u@x", "p/:@", "mail"),
         ),
-        ("mysql://u:p@[::1]/mail", MySQLLocation("::1", 3306, None, "u", "p", "mail")),
+        ("mysql://u:p@[::1]/mail", MySQLLocation((MySQLServer("::1"),), "u", "p", "mail")),
         (
             "mysql://u:p@/mail?unix_socket=%2Frun%2Fs.sock",
-            MySQLLocation("localhost", 3306, "/run/s.sock", "u", "p", "mail"),
+            MySQLLocation((MySQLServer("localhost", 3306, "/run/s.sock"),), "u", "p", "mail"),
+        ),
+        (
+            "mysql://u:p,q@db1,[::1]:3307,[::2],db2:3308/mail",
+            MySQLLocation(
+                (
+                    MySQLServer("db1"),
+                    MySQLServer("::1", 3307),
+                    MySQLServer("::2"),
+                    MySQLServer("db2", 3308),
+                ),
+                "u",
+                "p,q",
+                "mail",
+            ),
         ),
     ],
 )
@@ -65,6 +80,9 @@ def test_mysql_urls(url: str, location: MySQLLocation) -> None:
         "mysql://u:secret@h/db?unix_socket=relative",
         "mysql://u:secret%FF@h/db",
         "mysql://u:a?secret=b@h/db",
+        "mysql://u:secret@h,/db",
+        "mysql://u:secret@h,h:port/db",
+        "mysql://u:secret@h,i/db?unix_socket=%2Fs",
     ],
 )
 def test_bad_urls_are_refused_without_their_password(url: str) -> None:

@@ -122,7 +122,8 @@ class Database:
         "sqlite:///restante.db",
         "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or "
         "mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. "
-        "Special characters are percent-encoded.",
+        "Special characters are percent-encoded. Several hosts, host:port,host:port, are the nodes "
+        "of one cluster: the first that answers is asked.",
         secret=True,
     )
     pool_size: int = setting(

@@ -6,6 +6,7 @@ room, and neither does the password of the connection.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ Row = tuple[Value, ...]
 MYSQL_PORT = 3306
 MAX_REASON = 300
 """Characters of a driver's error text that are kept."""
+
+_SEVERAL_HOSTS = re.compile(
+    "(?P<before>mysql://(?:[^/?#]*@)?[^/?#@,]*)(?P<others>(?:,[^/?#@,]*)+)(?P<after>[/?#].*)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +180,29 @@ class SQLiteLocation:
 
 
 @dataclass(frozen=True, slots=True)
-class MySQLLocation:
-    """A server, how to log in to it, and a database there."""
+class MySQLServer:
+    """Where a server listens."""
 
     host: str
-    port: int
-    unix_socket: str | None
+    port: int = MYSQL_PORT
+    unix_socket: str | None = None
+
+    def __str__(self) -> str:
+        return self.unix_socket or f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class MySQLLocation:
+    """A database, how to log in to it, and the servers that have it, in the order of choice."""
+
+    servers: tuple[MySQLServer, ...]
     user: str
     password: str
     database: str
 
     def __str__(self) -> str:
         """For logs: without the password."""
-        server = self.unix_socket or f"{self.host}:{self.port}"
-        return f"the database {self.database} at {server}"
+        return f"the database {self.database} at {', '.join(map(str, self.servers))}"
 
     def __repr__(self) -> str:
         return f"MySQLLocation({self})"
@@ -199,10 +214,11 @@ def parse_url(url: str, directory: str) -> SQLiteLocation | MySQLLocation:
     Raises OperatorError, whose text never holds the password.
     """
     try:
+        url, others = _other_hosts(url)
         parts = urlsplit(url)
         reader = _READERS.get(parts.scheme)
         if reader is not None:
-            return reader(parts, directory)
+            return reader(parts, directory, others)
     except ValueError:
         raise OperatorError(
             "database.url cannot be read: percent-encode special characters in the user name "
@@ -213,7 +229,17 @@ def parse_url(url: str, directory: str) -> SQLiteLocation | MySQLLocation:
     )
 
 
-def _read_sqlite(parts: SplitResult, directory: str) -> SQLiteLocation:
+def _other_hosts(url: str) -> tuple[str, tuple[str, ...]]:
+    """The URL with its first host alone, and further ones, each perhaps with its port."""
+    match = _SEVERAL_HOSTS.fullmatch(url)
+    if match is None:
+        return url, ()
+    return match["before"] + match["after"], tuple(match["others"].split(",")[1:])
+
+
+def _read_sqlite(
+    parts: SplitResult, directory: str, _other_hosts: tuple[str, ...]
+) -> SQLiteLocation:
     if parts.netloc:
         raise OperatorError(
             "database.url names a host for SQLite: write sqlite:///FILE for a file relative to "
@@ -227,7 +253,7 @@ def _read_sqlite(parts: SplitResult, directory: str) -> SQLiteLocation:
     return SQLiteLocation(str(Path(directory) / path))
 
 
-def _read_mysql(parts: SplitResult, directory: str) -> MySQLLocation:
+def _read_mysql(parts: SplitResult, _directory: str, other_hosts: tuple[str, ...]) -> MySQLLocation:
     options = _mysql_options(parts.query)
     database = unquote(parts.path.removeprefix("/"), errors="strict")
     if not database or "/" in parts.path[1:] or parts.fragment:
@@ -235,12 +261,28 @@ def _read_mysql(parts: SplitResult, directory: str) -> MySQLLocation:
     if not parts.username:
         raise OperatorError("database.url names no user: write mysql://USER:PASSWORD@HOST/NAME")
     return MySQLLocation(
-        host=unquote(parts.hostname or "localhost", errors="strict"),
-        port=MYSQL_PORT if parts.port is None else parts.port,
-        unix_socket=options.get("unix_socket"),
+        servers=_servers(parts, options.get("unix_socket"), other_hosts),
         user=unquote(parts.username, errors="strict"),
         password=unquote(parts.password or "", errors="strict"),
         database=database,
+    )
+
+
+def _servers(
+    parts: SplitResult, unix_socket: str | None, other_hosts: tuple[str, ...]
+) -> tuple[MySQLServer, ...]:
+    others = [urlsplit(f"//{each}") for each in other_hosts]
+    if others and not all(each.hostname for each in (parts, *others)):
+        raise OperatorError("database.url has a comma without a host on one of its sides")
+    if others and unix_socket:
+        raise OperatorError("database.url has a unix_socket and several hosts: name one or others")
+    return tuple(
+        MySQLServer(
+            unquote(each.hostname or "localhost", errors="strict"),
+            MYSQL_PORT if each.port is None else each.port,
+            unix_socket,
+        )
+        for each in (parts, *others)
     )
 
 
@@ -257,7 +299,8 @@ def _mysql_options(query: str) -> dict[str, str]:
     return options
 
 
-_READERS: Mapping[str, Callable[[SplitResult, str], SQLiteLocation | MySQLLocation]] = {
+_Reader = Callable[[SplitResult, str, tuple[str, ...]], SQLiteLocation | MySQLLocation]
+_READERS: Mapping[str, _Reader] = {
     "sqlite": _read_sqlite,
     "mysql": _read_mysql,
 }

@@ -1,5 +1,7 @@
 """MySQL and MariaDB: a small pool of connections, every wait on which has an end.
 
+Of several servers the first that is well is asked (``restante.directory.servers``).
+
 A connection whose question was cancelled, timed out or failed in any way other
 than a plain error from the server is closed and never used again: the answer
 to one question can never be taken for the answer to another.
@@ -25,6 +27,7 @@ from restante.directory.engine import (
     Dialect,
     Health,
     MySQLLocation,
+    MySQLServer,
     NothingChanged,
     Row,
     Statement,
@@ -32,6 +35,7 @@ from restante.directory.engine import (
     Value,
     cannot_know,
 )
+from restante.directory.servers import Servers
 from restante.errors import CannotKnow
 
 MAX_WAIT = 9.0
@@ -58,6 +62,8 @@ _STATEMENT_ERRORS = frozenset(
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
 _OVERTAKEN = frozenset({1205, 1213})
+_NO_MAJORITY = 1047
+"""A node of a Galera cluster is not where most are, or not ready yet (ER_UNKNOWN_COM_ERROR)."""
 _FIRST_CLIENT_ERROR = 2000
 _LAST_CLIENT_ERROR = 2999
 """Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
@@ -67,6 +73,7 @@ _LAST_CLIENT_ERROR = 2999
 class _Lease:
     """A connection in the hands of one task."""
 
+    server: MySQLServer
     connection: Connection
     used: bool
     """Whether it answered before, and so may have died unnoticed since."""
@@ -84,7 +91,8 @@ class MySQLEngine:
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
         self._places = asyncio.Semaphore(settings.pool_size)
-        self._idle: deque[tuple[float, Connection]] = deque()
+        self._servers = Servers(location.servers)
+        self._idle: deque[tuple[float, MySQLServer, Connection]] = deque()
         self._log = log
         self._health = Health()
 
@@ -106,13 +114,14 @@ class MySQLEngine:
             # A value that does not fit must be an error on every server, not a truncated value.
             await _count(lease.connection, STRICT)
             counts = await self._carry_out(lease.connection, statements)
+            self._servers.answered(lease.server)
             lease.clean = True
         return counts
 
     async def close(self) -> None:
         """Give all idle connections back."""
         while self._idle:
-            _, connection = self._idle.pop()
+            connection = self._idle.pop()[-1]
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.ensure_closed()
@@ -144,8 +153,8 @@ class MySQLEngine:
     async def _fetch(self, statement: Statement) -> list[Row]:
         try:
             return await self._fetch_once(statement, fresh=False)
-        except _DiedIdle:
-            # It died while nobody used it, and so did the others, most likely.
+        except _AskAgain:
+            # What happened to this connection has happened to the others, most likely.
             self._forget_idle()
         return await self._fetch_once(statement, fresh=True)
 
@@ -154,46 +163,68 @@ class MySQLEngine:
             try:
                 async with asyncio.timeout(self._query_timeout):
                     rows = await _rows(lease.connection, statement)
+            except TimeoutError:
+                self._servers.failed(lease.server)
+                raise
             except MySQLError as error:
                 lease.clean = not _is_away(error)
                 if lease.used and _is_lost(error):
-                    raise _DiedIdle from error
+                    raise _AskAgain from error
+                if _number(error) == _NO_MAJORITY:
+                    self._servers.failed(lease.server)
+                    if not fresh:
+                        raise _AskAgain from error
                 raise
+            self._servers.answered(lease.server)
             lease.clean = True
             return rows
 
     @asynccontextmanager
     async def _lease(self, *, fresh: bool) -> AsyncIterator[_Lease]:
         async with self._places:
-            connection = None if fresh else self._take_idle()
-            lease = _Lease(connection or await self._connect(), used=connection is not None)
+            lease = None if fresh else self._take_idle()
+            lease = lease or await self._connect()
             try:
                 yield lease
             finally:
                 if lease.clean:
-                    self._idle.append((time.monotonic(), lease.connection))
+                    self._idle.append((time.monotonic(), lease.server, lease.connection))
                 else:
                     lease.connection.close()
 
-    def _take_idle(self) -> Connection | None:
-        oldest = time.monotonic() - MAX_IDLE
+    def _take_idle(self) -> _Lease | None:
+        oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
         while self._idle:
-            since, connection = self._idle.pop()
-            if since >= oldest and connection.connected:
-                return connection
+            since, server, connection = self._idle.pop()
+            if since >= oldest and server == first and connection.connected:
+                return _Lease(server, connection, used=True)
             connection.close()
         return None
 
     def _forget_idle(self) -> None:
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop()[-1].close()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> _Lease:
+        """A new connection, to the first server that takes one; raises what the last one did."""
+        failure: Exception | None = None
+        for server in self._servers.turns():
+            try:
+                connection = await self._connect_to(server)
+            except Exception as error:  # noqa: BLE001 - see _answer; raised below
+                self._servers.failed(server)
+                failure = error
+            else:
+                return _Lease(server, connection, used=False)
+        assert failure is not None, "there is a server at least"
+        raise failure
+
+    async def _connect_to(self, server: MySQLServer) -> Connection:
         location = self._location
         connection = Connection(  # type: ignore[no-untyped-call]
-            host=location.host,
-            port=location.port,
-            unix_socket=location.unix_socket,
+            host=server.host,
+            port=server.port,
+            unix_socket=server.unix_socket,
             user=location.user,
             password=location.password.encode(),
             database=location.database,
@@ -240,8 +271,8 @@ class MySQLEngine:
         return count
 
 
-class _DiedIdle(Exception):
-    """A connection from the pool turned out to be dead before it answered."""
+class _AskAgain(Exception):
+    """A connection from the pool was dead before it answered, or a server sent us to another."""
 
 
 @lru_cache(maxsize=512)

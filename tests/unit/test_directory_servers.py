@@ -1,0 +1,71 @@
+"""Of several servers the first that is well is asked, and one connection finds out what is well."""
+
+from __future__ import annotations
+
+from restante.directory.engine import MySQLServer
+from restante.directory.servers import REST, Servers
+from tests.support.events import capture_logs
+
+NEAR, FAR, FARTHER = (MySQLServer(f"db{number}.example.com") for number in range(3))
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_first_is_asked_as_long_as_it_is_well() -> None:
+    servers = Servers([NEAR, FAR])
+    assert servers.first == NEAR
+    assert list(servers.turns()) == [NEAR, FAR]
+    servers.failed(FAR)
+    assert servers.first == NEAR
+
+
+def test_one_that_failed_is_left_alone_for_a_while() -> None:
+    servers, clock = several()
+    servers.failed(NEAR)
+    assert servers.first == FAR
+    assert list(servers.turns()) == [FAR, FARTHER, NEAR]
+    clock.now += REST
+    assert servers.first == NEAR
+
+
+def test_one_connection_finds_out_whether_it_is_back() -> None:
+    servers, clock = several()
+    servers.failed(NEAR)
+    clock.now += REST
+    finding_out = servers.turns()
+    assert next(finding_out) == NEAR
+    assert next(servers.turns()) == FAR, "somebody is trying already"
+    servers.answered(NEAR)
+    assert next(servers.turns()) == NEAR
+
+
+def test_where_none_is_well_the_first_alone_is_tried() -> None:
+    servers, clock = several()
+    for server in (FAR, NEAR, FARTHER):
+        servers.failed(server)
+        clock.now += 1
+    assert servers.first == NEAR
+    assert list(servers.turns()) == [NEAR]
+    clock.now += REST - 3
+    assert list(servers.turns()) == [FAR, NEAR]
+
+
+def test_a_change_is_logged_once() -> None:
+    servers, _ = several()
+    with capture_logs() as events:
+        for server in (NEAR, NEAR, FAR, FAR, NEAR):
+            servers.answered(server)
+    assert [(event["event"], event["server"]) for event in events] == [
+        ("database_server", "db1.example.com:3306"),
+        ("database_server", "db0.example.com:3306"),
+    ]
+
+
+def several() -> tuple[Servers, Clock]:
+    clock = Clock()
+    return Servers([NEAR, FAR, FARTHER], clock), clock
