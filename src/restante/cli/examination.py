@@ -12,6 +12,7 @@ from restante.cli.control_examination import examine_control
 from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
+from restante.cli.mount_examination import examine_mounts
 from restante.cli.output import human_size
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
@@ -33,6 +34,7 @@ def examine(settings: Settings, findings: Findings) -> None:
     _examine_database(settings, findings)
     _examine_routing(settings, findings)
     _examine_directories(settings, findings)
+    examine_mounts(settings, findings)
     _examine_user(settings, findings)
     examine_sending(settings, findings)
     examine_certificates(settings, findings)
