@@ -170,7 +170,7 @@ def start_mariadb(
         directory.chmod(0o711)  # the socket is for others as well, as in /run/mysqld
     server = MariaDB(directory, _free_port(), options=options, within=within)
     try:
-        _install(server)
+        install(server)
         server.start()
         server.sql(
             f"CREATE USER '{USER}'@'localhost' IDENTIFIED BY '{_SQL_PASSWORD}';"
@@ -184,7 +184,8 @@ def start_mariadb(
     return server
 
 
-def _install(server: MariaDB) -> None:
+def install(server: MariaDB) -> None:
+    """Fill its data directory with what every server has."""
     command = [
         _program("mariadb-install-db"),
         "--no-defaults",
