@@ -100,7 +100,8 @@ class Load:
             token = f"{message}.{attempt}"
             node = chance.choice(self._cluster.nodes)
             size = chance.choice((100, 4096, 4096, 100_000))
-            body = f"X-Token: {token}\r\nSubject: load\r\n\r\n" + "x" * 70 + "\r\n" * (size // 72)
+            lines = ("x" * 70 + "\r\n") * (size // 72)
+            body = f"X-Token: {token}\r\nSubject: load\r\n\r\n{lines}"
             try:
                 with smtplib.SMTP(node.machine.front, SMTP, timeout=PATIENCE) as client:
                     refused = client.sendmail("sender@example.net", recipients, body)
