@@ -9,11 +9,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from bench.arena import SCRATCH, Bench, Options, arena
 from bench.benches import (
     growth,
+    growth_pop3,
+    idle,
+    listings,
+    lookups,
     mailboxes,
+    pop3,
     privileges,
     queue,
     recipients,
@@ -25,11 +32,22 @@ from bench.machine import describe, versions
 from bench.programs import MissingError
 from bench.results import DIRECTORY, Results
 
-BENCHES: Mapping[str, Bench] = {
-    bench.name: bench
-    for module in (mailboxes, recipients, relay, startup, sendmail, privileges, queue, growth)
-    for bench in module.BENCHES
-}
+MODULES = (
+    mailboxes,
+    recipients,
+    relay,
+    pop3,
+    listings,
+    idle,
+    lookups,
+    startup,
+    sendmail,
+    privileges,
+    queue,
+    growth,
+    growth_pop3,
+)
+BENCHES: Mapping[str, Bench] = {bench.name: bench for module in MODULES for bench in module.BENCHES}
 PEERS = ("postfix", "dovecot", "exim")
 ROUNDS, MESSAGES = 5, 5000
 QUICK_ROUNDS, QUICK_MESSAGES = 3, 1000
@@ -37,6 +55,7 @@ QUICK_ROUNDS, QUICK_MESSAGES = 3, 1000
 
 def main() -> None:
     """Run the benches that were named, or all."""
+    signal.signal(signal.SIGTERM, _end)
     arguments = _parser().parse_args()
     if arguments.list:
         for bench in BENCHES.values():
@@ -50,6 +69,11 @@ def main() -> None:
         run(_options(arguments), [BENCHES[name] for name in names])
     except MissingError as error:
         sys.exit(f"restante-bench: {error}")
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """As an exception: whatever was started is ended with it."""
+    sys.exit("restante-bench: told to end")
 
 
 def run(options: Options, benches: Sequence[Bench], directory: Path = DIRECTORY) -> Results:

@@ -17,6 +17,7 @@ from bench.goals import GOALS
 from bench.processes import Component, Components, components
 from bench.programs import MissingError
 from bench.rounds import Entrant, Turns, take_turns
+from bench.systems.dovecot import Variant, dovecot
 from bench.systems.exim import exim
 from bench.systems.mariadb import Database, mariadb
 from bench.systems.postfix import DIRECT, PROXY, postfix
@@ -101,6 +102,14 @@ class Arena:
             peers.append(self._exim(self.database))
         return [self.restante(), *peers]
 
+    def pop3_hosts(self, variants: Sequence[Variant]) -> list[System]:
+        """Who serves mail, all from the same Maildirs: Restante first, and Dovecot so and so."""
+        own = self.restante()
+        if self.database is None or "dovecot" not in self.options.against:
+            return [own]
+        database = self.database
+        return [own, *(self._dovecot(database, own.mail, variant) for variant in variants)]
+
     def measure(
         self,
         key: str,
@@ -148,6 +157,12 @@ class Arena:
 
     def _exim(self, database: Database) -> System:
         return self._kept("exim", lambda: exim(self.components, self.directory("exim"), database))
+
+    def _dovecot(self, database: Database, mail: Path, variant: Variant) -> System:
+        return self._kept(
+            variant.name,
+            lambda: dovecot(self.components, self.directory("dovecot"), database, mail, variant),
+        )
 
     def _kept(self, name: str, start: Callable[[], AbstractContextManager[System]]) -> System:
         """Started once; it ends with the run."""

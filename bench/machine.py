@@ -29,11 +29,16 @@ def describe(directory: Path) -> dict[str, object]:
         "host": platform.node(),
         "processor": _first("/proc/cpuinfo", r"^model name\s*:\s*(.+)$"),
         "cores": os.cpu_count(),
-        "memory_mib": int(_first("/proc/meminfo", r"^MemTotal:\s+(\d+)") or 0) // 1024,
+        "memory_mib": memory_mib(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "filesystem": _filesystem(directory),
     }
+
+
+def memory_mib() -> int:
+    """How much memory there is."""
+    return int(_first("/proc/meminfo", r"^MemTotal:\s+(\d+)") or 0) // 1024
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ _OPTIONS = ("--max-connections=1000",)
 READER = "mailuser"
 """Whom the peers log in as, with the password READER."""
 
+_HOSTS = ("localhost", "127.0.0.1")
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -26,6 +28,15 @@ class Database:
     component: Component
     peers: str
     """The name of the peers' database."""
+
+
+def peers(server: MariaDB, accounts: Accounts) -> str:
+    """A new database with the accounts in the tables of the peers; its name."""
+    name = server.new_database()
+    server.sql(PEER_TABLES + "".join(insertions(peer_rows(accounts), PEER_COLUMNS)), name)
+    for host in _HOSTS:
+        server.sql(f"GRANT SELECT ON {name}.* TO '{READER}'@'{host}'")
+    return name
 
 
 @contextlib.contextmanager
@@ -38,14 +49,9 @@ def mariadb(components: Components, scratch: Path, accounts: Accounts) -> Iterat
     try:
         assert server.process is not None
         component.adopt(server.process.pid)
-        name = server.new_database()
-        server.sql(PEER_TABLES + "".join(insertions(peer_rows(accounts), PEER_COLUMNS)), name)
-        for host in ("localhost", "127.0.0.1"):
-            server.sql(
-                f"CREATE USER '{READER}'@'{host}' IDENTIFIED BY '{READER}';"
-                f"GRANT SELECT ON {name}.* TO '{READER}'@'{host}'"
-            )
-        yield Database(server, component, name)
+        for host in _HOSTS:
+            server.sql(f"CREATE USER '{READER}'@'{host}' IDENTIFIED BY '{READER}'")
+        yield Database(server, component, peers(server, accounts))
     finally:
         server.stop()
         server.remove()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from bench.programs import program
 from bench.systems.mariadb import READER, Database
 from bench.systems.system import (
     LOOPBACK,
-    STARTING,
-    NotServingError,
     System,
     ended_by_pid,
+    pid_in,
     wait_for_greeting,
 )
 from tests.support.serving import free_port
@@ -42,7 +40,7 @@ def postfix(
     log = directory / "log"
     start = [*component.prefix, program("postfix"), "-c", str(directory / "conf"), "start"]
     subprocess.run(start, check=True, capture_output=True)
-    pid = _master(directory)
+    pid = pid_in(directory / "queue/pid/master.pid", log)
     with ended_by_pid(pid):
         component.adopt(pid)
         wait_for_greeting(port, b"220", log)
@@ -70,17 +68,6 @@ def _lay_out(
         _MAIN_CF.format(directory=directory, maps=f"{maps}:{conf}", uid=uid, gid=gid) + more
     )
     (conf / "master.cf").write_text(_MASTER_CF.format(listen=f"{LOOPBACK}:{port}"))
-
-
-def _master(directory: Path) -> int:
-    """The process id of Postfix's first process; it is nobody's child."""
-    deadline = time.monotonic() + STARTING
-    path = directory / "queue/pid/master.pid"
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return int(path.read_text())
-        time.sleep(0.02)
-    raise NotServingError(f"Postfix does not start: {(directory / 'log').read_text()[-2000:]}")
 
 
 _QUERIES = {

@@ -53,6 +53,17 @@ def wait_for_greeting(port: int, greeting: bytes, log: Path) -> None:
         time.sleep(0.02)
 
 
+def pid_in(path: Path, log: Path) -> int:
+    """What a daemon, which is nobody's child, writes of itself; raises NotServingError."""
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int(path.read_text())
+        time.sleep(0.02)
+    said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+    raise NotServingError(f"nobody writes {path}: {said}")
+
+
 @contextlib.contextmanager
 def ended_by_pid(pid: int) -> Iterator[None]:
     """A daemon that is nobody's child ends with SIGTERM at the end."""

@@ -1,0 +1,42 @@
+"""Memory: POP3 sessions that are logged in and do nothing."""
+
+from __future__ import annotations
+
+from bench.arena import Arena, Bench
+from bench.fetching import Reader
+from bench.figures import Better, Row, Series
+from bench.processes import memory
+from bench.systems.dovecot import AS_IT_COMES, REUSED
+from bench.systems.system import System
+
+SESSIONS = 1000
+
+
+def run(arena: Arena) -> None:
+    """What the sessions take, and what the server takes with them."""
+    systems = arena.pop3_hosts([AS_IT_COMES, REUSED])
+    taken: dict[str, list[tuple[float, float]]] = {each.name: [] for each in systems}
+    for _ in range(arena.options.rounds):
+        for system in systems:
+            taken[system.name].append(_mebibytes(arena, system))
+    more = [
+        Series(name, tuple(with_them - without for without, with_them in some))
+        for name, some in taken.items()
+    ]
+    whole = [
+        Series(name, tuple(with_them for _, with_them in some)) for name, some in taken.items()
+    ]
+    title = f"memory of {SESSIONS:,} idle POP3 sessions"
+    arena.add(Row("idle/1000", title, "MiB", Better.LESS, more))
+    arena.add(Row("idle/1000-all", f"{title} and their server", "MiB", Better.LESS, whole))
+
+
+def _mebibytes(arena: Arena, system: System) -> tuple[float, float]:
+    """Of a server's processes without sessions, and with them; pages they share count once."""
+    server = system.components[0]
+    without = memory(server)
+    with Reader(system, arena.generator).idle(SESSIONS):
+        return without, memory(server)
+
+
+BENCHES = (Bench("idle", "memory of idle POP3 sessions", run),)

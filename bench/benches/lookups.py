@@ -1,0 +1,163 @@
+"""What a look-up costs, by how many mailboxes the directory has.
+
+Asked through the directory and the router themselves, one look-up after another, for addresses
+that are drawn at random from all there are; all of the database lies in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from bench.arena import Arena, Bench
+from bench.directories import mariadb_urls, open_directory_engine, sqlite_url
+from bench.population import Asked
+from bench.processes import Component
+from bench.rounds import Entrant, Turns
+from restante.address import Address
+from restante.config.tree import Routing
+from restante.directory.lookups import SqlDirectory
+from restante.routing.decision import Instructions, Mailbox, NoSuchUser
+from restante.routing.router import Router
+
+SIZES = (10_000_000, 1_000, 100_000, 1_000_000)
+QUICK_SIZES = (1_000_000, 1_000, 100_000)
+LOOKUPS = 3000
+"""In a round."""
+LOGIN = "login"
+KINDS = {
+    "existing": "RCPT for a mailbox",
+    "alias": "RCPT for an alias",
+    "caught": "RCPT for an address that the catch-all takes",
+    "missing": "RCPT for an address that nobody has",
+    LOGIN: "what a login asks",
+}
+QUICK_KINDS = ("existing", "missing", LOGIN)
+DECISIONS = {
+    "existing": Mailbox,
+    "alias": Instructions,
+    "caught": Mailbox,
+    "missing": NoSuchUser,
+}
+
+
+class WrongAnswerError(Exception):
+    """A look-up found something else than what is there."""
+
+
+def run(arena: Arena) -> None:
+    """SQLite, and MariaDB unless Restante is measured without."""
+    sizes = QUICK_SIZES if arena.options.quick else SIZES
+    _measure(arena, "sqlite", sizes, [sqlite_url(each) for each in sizes], ())
+    if not arena.options.sqlite:
+        component = arena.components.new("mariadb")
+        with mariadb_urls(sizes, component) as urls:
+            _measure(arena, "mariadb", sizes, urls, [component])
+
+
+def _measure(
+    arena: Arena,
+    database: str,
+    sizes: Sequence[int],
+    urls: Sequence[str],
+    components: Sequence[Component],
+) -> None:
+    """A row for each kind of look-up."""
+    with asyncio.Runner() as runner:
+        directories = [SqlDirectory(open_directory_engine(url)) for url in urls]
+        for kind in QUICK_KINDS if arena.options.quick else KINDS:
+            series = []
+            for size, directory in zip(sizes, directories, strict=True):
+                asker = Asker(directory, Asked(size, random.Random(size)), kind)
+                series.append(
+                    Entrant(
+                        f"{size:,} mailboxes",
+                        (ThisProcess(), *components),
+                        arena.generator,
+                        partial(_asked, runner, asker),
+                        partial(asker.prepare, LOOKUPS),
+                    )
+                )
+            suffix = "" if kind == "existing" else f"-{kind}"
+            arena.measure(
+                f"lookups/{database}{suffix}",
+                f"{KINDS[kind]}, accounts in {database}",
+                series,
+                Turns(LOOKUPS, arena.options.rounds, warm_up=LOOKUPS // 3),
+                unit="look-ups/s",
+            )
+        for directory in directories:
+            runner.run(directory.close())
+
+
+def _asked(runner: asyncio.Runner, asker: Asker, count: int) -> float:
+    return runner.run(asker.ask(count))
+
+
+@dataclass(slots=True)
+class Asker:
+    """Asks one directory."""
+
+    directory: SqlDirectory
+    asked: Asked
+    kind: str
+    _router: Router = field(default_factory=lambda: Router(Routing(), "mail.bench.test"))
+    _addresses: list[Address] = field(default_factory=list)
+
+    def prepare(self, count: int) -> None:
+        """Draw the addresses of a round."""
+        draw = getattr(self.asked, "existing" if self.kind == LOGIN else self.kind)
+        self._addresses = [draw() for _ in range(count)]
+
+    async def ask(self, count: int) -> float:
+        """Seconds for so many look-ups, one after another; raises WrongAnswerError."""
+        ask = self._logins if self.kind == LOGIN else self._decisions
+        return await ask(self._addresses[:count])
+
+    async def _decisions(self, addresses: Sequence[Address]) -> float:
+        """All that RCPT asks, as the receiver does it."""
+        wanted, router = DECISIONS[self.kind], self._router
+        began = time.monotonic()
+        for address in addresses:
+            lookups = await self.directory.prefetch(router.wanted(address))
+            accepted = await router.accepts(address.domain, lookups)
+            decision = await router.route(address, lookups)
+            if not accepted or not isinstance(decision, wanted):
+                raise WrongAnswerError(f"{address}: {decision}")
+        return time.monotonic() - began
+
+    async def _logins(self, addresses: Sequence[Address]) -> float:
+        """The account and its password."""
+        logins = [str(each) for each in addresses]
+        began = time.monotonic()
+        for login in logins:
+            found = await self.directory.credentials(login)
+            if found is None or found.account.name != login:
+                raise WrongAnswerError(f"{login}: {found}")
+        return time.monotonic() - began
+
+
+class ThisProcess:
+    """The component that is the bench itself."""
+
+    name = "restante"
+    prefix: list[str] = []  # noqa: RUF012
+
+    def adopt(self, pid: int) -> None:
+        """Nothing is started."""
+
+    def seconds(self) -> float:
+        """Processor time used so far."""
+        return time.process_time()
+
+    def pids(self) -> list[int]:
+        """This one."""
+        return [os.getpid()]
+
+
+BENCHES = (Bench("lookups", "the cost of a look-up, by the number of mailboxes", run),)
