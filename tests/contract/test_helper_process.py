@@ -170,10 +170,10 @@ class AsRoot:
         for index in range(1, 40):
             assert await octets(drop, index) == expected(site.ann)
         await drop.remove(range(1, 40, 2))
-        await drop.close()
+        drop.close()
         drop = await site.store.open(site.ann.account)
         assert len(drop.messages) == 20
-        await drop.close()
+        drop.close()
 
     async def test_two_workers_share_a_helper(self, site: Site) -> None:
         await site.deliver(site.ann)
@@ -182,8 +182,8 @@ class AsRoot:
         with pytest.raises(MaildropInUse):
             await HelperStore(others).open(site.ann.account)
         assert len(site.processes()) == 1
-        await drop.close()
-        await (await HelperStore(others).open(site.ann.account)).close()
+        drop.close()
+        (await HelperStore(others).open(site.ann.account)).close()
         await others.close()
 
     async def test_a_session_may_follow_at_another_worker_at_once(self, site: Site) -> None:
@@ -192,7 +192,7 @@ class AsRoot:
         stores = [site.store, HelperStore(others)]
         for turn in range(40):
             drop = await stores[turn % 2].open(site.ann.account)
-            await drop.close()
+            drop.close()
         await others.close()
 
     async def test_a_worker_that_goes_away_lets_go_of_its_maildrops(self, site: Site) -> None:
@@ -202,7 +202,7 @@ class AsRoot:
         await others.close()
         while True:
             try:
-                await (await site.store.open(site.ann.account)).close()
+                (await site.store.open(site.ann.account)).close()
             except MaildropInUse:
                 await asyncio.sleep(0.01)
             else:
@@ -383,7 +383,7 @@ class AsRoot:
         assert "all 1 helpers are busy (mail.helpers)" in detail(outcome)
         waiting = asyncio.create_task(site.deliver(site.bob, number=1))
         await asyncio.sleep(0)
-        await drop.close()
+        drop.close()
         assert isinstance(await waiting, Delivered)
 
     async def test_a_helper_is_killed_with_work_in_hand(self, site: Site) -> None:

@@ -99,7 +99,7 @@ async def test_a_maildrop_that_does_not_exist_is_empty(world: World) -> None:
     drop = await world.store.open(world.account)
     assert len(drop.messages) == 0
     await drop.remove([])
-    await drop.close()
+    drop.close()
     assert world.present() == set()
 
 
@@ -110,7 +110,7 @@ async def test_messages_are_listed_in_order_with_uid_and_wire_size(world: World)
     drop = await world.store.open(world.account)
     assert uids(drop) == [ONE, TWO, THREE]
     assert list(drop.messages.sizes) == [15, 0, 16]
-    await drop.close()
+    drop.close()
 
 
 async def test_a_message_is_read_as_it_was_stored(world: World) -> None:
@@ -122,7 +122,7 @@ async def test_a_message_is_read_as_it_was_stored(world: World) -> None:
     assert [await read(drop, index) for index in (2, 0, 1, 1)] == [
         contents[index] for index in (2, 0, 1, 1)
     ]
-    await drop.close()
+    drop.close()
 
 
 async def test_reading_may_stop_early(world: World) -> None:
@@ -131,7 +131,7 @@ async def test_reading_may_stop_early(world: World) -> None:
     async with aclosing(drop.read(0)) as pieces:
         assert (await anext(pieces)).startswith(b"x")
     assert len(await read(drop, 0)) == 3_000_000
-    await drop.close()
+    drop.close()
 
 
 async def test_one_session_at_a_time(world: World) -> None:
@@ -140,20 +140,20 @@ async def test_one_session_at_a_time(world: World) -> None:
     with pytest.raises(MaildropInUse):
         await world.store.open(world.account)
     other = await world.store.open(world.other)
-    await other.close()
-    await drop.close()
-    await (await world.store.open(world.account)).close()
+    other.close()
+    drop.close()
+    (await world.store.open(world.account)).close()
 
 
 async def test_closing_twice_lets_nobody_else_out(world: World) -> None:
     world.arrive(ONE, b"A: 1\n")
     drop = await world.store.open(world.account)
-    await drop.close()
-    await drop.close()
+    drop.close()
+    drop.close()
     drop = await world.store.open(world.account)
     with pytest.raises(MaildropInUse):
         await world.store.open(world.account)
-    await drop.close()
+    drop.close()
 
 
 async def test_uids_stay_the_same(world: World) -> None:
@@ -161,11 +161,11 @@ async def test_uids_stay_the_same(world: World) -> None:
     world.arrive(TWO, b"A: 2\n")
     drop = await world.store.open(world.account)
     await drop.remove([0])
-    await drop.close()
+    drop.close()
     world.arrive(THREE, b"A: 3\n")
     drop = await world.store.open(world.account)
     assert uids(drop) == [TWO, THREE]
-    await drop.close()
+    drop.close()
 
 
 async def test_what_arrives_later_is_neither_seen_nor_deleted(world: World) -> None:
@@ -174,7 +174,7 @@ async def test_what_arrives_later_is_neither_seen_nor_deleted(world: World) -> N
     world.arrive(TWO, b"A: 2\n")
     assert uids(drop) == [ONE]
     await drop.remove([0])
-    await drop.close()
+    drop.close()
     assert world.present() == {TWO}
 
 
@@ -183,7 +183,7 @@ async def test_only_what_is_named_is_deleted(world: World) -> None:
         world.arrive(uid, b"A: 1\n")
     drop = await world.store.open(world.account)
     await drop.remove({0, 2})
-    await drop.close()
+    drop.close()
     assert world.present() == {TWO}
 
 
@@ -195,7 +195,7 @@ async def test_a_message_that_vanished_is_gone(world: World) -> None:
     with pytest.raises(MessageGone):
         await read(drop, 0)
     assert await read(drop, 1) == b"A: 2\n"
-    await drop.close()
+    drop.close()
 
 
 async def test_a_message_that_vanished_counts_as_deleted(world: World) -> None:
@@ -204,5 +204,5 @@ async def test_a_message_that_vanished_counts_as_deleted(world: World) -> None:
     drop = await world.store.open(world.account)
     world.vanish(ONE)
     await drop.remove([0, 1])
-    await drop.close()
+    drop.close()
     assert world.present() == set()

@@ -47,7 +47,7 @@ class Box:
         found = []
         for index, uid in enumerate(drop.messages.uids):
             found.append((uid, b"".join([block async for block in drop.read(index)])))
-        await drop.close()
+        drop.close()
         return found
 
 
@@ -82,8 +82,8 @@ async def test_what_is_known_is_held_by_one_session(box: Box) -> None:
     drop = await box.open()
     with pytest.raises(MaildropInUse):
         await box.open()
-    await drop.close()
-    await (await box.open()).close()
+    drop.close()
+    (await box.open()).close()
 
 
 def arrive(path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_a_change_is_seen_at_once(box: Box, change: Callable[[Path], None]
 async def test_deletions_of_a_session_are_seen_by_the_next(box: Box) -> None:
     drop = await box.open()
     await drop.remove([0, 2])
-    await drop.close()
+    drop.close()
     assert [uid for uid, _ in await box.seen()] == [b"2.b,S=4,W=5"]
 
 

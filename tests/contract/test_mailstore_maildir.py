@@ -52,7 +52,7 @@ class Box:
 
     async def listing(self) -> list[tuple[str, int]]:
         drop = await self.open()
-        await drop.close()
+        drop.close()
         messages = drop.messages
         return [
             (uid.decode("ascii"), size)
@@ -119,7 +119,7 @@ async def test_uids_differ_even_where_names_do_not(box: Box) -> None:
     assert len(set(drop.messages.uids)) == 3
     assert {await read(drop, index) for index in range(3)} == {b"new\n", b"cur\n", b"third\n"}
     await drop.remove([0])
-    await drop.close()
+    drop.close()
     assert len(await box.listing()) == 2
 
 
@@ -151,7 +151,7 @@ async def test_a_message_replaced_by_something_else_is_gone(box: Box, kind: str)
         path.mkdir()
     with pytest.raises(MessageGone):
         await read(drop, 0)
-    await drop.close()
+    drop.close()
 
 
 # Sizes
@@ -190,7 +190,7 @@ async def test_sizes_of_deleted_messages_are_forgotten(box: Box) -> None:
         box.put(f"new/{number}.a")
     drop = await box.open()
     await drop.remove(range(9))
-    await drop.close()
+    drop.close()
     await box.listing()
     assert (box.path / CACHE).read_bytes() == b"15 9.a\n"
 
@@ -232,7 +232,7 @@ async def test_100_000_messages_open_without_touching_one(box: Box, opened: list
     assert len(drop.messages) == 100_000
     assert drop.messages.uids[99_999] == b"1700099999.q99999.host,S=12,W=15"
     assert opened == []
-    await drop.close()
+    drop.close()
 
 
 # Other programs
@@ -247,7 +247,7 @@ async def test_a_message_that_was_moved_is_read_and_deleted(box: Box, moved: str
     other.rename(box.path / "cur" / "2.b:2,RS")
     assert await read(drop, 0) == b"A: 1\n\nHello\n"
     await drop.remove([0, 1])
-    await drop.close()
+    drop.close()
     assert os.listdir(box.path / "cur") == []
 
 
@@ -276,7 +276,7 @@ async def test_many_moved_messages_cost_few_scans(
         with pytest.raises(MessageGone):
             await read(drop, index)
     assert scans == 2
-    await drop.close()
+    drop.close()
 
 
 async def test_a_namesake_is_not_deleted_in_the_place_of_what_vanished(box: Box) -> None:
@@ -286,7 +286,7 @@ async def test_a_namesake_is_not_deleted_in_the_place_of_what_vanished(box: Box)
     vanished = [await read(drop, index) for index in range(2)].index(b"one\n")
     first.unlink()
     await drop.remove([vanished])
-    await drop.close()
+    drop.close()
     assert os.listdir(box.path / "cur") == ["1.same:2,S"]
 
 
@@ -338,10 +338,10 @@ async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> Non
     other = await box.open()
     with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
         await drop.remove([0])
-    await drop.close()
+    drop.close()
     assert message.exists()
     await other.remove([0])
-    await other.close()
+    other.close()
     assert not message.exists()
 
 
@@ -369,7 +369,7 @@ async def test_a_cancelled_open_gives_the_lock_back(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, started, released = threading.Event(), threading.Event(), asyncio.Event()
-    original, release = scan.listing, MaildirDrop.release
+    original, release = scan.listing, MaildirDrop.close
     loop = asyncio.get_running_loop()
 
     def slow(path: bytes, *, thorough: bool) -> object:
@@ -383,7 +383,7 @@ async def test_a_cancelled_open_gives_the_lock_back(
 
     with monkeypatch.context() as patched:
         patched.setattr(scan, "listing", slow)
-        patched.setattr(MaildirDrop, "release", noticed)
+        patched.setattr(MaildirDrop, "close", noticed)
         opening = asyncio.create_task(box.open())
         await asyncio.to_thread(started.wait)
         opening.cancel()
@@ -413,7 +413,7 @@ async def test_deletions_are_made_durable_once_per_directory(
     assert synced == [b"new"]
     await drop.remove([2, 3])
     assert synced == [b"new", b"cur", b"new"]
-    await drop.close()
+    drop.close()
 
 
 async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
@@ -432,7 +432,7 @@ async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
     monkeypatch.setattr(os, "unlink", unlink)
     with pytest.raises(MaildropUnavailable, match="Operation not permitted"):
         await drop.remove([0, 1, 2])
-    await drop.close()
+    drop.close()
     assert os.listdir(box.path / "new") == ["2.b"]
 
 
@@ -443,7 +443,7 @@ async def test_a_maildir_that_does_not_exist_is_not_made(tmp_path: Path) -> None
     account = Account("iain", os.getuid(), os.getgid(), str(tmp_path / "home"))
     drop = await MaildirStore().open(account)
     assert len(drop.messages) == 0
-    await drop.close()
+    drop.close()
     assert os.listdir(tmp_path) == []
 
 
@@ -456,7 +456,7 @@ async def test_a_maildir_may_be_a_link(box: Box, tmp_path: Path) -> None:
     assert len(drop.messages) == 1
     with pytest.raises(MaildropInUse):
         await box.open()
-    await drop.close()
+    drop.close()
 
 
 async def test_a_link_to_nowhere_is_no_empty_maildrop(tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ async def test_a_message_that_cannot_be_read_is_unavailable(
     monkeypatch.setattr(files, "Reader", denied)
     with pytest.raises(MaildropUnavailable, match="Permission denied"):
         await read(drop, 0)
-    await drop.close()
+    drop.close()
 
 
 # Reading ahead
@@ -516,4 +516,4 @@ async def test_messages_read_in_order_are_read_ahead(
     monkeypatch.setattr(MaildirDrop, "_fetch", counting)
     assert [await read(drop, index) for index in range(100)] == contents
     assert fetches < 10
-    await drop.close()
+    drop.close()

@@ -76,7 +76,7 @@ async def test_mail_is_read_and_removed_as_the_owner(home: Path, account: Accoun
     drop = await MaildirStore(AS_OWNER).open(account)
     assert [piece async for piece in drop.read(1)] == [b"A: b\n\nHello\n"]
     await drop.remove([0])
-    await drop.close()
+    drop.close()
     assert os.listdir(home / "Maildir" / "new") == ["2.b"]
     assert os.stat(home / "Maildir" / LOCK).st_uid == OWNER
 
@@ -102,7 +102,7 @@ async def test_a_link_makes_nobody_remove_files_of_others(
 ) -> None:
     (home / "Maildir" / "tmp").symlink_to(secrets)
     drop = await MaildirStore(AS_OWNER, clock=later).open(account)
-    await drop.close()
+    drop.close()
     assert unlocked(secrets) == ["shadow"]
 
 
@@ -137,4 +137,4 @@ def test_root_serves_no_account_below_the_minimum(
 async def test_a_home_that_does_not_exist_is_an_empty_maildrop(tmp_path: Path) -> None:
     drop = await MaildirStore(AS_OWNER).open(Account("eve", OWNER, GROUP, str(tmp_path / "none")))
     assert len(drop.messages) == 0
-    await drop.close()
+    drop.close()

@@ -57,6 +57,10 @@ class MemoryDrop:
         )
         """See ``Maildrop.messages``."""
 
+    def at_hand(self, index: int) -> bytes | None:
+        """See ``Maildrop.at_hand``: nothing is read ahead."""
+        return None
+
     async def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """See ``Maildrop.read``."""
         self._store.check()
@@ -72,7 +76,7 @@ class MemoryDrop:
         for index in indexes:
             self._mail.pop(self._uids[index], None)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """See ``Maildrop.close``."""
         self._store.in_use.discard(self._name)
 

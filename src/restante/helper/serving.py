@@ -87,7 +87,7 @@ class _Drop:
 
 def _release(opening: asyncio.Future[MaildirDrop]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        opening.result().release()
+        opening.result().close()
 
 
 class Serving:

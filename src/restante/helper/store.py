@@ -81,12 +81,19 @@ class HelperDrop:
             self._forget()
             raise
 
+    def at_hand(self, index: int) -> bytes | None:
+        """See ``Maildrop.at_hand``."""
+        message = self._ahead.pop(index, None)
+        if message is not None:
+            self._next = index + 1
+        return message
+
     async def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """See ``Maildrop.read``."""
-        in_order, self._next = index == self._next, index + 1
-        if index in self._ahead:
-            yield self._ahead.pop(index)
+        if (message := self.at_hand(index)) is not None:
+            yield message
             return
+        in_order, self._next = index == self._next, index + 1
         out = self._named()
         out.count(index)
         out.count(READ_AHEAD if in_order else 0)
@@ -105,7 +112,7 @@ class HelperDrop:
             write_indexes(out, indexes, len(self._sizes))
             await self._ask(Kind.REMOVE, [out.octets()], Kind.DONE)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """See ``Maildrop.close``."""
         if not self._is_open:
             return

@@ -58,7 +58,11 @@ class Connection(asyncio.Protocol):
         self._lost = False
         self._reading_paused = False
         self._writing_paused = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._taker: Callable[[bytes], bool] | None = None
+        self._heard = 0.0
+        """When octets came, or were asked for, by the event loop's clock."""
+        self._silence: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._interruptible = False
@@ -85,7 +89,10 @@ class Connection(asyncio.Protocol):
         self.task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came; stop reading when the session is behind."""
+        """Keep what came, if nobody takes it; stop reading when the session is behind."""
+        if self._taker is not None:
+            self._give(self._taker, data)
+            return
         self._received += data
         if len(self._received) > READ_HIGH and self._transport is not None:
             self._transport.pause_reading()
@@ -212,12 +219,61 @@ class Connection(asyncio.Protocol):
             await self._wait_for_data(timeout, interruptible)
         if self._lost and not self._received:
             raise PeerLost
+        return self._take_received()
+
+    async def listen(
+        self,
+        take: Callable[[bytes], bool],
+        timeout: float,  # noqa: ASYNC109
+        *,
+        interruptible: bool,
+    ) -> bool:
+        """Give octets to ``take`` as they come, for as long as it returns True.
+
+        So a session answers by itself what needs no wait, without a turn of its task. Returns
+        False at the end of the stream, else True; raises what ``receive`` raises, and what
+        ``take`` does.
+        """
+        if self._received and not take(self._take_received()):
+            return True
+        if not self._eof:
+            if interruptible and self._stopping.is_set():
+                raise Stopping
+            self._taker = take
+            try:
+                if await self._wait_for_data(timeout, interruptible):
+                    return True
+            finally:
+                self._taker = None
+        if self._lost:
+            raise PeerLost
+        return False
+
+    def _give(self, taker: Callable[[bytes], bool], data: bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            if taker(data):
+                return
+        except Exception as error:  # noqa: BLE001 - it belongs to the session
+            self._taker = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+            return
+        self._taker = None
+        self._wake(taken=True)
+
+    def _take_received(self) -> bytes:
         data = bytes(self._received)
         self._received.clear()
         if self._reading_paused and self._transport is not None and not self._lost:
             self._transport.resume_reading()
             self._reading_paused = False
         return data
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the peer has yet to take most of what was sent; ``drain`` waits for it."""
+        return self._writing_paused
 
     def send(self, data: bytes) -> None:
         """Queue octets for the peer; call ``drain`` before queueing much more."""
@@ -286,24 +342,30 @@ class Connection(asyncio.Protocol):
         self.abort()
         self._take_leave()
 
-    async def _wait_for_data(self, seconds: float, interruptible: bool) -> None:
-        waiter = self._waiter = self._loop.create_future()
+    async def _wait_for_data(self, seconds: float, interruptible: bool) -> bool:
+        """Whether a taker has had enough; False if there is something else."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
         self._interruptible = interruptible
-        timer = self._loop.call_later(seconds, _time_out, waiter)
+        self._heard = self._loop.time()
+        self._silence = self._loop.call_later(seconds, self._time_out, waiter, seconds)
         try:
-            await waiter
+            return await waiter
         finally:
-            timer.cancel()
+            self._silence.cancel()
             self._waiter = None
 
-    def _wake(self) -> None:
+    def _time_out(self, waiter: asyncio.Future[bool], seconds: float) -> None:
+        """``seconds`` are over; those of silence began when a taker last had octets."""
+        left = self._heard + seconds - self._loop.time()
+        if left > 0:
+            self._silence = self._loop.call_later(left, self._time_out, waiter, seconds)
+        elif not waiter.done():
+            waiter.set_exception(PeerTimeout())
+
+    def _wake(self, *, taken: bool = False) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-def _time_out(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(PeerTimeout())
+            self._waiter.set_result(taken)
 
 
 def _bindings(handshake: ssl.SSLObject) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from restante.net.handshakes import Handshakes
 from restante.net.scram import Scram
 from restante.protocol.pop3.events import (
     Closed,
+    Event,
     Login,
     LoginEvent,
     Need,
@@ -88,7 +89,7 @@ class Pop3Service:
             held.say("-ERR [SYS/TEMP] the server shuts down, try again later\r\n")
             return "shutdown"
         finally:
-            await held.close()
+            held.close()
 
 
 class _Session:
@@ -102,6 +103,8 @@ class _Session:
         self._scram = Scram(service.authenticator, self._core, session, "pop3", connection.peer)
         self._account: Account | None = None
         self._maildrop: Maildrop | None = None
+        self._event: Event | Need | None = None
+        """What the core said when octets were taken as they came."""
         self._login_by = asyncio.get_running_loop().time() + service.settings.login_timeout
         self._retrieved = 0
         self._deleted = 0
@@ -109,7 +112,7 @@ class _Session:
     async def converse(self) -> str:
         self._connection.send(self._core.greet())
         while True:
-            event = self._core.next_event()
+            event, self._event = self._event or self._next_event(), None
             if isinstance(event, Need):
                 await self._supply(event)
             elif isinstance(event, Closed):
@@ -122,31 +125,55 @@ class _Session:
         """The last words to a session that the core cannot end by itself."""
         self._connection.send(line.encode())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Give the maildrop back."""
         if self._maildrop is None or self._account is None:
             return
         maildrop, self._maildrop = self._maildrop, None
-        # A cancelled session must not keep the next one out.
-        await asyncio.shield(maildrop.close())
+        maildrop.close()
         maillog.maildrop_closed(self._session, self._account.name, self._retrieved, self._deleted)
+
+    def _next_event(self) -> Event | Need:
+        """What the core says once all is answered that needs no wait."""
+        while True:
+            event = self._core.next_event()
+            if isinstance(event, Retrieve) and (message := self._at_hand(event)) is not None:
+                self._core.send_message_chunk(message)
+                self._end_message()
+            elif isinstance(event, Update) and not event.deleted:
+                self._sign_off()
+            else:
+                return event
 
     async def _supply(self, need: Need) -> None:
         await self._flush()
-        if need is Need.DATA:
+        if need is not Need.DATA:
+            return
+        if self._account is None:
             data = await self._connection.receive(self._patience(), interruptible=True)
-            if data:
-                self._core.receive(data)
-            else:
-                self._core.receive_eof()
+            has_more = bool(data)
+            self._core.receive(data)
+        else:
+            timeout = self._service.settings.timeout
+            has_more = await self._connection.listen(self._take, timeout, interruptible=True)
+        if not has_more:
+            self._core.receive_eof()
+
+    def _take(self, data: bytes) -> bool:
+        """Answer what the client sends at once; False if something has to be waited for."""
+        self._core.receive(data)
+        event = self._next_event()
+        if event is Need.DATA:
+            self._connection.send(self._core.outgoing())
+            if not self._connection.is_behind:
+                return True
+        self._event = event
+        return False
 
     def _patience(self) -> float:
-        """Seconds to wait for the client; until it has logged in, they are counted in all."""
-        timeout = self._service.settings.timeout
-        if self._account is not None:
-            return timeout
+        """Seconds to wait for the client before it has logged in: they are counted in all."""
         left = self._login_by - asyncio.get_running_loop().time()
-        return max(min(timeout, left), 0.0)
+        return max(min(self._service.settings.timeout, left), 0.0)
 
     async def _flush(self) -> None:
         self._connection.send(self._core.outgoing())
@@ -216,6 +243,10 @@ class _Session:
 
     # Transaction
 
+    def _at_hand(self, event: Retrieve) -> bytes | None:
+        assert self._maildrop is not None
+        return self._maildrop.at_hand(event.index)
+
     async def _retrieve(self, event: Retrieve) -> None:
         assert self._maildrop is not None
         core = self._core
@@ -233,22 +264,27 @@ class _Session:
             self._log_failure(error)
             core.message_unavailable(SYSTEM_FAILURE, ResponseCode.SYS_TEMP)
         else:
-            core.end_message()
-            self._retrieved += 1
+            self._end_message()
+
+    def _end_message(self) -> None:
+        self._core.end_message()
+        self._retrieved += 1
 
     async def _update(self, event: Update) -> None:
         assert self._maildrop is not None
         try:
-            if event.deleted:
-                await self._maildrop.remove(event.deleted)
+            await self._maildrop.remove(event.deleted)
         except TemporaryError as error:
             self._log_failure(error)
             self._core.updated(ok=False, text="some deleted messages were not removed")
         else:
             self._deleted = len(event.deleted)
-            # The next session may begin as soon as the client has its answer.
-            await self.close()
-            self._core.updated(ok=True)
+            self._sign_off()
+
+    def _sign_off(self) -> None:
+        """The next session may begin as soon as the client has its answer."""
+        self.close()
+        self._core.updated(ok=True)
 
     def _log_failure(self, error: TemporaryError) -> None:
         assert self._account is not None

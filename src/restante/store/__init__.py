@@ -62,6 +62,10 @@ class Maildrop(Protocol):
         """What the session sees; mail that arrives later is not in it."""
         ...
 
+    def at_hand(self, index: int) -> bytes | None:
+        """The whole message as it is stored, if it was read ahead and needs no wait; once."""
+        ...
+
     def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """The message as it is stored, in pieces; raises MessageGone or MaildropUnavailable.
 
@@ -77,8 +81,8 @@ class Maildrop(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Let the next session in."""
+    def close(self) -> None:
+        """Let the next session in; does not wait, and may be done again."""
         ...
 
 

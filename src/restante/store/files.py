@@ -25,14 +25,21 @@ class Reader:
         """Open without following a link or waiting for a writer; raises OSError."""
         self._lock = threading.Lock()
         self._descriptor = os.open(path, _READ_ONLY)
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+        status = os.fstat(self._descriptor)
+        # Room for a whole block would cost more than to read a small file.
+        self._wanted = min(status.st_size + 1, BLOCK)
+        self.is_done = False
+        """The end was read."""
+        if not stat.S_ISREG(status.st_mode):
             self.close()
             raise NotRegular(f"{os.fsdecode(path)} is not a regular file")
 
     def read(self) -> bytes:
-        """The next block, empty at the end or once closed."""
+        """The next block, empty beyond the end or once closed."""
         with self._lock:
-            return os.read(self._descriptor, BLOCK) if self._descriptor >= 0 else b""
+            block = os.read(self._descriptor, self._wanted) if self._descriptor >= 0 else b""
+        self.is_done = len(block) < self._wanted
+        return block
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -45,8 +52,8 @@ class Reader:
 def blocks(path: bytes) -> Iterator[bytes]:
     """The file in pieces; raises OSError."""
     with contextlib.closing(Reader(path)) as reader:
-        while block := reader.read():
-            yield block
+        while not reader.is_done:
+            yield reader.read()
 
 
 def wire_size(path: bytes) -> int:
@@ -59,18 +66,19 @@ def wire_size(path: bytes) -> int:
     for block in blocks(path):
         crlf = block.count(b"\r\n") + (last == b"\r" and block.startswith(b"\n"))
         size += len(block) + block.count(b"\n") - crlf
-        last = block[-1:]
+        last = block[-1:] or last
     return size if last in (b"", b"\n") else size + len(b"\r\n")
 
 
 def read_bounded(path: bytes, limit: int) -> bytes | None:
     """The file, or None if it is larger than ``limit`` octets; raises OSError."""
-    content = bytearray()
+    found: list[bytes] = []
     for block in blocks(path):
-        content += block
-        if len(content) > limit:
+        found.append(block)
+        limit -= len(block)
+        if limit < 0:
             return None
-    return bytes(content)
+    return b"".join(found)
 
 
 def fsync_directory(path: bytes) -> None:

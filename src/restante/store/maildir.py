@@ -41,7 +41,7 @@ STALE_AFTER = 36 * 3600
 files: the time of the lock file says when the last one was."""
 READ_AHEAD = 32
 """Messages read in one go when the client fetches one after another."""
-READ_AHEAD_OCTETS = 64 * 1024
+READ_AHEAD_OCTETS = 256 * 1024
 """Octets in these messages."""
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -71,7 +71,7 @@ class MaildirStore:
         drop = self._reopened(account, stale_before)
         if drop is None:
             work = functools.partial(_open, self._ways, account, stale_before)
-            drop = await _in_thread(work, MaildirDrop.release)
+            drop = await _in_thread(work, MaildirDrop.close)
             self._recollection.keep(drop.maildir, drop.listing, began)
         return drop
 
@@ -127,12 +127,19 @@ class MaildirDrop:
         """See ``Maildrop.messages``."""
         return self.listing.messages
 
+    def at_hand(self, index: int) -> bytes | None:
+        """See ``Maildrop.at_hand``."""
+        message = self._ahead.pop(index, None) if self._ahead else None
+        if message is not None:
+            self._next = index + 1
+        return message
+
     async def read(self, index: int) -> AsyncGenerator[bytes, None]:
         """See ``Maildrop.read``; while messages are read in order, some are read ahead."""
-        in_order, self._next = index == self._next, index + 1
-        if self._ahead and index in self._ahead:
-            yield self._ahead.pop(index)
+        if (message := self.at_hand(index)) is not None:
+            yield message
             return
+        in_order, self._next = index == self._next, index + 1
         fetched = await self.fetch(index, READ_AHEAD if in_order else 0)
         self._ahead = fetched.ahead
         try:
@@ -154,12 +161,8 @@ class MaildirDrop:
         if indexes:
             await asyncio.to_thread(self._remove, sorted(indexes))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """See ``Maildrop.close``."""
-        self.release()
-
-    def release(self) -> None:
-        """Give the lock back at once."""
         self._ahead = None
         if self._lock is not None:
             os.close(self._lock)
@@ -175,7 +178,7 @@ class MaildirDrop:
     def _fetch_here(self, index: int, further: int) -> Fetched:
         reader = self._reader(index)
         block = _block(reader)
-        if len(block) == files.BLOCK:
+        if not reader.is_done:
             return Fetched(block, reader, {})
         reader.close()
         return Fetched(block, None, self._read_ahead(range(index + 1, index + 1 + further)))
