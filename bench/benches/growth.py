@@ -7,9 +7,9 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -35,9 +35,9 @@ _SPARE = 1000
 
 def run(arena: Arena) -> None:
     """One thing grows at a time."""
-    _workers(arena)
-    _mailboxes(arena)
-    _connections(arena)
+    for key, work in _ROWS.items():
+        if arena.wants(key):
+            work(arena)
 
 
 def _workers(arena: Arena) -> None:
@@ -51,7 +51,7 @@ def _workers(arena: Arena) -> None:
             stack.enter_context(_named(arena, _many(count, "worker"), workers=count))
             for count in counts
         ]
-        measure(arena, systems, LOAD, bench="growth/workers")
+        measure(arena, systems, LOAD, row="growth/workers-4k-50")
 
 
 def _mailboxes(arena: Arena) -> None:
@@ -78,16 +78,23 @@ def _mailboxes(arena: Arena) -> None:
 def _connections(arena: Arena) -> None:
     idle = QUICK_CONNECTIONS if arena.options.quick else CONNECTIONS
     messages = arena.options.messages
-    with _named(arena, "no others") as quiet, _named(arena, f"{idle:,} idle") as busy:
+    with (
+        _named(arena, "no others") as quiet,
+        _named(arena, f"{idle:,} idle") as busy,
+        closing(_Idle(busy.smtp_port, idle)) as others,
+    ):
         alone, beside = (entrant(arena, each, LOAD, messages) for each in (quiet, busy))
-        beside = replace(beside, work=partial(_beside, busy, idle, beside.work))
+
+        def prepare() -> None:
+            beside.prepare()
+            others.renew()
+
         arena.measure(
             "growth/connections",
             "4 KiB into mailboxes, 50 sessions, beside idle SMTP connections",
-            [alone, beside],
+            [alone, replace(beside, prepare=prepare)],
             Turns(messages, arena.options.rounds, warm_up=messages // 5, memory=True),
             unit="messages/s",
-            note="CPU of the second: with that of opening and closing the idle connections",
         )
 
 
@@ -135,26 +142,35 @@ def _first(count: int) -> Sequence[str]:
     return [f"{number}user" for number in range(1, count + 1)]
 
 
-def _beside(system: System, count: int, work: Callable[[int], float], units: int) -> float:
-    with _idle(system.smtp_port, count):
-        return work(units)
+class _Idle:
+    """Connections to a server on which a session has said EHLO, and no more."""
 
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._count = count
+        self._stack = ExitStack()
 
-@contextmanager
-def _idle(port: int, count: int) -> Iterator[None]:
-    """So many SMTP sessions after EHLO."""
-    _allow(count + _SPARE)
-    with ExitStack() as stack:
+    def renew(self) -> None:
+        """Open all anew: a server hangs up on those that say nothing for too long."""
+        self.close()
+        _allow(self._count + _SPARE)
         addresses = (f"127.0.{1 + n // 250}.{1 + n % 250}" for n in itertools.count())
-        for start in range(0, count, _FROM_ONE_ADDRESS):
-            source = (next(addresses), 0)
-            for _ in range(min(_FROM_ONE_ADDRESS, count - start)):
-                connection = socket.create_connection((LOOPBACK, port), 60, source)
-                stack.enter_context(connection)
-                assert connection.recv(512).startswith(b"220")
-                connection.sendall(b"EHLO idle.example\r\n")
-                assert connection.recv(2048).startswith(b"250")
-        yield
+        for start in range(0, self._count, _FROM_ONE_ADDRESS):
+            address = next(addresses)
+            for _ in range(min(_FROM_ONE_ADDRESS, self._count - start)):
+                self._stack.enter_context(_greeted(self._port, address))
+
+    def close(self) -> None:
+        """All of them."""
+        self._stack.close()
+
+
+def _greeted(port: int, source: str) -> socket.socket:
+    connection = socket.create_connection((LOOPBACK, port), 60, (source, 0))
+    assert connection.recv(512).startswith(b"220")
+    connection.sendall(b"EHLO idle.example\r\n")
+    assert connection.recv(2048).startswith(b"250")
+    return connection
 
 
 def _allow(descriptors: int) -> None:
@@ -163,4 +179,9 @@ def _allow(descriptors: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, max(hard, descriptors)))
 
 
+_ROWS: Mapping[str, Callable[[Arena], None]] = {
+    "growth/workers-4k-50": _workers,
+    "growth/mailboxes": _mailboxes,
+    "growth/connections": _connections,
+}
 BENCHES = (Bench("growth", "with more workers, mailboxes, connections", run),)

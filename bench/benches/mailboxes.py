@@ -37,17 +37,17 @@ def measure(
     systems: Sequence[System],
     load: Load,
     *,
-    bench: str = "mailboxes",
+    row: str = "",
     sampled: bool = False,
 ) -> None:
-    """One row, of this bench or of another."""
+    """One row, of this bench or, with a key of its own, of another."""
     size = load.octets // 1024
     # One session alone, and large messages, take their time.
     messages = arena.options.messages // (2 if load.sessions == 1 or size > 4 else 1)
     sessions = "1 session" if load.sessions == 1 else f"{load.sessions} sessions"
     kept = ", connections kept" if load.kept else ""
     arena.measure(
-        f"{bench}/{size}k-{load.sessions}{'-kept' if load.kept else ''}",
+        row or f"mailboxes/{size}k-{load.sessions}{'-kept' if load.kept else ''}",
         f"{size} KiB into mailboxes, {sessions}{kept}",
         [entrant(arena, system, load, messages) for system in systems],
         Turns(messages, arena.options.rounds, warm_up=messages // 5, memory=sampled, calls=sampled),

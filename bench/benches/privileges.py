@@ -50,11 +50,11 @@ def run(arena: Arena) -> None:
             )
             for name, uid in ((HELPERS, STRANGER), (WORKERS, None))
         ]
-        for sessions in (1, 10, 50):
-            measure(arena, both, Load(sessions), bench="privileges")
+        for sessions in (50,) if arena.options.quick else (1, 10, 50):
+            measure(arena, both, Load(sessions), row=f"privileges/4k-{sessions}")
         for system in both:
             fill(arena, system)
-        for parallel in (1, 10):
+        for parallel in (10,) if arena.options.quick else (1, 10):
             arena.measure(
                 f"privileges/pop3-{parallel}",
                 f"POP3 login, STAT, LIST, UIDL, QUIT, {parallel} in parallel",
