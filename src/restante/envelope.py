@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Flag, auto
+from functools import lru_cache
 from typing import BinaryIO, Literal
 
 from restante.address import Address, ReversePath
@@ -19,14 +20,16 @@ CHUNK = 256 * 1024
 """Octets read from a spooled body at a time."""
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _BASE32 for low in _BASE32]
 
 
 def _base32(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 32)
-        digits.append(_BASE32[digit])
-    return "".join(reversed(digits))
+    """The last ``width`` digits of ``number``, made two at a time."""
+    text = ""
+    while len(text) < width:
+        number, pair = divmod(number, 1024)
+        text = _PAIRS[pair] + text
+    return text[-width:]
 
 
 def queue_ids(slot: int, clock: Callable[[], int] = time.time_ns) -> Iterator[str]:
@@ -224,7 +227,12 @@ def invocation_field(
 
 def _end_of_received(recipients: tuple[Address, ...], at: float) -> str:
     only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
-    return f"{only};\n\t{formatdate(at, localtime=True)}\n"
+    return f"{only};\n\t{_date(int(at))}\n"
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return formatdate(second, localtime=True)
 
 
 _CAME_FROM = re.compile(rb"Received: from ([!-~]+) \(\[(?:IPv6:)?([!-Z^-~]+)\]\)")

@@ -53,16 +53,19 @@ class Connection(asyncio.Protocol):
         self._stopping = stopping
         self._tls_first = tls_first
         self._loop = asyncio.get_running_loop()
-        self._received = bytearray()
+        self._received: list[bytes] = []
+        self._received_size = 0
         self._eof = False
         self._lost = False
         self._reading_paused = False
         self._writing_paused = False
         self._waiter: asyncio.Future[bool] | None = None
         self._taker: Callable[[bytes], bool] | None = None
-        self._heard = 0.0
-        """When octets came, or were asked for, by the event loop's clock."""
-        self._silence: asyncio.TimerHandle | None = None
+        self._patience = 0.0
+        """Seconds that the wait of now may last, from when octets came or were asked for."""
+        self._deadline = 0.0
+        """When it ends, by the event loop's clock."""
+        self._timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._interruptible = False
@@ -93,8 +96,9 @@ class Connection(asyncio.Protocol):
         if self._taker is not None:
             self._give(self._taker, data)
             return
-        self._received += data
-        if len(self._received) > READ_HIGH and self._transport is not None:
+        self._received.append(data)
+        self._received_size += len(data)
+        if self._received_size > READ_HIGH and self._transport is not None:
             self._transport.pause_reading()
             self._reading_paused = True
         self._wake()
@@ -108,8 +112,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""
         self._eof = self._lost = True
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        for timer in (self._timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
         self._wake()
         self.resume_writing()
         self._take_leave()
@@ -250,7 +255,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def _give(self, taker: Callable[[bytes], bool], data: bytes) -> None:
-        self._heard = self._loop.time()
+        self._deadline = self._loop.time() + self._patience
         try:
             if taker(data):
                 return
@@ -263,8 +268,9 @@ class Connection(asyncio.Protocol):
         self._wake(taken=True)
 
     def _take_received(self) -> bytes:
-        data = bytes(self._received)
+        data = b"".join(self._received)  # no copy of a single piece
         self._received.clear()
+        self._received_size = 0
         if self._reading_paused and self._transport is not None and not self._lost:
             self._transport.resume_reading()
             self._reading_paused = False
@@ -272,8 +278,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the peer has yet to take most of what was sent; ``drain`` waits for it."""
-        return self._writing_paused
+        """Whether the peer has yet to take most of what was sent, or never will.
+
+        Only then has ``drain`` something to wait for, or to raise.
+        """
+        return self._writing_paused or self._lost
 
     def send(self, data: bytes) -> None:
         """Queue octets for the peer; call ``drain`` before queueing much more."""
@@ -347,20 +356,31 @@ class Connection(asyncio.Protocol):
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiter = waiter
         self._interruptible = interruptible
-        self._heard = self._loop.time()
-        self._silence = self._loop.call_later(seconds, self._time_out, waiter, seconds)
+        self._patience = seconds
+        self._deadline = self._loop.time() + seconds
+        self._set_timer()
         try:
             return await waiter
         finally:
-            self._silence.cancel()
             self._waiter = None
 
-    def _time_out(self, waiter: asyncio.Future[bool], seconds: float) -> None:
-        """``seconds`` are over; those of silence began when a taker last had octets."""
-        left = self._heard + seconds - self._loop.time()
-        if left > 0:
-            self._silence = self._loop.call_later(left, self._time_out, waiter, seconds)
-        elif not waiter.done():
+    def _set_timer(self) -> None:
+        """One timer follows all waits of a connection: nearly all end long before it expires."""
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        """The timer has expired, which this wait may have set or an earlier one."""
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
             waiter.set_exception(PeerTimeout())
 
     def _wake(self, *, taken: bool = False) -> None:

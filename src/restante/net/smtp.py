@@ -169,7 +169,8 @@ class _Session:
         self._scram = Scram(
             service.authenticator, self._core, session, service.name, connection.peer
         )
-        self._end_by = asyncio.get_running_loop().time() + service.settings.session_timeout
+        self._now = asyncio.get_running_loop().time
+        self._end_by = self._now() + service.settings.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
         self._spool: Spool | None = None
@@ -215,14 +216,15 @@ class _Session:
         Asked here only: a message that is being accepted gets its answer first, for without
         one it would come again.
         """
-        left = self._end_by - asyncio.get_running_loop().time()
+        left = self._end_by - self._now()
         if left <= 0:
             raise PeerTimeout
         return min(self._service.settings.timeoutsmtpd, left)
 
     async def _flush(self) -> None:
         self._connection.send(self._core.outgoing())
-        await self._connection.drain(self._service.settings.timeoutsmtpd)
+        if self._connection.is_behind:
+            await self._connection.drain(self._service.settings.timeoutsmtpd)
 
     async def _handle(self, event: Event) -> None:
         match event:

@@ -1,0 +1,54 @@
+"""A connection's waits: each has its own time, whatever the one before it had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from restante.net.connection import Connection, PeerTimeout
+
+SHORT, LONG = 0.1, 3600.0
+"""Seconds to wait for the peer."""
+
+Serve = Callable[[Connection], Coroutine[Any, Any, None]]
+
+
+async def spoken_to(serve: Serve, *, pause: float) -> bytes:
+    """What a client hears that says one thing at once and another after ``pause`` seconds."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(serve, asyncio.Event()), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        writer.write(b"first")
+        assert await reader.readexactly(2) == b"ok"
+        await asyncio.sleep(pause)
+        writer.write(b"second")
+        return await reader.read(-1)
+    finally:
+        writer.close()
+        server.close()
+
+
+def waits(first: float, second: float) -> Serve:
+    async def serve(connection: Connection) -> None:
+        assert await connection.receive(first, interruptible=False) == b"first"
+        connection.send(b"ok")
+        try:
+            connection.send(await connection.receive(second, interruptible=False))
+        except PeerTimeout:
+            connection.send(b"timeout")
+
+    return serve
+
+
+async def test_a_short_wait_after_a_long_one_ends_in_time() -> None:
+    assert await spoken_to(waits(LONG, SHORT), pause=5 * SHORT) == b"timeout"
+
+
+async def test_a_long_wait_after_a_short_one_is_not_cut_short() -> None:
+    assert await spoken_to(waits(SHORT, LONG), pause=5 * SHORT) == b"second"
+
+
+async def test_waits_of_equal_length_have_their_whole_time_each() -> None:
+    assert await spoken_to(waits(2 * SHORT, 2 * SHORT), pause=SHORT) == b"second"
