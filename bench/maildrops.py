@@ -59,9 +59,16 @@ def names(filling: Filling, content: bytes) -> Iterator[str]:
 
 
 def forget(maildir: Path) -> None:
-    """Remove what Restante and Dovecot have found out about a maildrop."""
+    """Remove what Restante and Dovecot have found out about a maildrop, and what they remember."""
     for path in (*maildir.glob("dovecot*"), maildir / "restante.sizes"):
         path.unlink(missing_ok=True)
+    change(maildir)
+
+
+def change(maildir: Path) -> None:
+    """As far as the stamps of its directories tell, messages have come or gone."""
+    for folder in ("new", "cur"):
+        os.utime(maildir / folder)
 
 
 def _write(paths: Iterable[str], content: bytes, owner: tuple[int, int]) -> None:

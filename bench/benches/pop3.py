@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from bench.accounts import PASSWORD, Accounts
+from bench.accounts import PASSWORD, Accounts, maildir_of
 from bench.arena import Arena, Bench
 from bench.fetching import Reader, Sessions
-from bench.maildrops import Filling, fill
+from bench.maildrops import Filling, change, fill
 from bench.rounds import Entrant, Turns
 from bench.systems.dovecot import AS_IT_COMES, CACHED, LOGINS, REUSED, dovecot
 from bench.systems.mariadb import peers
@@ -44,6 +45,7 @@ def run_sessions(arena: Arena) -> None:
         reusing = arena.pop3_hosts([LOGINS, REUSED, CACHED])
         for clients in (10,) if arena.options.quick else CLIENTS:
             _measure_sessions(arena, "sessions-reused", reusing, clients)
+    _measure_first_sessions(arena, 10)
 
 
 def _measure_sessions(arena: Arena, name: str, systems: list[System], clients: int) -> None:
@@ -62,6 +64,24 @@ def _measure_sessions(arena: Arena, name: str, systems: list[System], clients: i
         ),
         unit="sessions/s",
     )
+
+
+def _measure_first_sessions(arena: Arena, clients: int) -> None:
+    """Nobody remembers the maildrop as it is: mail has come since the last session."""
+    systems = arena.pop3_hosts([AS_IT_COMES, REUSED])
+    sessions = Sessions("session", clients, USERS, messages=MAILDROP.messages)
+    arena.measure(
+        f"pop3/changed-{clients}",
+        f"the same, each maildrop changed since its last session, {clients} in parallel",
+        [_entrant(arena, each, sessions, partial(_change_all, each)) for each in systems],
+        Turns(USERS, arena.options.rounds, warm_up=USERS),
+        unit="sessions/s",
+    )
+
+
+def _change_all(system: System) -> None:
+    for number in range(1, USERS + 1):
+        change(maildir_of(system.mail, number))
 
 
 def run_fetches(arena: Arena) -> None:
@@ -136,8 +156,14 @@ def _with_password(arena: Arena, stack: ExitStack, password: str) -> list[System
     ]
 
 
-def _entrant(arena: Arena, system: System, sessions: Sessions) -> Entrant:
-    return arena.entrant(system, partial(Reader(system, arena.generator).seconds, sessions))
+def _entrant(
+    arena: Arena,
+    system: System,
+    sessions: Sessions,
+    prepare: Callable[[], object] = lambda: None,
+) -> Entrant:
+    work = partial(Reader(system, arena.generator).seconds, sessions)
+    return arena.entrant(system, work, prepare)
 
 
 BENCHES = (
