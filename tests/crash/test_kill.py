@@ -64,7 +64,8 @@ class Load:
         with self._lock:
             recipients = self._random.choice(([USERS[0]], [USERS[1]], list(USERS), [MIXED]))
             size = self._random.choice((100, 4096, 4096, 400_000))
-        body = f"X-Token: {token}\r\nSubject: crash\r\n\r\n" + "x" * 70 + "\r\n" * (size // 72)
+        lines = ("x" * 70 + "\r\n") * (size // 72)
+        body = f"X-Token: {token}\r\nSubject: crash\r\n\r\n{lines}"
         client.sendmail("sender@example.net", recipients, body)
         with self._lock:
             self.acknowledged[token] = tuple(recipients)
