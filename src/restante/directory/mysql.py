@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from asyncmy.connection import Connection
 from asyncmy.constants.CLIENT import FOUND_ROWS
@@ -37,6 +37,8 @@ from restante.directory.engine import (
 )
 from restante.directory.servers import Servers
 from restante.errors import CannotKnow
+
+_T = TypeVar("_T")
 
 MAX_WAIT = 9.0
 """Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
@@ -90,6 +92,7 @@ class MySQLEngine:
         self._location = location
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
+        self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)
         self._places = asyncio.Semaphore(settings.pool_size)
         self._servers = Servers(location.servers)
         self._idle: deque[tuple[float, MySQLServer, Connection]] = deque()
@@ -100,8 +103,7 @@ class MySQLEngine:
         """The rows of one reading statement; raises CannotKnow."""
         statement = Statement(sql, tuple(params))
         started = time.monotonic()
-        async with self._answer():
-            rows = await self._fetch(statement)
+        rows = await self._answered(self._fetch(statement))
         self._log.note(statement, len(rows), started)
         return rows
 
@@ -110,13 +112,7 @@ class MySQLEngine:
 
         What the server undoes in favour of another transaction is tried a few times.
         """
-        async with self._answer(), self._lease(fresh=True) as lease:
-            # A value that does not fit must be an error on every server, not a truncated value.
-            await _count(lease.connection, STRICT)
-            counts = await self._carry_out(lease.connection, statements)
-            self._servers.answered(lease.server)
-            lease.clean = True
-        return counts
+        return await self._answered(self._transaction(statements))
 
     async def close(self) -> None:
         """Give all idle connections back."""
@@ -128,13 +124,11 @@ class MySQLEngine:
             except (MySQLError, OSError):
                 connection.close()
 
-    @asynccontextmanager
-    async def _answer(self) -> AsyncIterator[None]:
-        """Bound the time of one question, and make CannotKnow of all that can go wrong."""
+    async def _answered(self, work: Awaitable[_T]) -> _T:
+        """What ``work`` finds within a bounded time; makes CannotKnow of all that can go wrong."""
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(min(self._connect_timeout + self._query_timeout, MAX_WAIT)):
-                yield
+            found = await work
         except TimeoutError as error:
             raise self._failure(asked, "no answer in time", away=True) from error
         except (NothingChanged, CannotKnow):
@@ -143,6 +137,7 @@ class MySQLEngine:
             # Also what the driver trips over when the other end speaks no MySQL.
             raise self._failure(asked, _reason(error), away=_is_away(error)) from error
         self._health.answered(asked)
+        return found
 
     def _failure(self, asked: float, why: str, *, away: bool) -> CannotKnow:
         failure = cannot_know(str(self._location), why, away=away)
@@ -151,46 +146,75 @@ class MySQLEngine:
         return failure
 
     async def _fetch(self, statement: Statement) -> list[Row]:
+        deadline = asyncio.get_running_loop().time() + self._patience
         try:
-            return await self._fetch_once(statement, fresh=False)
+            return await self._fetch_once(statement, deadline, fresh=False)
         except _AskAgain:
             # What happened to this connection has happened to the others, most likely.
             self._forget_idle()
-        return await self._fetch_once(statement, fresh=True)
+        return await self._fetch_once(statement, deadline, fresh=True)
 
-    async def _fetch_once(self, statement: Statement, *, fresh: bool) -> list[Row]:
-        async with self._lease(fresh=fresh) as lease:
-            try:
-                async with asyncio.timeout(self._query_timeout):
-                    rows = await _rows(lease.connection, statement)
-            except TimeoutError:
-                self._servers.failed(lease.server)
-                raise
-            except MySQLError as error:
-                lease.clean = not _is_away(error)
-                if lease.used and _is_lost(error):
-                    raise _AskAgain from error
-                if _number(error) == _NO_MAJORITY:
-                    self._servers.failed(lease.server)
-                    if not fresh:
-                        raise _AskAgain from error
-                raise
+    async def _fetch_once(self, statement: Statement, deadline: float, *, fresh: bool) -> list[Row]:
+        lease = await self._lease(deadline, fresh=fresh)
+        try:
+            until = asyncio.get_running_loop().time() + self._query_timeout
+            async with asyncio.timeout_at(min(until, deadline)):
+                rows = await _rows(lease.connection, statement)
             self._servers.answered(lease.server)
             lease.clean = True
-            return rows
+        except TimeoutError:
+            self._servers.failed(lease.server)
+            raise
+        except MySQLError as error:
+            lease.clean = not _is_away(error)
+            if lease.used and _is_lost(error):
+                raise _AskAgain from error
+            if _number(error) == _NO_MAJORITY:
+                self._servers.failed(lease.server)
+                if not fresh:
+                    raise _AskAgain from error
+            raise
+        finally:
+            self._give_back(lease)
+        return rows
 
-    @asynccontextmanager
-    async def _lease(self, *, fresh: bool) -> AsyncIterator[_Lease]:
-        async with self._places:
-            lease = None if fresh else self._take_idle()
-            lease = lease or await self._connect()
+    async def _transaction(self, statements: Sequence[Statement]) -> list[int]:
+        deadline = asyncio.get_running_loop().time() + self._patience
+        lease = await self._lease(deadline, fresh=True)
+        try:
+            async with asyncio.timeout_at(deadline):
+                # A value that does not fit must be an error on every server, and not cut short.
+                await _count(lease.connection, STRICT)
+                counts = await self._carry_out(lease.connection, statements)
+            self._servers.answered(lease.server)
+            lease.clean = True
+        finally:
+            self._give_back(lease)
+        return counts
+
+    async def _lease(self, deadline: float, *, fresh: bool) -> _Lease:
+        """A connection, by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before.
+
+        Every look-up passes here: one that finds an idle connection sets no timer.
+        """
+        if not (fresh or self._places.locked()) and (lease := self._take_idle()):
+            await self._places.acquire()
+            return lease
+        async with asyncio.timeout_at(deadline):
+            await self._places.acquire()
             try:
-                yield lease
-            finally:
-                if lease.clean:
-                    self._idle.append((time.monotonic(), lease.server, lease.connection))
-                else:
-                    lease.connection.close()
+                lease = None if fresh else self._take_idle()
+                return lease or await self._connect()
+            except BaseException:
+                self._places.release()
+                raise
+
+    def _give_back(self, lease: _Lease) -> None:
+        if lease.clean:
+            self._idle.append((time.monotonic(), lease.server, lease.connection))
+        else:
+            lease.connection.close()
+        self._places.release()
 
     def _take_idle(self) -> _Lease | None:
         oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
@@ -211,7 +235,7 @@ class MySQLEngine:
         for server in self._servers.turns():
             try:
                 connection = await self._connect_to(server)
-            except Exception as error:  # noqa: BLE001 - see _answer; raised below
+            except Exception as error:  # noqa: BLE001 - see _answered; raised below
                 self._servers.failed(server)
                 failure = error
             else:
@@ -284,7 +308,7 @@ def _driver_text(text: str) -> str:
 async def _rows(connection: Connection, statement: Statement) -> list[Row]:
     async with connection.cursor() as cursor:
         await cursor.execute(_driver_text(statement.text), statement.parameters)
-        return [tuple(row) for row in await cursor.fetchall()]
+        return list(await cursor.fetchall())
 
 
 async def _count(connection: Connection, statement: Statement) -> int:
