@@ -131,13 +131,22 @@ class SqlDirectory:
 
         Where ``virtual`` names several accounts, it is the first of them by name.
         """
-        local, at, domain = login.rpartition("@")
-        with_domain = bool(at and local and domain)
-        parameters = (login, domain, local) if with_domain else (login,)
-        text = sql.credentials(self._dialect, with_domain=with_domain)
-        rows = await self._engine.fetch(text, parameters)
-        row = _named(rows, login) or _owning(rows, local, domain)
+        row = await self._named(login)
+        local, _, domain = login.rpartition("@")
+        if row is None and local and domain:
+            row = await self._owning(local, domain)
         return None if row is None else credentials_of(row)
+
+    async def _named(self, login: str) -> Row | None:
+        """The row of ``mailbox`` with this user name: what nearly every login is."""
+        rows = await self._engine.fetch(sql.credentials(self._dialect), (login,))
+        return chosen(row for row in rows if _has((row,), login))
+
+    async def _owning(self, local: str, domain: str) -> Row | None:
+        """The row of ``mailbox`` whose user ``virtual`` gives for the address."""
+        rows = await self._engine.fetch(sql.owners_credentials(self._dialect), (domain, local))
+        wanted = (fold(domain), fold(local))
+        return chosen(row for row in rows if folded(row[6:]) == wanted)
 
     async def replace_password(self, credentials: Credentials, password: str) -> bool:
         """See PasswordKeeper; other columns of the row stay as they are."""
@@ -162,8 +171,7 @@ class SqlDirectory:
         try:
             await self._engine.transaction(statements)
         except NothingChanged:
-            text = sql.credentials(self._dialect, with_domain=False)
-            row = _named(await self._engine.fetch(text, (name,)), name)
+            row = await self._named(name)
             if row is not None and credentials_of(row).password == old:
                 raise CannotKnow(
                     f"the new hash of {name} did not stay in mailbox.password as it was written"
@@ -235,14 +243,3 @@ class _Further:
 
 def _has(rows: Iterable[Row], name: str) -> bool:
     return any(fold(text_of(row[0])) == fold(name) for row in rows)
-
-
-def _named(rows: Iterable[Row], login: str) -> Row | None:
-    """The row of ``mailbox`` with this user name."""
-    return chosen(row[1:] for row in rows if row[0] == "m" and _has((row[1:],), login))
-
-
-def _owning(rows: Iterable[Row], local: str, domain: str) -> Row | None:
-    """The row of ``mailbox`` whose user ``virtual`` gives for the address."""
-    wanted = (fold(domain), fold(local))
-    return chosen(row[1:] for row in rows if row[0] == "v" and folded(row[7:]) == wanted)

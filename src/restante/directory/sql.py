@@ -73,21 +73,23 @@ def instructions(dialect: Dialect) -> str:
     return f"SELECT {columns} FROM `alias` WHERE `username` = ? AND `alias` = ?"
 
 
-@lru_cache
-def credentials(dialect: Dialect, *, with_domain: bool) -> str:
-    """Parameters: username; with a domain also host, local part.
+_CREDENTIALS = tuple(
+    f"m.`{name}`" for name in ("username", "uid", "gid", "home", "password", "password_type")
+)
 
-    Rows: ``m`` or ``v`` (found by user name, or through ``virtual``), username, uid,
-    gid, home, password, password_type, host, local part.
-    """
-    names = ("username", "uid", "gid", "home", "password", "password_type")
-    columns = _select(dialect, *(f"m.`{name}`" for name in names))
-    direct = f"SELECT 'm', {columns}, NULL, NULL FROM `mailbox` m WHERE m.`username` = ?"
-    if not with_domain:
-        return direct
+
+@lru_cache
+def credentials(dialect: Dialect) -> str:
+    """Parameters: username. Rows: username, uid, gid, home, password, password_type."""
+    return f"SELECT {_select(dialect, *_CREDENTIALS)} FROM `mailbox` m WHERE m.`username` = ?"
+
+
+@lru_cache
+def owners_credentials(dialect: Dialect) -> str:
+    """Parameters: host, local part. Rows: as credentials, then host, local part."""
+    columns = _select(dialect, *_CREDENTIALS, "v.`virtual_host`", "v.`virtual_username`")
     return (
-        f"{direct} UNION ALL "
-        f"SELECT 'v', {columns}, {_select(dialect, 'v.`virtual_host`', 'v.`virtual_username`')} "
+        f"SELECT {columns} "
         f"FROM `virtual` v {dialect.join} `mailbox` m ON m.`username` = v.`username` "
         "WHERE v.`virtual_host` = ? AND v.`virtual_username` = ?"
     )
