@@ -105,6 +105,8 @@ class MailCourier:
         if is_here(message.lane):
             return await self._attempt(message)
         numbers = _of_one_transaction(message)
+        if len(numbers) == len(message.recipients):
+            return await self._attempt(message)
         together = tuple(message.recipients[number] for number in numbers)
         attempted = await self._attempt(replace(message, recipients=together))
         answers: list[Answer] = [Untried()] * len(message.recipients)
@@ -235,6 +237,8 @@ class MailCourier:
         self, message: QueuedMessage, deliveries: Mapping[int, Delivery]
     ) -> dict[int, Answer]:
         """All Maildirs: together, as far as they have the sender in common."""
+        if not deliveries:
+            return {}
         by_sender: dict[str | None, list[int]] = {}
         for number in deliveries:
             sender = message.recipients[number].target.reverse_path
@@ -257,6 +261,8 @@ class MailCourier:
 
     async def _obey(self, message: QueuedMessage, lists: Mapping[int, _Obey]) -> dict[int, Answer]:
         """One instruction of each list; in practice there is one list in an attempt."""
+        if not lists:
+            return {}
         answers = await asyncio.gather(*(self._take_step(message, each) for each in lists.values()))
         return dict(zip(lists, answers, strict=True))
 
@@ -384,6 +390,8 @@ def _of_one_transaction(message: QueuedMessage) -> list[int]:
 def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
     """The message with a Delivered-To field of each alias, where its header may hold the name."""
     content = message.content
+    if not came_by:
+        return content
     fields = [
         delivered_to_field(alias)
         for alias in came_by

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import Protocol
 
@@ -16,7 +15,7 @@ class Clock(Protocol):
         ...
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
-        """Return once ``event`` is set or ``seconds`` have passed."""
+        """Return once ``event`` is set or ``seconds`` have passed; then it may be set too."""
         ...
 
 
@@ -29,6 +28,8 @@ class SystemClock:
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
         """Return once ``event`` is set or ``seconds`` have passed."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await event.wait()
+        timer = asyncio.get_running_loop().call_later(seconds, event.set)
+        try:
+            await event.wait()
+        finally:
+            timer.cancel()

@@ -1,9 +1,9 @@
-"""What a worker imports while it is still root.
+"""What workers need of Python is imported before they are forked.
 
-Python may be installed where only root may read (a home of root's, a private environment):
-what is imported later than this would then not be found. Modules that everybody needs are
-imported at the top of those that use them; here are those that are usually imported when
-they are first of use.
+So it is read once, and lies in memory once. And Python may be installed where only root may
+read (a home of root's, a private environment): what a worker that is no longer root imports
+would then not be found. Modules that everybody needs are imported at the top of those that use
+them; here are those that are usually imported when they are first of use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MISTAKES = ("difflib", "restante.config.control", "restante.config.nexthop")
 
 
 def preload(settings: Settings) -> None:
-    """Import what a worker with these settings may need."""
+    """Import what workers with these settings may need."""
     for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
     open_engine(settings.database, settings.directory)

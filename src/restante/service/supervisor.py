@@ -32,6 +32,7 @@ from restante.service.listeners import Listener, Listeners
 from restante.service.manager import Manager, passed_sockets
 from restante.service.ownership import hand_over
 from restante.service.place import READY, WorkerPlace
+from restante.service.preload import preload
 from restante.service.steward import Steward
 from restante.service.user import server_user
 from restante.service.watch import Watch
@@ -157,6 +158,7 @@ class Supervisor:
 
     def _start_generation(self, settings: Settings, listeners: Listeners) -> dict[int, _Worker]:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
+        preload(settings)
         starting: list[_Starting] = []
         try:
             with self._rights_of_workers():

@@ -18,7 +18,6 @@ from restante import maillog
 from restante.config import Settings
 from restante.errors import RestanteError
 from restante.service.place import EXIT_CONFIGURATION, READY, WorkerPlace
-from restante.service.preload import preload
 from restante.service.user import open_pem_for
 from restante.service.wiring import Worker
 from restante.tls.certificates import paths_of
@@ -51,7 +50,6 @@ def _give_up_root(settings: Settings, place: WorkerPlace) -> HandedFiles | None:
     """
     if place.user is None:
         return None
-    preload(settings)
     pem = HandedFiles.opened(paths_of(settings), partial(open_pem_for, place.user))
     place.user.become()
     return pem
