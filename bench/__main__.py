@@ -64,7 +64,6 @@ def main() -> None:
     names = list(dict.fromkeys(name.partition("/")[0] for name in arguments.names or BENCHES))
     if unknown := [name for name in names if name not in BENCHES]:
         sys.exit(f"restante-bench: there is no {unknown[0]}, but: {', '.join(BENCHES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever runs is ended, as by Ctrl-C
     try:
         run(_options(arguments), [BENCHES[name] for name in names])
     except MissingError as error:

@@ -175,7 +175,8 @@ class Arena:
 def arena(options: Options, report: Callable[[Row], None]) -> Iterator[Arena]:
     """For one run; all that was started ends with it. Raises MissingError."""
     if os.geteuid() != 0 and not options.sqlite and options.against:
-        raise MissingError(f"{', '.join(options.against)} can be started by root alone")
+        peers = " and ".join(options.against)
+        raise MissingError(f"root alone can start {peers}; --against none: Restante by itself")
     with (
         tempfile.TemporaryDirectory(prefix="restante-bench-", dir=SCRATCH) as scratch,
         components() as made,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,16 +19,15 @@ _INCHES = 0.28
 def draw(rows: Iterable[Row], directory: Path, stem: str) -> list[Path]:
     """A PNG for each bench and unit; their paths."""
     drawn = []
-    for (bench, unit), some in groupby(rows, key=lambda row: (_bench(row), row.unit)):
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        together.setdefault((row.key.partition("/")[0], row.unit), []).append(row)
+    for (bench, unit), some in together.items():
         name = unit.replace("/", "-per-")
         path = directory / f"{stem}-{bench}-{name}.png"
-        _draw(list(some), path)
+        _draw(some, path)
         drawn.append(path)
     return drawn
-
-
-def _bench(row: Row) -> str:
-    return row.key.partition("/")[0]
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
