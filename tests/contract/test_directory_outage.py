@@ -139,6 +139,69 @@ async def test_cancelled_questions_never_mix_up_answers(mariadb_url: str) -> Non
 
 
 @pytest.mark.mariadb
+async def test_cancelled_recipients_never_mix_up_the_answers_of_others(mariadb_url: str) -> None:
+    names = [f"u{number}" for number in range(8)]
+    rows: Rows = {
+        "mailbox": [(name, 1, 1, f"/{name}", None, None) for name in names],
+        "virtual": [(name, name, "x.org") for name in names],
+    }
+    async with engine_with(mariadb_url, rows):
+        directory = _directory(mariadb_url, query_timeout=5.0, connect_timeout=4.0)
+        for turn in range(60):
+            tasks = [asyncio.create_task(directory.prefetch([(name, "x.org")])) for name in names]
+            for _ in range(turn % 12):
+                await asyncio.sleep(0)
+            for task in tasks[turn % 3 :: 3]:
+                task.cancel()
+            for name, task in zip(names, tasks, strict=True):
+                try:
+                    lookups = await task
+                except asyncio.CancelledError:
+                    continue
+                assert await lookups.owners(name, "x.org") == (name,)
+                account = await lookups.account(name)
+                assert account is not None
+                assert account.home == f"/{name}"
+        await directory.close()
+
+
+@pytest.mark.mariadb
+async def test_a_name_that_the_database_cannot_hold_spoils_nobody_elses(mariadb_url: str) -> None:
+    rows: Rows = {"virtual": [("iain", "iain", "x.org")]}
+    async with engine_with(mariadb_url, rows):
+        directory = _directory(mariadb_url)
+        asked = ["first", "iain", "\ud800", "zoe"]
+        found = await asyncio.gather(
+            *(directory.prefetch([(name, "x.org")]) for name in asked), return_exceptions=True
+        )
+        _, iain, bad, zoe = found
+        assert isinstance(bad, CannotKnow)
+        assert not isinstance(iain, BaseException)
+        assert not isinstance(zoe, BaseException)
+        assert await iain.owners("iain", "x.org") == ("iain",)
+        assert await zoe.owners("zoe", "x.org") == ()
+        await directory.close()
+
+
+@pytest.mark.mariadb
+async def test_recipients_that_wait_together_hear_together_that_a_server_is_gone(
+    own_server: MariaDB,
+) -> None:
+    url = own_server.url(own_server.new_database())
+    await _site(url)
+    directory = _directory(url)
+    await _knows(directory)
+    own_server.kill()
+    try:
+        await asyncio.gather(*(_cannot_know(directory) for _ in range(20)))
+    finally:
+        own_server.start()
+    lookups = await asyncio.gather(*(directory.prefetch([("a", "x.org")]) for _ in range(20)))
+    assert [await each.owners("a", "x.org") for each in lookups] == [()] * 20
+    await directory.close()
+
+
+@pytest.mark.mariadb
 async def test_wrong_passwords_databases_and_servers(mariadb_server: MariaDB) -> None:
     name = mariadb_server.new_database()
     for url, why in (
