@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,32 +22,37 @@ from bench.rounds import Entrant, Turns
 from restante.address import Address
 from restante.config.tree import Routing
 from restante.directory.lookups import SqlDirectory
-from restante.routing.decision import Instructions, Mailbox, NoSuchUser
+from restante.routing.decision import Decision, Instructions, Mailbox, NoSuchUser
 from restante.routing.router import Router
 
 SIZES = (10_000_000, 1_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000_000, 1_000, 100_000)
 LOOKUPS = 3000
 """In a round."""
-LOGIN = "login"
-KINDS = {
-    "existing": "RCPT for a mailbox",
-    "alias": "RCPT for an alias",
-    "caught": "RCPT for an address that the catch-all takes",
-    "missing": "RCPT for an address that nobody has",
-    LOGIN: "what a login asks",
-}
-QUICK_KINDS = ("existing", "missing", LOGIN)
-DECISIONS = {
-    "existing": Mailbox,
-    "alias": Instructions,
-    "caught": Mailbox,
-    "missing": NoSuchUser,
-}
 
 
 class WrongAnswerError(Exception):
     """A look-up found something else than what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Something that is asked."""
+
+    title: str
+    draw: Callable[[Asked], Address]
+    decision: type[Decision] | None = None
+    """What RCPT must find; None: a login asks, and must find the account."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "existing": Kind("RCPT for a mailbox", Asked.existing, Mailbox),
+    "alias": Kind("RCPT for an alias", Asked.alias, Instructions),
+    "caught": Kind("RCPT for an address that the catch-all takes", Asked.caught, Mailbox),
+    "missing": Kind("RCPT for an address that nobody has", Asked.missing, NoSuchUser),
+    "login": Kind("what a login asks", Asked.existing),
+}
+QUICK_KINDS = ("existing", "missing", "login")
 
 
 def run(arena: Arena) -> None:
@@ -73,7 +78,7 @@ def _measure(
         for kind in QUICK_KINDS if arena.options.quick else KINDS:
             series = []
             for size, directory in zip(sizes, directories, strict=True):
-                asker = Asker(directory, Asked(size, random.Random(size)), kind)
+                asker = Asker(directory, Asked(size, random.Random(size)), KINDS[kind])
                 series.append(
                     Entrant(
                         f"{size:,} mailboxes",
@@ -86,7 +91,7 @@ def _measure(
             suffix = "" if kind == "existing" else f"-{kind}"
             arena.measure(
                 f"lookups/{database}{suffix}",
-                f"{KINDS[kind]}, accounts in {database}",
+                f"{KINDS[kind].title}, accounts in {database}",
                 series,
                 Turns(LOOKUPS, arena.options.rounds, warm_up=LOOKUPS // 3),
                 unit="look-ups/s",
@@ -105,23 +110,24 @@ class Asker:
 
     directory: SqlDirectory
     asked: Asked
-    kind: str
+    kind: Kind
     _router: Router = field(default_factory=lambda: Router(Routing(), "mail.bench.test"))
     _addresses: list[Address] = field(default_factory=list)
 
     def prepare(self, count: int) -> None:
         """Draw the addresses of a round."""
-        draw = getattr(self.asked, "existing" if self.kind == LOGIN else self.kind)
-        self._addresses = [draw() for _ in range(count)]
+        self._addresses = [self.kind.draw(self.asked) for _ in range(count)]
 
     async def ask(self, count: int) -> float:
         """Seconds for so many look-ups, one after another; raises WrongAnswerError."""
-        ask = self._logins if self.kind == LOGIN else self._decisions
-        return await ask(self._addresses[:count])
+        addresses = self._addresses[:count]
+        if self.kind.decision is None:
+            return await self._logins(addresses)
+        return await self._decisions(addresses, self.kind.decision)
 
-    async def _decisions(self, addresses: Sequence[Address]) -> float:
+    async def _decisions(self, addresses: Sequence[Address], wanted: type[Decision]) -> float:
         """All that RCPT asks, as the receiver does it."""
-        wanted, router = DECISIONS[self.kind], self._router
+        router = self._router
         began = time.monotonic()
         for address in addresses:
             lookups = await self.directory.prefetch(router.wanted(address))

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from bench import population
-from bench.benches.lookups import KINDS, LOGIN, Asker, WrongAnswerError
+from bench.benches.lookups import KINDS, Asker, Kind, WrongAnswerError
 from bench.fetching import ReadingError, Sessions, parse
 from bench.maildrops import Filling, message, names
 from bench.population import Asked
@@ -154,8 +154,8 @@ async def directory(tmp_path: Path) -> SqlDirectory:
     return SqlDirectory(engine)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_what_is_asked_is_there(directory: SqlDirectory, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+async def test_what_is_asked_is_there(directory: SqlDirectory, kind: Kind) -> None:
     asker = Asker(directory, Asked(1000, Random(1)), kind)
     asker.prepare(50)
     await asker.ask(50)
@@ -163,7 +163,7 @@ async def test_what_is_asked_is_there(directory: SqlDirectory, kind: str) -> Non
 
 
 async def test_a_wrong_answer_is_noticed(directory: SqlDirectory) -> None:
-    asker = Asker(directory, Asked(100_000, Random(1)), LOGIN)
+    asker = Asker(directory, Asked(100_000, Random(1)), KINDS["login"])
     asker.prepare(50)
     with pytest.raises(WrongAnswerError):
         await asker.ask(50)
