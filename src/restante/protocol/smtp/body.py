@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from restante.envelope import line_feeds
+
 END_OF_DATA = b"\r\n.\r\n"
 """What alone ends a content, whatever else looks like it (RFC 5321 §4.1.1.4)."""
 _EMPTY_DATA = b".\r\n"
@@ -54,7 +56,7 @@ class ContentText:
         # The number of CR, of LF and of CRLF must be one; a CR is counted by its going.
         text = wire.replace(b"\r", b"")
         breaks = len(wire) - len(text)
-        if wire.count(b"\r\n") != breaks or text.count(b"\n") != breaks:
+        if wire.count(b"\r\n") != breaks or line_feeds(text) != breaks:
             self._faults.add(Fault.BARE_LINE_END)
             return b""
         if stuffed:
