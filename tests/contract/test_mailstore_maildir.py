@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from restante.store import (
     files,
     maildir,
     scan,
+    unwaiting,
 )
 from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
 from restante.store.sizes import CACHE
@@ -84,6 +86,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for function in ("open", "stat", "lstat"):
         monkeypatch.setattr(os, function, counting(getattr(os, function)))
     return paths
+
+
+@pytest.fixture
+def nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message has to be read from the disk."""
+
+    def would_wait(path: bytes, limit: int) -> bytes:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(unwaiting, "read_known", would_wait)
 
 
 async def read(drop: Maildrop, index: int) -> bytes:
@@ -478,6 +490,7 @@ async def test_a_lock_that_is_a_link_is_not_followed(box: Box, tmp_path: Path) -
     assert not (tmp_path / "victim").exists()
 
 
+@pytest.mark.usefixtures("nothing_in_memory")
 async def test_a_message_that_cannot_be_read_is_unavailable(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,6 +509,26 @@ async def test_a_message_that_cannot_be_read_is_unavailable(
 # Reading ahead
 
 
+async def test_what_is_in_memory_is_read_without_a_thread(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [b"", b"x\n" * 1000, b"y" * maildir.READ_AHEAD_OCTETS]
+    for number, content in enumerate(contents):
+        box.put(f"new/{number}.a,W=1", content)
+    box.put("new/3.a,W=1", b"z" * (maildir.READ_AHEAD_OCTETS + 1))
+    drop = await box.open()
+    monkeypatch.setattr(MaildirDrop, "_fetch", None)
+    monkeypatch.setattr(os, "RWF_NOWAIT", 0)  # which not every file system knows
+    assert [drop.at_hand(index) for index in (2, 0, 1, 3)] == [
+        contents[2],
+        contents[0],
+        contents[1],
+        None,
+    ]
+    drop.close()
+
+
+@pytest.mark.usefixtures("nothing_in_memory")
 async def test_messages_read_in_order_are_read_ahead(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ class Maildrop(Protocol):
         ...
 
     def at_hand(self, index: int) -> bytes | None:
-        """The whole message as it is stored, if it was read ahead and needs no wait; once."""
+        """The whole message as it is stored, if that takes no wait; None is no answer."""
         ...
 
     def read(self, index: int) -> AsyncGenerator[bytes, None]:

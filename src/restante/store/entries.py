@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from restante.store.unwaiting import Stamp, stamp
+from restante.store.unwaiting import Stamp, stamp_of
 
 BLOCK = 64 * 1024
 """Octets of entries read at a time: some 800."""
@@ -43,7 +43,7 @@ def read(directory: bytes) -> Entries:
     """What is in a directory; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = Entries([], stamp(descriptor))
+        found = Entries([], stamp_of(descriptor))
         for block in _blocks(descriptor):
             found.names.extend(_regular_files(directory, block))
         return found
