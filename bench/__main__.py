@@ -71,7 +71,8 @@ def main() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """As an exception: whatever was started is ended with it."""
+    """As an exception: whatever was started is ended with it, and not interrupted at that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit("restante-bench: told to end")
 
 
