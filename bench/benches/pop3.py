@@ -72,7 +72,8 @@ def _measure_first_sessions(arena: Arena, clients: int) -> None:
     sessions = Sessions("session", clients, USERS, messages=MAILDROP.messages)
     arena.measure(
         f"pop3/changed-{clients}",
-        f"the same, each maildrop changed since its last session, {clients} in parallel",
+        "POP3 login, STAT, LIST, UIDL, QUIT, 100 messages, changed since the last session, "
+        f"{clients} in parallel",
         [_entrant(arena, each, sessions, partial(_change_all, each)) for each in systems],
         Turns(USERS, arena.options.rounds, warm_up=USERS),
         unit="sessions/s",
