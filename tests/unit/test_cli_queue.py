@@ -222,9 +222,9 @@ def test_mailq(waiting: Waiting) -> None:
 
     assert head.startswith("-Queue ID-")
     assert last == "-- 1 Kbytes in 3 Requests."
-    assert rest[4] == f"{waiting.busy}        59 {rest[4][26:45]}  ann@example.com"
+    assert rest[4] == f"{waiting.busy}        59 {rest[4][30:49]}  ann@example.com"
     assert rest[5].strip() == f"({GREYLISTED})"
-    assert rest[6] == " " * 47 + "ann@busy.example"
+    assert rest[6] == " " * 51 + "ann@busy.example"
     assert rest[8].startswith(f"{waiting.bounce}! ")
     assert rest[8].endswith(" MAILER-DAEMON")
 

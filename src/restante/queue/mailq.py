@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from restante.queue.reader import QueueEntry, QueueReader
 
 EMPTY = "Mail queue is empty"
-_HEAD = "-Queue ID------- --Size-- ----Arrival Time---- -Sender/Recipient-------"
-_INDENT = " " * 47
+_HEAD = "-Queue ID----------- --Size-- ----Arrival Time---- -Sender/Recipient-------"
+_INDENT = " " * 51
 
 
 def mailq(reader: QueueReader) -> Iterator[str]:

@@ -24,7 +24,7 @@ REPORTED = "its sender is being told"
 """Why a message is still here that nobody waits for."""
 
 _HEADS = ("ID", "AGE", "SIZE", "NEXT TRY", "SENDER", "RECIPIENTS", "REASON")
-_WIDTHS = (15, 7, 4, 10)
+_WIDTHS = (19, 7, 4, 10)
 """Columns of the first cells; the others share what is left."""
 _GAP = "  "
 
