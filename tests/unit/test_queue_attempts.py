@@ -185,3 +185,28 @@ def address(place: int) -> str:
 
 def targets(cases: Sequence[Case]) -> tuple[Target, ...]:
     return tuple(Target(address(place), lane=case.lane) for place, case in enumerate(cases))
+
+
+def test_a_number_that_was_another_messages_before_settles_nothing() -> None:
+    """A message that was removed in flight leaves its recipients' numbers to the next one."""
+    queue = Queue()
+    with closing(queue.connection) as connection:
+        _add(connection, "gone", "a.example")
+        connection.execute("DELETE FROM message")
+        _add(connection, "next", "a.example", "b.example")
+        enter(
+            connection, [_delivered("gone", 1, "a.example"), _delivered("next", 2, "b.example")], 1
+        )
+        waiting = connection.execute("SELECT id FROM recipient WHERE state = 'waiting'").fetchall()
+    assert waiting == [(1,)]
+
+
+def _add(connection: sqlite3.Connection, queue_id: str, *lanes: str) -> None:
+    recipients = tuple(Target(address(place), lane=lane) for place, lane in enumerate(lanes))
+    submission = Submission(envelope(queue_id=queue_id), content(), recipients)
+    rows.insert_messages(connection, [Arrival(submission, b"")], LIFE)
+
+
+def _delivered(queue_id: str, recipient: int, lane: str) -> Record:
+    message = QueuedMessage(envelope(queue_id=queue_id), content(), (), False, lane)
+    return Record(message, [Result(recipient, RecipientState.DELIVERED)], NOW, None)

@@ -79,7 +79,9 @@ def enter(connection: sqlite3.Connection, records: Sequence[Record], life: int) 
 
 
 _OPEN = "state IN ('waiting', 'held')"
-_OTHERS = f"(NOT {_OPEN} OR id NOT IN (SELECT value FROM json_each(?2)))"  # noqa: S608 - constants
+_ENDING = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?2))"
+"""Recipients with their messages: a number alone may be another's since its message was removed."""
+_OTHERS = f"(NOT {_OPEN} OR (queue_id, id) NOT IN {_ENDING})"
 _REMOVE = (
     "DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(?1))"  # noqa: S608 - constants
     " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
@@ -96,7 +98,9 @@ def _remove(connection: sqlite3.Connection, ending: Sequence[Record]) -> list[Re
     if not ending:
         return []
     ids = json.dumps([each.queue_id for each in ending])
-    recipients = json.dumps([result.recipient for each in ending for result in each.results])
+    recipients = json.dumps(
+        [(each.queue_id, result.recipient) for each in ending for result in each.results]
+    )
     removed = {queue_id for (queue_id,) in connection.execute(_REMOVE, (ids, recipients))}
     return [each for each in ending if each.queue_id in removed]
 
