@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from restante.config.tree import Database
-from restante.directory.engine import open_engine
+from restante.directory.engine import Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
@@ -114,6 +114,23 @@ async def test_a_server_that_hangs(own_server: MariaDB, tcp: bool) -> None:
     await _knows(fresh)
     await directory.close()
     await fresh.close()
+
+
+@pytest.mark.mariadb
+async def test_changes_open_no_more_connections_than_may_be(mariadb_url: str) -> None:
+    """Each change has a new connection: a dead one must not leave in doubt what it has done."""
+    count = "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE()"
+    async with engine_with(mariadb_url, SITE):
+        pass
+    engine = open_engine(Database(url=mariadb_url, pool_size=2), "/")
+    for _ in range(10):
+        await asyncio.gather(*(engine.transaction([Statement("DELETE FROM alias")]) for _ in "abc"))
+        await engine.fetch("SELECT 1")
+    await asyncio.sleep(0.1)  # the server hears of the ends of connections a little later
+    ((connections,),) = await engine.fetch(count)
+    await engine.close()
+    assert isinstance(connections, int)
+    assert 1 <= connections <= 2
 
 
 @pytest.mark.mariadb

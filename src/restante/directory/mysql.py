@@ -203,6 +203,8 @@ class MySQLEngine:
         async with asyncio.timeout_at(deadline):
             await self._places.acquire()
             try:
+                if fresh and self._idle:  # with it there would be one too many
+                    self._idle.popleft()[-1].close()
                 lease = None if fresh else self._take_idle()
                 return lease or await self._connect()
             except BaseException:
