@@ -13,11 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from restante.config.tree import Database
+from restante.address import Address
+from restante.config.tree import Database, Routing
 from restante.directory import BadRow, Lookups
 from restante.directory.engine import Dialect, Engine, Row, Statement, Value, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.question import MAX_ORDINARY
+from restante.directory.schema import TABLES
+from restante.routing.decision import Mailbox
+from restante.routing.router import Router
 from tests.support.directory import Rows, engine_with, fill
 from tests.support.mariadb import MariaDB
 
@@ -126,6 +130,20 @@ class Counting:
         await self._engine.close()
 
 
+class Changing(Counting):
+    """An engine with rows that somebody writes just before the statement of this number."""
+
+    def __init__(self, engine: Engine, before: int, rows: Rows) -> None:
+        super().__init__(engine)
+        self._before = before
+        self._rows = rows
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        if self.asked == self._before:
+            await fill(self._engine, self._rows)
+        return await super().fetch(sql, params)
+
+
 async def _route_like(lookups: Lookups, local: str, domain: str) -> None:
     """Ask what routing asks about an address of a virtual domain."""
     await lookups.accepts_domain(domain)
@@ -189,6 +207,21 @@ async def test_a_domain_of_others_costs_two_statements(database_url: str) -> Non
         assert not await lookups.accepts_domain("y.net")
         assert await lookups.knows_domain("x.org")
         assert counting.asked == 2
+
+
+async def test_an_address_that_comes_with_its_domain_is_never_the_one_without_the_other(
+    database_url: str,
+) -> None:
+    """Whenever the first row of a domain is written, its address is seen with it."""
+    router = Router(Routing(), "mail.host")
+    account: Rows = {"mailbox": [("anna", 1, 1, "/h", None, None)]}
+    for statement in (0, 1):
+        async with engine_with(database_url, account) as engine:
+            changing = Changing(engine, statement, {"virtual": [("anna", "anna", "x.org")]})
+            address = Address("anna", "x.org")
+            (decision,) = await router.route_many([address], SqlDirectory(changing))
+            assert isinstance(decision, Mailbox), statement
+            await engine.transaction([Statement(f"DELETE FROM `{table}`") for table in TABLES])
 
 
 async def test_many_addresses_are_asked_in_parts(database_url: str) -> None:

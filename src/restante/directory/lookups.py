@@ -72,7 +72,7 @@ class SqlDirectory:
 
     async def knows_domain(self, domain: str) -> bool:
         """Whether ``virtual`` has any row for the domain; raises CannotKnow."""
-        some = await self._engine.fetch(sql.known(self._dialect, 1), (domain,))
+        some = await self._engine.fetch(sql.known(self._dialect), (domain,))
         if not some or _has((row[1:] for row in some), domain):
             return bool(some)
         # The database takes another for the same, and this one may stand behind it.
@@ -107,15 +107,21 @@ class SqlDirectory:
         return found
 
     async def _ask_ordinary(self, pairs: tuple[Pair, ...]) -> Answers:
-        """What ordinary addresses need: a statement, and another where a domain has no owner."""
+        """What ordinary addresses need: a statement, and another where a domain has no owner.
+
+        The other asks whether virtual has the domain, and for the addresses there once more: one
+        that came with its domain after the first statement must not be "no such user".
+        """
         found = Answers()
         question = ordinary_question(pairs)
         text = sql.ordinary(self._dialect, question.shape)
         unowned = found.add_ordinary(question, await self._engine.fetch(text, question.parameters))
         if unowned:
-            domains = padded(unowned)
-            text = sql.known(self._dialect, len(domains))
-            found.add_known(domains, await self._engine.fetch(text, domains))
+            again = ordinary_question([pair for pair in pairs if pair[1] in unowned])
+            domains = padded(again.domains)
+            text = sql.ordinary(self._dialect, again.shape, known=len(domains))
+            rows = await self._engine.fetch(text, (*again.parameters, *domains))
+            found.add_unowned(again, rows)
         return found
 
     async def thorough(self, pairs: tuple[Pair, ...]) -> Lookups:

@@ -22,6 +22,10 @@ ALIAS_USER = "alias"
 """Whose instructions serve the addresses that have no account."""
 
 
+_WIDTH = 4
+"""Columns behind the tag of a thorough answer."""
+
+
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
@@ -123,8 +127,8 @@ class OrdinaryShape:
     """All addresses are in one domain: a shorter condition, and a cheaper plan."""
 
 
-@lru_cache(maxsize=64)
-def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
+@lru_cache(maxsize=256)
+def ordinary(dialect: Dialect, shape: OrdinaryShape, known: int = 0) -> str:
     """Whose some addresses are, what these owners have, and which hosts ``rcpthosts`` has.
 
     All that routing asks about an address that ``virtual`` gives to a mailbox or to an alias,
@@ -136,6 +140,9 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
     NULL; then user, extension, target's local part and host of an instruction, or NULL: of
     the owner without extension where there is a mailbox, of the user ``alias`` with the owner
     as the extension where there is none. ``r`` host in rcpthosts.
+
+    ``known``: of how many domains, whose parameters come last, is asked as well whether
+    ``virtual`` has them: ``k`` host in virtual, place of the domain among these.
     """
     columns = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_MAILBOX, *_ALIAS)
     source = (
@@ -145,10 +152,13 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
         f"WHERE {_is_one_of(shape)}"
     )
     hosts = f"`rcpthosts` WHERE `host` IN ({_marks(1 if shape.one_domain else shape.pairs)})"
-    return (
-        f"{_arm(dialect, 'v', columns, source)} UNION ALL "
-        f"{_arm(dialect, 'r', ('`host`',), hosts, width=len(columns))}"
-    )
+    width = len(columns)
+    arms = [
+        _arm(dialect, "v", columns, source),
+        _arm(dialect, "r", ("`host`",), hosts, width),
+        *(_known_arm(dialect, number, width) for number in range(known)),
+    ]
+    return " UNION ALL ".join(arms)
 
 
 _ALIAS_NAME = f"'{ALIAS_USER}'"
@@ -166,10 +176,10 @@ def _is_one_of(shape: OrdinaryShape) -> str:
     return " OR ".join([each] * shape.pairs)
 
 
-@lru_cache(maxsize=64)
-def known(dialect: Dialect, count: int) -> str:
-    """Parameters: the domains. Rows: ``k``, host in virtual, place of the domain among them."""
-    return " UNION ALL ".join(_known_arm(dialect, number) for number in range(count))
+@lru_cache
+def known(dialect: Dialect) -> str:
+    """Parameters: the domain. Rows: ``k``, a spelling of it that virtual has, if there is one."""
+    return _known_arm(dialect, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,15 +278,11 @@ def _name_arms(dialect: Dialect, shape: ThoroughShape) -> list[str]:
     return arms
 
 
-def _known_arm(dialect: Dialect, number: int) -> str:
+def _known_arm(dialect: Dialect, number: int, width: int = _WIDTH) -> str:
     # One row is enough; a domain may have a hundred thousand.
     host = "`virtual_host`"
     one = f"(SELECT {host} FROM `virtual` WHERE {host} = ? LIMIT 1) k{number}"
-    return _arm(dialect, "k", (host, f"'{number}'"), one)
-
-
-_WIDTH = 4
-"""Columns behind the tag of a thorough answer."""
+    return _arm(dialect, "k", (host, f"'{number}'"), one, width)
 
 
 def _arm(
