@@ -509,6 +509,26 @@ async def test_a_message_that_cannot_be_read_is_unavailable(
 # Reading ahead
 
 
+async def test_a_disk_that_fails_in_the_midst_of_a_message_does_not_end_it(
+    box: Box, nothing_in_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives what could be read first, and the error after it."""
+    box.put("new/1.a,S=20000,W=20000", b"x" * 20000)
+    drop = await box.open()
+    original, reads = os.read, iter((4096, None))
+
+    def read_until_the_bad_sector(descriptor: int, count: int) -> bytes:
+        room = next(reads)
+        if room is None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(descriptor, min(room, count))
+
+    monkeypatch.setattr(os, "read", read_until_the_bad_sector)
+    with pytest.raises(MaildropUnavailable):
+        await read(drop, 0)
+    drop.close()
+
+
 async def test_what_is_in_memory_is_read_without_a_thread(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

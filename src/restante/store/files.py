@@ -28,6 +28,7 @@ class Reader:
         status = os.fstat(self._descriptor)
         # Room for a whole block would cost more than to read a small file.
         self._wanted = min(status.st_size + 1, BLOCK)
+        self._left = status.st_size
         self.is_done = False
         """The end was read."""
         if not stat.S_ISREG(status.st_mode):
@@ -38,7 +39,10 @@ class Reader:
         """The next block, empty beyond the end or once closed."""
         with self._lock:
             block = os.read(self._descriptor, self._wanted) if self._descriptor >= 0 else b""
-        self.is_done = len(block) < self._wanted
+        self._left -= len(block)
+        # Before the end, too, less may come than was wanted: a disk that cannot read on gives what
+        # it could read, and its error the next time.
+        self.is_done = not block or (len(block) < self._wanted and self._left <= 0)
         return block
 
     def close(self) -> None:
