@@ -263,6 +263,18 @@ async def test_a_message_that_was_moved_is_read_and_deleted(box: Box, moved: str
     assert os.listdir(box.path / "cur") == []
 
 
+async def test_a_message_that_gets_a_second_name_is_not_gone(box: Box) -> None:
+    """Programs that move messages by link(2) and unlink(2) have them twice in between."""
+    moving = box.put("new/1.a", b"one\n")
+    other = box.put("new/2.b", b"two\n")
+    drop = await box.open()
+    os.link(moving, box.path / "cur" / "1.a:2,S")
+    other.rename(box.path / "cur" / "2.b:2,S")
+    assert await read(drop, 1) == b"two\n"
+    assert await read(drop, 0) == b"one\n"
+    drop.close()
+
+
 async def test_many_moved_messages_cost_few_scans(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,11 +152,12 @@ def _told_apart(
             for place in rivals.get(base, ())
             if (inode := _inode(maildir, place)) is not None
         }
+        if len(by_inode) < 2:  # it was moved just now, or has two names
+            found.add(base, next(iter(by_inode.values()), places[base]))
+            continue
         for inode, place in sorted(by_inode.items()):
             found.inodes[len(found.bases)] = inode
             found.add(base, place)
-        if not by_inode:
-            found.add(base, places[base])
     return found
 
 
