@@ -81,6 +81,14 @@ async def test_mail_is_read_and_removed_as_the_owner(home: Path, account: Accoun
     assert os.stat(home / "Maildir" / LOCK).st_uid == OWNER
 
 
+async def test_nothing_is_remembered_of_what_the_owner_alone_may_see(
+    home: Path, account: Account
+) -> None:
+    store = MaildirStore(AS_OWNER, clock=later)
+    (await store.open(account)).close()
+    assert store._recollection is None
+
+
 async def test_a_link_leads_to_no_mail_of_others(
     home: Path, account: Account, secrets: Path
 ) -> None:

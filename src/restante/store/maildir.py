@@ -58,7 +58,8 @@ class MaildirStore:
     def __init__(self, ways: Ways = own_rights, clock: Callable[[], float] = time.time) -> None:
         self._ways = ways
         self._clock = clock
-        self._recollection = Recollection()
+        # Worth something only without a thread; and an owner's rights are taken by threads alone.
+        self._recollection = Recollection() if ways is own_rights else None
 
     async def open(self, account: Account) -> MaildirDrop:
         """See ``MailStore.open``.
@@ -72,12 +73,13 @@ class MaildirStore:
         if drop is None:
             work = functools.partial(_open, self._ways, account, stale_before)
             drop = await _in_thread(work, MaildirDrop.close)
-            self._recollection.keep(drop.maildir, drop.listing, began)
+            if self._recollection is not None:
+                self._recollection.keep(drop.maildir, drop.listing, began)
         return drop
 
     def _reopened(self, account: Account, stale_before: float) -> MaildirDrop | None:
-        if self._ways is not own_rights:
-            return None  # an owner's rights are taken by threads alone
+        if self._recollection is None:
+            return None
         way = Way(account.home)
         known = self._recollection.of(_maildir_of(way))
         return None if known is None else _reopened(way, known, stale_before)
