@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping
+from restante.net.connection import READ_HIGH, Connection, PeerLost, PeerTimeout, Stopping
 
 LONG = 60.0
 
@@ -83,6 +84,20 @@ async def test_what_came_before_is_taken_first() -> None:
         connection.data_received(b"early!")
         assert await connection.listen(echo(connection, b"!"), LONG, interruptible=True)
         assert await visitor.reader.readexactly(6) == b"early!"
+
+
+async def test_single_octets_do_not_pile_up() -> None:
+    async with visit() as visitor:
+        connection = visitor.connection
+        transport = connection._transport
+        assert transport is not None
+        pieces = 0
+        while transport.is_reading():
+            connection.data_received(b"xy")
+            pieces += 1
+        assert pieces * sys.getsizeof(b"xy") <= READ_HIGH
+        assert len(await connection.receive(LONG, interruptible=True)) == 2 * pieces
+        assert transport.is_reading()
 
 
 async def test_the_end_of_the_stream_is_told() -> None:

@@ -13,6 +13,8 @@ from restante.tls import HandshakeContexts, TlsSession
 
 READ_HIGH = 256 * 1024
 """Octets that wait unread before the peer is told to wait (TCP flow control)."""
+PIECE = 64
+"""Octets that each piece of it takes besides its own: a peer may send single ones."""
 WRITE_HIGH = 256 * 1024
 """Octets that wait unsent before the session waits for the peer."""
 CLOSE_TIMEOUT = 30.0
@@ -55,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._received_size = 0
+        """What these take in memory."""
         self._eof = False
         self._lost = False
         self._reading_paused = False
@@ -97,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._give(self._taker, data)
             return
         self._received.append(data)
-        self._received_size += len(data)
+        self._received_size += PIECE + len(data)
         if self._received_size > READ_HIGH and self._transport is not None:
             self._transport.pause_reading()
             self._reading_paused = True
