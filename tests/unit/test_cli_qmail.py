@@ -144,7 +144,7 @@ def test_without_a_directory_the_instance_is_the_host_s_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     control = control_directory(tmp_path, {"me": "mx.example.com\n"})
-    monkeypatch.setattr("restante.cli.context.DEFAULT_INSTANCE", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("restante.cli.invocation.DEFAULT_INSTANCE", str(tmp_path / "nowhere"))
     run(["--control", str(control), "check"])
     assert "the database /var/lib/restante/restante.db: " in capsys.readouterr().out
 

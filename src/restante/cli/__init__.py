@@ -6,11 +6,23 @@ that ``restante --help`` and the shell's completion answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and end the process with one of the codes of ``ExitCode``."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    from restante.cli import serving
+
+    asked = serving.plain_invocation(arguments, os.environ)
+    if asked is not None:
+        from restante.cli.status import guarded
+
+        return guarded(lambda: serving.serve(asked.settings()))
     from restante.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    return run(arguments)

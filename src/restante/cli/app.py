@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,8 +9,8 @@ import typer
 
 import restante
 from restante.cli import accounts, diagnosis, guesses, instance, queues, submission
-from restante.cli.context import Invocation
-from restante.cli.status import ExitCode, code_of, complain
+from restante.cli.invocation import Invocation
+from restante.cli.status import guarded
 from restante.config.load import CONTROL_VARIABLE, DIRECTORY_VARIABLE
 
 app = typer.Typer(
@@ -75,17 +73,4 @@ def restante_command(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Errors are said on standard error."""
-    try:
-        app(list(arguments), prog_name="restante")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else ExitCode.REFUSED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough; what is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.REFUSED
-    except Exception as error:  # noqa: BLE001 - a bug is said in a sentence too
-        complain(error)
-        return code_of(error)
-    return ExitCode.OK
+    return guarded(lambda: app(list(arguments), prog_name="restante"))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from restante.address import Address, AddressSyntaxError, check_domain
+from restante.cli.invocation import Invocation, NoInstance
 from restante.cli.status import ExitCode
-from restante.config.load import load
 from restante.config.tree import HostPort, Settings
-from restante.drop import CONTROL_INSTANCE, DEFAULT_INSTANCE
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -29,29 +26,13 @@ MAX_PASSWORD_LINE = 4096
 """Octets of standard input that are read for a password."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """What stands before the command's name."""
-
-    directory: str
-    """The instance directory; empty if none is named."""
-    control: str
-    """A qmail control directory; the same."""
-
-
 def settings_of(context: typer.Context) -> Settings:
     """The settings of the instance that --dir or RESTANTE_DIR names, or of this host's own."""
     asked: Invocation = context.obj
-    directory = asked.directory or (DEFAULT_INSTANCE if os.path.isdir(DEFAULT_INSTANCE) else "")
-    if not directory and asked.control:
-        directory = CONTROL_INSTANCE
-    if not directory:
-        raise typer.BadParameter(
-            "name the instance: restante --dir DIR ..., or set RESTANTE_DIR, or make a link "
-            f"{DEFAULT_INSTANCE} to it",
-            context,
-        )
-    return load(directory, os.environ, asked.control and os.path.abspath(asked.control))
+    try:
+        return asked.settings()
+    except NoInstance as error:
+        raise typer.BadParameter(str(error), context) from None
 
 
 def administer(settings: Settings, work: Callable[[Administration], Awaitable[_T]]) -> _T:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restante.cli.context import (
-    Invocation,
-    administer,
-    domain_name,
-    settings_of,
-)
+from restante.cli import serving
+from restante.cli.context import administer, domain_name, settings_of
+from restante.cli.invocation import Invocation
 from restante.cli.listening import (
     INITIAL,
     ListenerOptions,
@@ -29,9 +25,8 @@ from restante.cli.output import program
 from restante.cli.status import ServerUnavailable
 from restante.config.listeners import setting_of
 from restante.config.load import FILE_NAME, load
-from restante.config.tree import HostPort, Settings
+from restante.config.tree import Settings
 from restante.drop import CONTROL_INSTANCE
-from restante.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:
     from restante.address import Address
@@ -43,8 +38,6 @@ DEMO_DOMAIN = "example.com"
 DEMO_PASSWORD = "restante"  # noqa: S105 - printed, and good for a loopback address only
 DEMO_MAILBOXES = ("iain@example.com", "ann@example.com")
 DEMO_ALIAS = "sales@example.com"
-
-OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
 
 
 def init(
@@ -117,36 +110,7 @@ def _overrides(
 
 def serve(context: typer.Context) -> None:
     """Run the server until SIGTERM or Ctrl-C; SIGHUP reads the settings again."""
-    settings = settings_of(context)
-    _make_bare_instance(settings)
-    _serve(settings, None)
-
-
-def _make_bare_instance(settings: Settings) -> None:
-    """The directory of an instance that is a control directory alone: no init has made it."""
-    if settings.control is None or not settings.control.alone:
-        return
-    from restante.cli.creation import passable_mode
-
-    try:
-        os.makedirs(settings.directory, mode=passable_mode(), exist_ok=True)
-    except OSError as error:
-        raise OperatorError(
-            f"{settings.directory}, where the queue is to lie, cannot be made: {error.strerror}; "
-            "name another place with --dir"
-        ) from error
-
-
-def _serve(settings: Settings, on_ready: OnReady | None) -> None:
-    from restante.service.supervisor import serve as run_server
-
-    try:
-        status = run_server(settings, on_ready)
-    except ConfigurationError:
-        raise
-    except OperatorError as error:
-        raise ServerUnavailable(str(error)) from error
-    raise typer.Exit(status)
+    raise typer.Exit(serving.serve(settings_of(context)))
 
 
 def demo(
@@ -175,11 +139,12 @@ def demo(
     settings = _demo_settings(place, listeners)
     administer(settings, lambda admin: _populate(admin, settings))
     try:
-        _serve(settings, lambda bound: show_around(settings, bound))
+        status = serving.serve(settings, lambda bound: show_around(settings, bound))
     except ServerUnavailable as error:
         if not isinstance(error.__cause__, PortTaken):
             raise
         raise ServerUnavailable(f"{error}, or for this run: {program()} demo {usage()}") from error
+    raise typer.Exit(status)
 
 
 def _demo_settings(directory: str, listeners: ListenerOptions) -> Settings:

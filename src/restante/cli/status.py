@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from collections.abc import Callable
 from enum import IntEnum
 
 from restante.errors import ConfigurationError, RestanteError, TemporaryError
@@ -47,6 +49,23 @@ _MEANINGS = {
 
 class ServerUnavailable(RestanteError):
     """The server could not be started."""
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Do a command's work; the exit code. Errors are said on standard error."""
+    try:
+        return work() or ExitCode.OK
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else ExitCode.REFUSED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.REFUSED
+    except Exception as error:  # noqa: BLE001 - a bug is said in a sentence too
+        complain(error)
+        return code_of(error)
 
 
 def code_of(error: BaseException) -> ExitCode:
