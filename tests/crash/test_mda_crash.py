@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -111,6 +113,34 @@ def test_power_cut_at_every_step(
         check_visible(deliveries, 1)
         step += 1
     assert step > 5
+
+
+def deliver_while_moved(deliveries: Sequence[Delivery], elsewhere: Path) -> bool:
+    """Whether all are acknowledged, before the power fails, though one Maildir moves meanwhile."""
+    moved = Path(deliveries[0].maildir)
+
+    def move(_name: str) -> int:
+        if not moved.is_symlink():
+            shutil.copytree(moved, elsewhere / "Maildir")
+            moved.rename(moved.with_name("former"))
+            moved.symlink_to(elsewhere / "Maildir")
+        return 0
+
+    disk = FaultyDisk(faults={"create": move})
+    acknowledged = deliver(disk, deliveries)
+    disk.lose_power(entries_lost=True)
+    return acknowledged
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_maildir_that_moves_to_another_disk_meanwhile(home: Path, number: int) -> None:
+    """An administrator moves it and puts a link in its place."""
+    deliveries = mailboxes(home, number, exist=True)
+    with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
+        assert os.stat(other).st_dev != os.stat(home).st_dev
+        os.chown(other, OWNER, GROUP)
+        assert as_owner(partial(deliver_while_moved, deliveries, Path(other)))
+        check_visible(deliveries, 1)
 
 
 @pytest.mark.parametrize("operation", ["fsync", "syncfs"])

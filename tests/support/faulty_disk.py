@@ -87,8 +87,9 @@ class FaultyDisk(LocalDisk):
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")
         super().syncfs(fd)
-        self._data.clear()
-        self._entries.clear()
+        synced = os.fstat(fd).st_dev
+        self._data = {path: safe for path, safe in self._data.items() if _device(path) != synced}
+        self._entries = [entry for entry in self._entries if _device(entry[2]) != synced]
 
     def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
         self._step("rename", os.path.basename(old))
@@ -123,8 +124,14 @@ def _undo(kind: str, before: str, after: str) -> None:
         os.unlink(after)
 
 
+def _device(path: str) -> int:
+    with suppress(FileNotFoundError):
+        return os.stat(os.path.dirname(path)).st_dev
+    return 0
+
+
 def _path(fd: int | None, name: str = "") -> str:
     if fd is None:
-        return name
+        return os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
     directory = os.readlink(f"/proc/self/fd/{fd}")
     return os.path.join(directory, name) if name else directory

@@ -181,8 +181,11 @@ class Batch:
 
     def _sync_as_a_whole(self, maildir: KnownMaildir) -> None:
         """Take a descriptor before anything is written: it reports what fails from now on."""
-        if maildir.device not in self.whole:
-            self.whole[maildir.device] = maildir.new.open(self.disk)
+        if maildir.device in self.whole:
+            return
+        fd = maildir.new.open(self.disk)
+        if self.whole.setdefault(os.fstat(fd).st_dev, fd) != fd:
+            self.disk.close(fd)
 
     def _stage(self, job: Job, copy: Copy) -> None:
         if copy.place is Place.FOUND:
@@ -190,6 +193,8 @@ class Batch:
         fd = self._create(copy)
         copy.place = Place.TMP
         try:
+            # What is named by its path may lie elsewhere by now: its Maildir became a link.
+            copy.device = os.fstat(fd).st_dev
             self._fill(fd, job, copy)
             if copy.device not in self.whole:
                 self.disk.fsync(fd)
@@ -203,9 +208,7 @@ class Batch:
             # The Maildir was removed under us: make it again, but only once.
             self.maildirs.forget(copy.delivery)
             fd = self._create_once(copy)
-        maildir = self.maildirs.get(copy.delivery)
-        self._sync_as_a_whole(maildir)
-        copy.device = maildir.device
+        self._sync_as_a_whole(self.maildirs.get(copy.delivery))
         return fd
 
     def _create_once(self, copy: Copy) -> int:
