@@ -224,6 +224,30 @@ async def test_an_address_that_comes_with_its_domain_is_never_the_one_without_th
             await engine.transaction([Statement(f"DELETE FROM `{table}`") for table in TABLES])
 
 
+async def test_a_row_without_an_owner_spoils_no_other_address(database_url: str) -> None:
+    """A site's own table may have NULL there."""
+    columns = {
+        "sqlite": "(username TEXT, virtual_username TEXT, virtual_host TEXT)",
+        "mysql": "(username VARCHAR(320), virtual_username VARCHAR(320), virtual_host VARCHAR(255))"
+        " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci",
+    }
+    rows: Rows = {
+        "virtual": [(None, "nobody", "x.org"), ("list", "list", "x.org")],
+        "alias": [("alias", "", "anna", "y.net")],
+    }
+    async with engine_with(database_url) as engine:
+        await engine.transaction([Statement("DROP TABLE `virtual`")])
+        await engine.transaction(
+            [Statement(f"CREATE TABLE `virtual` {columns[engine.dialect.name]}")]
+        )
+        await fill(engine, rows)
+        directory = SqlDirectory(engine)
+        lookups = await directory.prefetch([("nobody", "x.org"), ("list", "x.org")])
+        with pytest.raises(BadRow):
+            await lookups.owners("nobody", "x.org")
+        assert await lookups.instructions("alias", "") == ("&anna@y.net",)
+
+
 async def test_many_addresses_are_asked_in_parts(database_url: str) -> None:
     many = [(f"u{number}", f"d{number % 7}.org") for number in range(2 * MAX_ORDINARY + 1)]
     rows: Rows = {"virtual": [("owner", local, domain) for local, domain in many]}

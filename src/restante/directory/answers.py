@@ -88,7 +88,7 @@ class Answers:
     def _take_owned(self, row: Row) -> None:
         """An owner, and what was joined to it."""
         owner = self._take_owner(row[1:4])
-        if owner is None:
+        if owner is None or row[3] is None:  # NULL joins nothing, and says nothing of the name ""
             return
         self.accounts.setdefault(owner, [])
         if row[4] is None:
