@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from restante.config.tree import Database
-from restante.directory.engine import Statement, open_engine
+from restante.directory.engine import Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
@@ -198,6 +198,18 @@ async def test_a_name_that_the_database_cannot_hold_spoils_nobody_elses(mariadb_
         assert await iain.owners("iain", "x.org") == ("iain",)
         assert await zoe.owners("zoe", "x.org") == ()
         await directory.close()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("number", [1300, 3854, 3988])
+async def test_what_mysql_says_of_a_name_that_it_cannot_hold(mariadb_url: str, number: int) -> None:
+    """Where MariaDB has an error for mixed collations, MySQL 8 has these."""
+    async with engine_with(mariadb_url) as engine:
+        signal = f"BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}; RETURN 1; END"
+        await engine.transaction([Statement(f"CREATE FUNCTION f() RETURNS INT {signal}")])
+        with capture_logs() as events, pytest.raises(Rejected):
+            await engine.fetch("SELECT f()")
+    assert [event["event"] for event in events] == []
 
 
 @pytest.mark.mariadb

@@ -56,10 +56,11 @@ FIRST_PAUSE = 0.05
 STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
 
 # Errors of a statement by a server that is otherwise well (dev.mysql.com, Server Error Message
-# Reference): bad syntax, columns, tables and values, missing rights on a table, duplicates.
+# Reference): bad syntax, columns, tables and values, missing rights on a table, duplicates, names
+# that a column's character set cannot hold (1267 to 1271 on MariaDB, 3854 and 3988 on MySQL 8).
 _STATEMENT_ERRORS = frozenset(
     {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1270, 1271, 1292}
-    | {1364, 1365, 1366, 1406, 1451, 1452}
+    | {1300, 1364, 1365, 1366, 1406, 1451, 1452, 3854, 3988}
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
