@@ -14,12 +14,14 @@ import pytest
 from restante.config.tree import Database
 from restante.directory.engine import Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.schema import TABLES
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
 from tests.support.events import capture_logs
 from tests.support.mariadb import PASSWORD, MariaDB, start_mariadb
 
 SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}
+LATIN_1 = "CONVERT TO CHARACTER SET latin1 COLLATE latin1_swedish_ci"
 BOUND = 10.0
 """Seconds within which a peer must hear 451."""
 
@@ -197,6 +199,22 @@ async def test_a_name_that_the_database_cannot_hold_spoils_nobody_elses(mariadb_
         assert not isinstance(zoe, BaseException)
         assert await iain.owners("iain", "x.org") == ("iain",)
         assert await zoe.owners("zoe", "x.org") == ()
+        await directory.close()
+
+
+@pytest.mark.mariadb
+async def test_a_name_that_the_database_cannot_hold_spoils_no_other_recipient(
+    mariadb_url: str,
+) -> None:
+    """Of one message, or of one list."""
+    async with engine_with(mariadb_url, {"virtual": [("iain", "iain", "x.org")]}) as engine:
+        for table in TABLES:
+            await engine.transaction([Statement(f"ALTER TABLE `{table}` {LATIN_1}")])
+        directory = _directory(mariadb_url)
+        lookups = await directory.prefetch([("ж", "x.org"), ("iain", "x.org")])
+        assert await lookups.owners("iain", "x.org") == ("iain",)
+        with pytest.raises(CannotKnow):
+            await lookups.owners("ж", "x.org")
         await directory.close()
 
 

@@ -15,7 +15,7 @@ from restante.directory import (
     sql,
 )
 from restante.directory.answers import Answers, Prefetched, folded
-from restante.directory.engine import Engine, NothingChanged, Row, Statement
+from restante.directory.engine import Engine, NothingChanged, Rejected, Row, Statement
 from restante.directory.gathering import Gathering
 from restante.directory.question import (
     MAX_ORDINARY,
@@ -94,9 +94,18 @@ class SqlDirectory:
         return await self._system.dot_qmail(account, extension)
 
     async def prefetch(self, addresses: Sequence[Pair]) -> Lookups:
-        """Look-ups that already know the answers for these addresses; raises CannotKnow."""
+        """Look-ups that already know the answers for these addresses; raises CannotKnow.
+
+        If one of several is in the way of the others, they know nothing yet, and ask singly.
+        """
         pairs = folded_pairs(addresses)
-        return Prefetched(await self._ordinary(pairs), _Further(self, pairs))
+        try:
+            found = await self._ordinary(pairs)
+        except Rejected:
+            if len(pairs) > 1:
+                return self
+            raise
+        return Prefetched(found, _Further(self, pairs))
 
     async def _ordinary(self, pairs: tuple[Pair, ...]) -> Answers:
         if 0 < len(pairs) <= MAX_ORDINARY:
