@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from restante.address import fold
 from restante.directory import Account, DotQmail, Lookups
 from restante.directory.engine import Row
-from restante.directory.question import OrdinaryQuestion, Pair, ThoroughQuestion, padded
+from restante.directory.question import OrdinaryQuestion, Pair, ThoroughQuestion
 from restante.directory.rows import account_of, checked_owners, chosen, line_of, text_of
 from restante.directory.sql import ALIAS_USER
 
@@ -49,21 +49,22 @@ class Answers:
             self.accepted[domain] = False
         for pair in question.pairs:
             self.owners[pair] = set()
-        asked = padded(question.domains)
         for row in rows:
             if row[0] == "v":
                 self._take_owned(row)
-            elif row[0] == "r":
-                self._take_accepted(row[1:])
             else:
-                self._take_known(asked[int(text_of(row[2]))], row[1:])
+                self._take_accepted(row[1:])
         return [domain for domain in question.domains if domain not in self.known]
 
-    def add_unowned(self, question: OrdinaryQuestion, rows: Iterable[Row]) -> None:
-        """Take up the rows of ``sql.ordinary`` that say as well which domains virtual has."""
-        for domain in question.domains:
+    def add_unowned(self, domains: Sequence[str], rows: Iterable[Row]) -> None:
+        """Take up the rows of ``sql.unowned`` for ``domains``."""
+        for domain in domains:
             self.known[domain] = False
-        self.add_ordinary(question, rows)
+        for row in rows:
+            if row[0] == "v":
+                self._take_owner(row[1:])
+            else:
+                self._take_known(domains[int(text_of(row[2]))], row[1:])
 
     def add_thorough(self, question: ThoroughQuestion, rows: Iterable[Row]) -> None:
         """Take up the rows of ``sql.thorough``."""

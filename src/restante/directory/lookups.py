@@ -124,13 +124,13 @@ class SqlDirectory:
         found = Answers()
         question = ordinary_question(pairs)
         text = sql.ordinary(self._dialect, question.shape)
-        unowned = found.add_ordinary(question, await self._engine.fetch(text, question.parameters))
-        if unowned:
+        rows = await self._engine.fetch(text, (*question.places, *question.hosts))
+        if unowned := found.add_ordinary(question, rows):
             again = ordinary_question([pair for pair in pairs if pair[1] in unowned])
-            domains = padded(again.domains)
-            text = sql.ordinary(self._dialect, again.shape, known=len(domains))
-            rows = await self._engine.fetch(text, (*again.parameters, *domains))
-            found.add_unowned(again, rows)
+            domains = padded(unowned)
+            text = sql.unowned(self._dialect, again.shape, len(domains))
+            rows = await self._engine.fetch(text, (*again.places, *domains))
+            found.add_unowned(domains, rows)
         return found
 
     async def thorough(self, pairs: tuple[Pair, ...]) -> Lookups:

@@ -24,13 +24,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OrdinaryQuestion:
-    """All names are folded; ``parameters`` are for the statement of this ``shape``."""
+    """All names are folded; the parameters are for statements of this ``shape``."""
 
     pairs: tuple[Pair, ...]
     """The addresses, and the catch-alls of their domains."""
     domains: tuple[str, ...]
     shape: OrdinaryShape
-    parameters: tuple[str, ...]
+    places: tuple[str, ...]
+    """Parameters that say which addresses are asked for."""
+    hosts: tuple[str, ...]
+    """Parameters that say which domains are."""
 
 
 def folded_pairs(addresses: Iterable[Pair]) -> tuple[Pair, ...]:
@@ -45,11 +48,11 @@ def ordinary_question(addresses: Sequence[Pair]) -> OrdinaryQuestion:
     filled = padded(pairs)
     shape = OrdinaryShape(len(filled), len(domains) == 1)
     if shape.one_domain:
-        parameters = (*domains, *[local for local, _ in filled], *domains)
-    else:
-        names = [name for local, domain in filled for name in (domain, local)]
-        parameters = (*names, *[domain for _, domain in filled])
-    return OrdinaryQuestion(pairs, domains, shape, parameters)
+        places = (*domains, *[local for local, _ in filled])
+        return OrdinaryQuestion(pairs, domains, shape, places, domains)
+    places = tuple([name for local, domain in filled for name in (domain, local)])
+    hosts = tuple([domain for _, domain in filled])
+    return OrdinaryQuestion(pairs, domains, shape, places, hosts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,6 @@ ALIAS_USER = "alias"
 """Whose instructions serve the addresses that have no account."""
 
 
-_WIDTH = 4
-"""Columns behind the tag of a thorough answer."""
-
-
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
@@ -127,8 +123,8 @@ class OrdinaryShape:
     """All addresses are in one domain: a shorter condition, and a cheaper plan."""
 
 
-@lru_cache(maxsize=256)
-def ordinary(dialect: Dialect, shape: OrdinaryShape, known: int = 0) -> str:
+@lru_cache(maxsize=64)
+def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
     """Whose some addresses are, what these owners have, and which hosts ``rcpthosts`` has.
 
     All that routing asks about an address that ``virtual`` gives to a mailbox or to an alias,
@@ -140,9 +136,6 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape, known: int = 0) -> str:
     NULL; then user, extension, target's local part and host of an instruction, or NULL: of
     the owner without extension where there is a mailbox, of the user ``alias`` with the owner
     as the extension where there is none. ``r`` host in rcpthosts.
-
-    ``known``: of how many domains, whose parameters come last, is asked as well whether
-    ``virtual`` has them: ``k`` host in virtual, place of the domain among these.
     """
     columns = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_MAILBOX, *_ALIAS)
     source = (
@@ -152,11 +145,23 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape, known: int = 0) -> str:
         f"WHERE {_is_one_of(shape)}"
     )
     hosts = f"`rcpthosts` WHERE `host` IN ({_marks(1 if shape.one_domain else shape.pairs)})"
-    width = len(columns)
+    return (
+        f"{_arm(dialect, 'v', columns, source)} UNION ALL "
+        f"{_arm(dialect, 'r', ('`host`',), hosts, width=len(columns))}"
+    )
+
+
+@lru_cache(maxsize=64)
+def unowned(dialect: Dialect, shape: OrdinaryShape, domains: int) -> str:
+    """Whether ``virtual`` has some domains, and whose some addresses are, at the same moment.
+
+    Parameters: as the first of ``ordinary``, then the domains. Rows: ``v`` host, local part,
+    owner; ``k`` host in virtual, place of the domain among those asked.
+    """
+    columns = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`")
     arms = [
-        _arm(dialect, "v", columns, source),
-        _arm(dialect, "r", ("`host`",), hosts, width),
-        *(_known_arm(dialect, number, width) for number in range(known)),
+        _arm(dialect, "v", columns, f"`virtual` v WHERE {_is_one_of(shape)}"),
+        *(_known_arm(dialect, number) for number in range(domains)),
     ]
     return " UNION ALL ".join(arms)
 
@@ -278,11 +283,15 @@ def _name_arms(dialect: Dialect, shape: ThoroughShape) -> list[str]:
     return arms
 
 
-def _known_arm(dialect: Dialect, number: int, width: int = _WIDTH) -> str:
+def _known_arm(dialect: Dialect, number: int) -> str:
     # One row is enough; a domain may have a hundred thousand.
     host = "`virtual_host`"
     one = f"(SELECT {host} FROM `virtual` WHERE {host} = ? LIMIT 1) k{number}"
-    return _arm(dialect, "k", (host, f"'{number}'"), one, width)
+    return _arm(dialect, "k", (host, f"'{number}'"), one)
+
+
+_WIDTH = 4
+"""Columns behind the tag of a thorough answer."""
 
 
 def _arm(
