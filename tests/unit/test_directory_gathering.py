@@ -22,15 +22,24 @@ class Server:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
         self._answers: list[asyncio.Future[None]] = []
+        self._came = asyncio.Event()
 
     async def ask(self, questions: tuple[str, ...]) -> str:
         self.asked.append(questions)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
+        self._came.set()
         await answer
         if bad := [each for each in questions if each.isdigit()]:
             raise Rejected(f"what is {bad[0]}?")
         return "".join(questions)
+
+    async def wait_for(self, statements: int) -> None:
+        """Until so many have come in all."""
+        async with asyncio.timeout(10):
+            while len(self.asked) < statements:
+                self._came.clear()
+                await self._came.wait()
 
     async def answer(self, place: int = 0, error: Exception | None = None) -> None:
         """Answer the statement at ``place`` among those that wait; let all settle."""
@@ -74,9 +83,40 @@ async def test_what_comes_meanwhile_goes_together() -> None:
     assert server.asked == [("a",)]
     await server.answer()
     assert await first == "a"
+    await server.wait_for(2)
     assert server.asked == [("a",), ("b", "c", "d")]
     await server.answer()
     assert await asyncio.gather(*others) == ["bcd"] * 3
+
+
+async def test_after_a_crowd_questions_gather_until_one_is_alone_again() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    first, *crowd = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await server.answer()
+    await server.wait_for(2)
+    await server.answer()
+    followers = asyncio.gather(gathering.ask(("d",)), gathering.ask(("e",)))
+    await server.wait_for(3)
+    await server.answer()
+    lonely = await _started(gathering.ask(("f",)))
+    await server.wait_for(4)
+    await server.answer()
+    last = await _started(gathering.ask(("g",)))
+    assert server.asked == [("a",), ("b", "c"), ("d", "e"), ("f",), ("g",)]
+    await server.answer()
+    assert await asyncio.gather(first, *crowd, lonely, last) == ["a", "bc", "bc", "f", "g"]
+    assert list(await followers) == ["de", "de"]
+
+
+async def test_enough_for_a_statement_gather_no_longer() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), ("b", "c", "d", "e"))
+    await server.answer()
+    assert server.asked == [("a",), ("b", "c", "d", "e")]
+    await server.answer()
+    assert await asyncio.gather(*tasks) == ["a", "bcde"]
 
 
 async def test_no_more_go_together_than_fit() -> None:
@@ -109,7 +149,7 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
     first, *others = await _all_started(gathering, ("a",), ("b",), ("c",), ("d",))
     others[0].cancel()
     first.cancel()
-    await _settle()
+    await server.wait_for(2)
     assert server.asked[1:] == [("c", "d")]
     others[1].cancel()
     await _settle()
@@ -124,12 +164,14 @@ async def test_without_an_answer_nobody_of_a_batch_knows() -> None:
     gathering = Gathering(server.ask, MOST)
     first, *others = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.answer()
+    await server.wait_for(2)
     await server.answer(error=CannotKnow("gone"))
     assert await first == "a"
     for task in others:
         with pytest.raises(CannotKnow, match="gone"):
             await task
     after = await _started(gathering.ask(("d",)))
+    await server.wait_for(3)
     await server.answer()
     assert await after == "d"
 
@@ -139,6 +181,7 @@ async def test_a_question_that_is_rejected_spoils_no_others() -> None:
     gathering = Gathering(server.ask, MOST)
     tasks = await _all_started(gathering, ("a",), ("b",), ("7",), ("c",))
     await server.answer()
+    await server.wait_for(2)
     await server.answer()
     assert server.asked[2:] == [("b",), ("7",), ("c",)]
     for _ in range(3):
@@ -153,6 +196,7 @@ async def test_an_error_that_nobody_foresaw_reaches_those_who_asked() -> None:
     gathering = Gathering(server.ask, MOST)
     tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.answer(error=ZeroDivisionError())
+    await server.wait_for(2)
     await server.answer(error=ZeroDivisionError())
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in done] == [ZeroDivisionError] * 3
