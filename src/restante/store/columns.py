@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-BLOCK = 100
-"""Strings in one block, which is taken apart to give one of them."""
+BLOCK = 16
+"""Strings in one block, which is taken apart to give one of them: in larger ones that takes
+longer than to open a file, and smaller ones would hardly save memory."""
 
 
 class Column:

@@ -106,7 +106,7 @@ class Fetched:
 class MaildirDrop:
     """An open Maildir, for one session."""
 
-    __slots__ = ("_ahead", "_lock", "_next", "_places", "_way", "listing")
+    __slots__ = ("_ahead", "_lock", "_next", "_places", "_way", "listing", "maildir")
 
     def __init__(
         self, way: Way | None, lock: int | None, listing: scan.Listing = scan.NOTHING
@@ -121,6 +121,8 @@ class MaildirDrop:
         self._ahead: dict[int, bytes] | None = None
         self._places = listing.places
         """Where the messages are now, as far as it is known."""
+        self.maildir = _maildir_of(self._way)
+        """Its path, for system calls."""
         self.listing = listing
         """What was found when the session opened."""
 
@@ -226,11 +228,6 @@ class MaildirDrop:
             raise _unavailable("read a message in", self._name, error) from error
 
     @property
-    def maildir(self) -> bytes:
-        """Its path, for system calls."""
-        return _maildir_of(self._way)
-
-    @property
     def _name(self) -> str:
         return os.path.join(self._way.home, MAILDIR)
 
@@ -292,16 +289,19 @@ class MaildirDrop:
     def _unlink(
         self, indexes: Sequence[int], folders: set[bytes], problems: list[OSError]
     ) -> list[int]:
-        """Unlink messages; those that are not where they were are returned."""
+        """Unlink messages; those that are not where they were are returned.
+
+        Little is done between two system calls: the event loop waits meanwhile.
+        """
         moved = []
-        maildir = self.maildir
+        root = os.path.join(self.maildir, b"")
         for index in indexes:
             place = self._places[index]
             if place == scan.GONE:
                 continue
             try:
-                os.unlink(os.path.join(maildir, place))
-                folders.add(os.path.dirname(place))
+                os.unlink(root + place)
+                folders.add(place.partition(b"/")[0])
             except FileNotFoundError:
                 moved.append(index)
             except OSError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import stat
 from dataclasses import dataclass
@@ -38,6 +39,15 @@ class _How(ctypes.Structure):
     )
 
 
+_HOW_SIZE = ctypes.sizeof(_How)
+
+
+@functools.cache
+def _how(flags: int) -> _How:
+    """One of each serves all calls, for the kernel only reads it."""
+    return _How(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+
+
 _kernel = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: there is no wait
 _syscall, _fstatfs = _kernel.syscall, _kernel.fstatfs
 _syscall.restype = ctypes.c_long
@@ -57,8 +67,7 @@ def open_known(path: bytes, flags: int) -> int:
 
     Only for local file systems: others may ask a server when a file is opened.
     """
-    how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
-    descriptor: int = _syscall(_OPENAT2, _AT_FDCWD, path, ctypes.byref(how), ctypes.sizeof(how))
+    descriptor: int = _syscall(_OPENAT2, _AT_FDCWD, path, _how(flags), _HOW_SIZE)
     if descriptor < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
