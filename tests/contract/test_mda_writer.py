@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from restante.address import NULL_REVERSE_PATH
 from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
 from restante.mda import Delivery, MailboxWriter
-from restante.mda.writer import BatchWriter
+from restante.mda.writer import QUICK, BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.deliveries import (
     BODY,
@@ -37,6 +38,7 @@ from tests.support.faulty_disk import FaultyDisk
 from tests.support.helpers import FarWriter, passable_directory
 
 AS_ROOT = os.geteuid() == 0
+IN_ITS_LOOP = "as its owner, in its loop"
 
 
 @pytest.fixture
@@ -69,17 +71,17 @@ def as_owner(root: Path) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def writer_at_work(disk: FaultyDisk, where: str) -> AsyncIterator[MailboxWriter]:
     """All reach the same disk; the helper's code serves a connection of this process."""
-    near = BatchWriter(HOST, 100, 1, disk)
+    near = BatchWriter(HOST, 100, 1, disk, may_block=where == IN_ITS_LOOP)
     writer = FarWriter(near) if where == "by a helper" else near
     yield writer
     await writer.close()
 
 
-@pytest.fixture(params=["here", "by a helper", "as its owner"])
+@pytest.fixture(params=["here", "by a helper", "as its owner", IN_ITS_LOOP])
 async def writer(
     disk: FaultyDisk, request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[MailboxWriter]:
-    rights = as_owner(tmp_path) if request.param == "as its owner" else contextlib.nullcontext()
+    rights = as_owner(tmp_path) if "owner" in request.param else contextlib.nullcontext()
     with rights:
         async with writer_at_work(disk, request.param) as writer:
             yield writer
@@ -342,6 +344,51 @@ async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk
     await second.deliver_all(envelope(1), CONTENT, [one])
     await second.close()
     assert (disk.counts["fsync"], disk.counts["syncfs"]) == (2, 0)
+
+
+async def test_who_writes_where_the_loop_may_wait(tmp_path: Path, disk: FaultyDisk) -> None:
+    loop = threading.current_thread()
+    wrote: list[threading.Thread] = []
+
+    def note(_name: str) -> int:
+        wrote.append(threading.current_thread())
+        return 0
+
+    def dawdle(_name: str) -> int:
+        time.sleep(2 * QUICK)
+        return 0
+
+    with as_owner(tmp_path):
+        one, young = delivery(tmp_path, "old"), delivery(tmp_path, "young")
+        maker = BatchWriter(HOST, 1, 1)
+        await maker.deliver_all(envelope(0), CONTENT, [one])
+        await maker.close()
+        settle(one)
+        disk.faults = {"create": note}
+
+        writer = BatchWriter(HOST, 1, 1, disk, may_block=True)
+        await writer.deliver_all(envelope(1), CONTENT, [one])
+        assert wrote[-1] is loop
+        await asyncio.gather(
+            *(writer.deliver_all(envelope(number), CONTENT, [one]) for number in (2, 3))
+        )
+        assert wrote[-1] is not loop
+        await writer.close()
+
+        slow = ((4, one, True), (5, young, False))
+        for number, target, again in slow:
+            writer = BatchWriter(HOST, 1, 1, disk, may_block=True)
+            await writer.deliver_each(envelope(number), CONTENT, [target], again=again)
+            assert wrote[-1] is not loop
+            await writer.close()
+
+        writer = BatchWriter(HOST, 1, 1, disk, may_block=True)
+        disk.faults["fsync"] = dawdle
+        for number, is_loop in ((6, True), (7, False)):
+            await writer.deliver_all(envelope(number), CONTENT, [one])
+            assert (wrote[-1] is loop) is is_loop
+        await writer.close()
+    assert len(messages(one)) == 7
 
 
 async def test_more_maildirs_than_are_kept_open(tmp_path: Path, writer: MailboxWriter) -> None:

@@ -44,6 +44,7 @@ async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
         limits.minimum_gid,
         programs=limits.programs,
         is_server=False,
+        may_block=True,
     )
     files = HostFiles(limits.minimum_uid, limits.minimum_gid)
     household = Household(hatch, owner, Tools(writer, MaildirStore(), files))

@@ -80,7 +80,7 @@ class KnownMaildir:
 
 
 class Maildirs:
-    """Maildirs, the most recently used ones remembered. Belongs to one thread."""
+    """Maildirs, the most recently used ones remembered. Belongs to one thread at a time."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
@@ -104,14 +104,24 @@ class Maildirs:
         key = (delivery.maildir, delivery.account.uid)
         maildir = self._known.get(key)
         if maildir is None:
-            while len(self._known) >= self._capacity:
-                self._close(self._known.popitem(last=False)[1])
             maildir = _glance(delivery) or _Walk(self._disk, delivery).open()
-            self._known[key] = maildir
-            if maildir.fresh:
-                self._fresh.append(maildir)
+            self._remember(key, maildir)
         self._known.move_to_end(key)
         return maildir
+
+    def is_durable(self, delivery: Delivery) -> bool:
+        """Whether, by all that is known of it, the Maildir is there and was made long ago."""
+        key = (delivery.maildir, delivery.account.uid)
+        maildir = self._known.get(key)
+        if maildir is None:
+            try:
+                maildir = _glance(delivery)
+            except (UnsafePlace, ValueError):  # it is no path at all
+                return False
+            if maildir is None:
+                return False
+            self._remember(key, maildir)
+        return not maildir.fresh
 
     def forget(self, delivery: Delivery) -> None:
         """Close a Maildir that was removed, moved or replaced."""
@@ -129,6 +139,13 @@ class Maildirs:
         """Give all descriptors back."""
         while self._known:
             self._close(self._known.popitem()[1])
+
+    def _remember(self, key: tuple[str, int], maildir: KnownMaildir) -> None:
+        while len(self._known) >= self._capacity:
+            self._close(self._known.popitem(last=False)[1])
+        self._known[key] = maildir
+        if maildir.fresh:
+            self._fresh.append(maildir)
 
     def _is_in_place(self, delivery: Delivery, maildir: KnownMaildir) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The mailbox writer: jobs from the event loop, one thread that delivers all that wait at once."""
+"""The mailbox writer: jobs from the event loop, a thread that delivers all that wait at once."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ MAX_BATCH = 500
 MAX_GATHERING = 0.01
 """Seconds. Where several come at a time, a batch is gathered for as long as the last one took to
 write, which at most doubles the wait, but no longer than this. Each more spares two syncs."""
+QUICK = 0.01
+"""Seconds. Where the last batch took longer, the event loop does not wait for the disk itself."""
+SMALL = 256 * 1024
+"""Octets of a body that the event loop writes itself, at most."""
 
 _Outcomes = tuple[Outcome, ...]
 
@@ -41,7 +45,7 @@ class _Waiting:
 class BatchWriter:
     """A MailboxWriter whose cost is shared: the more messages wait, the fewer syncs each takes.
 
-    Belongs to one event loop; its thread starts with the first delivery.
+    Belongs to one event loop; its thread starts with the first delivery that needs it.
     """
 
     def __init__(
@@ -53,11 +57,20 @@ class BatchWriter:
         *,
         programs: Programs | None = None,
         is_server: bool = True,
+        may_block: bool = False,
     ) -> None:
-        """``is_server``: as for ``Actor``. ``programs``: None for the defaults."""
+        """``is_server``: as for ``Actor``. ``programs``: None for the defaults.
+
+        ``may_block``: a message that comes alone is written in the event loop, which waits for
+        the disk meanwhile, if that is quick. It spares two switches of threads, a good part of
+        what such a message takes; for processes that have little else to do.
+        """
         self._policy = Policy(host, minimum_uid, minimum_gid)
         self._acts = Acts(self._policy, programs or Programs(), is_server=is_server)
         self._disk = disk or LocalDisk()
+        self._may_block = may_block
+        self._maildirs: Maildirs | None = None
+        """Belong to whoever writes the batch that is under way, the thread or the loop."""
         self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
         """For the thread; an empty one is the last."""
         self._gathered: list[_Waiting] = []
@@ -112,19 +125,20 @@ class BatchWriter:
         """See MailboxWriter."""
         self._closing = True
         await self._acts.close()
-        if self._thread is None or self._ended is None:
+        if self._ended is None:
             return
         if not self._is_busy:
-            self._batches.put([])  # else _answer does, when everybody has been answered
+            self._end()  # else _answer does, when everybody has been answered
         await asyncio.shield(self._ended)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     async def _submit(self, job: Job) -> _Outcomes:
         if self._closing:
             return tuple(TemporaryFailure(CLOSING) for _ in job.deliveries)
         loop = asyncio.get_running_loop()
-        if self._thread is None:
-            self._start(loop)
+        if self._ended is None:
+            self._ended = loop.create_future()
         waiting = _Waiting(job, loop.create_future())
         self._gathered.append(waiting)
         if not self._is_busy:
@@ -142,7 +156,26 @@ class BatchWriter:
 
     def _hand_over(self) -> None:
         batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+        maildirs = self._maildirs = self._maildirs or Maildirs(self._disk)
+        if self._may_block and self._is_soon_done(maildirs, batch):
+            self._answer(batch, self._deliver(maildirs, batch))
+            return
+        if self._thread is None:
+            self._start(maildirs)
         self._batches.put(batch)
+
+    def _is_soon_done(self, maildirs: Maildirs, batch: Sequence[_Waiting]) -> bool:
+        """Whether it is one small message for a Maildir that needs no look into, and no syncfs."""
+        if len(batch) > 1 or self._crowd > 1 or self._took > QUICK:
+            return False
+        job = batch[0].job
+        return (
+            len(job.deliveries) == 1
+            and not job.again
+            and isinstance(job.content.body, bytes)
+            and len(job.content.body) <= SMALL
+            and maildirs.is_durable(job.deliveries[0])
+        )
 
     def _answer(self, batch: Sequence[_Waiting], took: float) -> None:
         for item in batch:
@@ -154,7 +187,16 @@ class BatchWriter:
         if self._gathered:
             self._gather()
         elif self._closing:
+            self._end()
+
+    def _end(self) -> None:
+        """Once there is no work any more, and there will be none."""
+        if self._thread is not None:
             self._batches.put([])
+        elif self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+            if self._maildirs is not None:
+                self._maildirs.close()
 
     def _withdraw(self, job: Job) -> None:
         maildirs = Maildirs(self._disk)
@@ -163,33 +205,41 @@ class BatchWriter:
         finally:
             maildirs.close()
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._ended = loop.create_future()
+    def _start(self, maildirs: Maildirs) -> None:
         self._thread = threading.Thread(
-            target=self._work, args=(loop, self._ended), name="mailbox writer", daemon=True
+            target=self._work,
+            args=(asyncio.get_running_loop(), maildirs, self._ended),
+            name="mailbox writer",
+            daemon=True,
         )
         self._thread.start()
 
     # In the thread
 
-    def _work(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-        maildirs = Maildirs(self._disk)
+    def _work(
+        self, loop: asyncio.AbstractEventLoop, maildirs: Maildirs, ended: asyncio.Future[None]
+    ) -> None:
         while batch := self._batches.get():
-            begun = time.monotonic()
-            self._deliver(maildirs, [item for item in batch if not item.answer.cancelled()])
+            took = self._deliver(maildirs, batch)
             with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waits
-                loop.call_soon_threadsafe(self._answer, batch, time.monotonic() - begun)
+                loop.call_soon_threadsafe(self._answer, batch, took)
         maildirs.close()
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(ended.set_result, None)
 
-    def _deliver(self, maildirs: Maildirs, waiting: Sequence[_Waiting]) -> None:
-        batch = Batch(self._disk, maildirs, self._policy, [item.job for item in waiting])
+    # There, or in the loop
+
+    def _deliver(self, maildirs: Maildirs, waiting: Sequence[_Waiting]) -> float:
+        """The seconds that it took."""
+        begun = time.monotonic()
+        jobs = [item.job for item in waiting if not item.answer.cancelled()]
+        batch = Batch(self._disk, maildirs, self._policy, jobs)
         try:
             batch.run()
         except Exception as error:  # noqa: BLE001 - the writer outlives its bugs
             maillog.unplanned("mailbox writer", error)
             batch.abandon()
+        return time.monotonic() - begun
 
 
 def _summary(outcomes: Sequence[Outcome]) -> Outcome:
