@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 
 from restante.helper.wire import MAX_DESCRIPTORS, BadFrame, Frame, Parser, head
 
-RECEIVED = 256 * 1024
-"""Octets taken from the socket at a time."""
+RECEIVED = 64 * 1024
+"""Octets taken from the socket at a time. The allocator has so many at hand; for 128 KiB and more
+it asks the kernel for pages each time (mallopt(3), M_MMAP_THRESHOLD), and gives them back."""
 BUFFERED = 512 * 1024
 """Octets that the kernel is asked to hold for each direction."""
 FULL = 4 * 1024 * 1024
@@ -66,8 +67,18 @@ class Channel:
 
     # Out
 
-    def send(self, number: int, kind: int, buffers: Sequence[bytes], descriptor: int = -1) -> None:
+    def send(
+        self,
+        number: int,
+        kind: int,
+        buffers: Sequence[bytes],
+        descriptor: int = -1,
+        *,
+        at_once: bool = False,
+    ) -> None:
         """Send a frame soon; raises BadFrame if it is too large.
+
+        ``at_once``: before this returns, as far as the other end takes it, and what waits with it.
 
         ``descriptor`` belongs to the channel from here on. After the end nothing is sent.
         """
@@ -84,14 +95,13 @@ class Channel:
         self._buffers.append(front)
         self._buffers.extend(buffers)
         self._waiting += len(front) + sum(map(len, buffers))
-        if not self._scheduled and not self._writing:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def flush(self) -> None:
-        """Send what waits now, as far as the other end takes it."""
-        if self._buffers and not self._writing:
+        if self._writing:
+            return
+        if at_once:
             self._flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
 
     async def drain(self) -> None:
         """Wait until the other end has taken enough of what was sent, or is gone."""
@@ -127,8 +137,12 @@ class Channel:
         self._buffers.clear()
         self._wake()
 
-    def _flush(self) -> None:
+    def _turn(self) -> None:
         self._scheduled = False
+        if self._buffers and not self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
         if not self.is_open:
             return
         try:

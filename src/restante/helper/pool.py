@@ -102,7 +102,8 @@ class Link:
         number = number or self.next_number()
         waiting = self._expect(number, on_part, patience)
         try:
-            self._channel.send(number, kind, buffers, descriptor)
+            alone = len(self._pending) == 1  # others may come to be sent with it
+            self._channel.send(number, kind, buffers, descriptor, at_once=alone)
         except BadFrame:
             del self._pending[number]
             raise
@@ -115,8 +116,7 @@ class Link:
     def tell(self, kind: Kind, buffers: Sequence[bytes]) -> None:
         """A word that is not answered; on its way on return, ahead of whatever follows."""
         if self._channel.is_open:
-            self._channel.send(0, kind, buffers)
-            self._channel.flush()
+            self._channel.send(0, kind, buffers, at_once=True)
 
     def close(self) -> None:
         """End the connection; what is under way on it fails."""

@@ -181,7 +181,8 @@ class Serving:
             answer = _Answer(Kind.FAILED, (failure_of(error),))
         finally:
             _close(frame.descriptor)
-        self._channel.send(frame.number, answer.kind, answer.buffers)
+        alone = len(self._tasks) == 1  # other answers may come to be sent with it
+        self._channel.send(frame.number, answer.kind, answer.buffers, at_once=alone)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         was_full = self._is_full()
