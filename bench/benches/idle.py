@@ -27,8 +27,8 @@ def run(arena: Arena) -> None:
         Series(name, tuple(with_them for _, with_them in some)) for name, some in taken.items()
     ]
     title = f"memory of {SESSIONS:,} idle POP3 sessions"
-    arena.add(Row("idle/1000", title, "MiB", Better.LESS, more))
-    arena.add(Row("idle/1000-all", f"{title} and their server", "MiB", Better.LESS, whole))
+    arena.add(Row("idle/1000", f"{title} and their server", "MiB", Better.LESS, whole))
+    arena.add(Row("idle/1000-alone", title, "MiB", Better.LESS, more))
 
 
 def _mebibytes(arena: Arena, system: System) -> tuple[float, float]:
