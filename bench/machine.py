@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,19 @@ def speed() -> float:
     return float(subprocess.run([generator("calibrate")], check=True, capture_output=True).stdout)
 
 
+def interpreter_speed() -> float:
+    """Milliseconds for a fixed piece of Python, at best: builds differ by a half and more."""
+    return min(_interpret() for _ in range(5)) * 1000
+
+
+def _interpret() -> float:
+    began = time.perf_counter()
+    numbers: dict[int, str] = {}
+    for number in range(100_000):
+        numbers[number & 1023] = str(number)
+    return time.perf_counter() - began
+
+
 def describe(directory: Path) -> dict[str, object]:
     """Processors, memory, kernel, and the file system on which ``directory`` lies."""
     return {
@@ -32,6 +46,7 @@ def describe(directory: Path) -> dict[str, object]:
         "memory_mib": memory_mib(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_ms": round(interpreter_speed(), 2),
         "filesystem": _filesystem(directory),
     }
 
