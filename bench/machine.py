@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.programs import MissingError, generator, program
 
 _VERSIONS: Sequence[tuple[str, Sequence[str]]] = (
-    ("postfix", ("postconf", "-h", "mail_version")),
+    ("postfix", ("postconf", "-d", "-h", "mail_version")),
     ("dovecot", ("dovecot", "--version")),
     ("mariadb", ("mariadbd", "--version")),
 )

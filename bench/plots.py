@@ -49,5 +49,5 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_xlabel(f"{rows[0].unit} ({rows[0].better} is better; lines: slowest to fastest round)")
     handles = [plt.Rectangle((0, 0), 1, 1, color=colours.get(each)) for each in entrants]
     figure.legend(handles, entrants, fontsize=8, loc="outside upper center", ncols=4)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
