@@ -152,10 +152,14 @@ class ThisProcess:
     """The component that is the bench itself."""
 
     name = "restante"
-    prefix: list[str] = []  # noqa: RUF012
+
+    @property
+    def prefix(self) -> list[str]:
+        """Nothing is started."""
+        return []
 
     def adopt(self, pid: int) -> None:
-        """Nothing is started."""
+        """It is there already."""
 
     def seconds(self) -> float:
         """Processor time used so far."""

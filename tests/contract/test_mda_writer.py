@@ -248,6 +248,24 @@ async def test_a_bug_defers_and_the_writer_lives_on(
     assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
 
 
+async def test_mail_waits_while_no_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = delivery(tmp_path)
+    writer = BatchWriter(HOST, 100, 1)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        async with asyncio.timeout(10):
+            outcome = await writer.deliver_all(envelope(), CONTENT, [one])
+    assert reply_of(outcome) == "451 4.3.0"
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+    await writer.close()
+
+
 async def test_again_finds_what_was_delivered(tmp_path: Path, writer: MailboxWriter) -> None:
     one = delivery(tmp_path)
     await writer.deliver_all(envelope(), CONTENT, [one])

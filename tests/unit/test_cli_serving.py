@@ -37,6 +37,10 @@ def test_plain_lines_are_understood(
     assert plain_invocation(line.split(), environ) == asked
 
 
+def test_an_empty_value_is_for_the_parser() -> None:
+    assert plain_invocation(["--dir", "", "serve"], ENVIRON) is None
+
+
 def test_without_an_instance_the_parser_has_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("restante.cli.invocation.DEFAULT_INSTANCE", "/nowhere")
     assert plain_invocation(["serve"], {}) is None

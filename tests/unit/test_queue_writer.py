@@ -183,6 +183,23 @@ async def test_items_of_a_kind_are_done_one_by_one_if_one_of_them_fails(table: T
     assert table.commits == 2
 
 
+async def test_a_bug_in_a_bulk_operation_is_told_and_the_writer_lives_on(table: Table) -> None:
+    def lose_one(connection: sqlite3.Connection, items: Sequence[int]) -> list[int]:
+        connection.executemany("INSERT INTO number VALUES (?)", [(item,) for item in items])
+        return [*items][1:]
+
+    gate = await table.hold()
+    told: list[int] = []
+    lost = [table.writer.submit_item(lose_one, item, told.append) for item in (1, 2)]
+    gate.set()
+    async with asyncio.timeout(PATIENCE):
+        outcomes = await asyncio.gather(*lost, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [ValueError, ValueError]
+        await table.insert(3)
+    assert told == []
+    assert table.values() == [3]
+
+
 async def test_a_caller_that_has_gone_hinders_nobody(table: Table) -> None:
     gate = await table.hold()
     gone, stays = table.insert(1), table.insert(2)

@@ -29,7 +29,7 @@ def plain_invocation(arguments: Sequence[str], environ: Mapping[str, str]) -> In
     named = dict(zip(options[::2], options[1::2], strict=False))
     if command != "serve" or len(options) != 2 * len(named) or not named.keys() <= _OPTIONS.keys():
         return None
-    if any(value.startswith("-") for value in named.values()):
+    if any(not value or value.startswith("-") for value in named.values()):
         return None
     directory, control = (
         named.get(option) or environ.get(variable, "") for option, variable in _OPTIONS.items()

@@ -156,12 +156,19 @@ class BatchWriter:
 
     def _hand_over(self) -> None:
         batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+        try:
+            self._write(batch)
+        except Exception as error:  # noqa: BLE001 - no thread can be started, or a bug
+            maillog.unplanned("mailbox writer", error)
+            self._answer(batch, 0.0)  # nothing was written: all are to come again
+
+    def _write(self, batch: list[_Waiting]) -> None:
         maildirs = self._maildirs = self._maildirs or Maildirs(self._disk)
         if self._may_block and self._is_soon_done(maildirs, batch):
             self._answer(batch, self._deliver(maildirs, batch))
             return
         if self._thread is None:
-            self._start(maildirs)
+            self._thread = self._started(maildirs)
         self._batches.put(batch)
 
     def _is_soon_done(self, maildirs: Maildirs, batch: Sequence[_Waiting]) -> bool:
@@ -205,14 +212,15 @@ class BatchWriter:
         finally:
             maildirs.close()
 
-    def _start(self, maildirs: Maildirs) -> None:
-        self._thread = threading.Thread(
+    def _started(self, maildirs: Maildirs) -> threading.Thread:
+        thread = threading.Thread(
             target=self._work,
             args=(asyncio.get_running_loop(), maildirs, self._ended),
             name="mailbox writer",
             daemon=True,
         )
-        self._thread.start()
+        thread.start()
+        return thread
 
     # In the thread
 

@@ -128,9 +128,9 @@ class GroupWriter:
             self._connection.execute("BEGIN IMMEDIATE")
             done = [each for alike in _alike(jobs) for each in self._perform_all(alike)]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - the thread outlives its bugs
             self._roll_back()
-            failed = QueueFailed(f"the queue's database failed: {error}")
+            failed = _foreseen(error)
             return [_Done(job, None, failed) for job in jobs]
         return done
 
