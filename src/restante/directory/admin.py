@@ -127,7 +127,7 @@ class Administration:
         )
         await self._change(
             f"the mailbox {name}",
-            _insert("mailbox", columns, conditions, secret="password"),  # noqa: S106
+            _insert("mailbox", columns, conditions, secret="password"),  # noqa: S106 - its column
             _insert("virtual", own),
         )
 

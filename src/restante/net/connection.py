@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         self,
         contexts: HandshakeContexts,
         announce: bytes,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
     ) -> TlsSession:
         """Send ``announce``, the last octets in clear text, and be the handshake's server.
 
@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
         self._transport, self._reading_paused = transport, False
         return self._secured(transport, contexts)
 
-    async def accept_tls(self, accepted: socket, timeout: float) -> None:  # noqa: ASYNC109
+    async def accept_tls(self, accepted: socket, timeout: float) -> None:
         """Be the handshake's server on a socket that has just been accepted (RFC 8314 §3).
 
         The session begins when it is done. Raises TlsFailed; the socket is closed then.
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         name = self._transport.get_extra_info("sockname") if self._transport else None
         return name is not None and ipaddress.ip_address(plain_address(name[0])).is_loopback
 
-    async def receive(self, timeout: float, *, interruptible: bool) -> bytes:  # noqa: ASYNC109
+    async def receive(self, timeout: float, *, interruptible: bool) -> bytes:
         """All octets that have come, at least one; empty at the end of the stream.
 
         Raises PeerTimeout after ``timeout`` seconds of silence, PeerLost when the
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
     async def listen(
         self,
         take: Callable[[bytes], bool],
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
         *,
         interruptible: bool,
     ) -> bool:
@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
         if data and self._transport is not None and not self._lost:
             self._transport.write(data)
 
-    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109
+    async def drain(self, timeout: float) -> None:
         """Wait until the peer has taken most of what was sent.
 
         Raises PeerTimeout or PeerLost.

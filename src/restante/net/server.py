@@ -122,7 +122,7 @@ class Server:
             assert self._handshakes is not None
             self._begin(self._accept_tls(bound, self._handshakes))
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109
+    async def stop(self, timeout: float) -> None:
         """Accept no more; let commands in progress finish for ``timeout`` seconds; close."""
         for server in self._servers:
             server.close()
