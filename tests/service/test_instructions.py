@@ -148,12 +148,13 @@ def test_a_program_ends_with_the_server_and_runs_again(site: Site) -> None:
 
 
 def test_the_home_has_nothing_else(site: Site) -> None:
-    """No lock, no temporary file, nothing of other users."""
+    """No lock, no temporary file, nothing of other users, once what was sent is delivered."""
+    home = site.home
+    before = os.path.getsize(home / "Mailbox") if (home / "Mailbox").exists() else 0
     site.send("box")
     site.send("run")
-    assert site.read("Mailbox")
+    until(lambda: site.read("Mailbox") and os.path.getsize(home / "Mailbox") > before, "the copy")
     assert site.read("uid")
     known = {"Mailbox", "Maildir", "got", "uid", "env", "first", "begun"}
-    home = site.home
-    assert set(os.listdir(home)) <= known
+    until(lambda: set(os.listdir(home)) <= known, "the locks go")
     assert {Path(home, name).stat().st_uid for name in os.listdir(home)} == {site.uid}
