@@ -312,6 +312,16 @@ async def test_a_file_that_is_missing_corrupt_replaced(tmp_path: Path) -> None:
     await directory.close()
 
 
+@pytest.mark.parametrize("slashes", [1, 2, 3])
+async def test_slashes_before_an_absolute_path_count_as_one(tmp_path: Path, slashes: int) -> None:
+    """A URI with two of them would name a host, and SQLite knows none."""
+    path = "/" * slashes + str(tmp_path / "restante.db").lstrip("/")
+    await _site(f"sqlite:///{path}")
+    directory = _directory(f"sqlite:///{path}")
+    await _knows(directory)
+    await directory.close()
+
+
 async def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "restante.db"
     await _site(f"sqlite:///{path}")

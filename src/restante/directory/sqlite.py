@@ -103,7 +103,7 @@ class SQLiteEngine:
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: a look-up must never make the file that it does not find.
         connection = sqlite3.connect(
-            f"file:{quote(self._location.path)}?mode=rw",
+            f"file://{quote(self._location.path)}?mode=rw",
             uri=True,
             timeout=0,
             isolation_level=None,

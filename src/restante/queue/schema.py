@@ -103,7 +103,7 @@ def connect_writer(directory: str) -> sqlite3.Connection:
     The tables of an earlier version are migrated. Raises QueueUnusable.
     """
     path = os.path.join(directory, DATABASE)
-    connection = _connect(path, f"file:{_quote(path)}?mode=rwc")
+    connection = _connect(path, f"file://{_quote(path)}?mode=rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -121,7 +121,7 @@ def connect_writer(directory: str) -> sqlite3.Connection:
 def connect_reader(directory: str) -> sqlite3.Connection:
     """A connection that cannot write; works while another process writes. Raises QueueUnusable."""
     path = os.path.join(directory, DATABASE)
-    connection = _connect(path, f"file:{_quote(path)}?mode=ro")
+    connection = _connect(path, f"file://{_quote(path)}?mode=ro")
     try:
         _check_is_current(connection, path)
     except sqlite3.Error as error:

@@ -231,7 +231,7 @@ def _show_file(file: int, path: str, gid: int) -> None:
 
 def _settle_journal(path: str) -> None:
     """Undo what a command that was killed left half done, and change to a rollback journal."""
-    with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True)) as database:
+    with contextlib.closing(sqlite3.connect(f"file://{quote(path)}?mode=rw", uri=True)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
         database.execute("SELECT count(*) FROM sqlite_schema")
 

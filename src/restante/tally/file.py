@@ -47,7 +47,7 @@ class SharedFile:
             if create:
                 _make(path)
             connection = sqlite3.connect(
-                f"file:{_quoted(path)}?mode=rw",
+                f"file://{_quoted(path)}?mode=rw",
                 uri=True,
                 timeout=patience,
                 isolation_level=None,
