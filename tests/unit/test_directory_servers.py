@@ -51,7 +51,9 @@ def test_where_none_is_well_the_first_alone_is_tried() -> None:
         clock.now += 1
     assert servers.first == NEAR
     assert list(servers.turns()) == [NEAR]
+    assert not servers.is_any_well
     clock.now += REST - 3
+    assert servers.is_any_well
     assert list(servers.turns()) == [FAR, NEAR]
 
 

@@ -65,8 +65,6 @@ _STATEMENT_ERRORS = frozenset(
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
 _OVERTAKEN = frozenset({1205, 1213})
-_NO_MAJORITY = 1047
-"""A node of a Galera cluster is not where most are, or not ready yet (ER_UNKNOWN_COM_ERROR)."""
 _FIRST_CLIENT_ERROR = 2000
 _LAST_CLIENT_ERROR = 2999
 """Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
@@ -148,12 +146,16 @@ class MySQLEngine:
 
     async def _fetch(self, statement: Statement) -> list[Row]:
         deadline = asyncio.get_running_loop().time() + self._patience
-        try:
-            return await self._fetch_once(statement, deadline, fresh=False)
-        except _AskAgain:
-            # What happened to this connection has happened to the others, most likely.
-            self._forget_idle()
-        return await self._fetch_once(statement, deadline, fresh=True)
+        failure: Exception | None = None
+        for _ in range(1 + len(self._location.servers)):
+            try:
+                return await self._fetch_once(statement, deadline, fresh=failure is not None)
+            except _AskAgain as again:
+                # What happened to this connection has happened to the others, most likely.
+                self._forget_idle()
+                failure = again.failure
+        assert failure is not None, "it was asked once at least"
+        raise failure
 
     async def _fetch_once(self, statement: Statement, deadline: float, *, fresh: bool) -> list[Row]:
         lease = await self._lease(deadline, fresh=fresh)
@@ -163,21 +165,26 @@ class MySQLEngine:
                 rows = await _rows(lease.connection, statement)
             self._servers.answered(lease.server)
             lease.clean = True
-        except TimeoutError:
-            self._servers.failed(lease.server)
-            raise
-        except MySQLError as error:
+        except (MySQLError, TimeoutError) as error:
             lease.clean = not _is_away(error)
-            if lease.used and _is_lost(error):
-                raise _AskAgain from error
-            if _number(error) == _NO_MAJORITY:
-                self._servers.failed(lease.server)
-                if not fresh:
-                    raise _AskAgain from error
+            if self._is_to_be_asked_again(lease, error):
+                raise _AskAgain(error) from error
             raise
         finally:
             self._give_back(lease)
         return rows
+
+    def _is_to_be_asked_again(self, lease: _Lease, error: Exception) -> bool:
+        """Whether another connection may do better; the server is left alone if that is to blame.
+
+        It may take connections, and yet hang or end at each question, or refuse them all.
+        """
+        if lease.used and _is_lost(error):
+            return True
+        if not _is_away(error):
+            return False
+        self._servers.failed(lease.server)
+        return self._servers.is_any_well
 
     async def _transaction(self, statements: Sequence[Statement]) -> list[int]:
         deadline = asyncio.get_running_loop().time() + self._patience
@@ -189,6 +196,10 @@ class MySQLEngine:
                 counts = await self._carry_out(lease.connection, statements)
             self._servers.answered(lease.server)
             lease.clean = True
+        except (MySQLError, TimeoutError) as error:
+            if _is_away(error):
+                self._servers.failed(lease.server)
+            raise
         finally:
             self._give_back(lease)
         return counts
@@ -299,7 +310,11 @@ class MySQLEngine:
 
 
 class _AskAgain(Exception):
-    """A connection from the pool was dead before it answered, or a server sent us to another."""
+    """A connection from the pool was dead before it answered, or another server is to be asked."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 @lru_cache(maxsize=512)
@@ -325,7 +340,9 @@ def _number(error: BaseException) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _is_lost(error: MySQLError) -> bool:
+def _is_lost(error: Exception) -> bool:
+    if not isinstance(error, MySQLError):
+        return False
     number = _number(error)
     return number == 0 or _FIRST_CLIENT_ERROR <= number <= _LAST_CLIENT_ERROR
 

@@ -35,6 +35,11 @@ class Servers:
         """The one to be asked now."""
         return next(self._well(), self._servers[0])
 
+    @property
+    def is_any_well(self) -> bool:
+        """Whether there is one that has not failed lately."""
+        return next(self._well(), None) is not None
+
     def turns(self) -> Iterator[MySQLServer]:
         """Those to which a connection is to be tried, in this order.
 

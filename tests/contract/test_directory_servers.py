@@ -1,0 +1,101 @@
+"""Of several servers one that loses what it is asked is left alone, and the others are asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from restante.config.tree import Database
+from restante.directory import servers
+from restante.directory.engine import Engine, Statement, open_engine
+from restante.directory.lookups import SqlDirectory
+from restante.errors import CannotKnow
+from tests.support.directory import Rows, engine_with
+from tests.support.events import capture_logs
+from tests.support.losing import LosingServer, losing_server
+from tests.support.mariadb import MariaDB
+
+pytestmark = pytest.mark.mariadb
+
+SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}
+NOTHING = Statement("UPDATE mailbox SET gid = gid WHERE username = 'nobody'")
+
+
+@pytest.fixture(autouse=True)
+def _one_that_failed_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "REST", 3600.0)
+
+
+@asynccontextmanager
+async def _engine(server: MariaDB, database: str, *ports: int) -> AsyncIterator[Engine]:
+    """For the servers on ``ports``, in this order."""
+    url = server.url(database, tcp=True)
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    several = url.replace(f"127.0.0.1:{server.port}", hosts)
+    engine = open_engine(Database(url=several, query_timeout=0.5), "/")
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def database(mariadb_server: MariaDB) -> str:
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name, tcp=True), SITE):
+        return name
+
+
+@pytest.fixture(params=["closes", "hangs"])
+async def losing(
+    mariadb_server: MariaDB, request: pytest.FixtureRequest
+) -> AsyncIterator[LosingServer]:
+    closes = request.param == "closes"
+    async with losing_server(mariadb_server.port, closes=closes) as running:
+        yield running
+
+
+async def test_another_server_answers_what_the_first_one_loses(
+    mariadb_server: MariaDB, database: str, losing: LosingServer
+) -> None:
+    ports = (losing.port, mariadb_server.port)
+    async with _engine(mariadb_server, database, *ports) as engine:
+        directory = SqlDirectory(engine)
+        with capture_logs() as events:
+            for _ in range(5):
+                assert await directory.account("iain") is not None
+                assert await directory.account("nobody") is None
+    assert losing.lost == 1, "then it is left alone"
+    assert [event["event"] for event in events] == ["database_server"]
+
+
+async def test_where_all_lose_it_nothing_is_known(
+    mariadb_server: MariaDB, database: str, losing: LosingServer
+) -> None:
+    async with losing_server(mariadb_server.port, closes=losing.closes) as other:
+        async with _engine(mariadb_server, database, losing.port, other.port) as engine:
+            with pytest.raises(CannotKnow, match=r"in time|gone away|Lost connection"):
+                await SqlDirectory(engine).account("nobody")
+        assert (losing.lost, other.lost) == (1, 1)
+
+
+async def test_a_lost_change_is_not_made_elsewhere_but_the_next_one_is(
+    mariadb_server: MariaDB, database: str, losing: LosingServer
+) -> None:
+    """The server may have carried it out; nobody but who wanted it can say what is to be done."""
+    ports = (losing.port, mariadb_server.port)
+    async with _engine(mariadb_server, database, *ports) as engine:
+        with pytest.raises(CannotKnow):
+            await engine.transaction([NOTHING])
+        assert await engine.transaction([NOTHING]) == [0]
+    assert losing.lost == 1
+
+
+async def test_a_single_server_is_asked_again_by_the_next_question(
+    mariadb_server: MariaDB, database: str, losing: LosingServer
+) -> None:
+    async with _engine(mariadb_server, database, losing.port) as engine:
+        for asked in (1, 2):
+            with pytest.raises(CannotKnow):
+                await SqlDirectory(engine).account("iain")
+            assert losing.lost == asked
