@@ -26,6 +26,7 @@ from tests.support.household import (
     household,
     office_of,
     servant,
+    servants,
     status_of,
     uids_of,
 )
@@ -67,7 +68,7 @@ if os.geteuid() == 0:
     def check_uids(instance: Instance, supervisor: int) -> None:
         family = descendants(supervisor)
         nursery = servant(instance, "nursery")
-        assert {*workers(instance, 1), servant(instance, "registrar"), nursery} <= family
+        assert {servant(instance, "registrar"), nursery} < family
         for pid in family:
             status = status_of(pid)
             if pid == nursery or not status:
@@ -80,6 +81,46 @@ if os.geteuid() == 0:
             assert 0 not in set(map(int, status["Gid"].split()))
             assert 0 not in set(map(int, status.get("Groups", "").split()))
             assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+
+    def test_servants_come_with_the_first_mail_of_another_uid(tmp_path: Path) -> None:
+        """And are replaced from then on, though nobody asks for them again."""
+        with new_server(tmp_path / "instance", {"server": {"workers": 2}}) as instance:
+            assert instance.process is not None
+            supervisor = instance.process.pid
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            assert len(instance.messages(IAIN)) == 1
+            assert descendants(supervisor) == workers(instance, 2)
+            add_owner(instance, OWNERS[0])
+            assert deliver(instance.smtp_port, address_of(OWNERS[0])).startswith("250 ")
+            assert len(instance.messages(address_of(OWNERS[0]), PASSWORD)) == 1
+            check_uids(instance, supervisor)
+            for name in ("registrar", "nursery"):
+                kill_one(instance, name)
+            assert deliver(instance.smtp_port, address_of(OWNERS[0])).startswith("250 ")
+            assert len(instance.messages(address_of(OWNERS[0]), PASSWORD)) == 2
+            assert instance.stop() == 0
+
+    def test_what_is_asked_first_waits_for_both_servants(tmp_path: Path) -> None:
+        with new_server(tmp_path / "instance", {}) as instance:
+            add_owner(instance, OWNERS[0])
+            with office_of(instance) as office:
+                for _ in range(3):
+                    office.send(b'{"id": 1, "helper": "nobody@example.com"}')
+                answer = office.ask(helper=address_of(OWNERS[0]))
+            assert answer == {"id": 4711, "uid": OWNERS[0], "gid": OWNERS[0], "descriptors": 1}
+            assert len(servants(instance, "registrar")) == len(servants(instance, "nursery")) == 1
+
+    def test_users_of_the_system_bring_the_servants_with_them(tmp_path: Path) -> None:
+        """Their passwords are the registrar's to check, whom workers do not ask by the office."""
+        with new_server(tmp_path / "instance", {}) as instance:
+            assert not servants(instance, "registrar")
+            configure(instance, {"routing": {"system_files": True}})
+            assert "event=server_reloaded" in reload(instance)
+            assert len(servants(instance, "registrar")) == len(servants(instance, "nursery")) == 1
+            instance.stop()
+            start(instance)
+            assert is_alive(servant(instance, "registrar"))
+            assert is_alive(servant(instance, "nursery"))
 
     def test_workers_gain_nothing_by_programs(server: Instance) -> None:
         for pid in (*workers(server, 1), servant(server, "registrar")):

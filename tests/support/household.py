@@ -56,12 +56,14 @@ def add_owner(instance: Instance, uid: int, gid: int | None = None) -> None:
 
 @contextmanager
 def household(instance: Instance, sections: Sections | None = None) -> Iterator[Instance]:
-    """The instance with an account for each of OWNERS, running."""
+    """The instance with an account for each of OWNERS, running; one of them has looked for mail,
+    which has brought the registrar and the nursery about."""
     instance.run("domain", "add", "example.com")
     for uid in OWNERS:
         add_owner(instance, uid)
     configure(instance, {"mail": {"user": "nobody"}, **(sections or {})})
     start(instance)
+    assert instance.messages(address_of(OWNERS[0]), PASSWORD) == []
     yield instance
 
 
@@ -89,7 +91,12 @@ def uids_of(pid: int) -> tuple[int, ...]:
 
 def servant(instance: Instance, name: str) -> int:
     """The process id of the registrar or the nursery that was started last."""
-    return int(re.findall(_SERVANT.format(name), instance.log())[-1])
+    return servants(instance, name)[-1]
+
+
+def servants(instance: Instance, name: str) -> list[int]:
+    """Those of all that were started by that name."""
+    return list(map(int, re.findall(_SERVANT.format(name), instance.log())))
 
 
 def helpers(instance: Instance) -> set[int]:

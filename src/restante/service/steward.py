@@ -4,6 +4,9 @@ Lives in the supervisor and never waits: whose an account is says the registrar,
 time, and the nursery gets its orders in one datagram. While one of the two is missing, requests
 wait for its successor. What a worker asked is an answer for that worker alone; nothing of it
 is remembered.
+
+Where all mail belongs to the workers' own user, nobody ever asks, and neither process exists:
+they are started by the first request, or with the server where users of the system have mail.
 """
 
 from __future__ import annotations
@@ -97,6 +100,8 @@ class Steward:
         self._resting: list[Office] = []
         self._registrar: _Servant | None = None
         self._nursery: _Servant | None = None
+        self._is_needed = settings.routing.system_files
+        """There are to be both, from the first request on until the server stops."""
         self._dismissed: list[_Servant] = []
         """Processes that were told to end."""
         self._errands: dict[int, _Errand] = {}
@@ -105,7 +110,9 @@ class Steward:
     # Processes
 
     def start(self) -> None:
-        """Start what is missing of registrar and nursery; raises OperatorError."""
+        """Start what is missing of registrar and nursery, if any; raises OperatorError."""
+        if self.is_complete:
+            return
         if self._registrar is None:
             self._registrar = self._start_registrar()
         if self._nursery is None:
@@ -126,6 +133,7 @@ class Steward:
         The ones that count already change nothing: they are what a refused reload goes back to.
         """
         former, self._settings = self._settings, settings
+        self._is_needed |= settings.routing.system_files
         if settings is not former:
             self._dismiss_registrar()
         if limits(settings) != limits(former):
@@ -147,6 +155,8 @@ class Steward:
     @property
     def is_complete(self) -> bool:
         """Whether nothing has to be started."""
+        if not self._is_needed:
+            return True
         return self._registrar is not None and self._nursery is not None
 
     def stop(self) -> None:
@@ -286,6 +296,9 @@ class Steward:
             errand = _Errand(office, request, time.monotonic() + PATIENCE)
             self._errands[self._asked] = errand
             self._go_on(self._asked, errand)
+            if not self._is_needed:
+                self._is_needed = True
+                self.restart()
 
     def _open_file(self, office: Office, request: Request) -> None:
         """A file that settings name as a certificate or a key, and none else."""
