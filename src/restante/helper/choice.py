@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from restante.directory import Account, DotQmail, SystemFiles
 from restante.envelope import Content, Envelope
@@ -30,21 +31,29 @@ class ChoosingWriter:
         self._near = near
         self._far = far
 
-    async def deliver_all(
+    def deliver_all(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """See MailboxWriter."""
-        near = [each for each in deliveries if is_own(each.account)]
-        far = [each for each in deliveries if not is_own(each.account)]
+        near, far = _divided(deliveries)
         if not near or not far:
-            return await self._of(deliveries[0].account).deliver_all(envelope, content, deliveries)
+            return self._of(deliveries[0].account).deliver_all(envelope, content, deliveries)
+        return self._deliver_all(envelope, content, near, far)
+
+    async def _deliver_all(
+        self,
+        envelope: Envelope,
+        content: Content,
+        near: Sequence[Delivery],
+        far: Sequence[Delivery],
+    ) -> Outcome:
         outcomes = await asyncio.gather(
             self._near.deliver_all(envelope, content, near),
             self._far.deliver_all(envelope, content, far),
         )
         failures = [each for each in outcomes if not isinstance(each, Delivered)]
         if not failures:
-            return Delivered(f"{len(deliveries)} mailboxes")
+            return Delivered(f"{len(near) + len(far)} mailboxes")
         if isinstance(outcomes[0], Delivered):
             # What cannot be removed either is at worst delivered twice; nothing is lost by it.
             with contextlib.suppress(OSError, TemporaryError):
@@ -57,8 +66,7 @@ class ChoosingWriter:
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
     ) -> tuple[Outcome, ...]:
         """See MailboxWriter."""
-        near = [each for each in deliveries if is_own(each.account)]
-        far = [each for each in deliveries if not is_own(each.account)]
+        near, far = _divided(deliveries)
         if not near or not far:
             writer = self._of(deliveries[0].account) if deliveries else self._near
             return await writer.deliver_each(envelope, content, deliveries, again=again)
@@ -86,6 +94,14 @@ class ChoosingWriter:
 
     def _of(self, account: Account) -> MailboxWriter:
         return self._near if is_own(account) else self._far
+
+
+def _divided(deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+    """Those for this process, and those for others."""
+    parts: tuple[list[Delivery], list[Delivery]] = [], []
+    for each in deliveries:
+        parts[not is_own(each.account)].append(each)
+    return parts
 
 
 class ChoosingStore:

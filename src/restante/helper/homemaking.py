@@ -11,9 +11,10 @@ import asyncio
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from restante.directory import Account
 from restante.envelope import Content, Envelope
@@ -90,11 +91,11 @@ class HomesFirst:
         self._writer = writer
         self._homes = homes
 
-    async def deliver_all(
+    def deliver_all(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """See MailboxWriter. What fails here goes through the queue, to ``deliver_each``."""
-        return await self._writer.deliver_all(envelope, content, deliveries)
+        return self._writer.deliver_all(envelope, content, deliveries)
 
     async def deliver_each(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool

@@ -60,9 +60,10 @@ def refusal(
 ) -> PermanentFailure | TemporaryFailure | None:
     """Why the message is not delivered there, whatever the disk would say; None: it may be."""
     final = delivery.delivered_to[0]
-    if fold(final) in content.facts.delivered_to:
+    looped = content.facts.delivered_to
+    if looped and fold(final) in looped:
         return PermanentFailure(Reply(LOOPING.code, LOOPING.topic, LOOPING.text.format(final)))
-    if not all(value.isprintable() for value in delivery.delivered_to):
+    if not "".join(delivery.delivered_to).isprintable():
         detail = f"a delivery address holds control characters: {delivery.delivered_to!r}"
         return TemporaryFailure(MISCONFIGURED, detail)
     objection = policy.objection(delivery.account)

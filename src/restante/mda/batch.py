@@ -18,7 +18,7 @@ from restante.mda.answers import Policy, failure, refusal, shown, unplanned_fail
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace
 from restante.mda.maildir import KnownMaildir, Maildirs, Part, list_messages
-from restante.mda.names import DeliveryName, delivery_name
+from restante.mda.names import NO_NAME, DeliveryName, delivery_name
 from restante.status import Delivered, Outcome
 
 FEW_FILES = 1
@@ -47,7 +47,7 @@ class Copy:
     place: Place = Place.NOWHERE
     device: int = 0
     header: bytes = b""
-    name: DeliveryName = field(default_factory=lambda: DeliveryName("", ""))
+    name: DeliveryName = NO_NAME
     outcome: Outcome | None = None
 
     @property
@@ -57,12 +57,12 @@ class Copy:
 
     def head(self, job: Job, host: str) -> None:
         """Find the fields that the file begins with, and its name."""
-        envelope, content = job.envelope, job.content
+        first, octets, lines = job.common()
         fields = [delivered_to_field(value) for value in self.delivery.delivered_to]
-        self.header = b"".join([return_path_field(envelope.reverse_path), *fields])
-        size = len(self.header) + content.size
-        lines = 1 + len(fields) + content.lines
-        self.name = delivery_name(envelope, self.delivery, host, size, size + lines)
+        self.header = b"".join((first, *fields))
+        size = len(self.header) + octets
+        wire_size = size + len(fields) + lines
+        self.name = delivery_name(job.envelope, self.delivery, host, size, wire_size)
 
 
 @dataclass(slots=True)
@@ -75,25 +75,33 @@ class Job:
     together: bool
     """All copies or none."""
     again: bool
-    copies: dict[tuple[str, str], Copy] = field(default_factory=dict)
+    copies: list[Copy] = field(init=False)
     """One for each pair of Maildir and final address, however often it was asked for."""
+    _asked: list[Copy] = field(init=False)
+    """The copy of each delivery."""
+    _common: tuple[bytes, int, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        for delivery in self.deliveries:
-            self.copies.setdefault(_mailbox(delivery), Copy(delivery))
+        if len(self.deliveries) == 1:
+            self.copies = self._asked = [Copy(self.deliveries[0])]
+            return
+        found: dict[tuple[str, str], Copy] = {}
+        self._asked = [
+            found.setdefault((each.maildir, each.delivered_to[0]), Copy(each))
+            for each in self.deliveries
+        ]
+        self.copies = list(found.values())
 
-    def pending(self) -> Iterator[Copy]:
-        """Copies that nothing was decided about yet."""
-        return (copy for copy in self.copies.values() if copy.outcome is None)
+    def common(self) -> tuple[bytes, int, int]:
+        """The field that each copy begins with; the octets of the content; the lines of both."""
+        if self._common is None:
+            first = return_path_field(self.envelope.reverse_path)
+            self._common = first, self.content.size, 1 + self.content.lines
+        return self._common
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """One for each delivery asked for, in that order."""
-        found = (self.copies[_mailbox(delivery)] for delivery in self.deliveries)
-        return tuple(copy.outcome or unplanned_failure() for copy in found)
-
-
-def _mailbox(delivery: Delivery) -> tuple[str, str]:
-    return delivery.maildir, delivery.delivered_to[0]
+        return tuple([copy.outcome or unplanned_failure() for copy in self._asked])
 
 
 @dataclass(slots=True)
@@ -115,12 +123,10 @@ class Batch:
         """Settle every copy of every job; raises nothing that the disk can raise."""
         try:
             self._each(self._prepare)
-            self._each(self._choose_sync)
             self._each(self._stage)
             self._sync_whole()
             self._each(self._publish)
             self._sync_whole()
-            self._each(self._sync_directory)
             self._each(self._settle)
         finally:
             for fd in self.whole.values():
@@ -129,7 +135,7 @@ class Batch:
     def abandon(self) -> None:
         """After a bug: make everything unsettled invisible again."""
         for job in self.jobs:
-            for copy in job.copies.values():
+            for copy in job.copies:
                 if not isinstance(copy.outcome, Delivered):
                     self._withdraw(copy)
                     copy.outcome = copy.outcome or unplanned_failure()
@@ -164,6 +170,7 @@ class Batch:
         copy.device = maildir.device
         if job.again:
             self._look_for(copy, maildir)
+        self._choose_sync(maildir)
 
     def _look_for(self, copy: Copy, maildir: KnownMaildir) -> None:
         """Find what an earlier attempt delivered; ``new`` first, as readers move to ``cur``."""
@@ -172,11 +179,11 @@ class Batch:
                 copy.place = Place.FOUND
                 return
 
-    def _choose_sync(self, _job: Job, copy: Copy) -> None:
+    def _choose_sync(self, maildir: KnownMaildir) -> None:
         """Many files on a file system, or new directories: it is synced as a whole."""
-        maildir = self.maildirs.get(copy.delivery)
-        self.files[copy.device] += 1
-        if maildir.fresh or self.files[copy.device] > FEW_FILES:
+        device = maildir.device
+        self.files[device] += 1
+        if device not in self.whole and (maildir.fresh or self.files[device] > FEW_FILES):
             self._sync_as_a_whole(maildir)
 
     def _sync_as_a_whole(self, maildir: KnownMaildir) -> None:
@@ -248,18 +255,20 @@ class Batch:
                     if copy.device == device:
                         self._fail(job, copy, failure(copy.delivery.maildir, error))
 
-    def _sync_directory(self, _job: Job, copy: Copy) -> None:
+    def _settle(self, _job: Job, copy: Copy) -> None:
         if copy.device not in self.whole and copy.delivery.maildir not in self.synced:
             self.maildirs.get(copy.delivery).new.sync(self.disk)
             self.synced.add(copy.delivery.maildir)
-
-    def _settle(self, _job: Job, copy: Copy) -> None:
         copy.outcome = Delivered(shown(copy.path))
 
     # What goes wrong
 
     def _pending(self) -> Iterator[tuple[Job, Copy]]:
-        return ((job, copy) for job in self.jobs for copy in job.pending())
+        """Copies that nothing was decided about yet."""
+        for job in self.jobs:
+            for copy in job.copies:
+                if copy.outcome is None:
+                    yield job, copy
 
     def _each(self, step: Callable[[Job, Copy], None]) -> None:
         for job, copy in self._pending():
@@ -270,7 +279,7 @@ class Batch:
 
     def _fail(self, job: Job, copy: Copy, outcome: Outcome) -> None:
         """Settle a copy, and its companions where they belong together."""
-        for failed in job.copies.values() if job.together else (copy,):
+        for failed in job.copies if job.together else (copy,):
             failed.outcome = outcome
             self._withdraw(failed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from restante.envelope import Envelope
 from restante.mda import Delivery
@@ -34,6 +35,10 @@ class DeliveryName:
         return file_name.startswith(self.stem + ".")
 
 
+NO_NAME = DeliveryName("", "")
+"""Of what has none yet."""
+
+
 def delivery_name(
     envelope: Envelope, delivery: Delivery, host: str, size: int, wire_size: int
 ) -> DeliveryName:
@@ -45,6 +50,7 @@ def delivery_name(
     return DeliveryName(stem, f"{stem}.{_host_part(host, room)}{sizes}")
 
 
+@lru_cache(maxsize=16)
 def _host_part(host: str, room: int) -> str:
     """The host as maildir(5) escapes it; one that is too long ends in a digest of itself."""
     escaped = host.replace("/", r"\057").replace(":", r"\072").replace(",", r"\054")

@@ -27,14 +27,16 @@ MAX_GATHERING = 0.01
 """Seconds. Where several come at a time, a batch is gathered for as long as the last one took to
 write, which at most doubles the wait, but no longer than this. Each more spares two syncs."""
 QUICK = 0.01
-"""Seconds. Where the last batch took longer, the event loop does not wait for the disk itself."""
+"""Seconds. Where a batch took longer, the event loop does not wait for the disk itself ..."""
+SHY = 60.0
+"""... for so many seconds: whoever else it serves is held up once a minute, at the most."""
 SMALL = 256 * 1024
 """Octets of a body that the event loop writes itself, at most."""
 
 _Outcomes = tuple[Outcome, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     """A job and who waits for it."""
 
@@ -62,8 +64,8 @@ class BatchWriter:
         """``is_server``: as for ``Actor``. ``programs``: None for the defaults.
 
         ``may_block``: a message that comes alone is written in the event loop, which waits for
-        the disk meanwhile, if that is quick. It spares two switches of threads, a good part of
-        what such a message takes; for processes that have little else to do.
+        the disk meanwhile, if that has been quick for a minute. It spares two switches of
+        threads; for processes that have little else to do.
         """
         self._policy = Policy(host, minimum_uid, minimum_gid)
         self._acts = Acts(self._policy, programs or Programs(), is_server=is_server)
@@ -80,6 +82,8 @@ class BatchWriter:
         """How many messages were in the last batch, or came while it was written."""
         self._took = 0.0
         """Seconds that it took."""
+        self._shy_until = 0.0
+        """By the loop's clock."""
         self._thread: threading.Thread | None = None
         self._ended: asyncio.Future[None] | None = None
         self._closing = False
@@ -88,11 +92,14 @@ class BatchWriter:
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
     ) -> Outcome:
         """See MailboxWriter."""
-        job = Job(envelope, content, deliveries, together=True, again=False)
-        outcomes = await self._submit(job)
+        outcomes = await self._submit(
+            Job(envelope, content, deliveries, together=True, again=False)
+        )
+        if len(outcomes) == 1:
+            return outcomes[0]
         failures = (outcome for outcome in outcomes if not isinstance(outcome, Delivered))
         failure = next(failures, None)
-        return failure or _summary(outcomes)
+        return failure or Delivered(f"{len(outcomes)} mailboxes")
 
     async def deliver_each(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
@@ -133,22 +140,22 @@ class BatchWriter:
         if self._thread is not None:
             self._thread.join()
 
-    async def _submit(self, job: Job) -> _Outcomes:
-        if self._closing:
-            return tuple(TemporaryFailure(CLOSING) for _ in job.deliveries)
+    def _submit(self, job: Job) -> asyncio.Future[_Outcomes]:
         loop = asyncio.get_running_loop()
+        answer: asyncio.Future[_Outcomes] = loop.create_future()
+        if self._closing:
+            answer.set_result(tuple(TemporaryFailure(CLOSING) for _ in job.deliveries))
+            return answer
         if self._ended is None:
             self._ended = loop.create_future()
-        waiting = _Waiting(job, loop.create_future())
-        self._gathered.append(waiting)
+        self._gathered.append(_Waiting(job, answer))
         if not self._is_busy:
-            self._gather()
-        return await waiting.answer
+            self._gather(loop)
+        return answer
 
-    def _gather(self) -> None:
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin a batch: of one message where they come one at a time, else of what comes soon."""
         self._is_busy = True
-        loop = asyncio.get_running_loop()
         if self._crowd > 1:
             loop.call_later(min(self._took, MAX_GATHERING), self._hand_over)
         else:
@@ -173,7 +180,9 @@ class BatchWriter:
 
     def _is_soon_done(self, maildirs: Maildirs, batch: Sequence[_Waiting]) -> bool:
         """Whether it is one small message for a Maildir that needs no look into, and no syncfs."""
-        if len(batch) > 1 or self._crowd > 1 or self._took > QUICK:
+        if len(batch) > 1 or self._crowd > 1:
+            return False
+        if asyncio.get_running_loop().time() < self._shy_until:
             return False
         job = batch[0].job
         return (
@@ -191,8 +200,11 @@ class BatchWriter:
         self._is_busy = False
         self._took = took
         self._crowd = len(batch) + len(self._gathered)
+        loop = asyncio.get_running_loop()
+        if took > QUICK:
+            self._shy_until = loop.time() + SHY
         if self._gathered:
-            self._gather()
+            self._gather(loop)
         elif self._closing:
             self._end()
 
@@ -248,9 +260,3 @@ class BatchWriter:
             maillog.unplanned("mailbox writer", error)
             batch.abandon()
         return time.monotonic() - begun
-
-
-def _summary(outcomes: Sequence[Outcome]) -> Outcome:
-    if len(outcomes) == 1:
-        return outcomes[0]
-    return Delivered(f"{len(outcomes)} mailboxes")
