@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from restante.address import Address
 from restante.config.tree import Database, Routing
-from restante.directory import BadRow, Lookups
+from restante.directory import Account, BadRow, Lookups
 from restante.directory.engine import Dialect, Engine, Row, Statement, Value, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.question import MAX_ORDINARY
 from restante.directory.schema import TABLES
 from restante.routing.decision import Mailbox
 from restante.routing.router import Router
-from tests.support.directory import Rows, engine_with, fill
+from tests.support.directory import Rows, directory_with, engine_with, fill
 from tests.support.mariadb import MariaDB
 
 LOCALS = ["", "a", "A", "a-b", "a-b-c", "é", "e", "a@x.org", "a-b@x.org", "alias", "a ", "%"]
@@ -85,12 +85,18 @@ async def _check(url: str, rows: Rows, asked: list[tuple[str, str]]) -> None:
         directory = SqlDirectory(engine)
         fetched = await directory.prefetch(asked)
         for domain in DOMAINS:
+            assert not fetched.is_accepted(domain) or await directory.accepts_domain(domain)
             assert await fetched.accepts_domain(domain) == await directory.accepts_domain(domain)
             assert await fetched.knows_domain(domain) == await directory.knows_domain(domain)
         for local in LOCALS:
             await _same(fetched.account(local), directory.account(local))
         for local, domain in product(LOCALS, DOMAINS):
             await _same(fetched.owners(local, domain), directory.owners(local, domain))
+            if simply := fetched.simply_owned(local, domain):
+                owner, account = simply
+                assert (await directory.owners(local, domain))[0] == owner
+                assert await directory.account(owner) == account
+                assert await directory.instructions(account.name, "") == ()
         for user, extension in product(LOCALS, LOCALS):
             await _same(
                 fetched.instructions(user, extension), directory.instructions(user, extension)
@@ -174,6 +180,24 @@ async def test_an_address_costs_one_statement(database_url: str, local: str) -> 
         lookups = await SqlDirectory(counting).prefetch([(local, "x.org")])
         await _route_like(lookups, local, "x.org")
         assert counting.asked == 1
+
+
+async def test_a_mailbox_is_told_without_waiting(database_url: str) -> None:
+    rows: Rows = {
+        "rcpthosts": [("x.org",)],
+        "mailbox": [(who, 1, 1, "/h", None, None) for who in ("anna", "iain", "bad")]
+        + [("wrong", 1, 1, "no path", None, None)],
+        "virtual": [(who, who, "x.org") for who in ("anna", "iain", "list", "wrong")]
+        + [("", "nobody", "x.org")],
+        "alias": [("alias", "list", "anna", "x.org"), ("iain", "", "anna", "x.org")],
+    }
+    asked = [(who, "x.org") for who in ("Anna", "iain", "list", "wrong", "nobody", "none")]
+    async with directory_with(database_url, rows) as directory:
+        fetched = await directory.prefetch(asked)
+        simply = [fetched.simply_owned(*pair) for pair in asked]
+        assert simply == [("anna", Account("anna", 1, 1, "/h")), *[None] * 5]
+        assert fetched.is_accepted("X.org")
+        assert not fetched.is_accepted("y.net")
 
 
 async def test_what_is_not_ordinary_costs_a_few_statements_and_then_one_for_the_rest(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from restante.address import Address
 from restante.config.tree import Routing
+from restante.routing.decision import Mailbox
 from restante.routing.router import Router
 from tests.support.directory import Rows, directory_with
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -37,6 +38,36 @@ async def test_sql_decides_as_memory_does(database_url: str, world: int) -> None
             expected = await router.route(address, memory)
             assert await router.route(address, directory) == expected, text
             assert await router.route_many((address,), directory) == (expected,), text
+
+
+async def test_a_mailbox_of_virtual_is_decided_at_once() -> None:
+    tables = Tables(
+        rcpthosts=["x.org"],
+        mailbox=[account("ann@x.org"), account("bob"), account("a\u2028b")],
+        virtual=[
+            ("ann@x.org", "ann", "x.org"),
+            ("bob", "bob", "x.org"),
+            ("a\u2028b", "odd", "x.org"),
+            ("ann@x.org", "", "x.org"),
+        ],
+        alias=[],
+    )
+    names = ("ann", "bob", "odd", "any", "ann+tag")
+    addresses = [Address(name, "x.org") for name in names]
+    lookups = await MemoryDirectory(tables).prefetch([(name, "x.org") for name in names])
+    plain = Router(Routing(), "mail.host")
+    assert [plain.at_once(address, lookups) for address in addresses] == [
+        Mailbox(account("ann@x.org"), "ann@x.org", "/home/ann@x.org/Maildir"),
+        Mailbox(account("bob"), "bob@x.org", "/home/bob/Maildir"),
+        *[None] * 3,
+    ]
+    for settings in (
+        Routing(locals=("x.org",)),
+        Routing(system_files=True),
+        Routing(defaultdelivery="./Maildir/\n&copy@far.org"),
+        Routing(defaultdelivery="./Mailbox"),
+    ):
+        assert Router(settings, "mail.host").at_once(addresses[0], lookups) is None
 
 
 USERS = st.sampled_from(["a", "a-b", "a+t", "b", "alias", "a@x.org", "a-b@x.org"])

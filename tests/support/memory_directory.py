@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from restante.address import fold
-from restante.directory import Account, Credentials, DotQmail, Lookups, SystemFiles
+from restante.directory import Account, Credentials, DotQmail, KnownLookups, SystemFiles
 from restante.errors import CannotKnow, TemporaryError
 
 _Key = tuple[str, ...]
@@ -97,7 +97,7 @@ class MemoryDirectory:
             return await self._system.dot_qmail(account, extension)
         return self.tables.dot_qmail.get((account.home, extension))
 
-    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> KnownLookups:
         """As Directory has it: one statement, however many addresses."""
         self._statement("prefetch", *(f"{local}@{domain}" for local, domain in addresses))
         return _Prefetched(self, addresses)
@@ -146,6 +146,16 @@ class _Prefetched:
         keys += [("alias", whole) for pair in addresses for whole in _wholes(*pair)]
         keys += [(name, "") for name in names] + [("alias", "")]
         self._instructions = {_key(*key): _instructions(tables, *key) for key in keys}
+
+    def is_accepted(self, domain: str) -> bool:
+        return self._domains.get(fold(domain), False)
+
+    def simply_owned(self, local: str, domain: str) -> tuple[str, Account] | None:
+        owners = self._owners.get(_key(local, domain), ())
+        account = self._accounts.get(fold(owners[0])) if owners else None
+        if account is None or self._instructions[_key(owners[0], "")]:
+            return None
+        return owners[0], account
 
     async def accepts_domain(self, domain: str) -> bool:
         key = fold(domain)

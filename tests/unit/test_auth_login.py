@@ -16,7 +16,7 @@ from restante.auth.login import MAX_LOGIN, NOBODY, PasswordAuthenticator
 from restante.auth.schemes import Argon2Cost, hash_password, verify
 from restante.checkpassword.wire import Question
 from restante.config.tree import Auth
-from restante.directory import Account, Credentials, DotQmail, Lookups
+from restante.directory import Account, Credentials, DotQmail, KnownLookups
 from restante.errors import CannotKnow
 from restante.guessing import Guard, Limits, Unguarded
 from restante.guessing.guard import FileGuard
@@ -55,7 +55,7 @@ class Rows:
     async def instructions(self, user: str, extension: str) -> tuple[str, ...]:
         raise AssertionError("a login asks for credentials only")
 
-    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> KnownLookups:
         raise AssertionError("a login asks for credentials only")
 
     async def owns_in(self, user: str, domain: str) -> bool:

@@ -154,6 +154,22 @@ class Lookups(Protocol):
         ...
 
 
+class KnownLookups(Lookups, Protocol):
+    """Look-ups that have answers at hand; those are told without waiting."""
+
+    def is_accepted(self, domain: str) -> bool:
+        """Whether it is at hand that ``rcpthosts`` has the domain; no: it may have it yet."""
+        ...
+
+    def simply_owned(self, local: str, domain: str) -> tuple[str, Account] | None:
+        """The first owner in ``virtual`` of this very address, and the mailbox of that name.
+
+        None where there is more to it: an answer that is not at hand, rows that cannot be used,
+        instructions for that user, no row at all. Whoever wants to know asks one by one.
+        """
+        ...
+
+
 class PasswordKeeper(Protocol):
     """Where an account's hash can be replaced by a better one."""
 
@@ -169,7 +185,7 @@ class PasswordKeeper(Protocol):
 class Directory(Lookups, Protocol):
     """A database of accounts, asked row by row or for many addresses at once."""
 
-    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> Lookups:
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> KnownLookups:
         """Look-ups that already know all that these (local part, domain) pairs will need.
 
         One statement and one round trip (bounded in size; more for very many). Questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from restante.address import fold
-from restante.directory import Account, DotQmail, Lookups
+from restante.directory import Account, BadRow, DotQmail, Lookups
 from restante.directory.engine import Row
 from restante.directory.question import OrdinaryQuestion, Pair, ThoroughQuestion
 from restante.directory.rows import account_of, checked_owners, chosen, line_of, text_of
@@ -160,6 +160,26 @@ class Prefetched:
     def __init__(self, answers: Answers, elsewhere: Lookups) -> None:
         self._answers = answers
         self._elsewhere = elsewhere
+
+    def is_accepted(self, domain: str) -> bool:
+        """See KnownLookups."""
+        return self._answers.accepted.get(fold(domain), False)
+
+    def simply_owned(self, local: str, domain: str) -> tuple[str, Account] | None:
+        """See KnownLookups."""
+        answers = self._answers
+        owners = answers.owners.get((fold(local), fold(domain)))
+        if not owners or "" in owners:
+            return None
+        owner = min(owners)
+        user = fold(owner)
+        row = chosen(answers.accounts.get(user, ()))
+        if row is None or answers.lines.get((user, ""), True):
+            return None
+        try:
+            return owner, account_of(row)
+        except BadRow:
+            return None
 
     async def accepts_domain(self, domain: str) -> bool:
         """Whether ``rcpthosts`` has the domain."""

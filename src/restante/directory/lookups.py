@@ -9,6 +9,7 @@ from restante.directory import (
     Account,
     Credentials,
     DotQmail,
+    KnownLookups,
     Lookups,
     NoSystemFiles,
     SystemFiles,
@@ -93,7 +94,7 @@ class SqlDirectory:
         """See SystemFiles."""
         return await self._system.dot_qmail(account, extension)
 
-    async def prefetch(self, addresses: Sequence[Pair]) -> Lookups:
+    async def prefetch(self, addresses: Sequence[Pair]) -> KnownLookups:
         """Look-ups that already know the answers for these addresses; raises CannotKnow.
 
         If one of several is in the way of the others, they know nothing yet, and ask singly.
@@ -103,7 +104,7 @@ class SqlDirectory:
             found = await self._ordinary(pairs)
         except Rejected:
             if len(pairs) > 1:
-                return self
+                return Prefetched(Answers(), self)
             raise
         return Prefetched(found, _Further(self, pairs))
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 from asyncmy.connection import Connection
 from asyncmy.constants.CLIENT import FOUND_ROWS
@@ -35,10 +34,9 @@ from restante.directory.engine import (
     Value,
     cannot_know,
 )
+from restante.directory.overdue import Overdue
 from restante.directory.servers import Servers
 from restante.errors import CannotKnow
-
-_T = TypeVar("_T")
 
 MAX_WAIT = 9.0
 """Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
@@ -70,16 +68,18 @@ _LAST_CLIENT_ERROR = 2999
 """Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lease:
-    """A connection in the hands of one task."""
+    """A connection, in the hands of one task or idle."""
 
     server: MySQLServer
     connection: Connection
-    used: bool
+    used: bool = False
     """Whether it answered before, and so may have died unnoticed since."""
     clean: bool = False
     """Whether its last answer was read to the end, so that it may be used again."""
+    since: float = 0.0
+    """When it became idle, in monotonic seconds."""
 
 
 class MySQLEngine:
@@ -93,17 +93,22 @@ class MySQLEngine:
         self._query_timeout = settings.query_timeout
         self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)
         self._places = asyncio.Semaphore(settings.pool_size)
+        self._overdue = Overdue()
         self._servers = Servers(location.servers)
-        self._idle: deque[tuple[float, MySQLServer, Connection]] = deque()
+        self._idle: deque[_Lease] = deque()
         self._log = log
         self._health = Health()
 
     async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """The rows of one reading statement; raises CannotKnow."""
-        statement = Statement(sql, tuple(params))
-        started = time.monotonic()
-        rows = await self._answered(self._fetch(statement))
-        self._log.note(statement, len(rows), started)
+        asked = time.monotonic()
+        try:
+            rows = await self._fetch(sql, params)
+        except Exception as error:
+            raise self._failure(error, asked) from error
+        self._health.answered(asked)
+        if self._log.enabled:
+            self._log.note(Statement(sql, tuple(params)), len(rows), asked)
         return rows
 
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
@@ -111,45 +116,45 @@ class MySQLEngine:
 
         What the server undoes in favour of another transaction is tried a few times.
         """
-        return await self._answered(self._transaction(statements))
+        asked = time.monotonic()
+        try:
+            counts = await self._transaction(statements)
+        except NothingChanged:
+            raise
+        except Exception as error:
+            raise self._failure(error, asked) from error
+        self._health.answered(asked)
+        return counts
 
     async def close(self) -> None:
         """Give all idle connections back."""
+        self._overdue.close()
         while self._idle:
-            connection = self._idle.pop()[-1]
+            connection = self._idle.pop().connection
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.ensure_closed()
             except (MySQLError, OSError):
                 connection.close()
 
-    async def _answered(self, work: Awaitable[_T]) -> _T:
-        """What ``work`` finds within a bounded time; makes CannotKnow of all that can go wrong."""
-        asked = time.monotonic()
-        try:
-            found = await work
-        except TimeoutError as error:
-            raise self._failure(asked, "no answer in time", away=True) from error
-        except (NothingChanged, CannotKnow):
-            raise
-        except Exception as error:
-            # Also what the driver trips over when the other end speaks no MySQL.
-            raise self._failure(asked, _reason(error), away=_is_away(error)) from error
-        self._health.answered(asked)
-        return found
+    def _failure(self, error: Exception, asked: float) -> CannotKnow:
+        """What a question comes to that was ``asked`` then (monotonic seconds) and failed.
 
-    def _failure(self, asked: float, why: str, *, away: bool) -> CannotKnow:
-        failure = cannot_know(str(self._location), why, away=away)
+        All that can go wrong is CannotKnow, also what the driver trips over when the other end
+        speaks no MySQL.
+        """
+        away = _is_away(error)
+        failure = cannot_know(str(self._location), _reason(error), away=away)
         if away:
             self._health.failed(asked, str(failure))
         return failure
 
-    async def _fetch(self, statement: Statement) -> list[Row]:
+    async def _fetch(self, sql: str, params: Sequence[Value]) -> list[Row]:
         deadline = asyncio.get_running_loop().time() + self._patience
         failure: Exception | None = None
         for _ in range(1 + len(self._location.servers)):
             try:
-                return await self._fetch_once(statement, deadline, fresh=failure is not None)
+                return await self._fetch_once(sql, params, deadline, fresh=failure is not None)
             except _AskAgain as again:
                 # What happened to this connection has happened to the others, most likely.
                 self._forget_idle()
@@ -157,12 +162,13 @@ class MySQLEngine:
         assert failure is not None, "it was asked once at least"
         raise failure
 
-    async def _fetch_once(self, statement: Statement, deadline: float, *, fresh: bool) -> list[Row]:
+    async def _fetch_once(
+        self, sql: str, params: Sequence[Value], deadline: float, *, fresh: bool
+    ) -> list[Row]:
         lease = await self._lease(deadline, fresh=fresh)
         try:
-            until = asyncio.get_running_loop().time() + self._query_timeout
-            async with asyncio.timeout_at(min(until, deadline)):
-                rows = await _rows(lease.connection, statement)
+            until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
+            rows = await self._overdue.by(until, _rows(lease.connection, sql, params))
             self._servers.answered(lease.server)
             lease.clean = True
         except (MySQLError, TimeoutError) as error:
@@ -216,7 +222,7 @@ class MySQLEngine:
             await self._places.acquire()
             try:
                 if fresh and self._idle:  # with it there would be one too many
-                    self._idle.popleft()[-1].close()
+                    self._idle.popleft().connection.close()
                 lease = None if fresh else self._take_idle()
                 return lease or await self._connect()
             except BaseException:
@@ -225,7 +231,9 @@ class MySQLEngine:
 
     def _give_back(self, lease: _Lease) -> None:
         if lease.clean:
-            self._idle.append((time.monotonic(), lease.server, lease.connection))
+            lease.used, lease.clean = True, False
+            lease.since = time.monotonic()
+            self._idle.append(lease)
         else:
             lease.connection.close()
         self._places.release()
@@ -233,15 +241,15 @@ class MySQLEngine:
     def _take_idle(self) -> _Lease | None:
         oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
         while self._idle:
-            since, server, connection = self._idle.pop()
-            if since >= oldest and server == first and connection.connected:
-                return _Lease(server, connection, used=True)
-            connection.close()
+            lease = self._idle.pop()
+            if lease.since >= oldest and lease.server is first and lease.connection.connected:
+                return lease
+            lease.connection.close()
         return None
 
     def _forget_idle(self) -> None:
         while self._idle:
-            self._idle.pop()[-1].close()
+            self._idle.pop().connection.close()
 
     async def _connect(self) -> _Lease:
         """A new connection, to the first server that takes one; raises what the last one did."""
@@ -253,7 +261,7 @@ class MySQLEngine:
                 self._servers.failed(server)
                 failure = error
             else:
-                return _Lease(server, connection, used=False)
+                return _Lease(server, connection)
         assert failure is not None, "there is a server at least"
         raise failure
 
@@ -323,9 +331,9 @@ def _driver_text(text: str) -> str:
     return text.replace("%", "%%").replace("?", "%s")
 
 
-async def _rows(connection: Connection, statement: Statement) -> list[Row]:
+async def _rows(connection: Connection, sql: str, params: Sequence[Value]) -> list[Row]:
     async with connection.cursor() as cursor:
-        await cursor.execute(_driver_text(statement.text), statement.parameters)
+        await cursor.execute(_driver_text(sql), params)
         return list(await cursor.fetchall())
 
 
@@ -355,6 +363,8 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     if isinstance(error, MySQLError) and len(error.args) > 1:
         return f"{error.args[1]} ({error.args[0]})"
     return str(error) or type(error).__name__

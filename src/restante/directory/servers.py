@@ -28,12 +28,14 @@ class Servers:
         self._servers = tuple(servers)
         self._clock = clock
         self._until: dict[MySQLServer, float] = {}
-        self._last = self._servers[0]
+        self._last_resort = self._last = self._servers[0]
 
     @property
     def first(self) -> MySQLServer:
         """The one to be asked now."""
-        return next(self._well(), self._servers[0])
+        if not self._until:
+            return self._last_resort
+        return next(self._well(), self._last_resort)
 
     @property
     def is_any_well(self) -> bool:
@@ -51,8 +53,8 @@ class Servers:
             if server in self._until:
                 self.failed(server)  # until it has answered, others need not try it as well
             yield server
-        if self._servers[0] not in well:
-            yield self._servers[0]
+        if self._last_resort not in well:
+            yield self._last_resort
 
     def failed(self, server: MySQLServer) -> None:
         """It did not answer, or said that it must not."""
@@ -60,8 +62,9 @@ class Servers:
 
     def answered(self, server: MySQLServer) -> None:
         """It did what it was asked: it is well. To be connected is not enough."""
-        self._until.pop(server, None)
-        if server != self._last:
+        if self._until:
+            self._until.pop(server, None)
+        if server is not self._last:
             self._last = server
             maillog.database_server(str(server))
 

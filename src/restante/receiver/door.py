@@ -10,7 +10,7 @@ from typing import Literal
 from restante import maillog
 from restante.address import Address, ReversePath
 from restante.config import Settings
-from restante.directory import Account, Directory, Lookups
+from restante.directory import Account, Directory, KnownLookups
 from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
@@ -153,8 +153,12 @@ class Receiver:
         return [await self._recipient(transaction, each, lookups, asked) for each in addresses]
 
     async def _recipient(
-        self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
+        self, transaction: Transaction, address: Address, lookups: KnownLookups, asked: float
     ) -> Reply:
+        if lookups.is_accepted(address.domain) and (
+            mailbox := self._router.at_once(address, lookups)
+        ):
+            return self._take(transaction, address, mailbox)
         try:
             accepted = await self._router.accepts(address.domain, lookups)
         except TemporaryError as error:

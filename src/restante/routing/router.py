@@ -8,7 +8,7 @@ from itertools import islice
 
 from restante.address import Address, dash_prefixes, split_subaddress
 from restante.config.tree import Routing
-from restante.directory import Directory, Lookups
+from restante.directory import Directory, KnownLookups, Lookups
 from restante.errors import CannotKnow, TemporaryError
 from restante.routing.actions import ActionRules, find_actions
 from restante.routing.decision import (
@@ -17,9 +17,10 @@ from restante.routing.decision import (
     Mailbox,
     Misconfigured,
     Remote,
+    ToMaildir,
     Unknown,
 )
-from restante.routing.instructions import BadInstruction, parse_instructions
+from restante.routing.instructions import BadInstruction, parse_instructions, resolve_path
 from restante.routing.ownership import Owner, find_owner, qualify
 from restante.routing.sequence import objection
 from restante.routing.site import Site
@@ -42,6 +43,10 @@ class Router:
         self._action_rules = ActionRules(
             default, settings.subaddress_delimiter, settings.system_files
         )
+        self._maildir = ""
+        """Where the default delivery goes, if that is one Maildir, and no file changes it."""
+        if len(default) == 1 and isinstance(default[0], ToMaildir) and not settings.system_files:
+            self._maildir = default[0].path
         self.max_alias_depth = settings.max_alias_depth
         self.max_alias_targets = settings.max_alias_targets
 
@@ -85,6 +90,24 @@ class Router:
         except (TemporaryError, BadInstruction) as error:
             return Misconfigured(address, str(error))
 
+    def at_once(self, address: Address, lookups: KnownLookups) -> Mailbox | None:
+        """What ``route`` would find, for an address of the kind that nearly all mail is for.
+
+        That is one which ``virtual`` gives to a mailbox without instructions, and of which all
+        is at hand. None for any other: ask ``route``.
+        """
+        domain = address.domain
+        if not (self._maildir and domain) or self._site.is_local(domain):
+            return None
+        owned = lookups.simply_owned(address.local, domain)
+        if owned is None:
+            return None
+        owner, account = owned
+        delivered_to = owner if "@" in owner else f"{owner}@{domain}"
+        if not delivered_to.isprintable():
+            return None
+        return Mailbox(account, delivered_to, resolve_path(account.home, self._maildir))
+
     async def _route(self, address: Address, lookups: Lookups, notes: Notes) -> Decision:
         notes.note("2", "who owns %s?", address)
         qualified = qualify(address, self._site, notes)
@@ -118,7 +141,12 @@ class Router:
         except TemporaryError as error:
             return tuple(Unknown(address, str(error)) for address in addresses)
         if not self._action_rules.system_files:
-            return tuple([await self.route(address, lookups) for address in addresses])
+            return tuple(
+                [
+                    self.at_once(address, lookups) or await self.route(address, lookups)
+                    for address in addresses
+                ]
+            )
         return await self._route_side_by_side(addresses, lookups)
 
     async def _route_side_by_side(
