@@ -49,7 +49,9 @@ def test_a_chain_in_the_wrong_order(tmp_path: Path) -> None:
     middle = issue(by=authority, subject="between")
     mx = issue("mx.example.com", by=middle)
     (fault,) = load_pair(write(tmp_path, "mx", mx, authority, middle)).faults(NOW)
-    assert "the certificate after CN=mx.example.com did not issue it" in fault
+    assert "certificate 2 in it is not the issuer of certificate 1; put the host's own" in fault
+    (fault,) = load_pair(write(tmp_path, "mx", mx, middle, mx, middle)).faults(NOW)
+    assert "certificate 3 in it is not the issuer of certificate 2" in fault
 
 
 def test_a_key_that_everybody_can_read(tmp_path: Path) -> None:
@@ -73,6 +75,10 @@ def test_a_key_that_is_not_its_own(tmp_path: Path) -> None:
     assert refusal(PairFiles(mine.certificate, other.key)).startswith(
         "other.key is not the key of mx.pem; name the two"
     )
+    of_another_kind = issue("mx.example.com", key=rsa.generate_private_key(65537, 2048))
+    other = write(tmp_path, "other", of_another_kind)
+    assert refusal(PairFiles(mine.certificate, other.key)).startswith("other.key is not the key")
+    assert refusal(PairFiles(other.certificate, mine.key)).startswith("mx.key is not the key")
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What workers need of Python is imported before they are forked.
 
-So it is read once, and lies in memory once. And Python may be installed where only root may
+So it is read once, and lies in memory once, as what OpenSSL makes of its own when it is first
+used. And Python may be installed where only root may
 read (a home of root's, a private environment): what a worker that is no longer root imports
 would then not be found. Modules that everybody needs are imported at the top of those that use
 them; here are those that are usually imported when they are first of use.
@@ -9,6 +10,7 @@ them; here are those that are usually imported when they are first of use.
 from __future__ import annotations
 
 import os
+import ssl
 from importlib import import_module
 
 from restante import metrics
@@ -38,6 +40,7 @@ def preload(settings: Settings) -> None:
     for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
     open_engine(settings.database, settings.directory)
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if settings.metrics.listen:
         # prometheus-client looks at its environment when it is imported.
         os.environ[metrics.DIRECTORY_VARIABLE] = metrics.figures_directory(settings.directory)

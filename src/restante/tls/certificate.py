@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import binascii
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +13,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-
 from restante.tls import CertificateRefused
 from restante.tls.files import DiskFiles, PemFiles
+from restante.tls.x509 import Certificate, read_certificate
 
 EXPIRY_WARNING = timedelta(days=14)
 """How long before its end a certificate is worth a warning."""
+_CERTIFICATE = re.compile(
+    rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.+?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL
+)
+_OTHERS_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""What OpenSSL calls it; the last, where the certificate is for a key of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Pair:
     not_before: datetime
     not_after: datetime
     self_signed: bool
-    chain_break: str
-    """The subject of the certificate in the file whose successor did not issue it; or empty."""
+    chain_break: int
+    """The place in the file of the certificate whose successor did not issue it; 0: none."""
     key_exposed: bool
     """Everybody on this host can read the key."""
 
@@ -58,8 +61,8 @@ class Pair:
             found.append(f"{path} names no host (subjectAltName); get one that does")
         if self.chain_break:
             found.append(
-                f"{path}: the certificate after {self.chain_break} did not issue it; "
-                "put the host's own first, then each one's issuer"
+                f"{path}: certificate {self.chain_break + 1} in it is not the issuer of "
+                f"certificate {self.chain_break}; put the host's own first, then each one's issuer"
             )
         if self.key_exposed:
             key = self.files.key
@@ -84,17 +87,12 @@ def load_pair(files: PairFiles, source: PemFiles | None = None) -> Pair:
     certificate, secret = source.read(files.certificate), source.read(files.key)
     chain = _certificates(files.certificate, certificate.octets)
     own = chain[0]
-    key = _private_key(files.key, secret.octets)
-    if own.public_key() != key.public_key():
-        raise CertificateRefused(
-            f"{files.key} is not the key of {files.certificate}; name the two that belong together"
-        )
     return Pair(
         files,
         _context(files, certificate.octets, secret.octets),
-        _names(own),
-        own.not_valid_before_utc,
-        own.not_valid_after_utc,
+        tuple(name.lower() for name in own.names),
+        own.not_before,
+        own.not_after,
         own.issuer == own.subject,
         _chain_break(chain),
         secret.exposed,
@@ -106,26 +104,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _certificates(path: str, data: bytes) -> list[x509.Certificate]:
+def _certificates(path: str, data: bytes) -> list[Certificate]:
+    """All in a file of PEM (RFC 7468 §5), at least one; raises CertificateRefused."""
     try:
-        return x509.load_pem_x509_certificates(data)
-    except (ValueError, UnsupportedAlgorithm):
+        chain = [read_certificate(binascii.a2b_base64(each)) for each in _CERTIFICATE.findall(data)]
+    except ValueError:
+        chain = []
+    if not chain:
         raise CertificateRefused(
             f"{path} holds no certificate that can be read; write it in PEM, its chain behind it"
-        ) from None
-
-
-def _private_key(path: str, data: bytes) -> PrivateKeyTypes:
-    try:
-        return serialization.load_pem_private_key(data, None)
-    except TypeError:
-        raise CertificateRefused(
-            f"{path} is encrypted; a server needs a key without a passphrase"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise CertificateRefused(
-            f"{path} holds no private key that can be read; write it in PEM"
-        ) from None
+        )
+    return chain
 
 
 def _context(files: PairFiles, certificate: bytes, key: bytes) -> ssl.SSLContext:
@@ -141,11 +130,26 @@ def _context(files: PairFiles, certificate: bytes, key: bytes) -> ssl.SSLContext
     try:
         with _in_memory(certificate) as chain_path, _in_memory(key) as key_path:
             context.load_cert_chain(chain_path, key_path, password=refuse)
-    except OSError as error:  # ssl.SSLError is one
-        why = getattr(error, "reason", None) or error.strerror or str(error)
-        why = why.replace("_", " ").lower()  # EE_KEY_TOO_SMALL
-        raise CertificateRefused(f"{files.certificate} cannot be served: {why}") from None
+    except ssl.SSLError as error:
+        raise CertificateRefused(_objection(files, error.reason)) from None
+    except OSError as error:
+        raise CertificateRefused(
+            f"{files.certificate} cannot be served: {error.strerror}"
+        ) from None
     return context
+
+
+def _objection(files: PairFiles, reason: str | None) -> str:
+    """What is wrong with a key, or a certificate that can be read; OpenSSL names no reason where
+    it finds no key."""
+    if not reason:
+        return f"{files.key} holds no private key that can be read; write it in PEM"
+    if reason in _OTHERS_KEY:
+        return (
+            f"{files.key} is not the key of {files.certificate}; name the two that belong together"
+        )
+    why = reason.replace("_", " ").lower()  # EE_KEY_TOO_SMALL
+    return f"{files.certificate} cannot be served: {why}"
 
 
 @contextmanager
@@ -162,21 +166,12 @@ def _refuse_password(path: str) -> str:
     raise CertificateRefused(f"{path} is encrypted; a server needs a key without a passphrase")
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
-        return ()
-    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
-
-
-def _chain_break(chain: list[x509.Certificate]) -> str:
-    for certificate, issuer in pairwise(chain):
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            return certificate.subject.rfc4514_string() or "the first"
-    return ""
+def _chain_break(chain: list[Certificate]) -> int:
+    """By their names alone: who wants a signature checked has clients that do."""
+    for place, (certificate, issuer) in enumerate(pairwise(chain), 1):
+        if certificate.issuer != issuer.subject:
+            return place
+    return 0
 
 
 def _day(moment: datetime) -> str:
