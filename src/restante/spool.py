@@ -80,14 +80,22 @@ class Spool:
 
     async def write(self, chunk: bytes) -> None:
         """Append; raises SpoolFailed. Blocks of a large message are written in a thread."""
+        if self.take(chunk):
+            await self.spill()
+
+    def take(self, chunk: bytes) -> bool:
+        """Append to what is in memory; whether that is so much now that ``spill`` has to follow."""
         self.size += len(chunk)
         self._lines += line_feeds(chunk)
         self._waiting.append(chunk)
         self._waiting_size += len(chunk)
         if self._in_header:
             self._read_header(chunk)
-        if self.size > self._threshold and self._waiting_size >= BLOCK:
-            await asyncio.to_thread(self._spill)
+        return self.size > self._threshold and self._waiting_size >= BLOCK
+
+    async def spill(self) -> None:
+        """Write what is in memory, in a thread; raises SpoolFailed."""
+        await asyncio.to_thread(self._spill)
 
     @property
     def header(self) -> bytes:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from restante.address import ReversePath
 from restante.config import Settings
 from restante.config.tree import Receiver as ReceiverSettings
 from restante.config.tree import Routing, Server
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery
-from restante.receiver import Client, ServiceName
+from restante.receiver import Client, ServiceName, Transaction
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
 from restante.relay.routes import Routes
 from restante.routing.router import Router
-from restante.status import Outcome
+from restante.status import Outcome, Reply
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 from tests.support.queued import new_id
 from tests.unit.test_courier_receiver import Recorder
@@ -62,3 +63,13 @@ def peer(receiver: Receiver, service: ServiceName, *, logged_in: bool) -> Client
     """A client of the service, perhaps ann."""
     client = receiver.client("s", "192.0.2.7", service)
     return receiver.authenticated(client, ANN) if logged_in else client
+
+
+async def mail(
+    receiver: Receiver, client: Client, path: ReversePath
+) -> tuple[Reply, Transaction | None]:
+    """What MAIL comes to, of a client that may have logged in."""
+    reply, transaction = receiver.sender(client, path, eight_bit=False, smtputf8=False)
+    if transaction is not None and client.account is not None:
+        reply = await receiver.account_sender(client.account, transaction)
+    return reply, transaction if reply.is_success else None

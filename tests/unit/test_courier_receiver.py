@@ -256,7 +256,7 @@ async def accept(
     router = Router(SETTINGS.routing, SETTINGS.hostname)
     receiver = Receiver(SETTINGS, router, site(), recorder, recorder, ROUTES, iter(new_id, ""))
     client = receiver.client("s", "192.0.2.7")
-    _, transaction = await receiver.sender(
+    _, transaction = receiver.sender(
         client, sender, eight_bit=False, smtputf8=False, ret="HDRS", envid="QQ314"
     )
     assert transaction is not None

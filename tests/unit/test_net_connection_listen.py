@@ -66,7 +66,7 @@ async def test_octets_are_taken_until_it_is_enough() -> None:
     async with visit() as visitor:
         connection = visitor.connection
         listening = asyncio.create_task(
-            connection.listen(echo(connection, b"!"), LONG, interruptible=True)
+            connection.listen(echo(connection, b"!"), LONG, interruptible=lambda: True)
         )
         for word in (b"one", b"two"):
             await visitor.send(word)
@@ -82,7 +82,7 @@ async def test_what_came_before_is_taken_first() -> None:
     async with visit() as visitor:
         connection = visitor.connection
         connection.data_received(b"early!")
-        assert await connection.listen(echo(connection, b"!"), LONG, interruptible=True)
+        assert await connection.listen(echo(connection, b"!"), LONG, interruptible=lambda: True)
         assert await visitor.reader.readexactly(6) == b"early!"
 
 
@@ -104,7 +104,7 @@ async def test_the_end_of_the_stream_is_told() -> None:
     async with visit() as visitor:
         connection = visitor.connection
         visitor.writer.write_eof()
-        assert not await connection.listen(echo(connection, b"!"), LONG, interruptible=True)
+        assert not await connection.listen(echo(connection, b"!"), LONG, interruptible=lambda: True)
 
 
 async def test_a_broken_connection_is_told() -> None:
@@ -114,7 +114,7 @@ async def test_a_broken_connection_is_told() -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         visitor.writer.transport.abort()
         with pytest.raises(PeerLost):
-            await connection.listen(echo(connection, b"!"), LONG, interruptible=True)
+            await connection.listen(echo(connection, b"!"), LONG, interruptible=lambda: True)
 
 
 async def test_silence_is_counted_from_the_last_octets() -> None:
@@ -127,13 +127,38 @@ async def test_silence_is_counted_from_the_last_octets() -> None:
             heard.append(loop.time())
             return True
 
-        listening = asyncio.create_task(connection.listen(take, 0.2, interruptible=True))
+        listening = asyncio.create_task(connection.listen(take, 0.2, interruptible=lambda: True))
         await asyncio.sleep(0.1)
         await visitor.send(b"still here")
         with pytest.raises(PeerTimeout):
             await listening
         assert len(heard) == 1
         assert loop.time() - heard[0] >= 0.2
+
+
+async def test_who_never_rests_is_cut_short() -> None:
+    async with visit() as visitor:
+        connection = visitor.connection
+        loop = asyncio.get_running_loop()
+        taken: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            return True
+
+        end = loop.time() + 0.2
+        listening = asyncio.create_task(
+            connection.listen(take, LONG, interruptible=lambda: True, until=end)
+        )
+        while not listening.done():
+            await visitor.send(b"more")
+            await asyncio.sleep(0.01)
+        assert taken
+        with pytest.raises(PeerTimeout):
+            await listening
+        assert loop.time() >= end
+        with pytest.raises(PeerTimeout):
+            await connection.listen(take, LONG, interruptible=lambda: True, until=end)
 
 
 async def test_what_goes_wrong_in_taking_ends_the_session_not_the_server() -> None:
@@ -143,7 +168,7 @@ async def test_what_goes_wrong_in_taking_ends_the_session_not_the_server() -> No
         def take(data: bytes) -> bool:
             raise ZeroDivisionError(data)
 
-        listening = asyncio.create_task(connection.listen(take, LONG, interruptible=True))
+        listening = asyncio.create_task(connection.listen(take, LONG, interruptible=lambda: True))
         await visitor.send(b"x")
         with pytest.raises(ZeroDivisionError):
             await listening
@@ -155,7 +180,9 @@ async def test_a_server_that_stops_interrupts(interruptible: bool) -> None:
     async with visit(stopping) as visitor:
         connection = visitor.connection
         take = echo(connection, b"!")
-        listening = asyncio.create_task(connection.listen(take, LONG, interruptible=interruptible))
+        listening = asyncio.create_task(
+            connection.listen(take, LONG, interruptible=lambda: interruptible)
+        )
         await visitor.send(b"ready")
         await visitor.reader.readexactly(5)
         stopping.set()
@@ -164,7 +191,7 @@ async def test_a_server_that_stops_interrupts(interruptible: bool) -> None:
             with pytest.raises(Stopping):
                 await listening
             with pytest.raises(Stopping):
-                await connection.listen(take, LONG, interruptible=True)
+                await connection.listen(take, LONG, interruptible=lambda: True)
         else:
-            await visitor.send(b"!")
+            await visitor.send(b"one piece, and the session looks about")
             assert await listening

@@ -17,7 +17,7 @@ from restante.spool import Spool
 from restante.status import Delivered, PermanentFailure, Reply
 from restante.usage.ledger import UsageLedger
 from tests.support.events import capture_logs
-from tests.support.front_door import SETTINGS, Keeper, door, peer
+from tests.support.front_door import SETTINGS, Keeper, door, mail, peer
 
 HOURLY = replace(SETTINGS, submission=Submission(messages_per_hour=2, recipients_per_hour=3))
 
@@ -49,9 +49,7 @@ class Limited:
         """The replies to MAIL, every RCPT and the end of the content, as far as it comes."""
         client = peer(self.receiver, "smtp", logged_in=logged_in)
         ann = Address("ann", "example.com")
-        reply, transaction = await self.receiver.sender(
-            client, ann, eight_bit=False, smtputf8=False
-        )
+        reply, transaction = await mail(self.receiver, client, ann)
         if transaction is None:
             return [str(reply)]
         asked = [(Address.parse(each), NO_DSN) for each in recipients]

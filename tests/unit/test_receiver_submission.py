@@ -14,7 +14,7 @@ from restante.envelope import NO_DSN, Origin
 from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
 from restante.spool import Spool
-from tests.support.front_door import SETTINGS, Keeper, door, peer
+from tests.support.front_door import SETTINGS, Keeper, door, mail, peer
 
 FROM_ANN = Address("ann", "example.com")
 
@@ -36,7 +36,7 @@ FROM_ANN = Address("ann", "example.com")
 async def test_mail(service: ServiceName, logged_in: bool, path: ReversePath, told: str) -> None:
     receiver = door()
     client = peer(receiver, service, logged_in=logged_in)
-    reply, transaction = await receiver.sender(client, path, eight_bit=False, smtputf8=False)
+    reply, transaction = await mail(receiver, client, path)
     assert str(reply).startswith(told)
     assert (transaction is not None) is reply.is_success
 
@@ -45,9 +45,7 @@ async def test_a_user_may_send_anywhere_and_a_stranger_may_not() -> None:
     receiver = door()
     for logged_in, told in ((True, "250 2.1.5"), (False, "550 5.7.1")):
         client = peer(receiver, "smtp", logged_in=logged_in)
-        _, transaction = await receiver.sender(
-            client, Address("ann", "example.com"), eight_bit=False, smtputf8=False
-        )
+        _, transaction = await mail(receiver, client, Address("ann", "example.com"))
         assert transaction is not None
         (reply,) = await receiver.recipients(
             transaction, [(Address("far", "elsewhere.test"), NO_DSN)]
@@ -66,7 +64,7 @@ async def sent(
 ) -> bytes:
     """A message to ann as it is kept."""
     client = peer(receiver, "smtp", logged_in=logged_in)
-    _, transaction = await receiver.sender(client, sender, eight_bit=False, smtputf8=False)
+    _, transaction = await mail(receiver, client, sender)
     assert transaction is not None
     await receiver.recipients(transaction, [(FROM_ANN, NO_DSN)])
     spool = Spool(str(tmp_path), 1000, 1000)
@@ -101,9 +99,7 @@ async def test_a_users_sender_gets_its_domain() -> None:
     receiver = door()
     for logged_in, sender in ((True, "ann@example.com"), (False, "ann")):
         client = peer(receiver, "smtp", logged_in=logged_in)
-        _, transaction = await receiver.sender(
-            client, Address("ann", ""), eight_bit=False, smtputf8=False
-        )
+        _, transaction = await mail(receiver, client, Address("ann", ""))
         assert transaction is not None
         assert str(transaction.reverse_path) == sender
 

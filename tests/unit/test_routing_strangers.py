@@ -10,7 +10,7 @@ from restante.relay.routes import Routes
 from restante.routing.decision import Mailbox, NoSuchUser, Remote
 from restante.routing.router import Router
 from restante.routing.strangers import MOST_DOMAINS, TRUST, Strangers
-from tests.support.front_door import ANN, SETTINGS, peer
+from tests.support.front_door import ANN, SETTINGS, mail, peer
 from tests.support.memory_directory import MemoryDirectory, Tables
 from tests.support.queued import new_id
 from tests.unit.test_courier_receiver import Recorder
@@ -134,7 +134,7 @@ async def test_only_who_may_relay_is_answered_out_of_memory() -> None:
     async def code(*, logged_in: bool) -> int:
         client = peer(receiver, "smtp", logged_in=logged_in)
         sender = Address.parse("ann@example.com")
-        _, transaction = await receiver.sender(client, sender, eight_bit=False, smtputf8=False)
+        _, transaction = await mail(receiver, client, sender)
         assert transaction is not None
         site.looked_up()
         (reply,) = await receiver.recipients(transaction, [(THERE, NO_DSN)])

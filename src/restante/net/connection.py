@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from socket import socket
@@ -68,10 +69,12 @@ class Connection(asyncio.Protocol):
         """Seconds that the wait of now may last, from when octets came or were asked for."""
         self._deadline = 0.0
         """When it ends, by the event loop's clock."""
+        self._until = math.inf
+        """When it ends although octets come."""
         self._timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._interruptible = False
+        self._interruptible: Callable[[], bool] | None = None
         self._in_handshake = False
         self._close_timer: asyncio.TimerHandle | None = None
         self._farewell: Callable[[], None] | None = None
@@ -222,9 +225,7 @@ class Connection(asyncio.Protocol):
         that it is between two commands.
         """
         if not self._received and not self._eof:
-            if interruptible and self._stopping.is_set():
-                raise Stopping
-            await self._wait_for_data(timeout, interruptible)
+            await self._wait_for_data(timeout, math.inf, lambda: interruptible)
         if self._lost and not self._received:
             raise PeerLost
         return self._take_received()
@@ -234,22 +235,23 @@ class Connection(asyncio.Protocol):
         take: Callable[[bytes], bool],
         timeout: float,
         *,
-        interruptible: bool,
+        interruptible: Callable[[], bool],
+        until: float = math.inf,
     ) -> bool:
         """Give octets to ``take`` as they come, for as long as it returns True.
 
         So a session answers by itself what needs no wait, without a turn of its task. Returns
-        False at the end of the stream, else True; raises what ``receive`` raises, and what
-        ``take`` does.
+        False at the end of the stream, else True, which a shutdown may be the reason for; raises
+        what ``receive`` raises, and what ``take`` does. ``interruptible`` is asked when the
+        server shuts down. ``until``: when it is PeerTimeout whatever comes, by the event loop's
+        clock.
         """
         if self._received and not take(self._take_received()):
             return True
         if not self._eof:
-            if interruptible and self._stopping.is_set():
-                raise Stopping
             self._taker = take
             try:
-                if await self._wait_for_data(timeout, interruptible):
+                if await self._wait_for_data(timeout, until, interruptible):
                     return True
             finally:
                 self._taker = None
@@ -258,14 +260,17 @@ class Connection(asyncio.Protocol):
         return False
 
     def _give(self, taker: Callable[[bytes], bool], data: bytes) -> None:
-        self._deadline = self._loop.time() + self._patience
+        now = self._loop.time()
+        if now >= self._until:
+            self._fail(PeerTimeout())
+            return
+        self._deadline = min(now + self._patience, self._until)
         try:
-            if taker(data):
+            # While the server shuts down, each piece may be the last that has to be answered.
+            if taker(data) and not self._stopping.is_set():
                 return
         except Exception as error:  # noqa: BLE001 - it belongs to the session
-            self._taker = None
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(error)
+            self._fail(error)
             return
         self._taker = None
         self._wake(taken=True)
@@ -320,8 +325,8 @@ class Connection(asyncio.Protocol):
         """
         if self._in_handshake:
             self.abort()
-        if self._waiter is not None and not self._waiter.done() and self._interruptible:
-            self._waiter.set_exception(Stopping())
+        if self._interruptible is not None and self._interruptible():
+            self._fail(Stopping())
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -354,13 +359,18 @@ class Connection(asyncio.Protocol):
         self.abort()
         self._take_leave()
 
-    async def _wait_for_data(self, seconds: float, interruptible: bool) -> bool:
+    async def _wait_for_data(
+        self, seconds: float, until: float, interruptible: Callable[[], bool]
+    ) -> bool:
         """Whether a taker has had enough; False if there is something else."""
+        if self._stopping.is_set() and interruptible():
+            raise Stopping
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiter = waiter
         self._interruptible = interruptible
         self._patience = seconds
-        self._deadline = self._loop.time() + seconds
+        self._until = until
+        self._deadline = min(self._loop.time() + seconds, until)
         self._set_timer()
         try:
             return await waiter
@@ -378,17 +388,22 @@ class Connection(asyncio.Protocol):
     def _look_at_clock(self) -> None:
         """The timer has expired, which this wait may have set or an earlier one."""
         self._timer = None
-        waiter = self._waiter
-        if waiter is None or waiter.done():
+        if self._waiter is None or self._waiter.done():
             return
         if self._loop.time() < self._deadline:
             self._set_timer()
         else:
-            waiter.set_exception(PeerTimeout())
+            self._fail(PeerTimeout())
 
     def _wake(self, *, taken: bool = False) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(taken)
+
+    def _fail(self, error: Exception) -> None:
+        """End the wait of now, if there is one."""
+        self._taker = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
 
 def _bindings(handshake: ssl.SSLObject) -> dict[str, bytes]:

@@ -155,7 +155,9 @@ class _Session:
             self._core.receive(data)
         else:
             timeout = self._service.settings.timeout
-            has_more = await self._connection.listen(self._take, timeout, interruptible=True)
+            has_more = await self._connection.listen(
+                self._take, timeout, interruptible=lambda: True
+            )
         if not has_more:
             self._core.receive_eof()
 

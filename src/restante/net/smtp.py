@@ -169,8 +169,10 @@ class _Session:
         self._scram = Scram(
             service.authenticator, self._core, session, service.name, connection.peer
         )
-        self._now = asyncio.get_running_loop().time
-        self._end_by = self._now() + service.settings.session_timeout
+        self._event: Event | Wait | None = None
+        """What the core said when octets were taken as they came."""
+        now = asyncio.get_running_loop().time()
+        self._end_by = now + service.settings.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
         self._spool: Spool | None = None
@@ -179,11 +181,10 @@ class _Session:
     async def converse(self) -> str:
         self._connection.send(self._core.greet())
         while True:
-            event = self._core.next_event()
+            event, self._event = self._event or self._next_event(), None
             if isinstance(event, Wait):
                 await self._flush()
-                if event is Wait.NEED_DATA:
-                    await self._supply()
+                await self._wait(event)
             elif isinstance(event, Closed):
                 await self._flush()
                 return event.reason.value
@@ -202,44 +203,71 @@ class _Session:
             self._spool.close()
             self._spool = None
 
-    async def _supply(self) -> None:
-        interruptible = not self._core.in_content
-        data = await self._connection.receive(self._patience(), interruptible=interruptible)
-        if data:
-            self._core.receive(data)
-        else:
+    def _next_event(self) -> Event | Wait:
+        """What the core says once all is done that needs no wait."""
+        event = self._core.next_event()
+        while self._do_at_once(event):
+            event = self._core.next_event()
+        return event
+
+    def _take(self, data: bytes) -> bool:
+        """Answer what the client sends at once; False if something has to be waited for."""
+        self._core.receive(data)
+        event = self._next_event()
+        if event is Wait.NEED_DATA:
+            self._connection.send(self._core.outgoing())
+            if not self._connection.is_behind:
+                return True
+        self._event = event
+        return False
+
+    async def _wait(self, wait: Wait) -> None:
+        if wait is not Wait.NEED_DATA:
+            await asyncio.sleep(0)  # who sends so much at once is not alone here
+            return
+        has_more = await self._connection.listen(
+            self._take,
+            self._service.settings.timeoutsmtpd,
+            interruptible=self._is_interruptible,
+            # A message that is being accepted gets its answer first, or it would come again.
+            until=self._end_by,
+        )
+        if not has_more:
             self._core.receive_eof()
 
-    def _patience(self) -> float:
-        """Seconds to wait for the client; raises PeerTimeout when the session's time is up.
-
-        Asked here only: a message that is being accepted gets its answer first, for without
-        one it would come again.
-        """
-        left = self._end_by - self._now()
-        if left <= 0:
-            raise PeerTimeout
-        return min(self._service.settings.timeoutsmtpd, left)
+    def _is_interruptible(self) -> bool:
+        return not self._core.in_content
 
     async def _flush(self) -> None:
         self._connection.send(self._core.outgoing())
         if self._connection.is_behind:
             await self._connection.drain(self._service.settings.timeoutsmtpd)
 
-    async def _handle(self, event: Event) -> None:
+    def _do_at_once(self, event: Event | Wait) -> bool:
+        """Do what needs no wait; False if ``event`` is something else."""
         match event:
             case BodyChunk(data):
-                await self._body(data)
+                return self._keep(data)
+            case Mail():
+                return self._begin(event)
+            case BodyRefused(reply):
+                self._body_refused(reply)
+            case Reset():
+                self.drop_transaction()
+            case _:
+                return False
+        return True
+
+    async def _handle(self, event: Event) -> None:
+        match event:
             case Rcpt():
                 await self._recipients(event)
             case EndOfMessage():
                 await self._end()
             case Mail():
-                await self._mail(event)
-            case BodyRefused(reply):
-                self._body_refused(reply)
-            case Reset():
-                self.drop_transaction()
+                await self._account_mail()
+            case BodyChunk():
+                await self._spill()
             case StartTls():
                 await self._start_tls()
             case Authenticate() | ScramBegun() | ScramProof() | ScramDone():
@@ -280,20 +308,37 @@ class _Session:
     def _refuse_login(self, reason: Refusal) -> None:
         self._core.reply(_REFUSALS.get(reason, LOGIN_REFUSED))
 
-    async def _mail(self, event: Mail) -> None:
-        asked = self._service.receiver.sender(
-            self._client,
-            event.reverse_path,
-            eight_bit=event.eight_bit,
-            smtputf8=event.smtputf8,
-            ret=event.ret,
-            envid=event.envid,
-        )
-        reply, self._transaction = await _planned(asked, (SYSTEM_FAILURE, None))
+    def _begin(self, event: Mail) -> bool:
+        """Answer MAIL; False if the client has logged in, and its account has a say in it."""
         connection = self._connection
         self._origin = Origin(
             event.helo, connection.peer, event.protocol, str(connection.tls or "")
         )
+        try:
+            reply, self._transaction = self._service.receiver.sender(
+                self._client,
+                event.reverse_path,
+                eight_bit=event.eight_bit,
+                smtputf8=event.smtputf8,
+                ret=event.ret,
+                envid=event.envid,
+            )
+        except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
+            maillog.unplanned("smtp session", error)
+            reply = SYSTEM_FAILURE
+        if self._transaction is not None and self._client.account is not None:
+            return False
+        self._core.reply(reply)
+        return True
+
+    async def _account_mail(self) -> None:
+        account, transaction = self._client.account, self._transaction
+        assert account is not None
+        assert transaction is not None
+        asked = self._service.receiver.account_sender(account, transaction)
+        reply = await _planned(asked, SYSTEM_FAILURE)
+        if not reply.is_success:
+            self._transaction = None
         self._core.reply(reply)
 
     async def _recipients(self, first: Rcpt) -> None:
@@ -310,17 +355,22 @@ class _Session:
         for reply in replies:
             self._core.reply(reply)
 
-    async def _body(self, data: bytes) -> None:
-        """A spool that fails is reported at the end of the content, which is read all the same."""
+    def _keep(self, data: bytes) -> bool:
+        """Take a piece of the content; False if much of it waits to be written now."""
         if self._spool_failure is not None:
-            return
-        settings = self._service.settings
+            return True  # told at the end of the content, which is read all the same
         if self._spool is None:
-            self._spool = Spool(
-                self._service.spool_directory, settings.spool_threshold, settings.max_header
-            )
+            self._spool = self._new_spool()
+        return not self._spool.take(data)
+
+    def _new_spool(self) -> Spool:
+        settings = self._service.settings
+        return Spool(self._service.spool_directory, settings.spool_threshold, settings.max_header)
+
+    async def _spill(self) -> None:
+        assert self._spool is not None
         try:
-            await self._spool.write(data)
+            await self._spool.spill()
         except SpoolFailed as error:
             self._spool_failure = error
 
@@ -332,8 +382,7 @@ class _Session:
             reply = receiver.refused(transaction, NO_ROOM, str(self._spool_failure))
         else:
             if self._spool is None:
-                await self._body(b"")
-            assert self._spool is not None
+                self._spool = self._new_spool()
             accepted = receiver.accept(transaction, self._origin, self._spool)
             reply = await _planned(accepted, SYSTEM_FAILURE)
         self._core.reply(reply)

@@ -73,7 +73,7 @@ class Receiver:
         """The same peer, now that it has proved to be ``account``: it may send anywhere."""
         return replace(client, account=account, may_relay=True)
 
-    async def sender(
+    def sender(
         self,
         client: Client,
         reverse_path: ReversePath,
@@ -85,36 +85,35 @@ class Receiver:
     ) -> tuple[Reply, Transaction | None]:
         """Answer MAIL; with a success comes the transaction that it begins.
 
-        The reverse-path of somebody who has logged in gets its domain (RFC 6409 §4.2).
+        Of a client that has logged in, ``account_sender`` has to be asked then. Its reverse-path
+        gets its domain (RFC 6409 §4.2).
         """
         if client.account is not None and isinstance(reverse_path, Address):
             reverse_path = self._router.qualified(reverse_path)
-        if refusal := await self._sender_refusal(client, reverse_path):
+        if client.service == "submission" and client.account is None:
+            return self._sender_refused(
+                client, reverse_path, Refusal(AUTHENTICATION_REQUIRED)
+            ), None
+        if self._policy.is_bad_sender(reverse_path):
+            refusal = Refusal(SENDER_REFUSED, "receiver.badmailfrom")
             return self._sender_refused(client, reverse_path, refusal), None
+        queue_id = next(self._ids)
+        return SENDER_OK, Transaction(
+            queue_id, client, reverse_path, eight_bit, smtputf8, ret=ret, envid=envid
+        )
+
+    async def account_sender(self, account: Account, transaction: Transaction) -> Reply:
+        """Answer MAIL of ``account``, which ``sender`` had no objection to."""
+        client, reverse_path = transaction.client, transaction.reverse_path
+        if isinstance(reverse_path, Address) and (
+            refusal := await self._senders.refusal(account, reverse_path)
+        ):
+            return self._sender_refused(client, reverse_path, refusal)
         allowance = await self._limits.begin(client) if self._limits else None
         if isinstance(allowance, Refusal):
-            return self._sender_refused(client, reverse_path, allowance), None
-        queue_id = next(self._ids)
-        transaction = Transaction(
-            queue_id,
-            client,
-            reverse_path,
-            eight_bit,
-            smtputf8,
-            ret=ret,
-            envid=envid,
-            allowance=allowance,
-        )
-        return SENDER_OK, transaction
-
-    async def _sender_refusal(self, client: Client, reverse_path: ReversePath) -> Refusal | None:
-        if client.service == "submission" and client.account is None:
-            return Refusal(AUTHENTICATION_REQUIRED)
-        if self._policy.is_bad_sender(reverse_path):
-            return Refusal(SENDER_REFUSED, "receiver.badmailfrom")
-        if client.account is not None and isinstance(reverse_path, Address):
-            return await self._senders.refusal(client.account, reverse_path)
-        return None
+            return self._sender_refused(client, reverse_path, allowance)
+        transaction.allowance = allowance
+        return SENDER_OK
 
     def _sender_refused(self, client: Client, reverse_path: ReversePath, refusal: Refusal) -> Reply:
         reply, why = refusal.reply, refusal.why

@@ -56,8 +56,9 @@ from restante.protocol.smtp.security import Security
 from restante.protocol.smtp.transaction import Transaction
 from restante.status import Reply
 
-MAX_UNSENT = 64 * 1024
-"""Octets of replies that gather before the peer must read some."""
+MAX_UNSENT = 4 * 1024
+"""Octets of replies that gather before the peer must read some, and other sessions get a turn:
+some 300 commands, which take a few milliseconds."""
 LOGIN_FAILED = 454
 """A login that cannot be judged (RFC 4954 §6) is an error, or nothing would bound them."""
 

@@ -1,4 +1,4 @@
-"""A session's time is limited, but never ends between a message's delivery and its answer."""
+"""Sessions of SMTP: each has its time and its turns, and a message is accepted to its end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.net.server import ConnectionLimits, Server, session_ids
 from restante.net.smtp import SmtpService
+from restante.protocol.smtp.server import MAX_UNSENT
 from restante.queue import Target
 from restante.receiver.door import Receiver
 from restante.relay.routes import Routes
@@ -65,10 +66,11 @@ class NoRoom:
 
 
 @asynccontextmanager
-async def connected(
-    directory: Path,
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    settings = Settings(str(directory), smtp=Smtp((ANY,), session_timeout=SESSION), pop3=Pop3(()))
+async def serving(directory: Path, session_timeout: float = SESSION) -> AsyncIterator[int]:
+    """The port of a server that is ready."""
+    settings = Settings(
+        str(directory), smtp=Smtp((ANY,), session_timeout=session_timeout), pop3=Pop3(())
+    )
     tables = Tables(
         rcpthosts=["example.com"],
         mailbox=[account("iain@example.com")],
@@ -86,15 +88,32 @@ async def connected(
     listeners = Listeners().adjusted(settings)
     (listener,) = (each for each in listeners if each.service == "smtp")
     await server.start(list(listener.sockets))
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.bound.port)
+    try:
+        yield listener.bound.port
+    finally:
+        await authenticator.close()
+        await server.stop(1)
+        listeners.close()
+
+
+@asynccontextmanager
+async def visiting(
+    port: int,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield reader, writer
     finally:
         writer.close()
         await writer.wait_closed()
-        await authenticator.close()
-        await server.stop(1)
-        listeners.close()
+
+
+@asynccontextmanager
+async def connected(
+    directory: Path,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async with serving(directory) as port, visiting(port) as (reader, writer):
+        yield reader, writer
 
 
 async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> None:
@@ -113,3 +132,23 @@ async def test_a_client_that_never_rests_is_ended_too(tmp_path: Path) -> None:
             writer.write(b"NOOP\r\n")
             reply = await reader.readline()
     assert reply.startswith(b"421 4.4.2 ")
+
+
+async def test_a_flood_of_commands_leaves_others_their_turn(tmp_path: Path) -> None:
+    turns, floods = 0, 20
+    count = floods * MAX_UNSENT // len(b"250 2.0.0 Ok\r\n")
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with serving(tmp_path, session_timeout=60) as port, visiting(port) as (reader, writer):
+        await reader.readline()
+        writer.write(b"NOOP\r\n" * count + b"QUIT\r\n")
+        counting = asyncio.create_task(others())
+        answers = await reader.read(-1)
+        counting.cancel()
+    assert answers.count(b"\r\n") == count + 1
+    assert turns > floods
