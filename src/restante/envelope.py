@@ -52,6 +52,10 @@ class Notify(Flag):
     DELAY = auto()
 
 
+_UNSAID = Notify.FAILURE | Notify.DELAY
+"""What counts where the sender does not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecipientDsn:
     """What RCPT says of notifications (RFC 3461 §§ 4.1, 4.2)."""
@@ -76,7 +80,7 @@ class RecipientDsn:
 
     @property
     def _asked(self) -> Notify:
-        return Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
+        return _UNSAID if self.notify is None else self.notify
 
 
 NO_DSN = RecipientDsn()

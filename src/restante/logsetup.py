@@ -35,8 +35,8 @@ _SEVERITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 CUT = "…"
 
-Render = Callable[[Fields], str]
-"""Makes a line of fields."""
+Render = Callable[[str, str, str, Fields], str]
+"""Makes a line of a time, the level and the name of an event, and its fields."""
 
 
 class LogUnusable(OperatorError):
@@ -94,17 +94,16 @@ class LineWriter:
         """Write one event."""
         try:
             if self.lost:
-                self._confess()
+                self._write("error", "log_lost", {"lines": self.lost})
+                self.lost = 0
             self._write(level, event, fields)
         except OSError:
             self.lost += 1
 
-    def _confess(self) -> None:
-        self._write("error", "log_lost", {"lines": self.lost})
-        self.lost = 0
-
     def _write(self, level: str, event: str, fields: Fields) -> None:
-        line = self.render(line_fields(level, event, fields))
+        if "exc_info" in fields:
+            fields = _described(fields)
+        line = self.render(timestamp(time.time()), level, event, fields)
         self.sink.write(level, line.encode("utf-8", "backslashreplace"))
 
 
@@ -211,10 +210,10 @@ def _open_syslog(path: str) -> Sink:
 # How a line looks
 
 
-def line_fields(level: str, event: str, fields: Fields) -> Fields:
-    """All that a line tells of an event."""
-    error = fields.pop("exc_info", None)
-    told = {"ts": timestamp(time.time()), "level": level, "event": event, **fields}
+def _described(fields: Fields) -> Fields:
+    """``fields`` with an exception in words."""
+    told = dict(fields)
+    error = told.pop("exc_info")
     if isinstance(error, BaseException):
         told["error"] = _describe(error)
         told["trace"] = _trace(error)
@@ -232,17 +231,16 @@ def _whole_second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def logfmt(fields: Fields) -> str:
+def logfmt(ts: str, level: str, event: str, fields: Fields) -> str:
     """``key=value`` pairs; a value with blanks, quotes or the like is quoted.
 
     Whatever a value holds, it can neither end the line nor look like another key.
     """
-    return " ".join(
-        [
-            f"{key}={value if type(value) is str and _is_bare(value) else _logfmt_value(value)}"
-            for key, value in fields.items()
-        ]
-    )
+    line = f"ts={ts} level={level} event={event}"
+    for key, value in fields.items():
+        shown = value if type(value) is str and _is_bare(value) else _logfmt_value(value)
+        line += f" {key}={shown}"
+    return line
 
 
 def _logfmt_value(value: object) -> str:
@@ -291,9 +289,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + CUT
 
 
-def as_json(fields: Fields) -> str:
+def as_json(ts: str, level: str, event: str, fields: Fields) -> str:
     """One JSON object, in ASCII."""
-    return json.dumps({key: _json_value(value) for key, value in fields.items()})
+    told = {"ts": ts, "level": level, "event": event}
+    return json.dumps(told | {key: _json_value(value) for key, value in fields.items()})
 
 
 def _json_value(value: object) -> object:

@@ -84,6 +84,10 @@ def test_timestamp_is_utc_with_milliseconds() -> None:
     assert timestamp(1769904000.9999) == "2026-02-01T00:00:00.999Z"
 
 
+HEAD = ("now", "info", "some")
+"""Time, level and name of an event."""
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -105,7 +109,7 @@ def test_timestamp_is_utc_with_milliseconds() -> None:
     ],
 )
 def test_logfmt_values(value: object, shown: str) -> None:
-    assert logfmt({"key": value}) == f"key={shown}"
+    assert logfmt(*HEAD, {"key": value}) == f"ts=now level=info event=some key={shown}"
 
 
 ANYTHING = st.text(st.characters(exclude_categories=[]))
@@ -115,16 +119,17 @@ ANYTHING = st.text(st.characters(exclude_categories=[]))
 def test_no_value_can_end_the_line_or_pass_for_a_key(values: list[str]) -> None:
     """A line splits into as many pairs as it has fields, under the keys they were given."""
     fields = {f"k{number}": value for number, value in enumerate(values)}
-    line = logfmt(fields)
+    line = logfmt(*HEAD, fields)
     assert line.isprintable()
-    assert [pair.partition("=")[0] for pair in shlex.split(line)] == list(fields)
-    assert len(as_json(fields).splitlines()) == 1
+    keys = [pair.partition("=")[0] for pair in shlex.split(line)]
+    assert keys == ["ts", "level", "event", *fields]
+    assert len(as_json(*HEAD, fields).splitlines()) == 1
 
 
 @pytest.mark.parametrize("render", [logfmt, as_json])
 def test_long_value_is_cut(render: object) -> None:
     assert callable(render)
-    assert len(render({"key": "x" * 1_000_000})) < logsetup.MAX_VALUE + 100
+    assert len(render(*HEAD, {"key": "x" * 1_000_000})) < logsetup.MAX_VALUE + 100
 
 
 def test_trace_is_one_line_that_keeps_its_end(log: LogFile) -> None:

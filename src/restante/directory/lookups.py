@@ -101,16 +101,17 @@ class SqlDirectory:
         """
         pairs = folded_pairs(addresses)
         try:
-            found = await self._ordinary(pairs)
+            if 0 < len(pairs) <= MAX_ORDINARY:
+                found = await self._gathering.ask(pairs)
+            else:
+                found = await self._in_parts(pairs)
         except Rejected:
             if len(pairs) > 1:
                 return Prefetched(Answers(), self)
             raise
         return Prefetched(found, _Further(self, pairs))
 
-    async def _ordinary(self, pairs: tuple[Pair, ...]) -> Answers:
-        if 0 < len(pairs) <= MAX_ORDINARY:
-            return await self._gathering.ask(pairs)
+    async def _in_parts(self, pairs: tuple[Pair, ...]) -> Answers:
         found = Answers()
         for start in range(0, len(pairs), MAX_ORDINARY):
             found.add(await self._gathering.ask(pairs[start : start + MAX_ORDINARY]))

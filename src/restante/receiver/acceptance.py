@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from restante import maillog
@@ -15,7 +15,7 @@ from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
-from restante.receiver import Transaction, WaitingRoom
+from restante.receiver import Allowance, Transaction, WaitingRoom
 from restante.routing.decision import Decision, Mailbox, Remote
 from restante.routing.expand import Leaf, expand
 from restante.routing.router import Router
@@ -82,7 +82,9 @@ class Acceptance:
             refusal = self._refusal(content, spool)
             if refusal is not None:
                 return self.refused(transaction, refusal, "")
-            return await self._count_and_keep(transaction, envelope, content)
+            if transaction.allowance is None:
+                return await self._keep(transaction, envelope, content)
+            return await self._count_and_keep(transaction.allowance, transaction, envelope, content)
         except SpoolFailed as error:
             return self.refused(transaction, NO_ROOM, str(error))
 
@@ -132,15 +134,16 @@ class Acceptance:
         return None
 
     async def _count_and_keep(
-        self, transaction: Transaction, envelope: Envelope, content: Content
+        self,
+        allowance: Allowance,
+        transaction: Transaction,
+        envelope: Envelope,
+        content: Content,
     ) -> Reply:
         """A message counts for its account before it is kept, and no longer if it is not kept.
 
         So sessions that end their messages at the same moment do not exceed a limit together.
         """
-        allowance = transaction.allowance
-        if allowance is None:
-            return await self._keep(transaction, envelope, content)
         refusal = await allowance.take(len(envelope.recipients))
         if refusal is not None:
             return self.refused(transaction, refusal.reply, refusal.why)
@@ -157,8 +160,10 @@ class Acceptance:
         if transaction.reports_success:
             # What was delivered and what has to be reported are durable together in the queue.
             return await self._enqueue(transaction, envelope, content)
-        copies = await self._copies(transaction, content)
-        if copies:
+        copies = _direct(transaction.decided)
+        if len(copies) != len(transaction.decided):
+            copies = await self._expanded(transaction, content)
+        if copies and _are_of_one_user(copies):
             deliveries = [copy.delivery for copy in copies]
             outcome = await self._writer.deliver_all(envelope, content, deliveries)
             if isinstance(outcome, Delivered):
@@ -168,22 +173,14 @@ class Acceptance:
                 return self.refused(transaction, outcome.reply, outcome.detail)
         return await self._enqueue(transaction, envelope, content)
 
-    async def _copies(self, transaction: Transaction, content: Content) -> tuple[_Copy, ...]:
-        """Where all copies go, if all of them go into Maildirs here at once; else nothing.
+    async def _expanded(self, transaction: Transaction, content: Content) -> list[_Copy]:
+        """Where all copies go, by way of aliases, if all go into Maildirs here; else nothing.
 
-        They must belong to one user, whose rights they are written with: all or none of them.
         What has another sender on its way, because a list has an owner, is made in the queue.
         """
         decided = transaction.decided
-        direct = [
-            _Copy(recipient, copy_for(decision, ()))
-            for recipient, decision in decided.items()
-            if isinstance(decision, Mailbox)
-        ]
-        if len(direct) == len(decided):
-            return _of_one_user(direct)
         if any(isinstance(each, Remote) for each in decided.values()):
-            return ()
+            return []
         leaves = await expand(self._router, self._directory, tuple(decided.items()))
         here = [
             _Copy(leaf.original, copy_for(leaf.decision, leaf.via))
@@ -192,7 +189,7 @@ class Acceptance:
             and not leaf.new_sender
             and not _came_by(leaf, content)
         ]
-        return _of_one_user(here) if len(here) == len(leaves) else ()
+        return here if len(here) == len(leaves) else []
 
     def _delivered(
         self,
@@ -244,9 +241,23 @@ def _ok(envelope: Envelope) -> Reply:
     return Reply(250, "0.0", f"ok {envelope.queue_id}")
 
 
-def _of_one_user(copies: Sequence[_Copy]) -> tuple[_Copy, ...]:
-    users = {(each.delivery.account.uid, each.delivery.account.gid) for each in copies}
-    return tuple(copies) if len(users) == 1 else ()
+def _direct(decided: Mapping[Address, Decision]) -> list[_Copy]:
+    """The copies for those recipients that have a mailbox here themselves."""
+    return [
+        _Copy(recipient, copy_for(decision, ()))
+        for recipient, decision in decided.items()
+        if isinstance(decision, Mailbox)
+    ]
+
+
+def _are_of_one_user(copies: Sequence[_Copy]) -> bool:
+    """Whether all can be written with the same rights: all of them or none."""
+    first = copies[0].delivery.account
+    for copy in copies:
+        account = copy.delivery.account
+        if account.uid != first.uid or account.gid != first.gid:
+            return False
+    return True
 
 
 def _came_by(leaf: Leaf, content: Content) -> bool:

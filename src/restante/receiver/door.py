@@ -10,7 +10,7 @@ from typing import Literal
 from restante import maillog
 from restante.address import Address, ReversePath
 from restante.config import Settings
-from restante.directory import Account, Directory, KnownLookups
+from restante.directory import Account, Directory, KnownLookups, Lookups
 from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
@@ -124,9 +124,9 @@ class Receiver:
         self, transaction: Transaction, asked: Sequence[tuple[Address, RecipientDsn]]
     ) -> list[Reply]:
         """Answer RCPT for those that came together, with one look-up for all of them."""
-        asked = [(self._literals.resolved(address), dsn) for address, dsn in asked]
-        replies = await self._decide(transaction, [address for address, _ in asked])
-        for (address, dsn), reply in zip(asked, replies, strict=True):
+        addresses = [self._literals.resolved(address) for address, _ in asked]
+        replies = await self._decide(transaction, addresses)
+        for address, (_, dsn), reply in zip(addresses, asked, replies, strict=True):
             if reply.is_success:
                 named_before = transaction.dsn.get(address)
                 transaction.dsn[address] = named_before.merged(dsn) if named_before else dsn
@@ -141,23 +141,32 @@ class Receiver:
         return await self._look_up(transaction, addresses)
 
     async def _look_up(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
-        pairs = dict.fromkeys(pair for each in addresses for pair in self._router.wanted(each))
+        pairs = [pair for each in addresses for pair in self._router.wanted(each)]
         asked = self._strangers.now()
         try:
-            lookups = await self._directory.prefetch(tuple(pairs))
+            lookups = await self._directory.prefetch(pairs)
         except TemporaryError as error:
             return [
                 self._answered(transaction, each, CANNOT_KNOW, str(error)) for each in addresses
             ]
-        return [await self._recipient(transaction, each, lookups, asked) for each in addresses]
+        return [
+            self._recipient_at_once(transaction, each, lookups)
+            or await self._recipient(transaction, each, lookups, asked)
+            for each in addresses
+        ]
+
+    def _recipient_at_once(
+        self, transaction: Transaction, address: Address, lookups: KnownLookups
+    ) -> Reply | None:
+        """The answer to nearly every recipient; None for one of another kind."""
+        if not lookups.is_accepted(address.domain):
+            return None
+        mailbox = self._router.at_once(address, lookups)
+        return self._take(transaction, address, mailbox) if mailbox else None
 
     async def _recipient(
-        self, transaction: Transaction, address: Address, lookups: KnownLookups, asked: float
+        self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
     ) -> Reply:
-        if lookups.is_accepted(address.domain) and (
-            mailbox := self._router.at_once(address, lookups)
-        ):
-            return self._take(transaction, address, mailbox)
         try:
             accepted = await self._router.accepts(address.domain, lookups)
         except TemporaryError as error:

@@ -135,9 +135,9 @@ class Router:
         self, addresses: Sequence[Address], directory: Directory
     ) -> tuple[Decision, ...]:
         """The decisions for ``addresses``, in their order, out of one bulk look-up."""
-        pairs = dict.fromkeys(pair for address in addresses for pair in self.wanted(address))
+        pairs = [pair for address in addresses for pair in self.wanted(address)]
         try:
-            lookups = await directory.prefetch(tuple(pairs))
+            lookups = await directory.prefetch(pairs)
         except TemporaryError as error:
             return tuple(Unknown(address, str(error)) for address in addresses)
         if not self._action_rules.system_files:
@@ -163,9 +163,10 @@ class Router:
         """The (local part, domain) pairs to prefetch, so that an ordinary address asks no more."""
         site = self._site
         domain = address.domain or site.envnoathost()
-        locals_ = [address.local]
-        if base := split_subaddress(address.local, site.delimiter):
-            locals_.append(base[0])
+        base = split_subaddress(address.local, site.delimiter)
+        if not (base or site.has_virtualdomains or site.is_local(domain)):
+            return ((address.local, domain),)
+        locals_ = [address.local, base[0]] if base else [address.local]
         pairs = [(local, domain) for local in locals_]
         here = domain
         if site.is_local(domain):

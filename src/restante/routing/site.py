@@ -19,6 +19,11 @@ class Site:
         self._virtualdomains = _folded_keys(settings.virtualdomains)
         self.delimiter = settings.subaddress_delimiter
 
+    @property
+    def has_virtualdomains(self) -> bool:
+        """Whether ``routing.virtualdomains`` says anything."""
+        return bool(self._virtualdomains)
+
     def is_local(self, domain: str) -> bool:
         """Whether ``routing.locals`` names the domain."""
         return domain in self._locals
