@@ -127,7 +127,7 @@ class Database:
         secret=True,
     )
     pool_size: int = setting(
-        8, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
+        4, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
     )
     connect_timeout: float = setting(3.0, "Seconds to wait for a connection.", low=0.1, high=60)
     query_timeout: float = setting(

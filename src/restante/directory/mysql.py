@@ -234,6 +234,9 @@ class MySQLEngine:
             lease.used, lease.clean = True, False
             lease.since = time.monotonic()
             self._idle.append(lease)
+            if lease.since - self._idle[0].since > MAX_IDLE:
+                # Left over from a crowd; the driver keeps 256 KiB for each.
+                self._idle.popleft().connection.close()
         else:
             lease.connection.close()
         self._places.release()
