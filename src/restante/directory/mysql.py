@@ -16,11 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from asyncmy.connection import Connection
-from asyncmy.constants.CLIENT import FOUND_ROWS
-from asyncmy.errors import MySQLError
-
 from restante.config.tree import Database
+from restante.directory.driver import FOUND_ROWS, Connection, MySQLError, learn_rsa
 from restante.directory.engine import (
     MYSQL,
     Dialect,
@@ -269,6 +266,15 @@ class MySQLEngine:
         raise failure
 
     async def _connect_to(self, server: MySQLServer) -> Connection:
+        async with asyncio.timeout(self._connect_timeout):
+            try:
+                return await self._logged_in(server)
+            except RuntimeError:  # the driver lacks what it wants to encrypt the password with
+                if not learn_rsa():
+                    raise
+            return await self._logged_in(server)
+
+    async def _logged_in(self, server: MySQLServer) -> Connection:
         location = self._location
         connection = Connection(  # type: ignore[no-untyped-call]
             host=server.host,
@@ -283,8 +289,7 @@ class MySQLEngine:
             connect_timeout=self._connect_timeout,
             stmt_cache_size=STATEMENT_CACHE,
         )
-        async with asyncio.timeout(self._connect_timeout):
-            await connection.connect()
+        await connection.connect()
         return connection
 
     async def _carry_out(

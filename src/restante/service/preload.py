@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import AbstractContextManager
 from importlib import import_module
+from importlib.util import find_spec
 
 from restante import metrics
 from restante.config import Settings
-from restante.directory.engine import open_engine
+from restante.directory.engine import MYSQL, open_engine
 
 _RELAYING = (
     "dns._asyncio_backend",
@@ -35,14 +37,23 @@ _MISTAKES = ("difflib", "restante.config.control", "restante.config.nexthop")
 """What control files need that are read again, and what is said of mistakes in them."""
 
 
-def preload(settings: Settings) -> None:
-    """Import what workers with these settings may need."""
+def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
+    """Import what workers with these settings may need; ``rights`` are theirs."""
     for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
-    open_engine(settings.database, settings.directory)
+    engine = open_engine(settings.database, settings.directory)
+    if engine.dialect is MYSQL and not _is_in_reach("cryptography", rights):
+        import_module("restante.directory.driver").learn_rsa()
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if settings.metrics.listen:
         # prometheus-client looks at its environment when it is imported.
         os.environ[metrics.DIRECTORY_VARIABLE] = metrics.figures_directory(settings.directory)
         import_module("prometheus_client.multiprocess")
         import_module("gzip")
+
+
+def _is_in_reach(package: str, rights: AbstractContextManager[None]) -> bool:
+    """Whether workers could import it by themselves."""
+    found = find_spec(package)  # with this process's rights, as Python remembers what it finds
+    with rights:
+        return bool(found and found.origin and os.access(found.origin, os.R_OK, effective_ids=True))

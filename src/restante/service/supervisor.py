@@ -158,7 +158,7 @@ class Supervisor:
 
     def _start_generation(self, settings: Settings, listeners: Listeners) -> dict[int, _Worker]:
         """Fork all workers of a settings tree; all of them serve, or OperatorError and none."""
-        preload(settings)
+        preload(settings, self._rights_of_workers())
         starting: list[_Starting] = []
         try:
             with self._rights_of_workers():

@@ -1,0 +1,53 @@
+"""The driver for MySQL and MariaDB, without what one way to log in needs.
+
+asyncmy imports cryptography: 8 MiB, an OpenSSL of its own among them, and some for each process. It
+needs it for a server that wants the password encrypted by its RSA key (caching_sha2_password and
+sha256_password of MySQL, over TCP without TLS), and does without where it is not installed. So it
+is imported as if it were not, until such a server is met.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import cast
+
+_RSA = "cryptography"
+
+
+@contextmanager
+def _withheld(package: str) -> Iterator[None]:
+    """Let a package be missing, unless somebody has imported it already."""
+    if package in sys.modules:
+        yield
+        return
+    # None stands for a module that cannot be found (Python's reference, "The module cache").
+    sys.modules[package] = cast(ModuleType, None)
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+with _withheld(_RSA):
+    import asyncmy.auth
+    from asyncmy.connection import Connection
+    from asyncmy.constants.CLIENT import FOUND_ROWS
+    from asyncmy.errors import MySQLError
+
+__all__ = ["FOUND_ROWS", "Connection", "MySQLError", "learn_rsa"]
+
+
+def learn_rsa() -> bool:
+    """Let the driver encrypt passwords from now on; whether it could not, and can."""
+    if _can_encrypt():
+        return False
+    importlib.reload(asyncmy.auth)
+    return _can_encrypt()
+
+
+def _can_encrypt() -> bool:
+    return hasattr(asyncmy.auth, "padding")
