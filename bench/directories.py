@@ -20,7 +20,7 @@ from bench.machine import memory_mib
 from bench.processes import Component
 from restante.config.tree import Database
 from restante.directory.engine import Engine, open_engine
-from restante.directory.schema import definitions
+from restante.directory.schema import DEFINITIONS, definitions
 from tests.support.mariadb import MariaDB, start_mariadb
 from tests.support.serving import NOBODY, free_port
 
@@ -121,10 +121,11 @@ def _name(mailboxes: int) -> str:
 
 
 def _stamp(generator: population.Generator, *sizes: int) -> str:
-    """A name that changes with the rows."""
-    texts = [text for size in sizes for text in population.statements(generator, size, NOBODY)]
+    """A name that changes with the tables and the rows."""
+    kind, dialect = ("sqlite", "sqlite") if generator is population.SQLITE else ("mariadb", "mysql")
+    rows = [text for size in sizes for text in population.statements(generator, size, NOBODY)]
+    texts = [DEFINITIONS[dialect], *rows]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
-    kind = "sqlite" if generator is population.SQLITE else "mariadb"
     return f"{kind}-{max(sizes)}-{digest}"
 
 

@@ -1,0 +1,87 @@
+"""SQLite's tables: those of a former version work on, and new ones are found in one descent."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from restante.address import Address
+from restante.config.tree import Database
+from restante.directory import Account, sql
+from restante.directory.admin import Administration
+from restante.directory.engine import SQLITE, open_engine
+from restante.directory.lookups import SqlDirectory
+from restante.directory.sql import OrdinaryShape
+from tests.support.directory import engine_with
+
+FORMER = """
+CREATE TABLE `rcpthosts` (`host` TEXT NOT NULL COLLATE NOCASE PRIMARY KEY);
+CREATE TABLE `mailbox` (
+    `username` TEXT NOT NULL COLLATE NOCASE PRIMARY KEY, `uid` INTEGER NOT NULL,
+    `gid` INTEGER NOT NULL, `home` TEXT NOT NULL, `password` TEXT,
+    `password_type` TEXT DEFAULT 'MySQL-Password'
+);
+CREATE TABLE `virtual` (
+    `username` TEXT NOT NULL COLLATE NOCASE,
+    `virtual_username` TEXT NOT NULL DEFAULT '' COLLATE NOCASE,
+    `virtual_host` TEXT NOT NULL COLLATE NOCASE
+);
+CREATE TABLE `alias` (
+    `username` TEXT NOT NULL COLLATE NOCASE, `alias` TEXT NOT NULL DEFAULT '' COLLATE NOCASE,
+    `alias_username` TEXT NOT NULL DEFAULT '' COLLATE NOCASE,
+    `alias_host` TEXT NOT NULL DEFAULT '' COLLATE NOCASE
+);
+CREATE INDEX `virtual_address` ON `virtual` (`virtual_host`, `virtual_username`);
+CREATE INDEX `virtual_owner` ON `virtual` (`username`);
+CREATE INDEX `alias_user` ON `alias` (`username`, `alias`);
+INSERT INTO rcpthosts VALUES ('example.com');
+INSERT INTO mailbox VALUES ('iain@example.com', 1000, 1001, '/home/iain', '{PLAIN}x', 'Password');
+INSERT INTO `virtual` VALUES ('iain@example.com', 'iain', 'example.com');
+"""
+"""A file as a former version made it, with a mailbox in it."""
+TABLES = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+
+
+async def test_a_file_of_a_former_version_works_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "restante.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(FORMER)
+        before = database.execute(TABLES).fetchall()
+    engine = open_engine(Database(f"sqlite:///{path}"), "/", create=True)
+    administration, directory = Administration(engine), SqlDirectory(engine)
+    await administration.create_schema()
+    inspection = await administration.inspect()
+    assert (inspection.problems, inspection.advice) == ((), ())
+    ann = Account("ann@example.com", 1000, 1001, "/home/ann")
+    await administration.add_mailbox(Address("ann", "example.com"), ann, "{PLAIN}y", "Password")
+    for name in ("iain", "ann"):
+        found = await directory.prefetch([(name, "example.com")])
+        assert await found.owners(name, "EXAMPLE.com") == (f"{name}@example.com",)
+        login = await directory.credentials(f"{name.title()}@example.com")
+        assert login is not None
+        assert await directory.replace_password(login, "{PLAIN}z")
+    await engine.close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute(TABLES).fetchall() == before
+
+
+async def test_a_row_of_a_new_file_is_found_in_one_descent(tmp_path: Path) -> None:
+    """No step of a plan goes by an index to a row that lies elsewhere, but for aliases."""
+    statements = {
+        sql.credentials(SQLITE): ("m",),
+        sql.account(SQLITE): ("mailbox",),
+        sql.owners(SQLITE): ("virtual",),
+        sql.ordinary(SQLITE, OrdinaryShape(1, one_domain=True)): ("v", "m", "a", "rcpthosts"),
+        sql.ordinary(SQLITE, OrdinaryShape(2, one_domain=False)): ("v", "m", "a", "rcpthosts"),
+    }
+    async with engine_with(f"sqlite:///{tmp_path / 'restante.db'}") as engine:
+        for statement, tables in statements.items():
+            parameters = ("x",) * statement.count("?")
+            plan = await engine.fetch(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [str(row[3]) for row in plan]
+            searches = {step.split()[1]: step for step in steps if step.startswith("SEARCH")}
+            assert set(searches) == set(tables), steps
+            for table, step in searches.items():
+                found = "USING PRIMARY KEY" in step or "COVERING INDEX" in step
+                assert found or table == "a", step
