@@ -41,15 +41,22 @@ AS_ROOT = os.geteuid() == 0
 IN_ITS_LOOP = "as its owner, in its loop"
 
 
-@pytest.fixture
-def disk() -> FaultyDisk:
-    return FaultyDisk()
+@pytest.fixture(params=["files without names", "names in tmp"])
+def disk(request: pytest.FixtureRequest) -> FaultyDisk:
+    return FaultyDisk(named_only=request.param == "names in tmp")
 
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     with passable_directory() as path:
         yield path
+
+
+class NoLinks(FaultyDisk):
+    """A policy of the system forbids link(2)."""
+
+    def link(self, fd: int, name: str, parent: int | None) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 @contextlib.contextmanager
@@ -280,7 +287,10 @@ async def test_again_finds_what_was_delivered(tmp_path: Path, writer: MailboxWri
     assert len(messages(one)) == 1
 
 
-async def test_what_a_crash_left_in_tmp_is_replaced(tmp_path: Path, writer: MailboxWriter) -> None:
+async def test_what_a_crash_left_in_tmp_is_replaced(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
+) -> None:
+    disk.named_only = True
     one = delivery(tmp_path)
     await writer.deliver_all(envelope(), CONTENT, [one])
     (name,) = messages(one)
@@ -289,6 +299,49 @@ async def test_what_a_crash_left_in_tmp_is_replaced(tmp_path: Path, writer: Mail
     assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
     assert messages(one) == {name: expected(one)}
     assert messages(one, "tmp") == {}
+
+
+async def test_more_copies_than_files_without_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.mda.unnamed.MOST", 2)
+    made: list[str] = []
+
+    def note(name: str) -> int:
+        made.append(name)
+        return 0
+
+    disk = FaultyDisk(faults={"create": note})
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(5)]
+    writer = BatchWriter(HOST, 1, 1, disk)
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, deliveries), Delivered)
+    await writer.close()
+    assert [bool(name) for name in made] == [False, False, True, True, True]
+    for each in deliveries:
+        assert list(messages(each).values()) == [expected(each)]
+        assert messages(each, "tmp") == {}
+
+
+async def test_where_files_may_get_no_name_later(tmp_path: Path) -> None:
+    """The next attempt does without."""
+    one = delivery(tmp_path)
+    writer = BatchWriter(HOST, 1, 1, NoLinks())
+    assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.0"
+    assert messages(one) == messages(one, "tmp") == {}
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+    await writer.close()
+    assert list(messages(one).values()) == [expected(one)]
+
+
+async def test_what_bears_the_name_already_is_replaced(
+    tmp_path: Path, writer: MailboxWriter
+) -> None:
+    """An attempt that failed could not take its copy back."""
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    (name,) = messages(one)
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
+    assert messages(one) == {name: expected(one)}
 
 
 @pytest.mark.parametrize("moved", [True, False])
@@ -494,7 +547,7 @@ class AsRoot:
 
     @pytest.mark.parametrize("link", ["Maildir", "Maildir/tmp", "Maildir/new", "."])
     async def test_a_link_elsewhere_is_not_followed(
-        self, tmp_path: Path, writer: MailboxWriter, link: str
+        self, tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, link: str
     ) -> None:
         home, elsewhere = tmp_path / "homes" / "iain", tmp_path / "elsewhere"
         for directory in (home.parent, elsewhere, elsewhere / "Maildir"):
@@ -506,7 +559,8 @@ class AsRoot:
             shutil.rmtree(home / link)
         (home / link).symlink_to(elsewhere)
         outcome = await writer.deliver_all(envelope(1), CONTENT, [one])
-        assert isinstance(outcome, TemporaryFailure)
+        is_used = link != "Maildir/tmp" or disk.named_only
+        assert isinstance(outcome, TemporaryFailure if is_used else Delivered)
         assert [path for path in elsewhere.rglob("*") if path.is_file()] == []
 
     async def test_roots_own_link_is_followed(self, tmp_path: Path, writer: MailboxWriter) -> None:

@@ -81,10 +81,12 @@ def done(request: pytest.FixtureRequest) -> Callable[[Callable[[], bool]], bool]
     return as_owner if request.param == "as the owner" else lambda work: work()
 
 
-def deliver_until(step: int, deliveries: Sequence[Delivery], *, entries_lost: bool) -> bool:
+def deliver_until(
+    step: int, deliveries: Sequence[Delivery], *, entries_lost: bool, named_only: bool
+) -> bool:
     """Whether all are acknowledged before the power fails."""
     acknowledged = False
-    disk = FaultyDisk(cut_at=step)
+    disk = FaultyDisk(cut_at=step, named_only=named_only)
     with contextlib.suppress(PowerCut):
         acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=entries_lost)
@@ -92,22 +94,25 @@ def deliver_until(step: int, deliveries: Sequence[Delivery], *, entries_lost: bo
 
 
 @pytest.mark.parametrize("entries_lost", [True, False])
+@pytest.mark.parametrize("named_only", [True, False])
 @pytest.mark.parametrize(("number", "exist"), [(1, True), (2, True), (4, True), (1, False)])
 def test_power_cut_at_every_step(
     home: Path,
     done: Callable[[Callable[[], bool]], bool],
     number: int,
     exist: bool,
+    named_only: bool,
     entries_lost: bool,
 ) -> None:
     step = 0
     acknowledged = False
+    until = partial(deliver_until, entries_lost=entries_lost, named_only=named_only)
     while not acknowledged:
         root = home / str(step)
         root.mkdir()
         os.chown(root, OWNER, GROUP)
         deliveries = mailboxes(root, number, exist=exist)
-        acknowledged = done(partial(deliver_until, step, deliveries, entries_lost=entries_lost))
+        acknowledged = done(partial(until, step, deliveries))
         check_visible(deliveries, 1 if acknowledged else None)
         assert done(partial(deliver, LocalDisk(), deliveries, again=True))
         check_visible(deliveries, 1)
@@ -115,7 +120,9 @@ def test_power_cut_at_every_step(
     assert step > 5
 
 
-def deliver_while_moved(deliveries: Sequence[Delivery], elsewhere: Path) -> bool:
+def deliver_while_moved(
+    deliveries: Sequence[Delivery], elsewhere: Path, *, named_only: bool
+) -> bool:
     """Whether all are acknowledged, before the power fails, though one Maildir moves meanwhile."""
     moved = Path(deliveries[0].maildir)
 
@@ -126,28 +133,35 @@ def deliver_while_moved(deliveries: Sequence[Delivery], elsewhere: Path) -> bool
             moved.symlink_to(elsewhere / "Maildir")
         return 0
 
-    disk = FaultyDisk(faults={"create": move})
+    disk = FaultyDisk(faults={"create": move}, named_only=named_only)
     acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)
     return acknowledged
 
 
+@pytest.mark.parametrize("named_only", [True, False])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_maildir_that_moves_to_another_disk_meanwhile(home: Path, number: int) -> None:
+def test_a_maildir_that_moves_to_another_disk_meanwhile(
+    home: Path, number: int, named_only: bool
+) -> None:
     """An administrator moves it and puts a link in its place."""
     deliveries = mailboxes(home, number, exist=True)
     with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
         assert os.stat(other).st_dev != os.stat(home).st_dev
         os.chown(other, OWNER, GROUP)
-        assert as_owner(partial(deliver_while_moved, deliveries, Path(other)))
+        work = partial(deliver_while_moved, deliveries, Path(other), named_only=named_only)
+        assert as_owner(work)
         check_visible(deliveries, 1)
 
 
+@pytest.mark.parametrize("named_only", [True, False])
 @pytest.mark.parametrize("operation", ["fsync", "syncfs"])
-def test_the_lossy_disk_loses_what_is_not_synced(tmp_path: Path, operation: str) -> None:
+def test_the_lossy_disk_loses_what_is_not_synced(
+    tmp_path: Path, operation: str, named_only: bool
+) -> None:
     """The crash test can fail: without syncs a power cut takes the message away."""
     deliveries = mailboxes(tmp_path, 1 if operation == "fsync" else 4, exist=True)
-    disk = FaultyDisk()
+    disk = FaultyDisk(named_only=named_only)
     setattr(disk, operation, lambda _fd: None)
     assert deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)

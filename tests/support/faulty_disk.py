@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -22,10 +23,13 @@ class FaultyDisk(LocalDisk):
 
     ``cut_at`` is the number of the operation instead of which the power fails.
     ``faults`` maps an operation's name to what decides whether it fails: it is
-    given the file name (or an empty string) and returns an errno or 0.
+    given the file name (or an empty string) and returns an errno or 0. A file without a name
+    counts as created, and as renamed when it gets one.
     """
 
     cut_at: int = -1
+    named_only: bool = False
+    """As on file systems on which each file has a name."""
     faults: dict[str, Callable[[str], int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter[str])
     _entries: list[tuple[str, str, str]] = field(default_factory=list)
@@ -51,6 +55,21 @@ class FaultyDisk(LocalDisk):
         fd = super().create(name, parent)
         self._entries.append(("create", "", _path(parent, name)))
         return fd
+
+    def create_unnamed(self, directory: str, parent: int | None) -> int:
+        if self.named_only:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        self._step("create")
+        return super().create_unnamed(directory, parent)
+
+    def link(self, fd: int, name: str, parent: int | None) -> None:
+        self._step("rename", os.path.basename(name))
+        before = _path(fd)
+        super().link(fd, name, parent)
+        after = _path(parent, name)
+        self._entries.append(("create", "", after))
+        if before in self._data:
+            self._data[after] = self._data.pop(before)
 
     def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
         self._step("create" if new else "open_file", name)

@@ -1,4 +1,4 @@
-"""One batch of deliveries: staged in ``tmp``, made durable, moved to ``new``, made durable again.
+"""One batch of deliveries: staged out of sight, made durable, put into ``new``, made durable again.
 
 Runs in the writer's thread. docs/internals.md says what a crash at each step leaves.
 """
@@ -6,6 +6,7 @@ Runs in the writer's thread. docs/internals.md says what a crash at each step le
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ class Place(Enum):
     """Where the file of a copy is."""
 
     NOWHERE = "nowhere"
+    UNNAMED = "unnamed"
+    """In no directory: it is gone when it is closed."""
     TMP = "tmp"
     NEW = "new"
     FOUND = "found"
@@ -46,6 +49,10 @@ class Copy:
     delivery: Delivery
     place: Place = Place.NOWHERE
     device: int = 0
+    needs_name: bool = True
+    """It is made in ``tmp``, as enough others are held open without a name."""
+    fd: int = -1
+    """Of a file without a name, which is kept open until it has one."""
     header: bytes = b""
     name: DeliveryName = NO_NAME
     outcome: Outcome | None = None
@@ -118,6 +125,8 @@ class Batch:
     """How many copies each device gets."""
     synced: set[str] = field(default_factory=set)
     """Maildirs whose ``new`` was synced for itself."""
+    prepared: int = 0
+    """How many copies are."""
 
     def run(self) -> None:
         """Settle every copy of every job; raises nothing that the disk can raise."""
@@ -171,6 +180,8 @@ class Batch:
         if job.again:
             self._look_for(copy, maildir)
         self._choose_sync(maildir)
+        copy.needs_name = self.prepared >= self.maildirs.unnamed.most
+        self.prepared += 1
 
     def _look_for(self, copy: Copy, maildir: KnownMaildir) -> None:
         """Find what an earlier attempt delivered; ``new`` first, as readers move to ``cur``."""
@@ -198,7 +209,6 @@ class Batch:
         if copy.place is Place.FOUND:
             return
         fd = self._create(copy)
-        copy.place = Place.TMP
         try:
             # What is named by its path may lie elsewhere by now: its Maildir became a link.
             copy.device = os.fstat(fd).st_dev
@@ -206,7 +216,8 @@ class Batch:
             if copy.device not in self.whole:
                 self.disk.fsync(fd)
         finally:
-            self.disk.close(fd)
+            if copy.place is Place.TMP:
+                self.disk.close(fd)
 
     def _create(self, copy: Copy) -> int:
         try:
@@ -219,14 +230,33 @@ class Batch:
         return fd
 
     def _create_once(self, copy: Copy) -> int:
-        tmp = self.maildirs.get(copy.delivery).tmp
+        maildir = self.maildirs.get(copy.delivery)
+        if not copy.needs_name and self.maildirs.unnamed.may_be_on(maildir.device):
+            try:
+                return self._create_unnamed(copy, maildir.new)
+            except PermissionError:
+                pass  # ext4 says so of a directory that was removed; ``tmp`` says what it is
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                self.maildirs.unnamed.refused_by(maildir.device)
+        return self._create_named(copy, maildir.tmp)
+
+    def _create_unnamed(self, copy: Copy, new: Part) -> int:
+        copy.fd = new.create_unnamed(self.disk)
+        copy.place = Place.UNNAMED
+        return copy.fd
+
+    def _create_named(self, copy: Copy, tmp: Part) -> int:
         name = tmp.entry(copy.name.full)
         try:
-            return self.disk.create(name, tmp.fd)
+            fd = self.disk.create(name, tmp.fd)
         except FileExistsError:
             # The name is ours alone, so this is what an attempt left when it crashed.
             self.disk.unlink(name, tmp.fd)
-            return self.disk.create(name, tmp.fd)
+            fd = self.disk.create(name, tmp.fd)
+        copy.place = Place.TMP
+        return fd
 
     def _fill(self, fd: int, job: Job, copy: Copy) -> None:
         if os.geteuid() == 0:
@@ -239,11 +269,31 @@ class Batch:
             self.disk.copy(body, fd, job.content.body_size)
 
     def _publish(self, _job: Job, copy: Copy) -> None:
-        if copy.place is Place.TMP:
-            maildir = self.maildirs.get(copy.delivery)
-            name, tmp, new = copy.name.full, maildir.tmp, maildir.new
+        maildir = self.maildirs.get(copy.delivery)
+        name, tmp, new = copy.name.full, maildir.tmp, maildir.new
+        if copy.place is Place.UNNAMED:
+            self._link(copy, new.entry(name), new.fd)
+            copy.place = Place.NEW
+            self._let_go(copy)
+        elif copy.place is Place.TMP:
             self.disk.rename(tmp.entry(name), tmp.fd, new.entry(name), new.fd)
             copy.place = Place.NEW
+
+    def _link(self, copy: Copy, name: str, parent: int | None) -> None:
+        try:
+            self.disk.link(copy.fd, name, parent)
+        except FileExistsError:
+            # The name is ours alone: an attempt before this one could not take it back.
+            self.disk.unlink(name, parent)
+            self.disk.link(copy.fd, name, parent)
+        except PermissionError:
+            # Root, where it may not do all that root may, or rules of another kind.
+            self.maildirs.unnamed.refused_by(copy.device)
+            raise
+
+    def _let_go(self, copy: Copy) -> None:
+        fd, copy.fd = copy.fd, -1
+        self.disk.close(fd)
 
     def _sync_whole(self) -> None:
         for device, fd in self.whole.items():
@@ -285,10 +335,12 @@ class Batch:
 
     def _withdraw(self, copy: Copy) -> None:
         place, copy.place = copy.place, Place.NOWHERE
-        if place not in (Place.TMP, Place.NEW):
-            return
         # What cannot be removed either is at worst delivered twice; nothing is lost by it.
         with contextlib.suppress(OSError, UnsafePlace):
+            if place is Place.UNNAMED:
+                self._let_go(copy)
+            if place not in (Place.TMP, Place.NEW):
+                return
             maildir = self.maildirs.get(copy.delivery)
             self._unlink(copy.name.full, maildir.tmp if place is Place.TMP else maildir.new)
 

@@ -12,6 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
+from restante.mda import unnamed
+
 _NO_COPY_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """What copy_file_range(2) says where the file systems cannot copy among themselves."""
 
@@ -38,6 +40,18 @@ class Disk(Protocol):
 
     def create(self, name: str, parent: int | None) -> int:
         """A new file, mode 0600, open for writing; EEXIST if there is one."""
+        ...
+
+    def create_unnamed(self, directory: str, parent: int | None) -> int:
+        """A new file that is in no directory, mode 0600, open for writing.
+
+        It lies on the file system of ``directory``, and is gone when it is closed without having
+        got a name. EOPNOTSUPP where the file system has no such files.
+        """
+        ...
+
+    def link(self, fd: int, name: str, parent: int | None) -> None:
+        """Give a file of ``create_unnamed`` its name; EEXIST if another bears it."""
         ...
 
     def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
@@ -105,6 +119,17 @@ class LocalDisk:
         """See Disk."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=parent)
+
+    def create_unnamed(self, directory: str, parent: int | None) -> int:
+        """See Disk."""
+        flags = os.O_TMPFILE | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(directory, flags, 0o600, dir_fd=parent)
+
+    def link(self, fd: int, name: str, parent: int | None) -> None:
+        """See Disk."""
+        # A descriptor of any directory makes it linkat(2), which alone follows the link.
+        source = f"{unnamed.LINKS}/{fd}"
+        os.link(source, name, src_dir_fd=fd, dst_dir_fd=parent, follow_symlinks=True)
 
     def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
         """See Disk."""

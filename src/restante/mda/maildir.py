@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from restante.mda import Delivery
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace, check_path, components, is_trusted
+from restante.mda.unnamed import UnnamedFiles
 
 OPEN_MAILDIRS = 128
 """Maildirs that root keeps open, two descriptors each."""
@@ -45,6 +46,10 @@ class Part:
     def entry(self, name: str) -> str:
         """A file in it."""
         return f"{self.path}/{name}" if self.path else name
+
+    def create_unnamed(self, disk: Disk) -> int:
+        """A file on its file system; raises OSError."""
+        return disk.create_unnamed(self.path or ".", self.fd)
 
     def open(self, disk: Disk) -> int:
         """A descriptor of its own, for syncing and listing; raises OSError."""
@@ -83,6 +88,7 @@ class Maildirs:
     """Maildirs, the most recently used ones remembered. Belongs to one thread at a time."""
 
     def __init__(self, disk: Disk) -> None:
+        self.unnamed = UnnamedFiles()
         self._disk = disk
         self._capacity = KNOWN_MAILDIRS if os.geteuid() else OPEN_MAILDIRS
         self._known: OrderedDict[tuple[str, int], KnownMaildir] = OrderedDict()
