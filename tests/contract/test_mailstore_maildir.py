@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import multiprocessing
 import os
 import re
@@ -133,6 +134,19 @@ async def test_uids_differ_even_where_names_do_not(box: Box) -> None:
     await drop.remove([0])
     drop.close()
     assert len(await box.listing()) == 2
+
+
+async def test_flags_and_folders_do_not_change_the_order(box: Box) -> None:
+    """Some names have flags though they are new, or none though they are not, or odd ones."""
+    bases = ["1.a", "1.a-b", "1.a.b", "2.c", "2.c,d", "3.e"]
+    for infos in itertools.permutations(["", ":", ":2,", ":2,S", ":2,a:b", ":x"]):
+        for index, (base, info) in enumerate(zip(bases, infos, strict=True)):
+            box.put(f"{('new', 'cur')[index % 2]}/{base}{info}", b"%d\n" % index)
+        drop = await box.open()
+        assert [uid.decode() for uid in drop.messages.uids] == bases
+        assert [await read(drop, index) for index in range(6)] == [b"%d\n" % n for n in range(6)]
+        await drop.remove(range(6))
+        drop.close()
 
 
 async def test_a_message_seen_in_both_directories_is_one(box: Box) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
 
 BLOCK = 16
 """Strings in one block, which is taken apart to give one of them: in larger ones that takes
@@ -32,6 +33,15 @@ class Column:
 
     def __len__(self) -> int:
         return self._length
+
+    @classmethod
+    def of_text(cls, strings: Sequence[str]) -> Self:
+        """Of octets that are characters, in Latin-1."""
+        column = cls()
+        starts = range(0, len(strings), BLOCK)
+        column._blocks = ["\0".join(strings[at : at + BLOCK]).encode("latin-1") for at in starts]
+        column._length = len(strings)
+        return column
 
     @property
     def octets(self) -> int:

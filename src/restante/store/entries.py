@@ -11,6 +11,7 @@ import ctypes
 import os
 import stat
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ BLOCK = 64 * 1024
 
 _HEAD = struct.Struct("=16xHB")
 """An inode and an offset; the length of the entry; the type of the file. The name follows."""
+_HEAD_SIZE = _HEAD.size
 _UNKNOWN, _REGULAR = 0, 8
 """``DT_UNKNOWN``, where the file system does not say, and ``DT_REG``."""
 
@@ -32,9 +34,10 @@ _getdents.restype = ctypes.c_ssize_t
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The names of regular files that do not begin with a dot."""
+    """The names of regular files that do not begin with a dot, each octet a character."""
 
-    names: list[bytes]
+    names: list[str]
+    """In Latin-1, and sorted: CPython sorts and splits text faster than octets."""
     stamp: Stamp | None
     """Of the directory, before it was read."""
 
@@ -43,12 +46,15 @@ def read(directory: bytes) -> Entries:
     """What is in a directory; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = Entries([], stamp_of(descriptor))
+        stamp = stamp_of(descriptor)
+        names: list[str] = []
         for block in _blocks(descriptor):
-            found.names.extend(_regular_files(directory, block))
-        return found
+            names += _regular_files(directory, block)
     finally:
         os.close(descriptor)
+    names.sort()
+    del names[bisect_left(names, ".") : bisect_left(names, "/")]  # "/" is what follows "."
+    return Entries(names, stamp)
 
 
 def _blocks(descriptor: int) -> Iterator[bytes]:
@@ -60,20 +66,22 @@ def _blocks(descriptor: int) -> Iterator[bytes]:
         raise OSError(error, os.strerror(error))
 
 
-def _regular_files(directory: bytes, block: bytes) -> list[bytes]:
+def _regular_files(directory: bytes, block: bytes) -> list[str]:
     found = []
+    text = block.decode("latin-1")
     place, end, unpack = 0, len(block), _HEAD.unpack_from
     while place < end:
         length, kind = unpack(block, place)
-        name = block[place + _HEAD.size : place + length].partition(b"\0")[0]
+        name = text[place + _HEAD_SIZE : text.index("\0", place + _HEAD_SIZE)]
         place += length
         if kind == _REGULAR or (kind == _UNKNOWN and _is_regular(directory, name)):
             found.append(name)
-    return [name for name in found if not name.startswith(b".")]
+    return found
 
 
-def _is_regular(directory: bytes, name: bytes) -> bool:
+def _is_regular(directory: bytes, name: str) -> bool:
     try:
-        return stat.S_ISREG(os.lstat(os.path.join(directory, name)).st_mode)
+        path = os.path.join(directory, name.encode("latin-1"))
+        return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False

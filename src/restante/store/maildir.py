@@ -332,7 +332,7 @@ def _reopened(way: Way, known: scan.Listing, stale_before: float) -> MaildirDrop
 
 def _is_unchanged(maildir: bytes, known: scan.Listing) -> bool:
     return all(
-        unwaiting.has_stamp(os.path.join(maildir, folder), stamp)
+        unwaiting.has_stamp(os.path.join(maildir, folder.encode()), stamp)
         for folder, stamp in zip(scan.FOLDERS, known.stamps, strict=True)
     )
 

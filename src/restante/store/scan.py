@@ -1,24 +1,26 @@
 """One reading of a Maildir's directories: no message is opened, and none is stat'ed.
 
-A place is where a message lies in its Maildir: ``new/NAME`` or ``cur/NAME``. There may be a
-million: names stay the octets that they are, and nothing here is made for each of them that the
-garbage collector would have to look at.
+There may be a million: nothing here is made for each of them that the garbage collector would
+have to look at, and as little as can be in the interpreter's own steps.
 """
 
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 from array import array
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 
 from restante.store import Messages, Strings, entries, files, names, sizes
 from restante.store.columns import Column
 from restante.store.entries import Entries
+from restante.store.places import Ends, Places, apart, place, rows
 from restante.store.unwaiting import Stamp
 
-FOLDERS = (b"new/", b"cur/")
+FOLDERS = ("new", "cur")
 """Read in this order: a message that is moved to ``cur`` meanwhile is not missed."""
 GONE = b""
 """The place of a message that is gone."""
@@ -28,20 +30,33 @@ PER_LISTING = 1000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Messages in order of arrival: the bases of their names, and their places."""
+    """Messages in the order of their names: the bases of these, and the ends of their places."""
 
-    bases: list[bytes] = field(default_factory=list)
-    places: list[bytes] = field(default_factory=list)
+    bases: list[str] = field(default_factory=list)
+    ends: Ends = field(default_factory=Ends)
     inodes: dict[int, int] = field(default_factory=dict)
     """By index; only of those that share their base with others, and are told apart by nothing
     else."""
     stamps: tuple[Stamp, ...] = ()
     """Of the FOLDERS, before they were read; empty where they are worth nothing."""
 
-    def add(self, base: bytes, place: bytes) -> None:
+    def add(self, base: str, end: str) -> None:
         """One more message."""
         self.bases.append(base)
-        self.places.append(place)
+        self.ends.extend((end,))
+
+    def place(self, index: int) -> bytes:
+        """Where a message is."""
+        return place(self.bases[index].encode("latin-1"), self.ends[index])
+
+    def only(self, indexes: Sequence[int]) -> Found:
+        """Some of the messages, or all in another order."""
+        return Found(
+            [self.bases[index] for index in indexes],
+            Ends(self.ends[index] for index in indexes),
+            {now: self.inodes[index] for now, index in enumerate(indexes) if index in self.inodes},
+            self.stamps,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +82,29 @@ def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
     whether those whose sizes are remembered are still there.
     """
     found = look(maildir)
+    told, are_plain = names.wire_sizes(found.bases)
+    if not are_plain and not names.are_of_our_time(found.bases):
+        order = names.order_of_arrival(found.bases)
+        found, told = found.only(order), [told[index] for index in order]
     uids = _uids(found)
-    told = list(map(names.wire_size, found.bases))
-    if thorough or None in told:
+    if thorough or (not are_plain and None in told):
         _add_sizes(maildir, found, uids, told)
         there = [index for index, size in enumerate(told) if size is not None]
         if len(there) < len(told):
-            found, uids = _only(found, there), [uids[index] for index in there]
-    columns, places = Column(uids), Column(found.places)
-    known = array("Q", (size for size in told if size is not None))
-    octets = PER_LISTING + columns.octets + places.octets + len(known) * known.itemsize
-    return Listing(Messages(columns, known), places, found.inodes, found.stamps, octets)
+            found, uids = found.only(there), [uids[index] for index in there]
+    return _listing(found, uids, [size for size in told if size is not None])
+
+
+def _listing(found: Found, uids: list[str], told: list[int]) -> Listing:
+    bases = Column.of_text(found.bases)
+    shown = bases if uids == found.bases else Column.of_text(uids)
+    octets = PER_LISTING + bases.octets + found.ends.octets
+    if shown is not bases:
+        octets += shown.octets
+    known = array("Q", told)
+    octets += len(known) * known.itemsize
+    places = Places(bases, found.ends)
+    return Listing(Messages(shown, known), places, found.inodes, found.stamps, octets)
 
 
 def look(maildir: bytes) -> Found:
@@ -85,26 +112,19 @@ def look(maildir: bytes) -> Found:
 
     What is seen in both directories, because it is moved just now, is listed once.
     """
-    found: dict[bytes, bytes] = {}
-    rivals: dict[bytes, list[bytes]] = {}
-    stamps: list[Stamp | None] = []
+    found: list[str] = []
+    stamps: list[Stamp] = []
     for folder in FOLDERS:
         read = _read(maildir, folder)
-        stamps.append(read.stamp)
-        for name in read.names:
-            base = names.base(name)
-            if base in found:
-                rivals.setdefault(base, [found[base]]).append(folder + name)
-            found[base] = folder + name
-    bases = names.in_order(found)
-    if rivals:
-        return _told_apart(maildir, bases, found, rivals)
-    known = tuple(stamp for stamp in stamps if stamp is not None)
-    return Found(
-        bases,
-        [found[base] for base in bases],
-        stamps=known if len(known) == len(FOLDERS) else (),
-    )
+        found += rows(folder, read.names)
+        if read.stamp is not None:
+            stamps.append(read.stamp)
+    found.sort()
+    bases, ends = apart(found)
+    # Seldom the order of the rows is not that of the bases.
+    if not all(map(operator.lt, bases, islice(bases, 1, None))):
+        return _told_apart(maildir, Found(bases, ends))
+    return Found(bases, ends, stamps=tuple(stamps) if len(stamps) == len(FOLDERS) else ())
 
 
 def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int]) -> list[bytes]:
@@ -113,51 +133,52 @@ def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int
     ``inodes``: of the snapshot, see Found. What cannot be told from others is gone.
     """
     now = look(maildir)
-    present = dict(zip(now.bases, now.places, strict=True))
-    apart = {(now.bases[index], inode): now.places[index] for index, inode in now.inodes.items()}
-    shared = {base for base, _ in apart}
+    present = {base: index for index, base in enumerate(now.bases)}
+    told = {(now.bases[index], inode): now.place(index) for index, inode in now.inodes.items()}
+    shared = {base for base, _ in told}
 
-    def place_of(index: int, base: bytes) -> bytes:
+    def place_of(index: int, base: str) -> bytes:
         if base in shared:
-            return apart.get((base, inodes.get(index, 0)), GONE)
-        place = present.get(base, GONE)
-        if place and index in inodes and _inode(maildir, place) != inodes[index]:
+            return told.get((base, inodes.get(index, 0)), GONE)
+        if base not in present:
+            return GONE
+        place = now.place(present[base])
+        if index in inodes and _inode(maildir, place) != inodes[index]:
             return GONE
         return place
 
     return [
-        place and place_of(index, names.base(place.partition(b"/")[2]))
+        place and place_of(index, names.base(place.partition(b"/")[2].decode("latin-1")))
         for index, place in enumerate(snapshot)
     ]
 
 
-def _read(maildir: bytes, folder: bytes) -> Entries:
+def _read(maildir: bytes, folder: str) -> Entries:
     try:
-        return entries.read(os.path.join(maildir, folder))
+        return entries.read(os.path.join(maildir, folder.encode()))
     except FileNotFoundError:
         return Entries([], None)
 
 
-def _told_apart(
-    maildir: bytes,
-    bases: Iterable[bytes],
-    places: Mapping[bytes, bytes],
-    rivals: Mapping[bytes, Sequence[bytes]],
-) -> Found:
-    """``rivals`` are the places of a base that there is more than once."""
+def _told_apart(maildir: bytes, seen: Found) -> Found:
+    """The same where a base is there more than once, or the order is not that of the bases."""
+    bases = seen.bases
     found = Found()
-    for base in bases:
+    for base, group in groupby(sorted(range(len(bases)), key=bases.__getitem__), bases.__getitem__):
+        rivals = [(seen.place(index), seen.ends[index]) for index in group]
+        # As they were read, ``new`` first: of two names for one file the later one counts.
+        rivals.sort(key=lambda rival: rival[0].startswith(b"cur/"))
         by_inode = {
-            inode: place
-            for place in rivals.get(base, ())
-            if (inode := _inode(maildir, place)) is not None
+            inode: end
+            for place, end in rivals
+            if len(rivals) > 1 and (inode := _inode(maildir, place)) is not None
         }
         if len(by_inode) < 2:  # it was moved just now, or has two names
-            found.add(base, next(iter(by_inode.values()), places[base]))
+            found.add(base, next(iter(by_inode.values()), rivals[-1][1]))
             continue
-        for inode, place in sorted(by_inode.items()):
+        for inode, end in sorted(by_inode.items()):
             found.inodes[len(found.bases)] = inode
-            found.add(base, place)
+            found.add(base, end)
     return found
 
 
@@ -168,20 +189,11 @@ def _inode(maildir: bytes, place: bytes) -> int | None:
     return None
 
 
-def _only(found: Found, indexes: Sequence[int]) -> Found:
-    """Some of the messages."""
-    return Found(
-        [found.bases[index] for index in indexes],
-        [found.places[index] for index in indexes],
-        {now: found.inodes[index] for now, index in enumerate(indexes) if index in found.inodes},
-    )
-
-
-def _uids(found: Found) -> list[bytes]:
+def _uids(found: Found) -> list[str]:
     """A UID for each, all different, whatever the names are."""
     if not found.inodes and names.are_uids(found.bases):
         return found.bases
-    seen: dict[bytes, None] = {}
+    seen: dict[str, None] = {}
     for base in found.bases:
         copy = 0
         while (uid := names.uid(base, copy)) in seen:
@@ -191,11 +203,11 @@ def _uids(found: Found) -> list[bytes]:
 
 
 def _add_sizes(
-    maildir: bytes, found: Found, uids: Sequence[bytes], wanted: MutableSequence[int | None]
+    maildir: bytes, found: Found, uids: Sequence[str], wanted: MutableSequence[int | None]
 ) -> None:
     """Fill in those that names do not tell; what stays None is no message, or gone."""
     known = sizes.load(maildir)
-    used: dict[bytes, int] = {}
+    used: dict[str, int] = {}
     for index in [index for index, size in enumerate(wanted) if size is None]:
         uid = uids[index]
         size = known[uid] if uid in known else _measure(maildir, found, index)
@@ -210,7 +222,7 @@ def _measure(maildir: bytes, found: Found, index: int) -> int | None:
 
     A message that cannot be read is listed all the same, so that the others can be had.
     """
-    place = found.places[index]
+    place = found.place(index)
     with contextlib.suppress(FileNotFoundError):
         return _measure_here(os.path.join(maildir, place))
     inodes = {0: found.inodes[index]} if index in found.inodes else {}

@@ -19,27 +19,27 @@ MAX_CACHE = 64 * 1024 * 1024
 MAX_SIZE = 2**40
 """Octets in a message; a larger number is nonsense."""
 
-_LINE = re.compile(rb"^([0-9]{1,13}) ([\x21-\x7e]{1,70})$", re.MULTILINE)
+_LINE = re.compile(r"^([0-9]{1,13}) ([\x21-\x7e]{1,70})$", re.MULTILINE)
 
 
-def load(maildir: bytes) -> dict[bytes, int]:
+def load(maildir: bytes) -> dict[str, int]:
     """The remembered wire sizes by UID; empty if there are none or they cannot be read."""
     try:
         content = files.read_bounded(os.path.join(maildir, os.fsencode(CACHE)), MAX_CACHE)
     except OSError:
         return {}
-    found = {uid: int(size) for size, uid in _LINE.findall(content or b"")}
+    found = {uid: int(size) for size, uid in _LINE.findall((content or b"").decode("latin-1"))}
     return {uid: size for uid, size in found.items() if size <= MAX_SIZE}
 
 
-def save(maildir: bytes, sizes: Mapping[bytes, int]) -> None:
+def save(maildir: bytes, sizes: Mapping[str, int]) -> None:
     """Replace the remembered sizes, or leave them as they were if that fails.
 
     The caller holds the lock of the Maildir. Durability is not needed.
     """
     path = os.path.join(maildir, os.fsencode(CACHE))
     fresh = path + b".new"
-    content = b"".join([b"%d %b\n" % (size, uid) for uid, size in sizes.items()])
+    content = "".join([f"{size} {uid}\n" for uid, size in sizes.items()]).encode()
     with contextlib.suppress(OSError):
         try:
             _write_new(fresh, content)

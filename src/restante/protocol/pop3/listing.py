@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+from operator import add
+from typing import Protocol
 
 LINES = 1000
-"""Lines of LIST and UIDL that are made at a time: some 50 KiB."""
+"""Lines of LIST and UIDL that are made at a time, some 50 KiB: all whose numbers differ in the last
+three digits alone."""
+
+_FIRST = tuple(b"%d " % number for number in range(1, LINES))
+_ENDS = tuple(b"%03d " % number for number in range(LINES))
+"""Of numbers, before what is told of a message."""
 
 
 class Strings(Protocol):
@@ -70,11 +74,11 @@ class Listing:
 
     def sizes(self) -> Iterator[bytes]:
         """The lines of LIST, each with its CRLF, so many at a time."""
-        return _blocks(b"%d %d\r\n" % line for line in self._numbered(self._messages.sizes))
+        return self._lines(map(b"%d".__mod__, self._messages.sizes))
 
     def uids(self) -> Iterator[bytes]:
         """The lines of UIDL, each with its CRLF, so many at a time."""
-        return _blocks(b"%d %b\r\n" % line for line in self._numbered(self._messages.uids))
+        return self._lines(iter(self._messages.uids))
 
     def mark(self, index: int) -> None:
         """Mark a message that is there for deletion."""
@@ -86,13 +90,21 @@ class Listing:
         self._deleted.clear()
         self.octets = self._all_octets
 
-    def _numbered(self, column: Iterable[T]) -> Iterable[tuple[int, T]]:
-        numbered = enumerate(column, start=1)
+    def _lines(self, told: Iterator[bytes]) -> Iterator[bytes]:
         if not self._deleted:
-            return numbered
-        return ((number, each) for number, each in numbered if number - 1 not in self._deleted)
+            return _blocks(told)
+        numbered = enumerate(told, start=1)
+        lines = (b"%d %b\r\n" % line for line in numbered if line[0] - 1 not in self._deleted)
+        return iter(lambda: b"".join(islice(lines, LINES)), b"")
 
 
-def _blocks(lines: Iterator[bytes]) -> Iterator[bytes]:
-    while block := b"".join(islice(lines, LINES)):
-        yield block
+def _blocks(told: Iterator[bytes]) -> Iterator[bytes]:
+    """All lines; what their numbers have in common is put between them by ``join``."""
+    if block := b"\r\n".join(map(add, _FIRST, islice(told, len(_FIRST)))):
+        yield block + b"\r\n"
+    for thousands in count(1):
+        common = b"%d" % thousands
+        block = (b"\r\n" + common).join(map(add, _ENDS, islice(told, LINES)))
+        if not block:
+            return
+        yield common + block + b"\r\n"
