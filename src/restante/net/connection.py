@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from socket import socket
 from typing import Any, TypeVar, cast
 
+from restante.net.outbox import Outbox
 from restante.tls import HandshakeContexts, TlsSession
 
 READ_HIGH = 256 * 1024
@@ -50,11 +51,16 @@ class Connection(asyncio.Protocol):
         serve: Callable[[Connection], Coroutine[Any, Any, None]],
         stopping: asyncio.Event,
         tls_first: HandshakeContexts | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
-        """``tls_first``: the certificates of ``accept_tls``; None for clear text."""
+        """``tls_first``: the certificates of ``accept_tls``; None for clear text.
+
+        ``outbox``: where its octets wait beside those of others; None: in one of its own.
+        """
         self._serve = serve
         self._stopping = stopping
         self._tls_first = tls_first
+        self._outbox = outbox or Outbox()
         self._loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._received_size = 0
@@ -111,6 +117,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer will send no more; without TLS it may still read."""
+        self._outbox.flush()  # with TLS the transport closes now
         self._eof = True
         self._wake()
         return self.tls is None
@@ -156,6 +163,7 @@ class Connection(asyncio.Protocol):
         if self._received:
             self._received.clear()
             raise TlsFailed("octets in clear text came before the handshake")
+        self._outbox.flush()
         plain.write(announce)
         self._in_handshake = True
         transport = await _handshake(
@@ -294,8 +302,13 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Queue octets for the peer; call ``drain`` before queueing much more."""
-        if data and self._transport is not None and not self._lost:
-            self._transport.write(data)
+        if data:
+            self._outbox.put(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is not None and not (self._lost or transport.is_closing()):
+            transport.write(data)
 
     async def drain(self, timeout: float) -> None:
         """Wait until the peer has taken most of what was sent.
@@ -352,6 +365,7 @@ class Connection(asyncio.Protocol):
             await self._serve(self)
         finally:
             if self._transport is not None and not self._lost:
+                self._outbox.flush()
                 self._transport.close()
                 self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._close_now)
 

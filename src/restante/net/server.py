@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from restante import maillog
 from restante.net.connection import Connection, TlsFailed, plain_address
 from restante.net.handshakes import Handshakes, tell
+from restante.net.outbox import Outbox
 from restante.network import network_of
 
 BACKLOG = 1024
@@ -105,6 +106,7 @@ class Server:
         self._ids = ids
         self._handshakes = handshakes
         self._stopping = asyncio.Event()
+        self._outbox = Outbox()
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._accepting: set[asyncio.Task[None]] = set()
@@ -144,7 +146,7 @@ class Server:
     # Connections in clear text
 
     def _connection(self) -> Connection:
-        return Connection(self._hold, self._stopping)
+        return Connection(self._hold, self._stopping, outbox=self._outbox)
 
     async def _hold(self, connection: Connection) -> None:
         visit = self._let_in(connection.peer)
@@ -176,7 +178,7 @@ class Server:
             accepted.close()
             return
         serve = partial(self._serve, visit=visit)
-        connection = Connection(serve, self._stopping, handshakes.contexts)
+        connection = Connection(serve, self._stopping, handshakes.contexts, self._outbox)
         try:
             await connection.accept_tls(accepted, handshakes.timeout)
         except TlsFailed as failure:

@@ -1,0 +1,96 @@
+"""Octets that wait for the end of a turn of the event loop: in order, few, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from restante.net.connection import Connection, PeerLost
+from restante.net.outbox import FULL, Outbox
+
+Serve = Callable[[Connection], Coroutine[Any, Any, None]]
+
+
+async def turn() -> None:
+    """Let the event loop do what is due."""
+    await asyncio.sleep(0)
+
+
+async def test_all_is_written_in_order_when_the_turn_ends() -> None:
+    outbox, written = Outbox(), list[bytes]()
+    for each in (b"one", b"two", b"three"):
+        outbox.put(written.append, each)
+    assert not written
+    await turn()
+    assert written == [b"one", b"two", b"three"]
+    outbox.put(written.append, b"four")
+    await turn()
+    assert written[-1] == b"four"
+
+
+async def test_it_holds_so_much_and_no_more() -> None:
+    outbox, written = Outbox(), list[bytes]()
+    outbox.put(written.append, b"first")
+    outbox.put(written.append, bytes(FULL))
+    assert written == [b"first", bytes(FULL)]
+    outbox.put(written.append, b"last")
+    assert len(written) == 2
+    await turn()
+    assert written == [b"first", bytes(FULL), b"last"]
+
+
+async def test_what_is_put_while_it_is_sent_comes_after_it() -> None:
+    outbox, written = Outbox(), list[bytes]()
+
+    def answer(data: bytes) -> None:
+        written.append(data)
+        outbox.put(written.append, b"more")
+
+    outbox.put(answer, b"one")
+    outbox.put(written.append, b"two")
+    await turn()
+    await turn()
+    assert written == [b"one", b"two", b"more"]
+
+
+async def test_the_last_words_of_a_session_precede_its_end() -> None:
+    async def serve(connection: Connection) -> None:
+        connection.send(b"221 ")
+        connection.send(b"bye\r\n")
+
+    assert await heard(serve) == b"221 bye\r\n"
+
+
+async def test_words_for_a_connection_that_was_given_up_are_dropped() -> None:
+    """And do not keep those of others from being sent."""
+    outbox, written = Outbox(), list[bytes]()
+
+    async def serve(connection: Connection) -> None:
+        connection.send(b"250 ok\r\n")
+        connection.abort()
+        outbox.put(written.append, b"of another")
+        with suppress(PeerLost):
+            await connection.receive(1.0, interruptible=False)
+
+    assert await heard(serve, outbox) == b""
+    assert written == [b"of another"]
+
+
+async def heard(serve: Serve, outbox: Outbox | None = None) -> bytes:
+    """What a client hears until the connection is closed."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), outbox=outbox),
+        "127.0.0.1",
+        0,
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        return await reader.read(-1)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+        server.close()
