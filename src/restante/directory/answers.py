@@ -40,29 +40,32 @@ class Answers:
         self.accounts |= other.accounts
         self.lines |= other.lines
 
-    def add_ordinary(self, question: OrdinaryQuestion, rows: Iterable[Row]) -> list[str]:
+    def add_ordinary(self, question: OrdinaryQuestion, rows: Sequence[Row]) -> list[str]:
         """Take up the rows of ``sql.ordinary``; returns the domains of which virtual has none.
 
         None for the addresses that were asked, that is: there may be others.
         """
-        for domain in question.domains:
-            self.accepted[domain] = False
         for pair in question.pairs:
             self.owners[pair] = set()
+        if rows or not question.shape.one_domain:
+            for domain in question.domains:
+                self.accepted[domain] = False
         for row in rows:
-            if row[0] == "v":
+            if row[0] is not None:
                 self._take_owned(row)
-            else:
-                self._take_accepted(row[1:])
+            if row[11] is not None:
+                self._take_accepted(row[11:])
         return [domain for domain in question.domains if domain not in self.known]
 
     def add_unowned(self, domains: Sequence[str], rows: Iterable[Row]) -> None:
         """Take up the rows of ``sql.unowned`` for ``domains``."""
         for domain in domains:
-            self.known[domain] = False
+            self.known[domain] = self.accepted[domain] = False
         for row in rows:
             if row[0] == "v":
                 self._take_owner(row[1:])
+            elif row[0] == "r":
+                self._take_accepted(row[1:])
             else:
                 self._take_known(domains[int(text_of(row[2]))], row[1:])
 
@@ -88,17 +91,17 @@ class Answers:
 
     def _take_owned(self, row: Row) -> None:
         """An owner, and what was joined to it."""
-        owner = self._take_owner(row[1:4])
-        if owner is None or row[3] is None:  # NULL joins nothing, and says nothing of the name ""
+        owner = self._take_owner(row)
+        if owner is None or row[2] is None:  # NULL joins nothing, and says nothing of the name ""
             return
         self.accounts.setdefault(owner, [])
-        if row[4] is None:
+        if row[3] is None:
             self.lines.setdefault((ALIAS_USER, owner), {})
         else:
             self.lines.setdefault((owner, ""), {})
-            self._take_account(row[4:8])
-        if row[8] is not None:
-            self._take_line(row[8:])
+            self._take_account(row[3:7])
+        if row[7] is not None:
+            self._take_line(row[7:])
 
     def _expect(self, question: ThoroughQuestion) -> None:
         for domain in question.domains:

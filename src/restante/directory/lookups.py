@@ -126,12 +126,12 @@ class SqlDirectory:
         found = Answers()
         question = ordinary_question(pairs)
         text = sql.ordinary(self._dialect, question.shape)
-        rows = await self._engine.fetch(text, (*question.places, *question.hosts))
+        rows = await self._engine.fetch(text, question.parameters)
         if unowned := found.add_ordinary(question, rows):
             again = ordinary_question([pair for pair in pairs if pair[1] in unowned])
             domains = padded(unowned)
             text = sql.unowned(self._dialect, again.shape, len(domains))
-            rows = await self._engine.fetch(text, (*again.places, *domains))
+            rows = await self._engine.fetch(text, (*again.places, *domains, *domains))
             found.add_unowned(domains, rows)
         return found
 

@@ -32,8 +32,8 @@ class OrdinaryQuestion:
     shape: OrdinaryShape
     places: tuple[str, ...]
     """Parameters that say which addresses are asked for."""
-    hosts: tuple[str, ...]
-    """Parameters that say which domains are."""
+    parameters: tuple[str, ...]
+    """Those of ``sql.ordinary``."""
 
 
 def folded_pairs(addresses: Iterable[Pair]) -> tuple[Pair, ...]:
@@ -49,10 +49,10 @@ def ordinary_question(addresses: Sequence[Pair]) -> OrdinaryQuestion:
     shape = OrdinaryShape(len(filled), len(domains) == 1)
     if shape.one_domain:
         places = (*domains, *[local for local, _ in filled])
-        return OrdinaryQuestion(pairs, domains, shape, places, domains)
+        return OrdinaryQuestion(pairs, domains, shape, places, (*domains, *places))
     places = tuple([name for local, domain in filled for name in (domain, local)])
-    hosts = tuple([domain for _, domain in filled])
-    return OrdinaryQuestion(pairs, domains, shape, places, hosts)
+    hosts = [domain for _, domain in filled]
+    return OrdinaryQuestion(pairs, domains, shape, places, (*places, *hosts))
 
 
 @dataclass(frozen=True, slots=True)

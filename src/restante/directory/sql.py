@@ -128,26 +128,37 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
     """Whose some addresses are, what these owners have, and which hosts ``rcpthosts`` has.
 
     All that routing asks about an address that ``virtual`` gives to a mailbox or to an alias,
-    by one key after another. Parameters: with one domain the domain and the local parts, else
-    a domain and a local part for each address; the domains, with one domain it alone, else that
-    of each address. Rows, a tag and eleven texts each:
+    by one key after another. Parameters: with one domain the domain, then it and the local
+    parts; else a domain and a local part for each address, then the domain of each. Rows:
 
-    ``v`` host, local part, owner; then username, uid, gid, home of the owner's mailbox, or
+    host, local part, owner; then username, uid, gid, home of the owner's mailbox, or
     NULL; then user, extension, target's local part and host of an instruction, or NULL: of
     the owner without extension where there is a mailbox, of the user ``alias`` with the owner
-    as the extension where there is none. ``r`` host in rcpthosts.
+    as the extension where there is none; then a host in rcpthosts, or NULL.
+
+    With one domain it is a plain join, which costs MariaDB a fifth less, and says nothing of
+    rcpthosts where nobody owns anything. With several, the hosts have rows of their own, in which
+    the rest is NULL; equal hosts of the two tables are not joined, as they may have collations
+    that do not go together.
     """
-    columns = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_MAILBOX, *_ALIAS)
-    source = (
-        "`virtual` v LEFT JOIN `mailbox` m ON m.`username` = v.`username` "
+    if shape.one_domain:
+        rcpthosts = "LEFT JOIN `rcpthosts` r ON r.`host` = ?"
+        return f"SELECT {', '.join((*_OWNED, 'r.`host`'))} FROM {_owned(shape, rcpthosts)}"
+    nothing = ", NULL" * (len(_OWNED) - 1)
+    hosts = f"`rcpthosts` WHERE `host` IN ({_marks(shape.pairs)})"
+    return (
+        f"SELECT {_select(dialect, *_OWNED)}, NULL FROM {_owned(shape)} UNION ALL "
+        f"SELECT NULL{nothing}, {_select(dialect, '`host`')} FROM {hosts}"
+    )
+
+
+def _owned(shape: OrdinaryShape, beside: str = "") -> str:
+    """Owners with what they have; ``beside``: another table that is joined."""
+    return (
+        f"`virtual` v {beside} LEFT JOIN `mailbox` m ON m.`username` = v.`username` "
         f"LEFT JOIN `alias` a ON a.`username` = {_without_mailbox(_ALIAS_NAME, 'v.`username`')} "
         f"AND a.`alias` = {_without_mailbox('v.`username`', _EMPTY)} "
         f"WHERE {_is_one_of(shape)}"
-    )
-    hosts = f"`rcpthosts` WHERE `host` IN ({_marks(1 if shape.one_domain else shape.pairs)})"
-    return (
-        f"{_arm(dialect, 'v', columns, source)} UNION ALL "
-        f"{_arm(dialect, 'r', ('`host`',), hosts, width=len(columns))}"
     )
 
 
@@ -155,12 +166,14 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
 def unowned(dialect: Dialect, shape: OrdinaryShape, domains: int) -> str:
     """Whether ``virtual`` has some domains, and whose some addresses are, at the same moment.
 
-    Parameters: as the first of ``ordinary``, then the domains. Rows: ``v`` host, local part,
-    owner; ``k`` host in virtual, place of the domain among those asked.
+    Parameters: with one domain it and the local parts, else a domain and a local part for each
+    address; the domains; the domains. Rows: ``v`` host, local part, owner; ``r`` host in
+    rcpthosts; ``k`` host in virtual, place of the domain among those asked.
     """
     columns = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`")
     arms = [
         _arm(dialect, "v", columns, f"`virtual` v WHERE {_is_one_of(shape)}"),
+        _arm(dialect, "r", ("`host`",), f"`rcpthosts` WHERE `host` IN ({_marks(domains)})"),
         *(_known_arm(dialect, number) for number in range(domains)),
     ]
     return " UNION ALL ".join(arms)
@@ -233,6 +246,7 @@ def _owners_of(locals_by_domain: Iterable[int]) -> str:
 
 _MAILBOX = ("m.`username`", "m.`uid`", "m.`gid`", "m.`home`")
 _ALIAS = ("a.`username`", "a.`alias`", "a.`alias_username`", "a.`alias_host`")
+_OWNED = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_MAILBOX, *_ALIAS)
 
 
 _NOTHING = "SUBSTR(o.owner, 1, 0)"
@@ -294,8 +308,6 @@ _WIDTH = 4
 """Columns behind the tag of a thorough answer."""
 
 
-def _arm(
-    dialect: Dialect, tag: str, columns: tuple[str, ...], source: str, width: int = _WIDTH
-) -> str:
-    padding = ", NULL" * (width - len(columns))
+def _arm(dialect: Dialect, tag: str, columns: tuple[str, ...], source: str) -> str:
+    padding = ", NULL" * (_WIDTH - len(columns))
     return f"SELECT '{tag}', {_select(dialect, *columns)}{padding} FROM {source}"
