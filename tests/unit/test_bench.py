@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from bench.accounts import Accounts, insertions, maildir_of, peer_rows, restante
 from bench.calls import parse, syncs
 from bench.figures import Better, Goal, Row, Series, ratio, verdict
 from bench.goals import GOALS
-from bench.processes import Components, ProcessTrees, components
+from bench.processes import ProcessTrees
 from bench.programs import generator
 from bench.results import Results
 from bench.rounds import Entrant, Turns, take_turns
@@ -106,22 +105,6 @@ def test_all_take_turns_and_warm_up_before() -> None:
     assert min(machine) > 0
     series, _ = take_turns(entrants[:1], Turns(10, rounds=1, seconds_for=1, settle=0))
     assert series[0].values == (0.2,)
-
-
-BURN = "import time\nwhile time.process_time() < 0.3: pass"
-
-
-@pytest.mark.parametrize("grouped", [True, False])
-def test_what_a_child_has_used_that_is_gone_counts(grouped: bool) -> None:
-    with components() as made:
-        component = (made if grouped else Components(None)).new("worker")
-        shell = [*component.prefix, "sh", "-c", '"$0" -c "$1"; echo; read x', sys.executable, BURN]
-        with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            component.adopt(process.pid)
-            assert process.stdout is not None
-            process.stdout.readline()
-            assert 0.25 <= component.seconds() < 10  # told in ticks of 10 ms
-            assert component.pids() == [process.pid]
 
 
 def test_arrivals_tells_when_the_last_message_came(tmp_path: Path) -> None:
