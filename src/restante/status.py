@@ -6,7 +6,7 @@ once, so that basic and enhanced codes cannot disagree (RFC 3463, RFC 2034).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_REPLY_LINE = 512
 """Octets in one reply line with its CRLF (RFC 5321 §4.5.3.1.5)."""
@@ -24,6 +24,8 @@ class Reply:
     code: int
     topic: str
     text: str
+    _wire: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """What ``encode`` has found: most replies are given many times."""
 
     @property
     def enhanced(self) -> str:
@@ -47,6 +49,13 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as it goes to the peer, every line within RFC 5321 §4.5.3.1.5."""
+        wire = self._wire
+        if wire is None:
+            wire = self._encoded()
+            object.__setattr__(self, "_wire", wire)
+        return wire
+
+    def _encoded(self) -> bytes:
         prefix = f"{self.code // 100}.{self.topic} " if self.topic else ""
         wire = f"{self.code} {prefix}{self.text}\r\n".encode()
         if len(wire) <= MAX_REPLY_LINE and "\n" not in self.text:

@@ -84,6 +84,13 @@ _NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML"})
 """Commands of RFCs that this server does not follow, or not yet: 502 rather than 500."""
 
 
+_ALONE: Mapping[bytes, tuple[Verb, str]] = {
+    f"{verb.value}\r\n".encode(): (verb, "")
+    for verb in (Verb.DATA, Verb.RSET, Verb.NOOP, Verb.STARTTLS, Verb.QUIT)
+}
+"""Commands without an argument, as nearly all clients write them."""
+
+
 @dataclass(frozen=True, slots=True)
 class MailCommand:
     """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, 6152, 6531, 3461 and 4954)."""
@@ -116,6 +123,8 @@ class BdatCommand:
 
 def parse_command(line: bytes) -> tuple[Verb, str]:
     """The verb and the argument in ``line``, which still has its line end; raises Refused."""
+    if line in _ALONE:
+        return _ALONE[line]
     if not line.endswith(b"\r\n"):
         raise Refused(replies.NOT_A_LINE)
     try:

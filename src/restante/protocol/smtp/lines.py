@@ -31,6 +31,11 @@ class Input:
         self.block = data if len(self.block) == self.start else self.block[self.start :] + data
         self.start = 0
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing is left that has not been used."""
+        return self.start == len(self.block)
+
     def clear(self) -> None:
         """Forget all that has not been used."""
         self.block, self.start, self._skipping = b"", 0, False
@@ -47,9 +52,12 @@ class Input:
 
     def take_line(self) -> bytes | NoLine:
         """The next line with its line end: a line feed, preceded by CR or not."""
-        if line := self.peek_line():
-            self.start += len(line)
-            return line
+        if not self._skipping:
+            start = self.start
+            end = self.block.find(b"\n", start, start + self._max_line) + 1
+            if end:
+                self.start = end
+                return self.block[start:end]
         if not self._skipping and len(self) < self._max_line:
             return NoLine.INCOMPLETE
         return self._skip_line()

@@ -72,6 +72,8 @@ class Profile:
         init=False, repr=False, compare=False
     )
     """The replies to EHLO, by whether there is TLS and which mechanisms may be used now."""
+    opening: bytes = field(init=False, repr=False, compare=False)
+    """The greeting that opens a session (RFC 5321 §4.3.1)."""
     longest_line: int = field(init=False, repr=False, compare=False)
     """Octets in a line that is not content; AUTH has longer ones (RFC 4954 §4)."""
 
@@ -83,8 +85,10 @@ class Profile:
             for tls in (False, True)
             for usable in ((), unbound, self.mechanisms)
         }
+        greeting = Reply(220, "", f"{self.hostname} {self.greeting or 'ESMTP'}")
         longest = sasl.MAX_LINE if Extension.AUTH in self.extensions else 0
         object.__setattr__(self, "hellos", hellos)
+        object.__setattr__(self, "opening", greeting.encode())
         object.__setattr__(self, "longest_line", max(self.limits.max_command_line, longest))
 
     def _hello(self, tls: bool, mechanisms: tuple[str, ...]) -> bytes:

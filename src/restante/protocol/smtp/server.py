@@ -41,6 +41,7 @@ from restante.protocol.smtp.events import (
     Wait,
 )
 from restante.protocol.smtp.grammar import (
+    MailCommand,
     Refused,
     Verb,
     is_rcpt,
@@ -111,7 +112,7 @@ class SmtpServer:
         self._security = Security(profile, tls, bindings)
         self._input = Input(profile.longest_line)
         self._eof = False
-        self._out = bytearray()
+        self._out = b""
         self._events: deque[Event] = deque()
         # Replies in the order of their commands; an _Awaited stands for one to come.
         self._pending: deque[_Awaited | Reply] = deque()
@@ -129,9 +130,8 @@ class SmtpServer:
     # What the driver calls
 
     def greet(self) -> bytes:
-        """The greeting that opens the session (RFC 5321 §4.3.1)."""
-        text = f"{self._profile.hostname} {self._profile.greeting or 'ESMTP'}"
-        return Reply(220, "", text).encode()
+        """The greeting that opens the session."""
+        return self._profile.opening
 
     def receive(self, data: bytes) -> None:
         """Take octets from the peer; after the end of the session they go nowhere."""
@@ -170,7 +170,7 @@ class SmtpServer:
         assert awaited is not _Awaited.HANDSHAKE, "a handshake is answered by tls_started"
         self._settle(awaited, reply)
         self._say(reply)
-        if self._security.is_guessing:
+        if awaited is _Awaited.AUTH and self._security.is_guessing:
             self.close(replies.TOO_MANY_LOGINS)
         while self._pending and isinstance(own := self._pending[0], Reply):
             self._pending.popleft()
@@ -212,8 +212,7 @@ class SmtpServer:
 
     def outgoing(self) -> bytes:
         """The octets to be sent now; they are handed over once."""
-        out = bytes(self._out)
-        self._out.clear()
+        out, self._out = self._out, b""
         return out
 
     # Progress
@@ -243,12 +242,21 @@ class SmtpServer:
         if line is NoLine.INCOMPLETE:
             return Wait.NEED_DATA
         if isinstance(line, NoLine) or self._is_too_long(line):
-            self._answer(replies.LINE_TOO_LONG)
-            return None
-        reply = self._execute(line)
+            reply: Reply | None = replies.LINE_TOO_LONG
+        else:
+            reply = self._execute(line)
         if reply is not None:
             self._answer(reply)
-        return None
+        return Wait.NEED_DATA if self._is_at_rest() else None
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing is left to do without more input; a chunk may be empty."""
+        return (
+            self._input.is_used_up
+            and not self._pending
+            and self._chunk is None
+            and self._closed is None
+        )
 
     def _is_too_long(self, line: bytes) -> bool:
         """AUTH alone may have a longer line than other commands (RFC 4954 §4)."""
@@ -294,13 +302,7 @@ class SmtpServer:
             return None
         self._security.check_mail()
         mail = parse_mail(argument)
-        self._check_offered(
-            (Extension.EIGHT_BIT, mail.eight_bit),
-            (Extension.SMTPUTF8, mail.smtputf8),
-            (Extension.SIZE, mail.size is not None),
-            (Extension.AUTH, mail.auth),
-            (Extension.DSN, bool(mail.ret or mail.envid)),
-        )
+        self._check_offered(mail)
         if limits.databytes and (mail.size or 0) > limits.databytes:
             return replies.TOO_BIG
         self._transaction = Transaction(mail.smtputf8)
@@ -326,14 +328,21 @@ class SmtpServer:
             return "SMTP"
         return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{self._security.protocol_suffix}"
 
-    def _check_offered(self, *used: tuple[Extension, bool]) -> None:
-        for extension, is_used in used:
-            if is_used and extension not in self._profile.extensions:
-                raise Refused(replies.PARAMETER_UNKNOWN)
+    def _check_offered(self, mail: MailCommand) -> None:
+        offered = self._profile.extensions
+        if (
+            (mail.size is not None and Extension.SIZE not in offered)
+            or (mail.eight_bit and Extension.EIGHT_BIT not in offered)
+            or (mail.smtputf8 and Extension.SMTPUTF8 not in offered)
+            or (mail.auth and Extension.AUTH not in offered)
+            or ((mail.ret or mail.envid) and Extension.DSN not in offered)
+        ):
+            raise Refused(replies.PARAMETER_UNKNOWN)
 
     def _rcpt_command(self, argument: str) -> Reply | None:
         rcpt = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
-        self._check_offered((Extension.DSN, rcpt.dsn is not NO_DSN))
+        if rcpt.dsn is not NO_DSN and Extension.DSN not in self._profile.extensions:
+            raise Refused(replies.PARAMETER_UNKNOWN)
         if self._transaction.accepted >= self._limits.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         self._ask(Rcpt(rcpt.address, rcpt.dsn), _Awaited.RCPT)
