@@ -148,12 +148,12 @@ class Server:
     def _connection(self) -> Connection:
         return Connection(self._hold, self._stopping, outbox=self._outbox)
 
-    async def _hold(self, connection: Connection) -> None:
+    def _hold(self, connection: Connection) -> Coroutine[Any, Any, None]:
         visit = self._let_in(connection.peer)
-        if visit is None:
-            connection.send(self._service.busy)
-            return
-        await self._serve(connection, visit)
+        return self._serve(connection, visit) if visit else self._turn_away(connection)
+
+    async def _turn_away(self, connection: Connection) -> None:
+        connection.send(self._service.busy)
 
     # Connections that begin with TLS
 

@@ -205,10 +205,10 @@ class _Session:
 
     def _next_event(self) -> Event | Wait:
         """What the core says once all is done that needs no wait."""
-        event = self._core.next_event()
-        while self._do_at_once(event):
+        while True:
             event = self._core.next_event()
-        return event
+            if isinstance(event, Wait) or not self._do_at_once(event):
+                return event
 
     def _take(self, data: bytes) -> bool:
         """Answer what the client sends at once; False if something has to be waited for."""
@@ -243,7 +243,7 @@ class _Session:
         if self._connection.is_behind:
             await self._connection.drain(self._service.settings.timeoutsmtpd)
 
-    def _do_at_once(self, event: Event | Wait) -> bool:
+    def _do_at_once(self, event: Event) -> bool:
         """Do what needs no wait; False if ``event`` is something else."""
         match event:
             case BodyChunk(data):

@@ -26,6 +26,8 @@ class Policy:
 
     def is_bad_sender(self, reverse_path: ReversePath) -> bool:
         """Whether the reverse-path or its domain is listed (qmail-control(5), badmailfrom)."""
+        if not self._bad_senders:
+            return False
         sender = fold(str(reverse_path))
         domain = sender.rpartition("@")[2]
         return bool(sender) and (sender in self._bad_senders or f"@{domain}" in self._bad_senders)

@@ -267,15 +267,14 @@ class SmtpServer:
         try:
             verb, argument = parse_command(line)
             # The octets of a BDAT must be read, in whatever state it comes.
-            if verb is not Verb.BDAT:
+            if verb in OUT_OF_ORDER and verb is not Verb.BDAT:
                 self._check_order(verb)
             return _VERBS[verb](self, argument)
         except Refused as refused:
             return refused.reply
 
     def _check_order(self, verb: Verb) -> None:
-        states = OUT_OF_ORDER.get(verb)
-        if states is not None and (refusal := states.get(self._state)) is not None:
+        if (refusal := OUT_OF_ORDER[verb].get(self._state)) is not None:
             raise Refused(refusal)
 
     # Commands
@@ -516,10 +515,10 @@ class SmtpServer:
     def _settle(self, awaited: _Awaited, reply: Reply) -> None:
         """Draw the consequences of the driver's reply."""
         match awaited:
-            case _Awaited.MAIL:
-                self._state = State.ENVELOPE if reply.is_success else State.IDLE
             case _Awaited.RCPT:
                 self._transaction.count(reply)
+            case _Awaited.MAIL:
+                self._state = State.ENVELOPE if reply.is_success else State.IDLE
             case _Awaited.END:
                 self._end_transaction()
                 if reply.is_success:
