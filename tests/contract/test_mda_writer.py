@@ -234,6 +234,25 @@ async def test_a_sync_that_fails_acknowledges_nothing(
     assert isinstance(await writer.deliver_all(envelope(1), CONTENT, deliveries), Delivered)
 
 
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+async def test_a_sync_of_many_that_fails_acknowledges_nothing(
+    tmp_path: Path,
+    writer: MailboxWriter,
+    disk: FaultyDisk,
+    nth: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first and the third are begun early; whatever they report is reported once."""
+    monkeypatch.setattr("restante.mda.batch.MANY", 4)
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(4)]
+    disk.faults["syncfs"] = lambda _: errno.EIO if disk.counts["syncfs"] == nth else 0
+    assert reply_of(await writer.deliver_all(envelope(), CONTENT, deliveries)) == "451 4.3.0"
+    assert [len(messages(each)) for each in deliveries] == [0] * 4
+    disk.faults.clear()
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, deliveries), Delivered)
+    assert [len(messages(each)) for each in deliveries] == [1] * 4
+
+
 async def test_a_bug_defers_and_the_writer_lives_on(
     tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
 ) -> None:

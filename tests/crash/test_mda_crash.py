@@ -97,6 +97,7 @@ def deliver_until(
 @pytest.mark.parametrize("named_only", [True, False])
 @pytest.mark.parametrize(("number", "exist"), [(1, True), (2, True), (4, True), (1, False)])
 def test_power_cut_at_every_step(
+    monkeypatch: pytest.MonkeyPatch,
     home: Path,
     done: Callable[[Callable[[], bool]], bool],
     number: int,
@@ -104,6 +105,7 @@ def test_power_cut_at_every_step(
     named_only: bool,
     entries_lost: bool,
 ) -> None:
+    monkeypatch.setattr("restante.mda.batch.MANY", 4)  # so many are synced halfway as well
     step = 0
     acknowledged = False
     until = partial(deliver_until, entries_lost=entries_lost, named_only=named_only)

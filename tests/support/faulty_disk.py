@@ -80,8 +80,9 @@ class FaultyDisk(LocalDisk):
 
     def write(self, fd: int, buffers: Sequence[bytes]) -> None:
         self._step("write", _path(fd))
-        self._data.setdefault(_path(fd), os.fstat(fd).st_size)
+        safe = os.fstat(fd).st_size
         super().write(fd, buffers)
+        self._data.setdefault(_path(fd), safe)
 
     def truncate(self, fd: int, size: int) -> None:
         self._step("truncate", _path(fd))
@@ -105,10 +106,16 @@ class FaultyDisk(LocalDisk):
 
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")
-        super().syncfs(fd)
         synced = os.fstat(fd).st_dev
-        self._data = {path: safe for path, safe in self._data.items() if _device(path) != synced}
-        self._entries = [entry for entry in self._entries if _device(entry[2]) != synced]
+        # Another thread may write meanwhile: only what is there now is safe then.
+        data = [path for path in list(self._data) if _device(path) == synced]
+        entries = [entry for entry in list(self._entries) if _device(entry[2]) == synced]
+        super().syncfs(fd)
+        for path in data:
+            self._data.pop(path, None)
+        for entry in entries:
+            with suppress(ValueError):
+                self._entries.remove(entry)
 
     def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
         self._step("rename", os.path.basename(old))

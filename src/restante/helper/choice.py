@@ -35,6 +35,8 @@ class ChoosingWriter:
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
     ) -> Coroutine[Any, Any, Outcome]:
         """See MailboxWriter."""
+        if len(deliveries) == 1:
+            return self._of(deliveries[0].account).deliver_all(envelope, content, deliveries)
         near, far = _divided(deliveries)
         if not near or not far:
             return self._of(deliveries[0].account).deliver_all(envelope, content, deliveries)

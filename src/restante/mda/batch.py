@@ -9,7 +9,8 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -27,6 +28,11 @@ FEW_FILES = 1
 
 Measured on ext4: one message at a time, fsync(2) delivers some 2,000 a second and syncfs(2)
 1,600; two at a time, syncfs(2) is a third faster already, and at three nearly twice as fast.
+"""
+MANY = 100
+"""Copies of which the first half is brought to the disk while the second is made.
+
+Measured with 1,000 on ext4: a tenth less for the whole batch. Few are not worth the thread.
 """
 
 
@@ -132,9 +138,9 @@ class Batch:
         """Settle every copy of every job; raises nothing that the disk can raise."""
         try:
             self._each(self._prepare)
-            self._each(self._stage)
+            self._each_with_sync(self._stage)
             self._sync_whole()
-            self._each(self._publish)
+            self._each_with_sync(self._publish)
             self._sync_whole()
             self._each(self._settle)
         finally:
@@ -301,9 +307,35 @@ class Batch:
                 self.disk.syncfs(fd)
                 self.maildirs.settle(device)
             except OSError as error:
-                for job, copy in self._pending():
-                    if copy.device == device:
-                        self._fail(job, copy, failure(copy.delivery.maildir, error))
+                self._fail_all_on(device, error)
+
+    def _each_with_sync(self, step: Callable[[Job, Copy], None]) -> None:
+        """As ``_each``; of many copies, a thread syncs the first half while the second is made.
+
+        That leaves less for ``_sync_whole``. What it reports counts: no other sync will report it.
+        """
+        pending = list(self._pending())
+        if len(pending) < MANY:
+            self._each_of(pending, step)
+            return
+        half = len(pending) // 2
+        self._each_of(pending[:half], step)
+        with ThreadPoolExecutor(1, "early sync") as executor:
+            early = self._begun(executor)
+            self._each_of(pending[half:], step)
+        for device, sync in early.items():
+            try:
+                sync.result()
+            except OSError as error:
+                self._fail_all_on(device, error)
+
+    def _begun(self, executor: ThreadPoolExecutor) -> dict[int, Future[None]]:
+        """Syncs of each device; none where no thread can be started."""
+        with contextlib.suppress(RuntimeError):
+            return {
+                device: executor.submit(self.disk.syncfs, fd) for device, fd in self.whole.items()
+            }
+        return {}
 
     def _settle(self, _job: Job, copy: Copy) -> None:
         if copy.device not in self.whole and copy.delivery.maildir not in self.synced:
@@ -321,10 +353,22 @@ class Batch:
                     yield job, copy
 
     def _each(self, step: Callable[[Job, Copy], None]) -> None:
-        for job, copy in self._pending():
+        self._each_of(self._pending(), step)
+
+    def _each_of(
+        self, copies: Iterable[tuple[Job, Copy]], step: Callable[[Job, Copy], None]
+    ) -> None:
+        for job, copy in copies:
+            if copy.outcome is not None:  # it has failed with another of its job
+                continue
             try:
                 step(job, copy)
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
+                self._fail(job, copy, failure(copy.delivery.maildir, error))
+
+    def _fail_all_on(self, device: int, error: OSError) -> None:
+        for job, copy in self._pending():
+            if copy.device == device:
                 self._fail(job, copy, failure(copy.delivery.maildir, error))
 
     def _fail(self, job: Job, copy: Copy, outcome: Outcome) -> None:
