@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from restante.directory import Account
-from restante.store import MaildropInUse, maildir
+from restante.helper import store as helper_store
+from restante.helper.messages import read_opened
+from restante.helper.pool import Helpers
+from restante.helper.store import HelperStore
+from restante.mda.writer import BatchWriter
+from restante.store import Maildrop, MaildropInUse, MailStore, Messages, maildir
 from restante.store.maildir import STALE_AFTER, MaildirDrop, MaildirStore
 from restante.store.recollection import SETTLED, SHARES, Recollection
 from restante.store.scan import NOTHING, Listing
 from restante.store.unwaiting import Stamp
+from tests.support.deliveries import HOST
+from tests.support.helpers import HereSupplier
 
 TICK = 0.02
 """Seconds in which the clock of any local file system goes on."""
@@ -36,12 +43,13 @@ class Box:
         for name in ("new/1.a,S=4,W=5", "new/2.b,S=4,W=5", "cur/3.c,S=4,W=5:2,S"):
             (self.path / name).write_bytes(b"abc\n")
         self.account = Account("iain", os.getuid(), os.getgid(), str(root))
-        self.store = MaildirStore(clock=later)
+        self.maildirs = MaildirStore(clock=later)
+        self.store: MailStore = self.maildirs
 
-    async def open(self, store: MaildirStore | None = None) -> MaildirDrop:
+    async def open(self, store: MailStore | None = None) -> Maildrop:
         return await (store or self.store).open(self.account)
 
-    async def seen(self, store: MaildirStore | None = None) -> list[tuple[bytes, bytes]]:
+    async def seen(self, store: MailStore | None = None) -> list[tuple[bytes, bytes]]:
         """UIDs and contents."""
         drop = await self.open(store)
         found = []
@@ -51,12 +59,18 @@ class Box:
         return found
 
 
-@pytest.fixture
-async def box(tmp_path: Path) -> Box:
+@pytest.fixture(params=["in the worker", "by a helper"])
+async def box(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Box]:
     known = Box(tmp_path)
+    writer = BatchWriter(HOST, 1, 1)
+    helpers = Helpers(HereSupplier(writer, known.maildirs), 60.0)
+    if request.param == "by a helper":
+        known.store = HelperStore(helpers)
     await known.seen()
     await asyncio.sleep(TICK)
-    return known
+    yield known
+    await helpers.close()
+    await writer.close()
 
 
 @pytest.fixture
@@ -76,6 +90,25 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 async def test_what_is_known_is_not_read_again(box: Box, readings: list[None]) -> None:
     assert [uid for uid, _ in await box.seen()] == [b"1.a,S=4,W=5", b"2.b,S=4,W=5", b"3.c,S=4,W=5"]
     assert readings == []
+
+
+@pytest.mark.parametrize("box", ["by a helper"], indirect=True)
+async def test_what_a_worker_knows_is_not_sent_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def counting(octets: bytes) -> tuple[bytes, Messages]:
+        sent.append(octets)
+        return read_opened(octets)
+
+    monkeypatch.setattr(helper_store, "read_opened", counting)
+    first = await box.seen()
+    assert await box.seen() == first
+    assert sent == []
+    arrive(box.path)
+    assert len(await box.seen()) == len(first) + 1
+    assert len(sent) == 1
 
 
 async def test_what_is_known_is_held_by_one_session(box: Box) -> None:
@@ -124,7 +157,8 @@ def set_back(path: Path) -> None:
 @pytest.mark.parametrize("change", [arrive, vanish, mark, move, replace, remove, set_back])
 async def test_a_change_is_seen_at_once(box: Box, change: Callable[[Path], None]) -> None:
     change(box.path)
-    assert await box.seen() == await box.seen(MaildirStore())
+    now = await box.seen(MaildirStore())
+    assert await box.seen() == now
 
 
 async def test_deletions_of_a_session_are_seen_by_the_next(box: Box) -> None:
@@ -136,9 +170,9 @@ async def test_deletions_of_a_session_are_seen_by_the_next(box: Box) -> None:
 
 async def test_what_is_being_changed_is_not_trusted(tmp_path: Path, readings: list[None]) -> None:
     box = Box(tmp_path)
-    box.store = MaildirStore()
-    await box.seen()
-    await box.seen()
+    store = MaildirStore()
+    await box.seen(store)
+    await box.seen(store)
     assert len(readings) == 2
 
 
@@ -153,7 +187,7 @@ async def test_what_crashed_deliveries_left_is_cleaned_all_the_same(box: Box) ->
     left.write_bytes(b"half")
     long_ago = time.time() - 2 * STALE_AFTER
     os.utime(box.path / maildir.LOCK, (long_ago, long_ago))
-    box.store._clock = lambda: time.time() + 2 * STALE_AFTER
+    box.maildirs._clock = lambda: time.time() + 2 * STALE_AFTER
     await box.seen()
     assert not left.exists()
 

@@ -73,6 +73,7 @@ READERS: list[Callable[[Reader], object]] = [
     lambda fields: messages.read_program(fields, OWNER),
     messages.read_outcomes,
     messages.read_ran,
+    lambda fields: messages.read_open(fields, OWNER),
     lambda fields: messages.read_indexes(fields, 17),
     messages.read_dot_qmail,
     read_failure,
@@ -146,6 +147,8 @@ def test_listings(those: list[tuple[bytes, int]], times: int) -> None:
     assert [is_last for _, is_last in parts] == [*[False] * (len(parts) - 1), True]
     read = [messages.read_listed(octets) for octets, _ in parts]
     assert [pair for each in read for pair in zip(each.uids, each.sizes, strict=True)] == many
+    version, last = messages.read_opened(messages.opened(b"version") + parts[-1][0])
+    assert (version, last) == (b"version", read[-1])
 
 
 @given(st.binary(max_size=50), st.booleans(), st.dictionaries(st.integers(0, 2**31 - 1), bodies))
@@ -182,6 +185,10 @@ def test_any_listing_or_pieces(octets: bytes) -> None:
     with contextlib.suppress(BadFrame):
         found = messages.read_listed(octets)
         assert b"".join(part for part, _ in messages.listing(found)) == octets
+    with contextlib.suppress(BadFrame):
+        version, last = messages.read_opened(octets)
+        assert len(version) <= messages.MAX_VERSION
+        assert len(last) <= messages.LISTED
     with contextlib.suppress(BadFrame):
         pieces = messages.read_pieces(octets)
         assert len(pieces.block) + sum(map(len, pieces.ahead.values())) <= len(octets)

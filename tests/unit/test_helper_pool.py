@@ -19,12 +19,12 @@ from restante.eventlog import NOWHERE, log
 from restante.helper import NoHelper, Supplied, choice, pool, serving, store
 from restante.helper.channel import Channel
 from restante.helper.choice import ChoosingWriter
-from restante.helper.messages import listing
+from restante.helper.messages import Owner, listing, opened, read_open
 from restante.helper.office import OfficeSupplier
 from restante.helper.pool import Helpers
 from restante.helper.process import log_by
 from restante.helper.store import HelperStore
-from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Writer, head
+from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Reader, Writer, head
 from restante.helper.writer import HelperWriter
 from restante.mda import MboxDelivery, ProgramDelivery
 from restante.mda.writer import BatchWriter
@@ -383,11 +383,46 @@ async def test_a_listing_without_end(
         await opening
 
 
+async def test_a_listing_belongs_to_its_home(helpers: Helpers, scripted: Scripted) -> None:
+    """A worker names what it has to those alone who told it."""
+    mails = HelperStore(helpers)
+
+    async def open_as(who: Account, answer: Kind, body: bytes = b"") -> tuple[bytes, list[bytes]]:
+        opening = asyncio.create_task(mails.open(who))
+        await until(lambda: opening.done() or bool(scripted.ends))
+        asked = await scripted.hear()
+        await scripted.say(asked.number, answer, body)
+        drop = await opening
+        drop.close()
+        assert (await scripted.hear()).kind == Kind.CLOSE
+        _, version = read_open(Reader(asked.body), Owner(who.uid, who.gid))
+        return version, list(drop.messages.uids)
+
+    ((part, _),) = listing(Messages([b"a"], [1]))
+    ((other, _),) = listing(Messages([b"b"], [1]))
+    assert await open_as(ANN, Kind.OPENED, opened(b"one") + part) == (b"", [b"a"])
+    bob = replace(ANN, home="/home/of/another")
+    assert await open_as(bob, Kind.OPENED, opened(b"one") + other) == (b"", [b"b"])
+    assert await open_as(ANN, Kind.UNCHANGED) == (b"one", [b"a"])
+    assert await open_as(bob, Kind.UNCHANGED) == (b"one", [b"b"])
+    assert await open_as(ANN, Kind.OPENED, opened(b"") + other) == (b"one", [b"b"])
+    assert await open_as(ANN, Kind.OPENED, opened(b"two") + part) == (b"", [b"a"])
+    await helpers.close()
+
+
+async def test_nothing_that_nobody_knows_is_unchanged(helpers: Helpers, scripted: Scripted) -> None:
+    opening = asyncio.create_task(HelperStore(helpers).open(ANN))
+    await until(lambda: bool(scripted.ends))
+    await scripted.say((await scripted.hear()).number, Kind.UNCHANGED)
+    with pytest.raises(MaildropUnavailable):
+        await opening
+
+
 async def test_a_drop_outlives_nothing_of_its_helper(helpers: Helpers, scripted: Scripted) -> None:
     opening = asyncio.create_task(HelperStore(helpers).open(ANN))
     await until(lambda: bool(scripted.ends))
     ((part, _),) = listing(Messages([b"a"], [1]))
-    await scripted.say((await scripted.hear()).number, Kind.OPENED, part)
+    await scripted.say((await scripted.hear()).number, Kind.OPENED, opened(b"") + part)
     drop = await opening
     scripted.ends[0].close()
     with pytest.raises(MaildropUnavailable):

@@ -49,6 +49,8 @@ MAX_MESSAGES = 5_000_000
 """Messages in a maildrop that a worker keeps a listing of."""
 LISTED = 1000
 """Messages in one part of a listing."""
+MAX_VERSION = 64
+"""Octets by which a listing is recognised (``MaildirDrop.version``)."""
 MAX_AHEAD = 64
 """Messages that are read ahead."""
 
@@ -283,6 +285,33 @@ def read_ran(fields: Reader) -> Ran:
 
 
 # Maildrops
+
+
+def write_open(out: Writer, account: Account, version: bytes) -> None:
+    """Whose maildrop, and what the worker recognises the listing by that it has; empty: none."""
+    write_account(out, account)
+    out.blob(version, MAX_VERSION)
+
+
+def read_open(fields: Reader, owner: Owner) -> tuple[Account, bytes]:
+    """See ``write_open``."""
+    account = read_account(fields, owner)
+    version = fields.blob(MAX_VERSION)
+    fields.end()
+    return account, version
+
+
+def opened(version: bytes) -> bytes:
+    """What goes before the last part of a listing: what it will be recognised by."""
+    out = Writer()
+    out.blob(version, MAX_VERSION)
+    return out.octets()
+
+
+def read_opened(octets: bytes) -> tuple[bytes, Messages]:
+    """See ``opened``; the part follows."""
+    fields = Reader(octets)
+    return fields.blob(MAX_VERSION), read_listed(fields.rest())
 
 
 def listing(messages: Messages) -> Iterator[tuple[bytes, bool]]:

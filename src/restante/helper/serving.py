@@ -280,8 +280,7 @@ class Serving:
     # Maildrops
 
     def _open(self, frame: Frame, fields: Reader) -> _Work:
-        account = messages.read_account(fields, self._owner)
-        fields.end()
+        account, known = messages.read_open(fields, self._owner)
         if frame.number in self._drops or len(self._drops) >= MAX_DROPS:
             raise BadFrame("a maildrop too many")
         held = self._drops[frame.number] = _Drop(self._loop.create_future())
@@ -295,6 +294,8 @@ class Serving:
                 held.opening.exception()  # if nobody else waits for it, that is no bug
                 raise
             held.opening.set_result(drop)
+            if known and drop.version == known:
+                return _Answer(Kind.UNCHANGED)
             return await self._listing(frame.number, drop)
 
         return work()
@@ -309,7 +310,7 @@ class Serving:
     async def _listing(self, number: int, drop: MaildirDrop) -> _Answer:
         for octets, is_last in messages.listing(drop.messages):
             if is_last:
-                return _Answer(Kind.OPENED, (octets,))
+                return _Answer(Kind.OPENED, (messages.opened(drop.version), octets))
             self._channel.send(number, Kind.LISTING, (octets,))
             await self._channel.drain()
         raise AssertionError("a listing has a last part")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass
 
 from restante.directory import Account
 from restante.errors import TemporaryError
 from restante.helper.messages import (
     MAX_MESSAGES,
+    Owner,
     Pieces,
     read_listed,
+    read_opened,
     read_pieces,
-    write_account,
     write_indexes,
+    write_open,
 )
 from restante.helper.pool import Helpers, Link
 from restante.helper.wire import BadFrame, Frame, Kind, Writer
@@ -27,6 +30,22 @@ from restante.store import (
 )
 from restante.store.columns import Column
 from restante.store.maildir import READ_AHEAD
+from restante.store.recollection import Memory
+from restante.store.scan import PER_LISTING
+
+LISTINGS = 16 * 1024 * 1024
+"""Octets of all listings that a worker keeps for the sessions that come while nothing changes."""
+
+_Place = tuple[Owner, str]
+"""A helper speaks for its own uid and gid, and for the homes of accounts that have these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What a helper told of a maildrop."""
+
+    version: bytes
+    messages: Messages
 
 
 class HelperStore:
@@ -34,44 +53,62 @@ class HelperStore:
 
     def __init__(self, helpers: Helpers) -> None:
         self._helpers = helpers
+        self._listings: Memory[_Place, _Listed] = Memory(LISTINGS)
 
     async def open(self, account: Account) -> Maildrop:
         """See ``MailStore.open``."""
+        place = Owner(account.uid, account.gid), account.home
+        known = self._listings.of(place)
         out = Writer()
         try:
-            write_account(out, account)
+            write_open(out, account, known.version if known else b"")
             link = await self._helpers.link(account)
         except TemporaryError as error:
             raise MaildropUnavailable(str(error)) from error
-        drop = HelperDrop(link, link.next_number())
+        drop = HelperDrop(link, link.next_number(), known)
         await drop.open(out.octets())
+        if drop.listed is not known:
+            self._keep(place, drop)
         return drop
+
+    def _keep(self, place: _Place, drop: HelperDrop) -> None:
+        if drop.listed.version:
+            self._listings.keep(place, drop.listed, drop.octets)
+        else:
+            self._listings.forget(place)
 
 
 class HelperDrop:
     """A maildrop that a helper has open."""
 
-    def __init__(self, link: Link, number: int) -> None:
+    def __init__(self, link: Link, number: int, known: _Listed | None) -> None:
+        """``known``: what was told of the maildrop last; the helper says whether it still is so."""
         self._link = link
         self._number = number
+        self._known = known
         self._uids = Column()
         self._sizes = array("Q")
         self._is_open = False
         self._next = -1
         self._ahead: dict[int, bytes] = {}
+        self.listed = _Listed(b"", Messages(self._uids, self._sizes))
 
     @property
     def messages(self) -> Messages:
         """See ``Maildrop.messages``."""
-        return Messages(self._uids, self._sizes)
+        return self.listed.messages
 
-    async def open(self, account: bytes) -> None:
+    @property
+    def octets(self) -> int:
+        """What the listing that it was told takes in memory, about."""
+        return PER_LISTING + self._uids.octets + len(self._sizes) * self._sizes.itemsize
+
+    async def open(self, request: bytes) -> None:
         """Once, at first; raises MaildropInUse and MaildropUnavailable."""
         self._is_open = True
         self._link.drops += 1
         try:
-            frame = await self._ask(Kind.OPEN, [account], Kind.OPENED, number=self._number)
-            self._list(frame)
+            self._opened(await self._request(Kind.OPEN, [request], number=self._number))
         except asyncio.CancelledError:
             # The helper may be about to open it: the word that it is to close follows.
             self._link.tell(Kind.CLOSE, [self._named().octets()])
@@ -80,6 +117,18 @@ class HelperDrop:
         except BaseException:
             self._forget()
             raise
+
+    def _opened(self, frame: Frame) -> None:
+        if frame.kind == Kind.UNCHANGED and self._known is not None:
+            self.listed = self._known
+            return
+        _expect(frame, Kind.OPEN, Kind.OPENED)
+        try:
+            version, last = read_opened(frame.body)
+            self._add(last)
+        except BadFrame as error:
+            raise MaildropUnavailable(str(error)) from error
+        self.listed = _Listed(version, Messages(self._uids, self._sizes))
 
     def at_hand(self, index: int) -> bytes | None:
         """See ``Maildrop.at_hand``."""
@@ -109,7 +158,7 @@ class HelperDrop:
         """See ``Maildrop.remove``."""
         if indexes:
             out = self._named()
-            write_indexes(out, indexes, len(self._sizes))
+            write_indexes(out, indexes, len(self.messages))
             await self._ask(Kind.REMOVE, [out.octets()], Kind.DONE)
 
     def close(self) -> None:
@@ -133,7 +182,9 @@ class HelperDrop:
         return out
 
     def _list(self, frame: Frame) -> None:
-        listed = read_listed(frame.body)
+        self._add(read_listed(frame.body))
+
+    def _add(self, listed: Messages) -> None:
         self._uids.extend(listed.uids)
         self._sizes.extend(listed.sizes)
         if len(self._sizes) > MAX_MESSAGES:
@@ -146,16 +197,21 @@ class HelperDrop:
         except BadFrame as error:
             raise MaildropUnavailable(str(error)) from error
 
-    async def _ask(
-        self, kind: Kind, buffers: Sequence[bytes], answer: Kind, *, number: int = 0
-    ) -> Frame:
+    async def _ask(self, kind: Kind, buffers: Sequence[bytes], answer: Kind) -> Frame:
+        frame = await self._request(kind, buffers)
+        _expect(frame, kind, answer)
+        return frame
+
+    async def _request(self, kind: Kind, buffers: Sequence[bytes], *, number: int = 0) -> Frame:
         on_part = self._list if kind is Kind.OPEN else None
         try:
-            frame = await self._link.request(kind, buffers, number=number, on_part=on_part)
+            return await self._link.request(kind, buffers, number=number, on_part=on_part)
         except (MaildropInUse, MaildropUnavailable, MessageGone):
             raise
         except TemporaryError as error:
             raise MaildropUnavailable(str(error)) from error
-        if frame.kind != answer:
-            raise MaildropUnavailable(f"a helper answered {kind.name} with {frame.kind}")
-        return frame
+
+
+def _expect(frame: Frame, kind: Kind, answer: Kind) -> None:
+    if frame.kind != answer:
+        raise MaildropUnavailable(f"a helper answered {kind.name} with {frame.kind}")

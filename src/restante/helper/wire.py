@@ -48,11 +48,13 @@ class Kind(IntEnum):
     LISTING = 66
     """A part of a listing; more follows under the same number."""
     OPENED = 67
-    """The last part of a listing."""
+    """What the listing can be recognised by, and its last part."""
     MESSAGES = 68
     DONE = 69
     FAILED = 70
     FILE = 71
+    UNCHANGED = 72
+    """The listing is the one that the request can recognise."""
 
     # Under number 0: nobody asked.
     REFUSED = 96

@@ -15,9 +15,10 @@ import errno
 import fcntl
 import functools
 import os
+import struct
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 from restante.directory import Account
@@ -46,6 +47,8 @@ READ_AHEAD_OCTETS = 256 * 1024
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+_STAMP = struct.Struct("!QQq")
+
 _Result = TypeVar("_Result")
 
 _NO_MESSAGE_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
@@ -70,11 +73,13 @@ class MaildirStore:
         began = self._clock()
         stale_before = began - STALE_AFTER
         drop = self._reopened(account, stale_before)
-        if drop is None:
-            work = functools.partial(_open, self._ways, account, stale_before)
-            drop = await _in_thread(work, MaildirDrop.close)
-            if self._recollection is not None:
-                self._recollection.keep(drop.maildir, drop.listing, began)
+        if drop is not None:
+            drop.is_remembered = True
+            return drop
+        work = functools.partial(_open, self._ways, account, stale_before)
+        drop = await _in_thread(work, MaildirDrop.close)
+        if self._recollection is not None:
+            drop.is_remembered = self._recollection.keep(drop.maildir, drop.listing, began)
         return drop
 
     def _reopened(self, account: Account, stale_before: float) -> MaildirDrop | None:
@@ -106,7 +111,16 @@ class Fetched:
 class MaildirDrop:
     """An open Maildir, for one session."""
 
-    __slots__ = ("_ahead", "_lock", "_next", "_places", "_way", "listing", "maildir")
+    __slots__ = (
+        "_ahead",
+        "_lock",
+        "_next",
+        "_places",
+        "_way",
+        "is_remembered",
+        "listing",
+        "maildir",
+    )
 
     def __init__(
         self, way: Way | None, lock: int | None, listing: scan.Listing = scan.NOTHING
@@ -125,11 +139,20 @@ class MaildirDrop:
         """Its path, for system calls."""
         self.listing = listing
         """What was found when the session opened."""
+        self.is_remembered = False
+        """Its stamps tell the listing from any other of the Maildir."""
 
     @property
     def messages(self) -> Messages:
         """See ``Maildrop.messages``."""
         return self.listing.messages
+
+    @property
+    def version(self) -> bytes:
+        """What the listing can be recognised by; empty if by nothing."""
+        if not self.is_remembered:
+            return b""
+        return b"".join([_STAMP.pack(*astuple(stamp)) for stamp in self.listing.stamps])
 
     def at_hand(self, index: int) -> bytes | None:
         """See ``Maildrop.at_hand``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
 
 from restante.store.scan import Listing
 from restante.store.unwaiting import Stamp
@@ -18,37 +19,62 @@ tick of the file system's clock would go unnoticed."""
 _NANOSECONDS = 1e9
 
 
-class Recollection:
-    """Listings by Maildir; those that were not asked for the longest are forgotten first."""
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Memory(Generic[Key, Value]):
+    """Values by key; those that were not asked for the longest are forgotten first."""
 
     def __init__(self, max_octets: int = MAX_OCTETS) -> None:
         self._max_octets = max_octets
-        self._listings: dict[bytes, Listing] = {}
+        self._kept: dict[Key, tuple[Value, int]] = {}
         self._octets = 0
 
-    def keep(self, maildir: bytes, listing: Listing, began: float) -> None:
-        """Keep a listing whose reading began at a time, in seconds since the epoch."""
-        self._forget(maildir)
-        if listing.octets <= self._max_octets // SHARES and _is_settled(listing.stamps, began):
-            self._keep(maildir, listing)
-
-    def _keep(self, maildir: bytes, listing: Listing) -> None:
-        self._listings[maildir] = listing
-        self._octets += listing.octets
+    def keep(self, key: Key, value: Value, octets: int) -> bool:
+        """Keep a value that takes so many octets, unless it would drive out too many others."""
+        self.forget(key)
+        if octets > self._max_octets // SHARES:
+            return False
+        self._kept[key] = (value, octets)
+        self._octets += octets
         while self._octets > self._max_octets:
-            self._forget(next(iter(self._listings)))
+            self.forget(next(iter(self._kept)))
+        return True
+
+    def of(self, key: Key) -> Value | None:
+        """What was kept."""
+        found = self._kept.pop(key, None)
+        if found is None:
+            return None
+        self._kept[key] = found
+        return found[0]
+
+    def forget(self, key: Key) -> None:
+        """What was kept, if anything was, is not needed any more."""
+        _, octets = self._kept.pop(key, (None, 0))
+        self._octets -= octets
+
+
+class Recollection:
+    """Listings by Maildir."""
+
+    def __init__(self, max_octets: int = MAX_OCTETS) -> None:
+        self._listings: Memory[bytes, Listing] = Memory(max_octets)
+
+    def keep(self, maildir: bytes, listing: Listing, began: float) -> bool:
+        """Keep a listing whose reading began at a time, in seconds since the epoch.
+
+        Whether it is kept: only one that can be told from later ones by its stamps.
+        """
+        if not _is_settled(listing.stamps, began):
+            self._listings.forget(maildir)
+            return False
+        return self._listings.keep(maildir, listing, listing.octets)
 
     def of(self, maildir: bytes) -> Listing | None:
         """What was kept; the caller looks whether it is still true."""
-        found = self._listings.pop(maildir, None)
-        if found is not None:
-            self._listings[maildir] = found
-        return found
-
-    def _forget(self, maildir: bytes) -> None:
-        listing = self._listings.pop(maildir, None)
-        if listing is not None:
-            self._octets -= listing.octets
+        return self._listings.of(maildir)
 
 
 def _is_settled(stamps: Sequence[Stamp], began: float) -> bool:
