@@ -18,9 +18,13 @@ WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 def fork(what: str, body: Callable[[], int]) -> int:
     """Start a child that does ``body`` and exits with its status; its process id.
 
+    What is alive now is looked at by no collector any more, of neither process: to look at an
+    object is to write to its page, which is shared until then. Garbage is collected before.
+
     Raises OperatorError, whose text calls the child ``what``.
     """
     sys.stdout.flush()
+    gc.collect()
     gc.freeze()
     try:
         pid = os.fork()
@@ -29,8 +33,6 @@ def fork(what: str, body: Callable[[], int]) -> int:
     else:
         if pid == 0:
             _live(what, body)
-    finally:
-        gc.unfreeze()
     return pid
 
 

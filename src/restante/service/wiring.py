@@ -50,6 +50,7 @@ from restante.relay.driver import SmtpRelay
 from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.routing.strangers import Strangers
+from restante.service.allocator import give_back_for_ever
 from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
 from restante.service.hands import helping_hands, own_hands
 from restante.service.place import WorkerPlace
@@ -80,6 +81,7 @@ class Worker:
         self._window = None if place.office is None else Window(place.office)
         self._pem = pem
         self._renewing: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
         self._metrics: metrics.MetricsServer | None = None
@@ -108,6 +110,7 @@ class Worker:
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """Open the queue, then serve; raises OperatorError when something cannot be opened."""
+        self._tidying = asyncio.create_task(give_back_for_ever())
         if "metrics" in sockets:
             await self._measure(sockets["metrics"])
         if self._window is not None and self._pem is not None:
@@ -160,6 +163,7 @@ class Worker:
         if self._metrics is not None:
             await self._metrics.stop()
         await _cancel(self._renewing)
+        await _cancel(self._tidying)
         if self._window is not None:
             self._window.close()
 
