@@ -157,6 +157,7 @@ async def test_who_never_rests_is_cut_short() -> None:
         with pytest.raises(PeerTimeout):
             await listening
         assert loop.time() >= end
+        connection.data_received(b"and more")
         with pytest.raises(PeerTimeout):
             await connection.listen(take, LONG, interruptible=lambda: True, until=end)
 

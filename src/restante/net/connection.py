@@ -254,8 +254,11 @@ class Connection(asyncio.Protocol):
         server shuts down. ``until``: when it is PeerTimeout whatever comes, by the event loop's
         clock.
         """
-        if self._received and not take(self._take_received()):
-            return True
+        if self._received:
+            if self._loop.time() >= until:
+                raise PeerTimeout
+            if not take(self._take_received()):
+                return True
         if not self._eof:
             self._taker = take
             try:
