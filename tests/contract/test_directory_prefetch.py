@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from restante.address import Address
 from restante.config.tree import Database, Routing
 from restante.directory import Account, BadRow, Lookups
-from restante.directory.engine import Dialect, Engine, Row, Statement, Value, open_engine
+from restante.directory.engine import Dialect, Engine, Rejected, Row, Statement, Value, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.question import MAX_ORDINARY
 from restante.directory.schema import TABLES
-from restante.routing.decision import Mailbox
+from restante.routing.decision import Mailbox, Remote, Unknown
 from restante.routing.router import Router
 from tests.support.directory import Rows, directory_with, engine_with, fill
 from tests.support.mariadb import MariaDB
@@ -246,6 +246,51 @@ async def test_an_address_that_comes_with_its_domain_is_never_the_one_without_th
             (decision,) = await router.route_many([address], SqlDirectory(changing))
             assert isinstance(decision, Mailbox), statement
             await engine.transaction([Statement(f"DELETE FROM `{table}`") for table in TABLES])
+
+
+class Rejecting(Changing):
+    """A changing engine that rejects a name in a column."""
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        rows = await super().fetch(sql, params)
+        if UNFIT in params:
+            raise Rejected(f"{UNFIT} does not fit")
+        return rows
+
+
+UNFIT = "unfit"
+
+
+@pytest.mark.parametrize("statement", range(6))
+async def test_beside_a_name_that_is_rejected_the_first_of_a_domain_is_not_missed(
+    database_url: str, statement: int
+) -> None:
+    """It is seen, or its domain is not yet: whenever it is written."""
+    router = Router(Routing(), "mail.host")
+    account: Rows = {"mailbox": [("anna", 1, 1, "/h", None, None)]}
+    async with engine_with(database_url, account) as engine:
+        rejecting = Rejecting(engine, statement, {"virtual": [("anna", "anna", "x.org")]})
+        lookups = await SqlDirectory(rejecting).prefetch([(UNFIT, "x.org"), ("anna", "x.org")])
+        decision = await router.route(Address("anna", "x.org"), lookups)
+        assert isinstance(decision, Mailbox | Remote)
+        unfit = await router.route(Address(UNFIT, "x.org"), lookups)
+        assert isinstance(unfit, Unknown)
+
+
+@pytest.mark.parametrize("statement", range(6))
+async def test_among_many_addresses_the_first_of_a_domain_are_not_missed(
+    database_url: str, statement: int
+) -> None:
+    """Those that are asked in an earlier part, when a later one finds the domain."""
+    names = [f"n{number}" for number in range(2 * MAX_ORDINARY)]
+    rows: Rows = {"virtual": [("anna", name, "x.org") for name in names]}
+    account: Rows = {"mailbox": [("anna", 1, 1, "/h", None, None)]}
+    async with engine_with(database_url, account) as engine:
+        directory = SqlDirectory(Changing(engine, statement, rows))
+        router = Router(Routing(), "mail.host")
+        addresses = [Address(name, "x.org") for name in names]
+        for decision in await router.route_many(addresses, directory):
+            assert isinstance(decision, Mailbox | Remote)
 
 
 async def test_a_row_without_an_owner_spoils_no_other_address(database_url: str) -> None:

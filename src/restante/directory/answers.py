@@ -33,9 +33,14 @@ class Answers:
         """By user and extension: the instructions in their order."""
 
     def add(self, other: Answers) -> None:
-        """Take up what another knows."""
+        """Take up what another knows.
+
+        A domain that either found nothing of stays unknown: the addresses that were asked then may
+        have come with the domain since, and must not be "no such user".
+        """
         self.accepted |= other.accepted
-        self.known |= other.known
+        for domain, known in other.known.items():
+            self.known[domain] = known and self.known.get(domain, True)
         self.owners |= other.owners
         self.accounts |= other.accounts
         self.lines |= other.lines

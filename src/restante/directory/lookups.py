@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 from restante.address import fold
@@ -97,7 +98,7 @@ class SqlDirectory:
     async def prefetch(self, addresses: Sequence[Pair]) -> KnownLookups:
         """Look-ups that already know the answers for these addresses; raises CannotKnow.
 
-        If one of several is in the way of the others, they know nothing yet, and ask singly.
+        If one of several is in the way of the others, they know little yet, and ask singly.
         """
         pairs = folded_pairs(addresses)
         try:
@@ -107,9 +108,21 @@ class SqlDirectory:
                 found = await self._in_parts(pairs)
         except Rejected:
             if len(pairs) > 1:
-                return Prefetched(Answers(), self)
+                return Prefetched(await self._known(pairs), self)
             raise
         return Prefetched(found, _Further(self, pairs))
+
+    async def _known(self, pairs: Iterable[Pair]) -> Answers:
+        """Which domains virtual has, before it is asked for their addresses.
+
+        Asked after them, the first address that is written of a domain would be "no such user".
+        """
+        found = Answers()
+        for domain in dict.fromkeys([domain for _, domain in pairs]):
+            # A domain that the database rejects is asked for again by whoever needs it.
+            with contextlib.suppress(Rejected):
+                found.known[domain] = await self.knows_domain(domain)
+        return found
 
     async def _in_parts(self, pairs: tuple[Pair, ...]) -> Answers:
         found = Answers()
