@@ -67,7 +67,12 @@ class Gathering(Generic[Q, A]):
         """
         is_idle = not self._under_way and not self._is_gathering
         if is_idle and self._crowd <= 1:
-            return await self._alone(questions)
+            self._under_way += 1
+            begun = time.monotonic()
+            try:
+                return await self._ask(questions)
+            finally:
+                self._answered(1, begun)
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(questions, answer))
         if is_idle:
@@ -77,14 +82,6 @@ class Gathering(Generic[Q, A]):
         elif self._timer is None:
             self._send_in(PATIENCE)
         return await answer
-
-    async def _alone(self, questions: tuple[Q, ...]) -> A:
-        self._under_way += 1
-        begun = time.monotonic()
-        try:
-            return await self._ask(questions)
-        finally:
-            self._answered(1, begun)
 
     def _answered(self, askers: int, begun: float) -> None:
         """A statement for so many has its answer, or failed; those that wait go soon."""

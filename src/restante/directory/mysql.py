@@ -162,7 +162,10 @@ class MySQLEngine:
     async def _fetch_once(
         self, sql: str, params: Sequence[Value], deadline: float, *, fresh: bool
     ) -> list[Row]:
-        lease = await self._lease(deadline, fresh=fresh)
+        if fresh or self._places.locked() or not (lease := self._take_idle()):
+            lease = await self._lease(deadline, fresh=fresh)
+        else:  # as nearly every look-up finds it: no timer is set
+            await self._places.acquire()
         try:
             until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
             rows = await self._overdue.by(until, _rows(lease.connection, sql, params))
@@ -208,13 +211,7 @@ class MySQLEngine:
         return counts
 
     async def _lease(self, deadline: float, *, fresh: bool) -> _Lease:
-        """A connection, by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before.
-
-        Every look-up passes here: one that finds an idle connection sets no timer.
-        """
-        if not (fresh or self._places.locked()) and (lease := self._take_idle()):
-            await self._places.acquire()
-            return lease
+        """A connection by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before."""
         async with asyncio.timeout_at(deadline):
             await self._places.acquire()
             try:
@@ -340,9 +337,9 @@ def _driver_text(text: str) -> str:
 
 
 async def _rows(connection: Connection, sql: str, params: Sequence[Value]) -> list[Row]:
-    async with connection.cursor() as cursor:
-        await cursor.execute(_driver_text(sql), params)
-        return list(await cursor.fetchall())
+    cursor = connection.cursor()  # one result is read to its end: nothing is left to be closed
+    await cursor.execute(_driver_text(sql), params)
+    return list(await cursor.fetchall())
 
 
 async def _count(connection: Connection, statement: Statement) -> int:
