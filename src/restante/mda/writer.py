@@ -23,9 +23,15 @@ from restante.status import Delivered, Outcome, TemporaryFailure
 
 MAX_BATCH = 500
 """Jobs that are made durable together; more would only make the first ones wait."""
+CROWD = 6
+"""Where so many messages come at a time, a batch is gathered for as long as the last one took to
+write, which at most doubles the wait. Each more spares two syncs.
+
+Measured with 2 workers: fewer wait longer than the syncs are worth. 10 sessions deliver 3 % more of
+4 KiB and 7 % more of 64 KiB if nobody waits for them; 50 sessions the same.
+"""
 MAX_GATHERING = 0.01
-"""Seconds. Where several come at a time, a batch is gathered for as long as the last one took to
-write, which at most doubles the wait, but no longer than this. Each more spares two syncs."""
+"""Seconds for which a batch is gathered, at most."""
 QUICK = 0.01
 """Seconds. Where a batch took longer, the event loop does not wait for the disk itself ..."""
 SHY = 60.0
@@ -154,9 +160,9 @@ class BatchWriter:
         return answer
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin a batch: of one message where they come one at a time, else of what comes soon."""
+        """Begin a batch: of what comes soon where many come at a time, else of what is there."""
         self._is_busy = True
-        if self._crowd > 1:
+        if self._crowd >= CROWD:
             loop.call_later(min(self._took, MAX_GATHERING), self._hand_over)
         else:
             loop.call_soon(self._hand_over)
