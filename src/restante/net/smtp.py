@@ -325,7 +325,7 @@ class _Session:
             )
         except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
             maillog.unplanned("smtp session", error)
-            reply = SYSTEM_FAILURE
+            reply, self._transaction = SYSTEM_FAILURE, None
         if self._transaction is not None and self._client.account is not None:
             return False
         self._core.reply(reply)
