@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.envelope import Content, Envelope, HeaderFacts, memory_content, queue_ids
-from restante.queue import QueuedMessage, Target
+from restante.queue import LastAnswer, QueuedMessage, RecipientState, Target
+from restante.queue.bodies import IN_ROW
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits
 from restante.queue.work import PendingReport
+from restante.status import Peer, Reply
 from tests.support.jumping_clock import START
 
+NOT_NOW = LastAnswer(Reply(451, "3.0", "not now"), "the disk is away", None, START + 1)
+NEVER = LastAnswer(
+    Reply(550, "1.1", "no\nsuch user"),
+    "",
+    Peer("mx.example", "192.0.2.1", "RCPT TO:<a@x>", "TLSv1.3 X", dsn=True),
+    START + 1,
+)
+LARGE = b"Subject: large\n\n" + b"0123456789abcde\n" * (IN_ROW // 16)
+"""A message that has no room in its row."""
 SENDER = Address("sender", "example.com")
 _IDS: Iterator[str] = queue_ids(7)
 
@@ -73,3 +86,24 @@ async def record(
 ) -> bool:
     """Record an attempt that taught nothing of its lane; True if the message is gone."""
     return (await store.record(message, results, now)).finished
+
+
+async def the_only(store: QueueStore, now: float = START + 1) -> QueuedMessage:
+    """What is due, which is one message."""
+    (message,) = await due(store, now)
+    return message
+
+
+def delivered(message: QueuedMessage) -> list[Result]:
+    """It was delivered to all of its recipients."""
+    return [Result(each.id, RecipientState.DELIVERED) for each in message.recipients]
+
+
+def waits(message: QueuedMessage, until: float) -> list[Result]:
+    """Nobody got it yet."""
+    return [Result(each.id, RecipientState.WAITING, NOT_NOW, until) for each in message.recipients]
+
+
+def body_files(tmp_path: Path) -> set[str]:
+    """The names of the bodies that the first worker's queue has in files."""
+    return set(os.listdir(tmp_path / "0" / "bodies"))

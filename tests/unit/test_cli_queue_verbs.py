@@ -1,0 +1,211 @@
+"""``restante queue`` retry, hold, release, remove and bounce, with no server running."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from restante.cli.status import ExitCode
+from tests.support.shell import Shell
+from tests.support.terminal import at_terminal
+from tests.support.waiting import (
+    Sent,
+    Waiting,
+    put,
+    some_mail,
+    to,
+)
+
+
+@pytest.fixture
+def waiting(hosted: Shell) -> Waiting:
+    return some_mail(hosted)
+
+
+def lines(text: str) -> list[list[str]]:
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def test_verbs_say_what_they_did(waiting: Waiting) -> None:
+    shell, here = (
+        waiting.shell,
+        "No server has the queue just now; the next one that does finds this.\n",
+    )
+    line = f"{waiting.busy}\tann@example.com\tann@busy.example\n"
+    one = "1 message (1 recipient)"
+
+    assert shell("queue", "hold", waiting.busy).out == f"{line}{one} held.\n{here}"
+    assert waiting.states()[waiting.busy] == {"held"}
+    assert shell("queue", "release", "--to", "busy.example").out == f"{line}{one} released.\n{here}"
+    assert waiting.states()[waiting.busy] == {"waiting"}
+    assert (
+        shell("queue", "retry", waiting.busy).out
+        == f"{line}{one} put up for an attempt now.\n{here}"
+    )
+    assert lines(shell("queue", "list", "--to", "busy.example").out)[0][3] == "now"
+    bounced = shell("queue", "bounce", waiting.busy).out
+    assert bounced == f"{line}{one} returned to the sender.\n{here}"
+    assert waiting.states()[waiting.busy] == {"failed"}
+    assert shell("queue", "remove", "--to", "dead.example").out.endswith(f"{one} removed.\n{here}")
+    assert waiting.dead not in waiting.states()
+
+
+def test_retry_ends_a_back_off(waiting: Waiting) -> None:
+    waiting.shell("queue", "retry", "--lane", "dead.example")
+
+    (recipient,) = waiting.shell.json("queue", "show", waiting.dead)["recipients"]
+    assert recipient["left_alone"] is None
+
+
+@pytest.mark.parametrize("verb", ["retry", "hold", "release", "remove", "bounce"])
+def test_dry_run_changes_nothing(waiting: Waiting, verb: str) -> None:
+    if verb == "release":
+        waiting.shell("queue", "hold", "--all")
+    before = waiting.shell("queue", "list", "--json").out
+
+    done = waiting.shell("queue", verb, "--all", "--dry-run")
+
+    assert done.code == 0
+    assert "3 messages (3 recipients) would be " in done.out
+    assert {line[0] for line in lines(done.out)[:3]} == set(waiting.ids)
+    assert waiting.shell("queue", "list", "--json").out == before
+
+
+@pytest.mark.parametrize("verb", ["retry", "hold", "release", "remove", "bounce"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "say which messages to "),
+        (("--all", "someid"), "--all goes with neither"),
+        (("--all", "--older", "1h"), "--all goes with neither"),
+        (("--older", "2"), "--older: '2' is no span; write 90s"),
+        (("--newer", "h"), "--newer: 'h' is no span"),
+        (("--to", "a b@x"), "--to: 'a b@x' is neither an address nor a domain"),
+        (("--to", ""), "--to: '' is neither"),
+        (("--sender", "@"), "--sender: '@' is neither"),
+    ],
+)
+def test_usage(waiting: Waiting, verb: str, arguments: tuple[str, ...], said: str) -> None:
+    refused = waiting.shell("queue", verb, *arguments)
+
+    assert refused.code == ExitCode.USAGE
+    assert said in " ".join(refused.err.split())
+    assert set().union(*waiting.states().values()) == {"waiting"}
+
+
+def test_an_id_that_is_not_there(waiting: Waiting) -> None:
+    done = waiting.shell("queue", "remove", "nothing", waiting.busy)
+
+    assert done.code == ExitCode.REFUSED
+    assert done.err == (
+        "restante: no queue has a message 'nothing'; it may have been delivered by now\n"
+    )
+    assert waiting.busy not in waiting.states()
+
+
+def test_an_id_for_which_there_is_nothing_to_do(waiting: Waiting) -> None:
+    done = waiting.shell("queue", "release", waiting.busy)
+
+    assert done.code == ExitCode.REFUSED
+    assert done.err.startswith(f"restante: {waiting.busy}: nothing of it is held; ")
+
+
+@pytest.mark.parametrize("verb", ["retry", "hold"])
+def test_an_id_that_is_held(waiting: Waiting, verb: str) -> None:
+    waiting.shell("queue", "hold", waiting.busy)
+
+    done = waiting.shell("queue", verb, waiting.busy)
+
+    assert done.code == ExitCode.REFUSED
+    assert done.err == (
+        f"restante: {waiting.busy} is held; restante queue release {waiting.busy} lets it go on\n"
+    )
+
+
+def test_what_was_done_stands_in_the_log_that_is_there(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail.log")
+    log = waiting.shell.directory / "mail.log"
+    waiting.shell("queue", "retry", waiting.busy)
+    assert not log.exists()
+    log.touch()
+    waiting.shell("queue", "hold", waiting.busy, "--dry-run")
+    waiting.shell("queue", "remove", waiting.busy)
+
+    (line,) = log.read_text().splitlines()
+    assert line.split(" ", 1)[1] == (
+        f"level=info event=operated id={waiting.busy} change=remove "
+        f"recipients=ann@busy.example uid={os.getuid()}"
+    )
+
+
+def test_a_log_that_fails_keeps_nothing_from_being_done(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail")
+    done = waiting.shell("queue", "remove", waiting.busy)
+
+    assert done.code == 0
+    assert "what is done now is not logged: " in done.err
+    assert waiting.busy not in waiting.states()
+
+
+def test_nothing_matches(waiting: Waiting) -> None:
+    done = waiting.shell("queue", "remove", "--to", "x.example", "--yes")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "Nothing that waits or is held matches; nothing was changed.\n"
+
+
+@pytest.mark.parametrize("verb", ["remove", "bounce"])
+def test_what_cannot_be_undone_is_refused_without_a_terminal(waiting: Waiting, verb: str) -> None:
+    refused = waiting.shell("queue", verb, "--sender", "example.com")
+
+    assert refused.code == ExitCode.REFUSED
+    assert refused.out == ""
+    assert "2 messages (2 recipients)" in refused.err
+    assert "--yes" in refused.err
+    assert set().union(*waiting.states().values()) == {"waiting"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--sender", "example.com", "--yes"), ("--all", "--yes")],
+)
+def test_yes_is_enough(waiting: Waiting, arguments: tuple[str, ...]) -> None:
+    done = waiting.shell("queue", "remove", *arguments)
+
+    assert done.code == 0
+    assert waiting.dead not in waiting.states()
+
+
+def test_several_ids_are_meant(waiting: Waiting) -> None:
+    assert waiting.shell("queue", "remove", waiting.dead, waiting.busy).code == 0
+    assert waiting.states().keys() == {waiting.bounce}
+
+
+def test_a_terminal_is_asked(waiting: Waiting) -> None:
+    remove = "queue", "remove", "--sender", "example.com"
+
+    refused = at_terminal(waiting.shell.directory, *remove, typed="n\n")
+    assert refused.code == ExitCode.REFUSED
+    assert "2 messages (2 recipients)? [y/N]" in refused.screen
+    assert len(waiting.states()) == 3
+    agreed = at_terminal(waiting.shell.directory, *remove, typed="y\n")
+    assert agreed.code == 0
+    assert waiting.states().keys() == {waiting.bounce}
+
+
+def test_a_terminal_is_told_of_some(hosted: Shell) -> None:
+    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(25)])
+
+    shown = at_terminal(hosted.directory, "queue", "hold", "--all").screen.splitlines()
+
+    assert len(shown) == 23
+    assert shown[20:] == [
+        "... and 5 more",
+        "25 messages (25 recipients) held.",
+        "No server has the queue just now; the next one that does finds this.",
+    ]
