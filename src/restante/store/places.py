@@ -79,7 +79,8 @@ def place(base: bytes, end: str) -> bytes:
 def rows(folder: str, names: list[str]) -> list[str]:
     """The names of files in ``new`` or ``cur``, each with a slash and the folder if need be."""
     have_info = map(operator.contains, names, repeat(":"))
-    if not any(have_info) if folder == "new" else all(have_info):
+    info_tells = not any(have_info) if folder == "new" else all(have_info)
+    if info_tells:
         return names
     return [name if (":" in name) == (folder == "cur") else f"{name}/{folder}" for name in names]
 

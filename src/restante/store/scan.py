@@ -121,7 +121,7 @@ def look(maildir: bytes) -> Found:
             stamps.append(read.stamp)
     found.sort()
     bases, ends = apart(found)
-    # Seldom the order of the rows is not that of the bases.
+    # The order of rows is that of their bases, but for a base that is the beginning of another.
     if not all(map(operator.lt, bases, islice(bases, 1, None))):
         return _told_apart(maildir, Found(bases, ends))
     return Found(bases, ends, stamps=tuple(stamps) if len(stamps) == len(FOLDERS) else ())
