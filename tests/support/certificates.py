@@ -50,8 +50,12 @@ def issue(
     ends: datetime = NOW + 90 * DAY,
     subject: str = "",
     key: Key | None = None,
+    names_keys: bool = True,
 ) -> Issued:
-    """A certificate for hosts, self-signed unless an issuer is given; no names make a CA."""
+    """A certificate for hosts, self-signed unless an issuer is given; no names make a CA.
+
+    ``names_keys``: it says what its key is called, and its issuer's, as authorities' ones do.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = _name(subject or (names[0] if names else "a test's authority"))
     builder = (
@@ -67,6 +71,11 @@ def issue(
     if names:
         alternatives = [x509.DNSName(each) for each in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    if names_keys:
+        signer = (by.key if by else key).public_key()
+        builder = builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     return Issued(builder.sign(by.key if by else key, hashes.SHA256()), key)
 
 

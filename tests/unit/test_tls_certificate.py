@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from restante.tls import CertificateRefused
-from restante.tls.certificate import PairFiles, load_pair
+from restante.tls.certificate import Pair, PairFiles, load_pair
 from restante.tls.selfsigned import write_self_signed
-from tests.support.certificates import DAY, NOW, issue, replace, write
+from tests.support.certificates import DAY, NOW, issue, replace, trusting, write
 
 
 def test_a_good_pair_is_good(tmp_path: Path) -> None:
@@ -52,6 +55,70 @@ def test_a_chain_in_the_wrong_order(tmp_path: Path) -> None:
     assert "certificate 2 in it is not the issuer of certificate 1; put the host's own" in fault
     (fault,) = load_pair(write(tmp_path, "mx", mx, middle, mx, middle)).faults(NOW)
     assert "certificate 3 in it is not the issuer of certificate 2" in fault
+
+
+def test_a_chain_certificate_of_the_right_name_and_another_key(tmp_path: Path) -> None:
+    """As where an authority has got itself a new key, and the file still has the old one."""
+    authority = issue()
+    former, middle = (issue(by=authority, subject="between") for _ in range(2))
+    mx = issue("mx.example.com", by=middle)
+    assert load_pair(write(tmp_path, "mx", mx, middle)).faults(NOW) == []
+    (fault,) = load_pair(write(tmp_path, "mx", mx, former)).faults(NOW)
+    assert "certificate 2 in it is not the issuer of certificate 1" in fault
+
+
+def test_what_is_served_is_what_was_read(tmp_path: Path) -> None:
+    """Of a file with more in it than certificates, also in the words of other systems."""
+    middle = issue(by=issue(), subject="between")
+    mx, former = (issue(name, by=middle) for name in ("mx.example.com", "former.example.com"))
+    files = write(tmp_path, "mx", mx, middle)
+    whole = Path(files.certificate).read_bytes()
+    commented = b"".join(b"# " + line for line in former.certificate_pem.splitlines(keepends=True))
+    for octets in (
+        commented + whole,
+        mx.key_pem() + whole,
+        b"subject=CN = mx.example.com -- by hand\n" + whole + b"end",
+        b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"),
+    ):
+        replace(files.certificate, octets)
+        pair = load_pair(files)
+        assert pair.names == ("mx.example.com",)
+        assert pair.faults(NOW) == []
+        assert served_by(pair) == mx.certificate.public_bytes(Encoding.DER)
+
+
+def served_by(pair: Pair) -> bytes | None:
+    """The certificate that a client is shown."""
+    context = trusting()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server)
+    server = pair.context.wrap_bio(to_server, to_client, server_side=True)
+    for end in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return client.getpeercert(binary_form=True)
+
+
+def test_a_certificate_that_openssl_cannot_read_is_not_called_a_key(tmp_path: Path) -> None:
+    mx = issue("mx.example.com", by=issue())
+    files = write(tmp_path, "mx", mx)
+    octets = mx.certificate.public_bytes(Encoding.DER)
+    # A version of no octets: what is read here of a certificate does not tell.
+    spoilt = octets.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x01\x01\x02")
+    assert spoilt != octets
+    replace(files.certificate, ssl.DER_cert_to_PEM_cert(spoilt).encode())
+    assert refusal(files).startswith("mx.pem holds no certificate that can be read")
+
+
+def test_a_chain_that_is_not_whole(tmp_path: Path) -> None:
+    middle = issue(by=issue(), subject="between")
+    files = write(tmp_path, "mx", issue("mx.example.com", by=middle), middle)
+    whole = Path(files.certificate).read_bytes()
+    cut = len(whole) - 60
+    for octets in (whole[:cut], whole[:cut] + b"!" + whole[cut:], whole.replace(b"END", b"---", 1)):
+        replace(files.certificate, octets)
+        assert refusal(files).startswith("mx.pem holds no certificate that can be read")
 
 
 def test_a_key_that_everybody_can_read(tmp_path: Path) -> None:

@@ -55,6 +55,44 @@ def test_years_of_two_and_of_four_digits(year: int) -> None:
     assert (told.not_before, told.not_after) == (begins, begins + DAY)
 
 
+def test_times_have_the_digits_of_their_kind() -> None:
+    """RFC 5280 §4.1.2.5: UTCTime two for the year, GeneralizedTime four."""
+    for year, tag, other in ((2049, 0x17, 0x18), (2051, 0x18, 0x17)):
+        begins = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
+        whole = der(issue("a.example", begins=begins, ends=begins + DAY))
+        time = f"{begins:%Y%m%d%H%M%SZ}"[2 if year < 2050 else 0 :].encode()
+        head = bytes([len(time)]) + time
+        assert bytes([tag]) + head in whole
+        assert not is_read(whole.replace(bytes([tag]) + head, bytes([other]) + head))
+
+
+def test_an_extension_that_nobody_can_read_says_nothing() -> None:
+    """OpenSSL serves such a certificate, and so does this host, with a warning."""
+    whole = der(issue("mx.example.com"))
+    for octets in (b"\x82\x7fmx.example.com", b"\x9f\x0emx.example.com"):
+        assert read_certificate(whole.replace(b"\x82\x0emx.example.com", octets)).names == ()
+
+
+def test_an_issuer_by_its_name_and_its_key() -> None:
+    middle = issue(subject="between", by=issue())
+    again = issue(subject="between", by=issue())
+    for leaf, issuers in ((issue("a", by=middle), (middle,)), (issue("a", by=again), (again,))):
+        found = [each for each in (middle, again) if may_be_issued(leaf, each)]
+        assert found == list(issuers)
+    assert not may_be_issued(issue("a", by=middle), issue(subject="another", key=middle.key))
+
+
+def test_keys_that_are_not_named_are_not_compared() -> None:
+    middle, again = (issue(subject="between", by=issue(), names_keys=False) for _ in range(2))
+    assert may_be_issued(issue("a", by=middle), again)
+    assert may_be_issued(issue("a", by=middle, names_keys=False), issue(subject="between"))
+
+
+def may_be_issued(leaf: Issued, issuer: Issued) -> bool:
+    """Whether one may be the other's issuer, by what they say."""
+    return read_certificate(der(leaf)).may_be_issued_by(read_certificate(der(issuer)))
+
+
 def is_read(octets: bytes) -> bool:
     """Whether they are a certificate; no other error than ValueError comes of them."""
     try:

@@ -20,8 +20,12 @@ from restante.tls.x509 import Certificate, read_certificate
 EXPIRY_WARNING = timedelta(days=14)
 """How long before its end a certificate is worth a warning."""
 _CERTIFICATE = re.compile(
-    rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.+?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL
+    rb"^(?:\xef\xbb\xbf)?-----BEGIN (?:X509 )?CERTIFICATE-----([^-]*)"
+    rb"(-----END (?:X509 )?CERTIFICATE-----)?",
+    re.MULTILINE,
 )
+"""In PEM (RFC 7468 §5), at the beginning of a line, which editors of another system put their mark
+before; without its end, something is missing."""
 _OTHERS_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 """What OpenSSL calls it; the last, where the certificate is for a key of another kind."""
 
@@ -85,11 +89,12 @@ def load_pair(files: PairFiles, source: PemFiles | None = None) -> Pair:
     """Read and check both files, by default from disk; raises CertificateRefused."""
     source = source or DiskFiles()
     certificate, secret = source.read(files.certificate), source.read(files.key)
-    chain = _certificates(files.certificate, certificate.octets)
+    octets = _certificates(files.certificate, certificate.octets)
+    chain = _read(files.certificate, octets)
     own = chain[0]
     return Pair(
         files,
-        _context(files, certificate.octets, secret.octets),
+        _context(files, octets, secret.octets),
         tuple(name.lower() for name in own.names),
         own.not_before,
         own.not_after,
@@ -104,23 +109,37 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _certificates(path: str, data: bytes) -> list[Certificate]:
-    """All in a file of PEM (RFC 7468 §5), at least one; raises CertificateRefused."""
+def _certificates(path: str, data: bytes) -> list[bytes]:
+    """All in a file, in DER, at least one; raises CertificateRefused."""
+    found = _CERTIFICATE.findall(data)
+    if not found or not all(end for _, end in found):
+        raise _unreadable(path)
     try:
-        chain = [read_certificate(binascii.a2b_base64(each)) for each in _CERTIFICATE.findall(data)]
+        return [binascii.a2b_base64(b"".join(text.split()), strict_mode=True) for text, _ in found]
     except ValueError:
-        chain = []
-    if not chain:
-        raise CertificateRefused(
-            f"{path} holds no certificate that can be read; write it in PEM, its chain behind it"
-        )
-    return chain
+        raise _unreadable(path) from None
 
 
-def _context(files: PairFiles, certificate: bytes, key: bytes) -> ssl.SSLContext:
+def _read(path: str, chain: list[bytes]) -> list[Certificate]:
+    """What certificates say, all of which OpenSSL can read too; raises CertificateRefused."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=b"".join(chain))
+        return [read_certificate(each) for each in chain]
+    except (ValueError, ssl.SSLError):
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: str) -> CertificateRefused:
+    return CertificateRefused(
+        f"{path} holds no certificate that can be read; write it in PEM, its chain behind it"
+    )
+
+
+def _context(files: PairFiles, chain: list[bytes], key: bytes) -> ssl.SSLContext:
     """TLS 1.2 and up, without compression or renegotiation (RFC 8996, RFC 9325 §§ 3.3, 3.5).
 
-    OpenSSL wants paths: what was checked goes by way of memory that has one.
+    OpenSSL wants paths: what was checked goes by way of memory that has one, and is written
+    anew, so that what is served is what was read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -128,7 +147,8 @@ def _context(files: PairFiles, certificate: bytes, key: bytes) -> ssl.SSLContext
     # Without a password of its own, OpenSSL would ask for one on the terminal.
     refuse = partial(_refuse_password, files.key)
     try:
-        with _in_memory(certificate) as chain_path, _in_memory(key) as key_path:
+        certificates = "".join(map(ssl.DER_cert_to_PEM_cert, chain)).encode()
+        with _in_memory(certificates) as chain_path, _in_memory(key) as key_path:
             context.load_cert_chain(chain_path, key_path, password=refuse)
     except ssl.SSLError as error:
         raise CertificateRefused(_objection(files, error.reason)) from None
@@ -140,8 +160,8 @@ def _context(files: PairFiles, certificate: bytes, key: bytes) -> ssl.SSLContext
 
 
 def _objection(files: PairFiles, reason: str | None) -> str:
-    """What is wrong with a key, or a certificate that can be read; OpenSSL names no reason where
-    it finds no key."""
+    """What is wrong with a key, or certificates that can be read; OpenSSL names no reason where it
+    finds no key."""
     if not reason:
         return f"{files.key} holds no private key that can be read; write it in PEM"
     if reason in _OTHERS_KEY:
@@ -167,9 +187,8 @@ def _refuse_password(path: str) -> str:
 
 
 def _chain_break(chain: list[Certificate]) -> int:
-    """By their names alone: who wants a signature checked has clients that do."""
     for place, (certificate, issuer) in enumerate(pairwise(chain), 1):
-        if certificate.issuer != issuer.subject:
+        if not certificate.may_be_issued_by(issuer):
             return place
     return 0
 
