@@ -187,13 +187,12 @@ async def test_a_home_that_cannot_be_used_is_not_nobody(
 
 @pytest.mark.parametrize("uid", [None, "", "x", "-1", "1.5", "4294967295", "99999999999", "²"])
 async def test_a_uid_that_cannot_be_used_is_not_nobody(database_url: str, uid: str | None) -> None:
-    case = "NOCASE" if database_url.startswith("sqlite") else "utf8mb4_unicode_ci"
     async with engine_with(database_url) as engine:
         await engine.transaction(
             [
                 Statement("DROP TABLE `mailbox`"),
                 Statement(
-                    f"CREATE TABLE `mailbox` (`username` VARCHAR(99) COLLATE {case}, "
+                    f"CREATE TABLE `mailbox` (`username` {_name_type(database_url)}, "
                     "`uid` VARCHAR(20), `gid` VARCHAR(20), `home` VARCHAR(99), "
                     "`password` VARCHAR(99), `password_type` VARCHAR(20))"
                 ),
@@ -201,6 +200,32 @@ async def test_a_uid_that_cannot_be_used_is_not_nobody(database_url: str, uid: s
         )
         await fill(engine, {"mailbox": [("bad", uid, "1", "/h", "x", None)]})
         await _expect_bad_row(SqlDirectory(engine), "uid")
+
+
+@pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT", "DECIMAL(10)", "BIGINT", "VARCHAR(20)"])
+async def test_a_uid_may_have_any_type_that_holds_it(database_url: str, kind: str) -> None:
+    async with engine_with(database_url, {"virtual": [("ann", "ann", "x.org")]}) as engine:
+        await engine.transaction(
+            [
+                Statement("DROP TABLE `mailbox`"),
+                Statement(
+                    f"CREATE TABLE `mailbox` (`username` {_name_type(database_url)}, "
+                    f"`uid` {kind}, `gid` {kind}, `home` VARCHAR(99), "
+                    "`password` VARCHAR(99), `password_type` VARCHAR(20))"
+                ),
+            ]
+        )
+        await fill(engine, {"mailbox": [("ann", 1000, 65534, "/h", "x", None)]})
+        directory = SqlDirectory(engine)
+        fetched = await directory.prefetch([("ann", "x.org")])
+        expected = Account("ann", 1000, 65534, "/h")
+        assert fetched.simply_owned("ann", "x.org") == ("ann", expected)
+        assert await directory.account("ann") == expected
+
+
+def _name_type(database_url: str) -> str:
+    case = "NOCASE" if database_url.startswith("sqlite") else "utf8mb4_unicode_ci"
+    return f"VARCHAR(99) COLLATE {case}"
 
 
 async def _expect_bad_row(directory: Directory, column: str) -> None:
@@ -219,6 +244,16 @@ async def test_a_row_of_virtual_without_an_owner_is_not_nobody(database_url: str
         for lookups in (directory, await directory.prefetch([("a", "x.org")])):
             with pytest.raises(BadRow, match=r"virtual.*a@x\.org"):
                 await lookups.owners("a", "x.org")
+
+
+async def test_trailing_blanks_in_one_row_hide_no_other(database_url: str) -> None:
+    """MySQL takes both for equal, and may come upon the wrong one first."""
+    found = [("ann ", "a", "x.org "), ("ann ", "b", "x.org"), ("ann", "c", "x.org")]
+    async with directory_with(database_url, {"virtual": found}) as directory:
+        assert await directory.knows_domain("x.org")
+        assert await directory.owns_in("ann", "x.org")
+        fetched = await directory.prefetch([("nobody", "x.org")])
+        assert await fetched.knows_domain("x.org")
 
 
 async def test_rows_written_by_another_connection_are_seen_at_once(database_url: str) -> None:

@@ -110,3 +110,31 @@ async def test_who_is_cancelled_and_late_is_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     overdue.close()
+
+
+async def test_what_ends_otherwise_when_its_time_is_up_leaves_no_trace() -> None:
+    """The task is not taken for one that somebody has cancelled, which nobody would take back."""
+
+    async def fail() -> str:
+        try:
+            await asyncio.sleep(NEVER)
+        except asyncio.CancelledError:
+            raise OSError("gone") from None
+        return "never"
+
+    async def answer_late() -> str:
+        try:
+            await asyncio.sleep(NEVER)
+        except asyncio.CancelledError:
+            return "late"
+        return "never"
+
+    overdue = Overdue()
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(OSError, match="gone"):
+        await overdue.by(_then(SOON), fail())
+    assert not task.cancelling()
+    assert await overdue.by(_then(SOON), answer_late()) == "late"
+    assert not task.cancelling()
+    overdue.close()

@@ -36,12 +36,14 @@ class Overdue:
             return await work
         except asyncio.CancelledError:
             # Where somebody else has cancelled the task as well, that comes first.
-            if task in self._ended and task.uncancel() <= cancelled_before:
+            if task in self._ended and task.cancelling() <= cancelled_before + 1:
                 raise TimeoutError from None
             raise
         finally:
             del self._until[task]
-            self._ended.discard(task)
+            if task in self._ended:
+                self._ended.remove(task)
+                task.uncancel()  # however ``work`` ended: nobody else knows of this one
 
     def close(self) -> None:
         """Forget the timer, which outlasts what was waited for; what still is keeps its bound."""

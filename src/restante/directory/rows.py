@@ -15,11 +15,13 @@ _DIGITS = re.compile(r"[0-9]{1,10}")
 
 
 def text_of(value: Value) -> str:
-    """A column as text; NULL is empty."""
+    """A column as text; NULL is empty, and a whole number has no point whatever its type."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "" if value is None else str(value)
 
 

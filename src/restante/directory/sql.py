@@ -30,6 +30,12 @@ def _select(dialect: Dialect, *columns: str) -> str:
     return ", ".join(dialect.text(column) for column in columns)
 
 
+def _spelling(dialect: Dialect, *columns: str) -> str:
+    """The columns, and their lengths: DISTINCT tells no trailing blanks apart without them."""
+    lengths = [f"LENGTH({column})" for column in columns]
+    return ", ".join((_select(dialect, *columns), *lengths))
+
+
 @lru_cache
 def accepts_domain(dialect: Dialect) -> str:
     """Parameters: host. Rows: host."""
@@ -53,16 +59,14 @@ def owners(dialect: Dialect) -> str:
 @lru_cache
 def knows_domain(dialect: Dialect) -> str:
     """Parameters: host. Rows: every spelling of the host that the database takes for equal."""
-    return (
-        f"SELECT DISTINCT {_select(dialect, '`virtual_host`')} "
-        "FROM `virtual` WHERE `virtual_host` = ?"
-    )
+    columns = _spelling(dialect, "`virtual_host`")
+    return f"SELECT DISTINCT {columns} FROM `virtual` WHERE `virtual_host` = ?"
 
 
 @lru_cache
 def owns_in(dialect: Dialect) -> str:
     """Parameters: user, host. Rows: every spelling of both that the database takes for equal."""
-    columns = _select(dialect, "`username`", "`virtual_host`")
+    columns = _spelling(dialect, "`username`", "`virtual_host`")
     return f"SELECT DISTINCT {columns} FROM `virtual` WHERE `username` = ? AND `virtual_host` = ?"
 
 
