@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.config.tree import HostPort, Pop3, Smtp
@@ -122,6 +124,21 @@ async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> N
         said = (await reader.read(-1)).decode().splitlines()
     assert said[-2].startswith("250 2.0.0 ok")
     assert said[-1].startswith("421 4.4.2 ")
+
+
+async def test_a_message_that_was_accepted_is_answered_though_a_bug_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Receiver, "refused", failing)
+    refused = MESSAGE.replace(b"EHLO client\r\n", b"").replace(b"\r\n\r\n", b"\n\r\n\r")
+    async with serving(tmp_path, session_timeout=60) as port, visiting(port) as (reader, writer):
+        writer.write(MESSAGE + refused)
+        said = (await reader.read(-1)).decode().splitlines()
+    assert [line[:3] for line in said[-2:]] == ["554", "421"]
+    assert sum(line.startswith("250 2.0.0 ok") for line in said) == 1
 
 
 async def test_a_client_that_never_rests_is_ended_too(tmp_path: Path) -> None:

@@ -153,6 +153,9 @@ class SmtpService:
         except Stopping:
             held.say(SHUTDOWN)
             return "shutdown"
+        except Exception:
+            held.tell()  # a message that was accepted would come again without its answer
+            raise
         finally:
             held.drop_transaction()
 
@@ -191,6 +194,10 @@ class _Session:
             else:
                 await self._handle(event)
 
+    def tell(self) -> None:
+        """Send what has been answered."""
+        self._connection.send(self._core.outgoing())
+
     def say(self, reply: Reply) -> None:
         """The last words to a session that the core cannot end by itself."""
         self._connection.send(self._core.outgoing() + reply.encode())
@@ -215,7 +222,7 @@ class _Session:
         self._core.receive(data)
         event = self._next_event()
         if event is Wait.NEED_DATA:
-            self._connection.send(self._core.outgoing())
+            self.tell()
             if not self._connection.is_behind:
                 return True
         self._event = event
@@ -239,7 +246,7 @@ class _Session:
         return not self._core.in_content
 
     async def _flush(self) -> None:
-        self._connection.send(self._core.outgoing())
+        self.tell()
         if self._connection.is_behind:
             await self._connection.drain(self._service.settings.timeoutsmtpd)
 
