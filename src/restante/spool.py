@@ -112,14 +112,18 @@ class Spool:
         return Content(trace, self._path, self.size, self._lines, facts)
 
     def close(self) -> None:
-        """Forget the message and remove its file, also while a block is being written."""
+        """Forget the message and remove its file, also while a block is being written.
+
+        What fails then is nobody's concern: the message has had its answer, or needs none.
+        """
         with self._lock:
             self._closed = True
             self._waiting.clear()
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-                with contextlib.suppress(FileNotFoundError):
+            file, self._file = self._file, None
+            if file is not None:
+                with contextlib.suppress(OSError):  # the descriptor is free all the same
+                    os.close(file)
+                with contextlib.suppress(OSError):  # moved away, or left to ``clean_spool``
                     os.unlink(self._path)
 
     def _read_header(self, chunk: bytes) -> None:

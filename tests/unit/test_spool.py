@@ -124,6 +124,27 @@ async def test_a_missing_directory_is_temporary(tmp_path: Path) -> None:
     spool.close()
 
 
+async def test_a_disk_that_fails_at_the_end_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has been accepted by then; and no descriptor is closed twice."""
+    close, closed = os.close, list[int]()
+
+    def failing(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+        raise OSError(errno.EIO, "a disk that fails")
+
+    spool = Spool(str(tmp_path), 0, 1000)
+    await fill(spool, MESSAGE, 1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", failing)
+        spool.close()
+        spool.close()
+    assert len(closed) == 1
+    assert not os.listdir(tmp_path)
+
+
 async def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path), 0, 1000)
     await fill(spool, MESSAGE, 1000)
