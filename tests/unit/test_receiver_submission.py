@@ -13,6 +13,7 @@ from restante.config.tree import Submission
 from restante.envelope import NO_DSN, Origin
 from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
+from restante.routing.router import Router
 from restante.spool import Spool
 from tests.support.front_door import SETTINGS, Keeper, door, mail, peer
 
@@ -51,6 +52,26 @@ async def test_a_user_may_send_anywhere_and_a_stranger_may_not() -> None:
             transaction, [(Address("far", "elsewhere.test"), NO_DSN)]
         )
         assert str(reply).startswith(told)
+
+
+async def test_recipients_that_a_bug_leaves_without_an_answer_get_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    receiver = door()
+    _, transaction = await mail(receiver, peer(receiver, "smtp", logged_in=False), FROM_ANN)
+    assert transaction is not None
+    bob = Address("bob", "example.com")
+    monkeypatch.setattr(Router, "route", failing)
+    with pytest.raises(RuntimeError):
+        await receiver.recipients(transaction, [(FROM_ANN, NO_DSN), (bob, NO_DSN)])
+    assert not transaction.decided
+    await receiver.recipients(transaction, [(FROM_ANN, NO_DSN)])
+    with pytest.raises(RuntimeError):
+        await receiver.recipients(transaction, [(FROM_ANN, NO_DSN), (bob, NO_DSN)])
+    assert list(transaction.decided) == [FROM_ANN]
 
 
 async def sent(

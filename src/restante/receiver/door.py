@@ -125,7 +125,11 @@ class Receiver:
     ) -> list[Reply]:
         """Answer RCPT for those that came together, with one look-up for all of them."""
         addresses = [self._literals.resolved(address) for address, _ in asked]
-        replies = await self._decide(transaction, addresses)
+        try:
+            replies = await self._decide(transaction, addresses)
+        except Exception:
+            _forget(transaction, addresses)
+            raise
         for address, (_, dsn), reply in zip(addresses, asked, replies, strict=True):
             if reply.is_success:
                 named_before = transaction.dsn.get(address)
@@ -203,6 +207,13 @@ class Receiver:
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
         """Record that the content was not accepted; returns ``reply``."""
         return self._acceptance.refused(transaction, reply, why)
+
+
+def _forget(transaction: Transaction, addresses: Sequence[Address]) -> None:
+    """Whoever was taken before a bug ended the rest is told nothing of it, and gets nothing."""
+    for address in addresses:
+        if address not in transaction.dsn:  # else it has had its answer earlier
+            transaction.decided.pop(address, None)
 
 
 def _no_room(transaction: Transaction, address: Address) -> Refusal | None:
