@@ -148,6 +148,7 @@ class _Session:
     async def _supply(self, need: Need) -> None:
         await self._flush()
         if need is not Need.DATA:
+            await asyncio.sleep(0)  # who asks for so much at once is not alone here
             return
         if self._account is None:
             data = await self._connection.receive(self._patience(), interruptible=True)

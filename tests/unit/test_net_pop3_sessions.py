@@ -1,0 +1,57 @@
+"""Sessions of POP3: each has its turns."""
+
+from __future__ import annotations
+
+import asyncio
+
+from restante.auth.login import PasswordAuthenticator
+from restante.config.tree import Auth, Pop3
+from restante.net.connection import Connection
+from restante.net.pop3 import Pop3Service
+from restante.protocol.pop3.server import FLUSH_AT
+from tests.support.memory_directory import MemoryDirectory, Tables, account
+from tests.support.memory_store import MemoryStore
+
+ANN = account("ann")
+LOGIN = b"USER ann\r\nPASS secret\r\n"
+MESSAGES = 5000
+FLOODS = 20
+
+
+async def test_a_flood_of_commands_leaves_others_their_turn() -> None:
+    turns, while_it_lasted, store = 0, 0, MemoryStore()
+    for number in range(MESSAGES):
+        store.add(ANN, f"u{number}", b"Subject: x\n")
+    authenticator = PasswordAuthenticator(
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})), Auth()
+    )
+    service = Pop3Service(Pop3(), "pop.example.com", Auth(), authenticator, store, handshakes=None)
+
+    async def serve(connection: Connection) -> None:
+        nonlocal while_it_lasted
+        await service.serve(connection, "session")
+        while_it_lasted = turns
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(serve, asyncio.Event()), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        writer.write(LOGIN)
+        for _ in range(3):
+            await reader.readline()
+        writer.write(b"LIST\r\n" * (FLOODS * FLUSH_AT // (5 * MESSAGES)) + b"QUIT\r\n")
+        counting = asyncio.create_task(others())
+        listed = await reader.read(-1)
+        counting.cancel()
+    finally:
+        writer.close()
+        server.close()
+        await authenticator.close()
+    assert len(listed) > FLOODS * FLUSH_AT
+    assert while_it_lasted > FLOODS
