@@ -55,8 +55,12 @@ def tmp_path() -> Iterator[Path]:
 class NoLinks(FaultyDisk):
     """A policy of the system forbids link(2)."""
 
+    error = errno.EPERM
+    asked = 0
+
     def link(self, fd: int, name: str, parent: int | None) -> None:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        self.asked += 1
+        raise OSError(self.error, os.strerror(self.error))
 
 
 @contextlib.contextmanager
@@ -341,12 +345,68 @@ async def test_more_copies_than_files_without_names(
         assert messages(each, "tmp") == {}
 
 
-async def test_where_files_may_get_no_name_later(tmp_path: Path) -> None:
-    """The next attempt does without."""
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.EXDEV, errno.ENOSYS])
+@pytest.mark.parametrize("copies", [1, 3])
+async def test_where_files_may_get_no_name_later(tmp_path: Path, error: int, copies: int) -> None:
+    """They are written again, with names, and so is whatever comes after them."""
+    disk = NoLinks()
+    disk.error = error
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(copies)]
+    writer = BatchWriter(HOST, 1, 1, disk)
+    for number in range(2):
+        outcome = await writer.deliver_all(envelope(number), CONTENT, deliveries)
+        assert isinstance(outcome, Delivered)
+    await writer.close()
+    assert disk.asked == copies
+    disk.lose_power(entries_lost=True)
+    for each in deliveries:
+        assert list(messages(each).values()) == [expected(each)] * 2
+        assert messages(each, "tmp") == {}
+
+
+async def test_a_file_that_cannot_be_synced_with_its_name_is_taken_back(tmp_path: Path) -> None:
     one = delivery(tmp_path)
-    writer = BatchWriter(HOST, 1, 1, NoLinks())
-    assert reply_of(await writer.deliver_all(envelope(), CONTENT, [one])) == "451 4.3.0"
-    assert messages(one) == messages(one, "tmp") == {}
+    first = BatchWriter(HOST, 1, 1)
+    await first.deliver_all(envelope(0), CONTENT, [one])
+    await first.close()
+    settle(one)
+    before = messages(one)
+    disk = FaultyDisk()
+    disk.faults = {"fsync": lambda _: errno.EIO if disk.counts["rename"] else 0}
+    writer = BatchWriter(HOST, 1, 1, disk)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert reply_of(await writer.deliver_all(envelope(1), CONTENT, [one])) == "451 4.3.0"
+    await writer.close()
+    assert messages(one) == before
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+async def test_where_files_without_names_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.mda.unnamed._KEEPING", {0x9123683E: "btrfs"})
+    made: list[str] = []
+
+    def note(name: str) -> int:
+        made.append(name)
+        return 0
+
+    one = delivery(tmp_path)
+    writer = BatchWriter(HOST, 1, 1, FaultyDisk(faults={"create": note}))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for number in range(2):
+        assert isinstance(await writer.deliver_all(envelope(number), CONTENT, [one]), Delivered)
+    assert [bool(name) for name in made] == [False, True, True]
+    await writer.close()
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert len(messages(one)) == 2
+
+
+@pytest.mark.parametrize("error", [errno.EISDIR, errno.EINVAL, errno.ENOSYS])
+async def test_where_nobody_has_heard_of_files_without_names(tmp_path: Path, error: int) -> None:
+    one = delivery(tmp_path)
+    disk = FaultyDisk(faults={"create": lambda name: 0 if name else error})
+    writer = BatchWriter(HOST, 1, 1, disk)
     assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
     await writer.close()
     assert list(messages(one).values()) == [expected(one)]
@@ -433,7 +493,8 @@ async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk
     second = BatchWriter(HOST, 1, 1, disk)
     await second.deliver_all(envelope(1), CONTENT, [one])
     await second.close()
-    assert (disk.counts["fsync"], disk.counts["syncfs"]) == (2, 0)
+    syncs = 2 if disk.named_only else 3
+    assert (disk.counts["fsync"], disk.counts["syncfs"]) == (syncs, 0)
 
 
 async def test_who_writes_where_the_loop_may_wait(tmp_path: Path, disk: FaultyDisk) -> None:

@@ -36,6 +36,8 @@ class FaultyDisk(LocalDisk):
     """Changes of directories that may be lost: what, the path before, the path after."""
     _data: dict[str, int] = field(default_factory=dict)
     """Files whose octets may be lost, with how many of them are safe."""
+    _named: dict[str, str] = field(default_factory=dict)
+    """What files without names are called by the system, and by what names they have got."""
 
     def _step(self, operation: str, name: str = "") -> None:
         if 0 <= self.cut_at <= self.counts.total():
@@ -60,7 +62,9 @@ class FaultyDisk(LocalDisk):
         if self.named_only:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         self._step("create")
-        return super().create_unnamed(directory, parent)
+        fd = super().create_unnamed(directory, parent)
+        self._named.pop(_path(fd), None)
+        return fd
 
     def link(self, fd: int, name: str, parent: int | None) -> None:
         self._step("rename", os.path.basename(name))
@@ -68,6 +72,9 @@ class FaultyDisk(LocalDisk):
         super().link(fd, name, parent)
         after = _path(parent, name)
         self._entries.append(("create", "", after))
+        # Without a journal, that somebody needs it must be written to the file itself as well.
+        self._entries.append(("link", "", after))
+        self._named[before] = after
         if before in self._data:
             self._data[after] = self._data.pop(before)
 
@@ -100,9 +107,9 @@ class FaultyDisk(LocalDisk):
     def fsync(self, fd: int) -> None:
         self._step("fsync", _path(fd))
         super().fsync(fd)
-        path = _path(fd)
+        path = self._named.get(_path(fd), _path(fd))
         self._data.pop(path, None)
-        self._entries = [entry for entry in self._entries if os.path.dirname(entry[2]) != path]
+        self._entries = [entry for entry in self._entries if not _is_made_safe(entry, path)]
 
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")
@@ -139,6 +146,11 @@ class FaultyDisk(LocalDisk):
         for kind, before, after in reversed(self._entries if entries_lost else []):
             with suppress(FileNotFoundError):
                 _undo(kind, before, after)
+
+
+def _is_made_safe(entry: tuple[str, str, str], synced: str) -> bool:
+    kind, _, path = entry
+    return synced == (path if kind == "link" else os.path.dirname(path))
 
 
 def _undo(kind: str, before: str, after: str) -> None:

@@ -34,6 +34,20 @@ MANY = 100
 
 Measured with 1,000 on ext4: a tenth less for the whole batch. Few are not worth the thread.
 """
+NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)
+"""What open(2) says of O_TMPFILE where the file system, the kernel, or what stands between does not
+know it."""
+NO_LINKS = (
+    errno.EPERM,
+    errno.EACCES,
+    errno.EXDEV,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EMLINK,
+)
+"""What link(2) says where such a file may not get a name, now or ever: of root, where it may not do
+all that root may, by rules of another kind, or from a file system that has no links."""
 
 
 class Place(Enum):
@@ -239,17 +253,20 @@ class Batch:
         maildir = self.maildirs.get(copy.delivery)
         if not copy.needs_name and self.maildirs.unnamed.may_be_on(maildir.device):
             try:
-                return self._create_unnamed(copy, maildir.new)
+                return self._create_unnamed(copy, maildir)
             except PermissionError:
                 pass  # ext4 says so of a directory that was removed; ``tmp`` says what it is
             except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:
+                if error.errno not in NO_UNNAMED_FILES:
                     raise
                 self.maildirs.unnamed.refused_by(maildir.device)
         return self._create_named(copy, maildir.tmp)
 
-    def _create_unnamed(self, copy: Copy, new: Part) -> int:
-        copy.fd = new.create_unnamed(self.disk)
+    def _create_unnamed(self, copy: Copy, maildir: KnownMaildir) -> int:
+        copy.fd = maildir.new.create_unnamed(self.disk)
+        if not self.maildirs.unnamed.are_kept_on(maildir.device, copy.fd):
+            self._let_go(copy)
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         copy.place = Place.UNNAMED
         return copy.fd
 
@@ -274,16 +291,28 @@ class Batch:
             self.disk.write(fd, (copy.header, job.content.trace))
             self.disk.copy(body, fd, job.content.body_size)
 
-    def _publish(self, _job: Job, copy: Copy) -> None:
+    def _publish(self, job: Job, copy: Copy) -> None:
         maildir = self.maildirs.get(copy.delivery)
-        name, tmp, new = copy.name.full, maildir.tmp, maildir.new
         if copy.place is Place.UNNAMED:
-            self._link(copy, new.entry(name), new.fd)
-            copy.place = Place.NEW
-            self._let_go(copy)
+            self._give_name(job, copy, maildir)
         elif copy.place is Place.TMP:
-            self.disk.rename(tmp.entry(name), tmp.fd, new.entry(name), new.fd)
-            copy.place = Place.NEW
+            self._move(copy, maildir)
+
+    def _give_name(self, job: Job, copy: Copy, maildir: KnownMaildir) -> None:
+        new = maildir.new
+        try:
+            self._link(copy, new.entry(copy.name.full), new.fd)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            self._write_again(job, copy, maildir, error)
+            return
+        copy.place = Place.NEW
+        if copy.device not in self.whole:
+            # Where ext4 has no journal, the file itself says on the disk that it has no name; a
+            # power cut would be the end of it, whatever ``new`` says.
+            self.disk.fsync(copy.fd)
+        self._let_go(copy)
 
     def _link(self, copy: Copy, name: str, parent: int | None) -> None:
         try:
@@ -292,10 +321,26 @@ class Batch:
             # The name is ours alone: an attempt before this one could not take it back.
             self.disk.unlink(name, parent)
             self.disk.link(copy.fd, name, parent)
-        except PermissionError:
-            # Root, where it may not do all that root may, or rules of another kind.
-            self.maildirs.unnamed.refused_by(copy.device)
-            raise
+
+    def _write_again(self, job: Job, copy: Copy, maildir: KnownMaildir, refusal: OSError) -> None:
+        """Make the file by way of ``tmp``, since it may get no name where it is."""
+        self._let_go(copy)
+        copy.place = Place.NOWHERE
+        fd = self._create_named(copy, maildir.tmp)
+        try:
+            if os.fstat(fd).st_dev != copy.device:
+                raise refusal  # the Maildir has moved: links are not forbidden
+            self._fill(fd, job, copy)
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)
+        self._move(copy, maildir)
+        self.maildirs.unnamed.refused_by(copy.device)
+
+    def _move(self, copy: Copy, maildir: KnownMaildir) -> None:
+        name, tmp, new = copy.name.full, maildir.tmp, maildir.new
+        self.disk.rename(tmp.entry(name), tmp.fd, new.entry(name), new.fd)
+        copy.place = Place.NEW
 
     def _let_go(self, copy: Copy) -> None:
         fd, copy.fd = copy.fd, -1
@@ -379,10 +424,11 @@ class Batch:
 
     def _withdraw(self, copy: Copy) -> None:
         place, copy.place = copy.place, Place.NOWHERE
+        if copy.fd >= 0:
+            with contextlib.suppress(OSError):
+                self._let_go(copy)
         # What cannot be removed either is at worst delivered twice; nothing is lost by it.
         with contextlib.suppress(OSError, UnsafePlace):
-            if place is Place.UNNAMED:
-                self._let_go(copy)
             if place not in (Place.TMP, Place.NEW):
                 return
             maildir = self.maildirs.get(copy.delivery)
