@@ -1,18 +1,26 @@
 """A MySQL server that asks for passwords encrypted by its RSA key, and nothing else of one.
 
 ``python -m tests.support.rsa_server`` lets the engine log in there, in a process in which nothing
-has imported cryptography before.
+has imported cryptography before; with ``registrar`` a registrar does, which root starts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import sys
+import tempfile
+from pathlib import Path
 
+from restante.config.load import FILE_NAME, load
 from restante.config.tree import Database
 from restante.directory.engine import open_engine
 from restante.errors import CannotKnow
+from restante.service.children import fork
+from restante.service.registrar import run_registrar
+from restante.service.user import server_user
 
 SALT = b"twenty octets of it."
 PASSWORD = "pass word"
@@ -85,13 +93,53 @@ async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return head[3], await reader.readexactly(int.from_bytes(head[:3], "little"))
 
 
+def ask_registrar() -> None:
+    """Say what passwords the server has heard from a registrar that was asked for an account."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening = socket.create_server(("127.0.0.1", 0))
+    environ = {
+        "RESTANTE_SERVER__ME": "mx.example.com",
+        "RESTANTE_SERVER__USER": "nobody",
+        "RESTANTE_DATABASE__URL": url(listening.getsockname()[1]),
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / FILE_NAME).touch()
+        settings = load(directory, environ)
+    user = server_user(settings)
+    assert user is not None
+
+    def live() -> int:
+        ours.close()
+        return run_registrar(settings, user, its)
+
+    pid = fork("registrar", live)
+    its.close()
+    server = Server()
+
+    async def serve() -> None:
+        await asyncio.start_server(server.serve, sock=listening)
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(ours, b'{"id": 1, "account": "iain@example.com"}')
+        await loop.sock_recv(ours, 4096)
+
+    asyncio.run(serve())
+    ours.close()
+    os.waitpid(pid, 0)
+    print(server.heard)
+
+
+def url(port: int) -> str:
+    """The setting for the server at a port."""
+    return f"mysql://restante:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/db"
+
+
 async def main() -> None:
     """Say whether cryptography is imported before, and what passwords the server has heard."""
     server = Server()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    url = f"mysql://restante:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/db"
-    engine = open_engine(Database(url=url), "/")
+    engine = open_engine(Database(url=url(port)), "/")
     print("cryptography" in sys.modules)
     with contextlib.suppress(CannotKnow):
         await engine.fetch("SELECT 1 FROM mailbox")
@@ -101,4 +149,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    if sys.argv[1:] == ["registrar"]:
+        ask_registrar()
+    else:
+        asyncio.run(main())

@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import cast
 
 _RSA = "cryptography"
+_LATE = "cryptography.hazmat.backends.openssl.backend"
+"""What it imports when it is first used: too late for a process that is no longer root."""
 
 
 @contextmanager
@@ -46,7 +48,10 @@ def learn_rsa() -> bool:
     if _can_encrypt():
         return False
     importlib.reload(asyncmy.auth)
-    return _can_encrypt()
+    if not _can_encrypt():
+        return False
+    importlib.import_module(_LATE)
+    return True
 
 
 def _can_encrypt() -> bool:

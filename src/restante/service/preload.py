@@ -41,9 +41,7 @@ def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
     """Import what workers with these settings may need; ``rights`` are theirs."""
     for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
-    engine = open_engine(settings.database, settings.directory)
-    if engine.dialect is MYSQL and not _is_in_reach("cryptography", rights):
-        import_module("restante.directory.driver").learn_rsa()
+    preload_driver(settings, rights)
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if settings.metrics.listen:
         # prometheus-client looks at its environment when it is imported.
@@ -52,8 +50,15 @@ def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
         import_module("gzip")
 
 
+def preload_driver(settings: Settings, rights: AbstractContextManager[None]) -> None:
+    """What whoever asks the database with these ``rights`` may need."""
+    engine = open_engine(settings.database, settings.directory)
+    if engine.dialect is MYSQL and not _is_in_reach("cryptography", rights):
+        import_module("restante.directory.driver").learn_rsa()
+
+
 def _is_in_reach(package: str, rights: AbstractContextManager[None]) -> bool:
-    """Whether workers could import it by themselves."""
+    """Whether it can be imported with these rights as well."""
     found = find_spec(package)  # with this process's rights, as Python remembers what it finds
     with rights:
         return bool(found and found.origin and os.access(found.origin, os.R_OK, effective_ids=True))

@@ -29,6 +29,7 @@ from restante.directory.lookups import SqlDirectory
 from restante.directory.shadow import shadow_groups
 from restante.directory.system import system_files
 from restante.errors import RestanteError
+from restante.service.preload import preload_driver
 from restante.service.system_logins import shadow_desk
 from restante.service.user import ServerUser
 
@@ -45,7 +46,8 @@ def run_registrar(settings: Settings, user: ServerUser, end: socket.socket) -> i
     """Answer until the supervisor closes its end; the exit status of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # Made while this process is root: its driver may lie where only root may read.
+    # While this process is root: the driver, and what that needs, may lie where only root may read.
+    preload_driver(settings, user.rights())
     engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
     _with_shadow(settings, user).become()
     uvloop.run(_serve(settings, engine, end))
