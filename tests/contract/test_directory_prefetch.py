@@ -20,7 +20,7 @@ from restante.directory.engine import Dialect, Engine, Rejected, Row, Statement,
 from restante.directory.lookups import SqlDirectory
 from restante.directory.question import MAX_ORDINARY
 from restante.directory.schema import TABLES
-from restante.routing.decision import Mailbox, Remote, Unknown
+from restante.routing.decision import Mailbox, NoSuchUser, Remote, Unknown
 from restante.routing.router import Router
 from tests.support.directory import Rows, directory_with, engine_with, fill
 from tests.support.mariadb import MariaDB
@@ -291,6 +291,29 @@ async def test_among_many_addresses_the_first_of_a_domain_are_not_missed(
         addresses = [Address(name, "x.org") for name in names]
         for decision in await router.route_many(addresses, directory):
             assert isinstance(decision, Mailbox | Remote)
+
+
+@pytest.mark.parametrize("statement", range(6))
+async def test_among_many_addresses_a_new_catch_all_has_no_others_mail(
+    database_url: str, statement: int
+) -> None:
+    """Not that of an address which came with it, and was asked for a moment earlier."""
+    names = [f"n{number}" for number in range(2 * MAX_ORDINARY)]
+    there: Rows = {
+        "mailbox": [(who, 1, 1, "/h", None, None) for who in ("anna", "all")],
+        "virtual": [("anna", "old", "x.org")],
+    }
+    new: Rows = {"virtual": [("all", "", "x.org"), *(("anna", name, "x.org") for name in names)]}
+    async with engine_with(database_url, there) as engine:
+        directory = SqlDirectory(Changing(engine, statement, new))
+        router = Router(Routing(), "mail.host")
+        addresses = [Address(name, "x.org") for name in names]
+        for decision in await router.route_many(addresses, directory):
+            assert isinstance(decision, NoSuchUser) or decision == _mailbox("anna")
+
+
+def _mailbox(user: str) -> Mailbox:
+    return Mailbox(Account(user, 1, 1, "/h"), f"{user}@x.org", "/h/Maildir")
 
 
 async def test_a_row_without_an_owner_spoils_no_other_address(database_url: str) -> None:

@@ -36,12 +36,19 @@ class Answers:
         """Take up what another knows.
 
         A domain that either found nothing of stays unknown: the addresses that were asked then may
-        have come with the domain since, and must not be "no such user".
+        have come with the domain since, and must not be "no such user". Of a domain whose catch-all
+        has changed in between all addresses are to be asked anew: the new one may have come with
+        some that were not there yet, and must not have their mail.
         """
+        changed = set()
+        for pair, owners in other.owners.items():
+            if self.owners.setdefault(pair, owners) != owners:
+                changed.add(pair[1])
+        if changed:
+            self.owners = {pair: it for pair, it in self.owners.items() if pair[1] not in changed}
         self.accepted |= other.accepted
         for domain, known in other.known.items():
             self.known[domain] = known and self.known.get(domain, True)
-        self.owners |= other.owners
         self.accounts |= other.accounts
         self.lines |= other.lines
 
