@@ -248,6 +248,23 @@ async def test_an_address_that_comes_with_its_domain_is_never_the_one_without_th
             await engine.transaction([Statement(f"DELETE FROM `{table}`") for table in TABLES])
 
 
+@pytest.mark.parametrize("statement", [0, 1])
+async def test_an_address_that_comes_with_its_owner_is_never_the_one_without_the_other(
+    database_url: str, statement: int
+) -> None:
+    """Also where another address already belonged to that name."""
+    router = Router(Routing(), "mail.host")
+    rows: Rows = {
+        "mailbox": [("anna", 1, 1, "/h", None, None)],
+        "virtual": [("anna", "anna", "x.org")],
+    }
+    async with engine_with(database_url, {"virtual": [("anna", "anna", "y.net")]}) as engine:
+        changing = Changing(engine, statement, rows)
+        addresses = [Address("anna", "y.net"), Address("anna", "x.org")]
+        _, decision = await router.route_many(addresses, SqlDirectory(changing))
+        assert decision == _mailbox("anna")
+
+
 class Rejecting(Changing):
     """A changing engine that rejects a name in a column."""
 

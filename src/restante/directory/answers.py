@@ -75,7 +75,7 @@ class Answers:
             self.known[domain] = self.accepted[domain] = False
         for row in rows:
             if row[0] == "v":
-                self._take_owner(row[1:])
+                self._take_late_owner(row[1:])
             elif row[0] == "r":
                 self._take_accepted(row[1:])
             else:
@@ -143,6 +143,14 @@ class Answers:
         owners.add(owner)
         self.known[domain] = True
         return fold(owner)
+
+    def _take_late_owner(self, row: Row) -> None:
+        """An owner who was not there when others were; what was said of that name may be old."""
+        owner = self._take_owner(row)
+        if owner is not None:
+            self.accounts.pop(owner, None)
+            self.lines.pop((owner, ""), None)
+            self.lines.pop((ALIAS_USER, owner), None)
 
     def _take_known(self, asked: str, row: Row) -> None:
         """The domain has rows, if it is not another that the database takes for the same."""
