@@ -410,12 +410,28 @@ async def test_a_listing_belongs_to_its_home(helpers: Helpers, scripted: Scripte
     await helpers.close()
 
 
-async def test_nothing_that_nobody_knows_is_unchanged(helpers: Helpers, scripted: Scripted) -> None:
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        pytest.param(Kind.UNCHANGED, b"", id="nobody knows what is unchanged"),
+        pytest.param(Kind.OPENED, b"", id="no listing"),
+        pytest.param(Kind.OPENED, opened(b"") + b"\0\0\0\1", id="half a listing"),
+        pytest.param(Kind.DONE, b"", id="another answer"),
+    ],
+)
+async def test_what_is_opened_with_a_bad_answer_is_closed(
+    helpers: Helpers, scripted: Scripted, kind: Kind, body: bytes
+) -> None:
+    """Its lock would be held for as long as others of the uid use the connection."""
     opening = asyncio.create_task(HelperStore(helpers).open(ANN))
     await until(lambda: bool(scripted.ends))
-    await scripted.say((await scripted.hear()).number, Kind.UNCHANGED)
+    number = (await scripted.hear()).number
+    await scripted.say(number, kind, body)
     with pytest.raises(MaildropUnavailable):
         await opening
+    told = await asyncio.wait_for(scripted.hear(), 10)
+    assert (told.kind, Reader(told.body).count(number)) == (Kind.CLOSE, number)
+    assert not helpers._links[Owner(ANN.uid, ANN.gid)].drops
 
 
 async def test_a_drop_outlives_nothing_of_its_helper(helpers: Helpers, scripted: Scripted) -> None:

@@ -108,7 +108,7 @@ class HelperDrop:
         self._is_open = True
         self._link.drops += 1
         try:
-            self._opened(await self._request(Kind.OPEN, [request], number=self._number))
+            frame = await self._request(Kind.OPEN, [request], number=self._number)
         except asyncio.CancelledError:
             # The helper may be about to open it: the word that it is to close follows.
             self._link.tell(Kind.CLOSE, [self._named().octets()])
@@ -116,6 +116,11 @@ class HelperDrop:
             raise
         except BaseException:
             self._forget()
+            raise
+        try:
+            self._opened(frame)
+        except MaildropUnavailable:
+            self.close()  # whatever it meant, the helper may have the maildrop open
             raise
 
     def _opened(self, frame: Frame) -> None:
