@@ -317,6 +317,37 @@ async def test_many_moved_messages_cost_few_scans(
     drop.close()
 
 
+@pytest.mark.parametrize("older", [0, 1])
+async def test_the_older_of_two_namesakes_has_the_uid(box: Box, older: int) -> None:
+    """Another that comes later must not pass for what the client knows."""
+    contents = [b"one\n", b"other\n"]
+    for number, content in enumerate(contents):
+        path = box.put(f"cur/1.same:2,{'FS'[number]}", content)
+        moment = 1_700_000_000 + (number != older)
+        os.utime(path, (moment, moment))
+    drop = await box.open()
+    assert drop.messages.uids[0] == b"1.same"
+    assert len(set(drop.messages.uids)) == 2
+    assert await read(drop, 0) == contents[older]
+    assert await read(drop, 1) == contents[not older]
+    drop.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (["new/1.same", "cur/1.same:2,"], "cur/1.same:2,"),
+        (["new/1.same:2,S", "new/1.same"], "new/1.same:2,S"),
+        (["cur/1.same:2,S", "cur/1.same:2,F"], "cur/1.same:2,S"),
+    ],
+)
+async def test_which_of_two_names_of_a_file_counts(box: Box, names: list[str], counts: str) -> None:
+    os.link(box.put(names[0]), box.path / names[1])
+    listing = scan.listing(os.fsencode(box.path))
+    assert list(listing.messages.uids) == [b"1.same"]
+    assert list(listing.places) == [counts.encode()]
+
+
 async def test_a_namesake_is_not_deleted_in_the_place_of_what_vanished(box: Box) -> None:
     first = box.put("cur/1.same:2,", b"one\n")
     box.put("cur/1.same:2,S", b"two\n")

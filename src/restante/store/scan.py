@@ -143,8 +143,10 @@ def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int
         if base not in present:
             return GONE
         place = now.place(present[base])
-        if index in inodes and _inode(maildir, place) != inodes[index]:
-            return GONE
+        if index in inodes:
+            status = _status(maildir, place)
+            if status is None or status.st_ino != inodes[index]:
+                return GONE
         return place
 
     return [
@@ -161,31 +163,35 @@ def _read(maildir: bytes, folder: str) -> Entries:
 
 
 def _told_apart(maildir: bytes, seen: Found) -> Found:
-    """The same where a base is there more than once, or the order is not that of the bases."""
+    """The same where a base is there more than once, or the order is not that of the bases.
+
+    Of several names of one file, one in ``cur`` counts, and in the same folder the last in order.
+    Of several files with one base, the one that was written first comes first: so it keeps its UID
+    when another comes.
+    """
     bases = seen.bases
     found = Found()
     for base, group in groupby(sorted(range(len(bases)), key=bases.__getitem__), bases.__getitem__):
         rivals = [(seen.place(index), seen.ends[index]) for index in group]
-        # As they were read, ``new`` first: of two names for one file the later one counts.
         rivals.sort(key=lambda rival: rival[0].startswith(b"cur/"))
         by_inode = {
-            inode: end
+            status.st_ino: (status.st_mtime_ns, end)
             for place, end in rivals
-            if len(rivals) > 1 and (inode := _inode(maildir, place)) is not None
+            if len(rivals) > 1 and (status := _status(maildir, place)) is not None
         }
         if len(by_inode) < 2:  # it was moved just now, or has two names
-            found.add(base, next(iter(by_inode.values()), rivals[-1][1]))
+            found.add(base, rivals[-1][1] if not by_inode else by_inode.popitem()[1][1])
             continue
-        for inode, end in sorted(by_inode.items()):
+        for _, inode, end in sorted((time, inode, end) for inode, (time, end) in by_inode.items()):
             found.inodes[len(found.bases)] = inode
             found.add(base, end)
     return found
 
 
-def _inode(maildir: bytes, place: bytes) -> int | None:
+def _status(maildir: bytes, place: bytes) -> os.stat_result | None:
     """None if it is gone."""
     with contextlib.suppress(FileNotFoundError):
-        return os.lstat(os.path.join(maildir, place)).st_ino
+        return os.lstat(os.path.join(maildir, place))
     return None
 
 
@@ -194,11 +200,13 @@ def _uids(found: Found) -> list[str]:
     if not found.inodes and names.are_uids(found.bases):
         return found.bases
     seen: dict[str, None] = {}
+    copies: dict[str, int] = {}
     for base in found.bases:
-        copy = 0
+        copy = copies.get(base, 0)
         while (uid := names.uid(base, copy)) in seen:
             copy += 1
         seen[uid] = None
+        copies[base] = copy + 1
     return list(seen)
 
 
