@@ -140,6 +140,36 @@ def test_a_client_that_is_gone(certificates: Certificates) -> None:
     converse(serve, client)
 
 
+@pytest.mark.parametrize("how", ["garbage", "closed", "aborted", "interrupted"])
+def test_a_connection_whose_handshake_failed_is_gone_at_once(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It takes nobody's place for as long as a peer may take to close it."""
+    monkeypatch.setattr("restante.net.connection.CLOSE_TIMEOUT", 60 * PATIENCE)
+    gone = asyncio.Event()
+
+    async def serve(connection: Connection) -> None:
+        if how == "interrupted":
+            asyncio.get_running_loop().call_later(0.01, connection.interrupt)
+        try:
+            with pytest.raises(TlsFailed):
+                await connection.start_tls(certificates, b"go\r\n", PATIENCE)
+        finally:
+            connection.when_gone(gone.set)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if how == "garbage":
+            writer.write(b"this is no handshake\r\n")
+        elif how == "closed":
+            writer.close()
+        elif how == "aborted":
+            writer.transport.abort()
+        await gone.wait()
+
+    converse(serve, client)
+
+
 def test_a_handshake_takes_no_longer_than_it_may(certificates: Certificates) -> None:
     async def serve(connection: Connection) -> None:
         assert await connection.receive(PATIENCE, interruptible=False) == b"begin"

@@ -166,6 +166,21 @@ class Connection(asyncio.Protocol):
         self._outbox.flush()
         plain.write(announce)
         self._in_handshake = True
+        try:
+            transport = await self._in_tls(plain, contexts, timeout)
+        except TlsFailed:
+            plain.abort()
+            self.connection_lost(None)  # nobody else says so before a handshake is done
+            raise
+        finally:
+            self._in_handshake = False
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._transport, self._reading_paused = transport, False
+        return self._secured(transport, contexts)
+
+    async def _in_tls(
+        self, plain: asyncio.Transport, contexts: HandshakeContexts, timeout: float
+    ) -> asyncio.Transport:
         transport = await _handshake(
             self._loop.start_tls(
                 plain,
@@ -176,13 +191,10 @@ class Connection(asyncio.Protocol):
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         )
-        self._in_handshake = False
         # Where the connection is gone by now, there is a transport without a handshake.
         if transport is None or transport.get_extra_info("ssl_object") is None:
             raise TlsFailed(_BROKEN)
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self._transport, self._reading_paused = transport, False
-        return self._secured(transport, contexts)
+        return transport
 
     async def accept_tls(self, accepted: socket, timeout: float) -> None:
         """Be the handshake's server on a socket that has just been accepted (RFC 8314 §3).
