@@ -72,7 +72,7 @@ async def test_a_row_of_a_new_file_is_found_in_one_descent(tmp_path: Path) -> No
         sql.credentials(SQLITE): ("m",),
         sql.account(SQLITE): ("mailbox",),
         sql.owners(SQLITE): ("virtual",),
-        sql.ordinary(SQLITE, OrdinaryShape(1, one_domain=True)): ("v", "m", "a", "rcpthosts"),
+        sql.ordinary(SQLITE, OrdinaryShape(1, one_domain=True)): ("v", "r", "m", "a"),
         sql.ordinary(SQLITE, OrdinaryShape(2, one_domain=False)): ("v", "m", "a", "rcpthosts"),
     }
     async with engine_with(f"sqlite:///{tmp_path / 'restante.db'}") as engine:
