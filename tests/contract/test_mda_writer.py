@@ -650,6 +650,24 @@ class AsRoot:
         assert isinstance(await writer.deliver_all(envelope(), CONTENT, [one]), Delivered)
         assert len(messages(delivery(tmp_path / "disk2"))) == 1
 
+    @pytest.mark.parametrize("left", [".", "Maildir", "Maildir/new"])
+    async def test_what_root_cannot_give_away_costs_no_descriptor(
+        self, tmp_path: Path, writer: MailboxWriter, left: str
+    ) -> None:
+        one = delivery(tmp_path)
+        await writer.deliver_all(envelope(0), CONTENT, [one])
+        await writer.close()
+        directory = Path(one.account.home) / left
+        (directory / "something").touch()
+        os.chown(directory, 0, 0)
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 4):
+            again = BatchWriter(HOST, 1, 1)
+            outcome = await again.deliver_all(envelope(number), CONTENT, [one])
+            await again.close()
+            assert reply_of(outcome) == "451 4.3.5"
+        assert len(os.listdir("/proc/self/fd")) <= before
+
     async def test_nothing_is_made_in_a_strangers_directory(
         self, tmp_path: Path, writer: MailboxWriter
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -139,6 +140,47 @@ def deliver_while_moved(
     acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)
     return acknowledged
+
+
+def deliver_where_it_is_made_again(one: Delivery, *, named_only: bool) -> bool:
+    """Whether the first of three jobs is acknowledged, before the power fails.
+
+    The Maildir goes away while the second looks into it; the third cannot make it again, so that
+    the first does when its file is created.
+    """
+    moved: list[str] = []
+    refused: list[str] = []
+
+    def move(_name: str) -> int:
+        if not moved:
+            moved.append(one.maildir)
+            os.rename(one.maildir, one.maildir + ".old")
+        return 0
+
+    def refuse_once(name: str) -> int:
+        refused.append(name)
+        return errno.EIO if len(refused) == 1 else 0
+
+    disk = FaultyDisk(faults={"fsync": move, "make_directory": refuse_once}, named_only=named_only)
+    jobs = [
+        Job(envelope(number), CONTENT, [one], together=False, again=number == 1)
+        for number in range(3)
+    ]
+    maildirs = Maildirs(disk)
+    Batch(disk, maildirs, Policy(HOST, 1, 1), jobs).run()
+    maildirs.close()
+    disk.lose_power(entries_lost=True)
+    return isinstance(jobs[0].outcomes()[0], Delivered)
+
+
+@pytest.mark.parametrize("named_only", [True, False])
+def test_a_maildir_that_is_made_again_for_a_file(
+    home: Path, done: Callable[[Callable[[], bool]], bool], named_only: bool
+) -> None:
+    (one,) = mailboxes(home, 1, exist=True)
+    assert done(partial(deliver_where_it_is_made_again, one, named_only=named_only))
+    check_visible([one])
+    assert any(envelope(0).queue_id in name for name in messages(one))
 
 
 @pytest.mark.parametrize("named_only", [True, False])

@@ -250,7 +250,7 @@ class Batch:
         return fd
 
     def _create_once(self, copy: Copy) -> int:
-        maildir = self.maildirs.get(copy.delivery)
+        maildir = self._reach(copy)
         if not copy.needs_name and self.maildirs.unnamed.may_be_on(maildir.device):
             try:
                 return self._create_unnamed(copy, maildir)
@@ -261,6 +261,13 @@ class Batch:
                     raise
                 self.maildirs.unnamed.refused_by(maildir.device)
         return self._create_named(copy, maildir.tmp)
+
+    def _reach(self, copy: Copy) -> KnownMaildir:
+        """Its Maildir; if it had to be made again since it was found, the sync is for it too."""
+        maildir = self.maildirs.get(copy.delivery)
+        if maildir.fresh:
+            self._sync_as_a_whole(maildir)
+        return maildir
 
     def _create_unnamed(self, copy: Copy, maildir: KnownMaildir) -> int:
         copy.fd = maildir.new.create_unnamed(self.disk)
@@ -292,7 +299,7 @@ class Batch:
             self.disk.copy(body, fd, job.content.body_size)
 
     def _publish(self, job: Job, copy: Copy) -> None:
-        maildir = self.maildirs.get(copy.delivery)
+        maildir = self._reach(copy)
         if copy.place is Place.UNNAMED:
             self._give_name(job, copy, maildir)
         elif copy.place is Place.TMP:

@@ -248,8 +248,7 @@ class _Walk:
                 f" {name} lies; that one belongs to uid {around.st_uid}, the account's uid is"
                 f" {self._delivery.account.uid}"
             ) from error
-        if own and self._was_left_behind(below):
-            self._give_away(place, name)
+        self._adopt(below, place, name, own=own)
         return below
 
     def _make(self, place: int, name: str, own: bool) -> None:
@@ -272,6 +271,16 @@ class _Walk:
             self._made = True
         if own and self._self == 0:
             self._give_away(place, name)
+
+    def _adopt(self, directory: int, place: int, name: str, *, own: bool) -> None:
+        """Give an open directory away if that was left undone; it is closed where that fails."""
+        if not own or not self._was_left_behind(directory):
+            return
+        try:
+            self._give_away(place, name)
+        except BaseException:
+            self._disk.close(directory)
+            raise
 
     def _was_left_behind(self, directory: int) -> bool:
         """Whether this is what ``_make`` leaves if it is killed before it gives it away."""
@@ -312,8 +321,7 @@ class _Walk:
         except FileNotFoundError:
             self._make(place, name, own=True)
             return self._disk.open_directory(name, place)
-        if self._was_left_behind(part):
-            self._give_away(place, name)
+        self._adopt(part, place, name, own=True)
         return part
 
     def _check_owner(self, fd: int, part: str) -> None:
