@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from restante.directory.overdue import Overdue
 
@@ -138,3 +139,22 @@ async def test_what_ends_otherwise_when_its_time_is_up_leaves_no_trace() -> None
     assert await overdue.by(_then(SOON), answer_late()) == "late"
     assert not task.cancelling()
     overdue.close()
+
+
+def test_several_are_late_at_the_same_moment_in_the_loop_of_a_worker() -> None:
+    """uvloop makes no timer of what is due within half a millisecond."""
+
+    async def late(overdue: Overdue, seconds: float) -> bool:
+        try:
+            await overdue.by(_then(seconds), asyncio.sleep(NEVER))
+        except TimeoutError:
+            return True
+        return False
+
+    async def ask() -> list[bool]:
+        overdue = Overdue()
+        seconds = (0.0, SOON + 0.0003, -1.0, SOON, 0.0001)
+        return await asyncio.gather(*[late(overdue, each) for each in seconds])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(ask()) == [True] * 5

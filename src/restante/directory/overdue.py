@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+NEVER = float("inf")
+"""Seconds of the loop."""
+
 _T = TypeVar("_T")
 
 
@@ -21,8 +24,10 @@ class Overdue:
         """By whom something is waited for, and until when."""
         self._ended: set[asyncio.Task[Any]] = set()
         """Whose time is up."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         """Fires when the first of them is overdue, or earlier."""
+        self._fires = NEVER
+        """When the timer does; uvloop's does not say where that is at once."""
 
     async def by(self, until: float, work: Awaitable[_T]) -> _T:
         """What ``work`` comes to; raises TimeoutError ``until`` then (seconds of the loop)."""
@@ -30,7 +35,7 @@ class Overdue:
         assert task is not None, "only a task can await something"
         cancelled_before = task.cancelling()
         self._until[task] = until
-        if self._timer is None or until < self._timer.when():
+        if until < self._fires:
             self._look_at(until)
         try:
             return await work
@@ -49,16 +54,17 @@ class Overdue:
         """Forget the timer, which outlasts what was waited for; what still is keeps its bound."""
         if self._timer is not None and not self._until:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._fires = None, NEVER
 
     def _look_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(when, self._look)
+        self._fires = when
 
     def _look(self) -> None:
         """Cancel those whose time is up, and come again for the others."""
-        self._timer = None
+        self._timer, self._fires = None, NEVER
         now = asyncio.get_running_loop().time()
         for task in [task for task, until in self._until.items() if until <= now]:
             if task not in self._ended:
