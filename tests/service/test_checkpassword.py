@@ -15,6 +15,7 @@ import pytest
 from restante.checkpassword.wire import Question, encode_question, socket_path
 from tests.support.checking import CLEAN, PROGRAM, TELL, check, run_with
 from tests.support.instance import Instance, new_instance, until
+from tests.support.private_python import private_python
 from tests.support.serving import (
     IAIN,
     NOBODY,
@@ -229,6 +230,20 @@ def test_users_of_the_system_log_in_behind_the_tables(tmp_path: Path) -> None:
         assert login("root", "sesame")[0] == REFUSED
         configure(made, at_once)
         assert login("tess", "sesame")[0] == REFUSED
+
+
+def test_python_may_be_where_only_root_can_read(tmp_path: Path) -> None:
+    """The database is asked with the rights of the server's user."""
+    if os.getuid() != 0:
+        return  # everything is done with the same rights
+    (tmp_path / "python").mkdir()
+    python, path = private_python(tmp_path / "python", private=("restante",))
+    with new_instance(tmp_path / "i", domains=()) as made:
+        add_accounts(made)
+        _make_home(made)
+        command = [*python, "-m", "restante.checkpassword", "--dir", str(made.directory), "true"]
+        done = run_with(command, f"{IAIN}\0secret\0\0".encode(), {**CLEAN, "PYTHONPATH": path})
+        assert done.returncode == 0, done.stderr
 
 
 # Dovecot

@@ -15,7 +15,7 @@ from restante.checkpassword.wire import Answer, Question
 from restante.config import Settings
 from restante.config.load import load
 from restante.config.tree import Log
-from restante.directory.engine import open_engine
+from restante.directory.engine import Engine, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.shadow import shadow_groups
 from restante.directory.system import HostPasswords, system_files
@@ -33,9 +33,11 @@ def decide(directory: str, control: str, question: Question) -> Answer:
     except OperatorError as error:
         raise Ending(TEMPORARY, str(error)) from None
     try:
+        # Now: its driver may lie where only root may read.
+        engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
         # The server's files are its user's; the shadow file is a group's.
         with as_owner(settings.path(settings.queue.root), shadow_groups()):
-            return asyncio.run(_decide(settings, question))
+            return asyncio.run(_decide(settings, engine, question))
     finally:
         log.close()
 
@@ -48,8 +50,7 @@ def _log_of(settings: Settings) -> Log:
     return replace(settings.log, target="stderr")
 
 
-async def _decide(settings: Settings, question: Question) -> Answer:
-    engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
+async def _decide(settings: Settings, engine: Engine, question: Question) -> Answer:
     directory = SqlDirectory(engine, system_files(settings))
     guard = guard_of(settings)
     system = _system_logins(settings)
