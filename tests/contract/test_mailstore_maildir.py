@@ -261,6 +261,19 @@ async def test_100_000_messages_open_without_touching_one(box: Box, opened: list
     drop.close()
 
 
+async def test_sizes_that_lie_do_not_make_more_be_read_ahead(box: Box) -> None:
+    """A helper's answer would be larger than a frame may be."""
+    content = b"x" * 199_999 + b"\n"
+    for number in range(maildir.READ_AHEAD + 1):
+        box.put(f"new/{1_700_000_000 + number}.a,S=12,W=15", content)
+    drop = await box.open()
+    fetched = await drop.fetch(0, maildir.READ_AHEAD)
+    assert sum(map(len, fetched.ahead.values())) <= maildir.READ_AHEAD_OCTETS
+    for index in range(len(drop.messages)):
+        assert await read(drop, index) == content
+    drop.close()
+
+
 # Other programs
 
 

@@ -224,16 +224,16 @@ class MaildirDrop:
         ahead: dict[int, bytes] = {}
         room = READ_AHEAD_OCTETS
         for index in indexes[: max(0, len(self.messages) - indexes.start)]:
-            room -= self.messages.sizes[index]
-            if room < 0:
+            if self.messages.sizes[index] > room:
                 break
             try:
-                message = files.read_bounded(self._path(index), READ_AHEAD_OCTETS)
+                message = files.read_bounded(self._path(index), room)  # its size may be wrong
             except (OSError, MessageGone):
                 break
             if message is None:
                 break
             ahead[index] = message
+            room -= len(message)
         return ahead
 
     def _reader(self, index: int) -> files.Reader:
