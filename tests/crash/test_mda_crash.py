@@ -123,6 +123,36 @@ def test_power_cut_at_every_step(
     assert step > 5
 
 
+def deliver_twice(step: int, deliveries: Sequence[Delivery], *, named_only: bool) -> bool:
+    """Whether the process lives on at that step; if not, another delivers, and the power fails."""
+    disk = FaultyDisk(cut_at=step, named_only=named_only)
+    with contextlib.suppress(PowerCut):
+        return deliver(disk, deliveries)
+    disk.cut_at = -1
+    assert deliver(disk, deliveries, again=True)
+    disk.lose_power(entries_lost=True)
+    return False
+
+
+@pytest.mark.parametrize("named_only", [True, False])
+@pytest.mark.parametrize("number", [1, 2])
+def test_killed_at_every_step_and_a_power_cut_after_the_retry(
+    home: Path, done: Callable[[Callable[[], bool]], bool], number: int, named_only: bool
+) -> None:
+    """What is found where an earlier attempt left it is durable before it counts."""
+    step = 0
+    lives = False
+    while not lives:
+        root = home / str(step)
+        root.mkdir()
+        os.chown(root, OWNER, GROUP)
+        deliveries = mailboxes(root, number, exist=True)
+        lives = done(partial(deliver_twice, step, deliveries, named_only=named_only))
+        check_visible(deliveries, 1)
+        step += 1
+    assert step > 5
+
+
 def deliver_while_moved(
     deliveries: Sequence[Delivery], elsewhere: Path, *, named_only: bool
 ) -> bool:

@@ -208,6 +208,7 @@ class Batch:
         for part in ("new", "cur"):
             if any(map(copy.name.is_borne_by, list_messages(self.disk, maildir, part))):
                 copy.place = Place.FOUND
+                self._sync_as_a_whole(maildir)  # who made it may not have come so far
                 return
 
     def _choose_sync(self, maildir: KnownMaildir) -> None:
