@@ -60,7 +60,8 @@ async def test_the_last_words_of_a_session_precede_its_end() -> None:
         connection.send(b"221 ")
         connection.send(b"bye\r\n")
 
-    assert await heard(serve) == b"221 bye\r\n"
+    assert await heard(serve, Outbox()) == b"221 bye\r\n"
+    assert await heard(serve, None) == b"221 bye\r\n"
 
 
 async def test_words_for_a_connection_that_was_given_up_are_dropped() -> None:
@@ -78,7 +79,7 @@ async def test_words_for_a_connection_that_was_given_up_are_dropped() -> None:
     assert written == [b"of another"]
 
 
-async def heard(serve: Serve, outbox: Outbox | None = None) -> bytes:
+async def heard(serve: Serve, outbox: Outbox | None) -> bytes:
     """What a client hears until the connection is closed."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(

@@ -55,12 +55,12 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """``tls_first``: the certificates of ``accept_tls``; None for clear text.
 
-        ``outbox``: where its octets wait beside those of others; None: in one of its own.
+        ``outbox``: where its octets wait beside those of others; None: they wait for nobody.
         """
         self._serve = serve
         self._stopping = stopping
         self._tls_first = tls_first
-        self._outbox = outbox or Outbox()
+        self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._received_size = 0
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer will send no more; without TLS it may still read."""
-        self._outbox.flush()  # with TLS the transport closes now
+        self._flush()  # with TLS the transport closes now
         self._eof = True
         self._wake()
         return self.tls is None
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         if self._received:
             self._received.clear()
             raise TlsFailed("octets in clear text came before the handshake")
-        self._outbox.flush()
+        self._flush()
         plain.write(announce)
         self._in_handshake = True
         try:
@@ -317,8 +317,16 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Queue octets for the peer; call ``drain`` before queueing much more."""
-        if data:
+        if not data:
+            return
+        if self._outbox is None:
+            self._write(data)
+        else:
             self._outbox.put(self._write, data)
+
+    def _flush(self) -> None:
+        if self._outbox is not None:
+            self._outbox.flush()
 
     def _write(self, data: bytes) -> None:
         transport = self._transport
@@ -380,7 +388,7 @@ class Connection(asyncio.Protocol):
             await self._serve(self)
         finally:
             if self._transport is not None and not self._lost:
-                self._outbox.flush()
+                self._flush()
                 self._transport.close()
                 self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._close_now)
 

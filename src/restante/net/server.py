@@ -31,6 +31,8 @@ class Service(Protocol):
     """Sent to a client that is turned away because a limit is reached."""
     failing: bytes
     """Sent before the connection is closed because of a bug."""
+    sends_together: bool
+    """Whether what its sessions say in one turn of the event loop waits for the end of the turn."""
 
     @property
     def name(self) -> str:
@@ -106,7 +108,7 @@ class Server:
         self._ids = ids
         self._handshakes = handshakes
         self._stopping = asyncio.Event()
-        self._outbox = Outbox()
+        self._outbox = Outbox() if service.sends_together else None
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._accepting: set[asyncio.Task[None]] = set()

@@ -61,6 +61,7 @@ class SmtpService:
 
     busy = BUSY.encode()
     failing = FAILING.encode()
+    sends_together = True
 
     def __init__(
         self,
