@@ -113,3 +113,8 @@ def some_mail(hosted: Shell) -> Waiting:
         ],
     )
     return Waiting(hosted, dead, busy, bounce)
+
+
+def lines(text: str) -> list[list[str]]:
+    """The fields of each line that ``queue`` prints into a pipe."""
+    return [line.split("\t") for line in text.splitlines()]

@@ -21,6 +21,7 @@ from tests.support.waiting import (
     TIMED_OUT,
     Sent,
     Waiting,
+    lines,
     put,
     some_mail,
     to,
@@ -30,10 +31,6 @@ from tests.support.waiting import (
 @pytest.fixture
 def waiting(hosted: Shell) -> Waiting:
     return some_mail(hosted)
-
-
-def lines(text: str) -> list[list[str]]:
-    return [line.split("\t") for line in text.splitlines()]
 
 
 # list

@@ -12,6 +12,7 @@ from tests.support.terminal import at_terminal
 from tests.support.waiting import (
     Sent,
     Waiting,
+    lines,
     put,
     some_mail,
     to,
@@ -21,10 +22,6 @@ from tests.support.waiting import (
 @pytest.fixture
 def waiting(hosted: Shell) -> Waiting:
     return some_mail(hosted)
-
-
-def lines(text: str) -> list[list[str]]:
-    return [line.split("\t") for line in text.splitlines()]
 
 
 def test_verbs_say_what_they_did(waiting: Waiting) -> None:
