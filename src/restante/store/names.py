@@ -27,8 +27,12 @@ _OF_OUR_TIME = re.compile(r"[0-9]{10}\.")
 """The beginning of what arrived from 2001 to 2286: sorting by name is sorting by time."""
 _ON_DISK = re.compile(r",S=([0-9]{1,13})(?=,|$)")
 _ON_WIRE = re.compile(r",W=([0-9]{1,13})(?=,|$)")
-_PLAIN = re.compile(r"\0[0-9]{10}\.[^,]*,S=([^,]*,W=[^\0]*)\0")
-"""Of our time, with both sizes at its end, as we and Dovecot write it; between NULs."""
+_PLAIN = re.compile(r"\0[0-9]{10}\.[^,]{0,255},S=([^,]{0,13},W=[^\0]{0,13})\0")
+"""Of our time, with both sizes at its end, as we and Dovecot write it; between NULs.
+
+No name is longer than 255 octets. Without bounds a name that tells no size would be tried against
+all that follow it.
+"""
 _UID_OCTETS = bytes(range(0x21, 0x7F))
 
 
@@ -70,6 +74,8 @@ def wire_sizes(bases: Sequence[str]) -> tuple[list[int | None], bool]:
 
 def _plain_sizes(text: str, count: int) -> list[int] | None:
     """Of so many names, if all are of our time and tell credible sizes in the plain way."""
+    if text.count(",W=") != count:
+        return None
     # A match begins where a name begins: there are as many as names only if each is one.
     told = _PLAIN.findall(text)
     sizes = ",".join(told).replace(",W=", ",").split(",")
