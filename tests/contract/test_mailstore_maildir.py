@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -209,6 +209,66 @@ async def test_measured_sizes_are_remembered(box: Box, opened: list[str]) -> Non
     box.put("new/3.c")
     assert (await box.listing())[:2] == first
     assert {os.path.basename(path) for path in opened} == {"3.c"}
+
+
+def test_messages_that_move_while_they_are_measured_are_found_together(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Dovecot moves all out of ``new`` when somebody looks at it for the first time."""
+    for number in range(100):
+        box.put(f"new/{number}.a", b"x\n" * number)
+    look, measure = scan.look, files.wire_sizes
+    looks = 0
+
+    def counting(path: bytes) -> scan.Found:
+        nonlocal looks
+        looks += 1
+        return look(path)
+
+    def measuring_while_they_move(paths: Iterable[bytes]) -> list[int | OSError]:
+        for path in list((box.path / "new").iterdir())[:40]:
+            path.rename(box.path / "cur" / f"{path.name}:2,")
+        return measure(paths)
+
+    monkeypatch.setattr(scan, "look", counting)
+    monkeypatch.setattr(files, "wire_sizes", measuring_while_they_move)
+    listing = scan.listing(os.fsencode(box.path))
+    assert list(listing.messages.sizes) == [3 * number for number in range(100)]
+    assert looks < 5
+
+
+def test_what_vanishes_while_it_is_measured_is_gone(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        box.put(f"new/{number}.a")
+    measure = files.wire_sizes
+
+    def measuring_what_vanishes(paths: Iterable[bytes]) -> list[int | OSError]:
+        (box.path / "new" / "1.a").unlink(missing_ok=True)
+        return measure(paths)
+
+    monkeypatch.setattr(files, "wire_sizes", measuring_what_vanishes)
+    listing = scan.listing(os.fsencode(box.path))
+    assert list(listing.messages.uids) == [b"0.a", b"2.a"]
+    assert (box.path / CACHE).read_bytes() == b"15 0.a\n15 2.a\n"
+
+
+def test_the_size_of_what_cannot_be_read_is_not_remembered(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("new/1.a")
+    with monkeypatch.context() as failing:
+
+        def bad_sector(descriptor: int, count: int) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        failing.setattr(os, "read", bad_sector)
+        guessed = scan.listing(os.fsencode(box.path))
+    assert (list(guessed.messages.sizes), guessed.stamps) == ([12], ())
+    listing = scan.listing(os.fsencode(box.path))
+    assert list(listing.messages.sizes) == [15]
+    assert listing.stamps
 
 
 async def test_sizes_of_deleted_messages_are_forgotten(box: Box) -> None:

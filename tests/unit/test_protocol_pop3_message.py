@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -71,13 +72,48 @@ def test_every_line_feed_has_one_carriage_return(content: bytes, places: list[in
 
 
 def test_the_announced_size_is_what_is_sent(tmp_path: Path) -> None:
+    paths, told = [], []
+    edge = b"x" * (files.COUNTED - 1)
     for number, content in enumerate(
-        [b"", b"a", b"a\n", b"a\r\n", b"a\r", b"\n\r\n\r", b"\r\n" * 200_000, b"x\n" * 200_000]
+        [
+            *(
+                b"",
+                b"a",
+                b"a\n",
+                b"a\r\n",
+                b"a\r",
+                b"\n\r\n\r",
+                b"\r\n" * 200_000,
+                b"x\n" * 200_000,
+            ),
+            *(edge + end for end in (b"", b"\n", b"\r\n", b"\r", b"y\n", b"\r\n\n", b"\rz\n")),
+        ]
     ):
         path = tmp_path / str(number)
         path.write_bytes(content)
-        wire = _encode([content]).removesuffix(b".\r\n")
-        assert files.wire_size(bytes(path)) == len(wire)
+        paths.append(bytes(path))
+        told.append(len(_encode([content]).removesuffix(b".\r\n")))
+    assert files.wire_sizes(paths) == told
+
+
+def test_what_is_no_message_has_no_size_and_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_bytes(b"a\n")
+    (tmp_path / "link").symlink_to("mail")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    names = ["fifo", "mail", "link", "gone", "folder", "mail"]
+    before = os.listdir("/proc/self/fd")
+    told = files.wire_sizes([bytes(tmp_path / name) for name in names])
+    assert [type(each) for each in told] == [
+        files.NotRegular,
+        int,
+        OSError,
+        FileNotFoundError,
+        files.NotRegular,
+        int,
+    ]
+    assert told[1] == told[5] == 3
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 @settings(deadline=None)

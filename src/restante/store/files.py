@@ -6,10 +6,15 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 BLOCK = 256 * 1024
 """Octets read at a time."""
+COUNTED = 64 * 1024
+"""The same where they are only counted: they do not leave the processor's own memory."""
+TOGETHER = 16
+"""Files that are open at the same time to be counted: a disk reads so many in a fifth of the time
+that it takes for one after another, and more in hardly less."""
 
 _READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -24,25 +29,17 @@ class Reader:
     def __init__(self, path: bytes) -> None:
         """Open without following a link or waiting for a writer; raises OSError."""
         self._lock = threading.Lock()
-        self._descriptor = os.open(path, _READ_ONLY)
-        status = os.fstat(self._descriptor)
-        # Room for a whole block would cost more than to read a small file.
-        self._wanted = min(status.st_size + 1, BLOCK)
-        self._left = status.st_size
+        self._descriptor, self._left = _open(path)
+        self._wanted = _room(self._left, BLOCK)
         self.is_done = False
         """The end was read."""
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            raise NotRegular(f"{os.fsdecode(path)} is not a regular file")
 
     def read(self) -> bytes:
         """The next block, empty beyond the end or once closed."""
         with self._lock:
             block = os.read(self._descriptor, self._wanted) if self._descriptor >= 0 else b""
         self._left -= len(block)
-        # Before the end, too, less may come than was wanted: a disk that cannot read on gives what
-        # it could read, and its error the next time.
-        self.is_done = not block or (len(block) < self._wanted and self._left <= 0)
+        self.is_done = _is_last(block, self._wanted, self._left)
         return block
 
     def close(self) -> None:
@@ -54,24 +51,105 @@ class Reader:
 
 
 def blocks(path: bytes) -> Iterator[bytes]:
-    """The file in pieces; raises OSError."""
-    with contextlib.closing(Reader(path)) as reader:
-        while not reader.is_done:
-            yield reader.read()
+    """The file in pieces, the last of which may be empty; raises OSError."""
+    descriptor, size = _open(path)
+    try:
+        yield from _pieces(descriptor, size, BLOCK)
+    finally:
+        os.close(descriptor)
 
 
-def wire_size(path: bytes) -> int:
-    """The octets of the file when every lone LF is sent as CRLF and the last line has an end.
+def _open(path: bytes) -> tuple[int, int]:
+    """The descriptor of a regular file, and its size.
 
-    Reads the file once; raises OSError.
+    Follows no link and waits for no writer; raises OSError.
     """
-    size = 0
+    descriptor = os.open(path, _READ_ONLY)
+    try:
+        return descriptor, _size_of_regular(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _size_of_regular(descriptor: int, path: bytes) -> int:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegular(f"{os.fsdecode(path)} is not a regular file")
+    return status.st_size
+
+
+def _pieces(descriptor: int, left: int, most: int) -> Iterator[bytes]:
+    """What a Reader gives, for one thread alone, in pieces of up to so many octets."""
+    wanted = _room(left, most)
+    is_done = False
+    while not is_done:
+        block = os.read(descriptor, wanted)
+        left -= len(block)
+        is_done = _is_last(block, wanted, left)
+        yield block
+
+
+def _room(size: int, most: int) -> int:
+    """Octets to ask for: room for a whole block would cost more than to read a small file."""
+    return min(size + 1, most)
+
+
+def _is_last(block: bytes, wanted: int, left: int) -> bool:
+    """Whether the file ends with a block, when so many octets were wanted and are left of it.
+
+    Before the end, too, less may come than was wanted: a disk that cannot read on gives what it
+    could read, and its error the next time.
+    """
+    return not block or (len(block) < wanted and left <= 0)
+
+
+def wire_sizes(paths: Iterable[bytes]) -> list[int | OSError]:
+    """The octets of each file when every lone LF is sent as CRLF and the last line has an end.
+
+    Or why it cannot be read. Reads each file once. All of them are open at the same time, and the
+    kernel is told of all before it is asked for the first, so that a disk has much to do at once:
+    the caller names about TOGETHER of them.
+    """
+    opened: list[tuple[int, int] | OSError] = []
+    try:
+        opened += map(_open_ahead, paths)
+        return [each if isinstance(each, OSError) else _wire_size(*each) for each in opened]
+    finally:
+        for each in opened:
+            if not isinstance(each, OSError):
+                os.close(each[0])
+
+
+def _open_ahead(path: bytes) -> tuple[int, int] | OSError:
+    try:
+        descriptor, size = _open(path)
+    except OSError as error:
+        return error
+    with contextlib.suppress(OSError):  # a file system that knows of no such thing
+        os.posix_fadvise(descriptor, 0, BLOCK, os.POSIX_FADV_WILLNEED)
+    return descriptor, size
+
+
+def _wire_size(descriptor: int, size: int) -> int | OSError:
+    on_wire = 0
     last = b""
-    for block in blocks(path):
-        crlf = block.count(b"\r\n") + (last == b"\r" and block.startswith(b"\n"))
-        size += len(block) + block.count(b"\n") - crlf
-        last = block[-1:] or last
-    return size if last in (b"", b"\n") else size + len(b"\r\n")
+    try:
+        for block in _pieces(descriptor, size, COUNTED):
+            on_wire += _with_crlf(block, last)
+            last = block[-1:] or last
+    except OSError as error:
+        return error
+    return on_wire if last in (b"", b"\n") else on_wire + len(b"\r\n")
+
+
+def _with_crlf(block: bytes, before: bytes) -> int:
+    """The octets of a block when every lone LF is sent as CRLF; ``before`` is the octet before."""
+    if b"\r" not in block and before != b"\r":
+        # CPython looks at each octet when it counts, but goes from LF to LF when it replaces.
+        return len(block.replace(b"\n", b"\r\n"))
+    crlf = block.count(b"\r\n") + (before == b"\r" and block.startswith(b"\n"))
+    return len(block) + block.count(b"\n") - crlf
 
 
 def read_bounded(path: bytes, limit: int) -> bytes | None:

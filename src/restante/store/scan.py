@@ -11,7 +11,7 @@ import operator
 import os
 from array import array
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 
 from restante.store import Messages, Strings, entries, files, names, sizes
@@ -24,6 +24,9 @@ FOLDERS = ("new", "cur")
 """Read in this order: a message that is moved to ``cur`` meanwhile is not missed."""
 GONE = b""
 """The place of a message that is gone."""
+LOOKS = 5
+"""How often is looked for messages that other programs move while they are measured, all of them at
+once; what is missed so often is gone."""
 PER_LISTING = 1000
 """Octets that even an empty one takes."""
 
@@ -88,7 +91,9 @@ def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
         found, told = found.only(order), [told[index] for index in order]
     uids = _uids(found)
     if thorough or (not are_plain and None in told):
-        _add_sizes(maildir, found, uids, told)
+        are_true = _add_sizes(maildir, found, uids, told)
+        if not are_true:
+            found = replace(found, stamps=())
         there = [index for index, size in enumerate(told) if size is not None]
         if len(there) < len(told):
             found, uids = found.only(there), [uids[index] for index in there]
@@ -212,42 +217,69 @@ def _uids(found: Found) -> list[str]:
 
 def _add_sizes(
     maildir: bytes, found: Found, uids: Sequence[str], wanted: MutableSequence[int | None]
-) -> None:
-    """Fill in those that names do not tell; what stays None is no message, or gone."""
+) -> bool:
+    """Fill in those that names do not tell; what stays None is no message, or gone.
+
+    Whether all of them are true.
+    """
     known = sizes.load(maildir)
+    untold = [index for index, size in enumerate(wanted) if size is None]
+    measured = _measure(maildir, found, [index for index in untold if uids[index] not in known])
     used: dict[str, int] = {}
-    for index in [index for index, size in enumerate(wanted) if size is None]:
+    for index in untold:
         uid = uids[index]
-        size = known[uid] if uid in known else _measure(maildir, found, index)
+        size = wanted[index] = known[uid] if uid in known else measured.exact.get(index)
         if size is not None:
-            wanted[index] = used[uid] = size
+            used[uid] = size
+    for index, size in measured.guessed.items():
+        wanted[index] = size
     if not used.keys() <= known.keys() or len(used) < len(known) // 2:
         sizes.save(maildir, used)
+    return not measured.guessed
 
 
-def _measure(maildir: bytes, found: Found, index: int) -> int | None:
-    """The wire size from the content, None if the message is gone.
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Sizes on the wire by index."""
 
-    A message that cannot be read is listed all the same, so that the others can be had.
-    """
-    place = found.place(index)
-    with contextlib.suppress(FileNotFoundError):
-        return _measure_here(os.path.join(maildir, place))
-    inodes = {0: found.inodes[index]} if index in found.inodes else {}
-    moved = relocate(maildir, [place], inodes)[0]
-    if moved == GONE:
-        return None
-    with contextlib.suppress(FileNotFoundError):
-        return _measure_here(os.path.join(maildir, moved))
-    return None
+    exact: dict[int, int] = field(default_factory=dict)
+    guessed: dict[int, int] = field(default_factory=dict)
+    """Of messages that cannot be read now: they are listed, so that the others can be had."""
 
 
-def _measure_here(path: bytes) -> int | None:
-    try:
-        return files.wire_size(path)
-    except FileNotFoundError:
-        raise
-    except files.NotRegular:
-        return None
-    except OSError:
-        return os.lstat(path).st_size
+def _measure(maildir: bytes, found: Found, indexes: Iterable[int]) -> _Measured:
+    """The sizes of messages by their contents; none of what is gone or is no message."""
+    measured = _Measured()
+    missing = _measure_at(maildir, ((index, found.place(index)) for index in indexes), measured)
+    for _ in range(LOOKS):
+        if not missing:
+            break
+        inodes = {
+            now: found.inodes[index] for now, index in enumerate(missing) if index in found.inodes
+        }
+        moved = relocate(maildir, map(found.place, missing), inodes)
+        there = [(index, where) for index, where in zip(missing, moved, strict=True) if where]
+        missing = _measure_at(maildir, there, measured)
+    return measured
+
+
+def _measure_at(
+    maildir: bytes, places: Iterable[tuple[int, bytes]], measured: _Measured
+) -> list[int]:
+    """Measure messages where they should be; the indexes of those that are not there any more."""
+    missing = []
+    rest = iter(places)
+    while some := list(islice(rest, files.TOGETHER)):
+        told = files.wire_sizes(b"%b/%b" % (maildir, where) for _, where in some)
+        for (index, where), size in zip(some, told, strict=True):
+            if isinstance(size, int):
+                measured.exact[index] = size
+            elif isinstance(size, FileNotFoundError):
+                missing.append(index)
+            elif not isinstance(size, files.NotRegular):
+                status = _status(maildir, where)
+                if status is None:
+                    missing.append(index)
+                else:
+                    measured.guessed[index] = status.st_size
+    return missing
