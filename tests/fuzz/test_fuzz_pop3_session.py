@@ -50,7 +50,9 @@ async def hold(pieces: list[bytes], home: Path) -> tuple[bytes, str]:
     async def serve(connection: Connection) -> None:
         ended.set_result(await service.serve(connection, "session"))
 
-    server = await loop.create_server(lambda: Connection(serve, asyncio.Event()), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     hearing = asyncio.create_task(reader.read(-1))
     for piece in pieces:

@@ -24,6 +24,7 @@ RULES: dict[str, set[str]] = {
     "completion": {"address_syntax"},
     "drop": set(),
     "interfaces": set(),
+    "processors": set(),
     "checkpassword": VOCABULARY
     | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
@@ -36,12 +37,13 @@ RULES: dict[str, set[str]] = {
     "directory": VOCABULARY | {"config", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
-    "auth": VOCABULARY | {"config", "maillog", "directory.contract", "guessing.contract"},
+    "auth": VOCABULARY
+    | {"config", "maillog", "processors", "directory.contract", "guessing.contract"},
     "tally": VOCABULARY,
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
-    "mda": VOCABULARY | {"config", "maillog", "directory.contract"},
+    "mda": VOCABULARY | {"config", "maillog", "processors", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},

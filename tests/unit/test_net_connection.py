@@ -17,7 +17,9 @@ Serve = Callable[[Connection], Coroutine[Any, Any, None]]
 async def spoken_to(serve: Serve, *, pause: float) -> bytes:
     """What a client hears that says one thing at once and another after ``pause`` seconds."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(serve, asyncio.Event()), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     try:
         writer.write(b"first")

@@ -41,7 +41,7 @@ async def visit(stopping: asyncio.Event | None = None) -> AsyncIterator[Visitor]
 
     loop = asyncio.get_running_loop()
     stop = stopping or asyncio.Event()
-    server = await loop.create_server(lambda: Connection(serve, stop), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Connection(serve, stop, "127.0.0.1"), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     connection = await made.get()
     try:

@@ -46,7 +46,9 @@ async def _converse(serve: Callable[[Connection], Awaitable[None]], client: Clie
             ended.set_result(None)
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(hold, asyncio.Event()), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Connection(hold, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
     async with server:
         port = server.sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

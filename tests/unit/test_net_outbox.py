@@ -83,7 +83,7 @@ async def heard(serve: Serve, outbox: Outbox | None) -> bytes:
     """What a client hears until the connection is closed."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(serve, asyncio.Event(), outbox=outbox),
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1", outbox=outbox),
         "127.0.0.1",
         0,
     )

@@ -39,7 +39,9 @@ async def test_a_flood_of_commands_leaves_others_their_turn() -> None:
             turns += 1
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(serve, asyncio.Event()), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     try:
         writer.write(LOGIN)

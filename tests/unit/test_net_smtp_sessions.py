@@ -16,6 +16,7 @@ from restante.config.tree import HostPort, Pop3, Smtp
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.net.server import ConnectionLimits, Server, session_ids
+from restante.net.shares import Board
 from restante.net.smtp import SmtpService
 from restante.protocol.smtp.server import MAX_UNSENT
 from restante.queue import Target
@@ -86,10 +87,11 @@ async def serving(directory: Path, session_timeout: float = SESSION) -> AsyncIte
     service = SmtpService(
         "smtp", lambda: settings, lambda: receiver, str(directory), authenticator, None
     )
-    server = Server(service, ConnectionLimits(10, 0), session_ids(0))
+    limits = ConnectionLimits(10, 0, Board(1).share(0), lambda: None)
+    server = Server(service, limits, session_ids(0))
     listeners = Listeners().adjusted(settings)
     (listener,) = (each for each in listeners if each.service == "smtp")
-    await server.start(list(listener.sockets))
+    server.start([listener.socket])
     try:
         yield listener.bound.port
     finally:

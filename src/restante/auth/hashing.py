@@ -16,6 +16,7 @@ from restante.auth.schemes import is_cheap, verify
 from restante.config.tree import Auth
 from restante.errors import TemporaryError
 from restante.network import network_of
+from restante.processors import ROAMING, roam
 
 T = TypeVar("T")
 Verify = Callable[[str, str | None, str | None], bool]
@@ -57,7 +58,9 @@ class Hashing:
     def __init__(self, settings: Auth, verify_password: Verify = verify) -> None:
         self._verify = verify_password
         self._waiting = settings.hashing_queue
-        self._pool = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="hashing")
+        self._pool = ThreadPoolExecutor(
+            settings.hashing_threads, ROAMING + "hashing", initializer=roam
+        )
         self._room = threading.BoundedSemaphore(settings.hashing_threads + settings.hashing_queue)
         self._turns = Turns(settings.hashing_threads)
 

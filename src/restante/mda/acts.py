@@ -34,6 +34,7 @@ from restante.mda.home import open_home
 from restante.mda.mbox import append_letter
 from restante.mda.mboxrd import Letter
 from restante.mda.program import run_command
+from restante.processors import ROAMING, roam
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 
 MAX_PROGRAMS = 40
@@ -131,7 +132,7 @@ class Acts:
     def __init__(self, policy: Policy, programs: Programs, *, is_server: bool) -> None:
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._actor = Actor(policy, programs, is_server, LocalDisk(), self._stop)
-        self._programs = ThreadPoolExecutor(MAX_PROGRAMS, "program")
+        self._programs = ThreadPoolExecutor(MAX_PROGRAMS, ROAMING + "program", initializer=roam)
         self._appends = ThreadPoolExecutor(MAX_APPENDS, "mbox")
         self._closed = False
 

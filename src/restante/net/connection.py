@@ -50,10 +50,13 @@ class Connection(asyncio.Protocol):
         self,
         serve: Callable[[Connection], Coroutine[Any, Any, None]],
         stopping: asyncio.Event,
+        peer: str,
         tls_first: HandshakeContexts | None = None,
         outbox: Outbox | None = None,
     ) -> None:
-        """``tls_first``: the certificates of ``accept_tls``; None for clear text.
+        """``peer``: the client's IP address.
+
+        ``tls_first``: the certificates of ``accept_tls``; None for clear text.
 
         ``outbox``: where its octets wait beside those of others; None: they wait for nobody.
         """
@@ -85,8 +88,7 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._farewell: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
-        self.peer = ""
-        """The client's IP address."""
+        self.peer = peer
         self.tls: TlsSession | None = None
         """What the handshake came to; None in clear text."""
 
@@ -97,8 +99,6 @@ class Connection(asyncio.Protocol):
         # uvloop's transports do all that asyncio.Transport says without deriving from it.
         self._transport = stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=WRITE_HIGH)
-        name = transport.get_extra_info("peername")
-        self.peer = plain_address(name[0]) if name else ""
         if self._tls_first is not None:
             self._secured(stream, self._tls_first)
         self.task = self._loop.create_task(self._run())

@@ -7,21 +7,18 @@ import itertools
 import socket
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from restante import maillog
+from restante.net.acceptor import Acceptor
 from restante.net.connection import Connection, TlsFailed, plain_address
 from restante.net.handshakes import Handshakes, tell
 from restante.net.outbox import Outbox
+from restante.net.shares import Share
 from restante.network import network_of
-
-BACKLOG = 1024
-"""Connections that the kernel holds until they are accepted."""
-ACCEPT_PAUSE = 0.1
-"""Seconds to wait when a connection cannot be accepted."""
 
 
 class Service(Protocol):
@@ -50,27 +47,32 @@ class ConnectionLimits:
     For IPv6 that is a /64: one customer has as many addresses there as it likes.
     """
 
-    def __init__(self, total: int, per_address: int) -> None:
+    def __init__(
+        self, total: int, per_address: int, share: Share, arrived: Callable[[], None]
+    ) -> None:
+        """``arrived`` is called for each that is let in."""
+        self.share = share
         self._total = total
         self._per_address = per_address
+        self._arrived = arrived
         self._held: Counter[str] = Counter()
-        self._count = 0
 
     def enter(self, address: str) -> str:
         """Count a connection; the reason why it must be turned away, or an empty string."""
-        if self._count >= self._total:
+        if self.share.held >= self._total:
             return "too many connections"
         network = network_of(address).narrow
         if self._per_address and self._held[network] >= self._per_address:
             return "too many connections from this address"
-        self._count += 1
+        self.share.enter()
         self._held[network] += 1
+        self._arrived()
         return ""
 
     def leave(self, address: str) -> None:
         """A counted connection ended."""
         network = network_of(address).narrow
-        self._count -= 1
+        self.share.leave()
         self._held[network] -= 1
         if not self._held[network]:
             del self._held[network]
@@ -110,29 +112,27 @@ class Server:
         self._stopping = asyncio.Event()
         self._outbox = Outbox() if service.sends_together else None
         self._connections: set[Connection] = set()
-        self._servers: list[asyncio.Server] = []
-        self._accepting: set[asyncio.Task[None]] = set()
-        """Those that wait for connections with TLS, and those in their handshakes."""
+        self._acceptors: list[Acceptor] = []
+        self._beginning: set[asyncio.Task[None]] = set()
+        """Connections between the socket and their sessions."""
+        self._in_handshake: set[asyncio.Task[None]] = set()
 
-    async def start(
+    def start(
         self, sockets: Sequence[socket.socket], tls_sockets: Sequence[socket.socket] = ()
     ) -> None:
-        """Accept connections on bound sockets, the latter with TLS from the first octet on."""
-        loop = asyncio.get_running_loop()
-        for bound in sockets:
-            server = await loop.create_server(self._connection, sock=bound, backlog=BACKLOG)
-            self._servers.append(server)
-        for bound in tls_sockets:
+        """Accept connections on listening sockets, the latter with TLS from the first octet on."""
+        self._accept_on(sockets, self._take)
+        if tls_sockets:
             assert self._handshakes is not None
-            self._begin(self._accept_tls(bound, self._handshakes))
+            self._accept_on(tls_sockets, partial(self._take_tls, self._handshakes))
 
     async def stop(self, timeout: float) -> None:
         """Accept no more; let commands in progress finish for ``timeout`` seconds; close."""
-        for server in self._servers:
-            server.close()
-        for accepting in self._accepting:
-            accepting.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for handshake in self._in_handshake:
+            handshake.cancel()
+        await asyncio.gather(*self._in_handshake, *self._beginning, return_exceptions=True)
         self._stopping.set()
         for connection in list(self._connections):
             connection.interrupt()
@@ -145,46 +145,61 @@ class Server:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _accept_on(
+        self, sockets: Sequence[socket.socket], take: Callable[[socket.socket, str], None]
+    ) -> None:
+        for bound in sockets:
+            self._acceptors.append(Acceptor(bound, self._limits.share, take, self._not_accepted))
+
+    def _not_accepted(self, error: OSError) -> None:
+        maillog.session_refused(self._service.name, "", str(error))
+
     # Connections in clear text
 
-    def _connection(self) -> Connection:
-        return Connection(self._hold, self._stopping, outbox=self._outbox)
+    def _take(self, accepted: socket.socket, address: str) -> None:
+        peer = plain_address(address)
+        visit = self._let_in(peer)
+        serve = self._turn_away if visit is None else partial(self._serve, visit=visit)
+        connection = Connection(serve, self._stopping, peer, outbox=self._outbox)
+        self._begin(self._attach(connection, accepted, visit), self._beginning)
 
-    def _hold(self, connection: Connection) -> Coroutine[Any, Any, None]:
-        visit = self._let_in(connection.peer)
-        return self._serve(connection, visit) if visit else self._turn_away(connection)
+    async def _attach(
+        self, connection: Connection, accepted: socket.socket, visit: _Visit | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: connection, accepted)
+        except OSError as error:
+            accepted.close()
+            self._not_accepted(error)
+            if visit is not None:
+                self._see_off(visit, "lost")
 
     async def _turn_away(self, connection: Connection) -> None:
         connection.send(self._service.busy)
 
     # Connections that begin with TLS
 
-    async def _accept_tls(self, bound: socket.socket, handshakes: Handshakes) -> None:
-        """Sockets are accepted here, so that limits count before a handshake costs anything."""
-        loop = asyncio.get_running_loop()
-        with bound:
-            while True:
-                try:
-                    accepted, (peer, *_) = await loop.sock_accept(bound)
-                except OSError as error:  # the peer is gone already, or no descriptor is left
-                    maillog.session_refused(self._service.name, "", str(error))
-                    await asyncio.sleep(ACCEPT_PAUSE)
-                else:
-                    self._begin(self._shake_hands(accepted, plain_address(peer), handshakes))
-
-    async def _shake_hands(
-        self, accepted: socket.socket, peer: str, handshakes: Handshakes
-    ) -> None:
+    def _take_tls(self, handshakes: Handshakes, accepted: socket.socket, address: str) -> None:
+        """Limits count before a handshake costs anything."""
+        peer = plain_address(address)
         visit = self._let_in(peer)
         if visit is None:
             accepted.close()
             return
+        self._begin(self._shake_hands(accepted, visit, handshakes), self._in_handshake)
+
+    async def _shake_hands(
+        self, accepted: socket.socket, visit: _Visit, handshakes: Handshakes
+    ) -> None:
         serve = partial(self._serve, visit=visit)
-        connection = Connection(serve, self._stopping, handshakes.contexts, self._outbox)
+        connection = Connection(
+            serve, self._stopping, visit.peer, handshakes.contexts, self._outbox
+        )
         try:
             await connection.accept_tls(accepted, handshakes.timeout)
         except TlsFailed as failure:
-            maillog.tls_failed(visit.session, peer, str(failure))
+            maillog.tls_failed(visit.session, visit.peer, str(failure))
             self._see_off(visit, "tls failed")
         except asyncio.CancelledError:
             if connection.tls is None:  # else it has a session by now, which ends by itself
@@ -195,10 +210,10 @@ class Server:
             if connection.tls is None:
                 self._see_off(visit, "unplanned")
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     # Sessions
 

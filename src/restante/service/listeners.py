@@ -1,7 +1,4 @@
-"""Bound sockets: one for each worker at each address, so that the kernel spreads connections.
-
-A socket that the service manager has bound is shared by all workers.
-"""
+"""Bound sockets: one at each address, which all workers share."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import errno
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from restante.config import Settings
 from restante.config.listeners import LISTENERS, setting_of
@@ -30,14 +27,12 @@ class PortTaken(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One address of one service: ``sockets[n]`` is for the n-th worker."""
+    """One address of one service."""
 
     service: str
     wanted: HostPort
     bound: HostPort
-    sockets: tuple[socket.socket, ...]
-    passed: socket.socket | None = None
-    """What the service manager has bound: each socket is the same one as this."""
+    socket: socket.socket
 
 
 class Listeners:
@@ -63,8 +58,7 @@ class Listeners:
         fresh: list[Listener] = []
         try:
             for listener in self._wanted(settings):
-                fresh.append(listener)
-                fresh[-1] = _widened(listener, settings.server.workers)
+                fresh.append(listener)  # noqa: PERF402 - those before one that fails are closed
         except OperatorError:
             Listeners(fresh).close(keep=self)
             raise
@@ -83,28 +77,21 @@ class Listeners:
             for bound in sockets:
                 address = HostPort(*bound.getsockname()[:2])
                 known = self._listeners.get((service, address))
-                yield known or Listener(service, address, address, (), bound)
+                yield known or Listener(service, address, address, bound)
 
-    def for_worker(self, number: int) -> dict[str, list[socket.socket]]:
-        """The sockets of the ``number``-th worker, by service."""
+    def by_service(self) -> dict[str, list[socket.socket]]:
+        """The sockets of each service."""
         sockets: dict[str, list[socket.socket]] = {}
         for listener in self:
-            sockets.setdefault(listener.service, []).append(listener.sockets[number])
+            sockets.setdefault(listener.service, []).append(listener.socket)
         return sockets
 
     def close(self, keep: Listeners | None = None) -> None:
-        """Leave all addresses, but for the sockets that ``keep`` has too."""
-        kept = {id(bound) for listener in keep or () for bound in listener.sockets}
+        """Leave all addresses, but for those that ``keep`` has too."""
+        kept = {id(listener.socket) for listener in keep or ()}
         for listener in self:
-            _close(bound for bound in listener.sockets if id(bound) not in kept)
-
-    def close_for_worker(self, number: int) -> None:
-        """In a worker: give up the sockets of its fellows.
-
-        A socket that nobody accepts from, but that somebody holds, still takes connections.
-        """
-        for listener in self:
-            _close(bound for place, bound in enumerate(listener.sockets) if place != number)
+            if id(listener.socket) not in kept:
+                listener.socket.close()
 
 
 def wanted_listeners(settings: Settings) -> Iterator[tuple[str, HostPort]]:
@@ -119,59 +106,25 @@ def _needs_tls(service: str) -> bool:
 
 def probe(service: str, address: HostPort) -> None:
     """Raise PortTaken unless the address is free to listen on."""
-    _listen(service, address, shared=False).close()
+    _listen(service, address).close()
 
 
 def _bind(service: str, address: HostPort) -> Listener:
-    _await_free(service, address)
-    first = _listen(service, address, shared=True)
-    bound = HostPort(address.host, first.getsockname()[1])
-    return Listener(service, address, bound, (first,))
-
-
-def _widened(listener: Listener, workers: int) -> Listener:
-    """The listener with a socket for each of so many workers; raises PortTaken."""
-    sockets = list(listener.sockets[:workers])
-    mine = len(sockets)
-    try:
-        while len(sockets) < workers:
-            sockets.append(_another(listener))
-    except OperatorError:
-        _close(sockets[mine:])
-        raise
-    return replace(listener, sockets=tuple(sockets))
-
-
-def _another(listener: Listener) -> socket.socket:
-    """One more socket at the listener's address; raises PortTaken."""
-    if listener.passed is None:
-        return _listen(listener.service, listener.bound, shared=True)
-    try:
-        return listener.passed.dup()
-    except OSError as error:
-        raise PortTaken(f"the socket passed for {listener.service}: {error.strerror}") from error
-
-
-def _close(sockets: Iterable[socket.socket]) -> None:
-    for bound in sockets:
-        bound.close()
-
-
-def _await_free(service: str, address: HostPort) -> None:
-    """Sockets that share a port would hide another server on it, so ask for it alone first."""
+    """Raises PortTaken, if the address is so for longer than a killed server's workers need."""
     deadline = time.monotonic() + BIND_PATIENCE
     while True:
         try:
-            probe(service, address)
+            bound = _listen(service, address)
         except PortTaken:
             if time.monotonic() > deadline:
                 raise
             time.sleep(BIND_INTERVAL)
         else:
-            return
+            port = bound.getsockname()[1]
+            return Listener(service, address, HostPort(address.host, port), bound)
 
 
-def _listen(service: str, address: HostPort, *, shared: bool) -> socket.socket:
+def _listen(service: str, address: HostPort) -> socket.socket:
     bound: socket.socket | None = None
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(
@@ -179,8 +132,6 @@ def _listen(service: str, address: HostPort, *, shared: bool) -> socket.socket:
         )[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+from restante.net.shares import Board
 from restante.service.user import ServerUser
 
 EXIT_CONFIGURATION = 78
@@ -18,7 +19,9 @@ class WorkerPlace:
     """What a worker is given when it is forked."""
 
     number: int
-    """The worker's place among its fellows: which sockets are its own."""
+    """The worker's place among its fellows."""
+    board: Board
+    """How many connections each of these holds."""
     slot: int
     """The queue it owns: ``queue/SLOT``."""
     fellows: frozenset[int]

@@ -26,6 +26,7 @@ from restante.config.load import load_again
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
 from restante.logsetup import setup_logging
+from restante.net.shares import Board
 from restante.queue.slots import queue_slots
 from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
@@ -163,8 +164,11 @@ class Supervisor:
         try:
             with self._rights_of_workers():
                 slots = self._assign_slots(settings)
+            board = Board(len(slots))
             for number, slot in enumerate(slots):
-                worker, ready = self._fork(settings, listeners, number, slot, frozenset(slots))
+                worker, ready = self._fork(
+                    settings, listeners, number, board, slot, frozenset(slots)
+                )
                 starting.append(_Starting(worker, ready))
             self._await_ready(starting)
         except OperatorError:
@@ -214,13 +218,16 @@ class Supervisor:
         settings: Settings,
         listeners: Listeners,
         number: int,
+        board: Board,
         slot: int,
         fellows: frozenset[int],
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
         office = self._open_office(slot, settings)
-        place = WorkerPlace(number, slot, fellows, ready_write, self._life_read, self._user, office)
+        place = WorkerPlace(
+            number, board, slot, fellows, ready_write, self._life_read, self._user, office
+        )
         try:
             pid = fork("worker", partial(self._be_worker, settings, listeners, place, ready_read))
         except OperatorError:
@@ -242,8 +249,7 @@ class Supervisor:
         """In the child."""
         os.close(ready_read)
         self._leave(keep=listeners)
-        listeners.close_for_worker(place.number)
-        return run_worker(settings, place, listeners.for_worker(place.number))
+        return run_worker(settings, place, listeners.by_service())
 
     def _leave(self, keep: Listeners | None = None) -> None:
         """In a child: give up what is the supervisor's, but for the listeners to ``keep``."""
@@ -303,6 +309,7 @@ class Supervisor:
             self._restart_at = time.monotonic() + RESTART_PAUSE
 
     def _ended(self, worker: _Worker, status: int) -> None:
+        worker.place.board.forget(worker.place.number)
         maillog.worker_ended(worker.place.slot, worker.pid, status)
         with self._rights_of_workers():
             metrics.forget(self._figures, worker.pid)
@@ -317,7 +324,12 @@ class Supervisor:
             place = worker.place
             try:
                 successor, ready = self._fork(
-                    self._settings, self._listeners, place.number, place.slot, place.fellows
+                    self._settings,
+                    self._listeners,
+                    place.number,
+                    place.board,
+                    place.slot,
+                    place.fellows,
                 )
             except OperatorError as error:
                 maillog.worker_failed(place.slot, str(error))

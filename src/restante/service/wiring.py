@@ -36,6 +36,7 @@ from restante.net.server import ConnectionLimits, Server, Service, session_ids
 from restante.net.smtp import SmtpService
 from restante.pickup.collector import Collector, settle
 from restante.pickup.place import prepare
+from restante.processors import Berth, own_processor
 from restante.queue import QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
@@ -78,6 +79,8 @@ class Worker:
         self._settings = settings
         self._slot = place.slot
         self._fellows = place.fellows
+        self._share = place.board.share(place.number)
+        self._berth = Berth(own_processor(place.number, settings.server.workers), self._share)
         self._window = None if place.office is None else Window(place.office)
         self._pem = pem
         self._renewing: asyncio.Task[None] | None = None
@@ -122,15 +125,20 @@ class Worker:
         receiver = Derived(
             self._live, lambda settings: self._make_receiver(settings, own.store, sending)
         )
+        server_settings = self._settings.server
         limits = ConnectionLimits(
-            self._settings.server.max_connections, self._settings.server.max_connections_per_address
+            server_settings.max_connections,
+            server_settings.max_connections_per_address,
+            self._share,
+            self._berth.arrived,
         )
         sessions = session_ids(self._slot)
         for service in self._services(receiver, spool):
             server = Server(service, limits, sessions, self._handshakes)
             self._servers.append(server)
             # The s of submissions and pop3s, as IANA has registered them.
-            await server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
+            server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
+        self._share.open()
         if self._slot == min(self._fellows):
             self._adopting = asyncio.create_task(self._adopt_queues())
             answers = Answers(self._authenticator, self._directory, sessions)
@@ -142,6 +150,8 @@ class Worker:
     async def stop(self) -> None:
         """Accept no more, let commands in progress finish, and close everything."""
         patience = self._settings.server.drain_timeout
+        self._share.close()
+        self._berth.close()
         await _cancel(self._adopting)
         # Attempts, sessions and pick-up have the same time to finish, not one after the other.
         for queue in self._queues.values():

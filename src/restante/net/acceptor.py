@@ -1,0 +1,96 @@
+"""Taking connections from a socket that all workers share, by turns.
+
+One queue of connections for all: none waits for a worker that is busy while another is free, and
+none is lost with a worker that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from restante.net.shares import Share
+
+PATIENCE = 0.002
+"""Seconds for which a connection is left to the worker that is due, ..."""
+MOST_PATIENCE = 0.016
+"""... and no more than so many, when it took each time what was left to it."""
+ALONE = 0.1
+"""Seconds for which they are not waited for any more, where they have left one lying so long."""
+ACCEPT_PAUSE = 0.1
+"""Seconds to wait when a connection cannot be accepted."""
+
+
+class Acceptor:
+    """One listening socket in one worker."""
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        share: Share,
+        take: Callable[[socket.socket, str], None],
+        failed: Callable[[OSError], None],
+    ) -> None:
+        """``take`` is given each connection and the client's address; ``failed``: why there is
+        none, if that is for the operator to know."""
+        self._bound = bound
+        self._share = share
+        self._take = take
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.TimerHandle | None = None
+        """Until it listens again."""
+        self._alone_until = 0.0
+        self._patience = PATIENCE
+        self._listen()
+
+    def close(self) -> None:
+        """Accept no more, and close the socket."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._loop.remove_reader(self._bound.fileno())
+        self._bound.close()
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._bound.fileno(), self._knocked)
+
+    def _knocked(self) -> None:
+        if self._share.is_due or self._loop.time() < self._alone_until:
+            self._accept()
+        else:
+            self._pause(self._patience, self._insist)
+            self._share.when_due(self._resume)
+
+    def _accept(self) -> bool:
+        """Take one connection, if another worker has not been faster."""
+        try:
+            accepted, (address, *_) = self._bound.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:  # no descriptor is left, for instance
+            self._failed(error)
+            self._pause(ACCEPT_PAUSE, self._resume)
+            return False
+        self._take(accepted, address)
+        return True
+
+    def _pause(self, seconds: float, then: Callable[[], None]) -> None:
+        self._loop.remove_reader(self._bound.fileno())
+        self._waiting = self._loop.call_later(seconds, then)
+
+    def _resume(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+            self._listen()
+
+    def _insist(self) -> None:
+        """Listen again, and see whether it still lies there."""
+        self._resume()
+        if self._accept():
+            self._alone_until = self._loop.time() + ALONE
+            self._patience = PATIENCE
+        else:
+            self._patience = min(2 * self._patience, MOST_PATIENCE)

@@ -1,0 +1,167 @@
+"""Several workers take connections from one socket: here, all of them in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from restante.net import acceptor
+from restante.net.acceptor import Acceptor
+from restante.net.shares import Board, Share
+
+SOON = 5.0
+
+
+@pytest.fixture
+def bound() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        yield listening
+
+
+class Worker:
+    """Takes connections and holds them."""
+
+    def __init__(self, bound: socket.socket, share: Share) -> None:
+        self.share = share
+        self.held: list[socket.socket] = []
+        self.failures: list[OSError] = []
+        share.open()
+        self.acceptor = Acceptor(bound.dup(), share, self._take, self.failures.append)
+
+    def _take(self, accepted: socket.socket, address: str) -> None:
+        assert address == "127.0.0.1"
+        self.held.append(accepted)
+        self.share.enter()
+
+    def drop(self, count: int) -> None:
+        for _ in range(count):
+            self.held.pop().close()
+            self.share.leave()
+
+    def close(self) -> None:
+        self.acceptor.close()
+        self.drop(len(self.held))
+
+
+@contextlib.contextmanager
+def working(bound: socket.socket, workers: int) -> Iterator[list[Worker]]:
+    board = Board(workers)
+    all_of_them = [Worker(bound, board.share(number)) for number in range(workers)]
+    try:
+        yield all_of_them
+    finally:
+        for worker in all_of_them:
+            worker.close()
+
+
+@contextlib.contextmanager
+def clients(bound: socket.socket, count: int) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(bound.getsockname()))
+        yield
+
+
+async def until_held(workers: list[Worker], count: int) -> list[int]:
+    """How many each holds, once all of them hold so many."""
+
+    def all_held() -> int:
+        return sum(len(worker.held) for worker in workers)
+
+    async with asyncio.timeout(SOON):
+        while all_held() < count:  # noqa: ASYNC110 - the kernel tells of nothing
+            await asyncio.sleep(0.001)
+    return [len(worker.held) for worker in workers]
+
+
+async def test_connections_are_spread_evenly(bound: socket.socket) -> None:
+    with working(bound, 3) as workers, clients(bound, 30):
+        held = await until_held(workers, 30)
+    assert sum(held) == 30
+    assert max(held) - min(held) <= 2
+
+
+async def test_whoever_has_more_leaves_the_next_to_the_others(bound: socket.socket) -> None:
+    with working(bound, 2) as (one, other), clients(bound, 10):
+        await until_held([one, other], 10)
+        other.drop(len(other.held))
+        before = len(one.held)
+        with clients(bound, 3):
+            await until_held([other], 3)
+            assert len(one.held) == before
+
+
+async def test_a_worker_that_hangs_keeps_nobody_waiting(bound: socket.socket) -> None:
+    board = Board(2)
+    board.share(0).open()  # it holds none, and takes none
+    worker = Worker(bound, board.share(1))
+    with contextlib.closing(worker), clients(bound, 20):
+        assert await until_held([worker], 20) == [20]
+
+
+async def test_after_a_wait_it_takes_them_at_once_for_a_while(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "ALONE", 3600.0)
+    board = Board(2)
+    board.share(0).open()
+    worker = Worker(bound, board.share(1))
+    with contextlib.closing(worker), clients(bound, 3):
+        await until_held([worker], 3)
+        monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
+        with clients(bound, 5):
+            await until_held([worker], 8)
+
+
+async def test_a_session_that_ends_makes_it_listen_at_once(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
+    board = Board(2)
+    board.share(0).open()
+    worker = Worker(bound, board.share(1))
+    with contextlib.closing(worker), clients(bound, 3):
+        assert await until_held([worker], 2) == [2]
+        await asyncio.sleep(0.01)
+        assert len(worker.held) == 2
+        worker.drop(1)
+        assert await until_held([worker], 2) == [2]
+
+
+async def test_no_descriptor_is_left(bound: socket.socket) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with working(bound, 1) as (worker,), clients(bound, 1):
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        try:
+            async with asyncio.timeout(SOON):
+                while not worker.failures:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.001)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert "Too many open files" in str(worker.failures[0])
+        assert await until_held([worker], 1) == [1]
+
+
+async def test_nothing_is_taken_once_it_is_closed(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
+    board = Board(2)
+    board.share(0).open()
+    worker = Worker(bound, board.share(1))
+    with clients(bound, 3):
+        await until_held([worker], 2)
+        await asyncio.sleep(0.01)
+        worker.close()  # and with it its sessions, of which the first to end makes it due
+        with clients(bound, 1):
+            await asyncio.sleep(0.01)
+    assert worker.held == []
