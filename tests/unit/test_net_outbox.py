@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -18,24 +19,62 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
+class Peer:
+    """Notes what is written to it, in a list that it shares with others."""
+
+    def __init__(self, written: list[bytes]) -> None:
+        self._written = written
+
+    def write(self, data: bytes) -> None:
+        self._written.append(data)
+
+
 async def test_all_is_written_in_order_when_the_turn_ends() -> None:
     outbox, written = Outbox(), list[bytes]()
-    for each in (b"one", b"two", b"three"):
-        outbox.put(written.append, each)
+    one, other = Peer(written), Peer(written)
+    for peer, each in ((one, b"one"), (other, b"two"), (other, b"three")):
+        outbox.put(peer.write, each)
     assert not written
     await turn()
     assert written == [b"one", b"two", b"three"]
-    outbox.put(written.append, b"four")
+    outbox.put(one.write, b"four")
+    assert written[-1] == b"three"
     await turn()
     assert written[-1] == b"four"
 
 
+async def test_a_peer_that_is_alone_waits_for_nobody() -> None:
+    outbox, written = Outbox(), list[bytes]()
+    one, other = Peer(written), Peer(written)
+    outbox.put(one.write, b"first")
+    await turn()
+    outbox.put(one.write, b"second")
+    assert written == [b"first", b"second"]
+    outbox.put(other.write, b"third")
+    outbox.put(one.write, b"fourth")
+    outbox.put(one.write, b"fifth")
+    assert written == [b"first", b"second"]
+    await turn()
+    assert written == [b"first", b"second", b"third", b"fourth", b"fifth"]
+
+
+async def test_no_peer_is_kept_alive() -> None:
+    outbox = Outbox()
+    peer = Peer([])
+    gone = weakref.ref(peer)
+    outbox.put(peer.write, b"bye")
+    await turn()
+    del peer
+    assert gone() is None
+
+
 async def test_it_holds_so_much_and_no_more() -> None:
     outbox, written = Outbox(), list[bytes]()
-    outbox.put(written.append, b"first")
-    outbox.put(written.append, bytes(FULL))
+    one, other = Peer(written), Peer(written)
+    outbox.put(one.write, b"first")
+    outbox.put(other.write, bytes(FULL))
     assert written == [b"first", bytes(FULL)]
-    outbox.put(written.append, b"last")
+    outbox.put(one.write, b"last")
     assert len(written) == 2
     await turn()
     assert written == [b"first", bytes(FULL), b"last"]
