@@ -8,7 +8,14 @@ from restante.address import fold
 from restante.directory import Account, BadRow, DotQmail, Lookups
 from restante.directory.engine import Row
 from restante.directory.question import OrdinaryQuestion, Pair, ThoroughQuestion
-from restante.directory.rows import account_of, checked_owners, chosen, line_of, text_of
+from restante.directory.rows import (
+    account_of,
+    checked_owners,
+    chosen,
+    key_of,
+    line_of,
+    text_of,
+)
 from restante.directory.sql import ALIAS_USER
 
 
@@ -154,18 +161,18 @@ class Answers:
 
     def _take_known(self, asked: str, row: Row) -> None:
         """The domain has rows, if it is not another that the database takes for the same."""
-        if fold(text_of(row[0])) == asked:
+        if key_of(row[0]) == asked:
             self.known[asked] = True
         elif not self.known.get(asked):
             self.known.pop(asked, None)
 
     def _take_accepted(self, row: Row) -> None:
-        domain = fold(text_of(row[0]))
+        domain = key_of(row[0])
         if domain in self.accepted:
             self.accepted[domain] = True
 
     def _take_account(self, row: Row) -> None:
-        rows = self.accounts.get(fold(text_of(row[0])))
+        rows = self.accounts.get(key_of(row[0]))
         if rows is not None and row not in rows:
             rows.append(row)
 
@@ -247,4 +254,4 @@ class Prefetched:
 
 def folded(row: Row) -> Pair:
     """The first two columns of a row, folded."""
-    return fold(text_of(row[0])), fold(text_of(row[1]))
+    return key_of(row[0]), key_of(row[1])

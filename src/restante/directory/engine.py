@@ -121,21 +121,19 @@ class Health:
 
     def answered(self, asked: float) -> None:
         """A question asked at ``asked`` (monotonic seconds) was answered."""
-        if self._is_news(asked) and self._away:
-            self._away = False
-            maillog.database_back()
+        if asked >= self._latest:
+            self._latest = asked
+            if self._away:
+                self._away = False
+                maillog.database_back()
 
     def failed(self, asked: float, why: str) -> None:
         """A question asked at ``asked`` was not answered."""
-        if self._is_news(asked) and not self._away:
-            self._away = True
-            maillog.database_away(why)
-
-    def _is_news(self, asked: float) -> bool:
-        if asked < self._latest:
-            return False
-        self._latest = asked
-        return True
+        if asked >= self._latest:
+            self._latest = asked
+            if not self._away:
+                self._away = True
+                maillog.database_away(why)
 
 
 @dataclass(frozen=True, slots=True)

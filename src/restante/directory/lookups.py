@@ -33,6 +33,7 @@ from restante.directory.rows import (
     chosen,
     credentials_of,
     each_once,
+    key_of,
     line_of,
     text_of,
 )
@@ -62,7 +63,7 @@ class SqlDirectory:
     async def account(self, name: str) -> Account | None:
         """The row of ``mailbox`` with this user name; raises CannotKnow and BadRow."""
         rows = await self._engine.fetch(sql.account(self._dialect), (name,))
-        row = chosen(row for row in rows if fold(text_of(row[0])) == fold(name))
+        row = chosen(row for row in rows if key_of(row[0]) == fold(name))
         return None if row is None else account_of(row)
 
     async def owners(self, local: str, domain: str) -> tuple[str, ...]:
@@ -272,4 +273,4 @@ class _Further:
 
 
 def _has(rows: Iterable[Row], name: str) -> bool:
-    return any(fold(text_of(row[0])) == fold(name) for row in rows)
+    return any(key_of(row[0]) == fold(name) for row in rows)

@@ -99,8 +99,12 @@ class MySQLEngine:
     async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """The rows of one reading statement; raises CannotKnow."""
         asked = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + self._patience
         try:
-            rows = await self._fetch(sql, params)
+            try:
+                rows = await self._fetch_once(sql, params, deadline, fresh=False)
+            except _AskAgain as again:
+                rows = await self._fetch_again(sql, params, deadline, again.failure)
         except Exception as error:
             raise self._failure(error, asked) from error
         self._health.answered(asked)
@@ -146,17 +150,15 @@ class MySQLEngine:
             self._health.failed(asked, str(failure))
         return failure
 
-    async def _fetch(self, sql: str, params: Sequence[Value]) -> list[Row]:
-        deadline = asyncio.get_running_loop().time() + self._patience
-        failure: Exception | None = None
-        for _ in range(1 + len(self._location.servers)):
+    async def _fetch_again(
+        self, sql: str, params: Sequence[Value], deadline: float, failure: Exception
+    ) -> list[Row]:
+        """The rows, as often asked for as there are servers; raises the last ``failure``."""
+        for _ in self._location.servers:
             try:
-                return await self._fetch_once(sql, params, deadline, fresh=failure is not None)
+                return await self._fetch_once(sql, params, deadline, fresh=True)
             except _AskAgain as again:
-                # What happened to this connection has happened to the others, most likely.
-                self._forget_idle()
                 failure = again.failure
-        assert failure is not None, "it was asked once at least"
         raise failure
 
     async def _fetch_once(
@@ -168,12 +170,16 @@ class MySQLEngine:
             await self._places.acquire()
         try:
             until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
-            rows = await self._overdue.by(until, _rows(lease.connection, sql, params))
+            cursor = lease.connection.cursor()  # read to its end: nothing is left to be closed
+            await self._overdue.by(until, cursor.execute(_driver_text(sql), params))
+            rows: list[Row] = list(await cursor.fetchall())  # they are here already
             self._servers.answered(lease.server)
             lease.clean = True
         except (MySQLError, TimeoutError) as error:
             lease.clean = not _is_away(error)
             if self._is_to_be_asked_again(lease, error):
+                # What happened to this connection has happened to the others, most likely.
+                self._forget_idle()
                 raise _AskAgain(error) from error
             raise
         finally:
@@ -334,12 +340,6 @@ class _AskAgain(Exception):
 def _driver_text(text: str) -> str:
     """The statement with the placeholders of the driver; ours hold no ``?`` in literals."""
     return text.replace("%", "%%").replace("?", "%s")
-
-
-async def _rows(connection: Connection, sql: str, params: Sequence[Value]) -> list[Row]:
-    cursor = connection.cursor()  # one result is read to its end: nothing is left to be closed
-    await cursor.execute(_driver_text(sql), params)
-    return list(await cursor.fetchall())
 
 
 async def _count(connection: Connection, statement: Statement) -> int:

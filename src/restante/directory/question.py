@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from restante.address import dash_prefixes, fold
 from restante.directory.sql import OrdinaryShape, ThoroughShape
@@ -22,9 +22,11 @@ Pair = tuple[str, str]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class OrdinaryQuestion:
-    """All names are folded; the parameters are for statements of this ``shape``."""
+class OrdinaryQuestion(NamedTuple):
+    """All names are folded; the parameters are for statements of this ``shape``.
+
+    One is made for each look-up: a tuple, which is made three times faster than other values.
+    """
 
     pairs: tuple[Pair, ...]
     """The addresses, and the catch-alls of their domains."""
@@ -43,6 +45,8 @@ def folded_pairs(addresses: Iterable[Pair]) -> tuple[Pair, ...]:
 
 def ordinary_question(addresses: Sequence[Pair]) -> OrdinaryQuestion:
     """The question about folded addresses."""
+    if len(addresses) == 1:
+        return _about_one(*addresses[0])
     domains = tuple(dict.fromkeys([domain for _, domain in addresses]))
     pairs = tuple(dict.fromkeys([*addresses, *[("", domain) for domain in domains]]))
     filled = padded(pairs)
@@ -53,6 +57,18 @@ def ordinary_question(addresses: Sequence[Pair]) -> OrdinaryQuestion:
     places = tuple([name for local, domain in filled for name in (domain, local)])
     hosts = [domain for _, domain in filled]
     return OrdinaryQuestion(pairs, domains, shape, places, (*places, *hosts))
+
+
+def _about_one(local: str, domain: str) -> OrdinaryQuestion:
+    """As about several, in a few steps: a session that is alone asks nothing else."""
+    locals_ = (local, "") if local else ("",)
+    pairs = tuple([(each, domain) for each in locals_])
+    places = (domain, *locals_)
+    return OrdinaryQuestion(pairs, (domain,), _SHAPES[len(pairs)], places, (domain, *places))
+
+
+_SHAPES = {pairs: OrdinaryShape(pairs, one_domain=True) for pairs in (1, 2)}
+"""Those of a single address, by how many it is with its catch-all."""
 
 
 @dataclass(frozen=True, slots=True)

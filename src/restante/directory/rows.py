@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from restante.address import fold
 from restante.directory import Account, BadRow, Credentials
 from restante.directory.engine import Row, Value
 
@@ -25,9 +26,17 @@ def text_of(value: Value) -> str:
     return "" if value is None else str(value)
 
 
+def key_of(value: Value) -> str:
+    """A column in the form in which names are compared; NULL is empty."""
+    return fold(value if isinstance(value, str) else text_of(value))
+
+
 def chosen(rows: Iterable[Row]) -> Row | None:
     """The row that counts where a user name has several: always the same one."""
-    return min(rows, key=_order, default=None)
+    found = list(rows)
+    if len(found) > 1:
+        return min(found, key=_order)
+    return found[0] if found else None
 
 
 def _order(row: Row) -> tuple[str, ...]:
@@ -74,6 +83,8 @@ def _optional(value: Value) -> str | None:
 
 
 def _id(name: str, column: str, value: Value) -> int:
+    if isinstance(value, int) and 0 <= value <= MAX_ID:
+        return value
     text = text_of(value)
     if not _DIGITS.fullmatch(text) or int(text) > MAX_ID:
         raise _bad(name, column, "is no user or group number")
