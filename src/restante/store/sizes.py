@@ -28,8 +28,8 @@ def load(maildir: bytes) -> dict[str, int]:
         content = files.read_bounded(os.path.join(maildir, os.fsencode(CACHE)), MAX_CACHE)
     except OSError:
         return {}
-    found = {uid: int(size) for size, uid in _LINE.findall((content or b"").decode("latin-1"))}
-    return {uid: size for uid, size in found.items() if size <= MAX_SIZE}
+    lines = _LINE.finditer((content or b"").decode("latin-1"))  # other threads run between two
+    return {line[2]: size for line in lines if (size := int(line[1])) <= MAX_SIZE}
 
 
 def save(maildir: bytes, sizes: Mapping[str, int]) -> None:
