@@ -43,7 +43,7 @@ UNSIZED = Maildrop(
     "50k-unsized",
     "50,000 messages whose names tell no sizes",
     Filling(50_000, 1024, sized=False),
-    ("cold", "warm"),
+    ("cold", "warm", "disk"),
 )
 HUGE = Maildrop("1m", "1,000,000 messages", Filling(1_000_000, 1024, linked=True))
 
