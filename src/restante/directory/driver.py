@@ -40,7 +40,21 @@ with _withheld(_RSA):
     from asyncmy.constants.CLIENT import FOUND_ROWS
     from asyncmy.errors import MySQLError
 
-__all__ = ["FOUND_ROWS", "Connection", "MySQLError", "learn_rsa"]
+__all__ = ["FOUND_ROWS", "Connection", "MySQLError", "learn_rsa", "make_lean"]
+
+BUFFER = 16 * 1024
+"""Octets that a connection's buffer begins with; the driver doubles it for larger answers."""
+
+
+def make_lean(connection: Connection) -> None:
+    """Give a connection that waits for nothing a small buffer in place of one of 256 KiB.
+
+    Nearly all answers have less than a kibibyte. A driver that keeps it elsewhere keeps it.
+    """
+    receiver = getattr(connection, "_proto", None)
+    if receiver is not None and getattr(receiver, "length", -1) == getattr(receiver, "pos", None):
+        receiver.buffer = bytearray(BUFFER)
+        receiver.length = receiver.pos = 0
 
 
 def learn_rsa() -> bool:

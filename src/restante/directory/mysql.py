@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from restante.config.tree import Database
-from restante.directory.driver import FOUND_ROWS, Connection, MySQLError, learn_rsa
+from restante.directory.driver import FOUND_ROWS, Connection, MySQLError, learn_rsa, make_lean
 from restante.directory.engine import (
     MYSQL,
     Dialect,
@@ -235,7 +235,7 @@ class MySQLEngine:
             lease.since = time.monotonic()
             self._idle.append(lease)
             if lease.since - self._idle[0].since > MAX_IDLE:
-                # Left over from a crowd; the driver keeps 256 KiB for each.
+                # Left over from a crowd.
                 self._idle.popleft().connection.close()
         else:
             lease.connection.close()
@@ -293,6 +293,7 @@ class MySQLEngine:
             stmt_cache_size=STATEMENT_CACHE,
         )
         await connection.connect()
+        make_lean(connection)
         return connection
 
     async def _carry_out(
