@@ -80,6 +80,8 @@ class RightsRefused(TemporaryError):
 class Way:
     """The way to a home, with the rights that this process has anyhow."""
 
+    __slots__ = ("home", "path")
+
     def __init__(self, home: str) -> None:
         self.home = home
         """What people call it."""

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from restante.net.connection import Connection, PeerTimeout
+import pytest
+
+from restante.net.connection import WRITE_HIGH, Connection, PeerTimeout
 
 SHORT, LONG = 0.1, 3600.0
 """Seconds to wait for the peer."""
@@ -54,3 +56,33 @@ async def test_a_long_wait_after_a_short_one_is_not_cut_short() -> None:
 
 async def test_waits_of_equal_length_have_their_whole_time_each() -> None:
     assert await spoken_to(waits(2 * SHORT, 2 * SHORT), pause=SHORT) == b"second"
+
+
+async def test_a_peer_that_does_not_read_the_end_is_dropped_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("restante.net.connection.CLOSE_TIMEOUT", SHORT)
+    much = 64 * WRITE_HIGH  # more than the kernel takes
+    gone = asyncio.Event()
+
+    async def serve(connection: Connection) -> None:
+        connection.send(bytes(much))
+        connection.when_gone(gone.set)
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), ""), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
+    try:
+        async with asyncio.timeout(LONG):
+            await gone.wait()
+        assert len(await reader.read()) < much, "it was given all the time it wanted"
+    finally:
+        writer.close()
+        server.close()
+
+
+async def test_a_connection_has_no_dictionary_of_its_own() -> None:
+    """It would take a quarter of a kibibyte of each session."""
+    assert not hasattr(Connection(waits(LONG, LONG), asyncio.Event(), ""), "__dict__")

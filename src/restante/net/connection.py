@@ -8,8 +8,10 @@ import math
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from socket import socket
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
+from restante.net.alarms import Alarms, tick_of
 from restante.net.outbox import Outbox
 from restante.tls import HandshakeContexts, TlsSession
 
@@ -39,12 +41,51 @@ class Stopping(Exception):
     """The server shuts down and this session is between two commands."""
 
 
+def always() -> bool:
+    """For a session that a shutdown may end in any wait: the same for all, as it is kept."""
+    return True
+
+
+def _never() -> bool:
+    return False
+
+
 class Connection(asyncio.Protocol):
     """A stream to one peer, for one session's coroutine.
 
     ``serve`` is run as a task when the connection is made; the connection closes
     when it ends.
     """
+
+    __slots__ = (
+        "_alarms",
+        "_deadline",
+        "_drain_waiter",
+        "_eof",
+        "_farewell",
+        "_in_handshake",
+        "_interruptible",
+        "_is_over",
+        "_loop",
+        "_lost",
+        "_outbox",
+        "_patience",
+        "_reading_paused",
+        "_received",
+        "_received_size",
+        "_serve",
+        "_stopping",
+        "_taker",
+        "_tick",
+        "_tls_first",
+        "_transport",
+        "_until",
+        "_waiter",
+        "_writing_paused",
+        "peer",
+        "task",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -53,17 +94,20 @@ class Connection(asyncio.Protocol):
         peer: str,
         tls_first: HandshakeContexts | None = None,
         outbox: Outbox | None = None,
+        alarms: Alarms | None = None,
     ) -> None:
         """``peer``: the client's IP address.
 
         ``tls_first``: the certificates of ``accept_tls``; None for clear text.
 
         ``outbox``: where its octets wait beside those of others; None: they wait for nobody.
+        ``alarms``: those of others; None: it has its own.
         """
         self._serve = serve
         self._stopping = stopping
         self._tls_first = tls_first
         self._outbox = outbox
+        self._alarms = alarms or Alarms()
         self._loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._received_size = 0
@@ -80,12 +124,14 @@ class Connection(asyncio.Protocol):
         """When it ends, by the event loop's clock."""
         self._until = math.inf
         """When it ends although octets come."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._tick: int | None = None
+        """At which it is woken; see Alarms."""
         self._drain_waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._interruptible: Callable[[], bool] | None = None
         self._in_handshake = False
-        self._close_timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+        """The session has ended, and the peer may read its last octets until ``_deadline``."""
         self._farewell: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
         self.peer = peer
@@ -125,9 +171,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""
         self._eof = self._lost = True
-        for timer in (self._timer, self._close_timer):
-            if timer is not None:
-                timer.cancel()
+        self._clear_alarm()
         self._wake()
         self.resume_writing()
         self._take_leave()
@@ -229,7 +273,7 @@ class Connection(asyncio.Protocol):
     @property
     def bindings(self) -> Mapping[str, bytes]:
         """What both ends can recognise the connection by; see TlsSession."""
-        return {} if self.tls is None else self.tls.bindings
+        return _NO_BINDINGS if self.tls is None else self.tls.bindings
 
     @property
     def is_loopback(self) -> bool:
@@ -245,7 +289,11 @@ class Connection(asyncio.Protocol):
         that it is between two commands.
         """
         if not self._received and not self._eof:
-            await self._wait_for_data(timeout, math.inf, lambda: interruptible)
+            waiter = self._begin_wait(timeout, math.inf, always if interruptible else _never)
+            try:
+                await waiter
+            finally:
+                self._waiter = None
         if self._lost and not self._received:
             raise PeerLost
         return self._take_received()
@@ -274,10 +322,10 @@ class Connection(asyncio.Protocol):
         if not self._eof:
             self._taker = take
             try:
-                if await self._wait_for_data(timeout, until, interruptible):
+                if await self._begin_wait(timeout, until, interruptible):
                     return True
             finally:
-                self._taker = None
+                self._taker = self._waiter = None
         if self._lost:
             raise PeerLost
         return False
@@ -390,47 +438,57 @@ class Connection(asyncio.Protocol):
             if self._transport is not None and not self._lost:
                 self._flush()
                 self._transport.close()
-                self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._close_now)
+                self._is_over = True
+                self._deadline = self._loop.time() + CLOSE_TIMEOUT
+                self._set_alarm()
 
     def _close_now(self) -> None:
         self.abort()
         self._take_leave()
 
-    async def _wait_for_data(
+    def _begin_wait(
         self, seconds: float, until: float, interruptible: Callable[[], bool]
-    ) -> bool:
-        """Whether a taker has had enough; False if there is something else."""
+    ) -> asyncio.Future[bool]:
+        """Whether a taker has had enough; False if there is something else; raises Stopping.
+
+        Whoever awaits it takes it away from ``_waiter``: a coroutine that did would be one more
+        for each session that is idle.
+        """
         if self._stopping.is_set() and interruptible():
             raise Stopping
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._waiter = waiter
+        self._waiter = waiter = self._loop.create_future()
         self._interruptible = interruptible
         self._patience = seconds
         self._until = until
         self._deadline = min(self._loop.time() + seconds, until)
-        self._set_timer()
-        try:
-            return await waiter
-        finally:
-            self._waiter = None
+        self._set_alarm()
+        return waiter
 
-    def _set_timer(self) -> None:
-        """One timer follows all waits of a connection: nearly all end long before it expires."""
-        if self._timer is not None and self._timer.when() > self._deadline:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+    def _set_alarm(self) -> None:
+        """One alarm follows all waits of a connection: nearly all end long before it rings."""
+        tick = tick_of(self._deadline)
+        if self._tick is not None:
+            if self._tick <= tick:
+                return
+            self._alarms.clear(self, self._tick)
+        self._tick = tick
+        self._alarms.set(self, tick)
 
-    def _look_at_clock(self) -> None:
-        """The timer has expired, which this wait may have set or an earlier one."""
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
-            return
-        if self._loop.time() < self._deadline:
-            self._set_timer()
-        else:
-            self._fail(PeerTimeout())
+    def _clear_alarm(self) -> None:
+        if self._tick is not None:
+            self._alarms.clear(self, self._tick)
+            self._tick = None
+
+    def wake_up(self) -> None:
+        """The alarm rings, which this wait may have set or an earlier one."""
+        self._tick = None
+        if self._is_over or (self._waiter is not None and not self._waiter.done()):
+            if self._loop.time() < self._deadline:
+                self._set_alarm()
+            elif self._is_over:
+                self._close_now()
+            else:
+                self._fail(PeerTimeout())
 
     def _wake(self, *, taken: bool = False) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -456,6 +514,7 @@ def _bindings(handshake: ssl.SSLObject) -> dict[str, bytes]:
 
 
 _BROKEN = "the connection broke"
+_NO_BINDINGS: Mapping[str, bytes] = MappingProxyType({})
 
 T = TypeVar("T")
 

@@ -25,6 +25,8 @@ class ScramCore(Protocol):
 class Scram:
     """All logins by SCRAM of one session, one after another."""
 
+    __slots__ = ("_account", "_authenticator", "_core", "_login", "_peer", "_service", "_session")
+
     def __init__(
         self, authenticator: Authenticator, core: ScramCore, session: str, service: str, peer: str
     ) -> None:

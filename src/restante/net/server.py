@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from restante import maillog
 from restante.net.acceptor import Acceptor
+from restante.net.alarms import Alarms
 from restante.net.connection import Connection, TlsFailed, plain_address
 from restante.net.handshakes import Handshakes, tell
 from restante.net.outbox import Outbox
@@ -111,6 +112,7 @@ class Server:
         self._handshakes = handshakes
         self._stopping = asyncio.Event()
         self._outbox = Outbox() if service.sends_together else None
+        self._alarms = Alarms()
         self._connections: set[Connection] = set()
         self._acceptors: list[Acceptor] = []
         self._beginning: set[asyncio.Task[None]] = set()
@@ -160,7 +162,7 @@ class Server:
         peer = plain_address(address)
         visit = self._let_in(peer)
         serve = self._turn_away if visit is None else partial(self._serve, visit=visit)
-        connection = Connection(serve, self._stopping, peer, outbox=self._outbox)
+        connection = Connection(serve, self._stopping, peer, None, self._outbox, self._alarms)
         self._begin(self._attach(connection, accepted, visit), self._beginning)
 
     async def _attach(
@@ -194,7 +196,7 @@ class Server:
     ) -> None:
         serve = partial(self._serve, visit=visit)
         connection = Connection(
-            serve, self._stopping, visit.peer, handshakes.contexts, self._outbox
+            serve, self._stopping, visit.peer, handshakes.contexts, self._outbox, self._alarms
         )
         try:
             await connection.accept_tls(accepted, handshakes.timeout)

@@ -18,6 +18,8 @@ class LineBuffer:
     before it belongs to the end (RFC 1939 §3 wants both; a bare LF does no harm here).
     """
 
+    __slots__ = ("_discarding", "_octets", "_searched")
+
     def __init__(self) -> None:
         self._octets = bytearray()
         self._searched = 0

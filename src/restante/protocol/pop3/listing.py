@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import count, islice
 from operator import add
 from typing import Protocol
@@ -14,6 +14,9 @@ three digits alone."""
 _FIRST = tuple(b"%d " % number for number in range(1, LINES))
 _ENDS = tuple(b"%03d " % number for number in range(LINES))
 """Of numbers, before what is told of a message."""
+
+
+_NONE: frozenset[int] = frozenset()
 
 
 class Strings(Protocol):
@@ -45,7 +48,7 @@ class Listing:
 
     def __init__(self, messages: Listed) -> None:
         self._messages = messages
-        self._deleted: set[int] = set()
+        self._deleted: Set[int] = _NONE
         self._all_octets = sum(messages.sizes)
         self.octets = self._all_octets
         """The size of the messages that are not marked."""
@@ -82,12 +85,15 @@ class Listing:
 
     def mark(self, index: int) -> None:
         """Mark a message that is there for deletion."""
-        self._deleted.add(index)
+        if isinstance(self._deleted, set):
+            self._deleted.add(index)
+        else:
+            self._deleted = {index}
         self.octets -= self._messages.sizes[index]
 
     def unmark_all(self) -> None:
         """Take all marks away."""
-        self._deleted.clear()
+        self._deleted = _NONE
         self.octets = self._all_octets
 
     def _lines(self, told: Iterator[bytes]) -> Iterator[bytes]:

@@ -72,6 +72,28 @@ class _Refused(Exception):
 class Pop3Server:
     """One session. Give octets when ``next_event`` needs them, answer events, send ``outgoing``."""
 
+    __slots__ = (
+        "_asked",
+        "_at_eof",
+        "_bindings",
+        "_ended",
+        "_errors",
+        "_exchange",
+        "_hostname",
+        "_limits",
+        "_lines",
+        "_lines_left",
+        "_listing",
+        "_out",
+        "_profile",
+        "_refused_logins",
+        "_state",
+        "_tls",
+        "_transfer",
+        "_unsent",
+        "_user",
+    )
+
     def __init__(
         self,
         profile: Profile,
