@@ -76,6 +76,14 @@ def test_sockets_are_named_after_services() -> None:
     assert sorted(named) == sorted([[name] for name in ACTIVATED])
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_workers_may_choose_their_processor(service: str) -> None:
+    """The call is one of @resources, which the units take away; the last word counts."""
+    unit = (UNITS / service).read_text().splitlines()
+    words = [line.partition("=")[2].split() for line in unit if line.startswith("SystemCallFilter")]
+    assert "sched_setaffinity" in words[-1]
+
+
 if os.geteuid() == 0:
 
     def test_the_capabilities_that_the_unit_leaves_are_enough(tmp_path: Path) -> None:
