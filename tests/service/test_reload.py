@@ -35,17 +35,8 @@ def greeting(port: int) -> str:
 
 
 def until_greeting(instance: Instance, wanted: str) -> None:
-    """An old worker may still greet somebody in the moment before it hears that it must leave.
-
-    A connection that waits for a worker that is one too many now is reset.
-    """
-
-    def greeted() -> bool:
-        with contextlib.suppress(ConnectionResetError):
-            return greeting(instance.smtp_port) == wanted
-        return False
-
-    until(greeted, f"greeted with {wanted}")
+    """An old worker may still greet somebody in the moment before it hears that it must leave."""
+    until(lambda: greeting(instance.smtp_port) == wanted, f"greeted with {wanted}")
 
 
 def test_new_greeting_for_new_connections(tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ def bound() -> Iterator[socket.socket]:
 class Worker:
     """Takes connections and holds them."""
 
-    def __init__(self, bound: socket.socket, share: Share) -> None:
+    def __init__(self, bound: socket.socket, share: Share, room: int = 1000) -> None:
         self.share = share
+        self.room = room
+        self.turned_away = 0
         self.held: list[socket.socket] = []
         self.failures: list[OSError] = []
         share.open()
@@ -37,6 +39,10 @@ class Worker:
 
     def _take(self, accepted: socket.socket, address: str) -> None:
         assert address == "127.0.0.1"
+        if len(self.held) == self.room:
+            accepted.close()
+            self.turned_away += 1
+            return
         self.held.append(accepted)
         self.share.enter()
 
@@ -118,6 +124,21 @@ async def test_after_a_wait_it_takes_them_at_once_for_a_while(
         monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
         with clients(bound, 5):
             await until_held([worker], 8)
+
+
+async def test_one_that_is_full_leaves_them_to_whoever_may_have_room(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "ALONE", 3600.0)
+    board = Board(2)
+    board.share(0).open()
+    worker = Worker(bound, board.share(1), room=3)
+    monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)  # from the third connection on
+    with contextlib.closing(worker), clients(bound, 3):
+        await until_held([worker], 3)
+        with clients(bound, 5):
+            await asyncio.sleep(0.01)
+    assert worker.turned_away == 1
 
 
 async def test_a_session_that_ends_makes_it_listen_at_once(

@@ -64,7 +64,7 @@ class Acceptor:
             self._share.when_due(self._resume)
 
     def _accept(self) -> bool:
-        """Take one connection, if another worker has not been faster."""
+        """Take one connection, if another worker has not been faster; whether it is held now."""
         try:
             accepted, (address, *_) = self._bound.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -73,8 +73,12 @@ class Acceptor:
             self._failed(error)
             self._pause(ACCEPT_PAUSE, self._resume)
             return False
+        held = self._share.held
         self._take(accepted, address)
-        return True
+        if self._share.held > held:
+            return True
+        self._alone_until = 0.0  # it was turned away, and whoever is due may have room for the next
+        return False
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._bound.fileno())

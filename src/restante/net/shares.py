@@ -50,7 +50,7 @@ class Share:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is the first of those that hold the fewest: there is one at any time."""
+        """Whether it holds at most one more than whoever holds the fewest."""
         return self._held <= min(self._figures) + 1
 
     def open(self) -> None:
