@@ -17,7 +17,7 @@ import contextlib
 import glob
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MAX_REQUEST = 8192
 """Octets of an HTTP request's head."""
@@ -291,12 +291,27 @@ class MetricsServer:
 
 def exposition(directory: str) -> bytes:
     """The figures of all workers in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client import CollectorRegistry, Metric, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client.registry import Collector
+
+    class Figures(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return MultiProcessCollector.merge(_begun(directory))  # type: ignore[no-untyped-call, no-any-return]
 
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
+    registry.register(Figures())
     return generate_latest(registry)
+
+
+def _begun(directory: str) -> list[str]:
+    """The files of figures, but for those that a worker has just made and not yet given a size."""
+    begun: list[str] = []
+    for path in glob.glob(os.path.join(glob.escape(directory), "*.db")):
+        with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+            if os.path.getsize(path):
+                begun.append(path)
+    return begun
 
 
 def _response(status: str, body: bytes, *, head_only: bool = False) -> bytes:

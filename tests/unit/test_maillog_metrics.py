@@ -112,6 +112,12 @@ def test_figures_of_two_workers_are_added_up(directory: str) -> None:
     assert 'restante_sessions_total{service="smtp"} 4.0' in left
 
 
+def test_a_worker_that_is_just_starting_stops_no_scrape(directory: str) -> None:
+    work(directory)
+    (Path(directory) / "counter_1.db").touch()
+    assert 'restante_sessions_total{service="smtp"} 2.0' in figures(directory)
+
+
 def test_a_new_start_counts_from_nothing(directory: str) -> None:
     work(directory)
     metrics.prepare(directory)
