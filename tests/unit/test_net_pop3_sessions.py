@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from restante.auth.login import PasswordAuthenticator
 from restante.config.tree import Auth, Pop3
@@ -16,6 +17,8 @@ ANN = account("ann")
 LOGIN = b"USER ann\r\nPASS secret\r\n"
 MESSAGES = 5000
 FLOODS = 20
+NO_TIME = 0.001
+"""Seconds for a login: over before half of a megabyte is answered."""
 
 
 async def test_a_flood_of_commands_leaves_others_their_turn() -> None:
@@ -57,3 +60,30 @@ async def test_a_flood_of_commands_leaves_others_their_turn() -> None:
         await authenticator.close()
     assert len(listed) > FLOODS * FLUSH_AT
     assert while_it_lasted > FLOODS
+
+
+async def test_whoever_never_lets_a_session_wait_has_no_more_time_for_a_login() -> None:
+    reasons: list[str] = []
+    authenticator = PasswordAuthenticator(MemoryDirectory(Tables()), Auth())
+    service = Pop3Service(
+        Pop3(login_timeout=NO_TIME), "pop.example.com", Auth(), authenticator, MemoryStore(), None
+    )
+
+    async def serve(connection: Connection) -> None:
+        reasons.append(await service.serve(connection, "session"))
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        writer.write((b"USER " + b"x" * 100 + b"\r\n") * 10_000 + b"QUIT\r\n")
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(2**16):
+                pass
+    finally:
+        writer.close()
+        server.close()
+        await authenticator.close()
+    assert reasons == ["timeout"]

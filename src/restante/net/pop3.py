@@ -186,7 +186,10 @@ class _Session:
         )
 
     async def _receive(self) -> bool:
-        data = await self._connection.receive(self._patience(), interruptible=True)
+        patience = self._patience()
+        if not patience:  # whoever never lets the session wait would have all the time it wants
+            raise PeerTimeout
+        data = await self._connection.receive(patience, interruptible=True)
         self._core.receive(data)
         return bool(data)
 
