@@ -132,6 +132,7 @@ class Server:
         """Accept no more; let commands in progress finish for ``timeout`` seconds; close."""
         for acceptor in self._acceptors:
             acceptor.close()
+        await asyncio.sleep(0)  # what is cancelled before it has begun could not see its visit off
         for handshake in self._in_handshake:
             handshake.cancel()
         await asyncio.gather(*self._in_handshake, *self._beginning, return_exceptions=True)
