@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -225,7 +225,7 @@ def test_messages_that_move_while_they_are_measured_are_found_together(
         looks += 1
         return look(path)
 
-    def measuring_while_they_move(paths: Iterable[bytes]) -> list[int | OSError]:
+    def measuring_while_they_move(paths: Sequence[bytes]) -> list[int | OSError]:
         for path in list((box.path / "new").iterdir())[:40]:
             path.rename(box.path / "cur" / f"{path.name}:2,")
         return measure(paths)
@@ -244,7 +244,7 @@ def test_what_vanishes_while_it_is_measured_is_gone(
         box.put(f"new/{number}.a")
     measure = files.wire_sizes
 
-    def measuring_what_vanishes(paths: Iterable[bytes]) -> list[int | OSError]:
+    def measuring_what_vanishes(paths: Sequence[bytes]) -> list[int | OSError]:
         (box.path / "new" / "1.a").unlink(missing_ok=True)
         return measure(paths)
 

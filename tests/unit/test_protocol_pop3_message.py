@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
+import resource
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -114,6 +116,27 @@ def test_what_is_no_message_has_no_size_and_hides_no_other(tmp_path: Path) -> No
     ]
     assert told[1] == told[5] == 3
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_sizes_are_true_although_few_files_can_be_open_at_the_same_time(tmp_path: Path) -> None:
+    paths = [bytes(tmp_path / str(number)) for number in range(files.TOGETHER)]
+    for path in paths:
+        Path(os.fsdecode(path)).write_bytes(b"a\n")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    try:
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(held.pop())
+        os.close(held.pop())
+        assert files.wire_sizes(paths) == [3] * files.TOGETHER
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in held:
+            os.close(descriptor)
 
 
 @settings(deadline=None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 BLOCK = 256 * 1024
 """Octets read at a time."""
@@ -104,13 +105,24 @@ def _is_last(block: bytes, wanted: int, left: int) -> bool:
     return not block or (len(block) < wanted and left <= 0)
 
 
-def wire_sizes(paths: Iterable[bytes]) -> list[int | OSError]:
+def wire_sizes(paths: Sequence[bytes]) -> list[int | OSError]:
     """The octets of each file when every lone LF is sent as CRLF and the last line has an end.
 
     Or why it cannot be read. Reads each file once. All of them are open at the same time, and the
     kernel is told of all before it is asked for the first, so that a disk has much to do at once:
-    the caller names about TOGETHER of them.
+    the caller names about TOGETHER of them. Those for which no descriptor is left come one by one.
     """
+    return [
+        _wire_sizes_together([path])[0] if _lacks_descriptors(size) else size
+        for path, size in zip(paths, _wire_sizes_together(paths), strict=True)
+    ]
+
+
+def _lacks_descriptors(size: int | OSError) -> bool:
+    return isinstance(size, OSError) and size.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def _wire_sizes_together(paths: Iterable[bytes]) -> list[int | OSError]:
     opened: list[tuple[int, int] | OSError] = []
     try:
         opened += map(_open_ahead, paths)

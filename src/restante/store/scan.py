@@ -270,7 +270,7 @@ def _measure_at(
     missing = []
     rest = iter(places)
     while some := list(islice(rest, files.TOGETHER)):
-        told = files.wire_sizes(b"%b/%b" % (maildir, where) for _, where in some)
+        told = files.wire_sizes([b"%b/%b" % (maildir, where) for _, where in some])
         for (index, where), size in zip(some, told, strict=True):
             if isinstance(size, int):
                 measured.exact[index] = size
