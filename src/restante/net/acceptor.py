@@ -17,7 +17,7 @@ PATIENCE = 0.002
 MOST_PATIENCE = 0.016
 """... and no more than so many, when it took each time what was left to it."""
 ALONE = 0.1
-"""Seconds for which they are not waited for any more, where they have left one lying so long."""
+"""Seconds for which nobody is waited for, where whoever was due has left one lying so long."""
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when a connection cannot be accepted."""
 
