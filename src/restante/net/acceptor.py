@@ -32,8 +32,11 @@ class Acceptor:
         take: Callable[[socket.socket, str], None],
         failed: Callable[[OSError], None],
     ) -> None:
-        """``take`` is given each connection and the client's address; ``failed``: why there is
-        none, if that is for the operator to know."""
+        """``bound`` does not block, as others take connections from it too.
+
+        ``take`` is given each connection and the client's address; ``failed``: why there is
+        none, if that is for the operator to know.
+        """
         self._bound = bound
         self._share = share
         self._take = take

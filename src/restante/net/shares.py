@@ -1,7 +1,8 @@
 """How many connections each worker of a server holds, in memory that all of them see.
 
-Whoever holds the fewest is due to take the next. The figures only spread work: one that is wrong
-for a moment, or of a worker that hangs, makes a connection wait for restante.net.acceptor.PATIENCE.
+Whoever holds the fewest, or one more, is due to take the next. The figures only spread work: one
+that is wrong for a moment, or of a worker that hangs, makes a connection wait for 2 to 16 ms
+(restante.net.acceptor).
 """
 
 from __future__ import annotations
