@@ -102,7 +102,7 @@ class Address:
 
     def to_path(self) -> str:
         """The address in angle brackets (RFC 5321 §4.1.2, ``Path``)."""
-        return f"<{self.to_mailbox()}>"
+        return f"<{join_mailbox(self.local, self.domain)}>"
 
     @property
     def is_ascii(self) -> bool:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -67,6 +66,8 @@ class Copy:
     """One file to be: a delivery and how far it has come."""
 
     delivery: Delivery
+    maildir: KnownMaildir | None = None
+    """As it was found last."""
     place: Place = Place.NOWHERE
     device: int = 0
     needs_name: bool = True
@@ -85,10 +86,9 @@ class Copy:
     def head(self, job: Job, host: str) -> None:
         """Find the fields that the file begins with, and its name."""
         first, octets, lines = job.common()
-        fields = [delivered_to_field(value) for value in self.delivery.delivered_to]
-        self.header = b"".join((first, *fields))
+        self.header = first + b"".join(map(delivered_to_field, self.delivery.delivered_to))
         size = len(self.header) + octets
-        wire_size = size + len(fields) + lines
+        wire_size = size + len(self.delivery.delivered_to) + lines
         self.name = delivery_name(job.envelope, self.delivery, host, size, wire_size)
 
 
@@ -141,33 +141,37 @@ class Batch:
     jobs: Sequence[Job]
     whole: dict[int, int] = field(default_factory=dict)
     """Devices that are synced as a whole, each with a descriptor on it."""
-    files: Counter[int] = field(default_factory=Counter)
+    files: dict[int, int] = field(default_factory=dict)
     """How many copies each device gets."""
     synced: set[str] = field(default_factory=set)
     """Maildirs whose ``new`` was synced for itself."""
     prepared: int = 0
     """How many copies are."""
+    _pairs: list[tuple[Job, Copy]] = field(init=False)
+    """Every copy, with its job."""
+
+    def __post_init__(self) -> None:
+        self._pairs = [(job, copy) for job in self.jobs for copy in job.copies]
 
     def run(self) -> None:
         """Settle every copy of every job; raises nothing that the disk can raise."""
         try:
-            self._each(self._prepare)
+            self._each(self._pairs, self._prepare)
             self._each_with_sync(self._stage)
             self._sync_whole()
             self._each_with_sync(self._publish)
             self._sync_whole()
-            self._each(self._settle)
+            self._each(self._pairs, self._settle)
         finally:
             for fd in self.whole.values():
                 self.disk.close(fd)
 
     def abandon(self) -> None:
         """After a bug: make everything unsettled invisible again."""
-        for job in self.jobs:
-            for copy in job.copies:
-                if not isinstance(copy.outcome, Delivered):
-                    self._withdraw(copy)
-                    copy.outcome = copy.outcome or unplanned_failure()
+        for _, copy in self._pairs:
+            if not isinstance(copy.outcome, Delivered):
+                self._withdraw(copy)
+                copy.outcome = copy.outcome or unplanned_failure()
 
     def withdraw(self) -> None:
         """Take back what these very jobs had put into ``new`` earlier, where it still is.
@@ -175,7 +179,7 @@ class Batch:
         Raises OSError and UnsafeMaildir when a copy cannot be removed; others are.
         """
         problems: list[Exception] = []
-        for job, copy in self._pending():
+        for job, copy in self._pairs:
             copy.head(job, self.policy.host)
             try:
                 maildir = self.maildirs.find(copy.delivery)
@@ -195,7 +199,7 @@ class Batch:
             self._fail(job, copy, copy.outcome)
             return
         copy.head(job, self.policy.host)
-        maildir = self.maildirs.find(copy.delivery)
+        maildir = copy.maildir = self.maildirs.find(copy.delivery)
         copy.device = maildir.device
         if job.again:
             self._look_for(copy, maildir)
@@ -214,8 +218,8 @@ class Batch:
     def _choose_sync(self, maildir: KnownMaildir) -> None:
         """Many files on a file system, or new directories: it is synced as a whole."""
         device = maildir.device
-        self.files[device] += 1
-        if device not in self.whole and (maildir.fresh or self.files[device] > FEW_FILES):
+        files = self.files[device] = self.files.get(device, 0) + 1
+        if device not in self.whole and (maildir.fresh or files > FEW_FILES):
             self._sync_as_a_whole(maildir)
 
     def _sync_as_a_whole(self, maildir: KnownMaildir) -> None:
@@ -265,9 +269,11 @@ class Batch:
 
     def _reach(self, copy: Copy) -> KnownMaildir:
         """Its Maildir; if it had to be made again since it was found, the sync is for it too."""
-        maildir = self.maildirs.get(copy.delivery)
-        if maildir.fresh:
-            self._sync_as_a_whole(maildir)
+        maildir = copy.maildir
+        if maildir is None or maildir.gone:
+            maildir = copy.maildir = self.maildirs.get(copy.delivery)
+            if maildir.fresh:
+                self._sync_as_a_whole(maildir)
         return maildir
 
     def _create_unnamed(self, copy: Copy, maildir: KnownMaildir) -> int:
@@ -367,15 +373,14 @@ class Batch:
 
         That leaves less for ``_sync_whole``. What it reports counts: no other sync will report it.
         """
-        pending = list(self._pending())
-        if len(pending) < MANY:
-            self._each_of(pending, step)
+        if len(self._pairs) < MANY:
+            self._each(self._pairs, step)
             return
-        half = len(pending) // 2
-        self._each_of(pending[:half], step)
+        half = len(self._pairs) // 2
+        self._each(self._pairs[:half], step)
         with ThreadPoolExecutor(1, "early sync") as executor:
             early = self._begun(executor)
-            self._each_of(pending[half:], step)
+            self._each(self._pairs[half:], step)
         for device, sync in early.items():
             try:
                 sync.result()
@@ -398,21 +403,10 @@ class Batch:
 
     # What goes wrong
 
-    def _pending(self) -> Iterator[tuple[Job, Copy]]:
-        """Copies that nothing was decided about yet."""
-        for job in self.jobs:
-            for copy in job.copies:
-                if copy.outcome is None:
-                    yield job, copy
-
-    def _each(self, step: Callable[[Job, Copy], None]) -> None:
-        self._each_of(self._pending(), step)
-
-    def _each_of(
-        self, copies: Iterable[tuple[Job, Copy]], step: Callable[[Job, Copy], None]
-    ) -> None:
-        for job, copy in copies:
-            if copy.outcome is not None:  # it has failed with another of its job
+    def _each(self, pairs: Iterable[tuple[Job, Copy]], step: Callable[[Job, Copy], None]) -> None:
+        """Take a step with those copies that nothing was decided about yet."""
+        for job, copy in pairs:
+            if copy.outcome is not None:
                 continue
             try:
                 step(job, copy)
@@ -420,8 +414,8 @@ class Batch:
                 self._fail(job, copy, failure(copy.delivery.maildir, error))
 
     def _fail_all_on(self, device: int, error: OSError) -> None:
-        for job, copy in self._pending():
-            if copy.device == device:
+        for job, copy in self._pairs:
+            if copy.outcome is None and copy.device == device:
                 self._fail(job, copy, failure(copy.delivery.maildir, error))
 
     def _fail(self, job: Job, copy: Copy, outcome: Outcome) -> None:

@@ -69,19 +69,20 @@ class Part:
 
 @dataclass(slots=True)
 class KnownMaildir:
-    """How a Maildir is reached; good until the next call of ``Maildirs.get``."""
+    """How a Maildir is reached, until it is ``gone``."""
 
     tmp: Part
     new: Part
-    new_identity: tuple[int, int, int]
-    """Device, inode and owner of ``new``."""
+    device: int
+    """The file system on which ``new`` lies."""
+    inode: int
+    """Of ``new``."""
+    owner: int
+    """The uid to which ``new`` belongs."""
     fresh: bool
     """It was made so lately that it may not be durable yet, by us or by another process."""
-
-    @property
-    def device(self) -> int:
-        """The file system it lies on."""
-        return self.new_identity[0]
+    gone: bool = False
+    """It is not remembered any more, and its descriptors are closed: ask ``Maildirs.get`` again."""
 
 
 class Maildirs:
@@ -158,9 +159,14 @@ class Maildirs:
             found = os.stat(delivery.maildir + "/new")
         except OSError:
             return False
-        return _identity(found) == maildir.new_identity
+        return (found.st_dev, found.st_ino, found.st_uid) == (
+            maildir.device,
+            maildir.inode,
+            maildir.owner,
+        )
 
     def _close(self, maildir: KnownMaildir) -> None:
+        maildir.gone = True
         for part in (maildir.tmp, maildir.new):
             if part.fd is not None:
                 self._disk.close(part.fd)
@@ -174,15 +180,21 @@ def _glance(delivery: Delivery) -> KnownMaildir | None:
     if os.geteuid() == 0:
         return None
     check_path(delivery.maildir)
-    parts = tmp, new, _ = [_named(delivery, name) for name in PARTS]
     try:
-        found = [os.lstat(part.path) for part in parts]
-        found.append(os.stat(delivery.maildir))
+        tmp, new, cur = [os.lstat(f"{delivery.maildir}/{name}") for name in PARTS]
+        whole = os.stat(delivery.maildir)
     except OSError:
         return None
-    if any(not stat.S_ISDIR(each.st_mode) or each.st_uid != delivery.account.uid for each in found):
-        return None
-    return KnownMaildir(tmp, new, _identity(found[1]), _is_young(found[-1]))
+    for found in (tmp, new, cur, whole):
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != delivery.account.uid:
+            return None
+    parts = _named(delivery, "tmp"), _named(delivery, "new")
+    return _known(*parts, new, fresh=_is_young(whole))
+
+
+def _known(tmp: Part, new: Part, found: os.stat_result, *, fresh: bool) -> KnownMaildir:
+    """``found``: of ``new``."""
+    return KnownMaildir(tmp, new, found.st_dev, found.st_ino, found.st_uid, fresh)
 
 
 def _named(delivery: Delivery, part: str) -> Part:
@@ -211,11 +223,11 @@ class _Walk:
         finally:
             self._disk.close(place)
         if self._self == 0:
-            return KnownMaildir(Part(tmp, ""), Part(new, ""), _identity(found), is_fresh)
+            return _known(Part(tmp, ""), Part(new, ""), found, fresh=is_fresh)
         self._disk.close(tmp)
         self._disk.close(new)
         named = _named(self._delivery, "tmp"), _named(self._delivery, "new")
-        return KnownMaildir(*named, _identity(found), is_fresh)
+        return _known(*named, found, fresh=is_fresh)
 
     def _descend(self) -> int:
         names = list(components(self._delivery.maildir))
@@ -343,7 +355,3 @@ def list_messages(disk: Disk, maildir: KnownMaildir, part: str) -> list[str]:
         return names
     finally:
         disk.close(fd)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_dev, found.st_ino, found.st_uid

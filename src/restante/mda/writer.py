@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from restante import maillog
 from restante.config.tree import Programs
@@ -42,14 +41,8 @@ SMALL = 256 * 1024
 """Octets of a body that the event loop writes itself, at most."""
 
 _Outcomes = tuple[Outcome, ...]
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A job and who waits for it."""
-
-    job: Job
-    answer: asyncio.Future[_Outcomes]
+_Waiting = tuple[Job, asyncio.Future[_Outcomes]]
+"""A job and who waits for it."""
 
 
 class BatchWriter:
@@ -156,7 +149,7 @@ class BatchWriter:
             return answer
         if self._ended is None:
             self._ended = loop.create_future()
-        self._gathered.append(_Waiting(job, answer))
+        self._gathered.append((job, answer))
         if not self._is_busy:
             self._gather(loop)
         return answer
@@ -192,7 +185,7 @@ class BatchWriter:
             return False
         if asyncio.get_running_loop().time() < self._shy_until:
             return False
-        job = batch[0].job
+        job, _ = batch[0]
         return (
             len(job.deliveries) == 1
             and not job.again
@@ -202,9 +195,9 @@ class BatchWriter:
         )
 
     def _answer(self, batch: Sequence[_Waiting], took: float) -> None:
-        for item in batch:
-            if not item.answer.done():
-                item.answer.set_result(item.job.outcomes())
+        for job, answer in batch:
+            if not answer.done():
+                answer.set_result(job.outcomes())
         self._is_busy = False
         self._took = took
         self._crowd = len(batch) + len(self._gathered)
@@ -260,7 +253,7 @@ class BatchWriter:
     def _deliver(self, maildirs: Maildirs, waiting: Sequence[_Waiting]) -> float:
         """The seconds that it took."""
         begun = time.monotonic()
-        jobs = [item.job for item in waiting if not item.answer.cancelled()]
+        jobs = [job for job, answer in waiting if not answer.cancelled()]
         batch = Batch(self._disk, maildirs, self._policy, jobs)
         try:
             batch.run()
