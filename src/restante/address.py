@@ -14,6 +14,7 @@ from restante.address_syntax import MAX_DOMAIN as MAX_DOMAIN
 from restante.address_syntax import MAX_LOCAL_PART as MAX_LOCAL_PART
 from restante.address_syntax import AddressSyntaxError as AddressSyntaxError
 from restante.address_syntax import check_domain_syntax, join_mailbox, split_mailbox
+from restante.records import record
 
 MAX_PATH = 256
 """Octets in a path with its angle brackets (RFC 5321 §4.5.3.1.3)."""
@@ -60,7 +61,7 @@ class NullReversePath:
 NULL_REVERSE_PATH = NullReversePath()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """A mailbox address; ``domain`` is empty for ``<postmaster>`` and bare user names.
 

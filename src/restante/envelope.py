@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import BinaryIO, Literal
 
 from restante.address import Address, ReversePath
+from restante.records import record
 
 CHUNK = 256 * 1024
 """Octets read from a spooled body at a time."""
@@ -86,7 +87,7 @@ class RecipientDsn:
 NO_DSN = RecipientDsn()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Envelope:
     """What SMTP says about a message, apart from the message (RFC 5321 §2.3.1)."""
 
@@ -107,7 +108,7 @@ class Envelope:
     """The sender's own name for this transaction, xtext decoded (RFC 3461 §4.4)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderFacts:
     """What delivery must know of a message's header, gathered once while it is received."""
 
@@ -117,7 +118,7 @@ class HeaderFacts:
     """The folded values of its Delivered-To fields."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Content:
     """A message with LF line ends: trace fields of this host, then the body as received.
 
@@ -193,7 +194,7 @@ def spooled_content(trace: bytes, path: str, lines: int, facts: HeaderFacts) -> 
     return Content(trace, path, os.stat(path).st_size, lines, facts)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """Where a message came from, for its Received field (RFC 5321 §4.4)."""
 

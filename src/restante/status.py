@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from restante.records import record
+
 MAX_REPLY_LINE = 512
 """Octets in one reply line with its CRLF (RFC 5321 §4.5.3.1.5)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """An SMTP reply: its code, its enhanced status without the class, and its text.
 
@@ -92,7 +94,7 @@ class Peer:
     """It did not say what stands with it: those are this host's words about it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivered:
     """The message is durably where this recipient's mail belongs."""
 

@@ -10,16 +10,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "restante"
 
-VOCABULARY = {"address", "address_syntax", "envelope", "errors", "network", "status"}
+VOCABULARY = {"address", "address_syntax", "envelope", "errors", "network", "records", "status"}
 EVERYTHING = {"*"}
 RULES: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
     "errors": set(),
-    "status": set(),
+    "records": set(),
+    "status": {"records"},
     "address_syntax": set(),
-    "address": {"address_syntax", "errors"},
-    "envelope": {"address", "status", "errors"},
+    "address": {"address_syntax", "errors", "records"},
+    "envelope": {"address", "status", "errors", "records"},
     "network": set(),
     "completion": {"address_syntax"},
     "drop": set(),
@@ -33,7 +34,7 @@ RULES: dict[str, set[str]] = {
     "eventlog": set(),
     "maillog": VOCABULARY | {"eventlog", "metrics"},
     "logsetup": VOCABULARY | {"config", "eventlog", "rights"},
-    "protocol": {"address", "envelope", "status"},
+    "protocol": {"address", "envelope", "records", "status"},
     "directory": VOCABULARY | {"config", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from restante.errors import CannotKnow, TemporaryError
+from restante.records import record
 
 
 class BadRow(TemporaryError):
@@ -22,7 +23,7 @@ class BadRow(TemporaryError):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """A row of ``mailbox``: somebody whose mail lies here."""
 

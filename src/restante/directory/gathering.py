@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from restante.directory.engine import Rejected
+from restante.records import record
 
 PATIENCE = 0.02
 """Seconds after which questions go although none of those before them is answered yet.
@@ -27,7 +27,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Waiting(Generic[Q, A]):
     questions: tuple[Q, ...]
     answer: asyncio.Future[A]

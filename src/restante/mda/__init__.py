@@ -13,10 +13,11 @@ from typing import Protocol
 
 from restante.directory import Account
 from restante.envelope import Content, Envelope
+from restante.records import record
 from restante.status import Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivery:
     """One copy of a message, for one Maildir."""
 

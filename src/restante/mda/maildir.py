@@ -18,6 +18,7 @@ from restante.mda import Delivery
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace, check_path, components, is_trusted
 from restante.mda.unnamed import UnnamedFiles
+from restante.records import record
 
 OPEN_MAILDIRS = 128
 """Maildirs that root keeps open, two descriptors each."""
@@ -34,7 +35,7 @@ class UnsafeMaildir(UnsafePlace):
     """The Maildir, or the way to it, belongs to somebody else or cannot be trusted."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """``tmp`` or ``new``, as system calls are told of it."""
 

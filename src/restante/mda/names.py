@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from restante.envelope import Envelope
 from restante.mda import Delivery
+from restante.records import record
 
 MAX_NAME = 70
 """Characters in a name (RFC 1939 §7: a unique-id has 1 to 70)."""
@@ -21,7 +21,7 @@ _SHORTEST_HOST = _HOST_DIGEST + 1
 _GRAPHIC = re.compile(r"[!-~]+")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeliveryName:
     """A name in parts; ``stem`` alone tells deliveries apart."""
 

@@ -8,7 +8,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from restante.net.handshakes import Handshakes, tell
 from restante.net.outbox import Outbox
 from restante.net.shares import Share
 from restante.network import network_of
+from restante.records import record
 
 
 class Service(Protocol):
@@ -85,7 +85,7 @@ def session_ids(slot: int) -> Iterator[str]:
     return (f"{started:x}-{slot}-{count:x}" for count in itertools.count(1))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Visit:
     """A connection that was let in, from its first log line to its last."""
 

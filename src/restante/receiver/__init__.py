@@ -14,6 +14,7 @@ from restante.address import Address, NullReversePath, ReversePath
 from restante.directory import Account
 from restante.envelope import Content, Envelope, Notify, RecipientDsn
 from restante.queue import Target
+from restante.records import record
 from restante.routing.decision import Decision
 from restante.status import Reply
 
@@ -29,7 +30,7 @@ class WaitingRoom(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Client:
     """Who is at the door."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from restante import maillog
 from restante.address import Address, fold
@@ -16,6 +16,7 @@ from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
+from restante.records import record
 from restante.routing.decision import Decision, Mailbox, Remote
 from restante.routing.expand import Leaf, expand
 from restante.routing.router import Router
@@ -30,7 +31,7 @@ HIDDEN_CLIENT = "client.invalid"
 """Stands for a user's machine in Received fields, which must name one (RFC 5321 §4.4; RFC 2606)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Copy:
     """One that is delivered before the message is acknowledged."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from restante.address import Address
 from restante.directory import Account
+from restante.records import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ToForward:
 Instruction = ToMaildir | ToMbox | ToProgram | ToForward
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mailbox:
     """The account's default delivery."""
 

@@ -6,10 +6,10 @@ octets are held back between two blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from restante.envelope import line_feeds
+from restante.records import record
 
 END_OF_DATA = b"\r\n.\r\n"
 """What alone ends a content, whatever else looks like it (RFC 5321 §4.1.1.4)."""
@@ -87,7 +87,7 @@ class ContentText:
         self._open_line = len(text) - newline - 1 if newline >= 0 else self._open_line + len(text)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decoded:
     """What one block gave."""
 

@@ -9,6 +9,7 @@ from typing import Literal
 from restante.address import Address, ReversePath
 from restante.envelope import NO_DSN, RecipientDsn
 from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
+from restante.records import record
 from restante.status import Reply
 
 
@@ -39,7 +40,7 @@ class CloseReason(Enum):
     """The driver closed the session with a reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mail:
     """A transaction wants to begin; await ``reply``."""
 
@@ -60,7 +61,7 @@ class Mail:
     """ENVID, decoded (RFC 3461 §4.4)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rcpt:
     """A recipient is named; await ``reply``. Several may come before the first is answered."""
 
@@ -68,14 +69,14 @@ class Rcpt:
     dsn: RecipientDsn = NO_DSN
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BodyChunk:
     """The next piece of the content, with LF line ends and dots unstuffed."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndOfMessage:
     """The content is complete; await ``reply``, a success of which takes responsibility."""
 
@@ -113,7 +114,7 @@ class Reset:
     """The client gave up the transaction (RSET, a new EHLO, STARTTLS, QUIT)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Closed:
     """The session is over, and its transaction if one was open: send ``outgoing``, then close."""
 

@@ -19,6 +19,7 @@ from restante.address import (
 )
 from restante.envelope import NO_DSN, RecipientDsn
 from restante.protocol.smtp import dsn, replies
+from restante.records import record
 from restante.status import Reply
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ _ALONE: Mapping[bytes, tuple[Verb, str]] = {
 """Commands without an argument, as nearly all clients write them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MailCommand:
     """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, 6152, 6531, 3461 and 4954)."""
 
@@ -105,7 +106,7 @@ class MailCommand:
     """AUTH was given. Whom it names is ignored, as by a server that trusts no client's word."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RcptCommand:
     """The argument of RCPT (RFC 5321 §4.1.1.3, RFC 3461)."""
 
