@@ -33,11 +33,11 @@ async def test_all_is_written_in_order_when_the_turn_ends() -> None:
     outbox, written = Outbox(), list[bytes]()
     one, other = Peer(written), Peer(written)
     for peer, each in ((one, b"one"), (other, b"two"), (other, b"three")):
-        outbox.put(peer.write, each)
+        outbox.put(peer, each)
     assert not written
     await turn()
     assert written == [b"one", b"two", b"three"]
-    outbox.put(one.write, b"four")
+    outbox.put(one, b"four")
     assert written[-1] == b"three"
     await turn()
     assert written[-1] == b"four"
@@ -46,13 +46,13 @@ async def test_all_is_written_in_order_when_the_turn_ends() -> None:
 async def test_a_peer_that_is_alone_waits_for_nobody() -> None:
     outbox, written = Outbox(), list[bytes]()
     one, other = Peer(written), Peer(written)
-    outbox.put(one.write, b"first")
+    outbox.put(one, b"first")
     await turn()
-    outbox.put(one.write, b"second")
+    outbox.put(one, b"second")
     assert written == [b"first", b"second"]
-    outbox.put(other.write, b"third")
-    outbox.put(one.write, b"fourth")
-    outbox.put(one.write, b"fifth")
+    outbox.put(other, b"third")
+    outbox.put(one, b"fourth")
+    outbox.put(one, b"fifth")
     assert written == [b"first", b"second"]
     await turn()
     assert written == [b"first", b"second", b"third", b"fourth", b"fifth"]
@@ -62,7 +62,7 @@ async def test_no_peer_is_kept_alive() -> None:
     outbox = Outbox()
     peer = Peer([])
     gone = weakref.ref(peer)
-    outbox.put(peer.write, b"bye")
+    outbox.put(peer, b"bye")
     await turn()
     del peer
     assert gone() is None
@@ -71,10 +71,10 @@ async def test_no_peer_is_kept_alive() -> None:
 async def test_it_holds_so_much_and_no_more() -> None:
     outbox, written = Outbox(), list[bytes]()
     one, other = Peer(written), Peer(written)
-    outbox.put(one.write, b"first")
-    outbox.put(other.write, bytes(FULL))
+    outbox.put(one, b"first")
+    outbox.put(other, bytes(FULL))
     assert written == [b"first", bytes(FULL)]
-    outbox.put(one.write, b"last")
+    outbox.put(one, b"last")
     assert len(written) == 2
     await turn()
     assert written == [b"first", bytes(FULL), b"last"]
@@ -83,12 +83,14 @@ async def test_it_holds_so_much_and_no_more() -> None:
 async def test_what_is_put_while_it_is_sent_comes_after_it() -> None:
     outbox, written = Outbox(), list[bytes]()
 
-    def answer(data: bytes) -> None:
-        written.append(data)
-        outbox.put(written.append, b"more")
+    class Answering(Peer):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            outbox.put(other, b"more")
 
-    outbox.put(answer, b"one")
-    outbox.put(written.append, b"two")
+    other = Peer(written)
+    outbox.put(Answering(written), b"one")
+    outbox.put(other, b"two")
     await turn()
     await turn()
     assert written == [b"one", b"two", b"more"]
@@ -110,7 +112,7 @@ async def test_words_for_a_connection_that_was_given_up_are_dropped() -> None:
     async def serve(connection: Connection) -> None:
         connection.send(b"250 ok\r\n")
         connection.abort()
-        outbox.put(written.append, b"of another")
+        outbox.put(Peer(written), b"of another")
         with suppress(PeerLost):
             await connection.receive(1.0, interruptible=False)
 

@@ -368,15 +368,16 @@ class Connection(asyncio.Protocol):
         if not data:
             return
         if self._outbox is None:
-            self._write(data)
+            self.write(data)
         else:
-            self._outbox.put(self._write, data)
+            self._outbox.put(self, data)
 
     def _flush(self) -> None:
         if self._outbox is not None:
             self._outbox.flush()
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Send octets at once, before those that wait in the outbox; dropped if nobody reads."""
         transport = self._transport
         if transport is not None and not (self._lost or transport.is_closing()):
             transport.write(data)

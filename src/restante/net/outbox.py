@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 FULL = 64 * 1024
 """Octets that wait at the most; as many are sent at once."""
 
-Write = Callable[[bytes], None]
+
+class Peer(Protocol):
+    """Who is written to."""
+
+    def write(self, data: bytes) -> None:
+        """Raises nothing: what cannot be sent is dropped."""
+        ...
 
 
 class Outbox:
@@ -20,23 +26,20 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Write, bytes]] = []
+        self._waiting: list[tuple[Peer, bytes]] = []
         self._size = 0
         self._last: int | None = None
-        """Who spoke last, as a hash: it keeps nobody's connection alive, and need not be exact."""
+        """Who was spoken to last, by its id: that keeps nobody alive, and need not be exact."""
 
-    def put(self, write: Write, data: bytes) -> None:
-        """Call ``write`` with ``data`` soon, in the order in which they were put.
-
-        ``write`` stands for its peer. It raises nothing: what it cannot send is its own to drop.
-        """
-        last, self._last = self._last, hash(write)
+    def put(self, peer: Peer, data: bytes) -> None:
+        """Write ``data`` to ``peer`` soon, in the order in which they were put."""
+        last, self._last = self._last, id(peer)
         if not self._waiting:
             if last == self._last:
-                write(data)
+                peer.write(data)
                 return
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((write, data))
+        self._waiting.append((peer, data))
         self._size += len(data)
         if self._size >= FULL:
             self.flush()
@@ -45,6 +48,6 @@ class Outbox:
         """Send what waits."""
         waiting, self._waiting, self._size = self._waiting, [], 0
         last, self._last = self._last, None  # what anybody says meanwhile comes after these
-        for write, data in waiting:
-            write(data)
+        for peer, data in waiting:
+            peer.write(data)
         self._last = last
