@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import socket
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import uvloop
 
 from restante.net.connection import Connection
@@ -31,7 +37,48 @@ class Greeter:
         return "quit"
 
 
-def test_a_stop_before_a_handshake_has_begun_leaves_nobody_counted(tmp_path: Path) -> None:
+class Listener(Greeter):
+    """Hears one word, in a session that knows its connection and is known by it."""
+
+    def __init__(self) -> None:
+        self.sessions: list[weakref.ref[Hearing]] = []
+
+    async def serve(self, connection: Connection, session: str) -> str:
+        hearing = Hearing(connection)
+        self.sessions.append(weakref.ref(hearing))
+        await connection.listen(hearing.take, PATIENCE, interruptible=hearing.is_interruptible)
+        return "quit"
+
+
+class Hearing:
+    """One session of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def take(self, data: bytes) -> bool:
+        self._connection.send(data)
+        return False
+
+    def is_interruptible(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        bound.setblocking(False)
+        yield bound
+
+
+async def until(happened: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not happened():  # noqa: ASYNC110 - the kernel tells of nothing
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["clear text", "TLS"])
+def test_a_stop_before_a_session_has_begun_leaves_nobody_counted(tmp_path: Path, tls: bool) -> None:
     files = write(tmp_path, "mx", issue("mx.example.com", by=issue()))
     share = Board(1).share(0)
     stops: list[asyncio.Task[None]] = []
@@ -42,14 +89,55 @@ def test_a_stop_before_a_handshake_has_begun_leaves_nobody_counted(tmp_path: Pat
         )
         handshakes = Handshakes(Certificates([files]), PATIENCE)
         server = Server(Greeter(), limits, session_ids(0), handshakes)
-        server.start([], [bound])
-        async with asyncio.timeout(PATIENCE):
-            while not stops:  # noqa: ASYNC110 - the kernel tells of nothing
-                await asyncio.sleep(0.001)
-            await stops[0]
+        server.start([] if tls else [bound], [bound] if tls else [])
+        await until(lambda: stops)
+        await stops[0]
+        assert tls or client.recv(100) == b"hello"
 
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        bound.setblocking(False)
-        with socket.create_connection(bound.getsockname()):
-            uvloop.run(visit(bound))
+    with listening() as bound, socket.create_connection(bound.getsockname()) as client:
+        uvloop.run(visit(bound))
     assert share.held == 0
+
+
+def test_a_session_that_has_ended_leaves_nothing_to_the_collector() -> None:
+    service = Listener()
+    share = Board(1).share(0)
+
+    async def visit(bound: socket.socket) -> None:
+        server = Server(service, ConnectionLimits(1, 1, share, lambda: None), session_ids(0))
+        server.start([bound])
+        _, writer = await asyncio.open_connection(*bound.getsockname())
+        await until(lambda: service.sessions)
+        writer.write(b"word")
+        await until(lambda: not share.held)
+        writer.close()
+        assert service.sessions[0]() is None
+        await server.stop(1)
+
+    gc.disable()
+    try:
+        with listening() as bound:
+            uvloop.run(visit(bound))
+    finally:
+        gc.enable()
+
+
+def test_the_descriptor_of_a_connection_is_closed_once() -> None:
+    share = Board(1).share(0)
+
+    async def visit(bound: socket.socket) -> None:
+        limits = ConnectionLimits(1, 1, share, lambda: None)
+        server = Server(Greeter(), limits, session_ids(0))
+        server.start([bound])
+        with socket.create_connection(bound.getsockname()) as client:
+            await until(lambda: share.most() and not share.held)
+            descriptors = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+            assert client.recv(100) == b"hello"
+            assert client.recv(100) == b""
+        gc.collect()
+        for descriptor in descriptors:
+            os.close(descriptor)  # raises OSError where somebody else has
+        await server.stop(1)
+
+    with listening() as bound:
+        uvloop.run(visit(bound))

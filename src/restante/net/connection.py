@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     """A stream to one peer, for one session's coroutine.
 
     ``serve`` is run as a task when the connection is made; the connection closes
-    when it ends.
+    when it ends, and refers to nothing of the session any more.
     """
 
     __slots__ = (
@@ -436,6 +436,7 @@ class Connection(asyncio.Protocol):
         try:
             await self._serve(self)
         finally:
+            self._interruptible = None  # of the session, which has the connection
             if self._transport is not None and not self._lost:
                 self._flush()
                 self._transport.close()
