@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,17 @@ class Network:
     """One customer: an IPv4 address, or the /64 of an IPv6 address (RFC 6177 §2)."""
     wide: str
     """One provider's block: the /24 of an IPv4 address, the /48 of an IPv6 address."""
+
+
+def plain_address(address: str) -> str:
+    """An IPv4 peer of a dual-stack socket is known by its IPv4 address."""
+    return address.removeprefix("::ffff:") if "." in address else address.partition("%")[0]
+
+
+@lru_cache(REMEMBERED)
+def is_loopback(address: str) -> bool:
+    """Whether a plain address is one of those that only this host itself can reach."""
+    return ipaddress.ip_address(address).is_loopback
 
 
 @lru_cache(REMEMBERED)

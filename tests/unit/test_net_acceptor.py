@@ -37,14 +37,15 @@ class Worker:
         share.open()
         self.acceptor = Acceptor(bound.dup(), share, self._take, self.failures.append)
 
-    def _take(self, accepted: socket.socket, address: str) -> None:
+    def _take(self, accepted: socket.socket, address: str) -> bool:
         assert address == "127.0.0.1"
         if len(self.held) == self.room:
             accepted.close()
             self.turned_away += 1
-            return
+            return False
         self.held.append(accepted)
         self.share.enter()
+        return True
 
     def drop(self, count: int) -> None:
         for _ in range(count):

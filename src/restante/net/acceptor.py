@@ -22,6 +22,19 @@ ACCEPT_PAUSE = 0.1
 """Seconds to wait when a connection cannot be accepted."""
 
 
+class Accepted(socket.socket):
+    """A connection. Its family and type are the numbers that they are to the kernel.
+
+    A socket's are members of enumerations otherwise, which are looked up whenever an event loop
+    asks: some twenty calls for each connection.
+    """
+
+    __slots__ = ()
+
+    family = socket.SocketType.family  # type: ignore[assignment]
+    type = socket.SocketType.type  # type: ignore[assignment]
+
+
 class Acceptor:
     """One listening socket in one worker."""
 
@@ -29,15 +42,16 @@ class Acceptor:
         self,
         bound: socket.socket,
         share: Share,
-        take: Callable[[socket.socket, str], None],
+        take: Callable[[socket.socket, str], bool],
         failed: Callable[[OSError], None],
     ) -> None:
         """``bound`` does not block, as others take connections from it too.
 
-        ``take`` is given each connection and the client's address; ``failed``: why there is
-        none, if that is for the operator to know.
+        ``take`` is given each connection and the client's address, and says whether it is held
+        from now on; ``failed``: why there is none, if that is for the operator to know.
         """
         self._bound = bound
+        self._kind = int(bound.family), int(bound.type), bound.proto
         self._share = share
         self._take = take
         self._failed = failed
@@ -69,16 +83,15 @@ class Acceptor:
     def _accept(self) -> bool:
         """Take one connection, if another worker has not been faster; whether it is held now."""
         try:
-            accepted, (address, *_) = self._bound.accept()
+            # What accept() itself calls, which would make a socket of the usual class.
+            descriptor, (address, *_) = self._bound._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:  # no descriptor is left, for instance
             self._failed(error)
             self._pause(ACCEPT_PAUSE, self._resume)
             return False
-        held = self._share.held
-        self._take(accepted, address)
-        if self._share.held > held:
+        if self._take(Accepted(*self._kind, descriptor), address):
             return True
         self._alone_until = 0.0  # it was turned away, and whoever is due may have room for the next
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextlib
 import math
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -11,8 +11,9 @@ from socket import socket
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from restante.net.alarms import Alarms, tick_of
+from restante.net.alarms import TICK, Alarms, tick_of
 from restante.net.outbox import Outbox
+from restante.network import is_loopback, plain_address
 from restante.tls import HandshakeContexts, TlsSession
 
 READ_HIGH = 256 * 1024
@@ -59,10 +60,11 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_alarms",
-        "_deadline",
+        "_attaching",
         "_drain_waiter",
         "_eof",
         "_farewell",
+        "_heard",
         "_in_handshake",
         "_interruptible",
         "_is_over",
@@ -81,7 +83,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_until",
         "_waiter",
-        "_writing_paused",
+        "is_behind",
         "peer",
         "task",
         "tls",
@@ -115,13 +117,17 @@ class Connection(asyncio.Protocol):
         self._eof = False
         self._lost = False
         self._reading_paused = False
-        self._writing_paused = False
+        self.is_behind = False
+        """Whether the peer has yet to take most of what was sent, or never will.
+
+        Only then has ``drain`` something to wait for, or to raise.
+        """
         self._waiter: asyncio.Future[bool] | None = None
         self._taker: Callable[[bytes], bool] | None = None
         self._patience = 0.0
-        """Seconds that the wait of now may last, from when octets came or were asked for."""
-        self._deadline = 0.0
-        """When it ends, by the event loop's clock."""
+        """Seconds that the wait of now may last ..."""
+        self._heard = 0.0
+        """... from when octets came or were asked for, by the event loop's clock."""
         self._until = math.inf
         """When it ends although octets come."""
         self._tick: int | None = None
@@ -131,12 +137,30 @@ class Connection(asyncio.Protocol):
         self._interruptible: Callable[[], bool] | None = None
         self._in_handshake = False
         self._is_over = False
-        """The session has ended, and the peer may read its last octets until ``_deadline``."""
+        """The session has ended, and the peer has some time left to read its last octets."""
         self._farewell: Callable[[], None] | None = None
+        self._attaching: Coroutine[Any, Any, object] | None = None
+        """What the event loop has yet to do for ``attach``."""
         self.task: asyncio.Task[None] | None = None
         self.peer = peer
         self.tls: TlsSession | None = None
         """What the handshake came to; None in clear text."""
+
+    def attach(self, accepted: socket) -> None:
+        """Hold the session on a socket that has just been accepted.
+
+        Raises OSError; the socket is the caller's then. The event loop's coroutine for this waits
+        once, until ``connection_made`` has been called, and a task for nothing else would cost as
+        much as a command. So it goes as far as that here, and to its end when the session begins.
+        """
+        self._attaching = self._loop.connect_accepted_socket(lambda: self, accepted)
+        self._attaching.send(None)
+
+    def _attached(self) -> None:
+        attaching, self._attaching = self._attaching, None
+        if attaching is not None:
+            with contextlib.suppress(StopIteration):
+                attaching.send(None)
 
     # What the event loop calls
 
@@ -150,10 +174,27 @@ class Connection(asyncio.Protocol):
         self.task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came, if nobody takes it; stop reading when the session is behind."""
-        if self._taker is not None:
-            self._give(self._taker, data)
+        """Give what came to who takes it, or keep it."""
+        taker = self._taker
+        if taker is None:
+            self._keep(data)
             return
+        self._heard = now = self._loop.time()
+        if now >= self._until:
+            self._fail(PeerTimeout())
+            return
+        try:
+            # While the server shuts down, each piece may be the last that has to be answered.
+            if taker(data) and not self._stopping.is_set():
+                return
+        except Exception as error:  # noqa: BLE001 - it belongs to the session
+            self._fail(error)
+            return
+        self._taker = None
+        self._wake(taken=True)
+
+    def _keep(self, data: bytes) -> None:
+        """Until the session asks for it; read no more when it is behind."""
         self._received.append(data)
         self._received_size += PIECE + len(data)
         if self._received_size > READ_HIGH and self._transport is not None:
@@ -170,19 +211,22 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""
-        self._eof = self._lost = True
+        self._eof = self._lost = self.is_behind = True
         self._clear_alarm()
         self._wake()
-        self.resume_writing()
+        self._drained()
         self._take_leave()
 
     def pause_writing(self) -> None:
         """The peer reads slower than the session writes."""
-        self._writing_paused = True
+        self.is_behind = True
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
-        self._writing_paused = False
+        self.is_behind = self._lost
+        self._drained()
+
+    def _drained(self) -> None:
         if self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
 
@@ -259,13 +303,7 @@ class Connection(asyncio.Protocol):
 
     def _secured(self, transport: asyncio.Transport, contexts: HandshakeContexts) -> TlsSession:
         handshake = cast(ssl.SSLObject, transport.get_extra_info("ssl_object"))
-        cipher = handshake.cipher()
-        self.tls = TlsSession(
-            handshake.version() or "",
-            cipher[0] if cipher else "",
-            contexts.server_name(handshake),
-            _bindings(handshake),
-        )
+        self.tls = TlsSession.of(handshake, contexts.server_name(handshake))
         return self.tls
 
     # What the session calls
@@ -279,7 +317,7 @@ class Connection(asyncio.Protocol):
     def is_loopback(self) -> bool:
         """Whether the client connected to a loopback address of this host."""
         name = self._transport.get_extra_info("sockname") if self._transport else None
-        return name is not None and ipaddress.ip_address(plain_address(name[0])).is_loopback
+        return name is not None and is_loopback(plain_address(name[0]))
 
     async def receive(self, timeout: float, *, interruptible: bool) -> bytes:
         """All octets that have come, at least one; empty at the end of the stream.
@@ -330,22 +368,6 @@ class Connection(asyncio.Protocol):
             raise PeerLost
         return False
 
-    def _give(self, taker: Callable[[bytes], bool], data: bytes) -> None:
-        now = self._loop.time()
-        if now >= self._until:
-            self._fail(PeerTimeout())
-            return
-        self._deadline = min(now + self._patience, self._until)
-        try:
-            # While the server shuts down, each piece may be the last that has to be answered.
-            if taker(data) and not self._stopping.is_set():
-                return
-        except Exception as error:  # noqa: BLE001 - it belongs to the session
-            self._fail(error)
-            return
-        self._taker = None
-        self._wake(taken=True)
-
     def _take_received(self) -> bytes:
         data = b"".join(self._received)  # no copy of a single piece
         self._received.clear()
@@ -354,14 +376,6 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._reading_paused = False
         return data
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether the peer has yet to take most of what was sent, or never will.
-
-        Only then has ``drain`` something to wait for, or to raise.
-        """
-        return self._writing_paused or self._lost
 
     def send(self, data: bytes) -> None:
         """Queue octets for the peer; call ``drain`` before queueing much more."""
@@ -389,7 +403,7 @@ class Connection(asyncio.Protocol):
         """
         if self._lost:
             raise PeerLost
-        if not self._writing_paused:
+        if not self.is_behind:
             return
         self._drain_waiter = self._loop.create_future()
         try:
@@ -434,15 +448,20 @@ class Connection(asyncio.Protocol):
 
     async def _run(self) -> None:
         try:
+            self._attached()
             await self._serve(self)
         finally:
             self._interruptible = None  # of the session, which has the connection
             if self._transport is not None and not self._lost:
                 self._flush()
-                self._transport.close()
-                self._is_over = True
-                self._deadline = self._loop.time() + CLOSE_TIMEOUT
-                self._set_alarm()
+                self._close(self._transport)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        transport.close()
+        self._is_over = True
+        # In clear text, and with all sent, it is gone after this turn of the event loop.
+        if self.tls is not None or transport.get_write_buffer_size():
+            self._watch(CLOSE_TIMEOUT, math.inf)
 
     def _close_now(self) -> None:
         self.abort()
@@ -460,20 +479,24 @@ class Connection(asyncio.Protocol):
             raise Stopping
         self._waiter = waiter = self._loop.create_future()
         self._interruptible = interruptible
-        self._patience = seconds
-        self._until = until
-        self._deadline = min(self._loop.time() + seconds, until)
-        self._set_alarm()
+        self._watch(seconds, until)
         return waiter
 
-    def _set_alarm(self) -> None:
+    def _watch(self, seconds: float, until: float) -> None:
         """One alarm follows all waits of a connection: nearly all end long before it rings."""
-        tick = tick_of(self._deadline)
-        if self._tick is not None:
-            if self._tick <= tick:
-                return
-            self._alarms.clear(self, self._tick)
-        self._tick = tick
+        self._heard = now = self._loop.time()
+        self._patience = seconds
+        self._until = until
+        deadline = now + seconds
+        if deadline > until:
+            deadline = until
+        # An alarm of a wait before rings by then, unless it is a tick too late.
+        if self._tick is None or self._tick * TICK >= deadline + TICK:
+            self._clear_alarm()
+            self._set_alarm(deadline)
+
+    def _set_alarm(self, deadline: float) -> None:
+        self._tick = tick = tick_of(deadline)
         self._alarms.set(self, tick)
 
     def _clear_alarm(self) -> None:
@@ -485,8 +508,9 @@ class Connection(asyncio.Protocol):
         """The alarm rings, which this wait may have set or an earlier one."""
         self._tick = None
         if self._is_over or (self._waiter is not None and not self._waiter.done()):
-            if self._loop.time() < self._deadline:
-                self._set_alarm()
+            deadline = min(self._heard + self._patience, self._until)
+            if self._loop.time() < deadline:
+                self._set_alarm(deadline)
             elif self._is_over:
                 self._close_now()
             else:
@@ -501,18 +525,6 @@ class Connection(asyncio.Protocol):
         self._taker = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
-
-
-def _bindings(handshake: ssl.SSLObject) -> dict[str, bytes]:
-    """``tls-unique`` of a full handshake in TLS 1.2.
-
-    A session that is resumed may have the same one as another, whose ends are others, unless
-    both have negotiated the extended master secret (RFC 7627 §1): ssl does not tell.
-    """
-    if handshake.version() != "TLSv1.2" or handshake.session_reused:
-        return {}
-    unique = handshake.get_channel_binding("tls-unique")
-    return {"tls-unique": unique} if unique else {}
 
 
 _BROKEN = "the connection broke"
@@ -532,8 +544,3 @@ async def _handshake(begun: Awaitable[T]) -> T:
         raise TlsFailed("timeout") from None
     except OSError:
         raise TlsFailed(_BROKEN) from None
-
-
-def plain_address(address: str) -> str:
-    """An IPv4 peer of a dual-stack socket is known by its IPv4 address."""
-    return address.removeprefix("::ffff:") if "." in address else address.partition("%")[0]

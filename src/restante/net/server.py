@@ -7,18 +7,18 @@ import itertools
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from restante import maillog
 from restante.net.acceptor import Acceptor
 from restante.net.alarms import Alarms
-from restante.net.connection import Connection, TlsFailed, plain_address
+from restante.net.connection import Connection, TlsFailed
 from restante.net.handshakes import Handshakes, tell
 from restante.net.outbox import Outbox
 from restante.net.shares import Share
-from restante.network import network_of
+from restante.network import network_of, plain_address
 from restante.records import record
 
 
@@ -115,9 +115,8 @@ class Server:
         self._alarms = Alarms()
         self._connections: set[Connection] = set()
         self._acceptors: list[Acceptor] = []
-        self._beginning: set[asyncio.Task[None]] = set()
-        """Connections between the socket and their sessions."""
         self._in_handshake: set[asyncio.Task[None]] = set()
+        """Connections that begin with TLS, until their sessions do."""
 
     def start(
         self, sockets: Sequence[socket.socket], tls_sockets: Sequence[socket.socket] = ()
@@ -132,10 +131,13 @@ class Server:
         """Accept no more; let commands in progress finish for ``timeout`` seconds; close."""
         for acceptor in self._acceptors:
             acceptor.close()
-        await asyncio.sleep(0)  # what is cancelled before it has begun could not see its visit off
+        # What is cancelled before it has begun could not see its visit off: what was accepted last
+        # is made a connection in this turn, and begins in the next one.
+        for _ in range(2):
+            await asyncio.sleep(0)
         for handshake in self._in_handshake:
             handshake.cancel()
-        await asyncio.gather(*self._in_handshake, *self._beginning, return_exceptions=True)
+        await asyncio.gather(*self._in_handshake, return_exceptions=True)
         self._stopping.set()
         for connection in list(self._connections):
             connection.interrupt()
@@ -149,7 +151,7 @@ class Server:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept_on(
-        self, sockets: Sequence[socket.socket], take: Callable[[socket.socket, str], None]
+        self, sockets: Sequence[socket.socket], take: Callable[[socket.socket, str], bool]
     ) -> None:
         for bound in sockets:
             self._acceptors.append(Acceptor(bound, self._limits.share, take, self._not_accepted))
@@ -159,38 +161,38 @@ class Server:
 
     # Connections in clear text
 
-    def _take(self, accepted: socket.socket, address: str) -> None:
+    def _take(self, accepted: socket.socket, address: str) -> bool:
+        """Whether a session begins; who is turned away is told why."""
         peer = plain_address(address)
         visit = self._let_in(peer)
         serve = self._turn_away if visit is None else partial(self._serve, visit=visit)
         connection = Connection(serve, self._stopping, peer, None, self._outbox, self._alarms)
-        self._begin(self._attach(connection, accepted, visit), self._beginning)
-
-    async def _attach(
-        self, connection: Connection, accepted: socket.socket, visit: _Visit | None
-    ) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            await loop.connect_accepted_socket(lambda: connection, accepted)
+            connection.attach(accepted)
         except OSError as error:
             accepted.close()
             self._not_accepted(error)
             if visit is not None:
                 self._see_off(visit, "lost")
+            return False
+        return visit is not None
 
     async def _turn_away(self, connection: Connection) -> None:
         connection.send(self._service.busy)
 
     # Connections that begin with TLS
 
-    def _take_tls(self, handshakes: Handshakes, accepted: socket.socket, address: str) -> None:
+    def _take_tls(self, handshakes: Handshakes, accepted: socket.socket, address: str) -> bool:
         """Limits count before a handshake costs anything."""
         peer = plain_address(address)
         visit = self._let_in(peer)
         if visit is None:
             accepted.close()
-            return
-        self._begin(self._shake_hands(accepted, visit, handshakes), self._in_handshake)
+            return False
+        task = asyncio.create_task(self._shake_hands(accepted, visit, handshakes))
+        self._in_handshake.add(task)
+        task.add_done_callback(self._in_handshake.discard)
+        return True
 
     async def _shake_hands(
         self, accepted: socket.socket, visit: _Visit, handshakes: Handshakes
@@ -212,11 +214,6 @@ class Server:
             maillog.unplanned(f"{self._service.name} session {visit.session}", error)
             if connection.tls is None:
                 self._see_off(visit, "unplanned")
-
-    def _begin(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
-        task = asyncio.create_task(work)
-        among.add(task)
-        task.add_done_callback(among.discard)
 
     # Sessions
 

@@ -57,24 +57,27 @@ class Share:
     def open(self) -> None:
         """From now on the worker accepts connections."""
         self._is_open = True
-        self._tell(self._held)
+        self._figures[self._number] = self._held
 
     def close(self) -> None:
         """Leave all further ones to the others."""
-        self._tell(_ABSENT)
+        if self._is_open:
+            self._figures[self._number] = _ABSENT
         self._is_open = False
 
     def enter(self) -> None:
         """One connection more."""
         self._held = held = self._held + 1
-        self._tell(held)
+        if self._is_open:
+            self._figures[self._number] = held
         if held > self._most:
             self._most = held
 
     def leave(self) -> None:
         """One connection less; whoever waits to be due is called if that is so now."""
-        self._held -= 1
-        self._tell(self._held)
+        self._held = held = self._held - 1
+        if self._is_open:
+            self._figures[self._number] = held
         if self._waiting and self.is_due:
             waiting, self._waiting = self._waiting, set()
             for resume in waiting:
@@ -88,7 +91,3 @@ class Share:
         """The most that it held at a time since it was asked the last time."""
         most, self._most = self._most, self._held
         return most
-
-    def _tell(self, figure: int) -> None:
-        if self._is_open:
-            self._figures[self._number] = figure

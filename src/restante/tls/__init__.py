@@ -31,9 +31,27 @@ class TlsSession:
     TLS 1.3 that is ``tls-exporter`` (RFC 9266), which Python's ssl module does not give.
     """
 
+    @classmethod
+    def of(cls, handshake: ssl.SSLObject, server_name: str) -> TlsSession:
+        """Of a handshake that is done."""
+        version, cipher = handshake.version() or "", handshake.cipher()
+        return cls(version, cipher[0] if cipher else "", server_name, _bindings(handshake))
+
     def __str__(self) -> str:
         """Version and cipher, as the Received field has them."""
         return f"{self.version} {self.cipher}"
+
+
+def _bindings(handshake: ssl.SSLObject) -> dict[str, bytes]:
+    """``tls-unique`` of a full handshake in TLS 1.2.
+
+    A session that is resumed may have the same one as another, whose ends are others, unless
+    both have negotiated the extended master secret (RFC 7627 §1): ssl does not tell.
+    """
+    if handshake.version() != "TLSv1.2" or handshake.session_reused:
+        return {}
+    unique = handshake.get_channel_binding("tls-unique")
+    return {"tls-unique": unique} if unique else {}
 
 
 class HandshakeContexts(Protocol):
