@@ -158,14 +158,14 @@ def describe(event: Event) -> str:
 
 
 def _describe_mail(mail: Mail) -> str:
-    path = mail.reverse_path
+    path, given = mail.reverse_path, mail.parameters
     words = ["<>" if isinstance(path, NullReversePath) else path.to_path()]
     words += [mail.protocol, mail.helo]
-    words += [f"size={mail.size}"] if mail.size is not None else []
-    words += ["8bit"] if mail.eight_bit else []
-    words += ["utf8"] if mail.smtputf8 else []
-    words += [f"ret={mail.ret}"] if mail.ret else []
-    words += [f"envid={mail.envid!r}"] if mail.envid else []
+    words += [f"size={given.size}"] if given.size is not None else []
+    words += ["8bit"] if given.eight_bit else []
+    words += ["utf8"] if given.smtputf8 else []
+    words += [f"ret={given.ret}"] if given.ret else []
+    words += [f"envid={given.envid!r}"] if given.envid else []
     return "Mail " + " ".join(words)
 
 

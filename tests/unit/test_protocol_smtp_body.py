@@ -36,10 +36,10 @@ def decode_data(
     decoder = DataDecoder(ContentText(max_octets, max_line))
     text, held = b"", b""
     for number, block in enumerate(blocks):
-        decoded = decoder.feed(b"?" + held + block, 1)
-        text += decoded.text
-        held = (b"?" + held + block)[decoded.end :]
-        if decoded.done:
+        decoded, end = decoder.feed(b"?" + held + block, 1)
+        text += decoded
+        held = (b"?" + held + block)[end:]
+        if decoder.done:
             return text, held + b"".join(blocks[number + 1 :]), decoder.text.fault
         assert len(held) <= 4
     return text, None, decoder.text.fault
@@ -125,6 +125,6 @@ def test_nothing_else_ends_a_content(ending: bytes) -> None:
 
 def test_a_refused_content_is_not_passed_on() -> None:
     decoder = DataDecoder(ContentText(0, 1000))
-    assert decoder.feed(b"bare\nline", 0).text == b""
-    assert decoder.feed(b"innocent\r\nlines\r\nx", 0).text == b""
+    assert decoder.feed(b"bare\nline", 0) == (b"", 9)
+    assert decoder.feed(b"innocent\r\nlines\r\nx", 0) == (b"", 18)
     assert decoder.text.fault is Fault.BARE_LINE_END

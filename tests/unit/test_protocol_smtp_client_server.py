@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Literal
@@ -21,7 +20,7 @@ from restante.protocol.smtp.client_events import (
     OutgoingMessage,
     OutgoingRecipient,
 )
-from restante.protocol.smtp.events import Mail, Rcpt
+from restante.protocol.smtp.events import Mail, MailParameters, Rcpt
 from restante.protocol.smtp.profile import BASIC, Extension, Limits
 from restante.status import Reply
 from tests.support.smtp_client import ClientDriver, Job, converse, message, serving
@@ -123,8 +122,8 @@ def test_what_the_sender_asks_to_be_told_arrives(
 
 def expected_events(sent: OutgoingMessage) -> list[Mail | Rcpt]:
     """What the server has to tell of the envelope."""
-    mail = Mail(sent.reverse_path, "client.example", "ESMTP", sent.size)
-    mail = replace(mail, ret=sent.ret, envid=sent.envid)
+    parameters = MailParameters(sent.size, ret=sent.ret, envid=sent.envid)
+    mail = Mail(sent.reverse_path, "client.example", "ESMTP", parameters)
     return [mail, *(Rcpt(each.address, each.dsn) for each in sent.recipients)]
 
 

@@ -16,7 +16,14 @@ from restante.protocol.smtp.dsn import (
     parse_envid,
     parse_orcpt,
 )
-from restante.protocol.smtp.events import Closed, Mail, Rcpt, Wait
+from restante.protocol.smtp.events import (
+    NO_PARAMETERS,
+    Closed,
+    Mail,
+    MailParameters,
+    Rcpt,
+    Wait,
+)
 from restante.protocol.smtp.grammar import (
     MAX_DIGITS,
     Refused,
@@ -46,11 +53,11 @@ def test_any_path_is_read_and_its_route_ignored(local: str, domain: str, route: 
     address = Address(local, domain)
     path = f"<{route}{address.to_mailbox()}>"
     assert parse_rcpt(f"TO:{path}", smtputf8=False).address == address
-    assert parse_mail(f"from: {path} SIZE=7").reverse_path == address
+    assert parse_mail(f"from: {path} SIZE=7") == (address, MailParameters(size=7))
 
 
 def test_the_null_reverse_path() -> None:
-    assert parse_mail("FROM:<>").reverse_path is NULL_REVERSE_PATH
+    assert parse_mail("FROM:<>") == (NULL_REVERSE_PATH, NO_PARAMETERS)
 
 
 def test_utf8_addresses_keep_their_letters() -> None:
@@ -111,7 +118,8 @@ def test_verbs_ignore_case_and_trailing_space() -> None:
 def test_what_nobody_asks_for_is_not_said() -> None:
     assert parse_rcpt("TO:<a@b>", smtputf8=False).dsn == NO_DSN
     assert parse_rcpt("TO:<a@b> NOTIFY=NEVER", smtputf8=False).dsn.notify == Notify.NEVER
-    assert (parse_mail("FROM:<>").ret, parse_mail("FROM:<>").envid) == ("", "")
+    _, parameters = parse_mail("FROM:<>")
+    assert (parameters.ret, parameters.envid) == ("", "")
 
 
 def test_an_original_recipient_may_have_500_characters() -> None:

@@ -11,7 +11,6 @@ from restante import maillog
 from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
 from restante.config import Settings
 from restante.config.live import Derived
-from restante.config.tree import Smtp
 from restante.directory import Account
 from restante.envelope import Origin
 from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
@@ -77,24 +76,14 @@ class SmtpService:
         Without ``handshakes`` there is no STARTTLS.
         """
         self.name = name
-        self._current = settings
-        self._receiver = receiver
+        self.settings = settings
+        self.receiver = receiver
         self.spool_directory = spool_directory
         self.authenticator = authenticator
         self.handshakes = handshakes
         self._offers_auth = settings().smtp.auth or name == "submission"
         self._profile = Derived(settings, self._make_profile)
         self._loopback = Derived(settings, self._make_loopback)
-
-    @property
-    def settings(self) -> Smtp:
-        """The settings in force."""
-        return self._current().smtp
-
-    @property
-    def receiver(self) -> Receiver:
-        """The receiver of the settings in force."""
-        return self._receiver()
 
     def _make_profile(self, settings: Settings) -> Profile:
         """What new sessions are offered."""
@@ -183,7 +172,7 @@ class _Session:
         self._service = service
         self._connection = connection
         self._session = session
-        self._client = service.receiver.client(session, connection.peer, service.name)
+        self._client = service.receiver().client(session, connection.peer, service.name)
         self._core = service.core(connection)
         self._scram = Scram(
             service.authenticator, self._core, session, service.name, connection.peer
@@ -191,7 +180,7 @@ class _Session:
         self._event: Event | Wait | None = None
         """What the core said when octets were taken as they came."""
         now = asyncio.get_running_loop().time()
-        self._end_by = now + service.settings.session_timeout
+        self._end_by = now + service.settings().smtp.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
         self._spool: Spool | None = None
@@ -201,22 +190,23 @@ class _Session:
         self._connection.send(self._core.greet())
         while True:
             event, self._event = self._event or self._next_event(), None
+            if not isinstance(event, (Wait, Closed)):
+                await self._handle(event)
+                continue
+            if not self.tell():
+                await self._connection.drain(self._timeout)
             if event is Wait.NEED_DATA:
-                await self._flush()
                 if not await self._more():
                     self._core.receive_eof()
-            elif isinstance(event, Wait):
-                await self._flush()
-                await asyncio.sleep(0)  # who sends so much at once is not alone here
             elif isinstance(event, Closed):
-                await self._flush()
                 return event.reason.value
             else:
-                await self._handle(event)
+                await asyncio.sleep(0)  # who sends so much at once is not alone here
 
-    def tell(self) -> None:
-        """Send what has been answered."""
+    def tell(self) -> bool:
+        """Send what has been answered; False if the client has to catch up first."""
         self._connection.send(self._core.outgoing())
+        return not self._connection.is_behind
 
     def say(self, reply: Reply) -> None:
         """The last words to a session that the core cannot end by itself."""
@@ -241,10 +231,8 @@ class _Session:
         """Answer what the client sends at once; False if something has to be waited for."""
         self._core.receive(data)
         event = self._next_event()
-        if event is Wait.NEED_DATA:
-            self.tell()
-            if not self._connection.is_behind:
-                return True
+        if event is Wait.NEED_DATA and self.tell():
+            return True
         self._event = event
         return False
 
@@ -255,7 +243,7 @@ class _Session:
         """
         return self._connection.listen(
             self._take,
-            self._service.settings.timeoutsmtpd,
+            self._timeout,
             interruptible=self._is_interruptible,
             # A message that is being accepted gets its answer first, or it would come again.
             until=self._end_by,
@@ -264,10 +252,9 @@ class _Session:
     def _is_interruptible(self) -> bool:
         return not self._core.in_content
 
-    async def _flush(self) -> None:
-        self.tell()
-        if self._connection.is_behind:
-            await self._connection.drain(self._service.settings.timeoutsmtpd)
+    @property
+    def _timeout(self) -> float:
+        return self._service.settings().smtp.timeoutsmtpd
 
     def _do_at_once(self, event: Event) -> bool:
         """Do what needs no wait; False if ``event`` is something else."""
@@ -284,27 +271,30 @@ class _Session:
                 return False
         return True
 
-    async def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> Awaitable[None]:
+        """Do what has to be waited for; no coroutine either."""
         match event:
             case Rcpt():
-                await self._recipients(event)
+                return self._recipients(event)
             case EndOfMessage():
-                await self._end()
+                return self._end()
             case Mail():
-                await self._account_mail()
+                return self._account_mail()
             case BodyChunk():
-                await self._spill()
+                return self._spill()
             case StartTls():
-                await self._start_tls()
+                return self._start_tls()
             case Authenticate() | ScramBegun() | ScramProof() | ScramDone():
-                await self._log_in(event)
+                return self._log_in(event)
+            case _:
+                raise AssertionError(f"{event} needs no wait")
 
     async def _start_tls(self) -> None:
         service = self._service
         assert service.handshakes is not None
         await service.handshakes.start(self._connection, self._session, self._core.outgoing())
         # Whoever the client was in clear text, it has proved nothing yet.
-        self._client = service.receiver.client(self._session, self._connection.peer, service.name)
+        self._client = service.receiver().client(self._session, self._connection.peer, service.name)
         self._core.tls_started(self._connection.bindings)
 
     async def _log_in(self, event: AuthEvent) -> None:
@@ -328,7 +318,7 @@ class _Session:
             self._refuse_login(answer.reason)
 
     def _welcome(self, account: Account) -> None:
-        self._client = self._service.receiver.authenticated(self._client, account)
+        self._client = self._service.receiver().authenticated(self._client, account)
         self._core.reply(WELCOME)
 
     def _refuse_login(self, reason: Refusal) -> None:
@@ -336,18 +326,18 @@ class _Session:
 
     def _begin(self, event: Mail) -> bool:
         """Answer MAIL; False if the client has logged in, and its account has a say in it."""
-        connection = self._connection
+        connection, parameters = self._connection, event.parameters
         self._origin = Origin(
             event.helo, connection.peer, event.protocol, str(connection.tls or "")
         )
         try:
-            reply, self._transaction = self._service.receiver.sender(
+            reply, self._transaction = self._service.receiver().sender(
                 self._client,
                 event.reverse_path,
-                eight_bit=event.eight_bit,
-                smtputf8=event.smtputf8,
-                ret=event.ret,
-                envid=event.envid,
+                eight_bit=parameters.eight_bit,
+                smtputf8=parameters.smtputf8,
+                ret=parameters.ret,
+                envid=parameters.envid,
             )
         except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
             maillog.unplanned("smtp session", error)
@@ -361,7 +351,7 @@ class _Session:
         account, transaction = self._client.account, self._transaction
         assert account is not None
         assert transaction is not None
-        asked = self._service.receiver.account_sender(account, transaction)
+        asked = self._service.receiver().account_sender(account, transaction)
         reply = await _planned(asked, SYSTEM_FAILURE)
         if not reply.is_success:
             self._transaction = None
@@ -376,7 +366,7 @@ class _Session:
         ):
             together.append(following)
         asked = [(each.address, each.dsn) for each in together]
-        answers = self._service.receiver.recipients(self._transaction, asked)
+        answers = self._service.receiver().recipients(self._transaction, asked)
         replies = await _planned(answers, [SYSTEM_FAILURE] * len(asked))
         for reply in replies:
             self._core.reply(reply)
@@ -390,7 +380,7 @@ class _Session:
         return not self._spool.take(data)
 
     def _new_spool(self) -> Spool:
-        settings = self._service.settings
+        settings = self._service.settings().smtp
         return Spool(self._service.spool_directory, settings.spool_threshold, settings.max_header)
 
     async def _spill(self) -> None:
@@ -403,7 +393,7 @@ class _Session:
     async def _end(self) -> None:
         assert self._transaction is not None
         assert self._origin is not None
-        receiver, transaction = self._service.receiver, self._transaction
+        receiver, transaction = self._service.receiver(), self._transaction
         if self._spool_failure is not None:
             reply = receiver.refused(transaction, NO_ROOM, str(self._spool_failure))
         else:
@@ -416,7 +406,7 @@ class _Session:
 
     def _body_refused(self, reply: Reply) -> None:
         assert self._transaction is not None
-        self._service.receiver.refused(self._transaction, reply, "")
+        self._service.receiver().refused(self._transaction, reply, "")
         self.drop_transaction()
 
 

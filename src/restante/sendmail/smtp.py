@@ -101,8 +101,9 @@ class _Session:
             sender = _sender(self._mail.reverse_path, self._home.hosts)
             who = author(Options(sender=sender), self._environ, self._home.hosts)
             letter = Letter(iter(self._content), self._home, ends_with_dot=False)
+            parameters = self._mail.parameters
             letter.drop(
-                Record(sender, tuple(self._recipients), self._mail.ret, self._mail.envid), who
+                Record(sender, tuple(self._recipients), parameters.ret, parameters.envid), who
             )
         except Refusal as refusal:
             permanent = refusal.status in _PERMANENT

@@ -9,7 +9,6 @@ from __future__ import annotations
 from enum import IntEnum
 
 from restante.envelope import line_feeds
-from restante.records import record
 
 END_OF_DATA = b"\r\n.\r\n"
 """What alone ends a content, whatever else looks like it (RFC 5321 §4.1.1.4)."""
@@ -40,12 +39,8 @@ class ContentText:
         self._max_line = max_line - 1  # measured with LF
         self._octets = 0
         self._open_line = 0
-        self._faults: set[Fault] = set()
-
-    @property
-    def fault(self) -> Fault | None:
+        self.fault: Fault | None = None
         """The gravest rule broken so far."""
-        return min(self._faults, default=None)
 
     def take(self, wire: bytes, *, stuffed: bool) -> bytes:
         """``wire`` with LF line ends, or nothing once a rule is broken.
@@ -57,22 +52,22 @@ class ContentText:
         text = wire.replace(b"\r", b"")
         breaks = len(wire) - len(text)
         if wire.count(b"\r\n") != breaks or line_feeds(text) != breaks:
-            self._faults.add(Fault.BARE_LINE_END)
+            self._blame(Fault.BARE_LINE_END)
             return b""
         if stuffed:
             text = b"\n".join(text.split(b"\n."))
         self._octets += len(text) + breaks
         if self._max_octets and self._octets > self._max_octets:
-            self._faults.add(Fault.TOO_BIG)
+            self._blame(Fault.TOO_BIG)
         self._measure_lines(text)
-        return b"" if self._faults else text
+        return text if self.fault is None else b""
 
     def end_line(self) -> bytes:
         """The line end that the last line lacks; the client sent none, so it has no size."""
         if not self._open_line:
             return b""
         self._measure_lines(b"\n")
-        return b"" if self._faults else b"\n"
+        return b"\n" if self.fault is None else b""
 
     def _measure_lines(self, text: bytes) -> None:
         """Leap from line end to line end, each as far as a line may reach."""
@@ -80,22 +75,14 @@ class ContentText:
         while len(text) - start > self._max_line:
             newline = text.rfind(b"\n", max(start, 0), start + self._max_line)
             if newline < 0:
-                self._faults.add(Fault.LONG_LINE)
+                self._blame(Fault.LONG_LINE)
                 break
             start = newline + 1
         newline = text.rfind(b"\n")
         self._open_line = len(text) - newline - 1 if newline >= 0 else self._open_line + len(text)
 
-
-@record
-class Decoded:
-    """What one block gave."""
-
-    text: bytes
-    end: int
-    """Where in the block the unused octets begin."""
-    done: bool
-    """Whether the end of the content was met."""
+    def _blame(self, fault: Fault) -> None:
+        self.fault = fault if self.fault is None else min(fault, self.fault)
 
 
 class DataDecoder:
@@ -103,31 +90,36 @@ class DataDecoder:
 
     def __init__(self, text: ContentText) -> None:
         self.text = text
+        self.done = False
+        """Whether the end of the content was met."""
         self._at_start = True
 
-    def feed(self, block: bytes, start: int) -> Decoded:
-        """Decode ``block`` from ``start``; unused octets are to be fed again with more.
+    def feed(self, block: bytes, start: int) -> tuple[bytes, int]:
+        """The text that ``block`` gives from ``start`` on, and where its unused octets begin.
 
-        At most four octets stay unused while the content has not ended.
+        Those are to be fed again with more: at most four while the content has not ended.
         """
         if self._at_start:
             head = block[start : start + len(_EMPTY_DATA)]
             if head == _EMPTY_DATA:
-                return Decoded(b"", start + len(_EMPTY_DATA), done=True)
+                self.done = True
+                return b"", start + len(_EMPTY_DATA)
             if _EMPTY_DATA.startswith(head):
-                return Decoded(b"", start, done=False)
+                return b"", start
             self._at_start = False
             start += head.startswith(b".")
         return self._feed(block, start)
 
-    def _feed(self, block: bytes, start: int) -> Decoded:
+    def _feed(self, block: bytes, start: int) -> tuple[bytes, int]:
         # Most blocks hold neither a stuffed dot nor the end: one search tells both.
         dot = block.find(_DOT, start)
         end = block.find(END_OF_DATA, dot) if dot >= 0 else -1
-        done = end >= 0
-        cut = end + len(b"\r\n") if done else len(block) - _held_back(block, start)
-        text = self.text.take(block[start:cut], stuffed=dot != end)
-        return Decoded(text, end + len(END_OF_DATA) if done else cut, done)
+        if end < 0:
+            cut = used = len(block) - _held_back(block, start)
+        else:
+            cut, used = end + len(b"\r\n"), end + len(END_OF_DATA)
+            self.done = True
+        return self.text.take(block[start:cut], stuffed=dot != end), used
 
 
 class ChunkDecoder:

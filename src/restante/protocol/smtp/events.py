@@ -41,14 +41,9 @@ class CloseReason(Enum):
 
 
 @record
-class Mail:
-    """A transaction wants to begin; await ``reply``."""
+class MailParameters:
+    """The parameters of MAIL."""
 
-    reverse_path: ReversePath
-    helo: str
-    """The name the client gave in HELO or EHLO: printable ASCII without spaces."""
-    protocol: str
-    """The ``with`` of a Received field: SMTP, ESMTPSA, ... (RFC 3848, RFC 6531 §4.3)."""
     size: int | None = None
     """Octets that the client declared (RFC 1870)."""
     eight_bit: bool = False
@@ -59,6 +54,25 @@ class Mail:
     """RET was given (RFC 3461 §4.3)."""
     envid: str = ""
     """ENVID, decoded (RFC 3461 §4.4)."""
+    auth: bool = False
+    """AUTH was given (RFC 4954 §5). Whom it names is ignored, as by a server that trusts no
+    client's word."""
+
+
+NO_PARAMETERS = MailParameters()
+"""None was given."""
+
+
+@record
+class Mail:
+    """A transaction wants to begin; await ``reply``."""
+
+    reverse_path: ReversePath
+    helo: str
+    """The name the client gave in HELO or EHLO: printable ASCII without spaces."""
+    protocol: str
+    """The ``with`` of a Received field: SMTP, ESMTPSA, ... (RFC 3848, RFC 6531 §4.3)."""
+    parameters: MailParameters = NO_PARAMETERS
 
 
 @record

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from restante.address import (
     MAX_DOMAIN,
@@ -19,7 +19,7 @@ from restante.address import (
 )
 from restante.envelope import NO_DSN, RecipientDsn
 from restante.protocol.smtp import dsn, replies
-from restante.records import record
+from restante.protocol.smtp.events import NO_PARAMETERS, MailParameters, Rcpt
 from restante.status import Reply
 
 T = TypeVar("T")
@@ -31,14 +31,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HELLO_NAME = re.compile(r"[!-~]+")
 # The route is the source route A-d-l, to be accepted and ignored (RFC 5321 §4.1.1.3);
 # a quoted local part may hold the angle brackets.
-_PATH = re.compile(
-    r"""<(?:@[^\s<>",:@]+(?:,@[^\s<>",:@]+)*:)?
-        ((?:"(?:[^"\\]|\\.)*"|[^<>"\\\s]++)*)
-        >(?:\ +(.*))?""",
-    re.VERBOSE,
-)
-_FROM = re.compile(r"FROM:[ ]*", re.IGNORECASE)
-_TO = re.compile(r"TO:[ ]*", re.IGNORECASE)
+_PATH = r"""[ ]*<(?:@[^\s<>",:@]+(?:,@[^\s<>",:@]+)*:)?
+    ((?:"(?:[^"\\]|\\.)*"|[^<>"\\\s]++)*)
+    >(?:\ +(.*))?"""
+_FROM = re.compile(f"(?i:FROM:){_PATH}", re.VERBOSE)
+_TO = re.compile(f"(?i:TO:){_PATH}", re.VERBOSE)
 # esmtp-param = esmtp-keyword ["=" esmtp-value]; UTF-8 may be in a value (RFC 6531 §3.3).
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 # xtext (RFC 4954 §8): printable octets but for "+" and "=", which are written as hexchars
@@ -92,28 +89,6 @@ _ALONE: Mapping[bytes, tuple[Verb, str]] = {
 """Commands without an argument, as nearly all clients write them."""
 
 
-@record
-class MailCommand:
-    """The argument of MAIL (RFC 5321 §4.1.1.2, RFC 1870, 6152, 6531, 3461 and 4954)."""
-
-    reverse_path: ReversePath
-    size: int | None
-    eight_bit: bool
-    smtputf8: bool
-    ret: Literal["", "FULL", "HDRS"]
-    envid: str
-    auth: bool
-    """AUTH was given. Whom it names is ignored, as by a server that trusts no client's word."""
-
-
-@record
-class RcptCommand:
-    """The argument of RCPT (RFC 5321 §4.1.1.3, RFC 3461)."""
-
-    address: Address
-    dsn: RecipientDsn
-
-
 @dataclass(frozen=True, slots=True)
 class BdatCommand:
     """The argument of BDAT (RFC 3030 §2)."""
@@ -136,7 +111,10 @@ def parse_command(line: bytes) -> tuple[Verb, str]:
     if not text.isprintable() and _CONTROL.search(text):
         raise Refused(replies.NOT_TEXT)
     name, _, argument = text.partition(" ")
-    return _verb(name.upper()), argument.lstrip(" ")
+    verb = _VERBS.get(name.upper())
+    if verb is None:
+        raise Refused(_unknown(name.upper()))
+    return verb, argument.lstrip(" ")
 
 
 def is_rcpt(line: bytes) -> bool:
@@ -144,12 +122,8 @@ def is_rcpt(line: bytes) -> bool:
     return line[:5].upper() == b"RCPT "
 
 
-def _verb(name: str) -> Verb:
-    verb = _VERBS.get(name)
-    if verb is None:
-        known = name in _NOT_IMPLEMENTED
-        raise Refused(replies.NOT_IMPLEMENTED if known else replies.NOT_A_COMMAND)
-    return verb
+def _unknown(name: str) -> Reply:
+    return replies.NOT_IMPLEMENTED if name in _NOT_IMPLEMENTED else replies.NOT_A_COMMAND
 
 
 def parse_hello(argument: str) -> str:
@@ -162,13 +136,17 @@ def parse_hello(argument: str) -> str:
     return argument
 
 
-def parse_mail(argument: str) -> MailCommand:
-    """The argument of MAIL; raises Refused."""
+def parse_mail(argument: str) -> tuple[ReversePath, MailParameters]:
+    """The argument of MAIL (RFC 5321 §4.1.1.2); raises Refused."""
     mailbox, given = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
-    if not given:
-        return MailCommand(
-            _reverse_path(mailbox, smtputf8=False), None, False, False, "", "", False
-        )
+    parameters = _mail_parameters(given) if given else NO_PARAMETERS
+    if not mailbox:
+        return NULL_REVERSE_PATH, parameters
+    return _address(mailbox, "1.7", smtputf8=parameters.smtputf8), parameters
+
+
+def _mail_parameters(given: str) -> MailParameters:
+    """RFC 1870, 6152, 6531, 3461 and 4954."""
     parameters = _parse_parameters(given)
     size = _size(parameters)
     eight_bit = _body(parameters.pop("BODY", "7BIT"))
@@ -178,19 +156,17 @@ def parse_mail(argument: str) -> MailCommand:
     auth = _auth(parameters)
     if parameters:
         raise Refused(replies.PARAMETER_UNKNOWN)
-    path = _reverse_path(mailbox, smtputf8=smtputf8)
-    return MailCommand(path, size, eight_bit, smtputf8, ret, envid, auth)
+    return MailParameters(size, eight_bit, smtputf8, ret, envid, auth)
 
 
-def _reverse_path(mailbox: str, *, smtputf8: bool) -> ReversePath:
-    return _address(mailbox, "1.7", smtputf8=smtputf8) if mailbox else NULL_REVERSE_PATH
+def parse_rcpt(argument: str, *, smtputf8: bool) -> Rcpt:
+    """The forward-path of RCPT, ``<postmaster>`` included, and its parameters; raises Refused.
 
-
-def parse_rcpt(argument: str, *, smtputf8: bool) -> RcptCommand:
-    """The forward-path of RCPT, ``<postmaster>`` included, and its parameters; raises Refused."""
+    RFC 5321 §4.1.1.3, RFC 3461.
+    """
     mailbox, given = _parse_path(argument, _TO, replies.RCPT_SYNTAX)
     asked = _recipient_dsn(_parse_parameters(given), smtputf8=smtputf8) if given else NO_DSN
-    return RcptCommand(_address(mailbox, "1.3", smtputf8=smtputf8), asked)
+    return Rcpt(_address(mailbox, "1.3", smtputf8=smtputf8), asked)
 
 
 def _recipient_dsn(parameters: dict[str, str | None], *, smtputf8: bool) -> RecipientDsn:
@@ -209,13 +185,12 @@ def parse_bdat(argument: str) -> BdatCommand:
     return BdatCommand(int(match[1]), match[2] is not None)
 
 
-def _parse_path(argument: str, keyword: re.Pattern[str], syntax: Reply) -> tuple[str, str]:
+def _parse_path(argument: str, path: re.Pattern[str], syntax: Reply) -> tuple[str, str | None]:
     """The mailbox between the brackets, without its source route, and what follows them."""
-    start = keyword.match(argument)
-    match = start and _PATH.fullmatch(argument, start.end())
-    if not match:
+    match = path.fullmatch(argument)
+    if match is None:
         raise Refused(syntax)
-    return match[1], match[2] or ""
+    return match[1], match[2]
 
 
 def _address(mailbox: str, topic: str, *, smtputf8: bool) -> Address:

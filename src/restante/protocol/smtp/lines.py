@@ -19,6 +19,8 @@ class Input:
     Of a line that is too long no more is kept than one block.
     """
 
+    __slots__ = ("_max_line", "_skipping", "block", "start")
+
     def __init__(self, max_line: int) -> None:
         self.block = b""
         self.start = 0

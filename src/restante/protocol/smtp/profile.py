@@ -72,6 +72,8 @@ class Profile:
         init=False, repr=False, compare=False
     )
     """The replies to EHLO, by whether there is TLS and which mechanisms may be used now."""
+    short_hello: Reply = field(init=False, repr=False, compare=False)
+    """The reply to HELO."""
     opening: bytes = field(init=False, repr=False, compare=False)
     """The greeting that opens a session (RFC 5321 §4.3.1)."""
     longest_line: int = field(init=False, repr=False, compare=False)
@@ -88,6 +90,7 @@ class Profile:
         greeting = Reply(220, "", f"{self.hostname} {self.greeting or 'ESMTP'}")
         longest = sasl.MAX_LINE if Extension.AUTH in self.extensions else 0
         object.__setattr__(self, "hellos", hellos)
+        object.__setattr__(self, "short_hello", Reply(250, "", self.hostname))
         object.__setattr__(self, "opening", greeting.encode())
         object.__setattr__(self, "longest_line", max(self.limits.max_command_line, longest))
 

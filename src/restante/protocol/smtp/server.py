@@ -17,7 +17,6 @@ Authenticate, and does the handshake of StartTls::
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -27,6 +26,7 @@ from restante.protocol import sasl
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
 from restante.protocol.smtp.events import (
+    NO_PARAMETERS,
     AuthEvent,
     BodyChunk,
     BodyRefused,
@@ -35,13 +35,12 @@ from restante.protocol.smtp.events import (
     EndOfMessage,
     Event,
     Mail,
-    Rcpt,
+    MailParameters,
     Reset,
     StartTls,
     Wait,
 )
 from restante.protocol.smtp.grammar import (
-    MailCommand,
     Refused,
     Verb,
     is_rcpt,
@@ -113,9 +112,9 @@ class SmtpServer:
         self._input = Input(profile.longest_line)
         self._eof = False
         self._out = b""
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         # Replies in the order of their commands; an _Awaited stands for one to come.
-        self._pending: deque[_Awaited | Reply] = deque()
+        self._pending: list[_Awaited | Reply] = []
         self._state = State.CONNECTED
         self._closed: Closed | None = None
         self._helo = ""
@@ -149,12 +148,13 @@ class SmtpServer:
                 return self._closed
             if len(self._out) > MAX_UNSENT:
                 return Wait.NEED_SEND
-            wait = self._advance()
-            if wait is not None and not self._events:
-                if wait is Wait.NEED_REPLY or not self._eof:
-                    return wait
+            if self._pending and not self._may_look_ahead():
+                return Wait.NEED_REPLY
+            if self._input.is_used_up or not self._advance():
+                if not self._eof:
+                    return Wait.NEED_DATA
                 self._close(CloseReason.LOST)
-        return self._events.popleft()
+        return self._events.pop(0)
 
     def reply(self, reply: Reply) -> None:
         """Answer the oldest event that has no answer; a 421 also closes the session.
@@ -165,7 +165,7 @@ class SmtpServer:
         """
         if self._closed is not None:
             return
-        awaited = self._pending.popleft()
+        awaited = self._pending.pop(0)
         assert isinstance(awaited, _Awaited), "replies of the core never wait in front"
         assert awaited is not _Awaited.HANDSHAKE, "a handshake is answered by tls_started"
         self._settle(awaited, reply)
@@ -173,7 +173,7 @@ class SmtpServer:
         if awaited is _Awaited.AUTH and self._security.is_guessing:
             self.close(replies.TOO_MANY_LOGINS)
         while self._pending and isinstance(own := self._pending[0], Reply):
-            self._pending.popleft()
+            del self._pending[0]
             self._say(own)
 
     def scram_salt(self, salt: bytes, iterations: int) -> None:
@@ -192,7 +192,7 @@ class SmtpServer:
         Whatever was received before it counts for nothing. ``bindings``: what the
         connection can be recognised by.
         """
-        awaited = self._pending.popleft()
+        awaited = self._pending.pop(0)
         assert awaited is _Awaited.HANDSHAKE, "no handshake was asked for"
         self._input.clear()
         self._security = self._security.after_handshake(bindings)
@@ -217,17 +217,19 @@ class SmtpServer:
 
     # Progress
 
-    def _advance(self) -> Wait | None:
-        """Use some of the input; None if more may be done."""
+    def _advance(self) -> bool:
+        """Use some of the input; False if there is too little of it."""
         if self._data is not None:
             return self._read_data(self._data)
         if self._chunk is not None:
             return self._read_chunk(self._chunk)
-        if self._pending and not self._may_look_ahead():
-            return Wait.NEED_REPLY
-        if self._security.exchange is not None:
-            return self._read_response()
-        return self._read_command()
+        line = self._input.take_line()
+        if line is NoLine.INCOMPLETE:
+            return False
+        reply = self._obey(line)
+        if reply is not None:
+            self._answer(reply)
+        return True
 
     def _may_look_ahead(self) -> bool:
         """Whether the next command is a RCPT that may be looked up with those before it."""
@@ -237,51 +239,28 @@ class SmtpServer:
             and is_rcpt(self._input.peek_line())
         )
 
-    def _read_command(self) -> Wait | None:
-        line = self._input.take_line()
-        if line is NoLine.INCOMPLETE:
-            return Wait.NEED_DATA
-        if isinstance(line, NoLine) or self._is_too_long(line):
-            reply: Reply | None = replies.LINE_TOO_LONG
-        else:
-            reply = self._execute(line)
-        if reply is not None:
-            self._answer(reply)
-        return Wait.NEED_DATA if self._is_at_rest() else None
-
-    def _is_at_rest(self) -> bool:
-        """Whether nothing is left to do without more input; a chunk may be empty."""
-        return (
-            self._input.is_used_up
-            and not self._pending
-            and self._chunk is None
-            and self._closed is None
-        )
+    def _obey(self, line: bytes | NoLine) -> Reply | None:
+        """Do what one line asks for; its reply, or None if it comes later."""
+        try:
+            if self._security.exchange is not None:  # RFC 4954 §4: no command, but a response
+                return self._ask_or_reply(self._security.respond(line))
+            if isinstance(line, NoLine) or self._is_too_long(line):
+                return replies.LINE_TOO_LONG
+            verb, argument = parse_command(line)
+            command, refusals = _COMMANDS[verb]
+            return refusals.get(self._state) or command(self, argument)
+        except Refused as refused:
+            return refused.reply
 
     def _is_too_long(self, line: bytes) -> bool:
         """AUTH alone may have a longer line than other commands (RFC 4954 §4)."""
         return len(line) > self._limits.max_command_line and line[:5].upper() != b"AUTH "
 
-    def _execute(self, line: bytes) -> Reply | None:
-        """Obey one command; its reply, or None if it comes later."""
-        try:
-            verb, argument = parse_command(line)
-            # The octets of a BDAT must be read, in whatever state it comes.
-            if verb in OUT_OF_ORDER and verb is not Verb.BDAT:
-                self._check_order(verb)
-            return _VERBS[verb](self, argument)
-        except Refused as refused:
-            return refused.reply
-
-    def _check_order(self, verb: Verb) -> None:
-        if (refusal := OUT_OF_ORDER[verb].get(self._state)) is not None:
-            raise Refused(refusal)
-
     # Commands
 
     def _helo_command(self, argument: str) -> Reply:
         self._greeted(argument, extended=False)
-        return Reply(250, "", self._profile.hostname)
+        return self._profile.short_hello
 
     def _ehlo_command(self, argument: str) -> None:
         self._greeted(argument, extended=True)
@@ -300,25 +279,14 @@ class SmtpServer:
             self._close(CloseReason.TOO_MANY_MESSAGES)
             return None
         self._security.check_mail()
-        mail = parse_mail(argument)
-        self._check_offered(mail)
-        if limits.databytes and (mail.size or 0) > limits.databytes:
+        reverse_path, parameters = parse_mail(argument)
+        if parameters is not NO_PARAMETERS:
+            self._check_offered(parameters)
+        if limits.databytes and (parameters.size or 0) > limits.databytes:
             return replies.TOO_BIG
-        self._transaction = Transaction(mail.smtputf8)
-        protocol = self._protocol(smtputf8=mail.smtputf8)
-        self._ask(
-            Mail(
-                mail.reverse_path,
-                self._helo,
-                protocol,
-                mail.size,
-                mail.eight_bit,
-                mail.smtputf8,
-                mail.ret,
-                mail.envid,
-            ),
-            _Awaited.MAIL,
-        )
+        self._transaction = Transaction(parameters.smtputf8)
+        protocol = self._protocol(smtputf8=parameters.smtputf8)
+        self._ask(Mail(reverse_path, self._helo, protocol, parameters), _Awaited.MAIL)
         return None
 
     def _protocol(self, *, smtputf8: bool) -> str:
@@ -327,7 +295,7 @@ class SmtpServer:
             return "SMTP"
         return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{self._security.protocol_suffix}"
 
-    def _check_offered(self, mail: MailCommand) -> None:
+    def _check_offered(self, mail: MailParameters) -> None:
         offered = self._profile.extensions
         if (
             (mail.size is not None and Extension.SIZE not in offered)
@@ -344,11 +312,12 @@ class SmtpServer:
             raise Refused(replies.PARAMETER_UNKNOWN)
         if self._transaction.accepted >= self._limits.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
-        self._ask(Rcpt(rcpt.address, rcpt.dsn), _Awaited.RCPT)
+        self._ask(rcpt, _Awaited.RCPT)
         return None
 
     def _data_command(self, argument: str) -> Reply:
-        _no_argument(argument)
+        if argument:
+            return replies.NO_ARGUMENT
         self._transaction.check_recipients()
         self._data = DataDecoder(self._content_text())
         self._state = State.CONTENT
@@ -364,22 +333,29 @@ class SmtpServer:
             self._say(refused.reply)
             self._close(CloseReason.OUT_OF_SYNC)
             return None
-        self._chunk = _Chunk(bdat.size, bdat.last, self._refusal_of_chunk())
-        if self._chunk.refusal is None and self._chunks is None:
+        chunk = _Chunk(bdat.size, bdat.last, self._refusal_of_chunk())
+        if chunk.refusal is None and self._chunks is None:
             self._chunks = ChunkDecoder(self._content_text())
             self._state = State.CHUNKS
+        if chunk.left:
+            self._chunk = chunk
+        else:
+            self._end_chunk(chunk)
         return None
 
     def _refusal_of_chunk(self) -> Reply | None:
+        """The octets of a BDAT must be read in whatever state it comes, and so it is obeyed."""
+        if (refusal := OUT_OF_ORDER[Verb.BDAT].get(self._state)) is not None:
+            return refusal
         try:
-            self._check_order(Verb.BDAT)
             self._transaction.check_recipients()
         except Refused as refused:
             return refused.reply
         return None
 
     def _rset_command(self, argument: str) -> Reply:
-        _no_argument(argument)
+        if argument:
+            return replies.NO_ARGUMENT
         self._abort_transaction()
         return replies.OK
 
@@ -393,7 +369,8 @@ class SmtpServer:
         return replies.CANNOT_VERIFY if argument else replies.VRFY_SYNTAX
 
     def _quit_command(self, argument: str) -> Reply | None:
-        _no_argument(argument)
+        if argument:
+            return replies.NO_ARGUMENT
         self._abort_transaction()
         self._out += replies.BYE.encode()
         self._close(CloseReason.QUIT)
@@ -405,30 +382,22 @@ class SmtpServer:
 
     # TLS and authentication
 
-    def _starttls_command(self, argument: str) -> None:
-        _no_argument(argument)
+    def _starttls_command(self, argument: str) -> Reply | None:
+        if argument:
+            return replies.NO_ARGUMENT
         self._security.check_starttls()
-        if len(self._input):
+        if not self._input.is_used_up:
             # What follows came in clear text; somebody on the way may have added it.
             self._say(replies.SENT_BEFORE_HANDSHAKE)
             self._close(CloseReason.OUT_OF_SYNC)
-            return
+            return None
         self._abort_transaction()
         self._out += replies.START_HANDSHAKE.encode()
         self._ask(StartTls(), _Awaited.HANDSHAKE)
+        return None
 
     def _auth_command(self, argument: str) -> Reply | None:
         return self._ask_or_reply(self._security.begin(argument))
-
-    def _read_response(self) -> Wait | None:
-        """One line of an AUTH exchange (RFC 4954 §4)."""
-        line = self._input.take_line()
-        if line is NoLine.INCOMPLETE:
-            return Wait.NEED_DATA
-        reply = self._ask_or_reply(self._security.respond(line))
-        if reply is not None:
-            self._answer(reply)
-        return None
 
     def _ask_or_reply(self, outcome: Reply | AuthEvent) -> Reply | None:
         if isinstance(outcome, Reply):
@@ -438,7 +407,7 @@ class SmtpServer:
 
     def _challenge(self, challenge: Reply) -> None:
         """Go on with an exchange that the driver has answered."""
-        awaited = self._pending.popleft()
+        awaited = self._pending.pop(0)
         assert awaited is _Awaited.AUTH, "SCRAM was not asked for"
         self._say(challenge)
 
@@ -447,26 +416,24 @@ class SmtpServer:
     def _content_text(self) -> ContentText:
         return ContentText(self._limits.databytes, self._limits.max_text_line)
 
-    def _read_data(self, decoder: DataDecoder) -> Wait | None:
-        decoded = decoder.feed(self._input.block, self._input.start)
-        self._input.start = decoded.end
-        self._pass_on(decoded.text)
-        if not decoded.done:
-            return Wait.NEED_DATA
-        self._data = None
-        self._end_content(decoder.text)
-        return None
+    def _read_data(self, decoder: DataDecoder) -> bool:
+        start = self._input.start
+        text, self._input.start = decoder.feed(self._input.block, start)
+        self._pass_on(text)
+        if decoder.done:
+            self._data = None
+            self._end_content(decoder.text)
+        return self._input.start > start
 
-    def _read_chunk(self, chunk: _Chunk) -> Wait | None:
+    def _read_chunk(self, chunk: _Chunk) -> bool:
         octets = self._input.take(chunk.left)
         chunk.left -= len(octets)
         if chunk.refusal is None and self._chunks is not None:
             self._pass_on(self._chunks.feed(octets))
-        if chunk.left:
-            return Wait.NEED_DATA
-        self._chunk = None
-        self._end_chunk(chunk)
-        return None
+        if not chunk.left:
+            self._chunk = None
+            self._end_chunk(chunk)
+        return True
 
     def _end_chunk(self, chunk: _Chunk) -> None:
         if chunk.refusal is not None or self._chunks is None:
@@ -505,7 +472,6 @@ class SmtpServer:
 
     def _end_transaction(self) -> None:
         self._state = State.IDLE
-        self._transaction = Transaction()
         self._chunks = None
 
     def _ask(self, event: Event, awaited: _Awaited) -> None:
@@ -553,12 +519,9 @@ class SmtpServer:
             self._pending.clear()
 
 
-def _no_argument(argument: str) -> None:
-    if argument:
-        raise Refused(replies.NO_ARGUMENT)
+_Command = Callable[[SmtpServer, str], Reply | None]
 
-
-_VERBS: Mapping[Verb, Callable[[SmtpServer, str], Reply | None]] = {
+_VERBS: Mapping[Verb, _Command] = {
     Verb.HELO: SmtpServer._helo_command,
     Verb.EHLO: SmtpServer._ehlo_command,
     Verb.STARTTLS: SmtpServer._starttls_command,
@@ -574,3 +537,8 @@ _VERBS: Mapping[Verb, Callable[[SmtpServer, str], Reply | None]] = {
     Verb.QUIT: SmtpServer._quit_command,
     Verb.WEB: SmtpServer._web_command,
 }
+_COMMANDS: Mapping[Verb, tuple[_Command, Mapping[State, Reply]]] = {
+    verb: (command, {} if verb is Verb.BDAT else OUT_OF_ORDER.get(verb, {}))
+    for verb, command in _VERBS.items()
+}
+"""What each does, and the states in which it is refused instead."""

@@ -21,9 +21,11 @@ class Transaction:
 
     def count(self, reply: Reply) -> None:
         """A recipient was answered with ``reply``."""
-        self.accepted += reply.is_success
-        self.refused += not reply.is_success
-        self.deferred += reply.is_temporary
+        if reply.is_success:
+            self.accepted += 1
+        else:
+            self.refused += 1
+            self.deferred += reply.is_temporary
 
     def check_recipients(self) -> None:
         """Raises Refused when there is nobody to send a content to."""
