@@ -13,6 +13,7 @@ from restante.directory.admin import Administration
 from restante.directory.engine import SQLITE, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.sql import OrdinaryShape
+from restante.directory.sqlite import PAGE_CACHE
 from tests.support.directory import engine_with
 
 FORMER = """
@@ -85,3 +86,13 @@ async def test_a_row_of_a_new_file_is_found_in_one_descent(tmp_path: Path) -> No
             for table, step in searches.items():
                 found = "USING PRIMARY KEY" in step or "COVERING INDEX" in step
                 assert found or table == "a", step
+
+
+async def test_each_connection_keeps_few_pages(tmp_path: Path) -> None:
+    path, restored = tmp_path / "restante.db", tmp_path / "restored.db"
+    async with engine_with(f"sqlite:///{path}") as engine:
+        assert await engine.fetch("PRAGMA cache_size") == [(-PAGE_CACHE,)]
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(f"VACUUM INTO '{restored}'")
+        restored.rename(path)
+        assert await engine.fetch("PRAGMA cache_size") == [(-PAGE_CACHE,)]
