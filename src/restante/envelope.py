@@ -22,15 +22,18 @@ CHUNK = 256 * 1024
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [high + low for high in _BASE32 for low in _BASE32]
+"""Two digits for each number below 1024."""
 
 
-def _base32(number: int, width: int) -> str:
-    """The last ``width`` digits of ``number``, made two at a time."""
-    text = ""
-    while len(text) < width:
-        number, pair = divmod(number, 1024)
-        text = _PAIRS[pair] + text
-    return text[-width:]
+def _base32(number: int, pairs: int) -> str:
+    """The last digits of ``number``, so many pairs of them."""
+    return "".join([_PAIRS[number >> 10 * place & 1023] for place in reversed(range(pairs))])
+
+
+@lru_cache(maxsize=2)
+def _of_a_second(number: int) -> str:
+    """Seven digits for what changes once in 2**20 microseconds."""
+    return _base32(number, 4)[1:]
 
 
 def queue_ids(slot: int, clock: Callable[[], int] = time.time_ns) -> Iterator[str]:
@@ -39,9 +42,11 @@ def queue_ids(slot: int, clock: Callable[[], int] = time.time_ns) -> Iterator[st
     Ids sort by time. ``slot`` is the number of the worker's queue, 0 to 1023; the mark is drawn
     once. Machines that share Maildirs have the same slots, and may have the same host name.
     """
-    whose = _base32(slot, 2) + _base32(secrets.randbits(20), 4)
+    whose = _base32(slot, 1) + _base32(secrets.randbits(20), 2)
     for count in itertools.count():
-        yield _base32(clock() // 1000, 11) + _base32(count % 1024, 2) + whose
+        now = clock() // 1000
+        time_of_day = f"{_of_a_second(now >> 20)}{_PAIRS[now >> 10 & 1023]}{_PAIRS[now & 1023]}"
+        yield f"{time_of_day}{_PAIRS[count & 1023]}{whose}"
 
 
 class Notify(Flag):
