@@ -238,15 +238,15 @@ def logfmt(ts: str, level: str, event: str, fields: Fields) -> str:
     """
     line = f"ts={ts} level={level} event={event}"
     for key, value in fields.items():
-        shown = value if type(value) is str and _is_bare(value) else _logfmt_value(value)
-        line += f" {key}={shown}"
+        kind = type(value)
+        if (kind is str and _is_bare(value)) or kind is int or kind is float:
+            line += f" {key}={value}"
+        else:
+            line += f" {key}={_logfmt_text(_text(value))}"
     return line
 
 
-def _logfmt_value(value: object) -> str:
-    if type(value) is int or type(value) is float:
-        return str(value)
-    text = _text(value)
+def _logfmt_text(text: str) -> str:
     return text if _is_bare(text) else f'"{_escape(text)}"'
 
 
