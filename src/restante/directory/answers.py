@@ -142,14 +142,13 @@ class Answers:
 
     def _take_owner(self, row: Row) -> str | None:
         """Take up host, local part and owner; the owner folded, if the address was asked for."""
-        domain, local = folded(row)
-        owners = self.owners.get((local, domain))
+        domain = key_of(row[0])
+        owners = self.owners.get((key_of(row[1]), domain))
         if owners is None:
             return None
-        owner = text_of(row[2])
-        owners.add(owner)
+        owners.add(text_of(row[2]))
         self.known[domain] = True
-        return fold(owner)
+        return key_of(row[2])
 
     def _take_late_owner(self, row: Row) -> None:
         """An owner who was not there when others were; what was said of that name may be old."""

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
 from restante.directory.engine import Rejected
-from restante.records import record
 
 PATIENCE = 0.02
 """Seconds after which questions go although none of those before them is answered yet.
@@ -25,12 +24,8 @@ MAX_GATHERING = 0.005
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-
-
-@record
-class _Waiting(Generic[Q, A]):
-    questions: tuple[Q, ...]
-    answer: asyncio.Future[A]
+_Waiting = tuple[tuple[Q, ...], asyncio.Future[A]]
+"""Questions, and who waits for their answer."""
 
 
 class Gathering(Generic[Q, A]):
@@ -49,6 +44,8 @@ class Gathering(Generic[Q, A]):
         self._most = most
         self._under_way = 0
         self._waiting: deque[_Waiting[Q, A]] = deque()
+        self._questions = 0
+        """How many wait in all."""
         self._timer: asyncio.TimerHandle | None = None
         """When those go that wait, at the latest."""
         self._is_gathering = False
@@ -74,10 +71,11 @@ class Gathering(Generic[Q, A]):
             finally:
                 self._answered(1, begun)
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(questions, answer))
+        self._waiting.append((questions, answer))
+        self._questions += len(questions)
         if is_idle:
             self._gather()
-        elif self._is_gathering and self._fills_a_statement():
+        elif self._is_gathering and self._questions >= self._most:
             self._send()
         elif self._timer is None:
             self._send_in(PATIENCE)
@@ -94,13 +92,10 @@ class Gathering(Generic[Q, A]):
     def _gather(self) -> None:
         """Let others come before those go that wait, unless these are enough."""
         self._is_gathering = True
-        if self._fills_a_statement():
+        if self._questions >= self._most:
             self._send()
         else:
             self._send_in(min(GATHERING * self._took, MAX_GATHERING))
-
-    def _fills_a_statement(self) -> bool:
-        return sum([len(waiting.questions) for waiting in self._waiting]) >= self._most
 
     def _send_in(self, seconds: float) -> None:
         if self._timer is not None:
@@ -122,11 +117,12 @@ class Gathering(Generic[Q, A]):
     def _next_batch(self) -> list[_Waiting[Q, A]]:
         batch: list[_Waiting[Q, A]] = []
         room = self._most
-        while self._waiting and len(self._waiting[0].questions) <= room:
-            waiting = self._waiting.popleft()
-            if not waiting.answer.done():
-                batch.append(waiting)
-                room -= len(waiting.questions)
+        while self._waiting and len(self._waiting[0][0]) <= room:
+            questions, answer = self._waiting.popleft()
+            self._questions -= len(questions)
+            if not answer.done():
+                batch.append((questions, answer))
+                room -= len(questions)
         return batch
 
     async def _carry_out(self, batch: list[_Waiting[Q, A]]) -> None:
@@ -136,24 +132,24 @@ class Gathering(Generic[Q, A]):
                 await asyncio.gather(*(self._together([waiting]) for waiting in batch))
         finally:
             # All have their answers by now, unless this task was cancelled.
-            for waiting in batch:
-                waiting.answer.cancel()
+            for _, answer in batch:
+                answer.cancel()
             self._answered(len(batch), begun)
 
     async def _together(self, batch: list[_Waiting[Q, A]]) -> bool:
         """Answer all of ``batch``; false if a question of it may be in the way of the others."""
         try:
-            answer = await self._ask(_all(waiting.questions for waiting in batch))
+            found = await self._ask(_all([questions for questions, _ in batch]))
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
             if isinstance(error, Rejected) and len(batch) > 1:
                 return False
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
         else:
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_result(answer)
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_result(found)
         return True
 
 

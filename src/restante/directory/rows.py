@@ -28,7 +28,9 @@ def text_of(value: Value) -> str:
 
 def key_of(value: Value) -> str:
     """A column in the form in which names are compared; NULL is empty."""
-    return fold(value if isinstance(value, str) else text_of(value))
+    if isinstance(value, str) and value.isascii():
+        return value.lower()  # as ``fold`` does it; there are four in each row
+    return fold(text_of(value))
 
 
 def chosen(rows: Iterable[Row]) -> Row | None:
@@ -45,7 +47,7 @@ def _order(row: Row) -> tuple[str, ...]:
 
 def account_of(row: Row) -> Account:
     """The account of a row that begins with username, uid, gid, home; raises BadRow."""
-    name = text_of(row[0])
+    name = row[0] if isinstance(row[0], str) else text_of(row[0])
     return Account(name, _id(name, "uid", row[1]), _id(name, "gid", row[2]), _home(name, row[3]))
 
 
@@ -92,7 +94,7 @@ def _id(name: str, column: str, value: Value) -> int:
 
 
 def _home(name: str, value: Value) -> str:
-    home = text_of(value)
+    home = value if isinstance(value, str) else text_of(value)
     if not home.startswith("/") or "\0" in home:
         raise _bad(name, "home", "is no absolute path")
     return home

@@ -96,9 +96,7 @@ class Transaction:
     @property
     def reports_success(self) -> bool:
         """Whether the sender, if there is one, is to be told of a success."""
-        asked = [each for each in self.dsn.values() if each.notify is not None]
-        return (
-            bool(asked)
-            and not isinstance(self.reverse_path, NullReversePath)
-            and any(each.wants(Notify.SUCCESS) for each in asked)
-        )
+        for each in self.dsn.values():
+            if each.notify is not None and each.wants(Notify.SUCCESS):
+                return not isinstance(self.reverse_path, NullReversePath)
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from restante import maillog
@@ -16,7 +16,6 @@ from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
-from restante.records import record
 from restante.routing.decision import Decision, Mailbox, Remote
 from restante.routing.expand import Leaf, expand
 from restante.routing.router import Router
@@ -31,13 +30,9 @@ HIDDEN_CLIENT = "client.invalid"
 """Stands for a user's machine in Received fields, which must name one (RFC 5321 §4.4; RFC 2606)."""
 
 
-@record
-class _Copy:
-    """One that is delivered before the message is acknowledged."""
-
-    recipient: Address
-    """As the sender named it: what people ask the log for."""
-    delivery: Delivery
+_Copy = tuple[Address, Delivery]
+"""One that is delivered before the message is acknowledged, and its recipient as the sender named
+it: what people ask the log for."""
 
 
 class Acceptance:
@@ -54,6 +49,7 @@ class Acceptance:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self._hostname = settings.hostname
         self._router = router
         self._directory = directory
         self._writer = writer
@@ -65,7 +61,8 @@ class Acceptance:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
         began = self._clock()
         recipients = tuple(transaction.decided)
-        trace = self._trace(transaction, origin, recipients, began)
+        shown = self._shown(transaction, origin)
+        trace = received_field(shown, self._hostname, transaction.queue_id, recipients, began)
         if transaction.client.account is not None:
             trace += self._completion(transaction, spool.header, began)
         envelope = Envelope(
@@ -95,18 +92,6 @@ class Acceptance:
         maillog.message_refused(session, transaction.queue_id, sender, reply, why)
         return reply
 
-    def _trace(
-        self,
-        transaction: Transaction,
-        origin: Origin,
-        recipients: tuple[Address, ...],
-        began: float,
-    ) -> bytes:
-        shown = self._shown(transaction, origin)
-        return received_field(
-            shown, self._settings.hostname, transaction.queue_id, recipients, began
-        )
-
     def _completion(self, transaction: Transaction, header: bytes, began: float) -> bytes:
         """What a user's message lacks of a header (RFC 6409 §§ 8.2, 8.3; RFC 5322 §3.6).
 
@@ -117,7 +102,7 @@ class Acceptance:
         if not isinstance(sender, Address):
             sender = self._router.qualified(Address.from_stored(transaction.client.account_name))
         author = Author(sender.local, sender.domain)
-        message_id = f"{transaction.queue_id}@{self._settings.hostname}"
+        message_id = f"{transaction.queue_id}@{self._hostname}"
         missing = missing_fields(fields, author, began, message_id)
         return missing + b"\n" if header and not fields else missing
 
@@ -161,11 +146,15 @@ class Acceptance:
         if transaction.reports_success:
             # What was delivered and what has to be reported are durable together in the queue.
             return await self._enqueue(transaction, envelope, content)
-        copies = _direct(transaction.decided)
+        copies = [
+            (recipient, copy_for(decision, ()))
+            for recipient, decision in transaction.decided.items()
+            if isinstance(decision, Mailbox)
+        ]
         if len(copies) != len(transaction.decided):
             copies = await self._expanded(transaction, content)
-        if copies and _are_of_one_user(copies):
-            deliveries = [copy.delivery for copy in copies]
+        deliveries = [delivery for _, delivery in copies]
+        if deliveries and _are_of_one_user(deliveries):
             outcome = await self._writer.deliver_all(envelope, content, deliveries)
             if isinstance(outcome, Delivered):
                 self._delivered(transaction, envelope, content, copies)
@@ -184,7 +173,7 @@ class Acceptance:
             return []
         leaves = await expand(self._router, self._directory, tuple(decided.items()))
         here = [
-            _Copy(leaf.original, copy_for(leaf.decision, leaf.via))
+            (leaf.original, copy_for(leaf.decision, leaf.via))
             for leaf in leaves
             if isinstance(leaf.decision, Mailbox)
             and not leaf.new_sender
@@ -200,8 +189,8 @@ class Acceptance:
         copies: Sequence[_Copy],
     ) -> None:
         self._accepted(transaction, envelope, content, "delivered")
-        for copy in copies:
-            maillog.delivered(envelope.queue_id, str(copy.recipient), copy.delivery.maildir)
+        for recipient, delivery in copies:
+            maillog.delivered(envelope.queue_id, str(recipient), delivery.maildir)
 
     async def _enqueue(
         self, transaction: Transaction, envelope: Envelope, content: Content
@@ -242,20 +231,11 @@ def _ok(envelope: Envelope) -> Reply:
     return Reply(250, "0.0", f"ok {envelope.queue_id}")
 
 
-def _direct(decided: Mapping[Address, Decision]) -> list[_Copy]:
-    """The copies for those recipients that have a mailbox here themselves."""
-    return [
-        _Copy(recipient, copy_for(decision, ()))
-        for recipient, decision in decided.items()
-        if isinstance(decision, Mailbox)
-    ]
-
-
-def _are_of_one_user(copies: Sequence[_Copy]) -> bool:
+def _are_of_one_user(deliveries: Sequence[Delivery]) -> bool:
     """Whether all can be written with the same rights: all of them or none."""
-    first = copies[0].delivery.account
-    for copy in copies:
-        account = copy.delivery.account
+    first = deliveries[0].account
+    for delivery in deliveries:
+        account = delivery.account
         if account.uid != first.uid or account.gid != first.gid:
             return False
     return True

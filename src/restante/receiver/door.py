@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from restante import maillog
 from restante.address import Address, ReversePath
@@ -132,19 +132,19 @@ class Receiver:
             raise
         for address, (_, dsn), reply in zip(addresses, asked, replies, strict=True):
             if reply.is_success:
-                named_before = transaction.dsn.get(address)
-                transaction.dsn[address] = named_before.merged(dsn) if named_before else dsn
+                named_before = transaction.dsn.setdefault(address, dsn)
+                if named_before is not dsn:
+                    transaction.dsn[address] = named_before.merged(dsn)
         return replies
 
     async def _decide(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
         if transaction.client.may_relay:  # else rcpthosts has to be asked
             known = self._strangers.decisions(self._router, addresses)
             if known is not None:
-                pairs = zip(addresses, known, strict=True)
-                return [self._take(transaction, address, found) for address, found in pairs]
-        return await self._look_up(transaction, addresses)
-
-    async def _look_up(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
+                return [
+                    self._take(transaction, address, found)
+                    for address, found in zip(addresses, known, strict=True)
+                ]
         pairs = [pair for each in addresses for pair in self._router.wanted(each)]
         asked = self._strangers.now()
         try:
@@ -153,11 +153,11 @@ class Receiver:
             return [
                 self._answered(transaction, each, CANNOT_KNOW, str(error)) for each in addresses
             ]
-        return [
-            self._recipient_at_once(transaction, each, lookups)
-            or await self._recipient(transaction, each, lookups, asked)
-            for each in addresses
-        ]
+        replies = []
+        for each in addresses:
+            reply = self._recipient_at_once(transaction, each, lookups)
+            replies.append(reply or await self._recipient(transaction, each, lookups, asked))
+        return replies
 
     def _recipient_at_once(
         self, transaction: Transaction, address: Address, lookups: KnownLookups
@@ -166,7 +166,7 @@ class Receiver:
         if not lookups.is_accepted(address.domain):
             return None
         mailbox = self._router.at_once(address, lookups)
-        return self._take(transaction, address, mailbox) if mailbox else None
+        return self._accepted(transaction, address, mailbox) if mailbox else None
 
     async def _recipient(
         self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
@@ -188,10 +188,14 @@ class Receiver:
             reply = RECIPIENT_OK
         if not reply.is_success:
             return self._answered(transaction, address, reply, getattr(decision, "why", ""))
+        return self._accepted(transaction, address, decision)
+
+    def _accepted(self, transaction: Transaction, address: Address, decision: Decision) -> Reply:
+        """Take a recipient, unless that is one more than the account may have."""
         if refusal := _no_room(transaction, address):
             return self._answered(transaction, address, refusal.reply, refusal.why)
         transaction.decided[address] = decision
-        return reply
+        return RECIPIENT_OK
 
     def _answered(
         self, transaction: Transaction, address: Address, reply: Reply, why: str
@@ -200,9 +204,11 @@ class Receiver:
         maillog.recipient_refused(session, transaction.queue_id, str(address), reply, why)
         return reply
 
-    async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
+    def accept(
+        self, transaction: Transaction, origin: Origin, spool: Spool
+    ) -> Coroutine[Any, Any, Reply]:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
-        return await self._acceptance.accept(transaction, origin, spool)
+        return self._acceptance.accept(transaction, origin, spool)
 
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
         """Record that the content was not accepted; returns ``reply``."""

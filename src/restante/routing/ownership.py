@@ -55,7 +55,7 @@ class _Search:
     notes: Notes
 
     async def run(self, address: Address) -> Owner | Remote | NoSuchUser:
-        local = self.site.is_local(address.domain)
+        local = address.domain in self.site.locals
         if local:
             self.notes.note("2.2", "setting routing.locals has %s", address.domain)
             if owner := await self._in_locals(address):

@@ -61,7 +61,7 @@ class Router:
             return await self._accepts(domain, lookups, notes)
         here = self._site.envnoathost()
         notes.note("1", "no domain: setting routing.envnoathost makes it %s", here)
-        if self._site.is_local(here):
+        if here in self._site.locals:
             notes.note("1", "setting routing.locals has %s", here)
             return True
         return await self._accepts(here, lookups, notes) or await lookups.knows_domain(here)
@@ -97,7 +97,7 @@ class Router:
         is at hand. None for any other: ask ``route``.
         """
         domain = address.domain
-        if not (self._maildir and domain) or self._site.is_local(domain):
+        if not (self._maildir and domain) or domain in self._site.locals:
             return None
         owned = lookups.simply_owned(address.local, domain)
         if owned is None:
@@ -124,7 +124,7 @@ class Router:
         The same as ``route`` gives, out of the settings alone.
         """
         qualified = self.qualified(address)
-        if self._site.is_local(qualified.domain):
+        if qualified.domain in self._site.locals:
             return None
         key = self._site.virtualdomains_key(qualified)
         if key is not None and self._site.virtualdomains_prefix(key):
@@ -164,12 +164,12 @@ class Router:
         site = self._site
         domain = address.domain or site.envnoathost()
         base = split_subaddress(address.local, site.delimiter)
-        if not (base or site.has_virtualdomains or site.is_local(domain)):
+        if not (base or site.has_virtualdomains or domain in site.locals):
             return ((address.local, domain),)
         locals_ = [address.local, base[0]] if base else [address.local]
         pairs = [(local, domain) for local in locals_]
         here = domain
-        if site.is_local(domain):
+        if domain in site.locals:
             here = site.envnoathost(domain)
             pairs += [(local, here) for local in locals_]
             pairs += _prefixes(address.local, here)

@@ -12,21 +12,15 @@ class Site:
     """``routing.*`` settings, folded once; every question takes folded names."""
 
     def __init__(self, settings: Routing, me: str) -> None:
-        self._locals = frozenset(map(fold, settings.locals))
+        self.locals = frozenset(map(fold, settings.locals))
+        """The domains that ``routing.locals`` names."""
         self._envnoathost = fold(settings.envnoathost or me)
         self._envnoathosts = _folded_keys(settings.envnoathosts)
         self._rcpthosts = frozenset(map(fold, settings.rcpthosts))
         self._virtualdomains = _folded_keys(settings.virtualdomains)
-        self.delimiter = settings.subaddress_delimiter
-
-    @property
-    def has_virtualdomains(self) -> bool:
+        self.has_virtualdomains = bool(self._virtualdomains)
         """Whether ``routing.virtualdomains`` says anything."""
-        return bool(self._virtualdomains)
-
-    def is_local(self, domain: str) -> bool:
-        """Whether ``routing.locals`` names the domain."""
-        return domain in self._locals
+        self.delimiter = settings.subaddress_delimiter
 
     def envnoathost(self, domain: str = "") -> str:
         """The domain that stands in for ``domain``, or for none (decision 2, steps 1 and 2c)."""
