@@ -461,14 +461,16 @@ async def test_bugs_in_a_helper_are_told_to_a_worker() -> None:
 # The channel
 
 
-async def test_more_than_the_socket_takes_arrives_in_order() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_more_than_the_socket_takes_arrives_in_order(at_once: bool) -> None:
     ours, its = socket.socketpair()
     arrived: list[Frame] = []
     there = Channel(its, arrived.append, lambda _why: None, takes_descriptors=True)
     here = Channel(ours, lambda _frame: None, lambda _why: None, takes_descriptors=False)
     for number in range(1, 400):
         descriptor = os.dup(0) if number % 7 == 0 else -1
-        here.send(number, Kind.DELIVER, [bytes([number % 256]) * 20_000], descriptor)
+        body = bytes([number % 256]) * 20_000
+        here.send(number, Kind.DELIVER, [body], descriptor, at_once=at_once)
     await here.drain()
     await until(lambda: len(arrived) == 399)
     assert [frame.number for frame in arrived] == list(range(1, 400))
@@ -493,12 +495,27 @@ async def test_a_frame_that_is_too_large_is_not_sent() -> None:
     its.close()
 
 
-async def test_a_sender_whose_peer_is_gone() -> None:
+async def test_a_frame_larger_than_the_socket_takes_is_sent_on() -> None:
+    ours, its = socket.socketpair()
+    arrived: list[Frame] = []
+    here = Channel(ours, lambda _frame: None, lambda _why: None, takes_descriptors=False)
+    bodies = [bytes([number]) * 3_000_000 for number in (1, 2)]
+    for body in bodies:
+        here.send(body[0], Kind.DELIVER, [body[:10], body[10:]], at_once=True)
+    there = Channel(its, arrived.append, lambda _why: None, takes_descriptors=True)
+    await until(lambda: len(arrived) == 2)
+    assert [frame.body for frame in arrived] == bodies
+    here.close()
+    there.close()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_sender_whose_peer_is_gone(at_once: bool) -> None:
     ours, its = socket.socketpair()
     lost: list[str] = []
     channel = Channel(ours, lambda _frame: None, lost.append, takes_descriptors=False)
     its.close()
-    channel.send(1, Kind.DELIVER, [b"x"], os.dup(0))
+    channel.send(1, Kind.DELIVER, [b"x"], -1 if at_once else os.dup(0), at_once=at_once)
     await until(lambda: bool(lost))
     assert not channel.is_open
     channel.send(2, Kind.DELIVER, [b"x"], os.dup(0))

@@ -27,6 +27,7 @@ IOV_MAX = 1024
 
 _CONTROL = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 _DESCRIPTOR = array.array("i").itemsize
+_TRUNCATED = int(socket.MSG_CTRUNC)  # enums are slow to calculate with
 
 
 class Channel:
@@ -90,11 +91,18 @@ class Channel:
         if not self.is_open:
             _close(descriptor)
             return
+        octets = len(front) + sum(map(len, buffers))
+        sent = 0
         if descriptor >= 0:
             self._descriptors.append((len(self._buffers), descriptor))
+        elif at_once and not self._buffers:
+            sent = self._try(front, buffers)
+            if sent == octets:
+                return
         self._buffers.append(front)
         self._buffers.extend(buffers)
-        self._waiting += len(front) + sum(map(len, buffers))
+        self._waiting += octets
+        self._forget(sent)
         if self._writing:
             return
         if at_once:
@@ -103,9 +111,14 @@ class Channel:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the other end has yet to take so much that ``drain`` waits for it."""
+        return self._waiting >= FULL
+
     async def drain(self) -> None:
         """Wait until the other end has taken enough of what was sent, or is gone."""
-        while self.is_open and self._waiting >= FULL:
+        while self.is_open and self.is_behind:
             if self._drained is None:
                 self._drained = self._loop.create_future()
             await asyncio.shield(self._drained)
@@ -136,6 +149,13 @@ class Channel:
         self._descriptors.clear()
         self._buffers.clear()
         self._wake()
+
+    def _try(self, front: bytes, buffers: Sequence[bytes]) -> int:
+        """Send what nothing waits before; how many octets of it the other end has taken."""
+        try:
+            return self._socket.sendmsg((front, *buffers))
+        except OSError:
+            return 0  # whoever sends it from where it waits finds out why
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -231,7 +251,7 @@ class Channel:
         for level, kind, data in control:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors += array.array("i", data[: len(data) // _DESCRIPTOR * _DESCRIPTOR])
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             for descriptor in descriptors:
                 _close(descriptor)
             raise BadFrame("more descriptors than a frame may bring")

@@ -32,7 +32,7 @@ MAX_TRACE = 256 * 1024
 MAX_PATH = 4096
 """Octets of a path (Linux's PATH_MAX)."""
 MAX_NAME = 1024
-"""Octets of an account's name, an extension, an address."""
+"""Octets of an extension, an address."""
 MAX_ADDRESSES = 101
 """Addresses by which one copy came: the hops of a message are bounded likewise."""
 MAX_COMMAND = 64 * 1024
@@ -59,6 +59,7 @@ LAST_MOMENT = 253_402_300_800.0
 
 _MESSAGE = struct.Struct("!dQQIII")
 """When it was accepted; octets and lines of the body; Received fields; loops; octets of trace."""
+_NUMBER = struct.Struct("!I")
 _UIDS = re.compile(rb"[\x21-\x7e]{1,70}(?:\n[\x21-\x7e]{1,70})*")
 """Lines of unique-ids (RFC 1939 §7)."""
 _BITS = range(8)
@@ -201,13 +202,13 @@ def read_program(fields: Reader, owner: Owner) -> ProgramDelivery:
 
 def write_account(out: Writer, account: Account) -> None:
     """Name and home, all that a helper is told of an account."""
-    out.text(account.name, MAX_NAME)
-    out.text(account.home, MAX_PATH)
+    out.texts((account.name, account.home), MAX_PATH)
 
 
 def read_account(fields: Reader, owner: Owner) -> Account:
     """See ``write_account``."""
-    return Account(fields.text(MAX_NAME), owner.uid, owner.gid, fields.text(MAX_PATH))
+    name, home = fields.texts(2, MAX_PATH)
+    return Account(name, owner.uid, owner.gid, home)
 
 
 def _write_addresses(out: Writer, addresses: Sequence[str]) -> None:
@@ -287,10 +288,12 @@ def read_ran(fields: Reader) -> Ran:
 # Maildrops
 
 
-def write_open(out: Writer, account: Account, version: bytes) -> None:
+def write_open(account: Account, version: bytes) -> bytes:
     """Whose maildrop, and what the worker recognises the listing by that it has; empty: none."""
+    out = Writer()
     write_account(out, account)
     out.blob(version, MAX_VERSION)
+    return out.octets()
 
 
 def read_open(fields: Reader, owner: Owner) -> tuple[Account, bytes]:
@@ -299,6 +302,11 @@ def read_open(fields: Reader, owner: Owner) -> tuple[Account, bytes]:
     version = fields.blob(MAX_VERSION)
     fields.end()
     return account, version
+
+
+def drop_number(number: int) -> bytes:
+    """Which of the maildrops that are open; requests about one begin so."""
+    return _NUMBER.pack(number)
 
 
 def opened(version: bytes) -> bytes:

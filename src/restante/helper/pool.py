@@ -107,7 +107,8 @@ class Link:
         except BadFrame:
             del self._pending[number]
             raise
-        await self._channel.drain()
+        if self._channel.is_behind:
+            await self._channel.drain()
         frame = await waiting.answer
         if frame.kind == Kind.FAILED:
             raise read_failure(Reader(frame.body))
@@ -161,7 +162,8 @@ class Link:
         del self._pending[frame.number]
         if not waiting.answer.done():
             waiting.answer.set_result(frame)
-        self.settle()
+        if self._is_asked_back:
+            self.settle()
 
     def _take_unasked(self, frame: Frame) -> None:
         if frame.kind == Kind.GOODBYE:

@@ -59,7 +59,11 @@ class _Answer:
     buffers: Sequence[bytes] = ()
 
 
+_UNCHANGED = _Answer(Kind.UNCHANGED)
+
 _Work = Coroutine[None, None, _Answer]
+_Begun = _Work | _Answer | None
+"""What there is to do for a request, or its answer; None: there is none."""
 
 
 @dataclass(slots=True)
@@ -109,7 +113,7 @@ class Serving:
         """What is under way, and the octets of each request."""
         self._octets = 0
         self._drops: dict[int, _Drop] = {}
-        self._requests: dict[int, Callable[[Frame, Reader], _Work | None]] = {
+        self._requests: dict[int, Callable[[Frame, Reader], _Begun]] = {
             Kind.DELIVER: self._deliver,
             Kind.WITHDRAW: self._withdraw,
             Kind.APPEND: self._append,
@@ -147,16 +151,18 @@ class Serving:
 
     def _take(self, frame: Frame) -> None:
         try:
-            work = self._begin(frame)
+            begun = self._begin(frame)
         except BaseException:
             _close(frame.descriptor)
             raise
-        if work is None:
+        if begun is None or isinstance(begun, _Answer):
             _close(frame.descriptor)
+            if begun is not None:
+                self._send(frame, begun)
             if self.is_unused:
                 self._on_change(self)
             return
-        task = self._loop.create_task(self._answer(frame, work))
+        task = self._loop.create_task(self._answer(frame, begun))
         self._tasks[task] = len(frame.body)
         self._octets += len(frame.body)
         task.add_done_callback(self._done)
@@ -166,7 +172,7 @@ class Serving:
     def _is_full(self) -> bool:
         return len(self._tasks) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
 
-    def _begin(self, frame: Frame) -> _Work | None:
+    def _begin(self, frame: Frame) -> _Begun:
         request = self._requests.get(frame.kind)
         if request is None:
             raise BadFrame(f"a request of kind {frame.kind}")
@@ -181,7 +187,10 @@ class Serving:
             answer = _Answer(Kind.FAILED, (failure_of(error),))
         finally:
             _close(frame.descriptor)
-        alone = len(self._tasks) == 1  # other answers may come to be sent with it
+        self._send(frame, answer)
+
+    def _send(self, frame: Frame, answer: _Answer) -> None:
+        alone = len(self._tasks) < 2  # other answers may come to be sent with it
         self._channel.send(frame.number, answer.kind, answer.buffers, at_once=alone)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -279,11 +288,15 @@ class Serving:
 
     # Maildrops
 
-    def _open(self, frame: Frame, fields: Reader) -> _Work:
+    def _open(self, frame: Frame, fields: Reader) -> _Begun:
         account, known = messages.read_open(fields, self._owner)
         if frame.number in self._drops or len(self._drops) >= MAX_DROPS:
             raise BadFrame("a maildrop too many")
+        at_once = self._tools.store.at_once(account)
         held = self._drops[frame.number] = _Drop(self._loop.create_future())
+        if at_once is not None:
+            held.opening.set_result(at_once)
+            return self._opened(frame.number, at_once, known)
 
         async def work() -> _Answer:
             try:
@@ -294,13 +307,19 @@ class Serving:
                 held.opening.exception()  # if nobody else waits for it, that is no bug
                 raise
             held.opening.set_result(drop)
-            if known and drop.version == known:
-                return _Answer(Kind.UNCHANGED)
-            return await self._listing(frame.number, drop)
+            begun = self._opened(frame.number, drop, known)
+            return begun if isinstance(begun, _Answer) else await begun
 
         return work()
 
+    def _opened(self, number: int, drop: MaildirDrop, known: bytes) -> _Answer | _Work:
+        """What a worker is told that knows a listing, or none."""
+        if known and drop.version == known:
+            return _UNCHANGED
+        return self._listing(number, drop)
+
     async def _open_patiently(self, account: Account) -> MaildirDrop:
+        await asyncio.sleep(0)  # as a rule that word has come, and need only be read
         for _ in range(IN_USE_TRIES - 1):
             with contextlib.suppress(MaildropInUse):
                 return await self._tools.store.open(account)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 
 from restante.directory import Account
 from restante.errors import TemporaryError
 from restante.helper.messages import (
     MAX_MESSAGES,
-    Owner,
     Pieces,
+    drop_number,
     read_listed,
     read_opened,
     read_pieces,
     write_indexes,
     write_open,
 )
-from restante.helper.pool import Helpers, Link
+from restante.helper.pool import Helpers, Link, OnPart
 from restante.helper.wire import BadFrame, Frame, Kind, Writer
 from restante.store import (
     Maildrop,
@@ -36,7 +36,7 @@ from restante.store.scan import PER_LISTING
 LISTINGS = 16 * 1024 * 1024
 """Octets of all listings that a worker keeps for the sessions that come while nothing changes."""
 
-_Place = tuple[Owner, str]
+_Place = tuple[int, int, str]
 """A helper speaks for its own uid and gid, and for the homes of accounts that have these."""
 
 
@@ -46,6 +46,33 @@ class _Listed:
 
     version: bytes
     messages: Messages
+    octets: int
+    """What it takes in memory, about."""
+
+
+_NOTHING = _Listed(b"", Messages(), 0)
+
+
+class _Parts:
+    """A listing that comes in parts."""
+
+    __slots__ = ("_sizes", "_uids")
+
+    def __init__(self) -> None:
+        self._uids = Column()
+        self._sizes = array("Q")
+
+    def add(self, listed: Messages) -> None:
+        """One more; raises BadFrame."""
+        self._uids.extend(listed.uids)
+        self._sizes.extend(listed.sizes)
+        if len(self._sizes) > MAX_MESSAGES:
+            raise BadFrame(f"more than {MAX_MESSAGES} messages")
+
+    def whole(self, version: bytes) -> _Listed:
+        """All of them."""
+        octets = PER_LISTING + self._uids.octets + len(self._sizes) * self._sizes.itemsize
+        return _Listed(version, Messages(self._uids, self._sizes), octets)
 
 
 class HelperStore:
@@ -57,23 +84,22 @@ class HelperStore:
 
     async def open(self, account: Account) -> Maildrop:
         """See ``MailStore.open``."""
-        place = Owner(account.uid, account.gid), account.home
+        place = account.uid, account.gid, account.home
         known = self._listings.of(place)
-        out = Writer()
         try:
-            write_open(out, account, known.version if known else b"")
+            request = write_open(account, known.version if known else b"")
             link = await self._helpers.link(account)
         except TemporaryError as error:
             raise MaildropUnavailable(str(error)) from error
-        drop = HelperDrop(link, link.next_number(), known)
-        await drop.open(out.octets())
+        drop = HelperDrop(link, known)
+        await drop.open(request)
         if drop.listed is not known:
-            self._keep(place, drop)
+            self._keep(place, drop.listed)
         return drop
 
-    def _keep(self, place: _Place, drop: HelperDrop) -> None:
-        if drop.listed.version:
-            self._listings.keep(place, drop.listed, drop.octets)
+    def _keep(self, place: _Place, listed: _Listed) -> None:
+        if listed.version:
+            self._listings.keep(place, listed, listed.octets)
         else:
             self._listings.forget(place)
 
@@ -81,37 +107,36 @@ class HelperStore:
 class HelperDrop:
     """A maildrop that a helper has open."""
 
-    def __init__(self, link: Link, number: int, known: _Listed | None) -> None:
+    __slots__ = ("_ahead", "_is_open", "_known", "_link", "_named", "_next", "_parts", "listed")
+
+    def __init__(self, link: Link, known: _Listed | None) -> None:
         """``known``: what was told of the maildrop last; the helper says whether it still is so."""
         self._link = link
-        self._number = number
         self._known = known
-        self._uids = Column()
-        self._sizes = array("Q")
+        self._parts: _Parts | None = None
         self._is_open = False
+        self._named = b""
+        """How a request names the maildrop that it is about."""
         self._next = -1
         self._ahead: dict[int, bytes] = {}
-        self.listed = _Listed(b"", Messages(self._uids, self._sizes))
+        self.listed = _NOTHING
 
     @property
     def messages(self) -> Messages:
         """See ``Maildrop.messages``."""
         return self.listed.messages
 
-    @property
-    def octets(self) -> int:
-        """What the listing that it was told takes in memory, about."""
-        return PER_LISTING + self._uids.octets + len(self._sizes) * self._sizes.itemsize
-
     async def open(self, request: bytes) -> None:
         """Once, at first; raises MaildropInUse and MaildropUnavailable."""
+        number = self._link.next_number()
+        self._named = drop_number(number)
         self._is_open = True
         self._link.drops += 1
         try:
-            frame = await self._request(Kind.OPEN, [request], number=self._number)
+            frame = await self._request(Kind.OPEN, request, number=number, on_part=self._list)
         except asyncio.CancelledError:
             # The helper may be about to open it: the word that it is to close follows.
-            self._link.tell(Kind.CLOSE, [self._named().octets()])
+            self._link.tell(Kind.CLOSE, (self._named,))
             self._forget()
             raise
         except BaseException:
@@ -130,10 +155,9 @@ class HelperDrop:
         _expect(frame, Kind.OPEN, Kind.OPENED)
         try:
             version, last = read_opened(frame.body)
-            self._add(last)
+            self.listed = self._add(last).whole(version)
         except BadFrame as error:
             raise MaildropUnavailable(str(error)) from error
-        self.listed = _Listed(version, Messages(self._uids, self._sizes))
 
     def at_hand(self, index: int) -> bytes | None:
         """See ``Maildrop.at_hand``."""
@@ -148,23 +172,23 @@ class HelperDrop:
             yield message
             return
         in_order, self._next = index == self._next, index + 1
-        out = self._named()
+        out = Writer()
         out.count(index)
         out.count(READ_AHEAD if in_order else 0)
-        pieces = await self._pieces(Kind.READ, out)
+        pieces = await self._pieces(Kind.READ, self._named + out.octets())
         self._ahead = pieces.ahead
         yield pieces.block
         while pieces.more:
-            pieces = await self._pieces(Kind.MORE, self._named())
+            pieces = await self._pieces(Kind.MORE, self._named)
             if pieces.block:
                 yield pieces.block
 
     async def remove(self, indexes: Collection[int]) -> None:
         """See ``Maildrop.remove``."""
         if indexes:
-            out = self._named()
+            out = Writer()
             write_indexes(out, indexes, len(self.messages))
-            await self._ask(Kind.REMOVE, [out.octets()], Kind.DONE)
+            await self._ask(Kind.REMOVE, self._named + out.octets(), Kind.DONE)
 
     def close(self) -> None:
         """See ``Maildrop.close``."""
@@ -172,7 +196,7 @@ class HelperDrop:
             return
         self._ahead = {}
         # The next session's request comes after this, and a helper that is gone has let go of it.
-        self._link.tell(Kind.CLOSE, [self._named().octets()])
+        self._link.tell(Kind.CLOSE, (self._named,))
         self._forget()
 
     def _forget(self) -> None:
@@ -181,36 +205,32 @@ class HelperDrop:
             self._link.drops -= 1
             self._link.settle()
 
-    def _named(self) -> Writer:
-        out = Writer()
-        out.count(self._number)
-        return out
-
     def _list(self, frame: Frame) -> None:
         self._add(read_listed(frame.body))
 
-    def _add(self, listed: Messages) -> None:
-        self._uids.extend(listed.uids)
-        self._sizes.extend(listed.sizes)
-        if len(self._sizes) > MAX_MESSAGES:
-            raise BadFrame(f"more than {MAX_MESSAGES} messages")
+    def _add(self, listed: Messages) -> _Parts:
+        if self._parts is None:
+            self._parts = _Parts()
+        self._parts.add(listed)
+        return self._parts
 
-    async def _pieces(self, kind: Kind, out: Writer) -> Pieces:
-        frame = await self._ask(kind, [out.octets()], Kind.MESSAGES)
+    async def _pieces(self, kind: Kind, request: bytes) -> Pieces:
+        frame = await self._ask(kind, request, Kind.MESSAGES)
         try:
             return read_pieces(frame.body)
         except BadFrame as error:
             raise MaildropUnavailable(str(error)) from error
 
-    async def _ask(self, kind: Kind, buffers: Sequence[bytes], answer: Kind) -> Frame:
-        frame = await self._request(kind, buffers)
+    async def _ask(self, kind: Kind, request: bytes, answer: Kind) -> Frame:
+        frame = await self._request(kind, request)
         _expect(frame, kind, answer)
         return frame
 
-    async def _request(self, kind: Kind, buffers: Sequence[bytes], *, number: int = 0) -> Frame:
-        on_part = self._list if kind is Kind.OPEN else None
+    async def _request(
+        self, kind: Kind, request: bytes, *, number: int = 0, on_part: OnPart | None = None
+    ) -> Frame:
         try:
-            return await self._link.request(kind, buffers, number=number, on_part=on_part)
+            return await self._link.request(kind, (request,), number=number, on_part=on_part)
         except (MaildropInUse, MaildropUnavailable, MessageGone):
             raise
         except TemporaryError as error:

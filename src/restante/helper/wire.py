@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from restante.errors import TemporaryError
+from restante.records import record
 
 HEAD = struct.Struct("!IIBB")
 """Octets after the head, number of the request, kind, descriptors that come with it."""
@@ -65,7 +65,7 @@ class Kind(IntEnum):
     """A line for the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """One frame as it came."""
 
@@ -158,14 +158,18 @@ class Reader:
 
     def small(self) -> int:
         """See Writer."""
-        return int(self._take(_U8))
+        return int(self.unpacked(_U8)[0])
 
     def count(self, limit: int) -> int:
         """A number that is ``limit`` at most."""
-        value = int(self._take(_U32))
+        try:
+            (value,) = _U32.unpack_from(self._octets, self._place)
+        except struct.error:
+            raise BadFrame("a frame ends within a field") from None
+        self._place += _U32.size
         if value > limit:
             raise BadFrame(f"{value} exceeds the limit {limit}")
-        return value
+        return int(value)
 
     def blob(self, limit: int) -> bytes:
         """See Writer."""
@@ -219,9 +223,6 @@ class Reader:
         if self._place != len(self._octets):
             raise BadFrame("a frame is longer than its fields")
 
-    def _take(self, form: struct.Struct) -> Any:
-        return self.unpacked(form)[0]
-
 
 def head(number: int, kind: int, buffers: Sequence[bytes], descriptors: int = 0) -> bytes:
     """The head of a frame that consists of these buffers; raises BadFrame if it is too large."""
@@ -249,12 +250,10 @@ class Parser:
         if len(octets) < self._missing:
             self._pieces.append(octets)
             self._missing -= len(octets)
-            return
+            return iter(())
         whole = b"".join((*self._pieces, octets)) if self._pieces else octets
         self._pieces.clear()
-        yield from self._frames(whole)
-        if len(self._descriptors) > MAX_DESCRIPTORS:
-            raise BadFrame("descriptors that no frame names")
+        return self._frames(whole)
 
     def take_descriptors(self) -> list[int]:
         """Those that no frame has; the caller closes them."""
@@ -272,15 +271,15 @@ class Parser:
             if end > len(octets):
                 self._missing = HEAD.size + length
                 break
-            yield Frame(number, kind, octets[begin:end], self._claim(count))
+            yield Frame(number, kind, octets[begin:end], self._claim() if count else -1)
             place = end
         if place < len(octets):
             self._pieces.append(octets[place:])
             self._missing -= len(octets) - place
+        if len(self._descriptors) > MAX_DESCRIPTORS:
+            raise BadFrame("descriptors that no frame names")
 
-    def _claim(self, count: int) -> int:
-        if count == 0:
-            return -1
+    def _claim(self) -> int:
         if not self._descriptors:
             raise BadFrame("a frame without the descriptor that it names")
         return self._descriptors.pop(0)

@@ -18,7 +18,7 @@ import os
 import struct
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 from restante.directory import Account
@@ -46,6 +46,9 @@ READ_AHEAD_OCTETS = 256 * 1024
 """Octets in these messages."""
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCK_BELOW = b"/" + LOCK.encode()
+_FOLDERS_BELOW = tuple(b"/" + folder.encode() for folder in scan.FOLDERS)
+"""What follows a Maildir's path in those of its lock and of its folders."""
 
 _STAMP = struct.Struct("!QQq")
 
@@ -70,24 +73,31 @@ class MaildirStore:
         What may have to wait is done in a thread: everything, unless the Maildir is known and
         unchanged, and the kernel can say so at once.
         """
-        began = self._clock()
-        stale_before = began - STALE_AFTER
-        drop = self._reopened(account, stale_before)
+        drop = self.at_once(account)
         if drop is not None:
-            drop.is_remembered = True
             return drop
-        work = functools.partial(_open, self._ways, account, stale_before)
+        began = self._clock()
+        work = functools.partial(_open, self._ways, account, began - STALE_AFTER)
         drop = await _in_thread(work, MaildirDrop.close)
         if self._recollection is not None:
             drop.is_remembered = self._recollection.keep(drop.maildir, drop.listing, began)
         return drop
 
-    def _reopened(self, account: Account, stale_before: float) -> MaildirDrop | None:
+    def at_once(self, account: Account) -> MaildirDrop | None:
+        """The maildrop, if it is known and unchanged and that takes no wait; None is no answer."""
         if self._recollection is None:
             return None
         way = Way(account.home)
-        known = self._recollection.of(_maildir_of(way))
-        return None if known is None else _reopened(way, known, stale_before)
+        maildir = _maildir_of(way)
+        known = self._recollection.of(maildir)
+        if known is None:
+            return None
+        lock = _lock_unchanged(maildir, known, self._clock() - STALE_AFTER)
+        if lock is None:
+            return None
+        drop = MaildirDrop(way, lock, known)
+        drop.is_remembered = True
+        return drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,8 @@ class MaildirDrop:
         """What the listing can be recognised by; empty if by nothing."""
         if not self.is_remembered:
             return b""
-        return b"".join([_STAMP.pack(*astuple(stamp)) for stamp in self.listing.stamps])
+        stamps = self.listing.stamps
+        return b"".join([_STAMP.pack(each.device, each.inode, each.changed) for each in stamps])
 
     def at_hand(self, index: int) -> bytes | None:
         """See ``Maildrop.at_hand``."""
@@ -333,20 +344,19 @@ class MaildirDrop:
 
 
 def _maildir_of(way: Way) -> bytes:
-    return os.fsencode(os.path.join(way.path, MAILDIR))
+    return os.fsencode(f"{way.path}/{MAILDIR}")
 
 
-def _reopened(way: Way, known: scan.Listing, stale_before: float) -> MaildirDrop | None:
-    """The maildrop, if it still is what is known of it, and nothing is to be waited for or done."""
-    maildir = _maildir_of(way)
+def _lock_unchanged(maildir: bytes, known: scan.Listing, stale_before: float) -> int | None:
+    """The lock of what still is what is known of it, if nothing is to be waited for or done."""
     try:
-        lock = unwaiting.open_known(os.path.join(maildir, os.fsencode(LOCK)), _LOCK_FLAGS)
+        lock = unwaiting.open_known(maildir + _LOCK_BELOW, _LOCK_FLAGS)
     except OSError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(lock).st_mtime >= stale_before and _is_unchanged(maildir, known):
-            return MaildirDrop(way, lock, known)
+            return lock
     except OSError:
         pass  # whoever opens it in earnest says what is wrong
     os.close(lock)
@@ -354,10 +364,10 @@ def _reopened(way: Way, known: scan.Listing, stale_before: float) -> MaildirDrop
 
 
 def _is_unchanged(maildir: bytes, known: scan.Listing) -> bool:
-    return all(
-        unwaiting.has_stamp(os.path.join(maildir, folder.encode()), stamp)
-        for folder, stamp in zip(scan.FOLDERS, known.stamps, strict=True)
-    )
+    for folder, stamp in zip(_FOLDERS_BELOW, known.stamps, strict=True):
+        if not unwaiting.has_stamp(maildir + folder, stamp):
+            return False
+    return True
 
 
 def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:

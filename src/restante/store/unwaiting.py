@@ -105,21 +105,24 @@ class Stamp:
 
 def stamp_of(descriptor: int) -> Stamp | None:
     """The stamp of an open directory; None where it is worth nothing; raises OSError."""
-    return _stamp(descriptor) if _is_local(descriptor) else None
+    if not _is_local(descriptor):
+        return None
+    found = os.fstat(descriptor)
+    return Stamp(found.st_dev, found.st_ino, found.st_ctime_ns)
 
 
 def has_stamp(path: bytes, known: Stamp) -> bool:
     """Whether a directory is what it was; raises OSError, and that also where it would wait."""
     descriptor = open_known(path, os.O_PATH | os.O_DIRECTORY)
     try:
-        return _stamp(descriptor) == known
+        found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _stamp(descriptor: int) -> Stamp:
-    found = os.fstat(descriptor)
-    return Stamp(found.st_dev, found.st_ino, found.st_ctime_ns)
+    return (
+        found.st_ctime_ns == known.changed
+        and found.st_ino == known.inode
+        and found.st_dev == known.device
+    )
 
 
 def _is_local(descriptor: int) -> bool:
