@@ -163,6 +163,7 @@ class _Session:
         "_scram",
         "_service",
         "_session",
+        "_settings",
         "_spool",
         "_spool_failure",
         "_transaction",
@@ -172,6 +173,8 @@ class _Session:
         self._service = service
         self._connection = connection
         self._session = session
+        self._settings = service.settings().smtp
+        """Those that it began with; a reload counts for the next one."""
         self._client = service.receiver().client(session, connection.peer, service.name)
         self._core = service.core(connection)
         self._scram = Scram(
@@ -180,7 +183,7 @@ class _Session:
         self._event: Event | Wait | None = None
         """What the core said when octets were taken as they came."""
         now = asyncio.get_running_loop().time()
-        self._end_by = now + service.settings().smtp.session_timeout
+        self._end_by = now + self._settings.session_timeout
         self._transaction: Transaction | None = None
         self._origin: Origin | None = None
         self._spool: Spool | None = None
@@ -194,7 +197,7 @@ class _Session:
                 await self._handle(event)
                 continue
             if not self.tell():
-                await self._connection.drain(self._timeout)
+                await self._connection.drain(self._settings.timeoutsmtpd)
             if event is Wait.NEED_DATA:
                 if not await self._more():
                     self._core.receive_eof()
@@ -243,7 +246,7 @@ class _Session:
         """
         return self._connection.listen(
             self._take,
-            self._timeout,
+            self._settings.timeoutsmtpd,
             interruptible=self._is_interruptible,
             # A message that is being accepted gets its answer first, or it would come again.
             until=self._end_by,
@@ -251,10 +254,6 @@ class _Session:
 
     def _is_interruptible(self) -> bool:
         return not self._core.in_content
-
-    @property
-    def _timeout(self) -> float:
-        return self._service.settings().smtp.timeoutsmtpd
 
     def _do_at_once(self, event: Event) -> bool:
         """Do what needs no wait; False if ``event`` is something else."""
@@ -380,7 +379,7 @@ class _Session:
         return not self._spool.take(data)
 
     def _new_spool(self) -> Spool:
-        settings = self._service.settings().smtp
+        settings = self._settings
         return Spool(self._service.spool_directory, settings.spool_threshold, settings.max_header)
 
     async def _spill(self) -> None:
