@@ -103,7 +103,7 @@ if os.geteuid() == 0:
         network: Machines, nodes: list[GaleraNode]
     ) -> None:
         near, far = nodes
-        far.sql("SET GLOBAL wsrep_provider_options = 'pc.weight=2'")
+        far.set_provider_option("pc.weight", 2)
         until(lambda: near.status("wsrep_cluster_weight") == "3", "it alone is a majority")
         asked = network.at_the_hub(
             lambda: asyncio.run(look_up_as_nodes_come_and_go(network, nodes))
@@ -144,10 +144,8 @@ if os.geteuid() == 0:
     def test_a_node_that_lags_knows_nothing_where_it_is_to_wait(nodes: list[GaleraNode]) -> None:
         """wsrep_sync_wait: what was committed elsewhere is seen, or nothing is known."""
         first, second = nodes
-        second.sql(
-            "SET GLOBAL wsrep_sync_wait = 1;"
-            "SET GLOBAL wsrep_provider_options = 'repl.causal_read_timeout=PT1S'"
-        )
+        second.sql("SET GLOBAL wsrep_sync_wait = 1")
+        second.set_provider_option("repl.causal_read_timeout", 1, seconds=True)
         with rival(second, DATABASE) as other:
             other.does("FLUSH TABLES WITH READ LOCK")
             first.sql(NEW, DATABASE)

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from restante.auth.schemes import hash_password, verify
+from tests.support.dovecot import VERSIONS_OF_SETTINGS, is_of_2_4
 
 pytestmark = pytest.mark.peer
 
@@ -47,7 +48,8 @@ def doveadm(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command, with no settings but those that it needs."""
     directory = tmp_path_factory.mktemp("dovecot")
     settings = directory / "dovecot.conf"
-    settings.write_text(f"ssl = no\nbase_dir = {directory}\nlog_path = /dev/stderr\n")
+    versions = VERSIONS_OF_SETTINGS if is_of_2_4() else ""
+    settings.write_text(f"{versions}ssl = no\nbase_dir = {directory}\nlog_path = /dev/stderr\n")
     return ["doveadm", "-c", str(settings), "pw"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,11 @@ def arrived(instance: Instance) -> str:
     message = file.read_text()
     file.unlink()
     received = message[message.index("Received: ") :].partition(";")[0]
-    assert "from client.invalid\n\tby mx.example.com with ESMTPSA\n\t(TLSv1.3 " in received
+    # UTF8SMTPSA where the client says SMTPUTF8, as newer ones always do (RFC 6531 §4.3).
+    assert re.search(
+        r"from client\.invalid\n\tby mx\.example\.com with (ESMTPSA|UTF8SMTPSA)\n\t\(TLSv1\.3 ",
+        received,
+    )
     assert "\nFrom: " in message
     assert "\nMessage-ID: <" in message or "\nMessage-Id: <" in message
     return message

@@ -82,6 +82,15 @@ class GaleraNode(MariaDB):
         except subprocess.CalledProcessError:
             return ""
 
+    def set_provider_option(self, name: str, value: int, *, seconds: bool = False) -> None:
+        """One of Galera's own, which may be a time; MariaDB 11.8 has variables for them."""
+        variable = f"wsrep_provider_{name.replace('.', '_')}"
+        if self.sql(f"SHOW GLOBAL VARIABLES LIKE '{variable}'"):
+            self.sql(f"SET GLOBAL {variable} = {value}")
+        else:
+            written = f"PT{value}S" if seconds else str(value)
+            self.sql(f"SET GLOBAL wsrep_provider_options = '{name}={written}'")
+
     def _launch(self, *option: str) -> None:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -77,7 +77,7 @@ class MariaDB:
         command = ["mariadb", "--no-defaults", "-uroot", f"--socket={self.socket}", "-N", "-B"]
         command += ["--default-character-set=utf8mb4", *([database] if database else [])]
         return subprocess.run(
-            command, input=statements.encode(), check=True, capture_output=True
+            command, input=statements.encode(), check=True, stdout=subprocess.PIPE
         ).stdout.decode()
 
     def start(self) -> None:
