@@ -113,9 +113,9 @@ class ChoosingStore:
         self._near = near
         self._far = far
 
-    async def open(self, account: Account) -> Maildrop:
+    def open(self, account: Account) -> Coroutine[Any, Any, Maildrop]:
         """See ``MailStore.open``."""
-        return await (self._near if is_own(account) else self._far).open(account)
+        return (self._near if is_own(account) else self._far).open(account)
 
 
 class ChoosingFiles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import assert_never
@@ -137,18 +138,17 @@ class _Session:
         self._connection.send(self._core.greet())
         while True:
             event, self._event = self._event or self._next_event(), None
+            if not isinstance(event, (Need, Closed)):
+                await self._answer(event)
+                continue
+            await self._flush()
             if event is Need.DATA:
-                await self._flush()
                 if not await self._more():
                     self._core.receive_eof()
-            elif isinstance(event, Need):
-                await self._flush()
-                await asyncio.sleep(0)  # who asks for so much at once is not alone here
             elif isinstance(event, Closed):
-                await self._flush()
                 return str(event.reason)
             else:
-                await self._answer(event)
+                await asyncio.sleep(0)  # who asks for so much at once is not alone here
 
     def say(self, line: str) -> None:
         """The last words to a session that the core cannot end by itself."""
@@ -166,6 +166,8 @@ class _Session:
         """What the core says once all is answered that needs no wait."""
         while True:
             event = self._core.next_event()
+            if event is Need.DATA:
+                return event
             if isinstance(event, Retrieve) and (message := self._at_hand(event)) is not None:
                 self._core.send_message_chunk(message)
                 self._end_message()
@@ -179,54 +181,47 @@ class _Session:
 
         No coroutine: each one more that waits takes a quarter of a kibibyte of an idle session.
         """
-        if self._account is None:
-            return self._receive()
         return self._connection.listen(
-            self._take, self._service.settings.timeout, interruptible=always
+            self._take,
+            self._service.settings.timeout,
+            interruptible=always,
+            # Whoever never lets the session wait would have all the time it wants for a login.
+            until=self._login_by if self._account is None else math.inf,
         )
-
-    async def _receive(self) -> bool:
-        patience = self._patience()
-        if not patience:  # whoever never lets the session wait would have all the time it wants
-            raise PeerTimeout
-        data = await self._connection.receive(patience, interruptible=True)
-        self._core.receive(data)
-        return bool(data)
 
     def _take(self, data: bytes) -> bool:
         """Answer what the client sends at once; False if something has to be waited for."""
         self._core.receive(data)
         event = self._next_event()
-        if event is Need.DATA:
-            self._connection.send(self._core.outgoing())
-            if not self._connection.is_behind:
-                return True
+        if event is Need.DATA and self._tell():
+            return True
         self._event = event
         return False
 
-    def _patience(self) -> float:
-        """Seconds to wait for the client before it has logged in: they are counted in all."""
-        left = self._login_by - asyncio.get_running_loop().time()
-        return max(min(self._service.settings.timeout, left), 0.0)
+    def _tell(self) -> bool:
+        """Send what has been answered; False if the client has to catch up first."""
+        self._connection.send(self._core.outgoing())
+        return not self._connection.is_behind
 
     async def _flush(self) -> None:
-        self._connection.send(self._core.outgoing())
-        await self._connection.drain(self._service.settings.timeout)
+        if not self._tell():
+            await self._connection.drain(self._service.settings.timeout)
 
-    async def _answer(self, event: StartTls | LoginEvent | Retrieve | Update) -> None:
+    def _answer(self, event: StartTls | LoginEvent | Retrieve | Update) -> Awaitable[None]:
+        """Do what has to be waited for; no coroutine either."""
         match event:
-            case StartTls():
-                await self._start_tls()
             case Login():
-                await self._login(event)
-            case ScramBegun() | ScramProof():
-                await self._scram.step(event, self._refuse)
-            case ScramDone():
-                await self._open_maildrop(self._scram.account)
+                return self._login(event)
             case Retrieve():
-                await self._retrieve(event)
+                return self._retrieve(event)
             case Update():
-                await self._update(event)
+                return self._update(event)
+            case StartTls():
+                return self._start_tls()
+            case ScramBegun() | ScramProof():
+                return self._scram.step(event, self._refuse)
+            case ScramDone():
+                return self._open_maildrop(self._scram.account)
             case _:
                 assert_never(event)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import methodcaller
 from typing import Self
 
 BLOCK = 16
 """Strings in one block, which is taken apart to give one of them: in larger ones that takes
 longer than to open a file, and smaller ones would hardly save memory."""
+
+_apart = methodcaller("split", b"\0")
 
 
 class Column:
@@ -49,8 +53,7 @@ class Column:
         return sum(map(len, self._blocks))
 
     def __iter__(self) -> Iterator[bytes]:
-        for block in self._blocks:
-            yield from block.split(b"\0")
+        return chain.from_iterable(map(_apart, self._blocks))
 
     def __getitem__(self, place: int, /) -> bytes:
         if not 0 <= place < self._length:

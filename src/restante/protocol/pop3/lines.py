@@ -18,48 +18,54 @@ class LineBuffer:
     before it belongs to the end (RFC 1939 §3 wants both; a bare LF does no harm here).
     """
 
-    __slots__ = ("_discarding", "_octets", "_searched")
+    __slots__ = ("_discarding", "_octets", "_start")
 
     def __init__(self) -> None:
-        self._octets = bytearray()
-        self._searched = 0
+        self._octets = b""
+        self._start = 0
+        """Where in these the next line begins."""
         self._discarding = False
 
     def feed(self, data: bytes) -> None:
         """Add what came in."""
-        self._octets += data
+        self._octets = self._octets[self._start :] + data if self._octets else data
+        self._start = 0
 
     def clear(self) -> None:
         """Forget all that came in."""
-        self._octets.clear()
-        self._searched, self._discarding = 0, False
+        self._octets, self._start, self._discarding = b"", 0, False
 
     def __len__(self) -> int:
-        return len(self._octets)
+        return len(self._octets) - self._start
 
     def starts_with(self, verb: bytes) -> bool:
         """Whether the next line begins with ``verb``, which is upper case, in any case."""
-        return not self._discarding and self._octets[: len(verb)].upper() == verb
+        start = self._start
+        return not self._discarding and self._octets[start : start + len(verb)].upper() == verb
 
     def take(self, limit: int) -> bytes | TooLong | None:
         """The next line without its end, None if it is not there yet.
 
         ``limit`` is in octets, CRLF included. What is too long is told once it ended.
         """
-        end = self._octets.find(b"\n", self._searched)
+        start = self._start
+        end = self._octets.find(b"\n", start)
         if end < 0:
             self._wait(limit)
             return None
-        line = bytes(self._octets[:end])
-        del self._octets[: end + 1]
-        self._searched = 0
-        if self._discarding or end + 1 > limit:
+        line = self._octets[start:end]
+        self._start = end + 1
+        if self._start == len(self._octets):
+            self._octets, self._start = b"", 0  # nothing is held while the client is silent
+        if self._discarding or end + 1 - start > limit:
             self._discarding = False
             return TooLong.LINE
         return line.removesuffix(b"\r")
 
     def _wait(self, limit: int) -> None:
-        if self._discarding or len(self._octets) >= limit:
+        if self._discarding or len(self) >= limit:
             self._discarding = True
-            self._octets.clear()
-        self._searched = len(self._octets)
+            self._octets = b""
+        else:
+            self._octets = self._octets[self._start :]
+        self._start = 0

@@ -46,6 +46,8 @@ MAX_RESPONSE_LINE = 512
 """Octets in the first line of a response, with its CRLF (RFC 2449 §4)."""
 END_OF_LINES = b".\r\n"
 """The last line of a response that has several (RFC 1939 §3)."""
+SHORT_LINE = MAX_RESPONSE_LINE // 4 - len(b"\r\n")
+"""Characters of a line that is not too long, whatever octets they become in UTF-8."""
 FLUSH_AT = 64 * 1024
 """Octets that wait unsent before the next pipelined command waits too."""
 
@@ -92,6 +94,7 @@ class Pop3Server:
         "_transfer",
         "_unsent",
         "_user",
+        "_verbs",
     )
 
     def __init__(
@@ -110,7 +113,7 @@ class Pop3Server:
         self._limits = profile.limits
         self._tls = tls
         self._bindings = bindings
-        self._state = _State.AUTHORIZATION
+        self._enter(_State.AUTHORIZATION)
         self._lines = LineBuffer()
         self._out: list[bytes] = []
         self._unsent = 0
@@ -161,20 +164,20 @@ class Pop3Server:
         while self._ended is None:
             if self._asked is not None:
                 return Need.ANSWER
-            if self.must_flush:
+            if self._unsent >= FLUSH_AT:
                 return Need.FLUSH
             if self._lines_left is not None:
                 self._list_on(self._lines_left)
                 continue
-            line = self._lines.take(self._line_limit())
-            if line is None and not self._at_eof:
-                return Need.DATA
-            if line is None:
-                self._end(CloseReason.LOST)
-            else:
+            line = self._lines.take(self._line_limit()) if self._lines else None
+            if line is not None:
                 self._asked = self._handle(line)
                 if self._asked is not None:
                     return self._asked
+            elif self._at_eof:
+                self._end(CloseReason.LOST)
+            else:
+                return Need.DATA
         return self._ended
 
     # The answer to StartTls
@@ -207,7 +210,7 @@ class Pop3Server:
         self._answer(Login, ScramDone)
         self._exchange = None
         self._listing = Listing(messages)
-        self._state = _State.TRANSACTION
+        self._enter(_State.TRANSACTION)
         self._ok(f"maildrop has {self._number_of_messages()}")
 
     def login_refused(self, code: ResponseCode | None, text: str) -> None:
@@ -271,19 +274,17 @@ class Pop3Server:
         return self._limits.max_command_line
 
     def _handle(self, line: bytes | TooLong) -> Event | None:
+        if isinstance(line, TooLong):
+            self._exchange = None
+            self._fail("the line is too long")
+            return None
         try:
-            return self._line(line)
+            if self._exchange is not None:
+                return self._step(self._exchange.respond(line))
+            return self._command(line)
         except _Refused as refused:
             self._fail(str(refused), refused.code)
             return None
-
-    def _line(self, line: bytes | TooLong) -> Event | None:
-        if isinstance(line, TooLong):
-            self._exchange = None
-            raise _Refused("the line is too long")
-        if self._exchange is not None:
-            return self._step(self._exchange.respond(line))
-        return self._command(line)
 
     def _command(self, line: bytes) -> Event | None:
         try:
@@ -291,10 +292,11 @@ class Pop3Server:
         except UnicodeDecodeError:
             raise _Refused("the command is not UTF-8") from None
         verb, space, argument = text.partition(" ")
-        handler = _VERBS[self._state].get(verb.upper())
+        handler = self._verbs.get(verb.upper())
         if handler is None:
             raise _Refused(self._why_not(verb.upper()))
-        _check_characters(argument, is_password=handler is Pop3Server._pass)
+        if argument:
+            _check_characters(argument, is_password=handler is Pop3Server._pass)
         return handler(self, argument if space else None)
 
     def _why_not(self, verb: str) -> str:
@@ -468,7 +470,7 @@ class Pop3Server:
 
     def _quit(self, argument: str | None) -> Event:
         _no_argument(argument)
-        self._state = _State.UPDATE
+        self._enter(_State.UPDATE)
         return Update(self._listing.deleted)
 
     def _number_of_messages(self) -> str:
@@ -507,7 +509,7 @@ class Pop3Server:
     def _err(self, text: str, code: ResponseCode | None = None) -> None:
         self._status("-ERR" if code is None else f"-ERR [{code}]", text)
 
-    def _fail(self, text: str, code: ResponseCode | None) -> None:
+    def _fail(self, text: str, code: ResponseCode | None = None) -> None:
         """A command failed through the client's own fault."""
         self._errors += 1
         self._err(text, code)
@@ -515,9 +517,11 @@ class Pop3Server:
             self._end(CloseReason.ERRORS)
 
     def _status(self, indicator: str, text: str) -> None:
-        line = f"{indicator} {_CONTROL.sub(' ', text)}".rstrip().encode()
-        room = MAX_RESPONSE_LINE - len(b"\r\n")
-        self._write(line[:room].decode("utf-8", "ignore").encode() + b"\r\n")
+        line = f"{indicator} {text}"
+        if len(line) <= SHORT_LINE and line.isprintable():
+            self._write(f"{line.rstrip()}\r\n".encode())
+        else:
+            self._write(_bounded(line) + b"\r\n")
 
     def _list_on(self, lines: Iterator[bytes]) -> None:
         """Some lines more, or the end; no line of ours begins with a dot."""
@@ -534,8 +538,18 @@ class Pop3Server:
         assert isinstance(self._asked, asked), "an answer to what was not asked"
         self._asked = None
 
+    def _enter(self, state: _State) -> None:
+        self._state = state
+        self._verbs = _VERBS[state]
+
     def _end(self, reason: CloseReason) -> None:
         self._ended = Closed(reason)
+
+
+def _bounded(line: str) -> bytes:
+    """The line of a response, cut where it is too long, and without what no line may hold."""
+    octets = _CONTROL.sub(" ", line).rstrip().encode()
+    return octets[: MAX_RESPONSE_LINE - len(b"\r\n")].decode("utf-8", "ignore").encode()
 
 
 def _is_blank(argument: str | None) -> bool:
@@ -543,7 +557,7 @@ def _is_blank(argument: str | None) -> bool:
 
 
 def _no_argument(argument: str | None) -> None:
-    if not _is_blank(argument):
+    if argument is not None and argument.strip():
         raise _Refused("the command takes no argument")
 
 
