@@ -18,9 +18,8 @@ BLOCK = 256 * 1024
 PREFIX = "spool-"
 """How the names of spool files begin."""
 
-_FIELD = re.compile(
-    rb"^(?:received[ \t]*:|delivered-to[ \t]*:(.*(?:\n[ \t].*)*))", re.IGNORECASE | re.MULTILINE
-)
+# The line end before a field is what is looked for: a search for it does not stop at each octet.
+_FIELD = re.compile(rb"\n(?:received[ \t]*:|delivered-to[ \t]*:(.*(?:\n[ \t].*)*))", re.IGNORECASE)
 
 
 class SpoolFailed(TemporaryError):
@@ -42,7 +41,7 @@ def header_facts(header: bytes) -> HeaderFacts:
     """What delivery must know of a header block with LF line ends."""
     received = 0
     delivered_to = set()
-    for field in _FIELD.finditer(header):
+    for field in _FIELD.finditer(b"\n" + header):
         value = field.group(1)
         if value is None:
             received += 1
@@ -64,7 +63,8 @@ class Spool:
         self._directory = directory
         self._threshold = threshold
         self._max_header = max_header
-        self._header = bytearray()
+        self._header = bytearray(b"\n")
+        """What has come of it, behind a line end: an empty line ends it, even as the first."""
         self._in_header = True
         self._waiting: list[bytes] = []
         self._waiting_size = 0
@@ -100,7 +100,7 @@ class Spool:
     @property
     def header(self) -> bytes:
         """What has come before the first empty line, up to the most that a header may have."""
-        return bytes(self._header)
+        return bytes(self._header[1:])
 
     def finish(self, trace: bytes) -> Content:
         """The whole message behind its trace fields; raises SpoolFailed."""
@@ -127,16 +127,14 @@ class Spool:
                     os.unlink(self._path)
 
     def _read_header(self, chunk: bytes) -> None:
-        start = max(len(self._header) - 1, 0)
-        room = self._max_header + 1 - len(self._header)
-        self._header += chunk[:room]
-        end = 0 if self._header.startswith(b"\n") else self._header.find(b"\n\n", start) + 1
-        if end or self._header.startswith(b"\n"):
-            del self._header[end:]
-            self._in_header = False
-        if len(self._header) > self._max_header:
-            self.header_too_large = True
-            self._in_header = False
+        header, largest = self._header, len(b"\n") + self._max_header
+        start = len(header) - 1
+        header += chunk[: largest + 1 - len(header)]
+        end = header.find(b"\n\n", start) + 1
+        if end:
+            del header[end:]
+        self.header_too_large = len(header) > largest
+        self._in_header = not (end or self.header_too_large)
 
     def _spill(self) -> None:
         with self._lock:

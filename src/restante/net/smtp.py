@@ -18,6 +18,7 @@ from restante.net.handshakes import Handshakes
 from restante.net.scram import Scram
 from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 from restante.protocol.smtp.events import (
+    NEED_DATA,
     Authenticate,
     AuthEvent,
     BodyChunk,
@@ -177,9 +178,7 @@ class _Session:
         """Those that it began with; a reload counts for the next one."""
         self._client = service.receiver().client(session, connection.peer, service.name)
         self._core = service.core(connection)
-        self._scram = Scram(
-            service.authenticator, self._core, session, service.name, connection.peer
-        )
+        self._scram: Scram | None = None
         self._event: Event | Wait | None = None
         """What the core said when octets were taken as they came."""
         now = asyncio.get_running_loop().time()
@@ -198,7 +197,7 @@ class _Session:
                 continue
             if not self.tell():
                 await self._connection.drain(self._settings.timeoutsmtpd)
-            if event is Wait.NEED_DATA:
+            if event is NEED_DATA:
                 if not await self._more():
                     self._core.receive_eof()
             elif isinstance(event, Closed):
@@ -234,7 +233,7 @@ class _Session:
         """Answer what the client sends at once; False if something has to be waited for."""
         self._core.receive(data)
         event = self._next_event()
-        if event is Wait.NEED_DATA and self.tell():
+        if event is NEED_DATA and self.tell():
             return True
         self._event = event
         return False
@@ -301,9 +300,18 @@ class _Session:
             case Authenticate():
                 await self._authenticate(event)
             case ScramBegun() | ScramProof():
+                if self._scram is None:
+                    self._scram = self._new_scram()
                 await self._scram.step(event, self._refuse_login)
             case ScramDone():
+                assert self._scram is not None
                 self._welcome(self._scram.account)
+
+    def _new_scram(self) -> Scram:
+        service = self._service
+        return Scram(
+            service.authenticator, self._core, self._session, service.name, self._connection.peer
+        )
 
     async def _authenticate(self, event: Authenticate) -> None:
         service = self._service

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from restante.envelope import line_feeds
-
 END_OF_DATA = b"\r\n.\r\n"
 """What alone ends a content, whatever else looks like it (RFC 5321 §4.1.1.4)."""
 _EMPTY_DATA = b".\r\n"
@@ -48,12 +46,12 @@ class ContentText:
         ``wire`` ends with no half of a line end. ``stuffed``: lines in it, the first
         aside, may begin with a stuffed dot.
         """
-        # The number of CR, of LF and of CRLF must be one; a CR is counted by its going.
+        # With a CR before each LF the text is the wire again, unless a CR or LF stood alone there.
         text = wire.replace(b"\r", b"")
-        breaks = len(wire) - len(text)
-        if wire.count(b"\r\n") != breaks or line_feeds(text) != breaks:
+        if text.replace(b"\n", b"\r\n") != wire:
             self._blame(Fault.BARE_LINE_END)
             return b""
+        breaks = len(wire) - len(text)
         if stuffed:
             text = b"\n".join(text.split(b"\n."))
         self._octets += len(text) + breaks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Literal
+from typing import Final, Literal
 
 from restante.address import Address, ReversePath
 from restante.envelope import NO_DSN, RecipientDsn
@@ -22,6 +22,10 @@ class Wait(Enum):
     """An earlier event must be answered first: ``reply``, or for StartTls ``tls_started``."""
     NEED_SEND = auto()
     """Many replies have gathered: take ``outgoing`` and let the peer read it first."""
+
+
+NEED_DATA: Final = Wait.NEED_DATA
+"""What is said after every command: it takes Python 3.11 100 ns to find it in its class."""
 
 
 class CloseReason(Enum):

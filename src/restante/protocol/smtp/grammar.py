@@ -122,6 +122,11 @@ def is_rcpt(line: bytes) -> bool:
     return line[:5].upper() == b"RCPT "
 
 
+def is_auth(line: bytes) -> bool:
+    """Whether ``line`` is an AUTH command, well-formed or not."""
+    return line[:5].upper() == b"AUTH "
+
+
 def _unknown(name: str) -> Reply:
     return replies.NOT_IMPLEMENTED if name in _NOT_IMPLEMENTED else replies.NOT_A_COMMAND
 

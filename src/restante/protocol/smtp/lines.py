@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
-
-class NoLine(Enum):
-    """Why there is no line."""
-
-    INCOMPLETE = auto()
-    TOO_LONG = auto()
-    """A line was longer than allowed; it is gone."""
-
 
 class Input:
     """A block of octets and how far it is used.
@@ -33,11 +23,6 @@ class Input:
         self.block = data if len(self.block) == self.start else self.block[self.start :] + data
         self.start = 0
 
-    @property
-    def is_used_up(self) -> bool:
-        """Whether nothing is left that has not been used."""
-        return self.start == len(self.block)
-
     def clear(self) -> None:
         """Forget all that has not been used."""
         self.block, self.start, self._skipping = b"", 0, False
@@ -52,16 +37,19 @@ class Input:
         newline = self.block.find(b"\n", self.start, self.start + self._max_line)
         return self.block[self.start : newline + 1] if newline >= 0 else b""
 
-    def take_line(self) -> bytes | NoLine:
-        """The next line with its line end: a line feed, preceded by CR or not."""
+    def take_line(self) -> bytes | None:
+        """The next line with its line end: a line feed, preceded by CR or not.
+
+        None where it is not complete, nothing at all where it was too long: it is gone then.
+        """
         if not self._skipping:
             start = self.start
             end = self.block.find(b"\n", start, start + self._max_line) + 1
             if end:
                 self.start = end
                 return self.block[start:end]
-        if not self._skipping and len(self) < self._max_line:
-            return NoLine.INCOMPLETE
+            if len(self) < self._max_line:
+                return None
         return self._skip_line()
 
     def take(self, octets: int) -> bytes:
@@ -70,8 +58,8 @@ class Input:
         self.start += len(taken)
         return taken
 
-    def _skip_line(self) -> NoLine:
+    def _skip_line(self) -> bytes | None:
         newline = self.block.find(b"\n", self.start)
         self._skipping = newline < 0
         self.start = len(self.block) if self._skipping else newline + 1
-        return NoLine.INCOMPLETE if self._skipping else NoLine.TOO_LONG
+        return None if self._skipping else b""

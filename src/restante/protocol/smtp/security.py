@@ -12,7 +12,6 @@ from restante.protocol import sasl
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.events import Authenticate, AuthEvent
 from restante.protocol.smtp.grammar import Refused
-from restante.protocol.smtp.lines import NoLine
 from restante.protocol.smtp.profile import Extension, Profile
 from restante.status import Reply
 
@@ -80,11 +79,11 @@ class Security:
             raise Refused(replies.AUTH_NEEDS_TLS)
         return self._step(exchange, exchange.start(initial.encode() if space else None))
 
-    def respond(self, line: bytes | NoLine) -> Reply | AuthEvent:
-        """Take the next line of the exchange, which still has its line end."""
+    def respond(self, line: bytes) -> Reply | AuthEvent:
+        """Take the next line of the exchange with its line end; an empty one was too long."""
         assert self.exchange is not None
         exchange, self.exchange = self.exchange, None
-        if isinstance(line, NoLine):
+        if not line:
             return replies.RESPONSE_TOO_LONG
         return self._step(exchange, exchange.respond(line.removesuffix(b"\r\n")))
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from restante.envelope import NO_DSN
 from restante.protocol import sasl
+from restante.protocol.sasl import ScramBegun, ScramProof
 from restante.protocol.smtp import replies
 from restante.protocol.smtp.body import ChunkDecoder, ContentText, DataDecoder, Fault
 from restante.protocol.smtp.events import (
+    NEED_DATA,
     NO_PARAMETERS,
     AuthEvent,
     BodyChunk,
@@ -36,6 +37,7 @@ from restante.protocol.smtp.events import (
     Event,
     Mail,
     MailParameters,
+    Rcpt,
     Reset,
     StartTls,
     Wait,
@@ -43,6 +45,7 @@ from restante.protocol.smtp.events import (
 from restante.protocol.smtp.grammar import (
     Refused,
     Verb,
+    is_auth,
     is_rcpt,
     parse_bdat,
     parse_command,
@@ -50,7 +53,7 @@ from restante.protocol.smtp.grammar import (
     parse_mail,
     parse_rcpt,
 )
-from restante.protocol.smtp.lines import Input, NoLine
+from restante.protocol.smtp.lines import Input
 from restante.protocol.smtp.profile import OUT_OF_ORDER, Extension, Profile, State
 from restante.protocol.smtp.security import Security
 from restante.protocol.smtp.transaction import Transaction
@@ -71,16 +74,8 @@ _FAULTS: Mapping[Fault, Reply] = {
 
 
 _CONTENT_STATES = frozenset((State.CHUNKS, State.CONTENT))
-
-
-class _Awaited(Enum):
-    """The events that the driver has to answer."""
-
-    MAIL = auto()
-    RCPT = auto()
-    END = auto()
-    AUTH = auto()
-    HANDSHAKE = auto()
+_OPEN_STATES = frozenset((State.ENVELOPE, State.CHUNKS))
+"""Those in which a client may give up a transaction."""
 
 
 @dataclass(slots=True)
@@ -113,8 +108,8 @@ class SmtpServer:
         self._eof = False
         self._out = b""
         self._events: list[Event] = []
-        # Replies in the order of their commands; an _Awaited stands for one to come.
-        self._pending: list[_Awaited | Reply] = []
+        # Replies in the order of their commands; an event stands for one to come.
+        self._pending: list[Event | Reply] = []
         self._state = State.CONNECTED
         self._closed: Closed | None = None
         self._helo = ""
@@ -150,9 +145,9 @@ class SmtpServer:
                 return Wait.NEED_SEND
             if self._pending and not self._may_look_ahead():
                 return Wait.NEED_REPLY
-            if self._input.is_used_up or not self._advance():
+            if self._input.start == len(self._input.block) or not self._advance():
                 if not self._eof:
-                    return Wait.NEED_DATA
+                    return NEED_DATA
                 self._close(CloseReason.LOST)
         return self._events.pop(0)
 
@@ -165,13 +160,20 @@ class SmtpServer:
         """
         if self._closed is not None:
             return
-        awaited = self._pending.pop(0)
-        assert isinstance(awaited, _Awaited), "replies of the core never wait in front"
-        assert awaited is not _Awaited.HANDSHAKE, "a handshake is answered by tls_started"
-        self._settle(awaited, reply)
-        self._say(reply)
-        if awaited is _Awaited.AUTH and self._security.is_guessing:
-            self.close(replies.TOO_MANY_LOGINS)
+        match self._pending.pop(0):
+            case Rcpt():
+                self._transaction.count(reply)
+                self._say(reply)
+            case Mail():
+                self._state = State.ENVELOPE if reply.is_success else State.IDLE
+                self._say(reply)
+            case EndOfMessage():
+                self._settle_message(reply)
+                self._say(reply)
+            case StartTls() | Reply() as asked:
+                raise AssertionError(f"{asked} is not answered with a reply")
+            case _:
+                self._settle_login(reply)
         while self._pending and isinstance(own := self._pending[0], Reply):
             del self._pending[0]
             self._say(own)
@@ -192,8 +194,7 @@ class SmtpServer:
         Whatever was received before it counts for nothing. ``bindings``: what the
         connection can be recognised by.
         """
-        awaited = self._pending.pop(0)
-        assert awaited is _Awaited.HANDSHAKE, "no handshake was asked for"
+        assert isinstance(self._pending.pop(0), StartTls), "no handshake was asked for"
         self._input.clear()
         self._security = self._security.after_handshake(bindings)
         self._helo, self._extended = "", False
@@ -224,7 +225,7 @@ class SmtpServer:
         if self._chunk is not None:
             return self._read_chunk(self._chunk)
         line = self._input.take_line()
-        if line is NoLine.INCOMPLETE:
+        if line is None:
             return False
         reply = self._obey(line)
         if reply is not None:
@@ -234,27 +235,26 @@ class SmtpServer:
     def _may_look_ahead(self) -> bool:
         """Whether the next command is a RCPT that may be looked up with those before it."""
         return (
-            self._pending[0] is _Awaited.RCPT
+            isinstance(self._pending[0], Rcpt)
             and self._transaction.accepted + len(self._pending) < self._limits.max_recipients
             and is_rcpt(self._input.peek_line())
         )
 
-    def _obey(self, line: bytes | NoLine) -> Reply | None:
-        """Do what one line asks for; its reply, or None if it comes later."""
+    def _obey(self, line: bytes) -> Reply | None:
+        """Do what one line asks for; its reply, or None if it comes later.
+
+        An empty line was too long; AUTH alone may have a longer one than others (RFC 4954 §4).
+        """
         try:
-            if self._security.exchange is not None:  # RFC 4954 §4: no command, but a response
+            if self._security.exchange is not None:  # no command, but a response
                 return self._ask_or_reply(self._security.respond(line))
-            if isinstance(line, NoLine) or self._is_too_long(line):
+            if not line or (len(line) > self._limits.max_command_line and not is_auth(line)):
                 return replies.LINE_TOO_LONG
             verb, argument = parse_command(line)
             command, refusals = _COMMANDS[verb]
             return refusals.get(self._state) or command(self, argument)
         except Refused as refused:
             return refused.reply
-
-    def _is_too_long(self, line: bytes) -> bool:
-        """AUTH alone may have a longer line than other commands (RFC 4954 §4)."""
-        return len(line) > self._limits.max_command_line and line[:5].upper() != b"AUTH "
 
     # Commands
 
@@ -286,7 +286,7 @@ class SmtpServer:
             return replies.TOO_BIG
         self._transaction = Transaction(parameters.smtputf8)
         protocol = self._protocol(smtputf8=parameters.smtputf8)
-        self._ask(Mail(reverse_path, self._helo, protocol, parameters), _Awaited.MAIL)
+        self._ask(Mail(reverse_path, self._helo, protocol, parameters))
         return None
 
     def _protocol(self, *, smtputf8: bool) -> str:
@@ -312,7 +312,7 @@ class SmtpServer:
             raise Refused(replies.PARAMETER_UNKNOWN)
         if self._transaction.accepted >= self._limits.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
-        self._ask(rcpt, _Awaited.RCPT)
+        self._ask(rcpt)
         return None
 
     def _data_command(self, argument: str) -> Reply:
@@ -386,14 +386,14 @@ class SmtpServer:
         if argument:
             return replies.NO_ARGUMENT
         self._security.check_starttls()
-        if not self._input.is_used_up:
+        if len(self._input):
             # What follows came in clear text; somebody on the way may have added it.
             self._say(replies.SENT_BEFORE_HANDSHAKE)
             self._close(CloseReason.OUT_OF_SYNC)
             return None
         self._abort_transaction()
         self._out += replies.START_HANDSHAKE.encode()
-        self._ask(StartTls(), _Awaited.HANDSHAKE)
+        self._ask(StartTls())
         return None
 
     def _auth_command(self, argument: str) -> Reply | None:
@@ -402,13 +402,13 @@ class SmtpServer:
     def _ask_or_reply(self, outcome: Reply | AuthEvent) -> Reply | None:
         if isinstance(outcome, Reply):
             return outcome
-        self._ask(outcome, _Awaited.AUTH)
+        self._ask(outcome)
         return None
 
     def _challenge(self, challenge: Reply) -> None:
         """Go on with an exchange that the driver has answered."""
-        awaited = self._pending.pop(0)
-        assert awaited is _Awaited.AUTH, "SCRAM was not asked for"
+        asked = self._pending.pop(0)
+        assert isinstance(asked, ScramBegun | ScramProof), "SCRAM was not asked for"
         self._say(challenge)
 
     # Content
@@ -455,7 +455,7 @@ class SmtpServer:
             self._refuse_content(text.fault)
             return
         self._state = State.CONTENT
-        self._ask(EndOfMessage(), _Awaited.END)
+        self._ask(EndOfMessage())
 
     def _refuse_content(self, fault: Fault) -> None:
         reply = _FAULTS[fault]
@@ -466,7 +466,7 @@ class SmtpServer:
     # Transactions and replies
 
     def _abort_transaction(self) -> None:
-        if self._state in {State.ENVELOPE, State.CHUNKS}:
+        if self._state in _OPEN_STATES:
             self._events.append(Reset())
             self._end_transaction()
 
@@ -474,24 +474,21 @@ class SmtpServer:
         self._state = State.IDLE
         self._chunks = None
 
-    def _ask(self, event: Event, awaited: _Awaited) -> None:
+    def _ask(self, event: Event) -> None:
         self._events.append(event)
-        self._pending.append(awaited)
+        self._pending.append(event)
 
-    def _settle(self, awaited: _Awaited, reply: Reply) -> None:
-        """Draw the consequences of the driver's reply."""
-        match awaited:
-            case _Awaited.RCPT:
-                self._transaction.count(reply)
-            case _Awaited.MAIL:
-                self._state = State.ENVELOPE if reply.is_success else State.IDLE
-            case _Awaited.END:
-                self._end_transaction()
-                if reply.is_success:
-                    self._messages += 1
-                    self._errors = 0
-            case _Awaited.AUTH:
-                self._security.settle(reply)
+    def _settle_message(self, reply: Reply) -> None:
+        self._end_transaction()
+        if reply.is_success:
+            self._messages += 1
+            self._errors = 0
+
+    def _settle_login(self, reply: Reply) -> None:
+        self._security.settle(reply)
+        self._say(reply)
+        if self._security.is_guessing:
+            self.close(replies.TOO_MANY_LOGINS)
 
     def _answer(self, reply: Reply) -> None:
         """Give a reply of the core its place behind those that are still awaited."""
