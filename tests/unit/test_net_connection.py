@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from restante.net.connection import WRITE_HIGH, Connection, PeerTimeout
+from tests.support.hearing import hear
 
 SHORT, LONG = 0.1, 3600.0
 """Seconds to wait for the peer."""
@@ -36,10 +37,10 @@ async def spoken_to(serve: Serve, *, pause: float) -> bytes:
 
 def waits(first: float, second: float) -> Serve:
     async def serve(connection: Connection) -> None:
-        assert await connection.receive(first, interruptible=False) == b"first"
+        assert await hear(connection, first) == b"first"
         connection.send(b"ok")
         try:
-            connection.send(await connection.receive(second, interruptible=False))
+            connection.send(await hear(connection, second))
         except PeerTimeout:
             connection.send(b"timeout")
 

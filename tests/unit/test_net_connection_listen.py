@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from restante.net.connection import READ_HIGH, Connection, PeerLost, PeerTimeout, Stopping
+from tests.support.hearing import hear
 
 LONG = 60.0
 
@@ -75,7 +76,7 @@ async def test_octets_are_taken_until_it_is_enough() -> None:
         await visitor.send(b"end!")
         assert await listening is True
         await visitor.send(b"more")
-        assert await connection.receive(LONG, interruptible=True) == b"more"
+        assert await hear(connection, LONG) == b"more"
 
 
 async def test_what_came_before_is_taken_first() -> None:
@@ -96,7 +97,7 @@ async def test_single_octets_do_not_pile_up() -> None:
             connection.data_received(b"xy")
             pieces += 1
         assert pieces * sys.getsizeof(b"xy") <= READ_HIGH
-        assert len(await connection.receive(LONG, interruptible=True)) == 2 * pieces
+        assert len(await hear(connection, LONG)) == 2 * pieces
         assert transport.is_reading()
 
 

@@ -13,6 +13,7 @@ from restante.net.connection import Connection, TlsFailed
 from restante.tls import TlsSession
 from restante.tls.certificates import Certificates
 from tests.support.certificates import Issued, issue, trusting, write
+from tests.support.hearing import hear
 
 HOST = "mx.example.com"
 PATIENCE = 60.0
@@ -66,15 +67,15 @@ def test_octets_go_both_ways_after_the_handshake(
     told: list[TlsSession] = []
 
     async def serve(connection: Connection) -> None:
-        assert await connection.receive(PATIENCE, interruptible=False) == b"begin"
+        assert await hear(connection, PATIENCE) == b"begin"
         told.append(await connection.start_tls(certificates, b"go", PATIENCE))
         assert connection.tls == told[0]
         received = b""
         while len(received) < 1_000_000:
-            received += await connection.receive(PATIENCE, interruptible=False)
+            received += await hear(connection, PATIENCE)
         connection.send(received)
         await connection.drain(PATIENCE)
-        assert await connection.receive(PATIENCE, interruptible=False) == b""
+        assert await hear(connection, PATIENCE) == b""
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"begin")
@@ -96,7 +97,7 @@ def test_octets_that_come_while_the_server_is_busy_end_the_session(
     """They were sent before the 220, by whomever."""
 
     async def serve(connection: Connection) -> None:
-        assert await connection.receive(PATIENCE, interruptible=False) == b"begin"
+        assert await hear(connection, PATIENCE) == b"begin"
         connection.send(b"wait")
         while not connection._received:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.001)
@@ -116,7 +117,7 @@ def test_octets_that_nobody_has_read_are_taken_for_a_handshake(
     certificates: Certificates,
 ) -> None:
     async def serve(connection: Connection) -> None:
-        assert await connection.receive(PATIENCE, interruptible=False) == b"begin"
+        assert await hear(connection, PATIENCE) == b"begin"
         with pytest.raises(TlsFailed):
             await connection.start_tls(certificates, b"go", PATIENCE)
 
@@ -131,7 +132,7 @@ def test_octets_that_nobody_has_read_are_taken_for_a_handshake(
 
 def test_a_client_that_is_gone(certificates: Certificates) -> None:
     async def serve(connection: Connection) -> None:
-        assert await connection.receive(PATIENCE, interruptible=False) == b"begin"
+        assert await hear(connection, PATIENCE) == b"begin"
         with pytest.raises(TlsFailed):
             await connection.start_tls(certificates, b"go", PATIENCE)
 
@@ -174,7 +175,7 @@ def test_a_connection_whose_handshake_failed_is_gone_at_once(
 
 def test_a_handshake_takes_no_longer_than_it_may(certificates: Certificates) -> None:
     async def serve(connection: Connection) -> None:
-        assert await connection.receive(PATIENCE, interruptible=False) == b"begin"
+        assert await hear(connection, PATIENCE) == b"begin"
         with pytest.raises(TlsFailed, match="timeout"):
             await connection.start_tls(certificates, b"go", 0.1)
 

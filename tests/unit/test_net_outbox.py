@@ -10,6 +10,7 @@ from typing import Any
 
 from restante.net.connection import Connection, PeerLost
 from restante.net.outbox import FULL, Outbox
+from tests.support.hearing import hear
 
 Serve = Callable[[Connection], Coroutine[Any, Any, None]]
 
@@ -114,7 +115,7 @@ async def test_words_for_a_connection_that_was_given_up_are_dropped() -> None:
         connection.abort()
         outbox.put(Peer(written), b"of another")
         with suppress(PeerLost):
-            await connection.receive(1.0, interruptible=False)
+            await hear(connection, 1.0)
 
     assert await heard(serve, outbox) == b""
     assert written == [b"of another"]

@@ -47,10 +47,6 @@ def always() -> bool:
     return True
 
 
-def _never() -> bool:
-    return False
-
-
 class Connection(asyncio.Protocol):
     """A stream to one peer, for one session's coroutine.
 
@@ -72,7 +68,6 @@ class Connection(asyncio.Protocol):
         "_lost",
         "_outbox",
         "_patience",
-        "_reading_paused",
         "_received",
         "_received_size",
         "_serve",
@@ -113,16 +108,16 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._received_size = 0
-        """What these take in memory."""
+        """What these take in memory; beyond READ_HIGH nothing is read."""
         self._eof = False
         self._lost = False
-        self._reading_paused = False
         self.is_behind = False
         """Whether the peer has yet to take most of what was sent, or never will.
 
         Only then has ``drain`` something to wait for, or to raise.
         """
         self._waiter: asyncio.Future[bool] | None = None
+        """For the wait of now: whether a taker has had enough; False: nothing more will come."""
         self._taker: Callable[[bytes], bool] | None = None
         self._patience = 0.0
         """Seconds that the wait of now may last ..."""
@@ -199,8 +194,6 @@ class Connection(asyncio.Protocol):
         self._received_size += PIECE + len(data)
         if self._received_size > READ_HIGH and self._transport is not None:
             self._transport.pause_reading()
-            self._reading_paused = True
-        self._wake()
 
     def eof_received(self) -> bool:
         """The peer will send no more; without TLS it may still read."""
@@ -263,7 +256,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._in_handshake = False
         transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self._transport, self._reading_paused = transport, False
+        self._transport = transport
         return self._secured(transport, contexts)
 
     async def _in_tls(
@@ -319,23 +312,6 @@ class Connection(asyncio.Protocol):
         name = self._transport.get_extra_info("sockname") if self._transport else None
         return name is not None and is_loopback(plain_address(name[0]))
 
-    async def receive(self, timeout: float, *, interruptible: bool) -> bytes:
-        """All octets that have come, at least one; empty at the end of the stream.
-
-        Raises PeerTimeout after ``timeout`` seconds of silence, PeerLost when the
-        connection broke, and Stopping when the server shuts down and the session says
-        that it is between two commands.
-        """
-        if not self._received and not self._eof:
-            waiter = self._begin_wait(timeout, math.inf, always if interruptible else _never)
-            try:
-                await waiter
-            finally:
-                self._waiter = None
-        if self._lost and not self._received:
-            raise PeerLost
-        return self._take_received()
-
     async def listen(
         self,
         take: Callable[[bytes], bool],
@@ -347,10 +323,12 @@ class Connection(asyncio.Protocol):
         """Give octets to ``take`` as they come, for as long as it returns True.
 
         So a session answers by itself what needs no wait, without a turn of its task. Returns
-        False at the end of the stream, else True, which a shutdown may be the reason for; raises
-        what ``receive`` raises, and what ``take`` does. ``interruptible`` is asked when the
-        server shuts down. ``until``: when it is PeerTimeout whatever comes, by the event loop's
-        clock.
+        False at the end of the stream, else True, which a shutdown may be the reason for.
+        ``until``: when it is PeerTimeout whatever comes, by the event loop's clock.
+
+        Raises what ``take`` does, PeerTimeout after ``timeout`` seconds of silence, PeerLost when
+        the connection broke, and Stopping when the server shuts down and the session says, by
+        ``interruptible``, that it is between two commands.
         """
         if self._received:
             if self._loop.time() >= until:
@@ -358,23 +336,27 @@ class Connection(asyncio.Protocol):
             if not take(self._take_received()):
                 return True
         if not self._eof:
-            self._taker = take
+            if self._stopping.is_set() and interruptible():
+                raise Stopping
+            self._taker, self._interruptible = take, interruptible
+            self._waiter = self._loop.create_future()
+            self._watch(timeout, until)
             try:
-                if await self._begin_wait(timeout, until, interruptible):
+                if await self._waiter:
                     return True
             finally:
-                self._taker = self._waiter = None
+                # Both are the session's, which has the connection: nothing else ends that circle.
+                self._taker = self._interruptible = self._waiter = None
         if self._lost:
             raise PeerLost
         return False
 
     def _take_received(self) -> bytes:
         data = b"".join(self._received)  # no copy of a single piece
+        size, self._received_size = self._received_size, 0
         self._received.clear()
-        self._received_size = 0
-        if self._reading_paused and self._transport is not None and not self._lost:
+        if size > READ_HIGH and self._transport is not None and not self._lost:
             self._transport.resume_reading()
-            self._reading_paused = False
         return data
 
     def send(self, data: bytes) -> None:
@@ -451,7 +433,6 @@ class Connection(asyncio.Protocol):
             self._attached()
             await self._serve(self)
         finally:
-            self._interruptible = None  # of the session, which has the connection
             if self._transport is not None and not self._lost:
                 self._flush()
                 self._close(self._transport)
@@ -466,21 +447,6 @@ class Connection(asyncio.Protocol):
     def _close_now(self) -> None:
         self.abort()
         self._take_leave()
-
-    def _begin_wait(
-        self, seconds: float, until: float, interruptible: Callable[[], bool]
-    ) -> asyncio.Future[bool]:
-        """Whether a taker has had enough; False if there is something else; raises Stopping.
-
-        Whoever awaits it takes it away from ``_waiter``: a coroutine that did would be one more
-        for each session that is idle.
-        """
-        if self._stopping.is_set() and interruptible():
-            raise Stopping
-        self._waiter = waiter = self._loop.create_future()
-        self._interruptible = interruptible
-        self._watch(seconds, until)
-        return waiter
 
     def _watch(self, seconds: float, until: float) -> None:
         """One alarm follows all waits of a connection: nearly all end long before it rings."""

@@ -26,6 +26,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[Peer, bytes]] = []
         self._size = 0
         self._last: int | None = None
@@ -38,7 +39,7 @@ class Outbox:
             if last == self._last:
                 peer.write(data)
                 return
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._loop.call_soon(self.flush)
         self._waiting.append((peer, data))
         self._size += len(data)
         if self._size >= FULL:

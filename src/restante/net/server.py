@@ -110,6 +110,7 @@ class Server:
         self._limits = limits
         self._ids = ids
         self._handshakes = handshakes
+        self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._outbox = Outbox() if service.sends_together else None
         self._alarms = Alarms()
@@ -225,7 +226,7 @@ class Server:
             return None
         session = next(self._ids)
         maillog.session_opened(session, self._service.name, peer)
-        return _Visit(session, peer, asyncio.get_running_loop().time())
+        return _Visit(session, peer, self._loop.time())
 
     async def _serve(self, connection: Connection, visit: _Visit) -> None:
         reason = "cancelled"
@@ -250,5 +251,5 @@ class Server:
         self._closed(visit, reason)
 
     def _closed(self, visit: _Visit, reason: str) -> None:
-        seconds = asyncio.get_running_loop().time() - visit.began
+        seconds = self._loop.time() - visit.began
         maillog.session_closed(visit.session, self._service.name, reason, seconds)
