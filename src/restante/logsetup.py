@@ -92,19 +92,20 @@ class LineWriter:
 
     def keep(self, level: str, event: str, fields: Fields) -> None:
         """Write one event."""
+        if "exc_info" in fields:
+            fields = _described(fields)
         try:
             if self.lost:
-                self._write("error", "log_lost", {"lines": self.lost})
-                self.lost = 0
-            self._write(level, event, fields)
+                self._tell_of_loss()
+            line = self.render(timestamp(time.time()), level, event, fields)
+            self.sink.write(level, line.encode("utf-8", "backslashreplace"))
         except OSError:
             self.lost += 1
 
-    def _write(self, level: str, event: str, fields: Fields) -> None:
-        if "exc_info" in fields:
-            fields = _described(fields)
-        line = self.render(timestamp(time.time()), level, event, fields)
-        self.sink.write(level, line.encode("utf-8", "backslashreplace"))
+    def _tell_of_loss(self) -> None:
+        line = self.render(timestamp(time.time()), "error", "log_lost", {"lines": self.lost})
+        self.sink.write("error", line.encode())
+        self.lost = 0
 
 
 @dataclass(slots=True)
