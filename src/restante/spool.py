@@ -37,7 +37,7 @@ def clean_spool(directory: str) -> int:
     return len(left)
 
 
-def header_facts(header: bytes) -> HeaderFacts:
+def header_facts(header: bytes | bytearray) -> HeaderFacts:
     """What delivery must know of a header block with LF line ends."""
     received = 0
     delivered_to = set()
@@ -104,7 +104,7 @@ class Spool:
 
     def finish(self, trace: bytes) -> Content:
         """The whole message behind its trace fields; raises SpoolFailed."""
-        facts = header_facts(self.header)
+        facts = header_facts(self._header)
         if self.size <= self._threshold:
             body = b"".join(self._waiting)
             return Content(trace, body, self.size, self._lines, facts)

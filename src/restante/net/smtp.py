@@ -161,6 +161,7 @@ class _Session:
         "_end_by",
         "_event",
         "_origin",
+        "_receiver",
         "_scram",
         "_service",
         "_session",
@@ -176,7 +177,9 @@ class _Session:
         self._session = session
         self._settings = service.settings().smtp
         """Those that it began with; a reload counts for the next one."""
-        self._client = service.receiver().client(session, connection.peer, service.name)
+        self._receiver = service.receiver()
+        """The one in force when this message began."""
+        self._client = self._receiver.client(session, connection.peer, service.name)
         self._core = service.core(connection)
         self._scram: Scram | None = None
         self._event: Event | Wait | None = None
@@ -325,7 +328,7 @@ class _Session:
             self._refuse_login(answer.reason)
 
     def _welcome(self, account: Account) -> None:
-        self._client = self._service.receiver().authenticated(self._client, account)
+        self._client = self._receiver.authenticated(self._client, account)
         self._core.reply(WELCOME)
 
     def _refuse_login(self, reason: Refusal) -> None:
@@ -338,7 +341,8 @@ class _Session:
             event.helo, connection.peer, event.protocol, str(connection.tls or "")
         )
         try:
-            reply, self._transaction = self._service.receiver().sender(
+            self._receiver = self._service.receiver()
+            reply, self._transaction = self._receiver.sender(
                 self._client,
                 event.reverse_path,
                 eight_bit=parameters.eight_bit,
@@ -358,7 +362,7 @@ class _Session:
         account, transaction = self._client.account, self._transaction
         assert account is not None
         assert transaction is not None
-        asked = self._service.receiver().account_sender(account, transaction)
+        asked = self._receiver.account_sender(account, transaction)
         reply = await _planned(asked, SYSTEM_FAILURE)
         if not reply.is_success:
             self._transaction = None
@@ -373,7 +377,7 @@ class _Session:
         ):
             together.append(following)
         asked = [(each.address, each.dsn) for each in together]
-        answers = self._service.receiver().recipients(self._transaction, asked)
+        answers = self._receiver.recipients(self._transaction, asked)
         replies = await _planned(answers, [SYSTEM_FAILURE] * len(asked))
         for reply in replies:
             self._core.reply(reply)
@@ -400,7 +404,7 @@ class _Session:
     async def _end(self) -> None:
         assert self._transaction is not None
         assert self._origin is not None
-        receiver, transaction = self._service.receiver(), self._transaction
+        receiver, transaction = self._receiver, self._transaction
         if self._spool_failure is not None:
             reply = receiver.refused(transaction, NO_ROOM, str(self._spool_failure))
         else:
@@ -413,7 +417,7 @@ class _Session:
 
     def _body_refused(self, reply: Reply) -> None:
         assert self._transaction is not None
-        self._service.receiver().refused(self._transaction, reply, "")
+        self._receiver.refused(self._transaction, reply, "")
         self.drop_transaction()
 
 

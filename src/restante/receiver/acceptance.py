@@ -61,9 +61,10 @@ class Acceptance:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
         began = self._clock()
         recipients = tuple(transaction.decided)
-        shown = self._shown(transaction, origin)
+        is_users = transaction.client.account is not None
+        shown = self._shown(origin) if is_users else origin
         trace = received_field(shown, self._hostname, transaction.queue_id, recipients, began)
-        if transaction.client.account is not None:
+        if is_users:
             trace += self._completion(transaction, spool.header, began)
         envelope = Envelope(
             transaction.queue_id,
@@ -106,9 +107,9 @@ class Acceptance:
         missing = missing_fields(fields, author, began, message_id)
         return missing + b"\n" if header and not fields else missing
 
-    def _shown(self, transaction: Transaction, origin: Origin) -> Origin:
-        """What everybody may read of where the message came from (RFC 5321 §7.6)."""
-        if transaction.client.account is None or self._settings.submission.received_client:
+    def _shown(self, origin: Origin) -> Origin:
+        """What everybody may read of where a user's message came from (RFC 5321 §7.6)."""
+        if self._settings.submission.received_client:
             return origin
         return replace(origin, helo=HIDDEN_CLIENT, address="")
 
