@@ -433,11 +433,13 @@ class Connection(asyncio.Protocol):
             self._attached()
             await self._serve(self)
         finally:
-            if self._transport is not None and not self._lost:
-                self._flush()
-                self._close(self._transport)
+            self._close()
 
-    def _close(self, transport: asyncio.Transport) -> None:
+    def _close(self) -> None:
+        transport = self._transport
+        if transport is None or self._lost:
+            return
+        self._flush()
         transport.close()
         self._is_over = True
         # In clear text, and with all sent, it is gone after this turn of the event loop.

@@ -166,7 +166,7 @@ class Server:
         """Whether a session begins; who is turned away is told why."""
         peer = plain_address(address)
         visit = self._let_in(peer)
-        serve = self._turn_away if visit is None else partial(self._serve, visit=visit)
+        serve = self._turn_away if visit is None else partial(self._serve, visit)
         connection = Connection(serve, self._stopping, peer, None, self._outbox, self._alarms)
         try:
             connection.attach(accepted)
@@ -198,7 +198,7 @@ class Server:
     async def _shake_hands(
         self, accepted: socket.socket, visit: _Visit, handshakes: Handshakes
     ) -> None:
-        serve = partial(self._serve, visit=visit)
+        serve = partial(self._serve, visit)
         connection = Connection(
             serve, self._stopping, visit.peer, handshakes.contexts, self._outbox, self._alarms
         )
@@ -228,7 +228,7 @@ class Server:
         maillog.session_opened(session, self._service.name, peer)
         return _Visit(session, peer, self._loop.time())
 
-    async def _serve(self, connection: Connection, visit: _Visit) -> None:
+    async def _serve(self, visit: _Visit, connection: Connection) -> None:
         reason = "cancelled"
         self._connections.add(connection)
         try:
