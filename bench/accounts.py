@@ -1,7 +1,9 @@
 """The accounts that every system has, and where their mail lies.
 
-smtp-source counts its recipients up by a number put before the first: the names are 1user, 2user
-and so on, all of one domain. One address is an alias of very many.
+smtp-source numbers its recipients: before Postfix 3.9 it puts the number before the local part and
+begins with 1, since then it puts it behind and begins with 0. Local parts that are nothing but the
+number suit both: the names are 0, 1, 2 and so on, all of one domain. (The To fields of the older
+ones have no local part then; no system minds.) One more address is an alias of very many.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from restante.directory.schema import TABLES
 from tests.support.serving import account_ids
 
 DOMAIN = "bench.test"
-USER = f"user@{DOMAIN}"
-"""What smtp-source puts numbers before."""
+NUMBERED = f"@{DOMAIN}"
+"""What smtp-source puts numbers to."""
 PASSWORD = "secret"
 LIST = "list"
 """The local part of the alias."""
 LISTED = 1000
-"""How many of the accounts, from the first on, the alias is for."""
+"""How many of the accounts, from number 1 on, the alias is for."""
 _IN_ONE_STATEMENT = 1000
 
 Rows = Mapping[str, Iterable[Sequence[object]]]
@@ -30,7 +32,7 @@ Rows = Mapping[str, Iterable[Sequence[object]]]
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """So many mailboxes, numbered from 1."""
+    """So many mailboxes, numbered from 1, and number 0."""
 
     count: int = 10_000
     password: str = "{PLAIN}" + PASSWORD
@@ -38,12 +40,17 @@ class Accounts:
 
     def numbers(self) -> range:
         """Of all of them."""
-        return range(1, self.count + 1)
+        return recipients(self.count)
+
+
+def recipients(count: int) -> range:
+    """Of the mailboxes among which smtp-source finds so many: it leaves out the first or last."""
+    return range(count + 1)
 
 
 def name_of(number: int) -> str:
     """A mailbox's local part."""
-    return f"{number}user"
+    return str(number)
 
 
 def address_of(number: int) -> str:

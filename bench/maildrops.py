@@ -13,7 +13,7 @@ from bench.accounts import maildir_of, make_maildirs
 from bench.systems.system import System
 
 LINE = b"x" * 71 + b"\n"
-HEADER = b"From: sender@example.net\nTo: user@bench.test\nSubject: a message of the bench\n\n"
+HEADER = b"From: sender@example.net\nTo: 1@bench.test\nSubject: a message of the bench\n\n"
 BEGAN = 1_790_000_000
 """Seconds since the epoch, as in the names."""
 MAX_LINKS = 60_000

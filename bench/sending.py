@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.accounts import USER, empty_maildirs, maildir_of, make_maildirs, stored_sizes
+from bench.accounts import (
+    NUMBERED,
+    empty_maildirs,
+    maildir_of,
+    make_maildirs,
+    recipients,
+    stored_sizes,
+)
 from bench.processes import Component
 from bench.programs import generator, program
 from bench.systems.system import LOOPBACK, System
@@ -45,30 +52,29 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends to one system, one message to each mailbox from the first on."""
+    """Sends to one system, and looks into its mailboxes, which are named by their numbers."""
 
     system: System
     component: Component
 
-    def prepare(self, mailboxes: int) -> None:
-        """So many of the mailboxes are there, and empty."""
-        numbers = range(1, mailboxes + 1)
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """These mailboxes are there, and empty."""
         make_maildirs(self.system.mail, numbers, self.system.owner)
         empty_maildirs(self.system.mail, numbers)
 
     def send(self, load: Load, messages: int) -> float:
-        """Seconds until all are acknowledged and in their mailboxes; raises LostError."""
-        source = ["-N", "-t", USER, *load.options(messages)]
-        with self.arrivals(messages, messages) as last:
+        """Seconds until all are acknowledged, each in a mailbox of its own; raises LostError."""
+        numbers = recipients(messages)
+        with self.arrivals(numbers, messages) as last:
             began = time.monotonic()
-            self.source(source)
+            self.source(["-N", "-t", NUMBERED, *load.options(messages)])
             seconds = max(time.monotonic(), last()) - began
-        self.check(messages, messages, load.octets)
+        self.check(numbers, messages, load.octets)
         return seconds
 
-    def check(self, mailboxes: int, messages: int, octets: int) -> None:
-        """That so many messages of such a size are in the mailboxes; raises LostError."""
-        sizes = stored_sizes(self.system.mail, range(1, mailboxes + 1))
+    def check(self, numbers: Iterable[int], messages: int, octets: int) -> None:
+        """That so many messages of such a size are in these mailboxes; raises LostError."""
+        sizes = stored_sizes(self.system.mail, numbers)
         least = octets - octets // SHORTEST_LINE
         whole = sum(size >= least for size in sizes)
         if not whole == len(sizes) == messages:
@@ -86,8 +92,8 @@ class Sender:
             raise LostError(f"smtp-source gave up: {said.strip()[-500:]}")
 
     @contextmanager
-    def arrivals(self, mailboxes: int, messages: int) -> Iterator[Callable[[], float]]:
-        """Watches the first mailboxes; the callable waits for so many messages.
+    def arrivals(self, numbers: Iterable[int], messages: int) -> Iterator[Callable[[], float]]:
+        """Watches these mailboxes; the callable waits for so many messages.
 
         It returns when the last one came, by the monotonic clock, or raises LostError.
         """
@@ -99,7 +105,7 @@ class Sender:
                 self.component.adopt(watcher.pid)
                 assert watcher.stdin is not None
                 assert watcher.stdout is not None
-                watcher.stdin.write(_folders(self.system.mail, mailboxes))
+                watcher.stdin.write(_folders(self.system.mail, numbers))
                 watcher.stdin.close()
                 assert watcher.stdout.readline() == "ready\n"
                 yield lambda: _last_arrival(watcher, messages)
@@ -107,8 +113,8 @@ class Sender:
                 watcher.kill()
 
 
-def _folders(mail: Path, mailboxes: int) -> str:
-    return "".join(f"{maildir_of(mail, each)}/new\n" for each in range(1, mailboxes + 1))
+def _folders(mail: Path, numbers: Iterable[int]) -> str:
+    return "".join(f"{maildir_of(mail, each)}/new\n" for each in numbers)
 
 
 def _last_arrival(watcher: subprocess.Popen[str], messages: int) -> float:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from bench.accounts import DOMAIN, Accounts
+from bench.accounts import NUMBERED, Accounts
 from bench.arena import Arena, Bench
 from bench.benches.mailboxes import entrant, measure
 from bench.rounds import Turns
@@ -24,7 +24,7 @@ from bench.systems.system import LOOPBACK, System
 LOAD = Load(50)
 MAILBOXES = (10, 100_000)
 SOURCES = 10
-"""As many smtp-source at a time, each to every tenth mailbox or to one of ten."""
+"""As many smtp-source at a time, each to one mailbox, or to very many."""
 CONNECTIONS, QUICK_CONNECTIONS = 10_000, 1_000
 """That are open and do nothing."""
 _FROM_ONE_ADDRESS = 200
@@ -62,9 +62,9 @@ def _mailboxes(arena: Arena) -> None:
             name = _many(count, "mailbox", "mailboxes")
             system = stack.enter_context(_named(arena, name, accounts=Accounts(count)))
             sender = Sender(system, arena.generator)
-            spread = count >= messages + SOURCES
-            work: Callable[[int], float] = partial(_send_from_all, sender, spread)
-            used = messages + SOURCES if spread else SOURCES
+            aims = MANY if max(MANY.mailboxes(messages // SOURCES)) <= count else FEW
+            work: Callable[[int], float] = partial(_send_from_all, sender, aims)
+            used = aims.mailboxes(messages // SOURCES)
             entrants.append(arena.entrant(system, work, partial(sender.prepare, used)))
         arena.measure(
             "growth/mailboxes",
@@ -117,29 +117,42 @@ def _many(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
-def _send_from_all(sender: Sender, spread: bool, messages: int) -> float:
-    """Seconds until the messages of all sources are in their mailboxes."""
+@dataclass(frozen=True, slots=True)
+class Aims:
+    """Whom the sources send to: a local part for each, and whether it is numbered."""
+
+    names: Sequence[str]
+    numbered: bool
+
+    def mailboxes(self, each: int) -> Sequence[int]:
+        """Where the messages are if every source sends so many, with the number on either side."""
+        if not self.numbered:
+            return [int(name) for name in self.names]
+        pairs = itertools.product(self.names, map(str, range(each + 1)))
+        return sorted({int(text) for name, n in pairs for text in (name + n, n + name)})
+
+
+FEW = Aims([str(number) for number in range(1, SOURCES + 1)], numbered=False)
+MANY = Aims(["", *(str(number) for number in range(1, SOURCES))], numbered=True)
+
+
+def _send_from_all(sender: Sender, aims: Aims, messages: int) -> float:
+    """Seconds until the messages of all sources are in their mailboxes; raises LostError."""
     each = messages // SOURCES
     load = Load(LOAD.sessions // SOURCES)
-    # smtp-source puts a number before the recipient: with N0user those are N0user, 1N0user, ...
-    names = [f"{number}user" for number in range(SOURCES)] if spread else _first(SOURCES)
-    counting = ["-N"] if spread else []
-    watched = messages + SOURCES if spread else SOURCES
+    counting = ["-N"] if aims.numbered else []
+    watched = aims.mailboxes(each)
     with sender.arrivals(watched, each * SOURCES) as last, ThreadPoolExecutor(SOURCES) as pool:
         began = time.monotonic()
         jobs = [
-            pool.submit(sender.source, [*counting, *load.options(each), "-t", f"{name}@{DOMAIN}"])
-            for name in names
+            pool.submit(sender.source, [*counting, *load.options(each), "-t", name + NUMBERED])
+            for name in aims.names
         ]
         for job in jobs:
             job.result()
         seconds = max(time.monotonic(), last()) - began
     sender.check(watched, each * SOURCES, load.octets)
     return seconds
-
-
-def _first(count: int) -> Sequence[str]:
-    return [f"{number}user" for number in range(1, count + 1)]
 
 
 class _Idle:

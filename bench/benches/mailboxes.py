@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from bench.accounts import recipients
 from bench.arena import Arena, Bench
 from bench.rounds import Entrant, Turns
 from bench.sending import Load, Sender
@@ -59,7 +60,7 @@ def entrant(arena: Arena, system: System, load: Load, messages: int) -> Entrant:
     """A system to which such a load is sent."""
     sender = Sender(system, arena.generator)
     work: Callable[[int], float] = partial(sender.send, load)
-    return arena.entrant(system, work, partial(sender.prepare, messages))
+    return arena.entrant(system, work, partial(sender.prepare, recipients(messages)))
 
 
 BENCHES = (Bench("mailboxes", "4 and 64 KiB from acceptance into the mailbox", run),)

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import BENCHES
-from bench.accounts import Accounts, insertions, maildir_of, peer_rows, restante_rows
+from bench.accounts import (
+    Accounts,
+    insertions,
+    maildir_of,
+    name_of,
+    peer_rows,
+    restante_rows,
+)
+from bench.benches.growth import FEW, MANY
 from bench.calls import parse, syncs
 from bench.figures import Better, Goal, Row, Series, ratio, verdict
 from bench.goals import GOALS
@@ -139,9 +147,17 @@ def test_all_systems_have_the_same_accounts(tmp_path: Path) -> None:
     homes = {row[0]: f"{row[3]}/Maildir" for row in own["mailbox"]}
     theirs = {row[0]: str(tmp_path / str(row[2])) for row in peers["mailboxes"]}
     assert homes == theirs
-    assert homes["3user@bench.test"] == str(maildir_of(tmp_path, 3))
+    assert homes["3@bench.test"] == str(maildir_of(tmp_path, 3))
     aliases = {f"{row[2]}@{row[3]}" for row in own["alias"]}
-    assert aliases == {row[1] for row in peers["aliases"]} == set(homes)
+    assert aliases == {row[1] for row in peers["aliases"]} == set(homes) - {"0@bench.test"}
+
+
+@pytest.mark.parametrize("number", ["{0}{1}", "{1}{0}"], ids=["before the name", "behind it"])
+def test_whom_several_sources_reach_is_watched(number: str) -> None:
+    names = {number.format(n, name) for name in MANY.names for n in range(1, 21)}
+    assert names <= {name_of(each) for each in MANY.mailboxes(20)}
+    assert len(names) > 15 * len(MANY.names)  # hardly any is reached by two
+    assert {name_of(each) for each in FEW.mailboxes(20)} == set(FEW.names)
 
 
 def test_a_literal_cannot_end_early() -> None:
