@@ -45,14 +45,15 @@ def exim(components: Components, directory: Path, database: Database) -> Iterato
             server=f"{LOOPBACK}::{database.server.port}/{database.peers}/{READER}/{READER}",
         )
     )
-    log = directory / "log" / "mainlog"
-    process = subprocess.Popen(
-        [*component.prefix, program, "-C", str(configuration), "-bdf"], stdin=subprocess.DEVNULL
-    )
+    start = [*component.prefix, program, "-C", str(configuration), "-bdf"]
+    said = directory / "said"
+    with said.open("wb") as output:  # each delivery says that it has no root's rights
+        process = subprocess.Popen(start, stdin=subprocess.DEVNULL, stderr=output)
     try:
         component.adopt(process.pid)
-        wait_for_greeting(port, b"220", log)
+        wait_for_greeting(port, b"220", said)
         used = (component, database.component)
+        log = directory / "log" / "mainlog"
         yield System("exim", used, directory / "mail", owner, log, smtp_port=port)
     finally:
         process.terminate()
