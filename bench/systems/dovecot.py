@@ -1,10 +1,14 @@
-"""Dovecot's POP3 on the same accounts and the same Maildirs, as it comes or made faster."""
+"""Dovecot's POP3 on the same accounts and the same Maildirs, as it comes or made faster.
+
+2.4 reads another configuration than 2.3: what is written here means the same to both.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +21,8 @@ from tests.support.serving import free_port
 
 SESSIONS = 2000
 """That it may have at the same time; as it comes a hundred."""
+MAIN = "dovecot.conf"
+"""The file that names all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,9 @@ def dovecot(
     port = free_port()
     directory.mkdir()
     log = directory / "log"
-    configuration = directory / "dovecot.conf"
-    configuration.write_text(_configuration(directory, mail, port, variant))
-    (directory / "sql.conf").write_text(_sql(database, mail))
-    start = [*component.prefix, program("dovecot"), "-c", str(configuration)]
+    for name, text in configuration(database, directory, mail, port, variant).items():
+        (directory / name).write_text(text)
+    start = [*component.prefix, program("dovecot"), "-c", str(directory / MAIN)]
     # A pipe would stay open in the daemon.
     with log.open("ab") as said:
         done = subprocess.run(start, check=False, stdout=said, stderr=said)
@@ -68,31 +73,53 @@ def dovecot(
         yield System(variant.name, used, mail, owner(), log, pop3_port=port)
 
 
-def _configuration(directory: Path, mail: Path, port: int, variant: Variant) -> str:
+def configuration(
+    database: Database, directory: Path, mail: Path, port: int, variant: Variant
+) -> Mapping[str, str]:
+    """Texts by the names of their files, in the syntax of the version that is installed."""
     uid, gid = owner()
-    login = "service_count = 0\n  process_min_avail = 2" if variant.login_again else ""
-    session = "service_count = 10000" if variant.session_again else ""
-    return _CONFIGURATION.format(
-        directory=directory,
-        mail=mail,
-        port=port,
-        uid=uid,
-        gid=gid,
-        sessions=SESSIONS,
-        login=login,
-        session=session,
-        cache="10M" if variant.auth_cache else "0",
-    )
+    syntax = _SINCE_2_4 if _version() >= (2, 4) else _UNTIL_2_3
+    values = {
+        "directory": directory,
+        "mail": mail,
+        "port": port,
+        "uid": uid,
+        "gid": gid,
+        "sessions": SESSIONS,
+        "login": f"{syntax.for_ever}\n  process_min_avail = 2" if variant.login_again else "",
+        "session": f"{syntax.served} = 10000" if variant.session_again else "",
+        "cache": "10M" if variant.auth_cache else "0",
+        "database_port": database.server.port,
+        "peers": database.peers,
+        "reader": READER,
+    }
+    return {name: text.format_map(values) for name, text in syntax.files.items()}
 
 
-def _sql(database: Database, mail: Path) -> str:
-    uid, gid = owner()
-    return _SQL.format(
-        port=database.server.port, peers=database.peers, reader=READER, mail=mail, uid=uid, gid=gid
-    )
+def _version() -> tuple[int, ...]:
+    """The first two numbers of the installed one's."""
+    command = [program("dovecot"), "--version"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    numbers = re.match(r"(\d+)\.(\d+)", said)
+    if numbers is None:
+        raise NotServingError(f"Dovecot does not tell its version: {said[:200]!r}")
+    return tuple(map(int, numbers.groups()))
 
 
-_CONFIGURATION = """base_dir = {directory}/run
+@dataclass(frozen=True, slots=True)
+class _Syntax:
+    """How some versions are told what all are told."""
+
+    files: Mapping[str, str]
+    served: str
+    """The setting for how many clients a process serves, one after another."""
+    for_ever: str
+    """The same, without an end."""
+
+
+_UNTIL_2_3 = _Syntax(
+    {
+        MAIN: """base_dir = {directory}/run
 state_dir = {directory}/state
 log_path = {directory}/log
 protocols = pop3
@@ -123,11 +150,63 @@ service pop3-login {{
 service pop3 {{
   {session}
 }}
-"""
-_SQL = """driver = mysql
-connect = host=127.0.0.1 port={port} dbname={peers} user={reader} password={reader}
+""",
+        "sql.conf": """driver = mysql
+connect = host=127.0.0.1 port={database_port} dbname={peers} user={reader} password={reader}
 default_pass_scheme = PLAIN
 password_query = SELECT address AS user, password FROM mailboxes WHERE address = '%u'
 user_query = SELECT '{mail}/%d/%n' AS home, {uid} AS uid, {gid} AS gid FROM mailboxes \
   WHERE address = '%u'
+""",
+    },
+    served="service_count",
+    for_ever="service_count = 0",
+)
+_SINCE_2_4 = _Syntax(
+    {
+        MAIN: """dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+base_dir = {directory}/run
+state_dir = {directory}/state
+log_path = {directory}/log
+protocols = pop3
+listen = 127.0.0.1
+ssl = no
+auth_allow_cleartext = yes
+auth_cache_size = {cache}
+mail_driver = maildir
+mail_path = {mail}/%{{user | domain}}/%{{user | username}}/Maildir
+first_valid_uid = {uid}
+first_valid_gid = {gid}
+default_process_limit = {sessions}
+default_client_limit = 8000
+default_vsz_limit = 1G
+sql_driver = mysql
+mysql 127.0.0.1 {{
+  port = {database_port}
+  dbname = {peers}
+  user = {reader}
+  password = {reader}
+}}
+passdb sql {{
+  default_password_scheme = PLAIN
+  query = SELECT address AS user, password FROM mailboxes WHERE address = '%{{user}}'
+}}
+userdb sql {{
+  query = SELECT '{mail}/%{{user | domain}}/%{{user | username}}' AS home, {uid} AS uid, \
+    {gid} AS gid FROM mailboxes WHERE address = '%{{user}}'
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {port}
+  }}
+  {login}
+}}
+service pop3 {{
+  {session}
+}}
 """
+    },
+    served="restart_request_count",
+    for_ever="restart_request_count = unlimited",
+)
