@@ -19,14 +19,16 @@ from restante.records import record
 MAX_PATH = 256
 """Octets in a path with its angle brackets (RFC 5321 §4.5.3.1.3)."""
 
-_PLAIN_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# Characters are matched possessively, as what follows them is another one. Groups are not: Python
+# 3.11.2 then takes what it should not (3.11.5 and later do not).
+_PLAIN_LABEL = "(?![a-z0-9-]{64})[a-z0-9]++(?:-++[a-z0-9]++)*"
 _PLAIN_DOMAIN = re.compile(rf"{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*")
 """What nearly all domains are, and in order but for its length."""
-_PLAIN_MAILBOX = re.compile(
-    rf"([\w!#$%&'*+/=?^`{{|}}~-]+(?:\.[\w!#$%&'*+/=?^`{{|}}~-]+)*)@({_PLAIN_DOMAIN.pattern})",
-    re.ASCII,
-)
-"""What nearly all mailboxes are: in order, and nothing in them is to be changed."""
+_PLAIN_ATOM = "[A-Za-z0-9_!#$%&'*+/=?^`{|}~-]++"
+PLAIN_MAILBOX = rf"({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_DOMAIN.pattern})"
+"""What nearly all mailboxes are: local part and domain are those of the address as they stand, if
+together they are no longer than MAX_LOCAL_PART."""
+_PLAIN_MAILBOX = re.compile(PLAIN_MAILBOX)
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 

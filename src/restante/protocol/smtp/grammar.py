@@ -11,8 +11,10 @@ from typing import TypeVar
 
 from restante.address import (
     MAX_DOMAIN,
+    MAX_LOCAL_PART,
     MAX_PATH,
     NULL_REVERSE_PATH,
+    PLAIN_MAILBOX,
     Address,
     AddressSyntaxError,
     ReversePath,
@@ -30,9 +32,10 @@ MAX_DIGITS = 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HELLO_NAME = re.compile(r"[!-~]+")
 # The route is the source route A-d-l, to be accepted and ignored (RFC 5321 §4.1.1.3);
-# a quoted local part may hold the angle brackets.
-_PATH = r"""[ ]*<(?:@[^\s<>",:@]+(?:,@[^\s<>",:@]+)*:)?
-    ((?:"(?:[^"\\]|\\.)*"|[^<>"\\\s]++)*)
+# a quoted local part may hold the angle brackets. The groups are the mailbox, its local part and
+# its domain if it is a plain one, and the parameters.
+_PATH = rf"""[ ]*<(?:@[^\s<>",:@]+(?:,@[^\s<>",:@]+)*:)?
+    ({PLAIN_MAILBOX}|(?:"(?:[^"\\]|\\.)*"|[^<>"\\\s]++)*)
     >(?:\ +(.*))?"""
 _FROM = re.compile(f"(?i:FROM:){_PATH}", re.VERBOSE)
 _TO = re.compile(f"(?i:TO:){_PATH}", re.VERBOSE)
@@ -143,11 +146,11 @@ def parse_hello(argument: str) -> str:
 
 def parse_mail(argument: str) -> tuple[ReversePath, MailParameters]:
     """The argument of MAIL (RFC 5321 §4.1.1.2); raises Refused."""
-    mailbox, given = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
-    parameters = _mail_parameters(given) if given else NO_PARAMETERS
-    if not mailbox:
+    path = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
+    parameters = _mail_parameters(path[4]) if path[4] else NO_PARAMETERS
+    if not path[1]:
         return NULL_REVERSE_PATH, parameters
-    return _address(mailbox, "1.7", smtputf8=parameters.smtputf8), parameters
+    return _address(path, "1.7", smtputf8=parameters.smtputf8), parameters
 
 
 def _mail_parameters(given: str) -> MailParameters:
@@ -169,9 +172,9 @@ def parse_rcpt(argument: str, *, smtputf8: bool) -> Rcpt:
 
     RFC 5321 §4.1.1.3, RFC 3461.
     """
-    mailbox, given = _parse_path(argument, _TO, replies.RCPT_SYNTAX)
-    asked = _recipient_dsn(_parse_parameters(given), smtputf8=smtputf8) if given else NO_DSN
-    return Rcpt(_address(mailbox, "1.3", smtputf8=smtputf8), asked)
+    path = _parse_path(argument, _TO, replies.RCPT_SYNTAX)
+    asked = _recipient_dsn(_parse_parameters(path[4]), smtputf8=smtputf8) if path[4] else NO_DSN
+    return Rcpt(_address(path, "1.3", smtputf8=smtputf8), asked)
 
 
 def _recipient_dsn(parameters: dict[str, str | None], *, smtputf8: bool) -> RecipientDsn:
@@ -190,15 +193,17 @@ def parse_bdat(argument: str) -> BdatCommand:
     return BdatCommand(int(match[1]), match[2] is not None)
 
 
-def _parse_path(argument: str, path: re.Pattern[str], syntax: Reply) -> tuple[str, str | None]:
-    """The mailbox between the brackets, without its source route, and what follows them."""
+def _parse_path(argument: str, path: re.Pattern[str], syntax: Reply) -> re.Match[str]:
     match = path.fullmatch(argument)
     if match is None:
         raise Refused(syntax)
-    return match[1], match[2]
+    return match
 
 
-def _address(mailbox: str, topic: str, *, smtputf8: bool) -> Address:
+def _address(path: re.Match[str], topic: str, *, smtputf8: bool) -> Address:
+    mailbox, local, domain = path.group(1, 2, 3)
+    if domain is not None and len(mailbox) <= MAX_LOCAL_PART:
+        return Address(local, domain)
     if not smtputf8 and not mailbox.isascii():
         raise Refused(replies.NEEDS_SMTPUTF8)
     if len(mailbox.encode()) + len("<>") > MAX_PATH:
