@@ -85,7 +85,7 @@ def test_a_line_without_end_is_not_kept(stream: list[bytes]) -> None:
         lines.feed(piece)
         while lines.take(255) is not None:
             pass
-        assert len(lines._octets) < 255
+        assert len(lines.octets) < 255
 
 
 def test_pipelined_listings_wait_until_the_client_reads() -> None:

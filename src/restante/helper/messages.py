@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from restante.address import NULL_REVERSE_PATH, Address, fold
 from restante.directory import Account, DotQmail
@@ -68,9 +69,11 @@ _BITS = range(8)
 # Deliveries
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose helper reads: accounts in its requests have these ids, whatever anybody says."""
+class Owner(NamedTuple):
+    """Whose helper reads: accounts in its requests have these ids, whatever anybody says.
+
+    A tuple, as each session looks its helper up by it.
+    """
 
     uid: int
     gid: int

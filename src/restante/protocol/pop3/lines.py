@@ -18,30 +18,28 @@ class LineBuffer:
     before it belongs to the end (RFC 1939 §3 wants both; a bare LF does no harm here).
     """
 
-    __slots__ = ("_discarding", "_octets", "_start")
+    __slots__ = ("_discarding", "_start", "octets")
 
     def __init__(self) -> None:
-        self._octets = b""
+        self.octets = b""
+        """What came in and may be needed; empty if no part of a line is there."""
         self._start = 0
         """Where in these the next line begins."""
         self._discarding = False
 
     def feed(self, data: bytes) -> None:
         """Add what came in."""
-        self._octets = self._octets[self._start :] + data if self._octets else data
+        self.octets = self.octets[self._start :] + data if self.octets else data
         self._start = 0
 
     def clear(self) -> None:
         """Forget all that came in."""
-        self._octets, self._start, self._discarding = b"", 0, False
-
-    def __len__(self) -> int:
-        return len(self._octets) - self._start
+        self.octets, self._start, self._discarding = b"", 0, False
 
     def starts_with(self, verb: bytes) -> bool:
         """Whether the next line begins with ``verb``, which is upper case, in any case."""
         start = self._start
-        return not self._discarding and self._octets[start : start + len(verb)].upper() == verb
+        return not self._discarding and self.octets[start : start + len(verb)].upper() == verb
 
     def take(self, limit: int) -> bytes | TooLong | None:
         """The next line without its end, None if it is not there yet.
@@ -49,23 +47,20 @@ class LineBuffer:
         ``limit`` is in octets, CRLF included. What is too long is told once it ended.
         """
         start = self._start
-        end = self._octets.find(b"\n", start)
+        end = self.octets.find(b"\n", start)
         if end < 0:
             self._wait(limit)
             return None
-        line = self._octets[start:end]
+        line = self.octets[start:end]
         self._start = end + 1
-        if self._start == len(self._octets):
-            self._octets, self._start = b"", 0  # nothing is held while the client is silent
+        if self._start == len(self.octets):
+            self.octets, self._start = b"", 0  # nothing is held while the client is silent
         if self._discarding or end + 1 - start > limit:
             self._discarding = False
             return TooLong.LINE
         return line.removesuffix(b"\r")
 
     def _wait(self, limit: int) -> None:
-        if self._discarding or len(self) >= limit:
-            self._discarding = True
-            self._octets = b""
-        else:
-            self._octets = self._octets[self._start :]
-        self._start = 0
+        self.octets, self._start = self.octets[self._start :], 0
+        if self._discarding or len(self.octets) >= limit:
+            self.octets, self._discarding = b"", True

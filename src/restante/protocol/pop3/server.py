@@ -169,7 +169,7 @@ class Pop3Server:
             if self._lines_left is not None:
                 self._list_on(self._lines_left)
                 continue
-            line = self._lines.take(self._line_limit()) if self._lines else None
+            line = self._lines.take(self._line_limit()) if self._lines.octets else None
             if line is not None:
                 self._asked = self._handle(line)
                 if self._asked is not None:
@@ -269,9 +269,12 @@ class Pop3Server:
     # Lines
 
     def _line_limit(self) -> int:
+        limit = self._limits.max_command_line
+        if len(self._lines.octets) < limit:
+            return limit  # whatever the line is
         if self._exchange is not None or self._lines.starts_with(b"AUTH "):
             return self._limits.max_auth_line
-        return self._limits.max_command_line
+        return limit
 
     def _handle(self, line: bytes | TooLong) -> Event | None:
         if isinstance(line, TooLong):
@@ -295,7 +298,7 @@ class Pop3Server:
         handler = self._verbs.get(verb.upper())
         if handler is None:
             raise _Refused(self._why_not(verb.upper()))
-        if argument:
+        if not argument.isprintable():
             _check_characters(argument, is_password=handler is Pop3Server._pass)
         return handler(self, argument if space else None)
 
@@ -341,7 +344,7 @@ class Pop3Server:
             raise _Refused("TLS is active already")
         if not self._profile.stls:
             raise _Refused("TLS is not offered")
-        if self._lines:
+        if self._lines.octets:
             # What follows came in clear text; somebody on the way may have added it.
             self._err("nothing may follow STLS before the handshake")
             self._end(CloseReason.OUT_OF_SYNC)
