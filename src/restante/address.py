@@ -20,7 +20,7 @@ MAX_PATH = 256
 """Octets in a path with its angle brackets (RFC 5321 §4.5.3.1.3)."""
 
 # Characters are matched possessively, as what follows them is another one. Groups are not: Python
-# 3.11.2 then takes what it should not (3.11.5 and later do not).
+# 3.11.2 then takes what it should not (3.11.7 does not).
 _PLAIN_LABEL = "(?![a-z0-9-]{64})[a-z0-9]++(?:-++[a-z0-9]++)*"
 _PLAIN_DOMAIN = re.compile(rf"{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*")
 """What nearly all domains are, and in order but for its length."""

@@ -80,13 +80,16 @@ class Spool:
 
     async def write(self, chunk: bytes) -> None:
         """Append; raises SpoolFailed. Blocks of a large message are written in a thread."""
-        if self.take(chunk):
+        if self.take(chunk, line_feeds(chunk)):
             await self.spill()
 
-    def take(self, chunk: bytes) -> bool:
-        """Append to what is in memory; whether that is so much now that ``spill`` has to follow."""
+    def take(self, chunk: bytes, lines: int) -> bool:
+        """Append to what is in memory; whether that is so much now that ``spill`` has to follow.
+
+        ``lines``: the line feeds in ``chunk``.
+        """
         self.size += len(chunk)
-        self._lines += line_feeds(chunk)
+        self._lines += lines
         self._waiting.append(chunk)
         self._waiting_size += len(chunk)
         if self._in_header:

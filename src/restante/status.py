@@ -58,13 +58,15 @@ class Reply:
         return wire
 
     def _encoded(self) -> bytes:
-        prefix = f"{self.code // 100}.{self.topic} " if self.topic else ""
-        wire = f"{self.code} {prefix}{self.text}\r\n".encode()
+        code = str(self.code)
+        status = f" {code[0]}.{self.topic}" if self.topic else ""
+        wire = f"{code}{status} {self.text}\r\n".encode()
         if len(wire) <= MAX_REPLY_LINE and "\n" not in self.text:
             return wire
-        return self._encode_lines(prefix)
+        return self._encode_lines()
 
-    def _encode_lines(self, prefix: str) -> bytes:
+    def _encode_lines(self) -> bytes:
+        prefix = f"{self.enhanced} " if self.topic else ""
         lines = self.text.split("\n")
         room = MAX_REPLY_LINE - len("250-\r\n") - len(prefix)
         wire = []

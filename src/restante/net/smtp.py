@@ -182,8 +182,8 @@ class _Session:
         self._client = self._receiver.client(session, connection.peer, service.name)
         self._core = service.core(connection)
         self._scram: Scram | None = None
-        self._event: Event | Wait | None = None
-        """What the core said when octets were taken as they came."""
+        self._event: Event | Wait | None = NEED_DATA
+        """What the core said when octets were taken as they came; at first it waits for them."""
         now = asyncio.get_running_loop().time()
         self._end_by = now + self._settings.session_timeout
         self._transaction: Transaction | None = None
@@ -260,8 +260,8 @@ class _Session:
     def _do_at_once(self, event: Event) -> bool:
         """Do what needs no wait; False if ``event`` is something else."""
         match event:
-            case BodyChunk(data):
-                return self._keep(data)
+            case BodyChunk():
+                return self._keep(event)
             case Mail():
                 return self._begin(event)
             case BodyRefused(reply):
@@ -382,13 +382,13 @@ class _Session:
         for reply in replies:
             self._core.reply(reply)
 
-    def _keep(self, data: bytes) -> bool:
+    def _keep(self, piece: BodyChunk) -> bool:
         """Take a piece of the content; False if much of it waits to be written now."""
         if self._spool_failure is not None:
             return True  # told at the end of the content, which is read all the same
         if self._spool is None:
             self._spool = self._new_spool()
-        return not self._spool.take(data)
+        return not self._spool.take(piece.data, piece.lines)
 
     def _new_spool(self) -> Spool:
         settings = self._settings

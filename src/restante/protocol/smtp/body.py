@@ -39,6 +39,8 @@ class ContentText:
         self._open_line = 0
         self.fault: Fault | None = None
         """The gravest rule broken so far."""
+        self.lines = 0
+        """Line ends in the text that was given last."""
 
     def take(self, wire: bytes, *, stuffed: bool) -> bytes:
         """``wire`` with LF line ends, or nothing once a rule is broken.
@@ -51,10 +53,10 @@ class ContentText:
         if text.replace(b"\n", b"\r\n") != wire:
             self._blame(Fault.BARE_LINE_END)
             return b""
-        breaks = len(wire) - len(text)
+        self.lines = len(wire) - len(text)
         if stuffed:
             text = b"\n".join(text.split(b"\n."))
-        self._octets += len(text) + breaks
+        self._octets += len(text) + self.lines
         if self._max_octets and self._octets > self._max_octets:
             self._blame(Fault.TOO_BIG)
         self._measure_lines(text)
@@ -65,6 +67,7 @@ class ContentText:
         if not self._open_line:
             return b""
         self._measure_lines(b"\n")
+        self.lines = 1
         return b"\n" if self.fault is None else b""
 
     def _measure_lines(self, text: bytes) -> None:

@@ -92,6 +92,8 @@ class BodyChunk:
     """The next piece of the content, with LF line ends and dots unstuffed."""
 
     data: bytes
+    lines: int
+    """Line ends in it."""
 
 
 @record

@@ -419,7 +419,7 @@ class SmtpServer:
     def _read_data(self, decoder: DataDecoder) -> bool:
         start = self._input.start
         text, self._input.start = decoder.feed(self._input.block, start)
-        self._pass_on(text)
+        self._pass_on(text, decoder.text)
         if decoder.done:
             self._data = None
             self._end_content(decoder.text)
@@ -429,7 +429,7 @@ class SmtpServer:
         octets = self._input.take(chunk.left)
         chunk.left -= len(octets)
         if chunk.refusal is None and self._chunks is not None:
-            self._pass_on(self._chunks.feed(octets))
+            self._pass_on(self._chunks.feed(octets), self._chunks.text)
         if not chunk.left:
             self._chunk = None
             self._end_chunk(chunk)
@@ -439,23 +439,23 @@ class SmtpServer:
         if chunk.refusal is not None or self._chunks is None:
             self._answer(chunk.refusal or replies.RCPT_FIRST)
         elif chunk.last:
-            self._pass_on(self._chunks.finish())
+            self._pass_on(self._chunks.finish(), self._chunks.text)
+            self._state = State.CONTENT
             self._end_content(self._chunks.text)
         elif self._chunks.text.fault is not None:
             self._refuse_content(self._chunks.text.fault)
         else:
             self._answer(replies.OK)
 
-    def _pass_on(self, text: bytes) -> None:
-        if text:
-            self._events.append(BodyChunk(text))
+    def _pass_on(self, piece: bytes, text: ContentText) -> None:
+        if piece:
+            self._events.append(BodyChunk(piece, text.lines))
 
     def _end_content(self, text: ContentText) -> None:
         if text.fault is not None:
             self._refuse_content(text.fault)
-            return
-        self._state = State.CONTENT
-        self._ask(EndOfMessage())
+        else:
+            self._ask(EndOfMessage())
 
     def _refuse_content(self, fault: Fault) -> None:
         reply = _FAULTS[fault]
