@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from tests.support.serving import (
     maildir,
     new_server,
     reload,
+    resident,
     smtp,
+    workers,
 )
 from tests.support.tls_serving import HOST, IAIN_PLAIN, Secured, tls_server
 
@@ -395,3 +398,20 @@ def test_who_does_not_let_go_after_the_session_counts(tmp_path: Path, service: s
         for wire in lingering:
             wire.close()
         until(lambda: is_let_in(port), "room for others")
+
+
+# What it takes
+
+
+def test_a_session_that_does_nothing_takes_little_memory(tmp_path: Path) -> None:
+    """Of a buffer of 256 KiB that each has, hardly more is resident than it has used."""
+    begin, more = 20, 60
+    with tls_server(tmp_path) as server, ExitStack() as sessions:
+        (worker,) = workers(server.instance, 1)
+        before = 0
+        for number in range(begin + more):
+            wire = sessions.enter_context(server.smtp("submission"))
+            assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("235 ")
+            if number + 1 == begin:
+                before = resident(worker)
+        assert (resident(worker) - before) / more < 64 * 1024

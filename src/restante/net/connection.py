@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from restante.net.alarms import TICK, Alarms, tick_of
+from restante.net.heap import set_aside
 from restante.net.outbox import Outbox
 from restante.network import is_loopback, plain_address
 from restante.tls import HandshakeContexts, TlsSession
@@ -503,6 +504,7 @@ T = TypeVar("T")
 
 async def _handshake(begun: Awaitable[T]) -> T:
     """The outcome of a handshake, its failures as TlsFailed in words."""
+    set_aside(asyncio.get_running_loop())
     try:
         return await begun
     except ssl.SSLError as error:
