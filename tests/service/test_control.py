@@ -107,6 +107,19 @@ def ehlo(instance: Instance) -> str:
         return wire.reply() + "\n" + wire.ask("EHLO client.example")
 
 
+def test_a_message_is_judged_by_what_counted_when_it_began(tmp_path: Path) -> None:
+    with serving(tmp_path) as (instance, control), smtp(instance.smtp_port) as wire:
+        assert wire.ask("MAIL FROM:<me@example.net>").startswith("250 ")
+        (control / "rcpthosts").write_text("example.org\n")
+        until(lambda: rcpt(instance, "x@example.org").startswith("250 "), "rcpthosts counts")
+        assert rcpt(instance, "x@example.com").startswith("550 ")
+
+        assert wire.ask("RCPT TO:<x@example.com>").startswith("250 ")
+        assert wire.ask("RSET").startswith("250 ")
+        assert wire.ask("MAIL FROM:<me@example.net>").startswith("250 ")
+        assert wire.ask("RCPT TO:<x@example.com>").startswith("550 ")
+
+
 def test_size_greeting_and_bad_senders_count_without_sighup(tmp_path: Path) -> None:
     with serving(tmp_path, {**FILES, "databytes": "1000\n"}) as (instance, control):
         assert "SIZE 1000" in ehlo(instance)

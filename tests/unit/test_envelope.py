@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
@@ -85,6 +86,19 @@ def test_queue_ids_are_unique_sorted_and_of_one_length() -> None:
     assert {len(each) for each in ids} == {19}
     later = next(queue_ids(0, lambda: 10**18 + 1000))
     assert later > max(ids)
+
+
+def test_queue_ids_tell_the_time_and_the_count() -> None:
+    """Microseconds in base 32, without i, l, o and u; then how many came before."""
+    digits = "0123456789abcdefghjkmnpqrstvwxyz"
+    times = [0, 1, 1023, 1024, 2**20 - 1, 2**20, 1_700_000_000_123_456, 2**55 - 1, 2**20 - 1]
+    clock = iter(times)
+    ids = queue_ids(33, lambda: 1000 * next(clock))
+    for count, time in enumerate(times):
+        number = functools.reduce(
+            lambda high, low: 32 * high + digits.index(low), next(ids)[:15], 0
+        )
+        assert number == (time << 20) + (count << 10) + 33
 
 
 def test_queue_ids_of_machines_differ() -> None:
