@@ -51,9 +51,9 @@ class NothingChanged(Exception):
     """A statement changed no row and had to; the transaction was undone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
-    """Where the engines differ in what SQL they speak."""
+    """Where the engines differ in what SQL they speak; there are two, SQLITE and MYSQL."""
 
     name: str
     """``sqlite`` or ``mysql``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from restante.directory.engine import Dialect
 
@@ -118,8 +119,7 @@ def _exact_password(dialect: Dialect) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OrdinaryShape:
+class OrdinaryShape(NamedTuple):
     """How many parameters the statement for some addresses has; statements are kept by shape."""
 
     pairs: int

@@ -78,11 +78,6 @@ class Copy:
     name: DeliveryName = NO_NAME
     outcome: Outcome | None = None
 
-    @property
-    def path(self) -> str:
-        """Where the message becomes visible."""
-        return f"{self.delivery.maildir}/new/{self.name.full}"
-
     def head(self, job: Job, host: str) -> None:
         """Find the fields that the file begins with, and its name."""
         first, octets, lines = job.common()
@@ -399,7 +394,7 @@ class Batch:
         if copy.device not in self.whole and copy.delivery.maildir not in self.synced:
             self.maildirs.get(copy.delivery).new.sync(self.disk)
             self.synced.add(copy.delivery.maildir)
-        copy.outcome = Delivered(shown(copy.path))
+        copy.outcome = Delivered(shown(f"{copy.delivery.maildir}/new/{copy.name.full}"))
 
     # What goes wrong
 

@@ -27,12 +27,9 @@ class Strangers:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` gives seconds and never goes back."""
-        self._clock = clock
-        self._seen: dict[str, float] = {}
-
-    def now(self) -> float:
+        self.now = clock
         """What ``note`` is to be told; ask before the look-up."""
-        return self._clock()
+        self._seen: dict[str, float] = {}
 
     def note(self, decisions: Iterable[Decision], asked: float) -> None:
         """Remember what look-ups that began when it was ``asked`` say of other hosts' domains."""
@@ -44,7 +41,7 @@ class Strangers:
 
     def decisions(self, router: Router, addresses: Sequence[Address]) -> tuple[Remote, ...] | None:
         """The decisions, if the domains of all addresses are remembered and all are remote."""
-        oldest = self._clock() - TRUST
+        oldest = self.now() - TRUST
         found = []
         for address in addresses:
             remote = router.remote_without_rows(address)
