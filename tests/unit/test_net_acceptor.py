@@ -161,6 +161,16 @@ async def test_a_session_that_ends_makes_it_listen_at_once(
         assert await until_held([worker], 2) == [2]
 
 
+async def test_a_connection_tells_its_kind_in_plain_numbers(bound: socket.socket) -> None:
+    """What an enumeration has to be asked for costs more than to accept."""
+    with working(bound, 1) as (worker,), clients(bound, 1):
+        await until_held([worker], 1)
+        (accepted,) = worker.held
+        assert (accepted.family, accepted.type) == (socket.AF_INET, socket.SOCK_STREAM)
+        assert [type(accepted.family), type(accepted.type)] == [int, int]
+        assert accepted.getpeername()[0] == "127.0.0.1"
+
+
 async def test_no_descriptor_is_left(bound: socket.socket) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with working(bound, 1) as (worker,), clients(bound, 1):
