@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restante.protocol.pop3.message import TopCut, WireEncoder
+from restante.protocol.pop3.message import TopCut, WireEncoder, whole
 from restante.store import files
 
 # Mostly the octets that matter: line ends, dots, and few others.
@@ -54,6 +54,11 @@ def test_decodes_to_what_is_stored(content: bytes, places: list[int]) -> None:
     wire = _encode(_pieces(content, places))
     assert wire.endswith(b".\r\n")
     assert _decode(wire) == _canonical(content)
+
+
+@given(contents)
+def test_the_short_way_sends_the_same(content: bytes) -> None:
+    assert b"".join(whole(content)) == _encode([content])
 
 
 @settings(deadline=None)

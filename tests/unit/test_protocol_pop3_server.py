@@ -86,6 +86,18 @@ def test_a_message_is_sent_in_large_packets() -> None:
     assert not core.must_flush
 
 
+@pytest.mark.parametrize("command", [b"RETR 1", b"TOP 1 1"])
+def test_a_whole_message_is_sent_as_its_parts_are(command: bytes) -> None:
+    messages = [Message("u", CONTENT)]
+    whole, parts = (_open(messages, command + b"\r\nNOOP\r\n") for _ in range(2))
+    assert whole.next_event() == parts.next_event()
+    whole.send_message(CONTENT)
+    parts.send_message_chunk(CONTENT)
+    parts.end_message()
+    assert whole.next_event() is parts.next_event() is Need.DATA
+    assert whole.outgoing() == parts.outgoing()
+
+
 def test_an_empty_message_is_sent() -> None:
     core = _open([Message("u", b"")], b"RETR 1\r\n")
     core.next_event()

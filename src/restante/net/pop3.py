@@ -169,8 +169,8 @@ class _Session:
             if event is Need.DATA:
                 return event
             if isinstance(event, Retrieve) and (message := self._at_hand(event)) is not None:
-                self._core.send_message_chunk(message)
-                self._end_message()
+                self._core.send_message(message)
+                self._retrieved += 1
             elif isinstance(event, Update) and not event.deleted:
                 self._sign_off()
             else:
@@ -293,11 +293,8 @@ class _Session:
             self._log_failure(error)
             core.message_unavailable(SYSTEM_FAILURE, ResponseCode.SYS_TEMP)
         else:
-            self._end_message()
-
-    def _end_message(self) -> None:
-        self._core.end_message()
-        self._retrieved += 1
+            core.end_message()
+            self._retrieved += 1
 
     async def _update(self, event: Update) -> None:
         assert self._maildrop is not None

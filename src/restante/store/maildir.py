@@ -269,7 +269,7 @@ class MaildirDrop:
         place = self._places[index]
         if place == scan.GONE:
             raise MessageGone
-        return os.path.join(self.maildir, place)
+        return b"%b/%b" % (self.maildir, place)
 
     def _relocate(self) -> None:
         """Follow what other programs renamed.

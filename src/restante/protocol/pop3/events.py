@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
 from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
+from restante.records import record
 
 
 class Need(Enum):
@@ -56,7 +57,7 @@ class StartTls:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Login:
     """Somebody asks for a maildrop; answer ``login_accepted`` or ``login_refused``."""
 
@@ -66,11 +67,12 @@ class Login:
     """``USER``, ``PLAIN`` or ``LOGIN``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retrieve:
     """Send a message: ``send_message_chunk`` as often as needed, then ``end_message``.
 
-    ``message_unavailable`` instead of either, if it cannot be had.
+    ``send_message`` alone where the message is here as a whole; ``message_unavailable`` instead,
+    if it cannot be had.
     """
 
     index: int
@@ -79,7 +81,7 @@ class Retrieve:
     """For TOP, the lines of the body that will be sent; None for RETR: all."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Update:
     """The client said QUIT: delete these messages, then answer ``updated``."""
 

@@ -45,6 +45,16 @@ class WireEncoder:
         return self._held + (b"" if complete else b"\r\n") + b".\r\n"
 
 
+def whole(data: bytes) -> tuple[bytes, bytes]:
+    """A message that is here as a whole, and the end of the response: what a WireEncoder gives."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    wire = data.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")
+    if data.startswith(b"."):
+        wire = b"." + wire
+    return wire, b".\r\n" if not data or data.endswith(b"\n") else b"\r\n.\r\n"
+
+
 class TopCut:
     """Lets the header, the empty line and so many lines of the body pass (RFC 1939 §7, TOP)."""
 

@@ -38,7 +38,7 @@ from restante.protocol.pop3.events import (
 )
 from restante.protocol.pop3.lines import LineBuffer, TooLong
 from restante.protocol.pop3.listing import Listed, Listing
-from restante.protocol.pop3.message import Transfer
+from restante.protocol.pop3.message import Transfer, whole
 from restante.protocol.pop3.profile import Profile
 from restante.protocol.sasl import ScramBegun, ScramDone, ScramProof
 
@@ -128,6 +128,7 @@ class Pop3Server:
         self._lines_left: Iterator[bytes] | None = None
         """Of the LIST or UIDL that is being answered."""
         self._transfer: Transfer | None = None
+        """Of the message of which parts are sent."""
         self._ended: Closed | None = None
 
     # What comes and goes
@@ -223,6 +224,20 @@ class Pop3Server:
             self._end(CloseReason.REFUSED_LOGINS)
 
     # Answers to Retrieve
+
+    def send_message(self, data: bytes) -> None:
+        """Send a message that is here as a whole: a short way for ``send_message_chunk``."""
+        asked = self._asked
+        assert isinstance(asked, Retrieve), "no message was asked for"
+        if asked.body_lines is not None:
+            self.send_message_chunk(data)
+            self.end_message()
+            return
+        self._ok(f"{self._listing.size(asked.index)} octets")
+        wire, end = whole(data)
+        self._write(wire)
+        self._write(end)
+        self._asked = None
 
     def send_message_chunk(self, data: bytes) -> bool:
         """Send a part of the message, with LF or CRLF line ends; False if no more is wanted.
@@ -449,13 +464,13 @@ class Pop3Server:
             self._ok(f"{index + 1} {self._listing.uid(index).decode('ascii')}")
 
     def _retr(self, argument: str | None) -> Event:
-        return self._retrieve(Retrieve(self._message(argument), None))
+        return Retrieve(self._message(argument), None)
 
     def _top(self, argument: str | None) -> Event:
         words = (argument or "").split()
         if len(words) != 2 or not _NUMBER.fullmatch(words[1]):
             raise _Refused("TOP needs a message number and a number of lines")
-        return self._retrieve(Retrieve(self._message(words[0]), int(words[1])))
+        return Retrieve(self._message(words[0]), int(words[1]))
 
     def _dele(self, argument: str | None) -> None:
         index = self._message(argument)
@@ -489,12 +504,11 @@ class Pop3Server:
             raise _Refused("no such message")
         return index
 
-    def _retrieve(self, event: Retrieve) -> Event:
-        self._transfer = Transfer(event.index, event.body_lines)
-        return event
-
     def _transferring(self) -> Transfer:
-        assert self._transfer is not None, "no message was asked for"
+        if self._transfer is None:
+            asked = self._asked
+            assert isinstance(asked, Retrieve), "no message was asked for"
+            self._transfer = Transfer(asked.index, asked.body_lines)
         return self._transfer
 
     def _begin(self, transfer: Transfer) -> None:
