@@ -145,6 +145,7 @@ class SmtpServer:
                 return Wait.NEED_SEND
             if self._pending and not self._may_look_ahead():
                 return Wait.NEED_REPLY
+            # Nearly every command comes alone: that none follows is seen without a call.
             if self._input.start == len(self._input.block) or not self._advance():
                 if not self._eof:
                     return NEED_DATA
@@ -194,7 +195,8 @@ class SmtpServer:
         Whatever was received before it counts for nothing. ``bindings``: what the
         connection can be recognised by.
         """
-        assert isinstance(self._pending.pop(0), StartTls), "no handshake was asked for"
+        asked = self._pending.pop(0)
+        assert isinstance(asked, StartTls), "no handshake was asked for"
         self._input.clear()
         self._security = self._security.after_handshake(bindings)
         self._helo, self._extended = "", False
