@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from restante.directory import Account
+from restante.directory import Account, NoSystemFiles
 from restante.helper import store as helper_store
-from restante.helper.messages import read_opened
+from restante.helper.messages import Owner, read_opened, write_open
 from restante.helper.pool import Helpers
+from restante.helper.serving import Serving, Tools
 from restante.helper.store import HelperStore
+from restante.helper.wire import Kind, head
 from restante.mda.writer import BatchWriter
 from restante.store import Maildrop, MaildropInUse, MailStore, Messages, maildir
 from restante.store.maildir import STALE_AFTER, MaildirDrop, MaildirStore
@@ -117,6 +120,32 @@ async def test_what_is_known_is_held_by_one_session(box: Box) -> None:
         await box.open()
     drop.close()
     (await box.open()).close()
+
+
+async def test_a_worker_that_is_gone_before_it_is_answered(tmp_path: Path) -> None:
+    """What it had is given back, and it is told of once that the connection has ended."""
+    known = Box(tmp_path)
+    await known.seen()
+    writer = BatchWriter(HOST, 1, 1)
+    ended: list[Serving] = []
+    ours, its = socket.socketpair()
+    tools = Tools(writer, known.maildirs, NoSystemFiles())
+    serving = Serving(its, Owner(known.account.uid, known.account.gid), tools, ended.append)
+    request = write_open(known.account, (await version_of(known)))
+    ours.sendall(head(1, Kind.OPEN, [request]) + request)
+    ours.shutdown(socket.SHUT_RD)
+    while serving.is_open:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert ended == [serving]
+    (await known.open()).close()
+    ours.close()
+    await writer.close()
+
+
+async def version_of(box: Box) -> bytes:
+    drop = await box.maildirs.open(box.account)
+    drop.close()
+    return drop.version
 
 
 def arrive(path: Path) -> None:

@@ -102,7 +102,8 @@ class Channel:
         self._buffers.append(front)
         self._buffers.extend(buffers)
         self._waiting += octets
-        self._forget(sent)
+        if sent:
+            self._forget(sent)
         if self._writing:
             return
         if at_once:

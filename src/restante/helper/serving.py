@@ -155,12 +155,14 @@ class Serving:
         except BaseException:
             _close(frame.descriptor)
             raise
-        if begun is None or isinstance(begun, _Answer):
+        if begun is None:
             _close(frame.descriptor)
-            if begun is not None:
-                self._send(frame, begun)
             if self.is_unused:
                 self._on_change(self)
+            return
+        if isinstance(begun, _Answer):
+            _close(frame.descriptor)
+            self._send(frame, begun)
             return
         task = self._loop.create_task(self._answer(frame, begun))
         self._tasks[task] = len(frame.body)
