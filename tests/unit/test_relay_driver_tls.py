@@ -97,6 +97,19 @@ async def test_a_certificate_must_bear_the_name(
     assert isinstance(outcome, Delivered) is good
 
 
+async def test_an_authority_is_believed_without_the_one_above_it(
+    tmp_path: Path, dns: HostPort, tls_peer: SmtpPeer, authority: Issued
+) -> None:
+    below = issue(by=authority, subject="an authority below")
+    (tmp_path / "ca.pem").write_bytes(below.certificate_pem)
+    tls_peer.tls = secured(tmp_path, issue(NAME, by=below))
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: "verify"}))
+    assert isinstance(outcome, Delivered)
+    tls_peer.tls = secured(tmp_path, issue(NAME, by=authority), below)
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: "verify"}))
+    assert isinstance(outcome, TemporaryFailure)
+
+
 @pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False), ("verify", False)])
 async def test_a_handshake_that_fails(
     dns: HostPort, tls_peer: SmtpPeer, policy: str, good: bool
