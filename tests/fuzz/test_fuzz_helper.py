@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.address import NULL_REVERSE_PATH, Address
+from restante.address import NULL_REVERSE_PATH, Address, fold
 from restante.directory import Account, DotQmail, NoSystemFiles
 from restante.envelope import Content, Envelope, HeaderFacts
 from restante.helper import messages
@@ -95,12 +95,12 @@ def written(write: Callable[[Writer], None]) -> Reader:
 
 @given(envelopes, bodies, bodies, deliveries)
 def test_messages(envelope: Envelope, trace: bytes, body: bytes, those: list[Delivery]) -> None:
-    loops = frozenset(messages.finals_of(those[:1]))
+    loops = frozenset(fold(each.delivered_to[0]) for each in those[:1])
     facts = HeaderFacts(3, loops | {"not for any of them"})
     content = Content(trace, body, len(body), body.count(b"\n"), facts)
 
     def write(out: Writer) -> None:
-        messages.write_message(out, envelope, content, messages.finals_of(those))
+        messages.write_message(out, envelope, content, those)
         messages.write_deliveries(out, those)
 
     fields = written(write)

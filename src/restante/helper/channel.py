@@ -12,6 +12,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from restante.helper.wire import MAX_DESCRIPTORS, BadFrame, Frame, Parser, head
 
@@ -195,7 +196,7 @@ class Channel:
                 count = min(count, self._descriptors[1][0])
         elif self._descriptors:
             count = min(count, self._descriptors[0][0])
-        buffers = [self._buffers[place] for place in range(count)]
+        buffers = list(islice(self._buffers, count))
         sent = self._socket.sendmsg(buffers, rights)
         if rights:
             _close(self._descriptors.popleft()[1])
@@ -203,6 +204,9 @@ class Channel:
 
     def _forget(self, sent: int) -> None:
         self._waiting -= sent
+        if not self._waiting and not self._descriptors:
+            self._buffers.clear()
+            return
         gone = 0
         while self._buffers and sent >= len(self._buffers[0]):
             sent -= len(self._buffers.popleft())

@@ -17,8 +17,9 @@ from restante.address import NULL_REVERSE_PATH, Address, fold
 from restante.directory import Account, DotQmail
 from restante.directory.dotqmail import MAX_LINES, MAX_SIZE
 from restante.envelope import Content, Envelope, HeaderFacts
-from restante.helper.wire import BadFrame, Reader, Writer
+from restante.helper.wire import BadFrame, Reader, Writer, counts
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
+from restante.records import record
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
 from restante.store import Messages
 
@@ -79,9 +80,15 @@ class Owner(NamedTuple):
     gid: int
 
 
-def write_message(out: Writer, envelope: Envelope, content: Content, finals: set[str]) -> None:
-    """What delivery must know of a message; ``finals``: the folded addresses it is for."""
-    loops = sorted(finals & content.facts.delivered_to)
+def write_message(
+    out: Writer,
+    envelope: Envelope,
+    content: Content,
+    deliveries: Sequence[Delivery | MboxDelivery | ProgramDelivery],
+) -> None:
+    """What delivery must know of a message: of the Delivered-To fields, those that are loops."""
+    known = content.facts.delivered_to
+    loops = sorted(known & _finals_of(deliveries)) if known else ()
     out.packed(
         _MESSAGE,
         envelope.received_at,
@@ -95,12 +102,12 @@ def write_message(out: Writer, envelope: Envelope, content: Content, finals: set
     out.bare(content.trace, MAX_TRACE)
 
 
-def finals_of(deliveries: Iterable[Delivery | MboxDelivery | ProgramDelivery]) -> set[str]:
+def _finals_of(deliveries: Iterable[Delivery | MboxDelivery | ProgramDelivery]) -> set[str]:
     """The addresses whose Delivered-To would be a loop."""
     return {fold(each.delivered_to[0]) for each in deliveries}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """A message whose body is yet to come."""
 
@@ -144,7 +151,7 @@ def read_message(fields: Reader) -> Message:
 def write_deliveries(out: Writer, deliveries: Sequence[Delivery]) -> None:
     """Maildirs and whose they are."""
     out.count(len(deliveries))
-    out.packed(_numbers(len(deliveries)), *(len(each.delivered_to) for each in deliveries))
+    out.packed(counts(len(deliveries)), *[len(each.delivered_to) for each in deliveries])
     texts: list[str] = []
     for each in deliveries:
         texts += (each.maildir, each.account.name, each.account.home, *each.delivered_to)
@@ -153,7 +160,7 @@ def write_deliveries(out: Writer, deliveries: Sequence[Delivery]) -> None:
 
 def read_deliveries(fields: Reader, owner: Owner) -> list[Delivery]:
     """See ``write_deliveries``."""
-    addresses = fields.unpacked(_numbers(fields.count(MAX_DELIVERIES)))
+    addresses = fields.unpacked(counts(fields.count(MAX_DELIVERIES)))
     if addresses and not 0 < min(addresses) <= max(addresses) <= MAX_ADDRESSES:
         raise BadFrame("a copy with too many addresses, or none")
     texts = iter(fields.texts(3 * len(addresses) + sum(addresses), MAX_PATH))
@@ -163,10 +170,6 @@ def read_deliveries(fields: Reader, owner: Owner) -> list[Delivery]:
         account = Account(name, owner.uid, owner.gid, home)
         found.append(Delivery(maildir, account, tuple(islice(texts, number))))
     return found
-
-
-def _numbers(count: int) -> struct.Struct:
-    return struct.Struct(f"!{count}I")
 
 
 def write_mbox(out: Writer, mbox: MboxDelivery) -> None:
@@ -245,7 +248,7 @@ def write_outcomes(out: Writer, outcomes: Sequence[Outcome]) -> None:
 
 def read_outcomes(fields: Reader) -> tuple[Outcome, ...]:
     """See ``write_outcomes``."""
-    return tuple(read_outcome(fields) for _ in range(fields.count(MAX_DELIVERIES)))
+    return tuple([read_outcome(fields) for _ in range(fields.count(MAX_DELIVERIES))])
 
 
 def write_outcome(out: Writer, outcome: Outcome, limit: int = MAX_TOLD) -> None:

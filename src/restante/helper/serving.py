@@ -21,6 +21,7 @@ from restante.helper.messages import Message, Owner, Pieces
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda.acts import MAX_APPENDS, MAX_PROGRAMS
 from restante.mda.writer import BatchWriter
+from restante.records import record
 from restante.status import Outcome
 from restante.store import MaildropInUse, MaildropUnavailable
 from restante.store.maildir import Fetched, MaildirDrop, MaildirStore
@@ -51,7 +52,7 @@ class Tools:
     appends: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_APPENDS))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Answer:
     """The frame that answers a request."""
 
@@ -61,9 +62,12 @@ class _Answer:
 
 _UNCHANGED = _Answer(Kind.UNCHANGED)
 
+_Outcomes = tuple[Outcome, ...]
 _Work = Coroutine[None, None, _Answer]
-_Begun = _Work | _Answer | None
-"""What there is to do for a request, or its answer; None: there is none."""
+_Begun = _Work | asyncio.Future[_Outcomes] | _Answer | None
+"""What there is to do for a request, what becomes of its deliveries, or its answer; None: there is
+none."""
+_UnderWay = asyncio.Future[_Answer] | asyncio.Future[_Outcomes]
 
 
 @dataclass(slots=True)
@@ -109,8 +113,8 @@ class Serving:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(connection, self._take, self._lose, takes_descriptors=True)
-        self._tasks: dict[asyncio.Task[None], int] = {}
-        """What is under way, and the octets of each request."""
+        self._under_way: dict[_UnderWay, int] = {}
+        """With the octets of each request."""
         self._octets = 0
         self._drops: dict[int, _Drop] = {}
         self._requests: dict[int, Callable[[Frame, Reader], _Begun]] = {
@@ -134,7 +138,7 @@ class Serving:
     @property
     def is_unused(self) -> bool:
         """Whether nothing is under way for it; it may be though the worker is gone."""
-        return not self._tasks and not self._drops
+        return not self._under_way and not self._drops
 
     def ask_back(self) -> None:
         """Ask the worker to close the connection, unless something is under way on it."""
@@ -164,15 +168,16 @@ class Serving:
             _close(frame.descriptor)
             self._send(frame, begun)
             return
-        task = self._loop.create_task(self._answer(frame, begun))
-        self._tasks[task] = len(frame.body)
+        # Deliveries have no task of their own: the writer's future is all that they wait for.
+        work = begun if isinstance(begun, asyncio.Future) else self._loop.create_task(begun)
+        self._under_way[work] = len(frame.body)
         self._octets += len(frame.body)
-        task.add_done_callback(self._done)
+        work.add_done_callback(partial(self._done, frame))
         if self._is_full():
             self._channel.hold()
 
     def _is_full(self) -> bool:
-        return len(self._tasks) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
+        return len(self._under_way) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
 
     def _begin(self, frame: Frame) -> _Begun:
         request = self._requests.get(frame.kind)
@@ -182,26 +187,22 @@ class Serving:
             raise BadFrame("a body that is no file")
         return request(frame, Reader(frame.body))
 
-    async def _answer(self, frame: Frame, work: _Work) -> None:
-        try:
-            answer = await work
-        except Exception as error:  # noqa: BLE001 - failure_of logs what is a bug
-            answer = _Answer(Kind.FAILED, (failure_of(error),))
-        finally:
-            _close(frame.descriptor)
-        self._send(frame, answer)
-
     def _send(self, frame: Frame, answer: _Answer) -> None:
-        alone = len(self._tasks) < 2  # other answers may come to be sent with it
+        alone = not self._under_way  # other answers may come to be sent with it
         self._channel.send(frame.number, answer.kind, answer.buffers, at_once=alone)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, frame: Frame, work: _UnderWay) -> None:
         was_full = self._is_full()
-        self._octets -= self._tasks.pop(task)
-        if was_full and not self._is_full() and self._channel.is_open:
-            self._channel.resume()
-        if self.is_unused:
-            self._on_change(self)
+        self._octets -= self._under_way.pop(work)
+        _close(frame.descriptor)
+        try:
+            if not work.cancelled():
+                self._send(frame, _answer_of(work))
+        finally:
+            if was_full and not self._is_full() and self._channel.is_open:
+                self._channel.resume()
+            if self.is_unused:
+                self._on_change(self)
 
     def _lose(self, _why: str) -> None:
         """The worker is gone: what was begun is finished, what it held is given back."""
@@ -212,20 +213,18 @@ class Serving:
 
     # Deliveries
 
-    def _deliver(self, frame: Frame, fields: Reader) -> _Work:
+    def _deliver(self, frame: Frame, fields: Reader) -> _Work | asyncio.Future[_Outcomes]:
         together, again = fields.flag(), fields.flag()
         message = messages.read_message(fields)
         deliveries = messages.read_deliveries(fields, self._owner)
         content = _content(message, frame, fields)
+        writer = self._tools.writer
+        if not together or len(deliveries) == 1:
+            return writer.begin_each(message.envelope, content, deliveries, again=again)
 
         async def work() -> _Answer:
-            writer = self._tools.writer
-            if together:
-                outcome = await writer.deliver_all(message.envelope, content, deliveries)
-                return _outcomes((outcome,))
-            return _outcomes(
-                await writer.deliver_each(message.envelope, content, deliveries, again=again)
-            )
+            outcome = await writer.deliver_all(message.envelope, content, deliveries)
+            return _outcomes((outcome,))
 
         return work()
 
@@ -415,6 +414,15 @@ def _content(message: Message, frame: Frame, fields: Reader) -> Content:
     """The body is what is left of the frame, or the file that came with it."""
     body = fields.rest()
     return message.content(body if frame.descriptor < 0 else frame.descriptor)
+
+
+def _answer_of(work: _UnderWay) -> _Answer:
+    """What the worker is told, now that it is done."""
+    try:
+        found = work.result()
+        return found if isinstance(found, _Answer) else _outcomes(found)
+    except Exception as error:  # noqa: BLE001 - failure_of logs what is a bug
+        return _Answer(Kind.FAILED, (failure_of(error),))
 
 
 def _outcomes(outcomes: Sequence[Outcome]) -> _Answer:

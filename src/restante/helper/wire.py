@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from restante.errors import TemporaryError
@@ -63,6 +64,12 @@ class Kind(IntEnum):
     """No more requests, please: the helper is wanted elsewhere once what was begun is done."""
     REMARK = 98
     """A line for the log."""
+
+
+@lru_cache(maxsize=64)
+def counts(number: int) -> struct.Struct:
+    """So many counts."""
+    return struct.Struct(f"!{number}I")
 
 
 @record
@@ -127,7 +134,7 @@ class Writer:
         lengths = [len(each) for each in octets]
         if lengths and max(lengths) > limit:
             raise BadFrame(f"{max(lengths)} octets are too many, the limit is {limit}")
-        self._parts.append(struct.pack(f"!{len(lengths)}I", *lengths))
+        self._parts.append(counts(len(lengths)).pack(*lengths))
         self._parts += octets
 
     def packed(self, form: struct.Struct, *values: float) -> None:
@@ -136,8 +143,10 @@ class Writer:
 
     def cut(self, value: str, limit: int) -> None:
         """Text for people: its first ``limit`` octets."""
-        octets = value.encode("utf-8", "backslashreplace")[:limit]
-        self.blob(octets.decode("utf-8", "ignore").encode(), limit)
+        octets = value.encode("utf-8", "backslashreplace")
+        if len(octets) > limit:
+            octets = octets[:limit].decode("utf-8", "ignore").encode()
+        self.blob(octets, limit)
 
 
 class Reader:
@@ -158,7 +167,12 @@ class Reader:
 
     def small(self) -> int:
         """See Writer."""
-        return int(self.unpacked(_U8)[0])
+        try:
+            value = self._octets[self._place]
+        except IndexError:
+            raise BadFrame("a frame ends within a field") from None
+        self._place += 1
+        return value
 
     def count(self, limit: int) -> int:
         """A number that is ``limit`` at most."""
@@ -190,7 +204,7 @@ class Reader:
 
     def texts(self, number: int, limit: int) -> list[str]:
         """So many texts; see Writer. The caller bounds their number."""
-        lengths = self.unpacked(struct.Struct(f"!{number}I"))
+        lengths = self.unpacked(counts(number))
         octets, place = self._octets, self._place
         found: list[str] = []
         for length in lengths:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from restante import maillog
 from restante.directory import Account
@@ -18,6 +17,7 @@ from restante.helper.pool import PATIENCE, Helpers, Link
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.answers import CLOSING
+from restante.records import record
 from restante.status import Delivered, Outcome, Reply, TemporaryFailure
 
 NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
@@ -29,13 +29,37 @@ MAX_DOUBTS = 10_000
 _Outcomes = tuple[Outcome, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Part:
     """Deliveries of one owner, few enough for one request, and where each stands in the call."""
 
     account: Account
     deliveries: Sequence[Delivery]
     places: Sequence[int]
+
+
+class _Work:
+    """How many calls are under way: each is within ``with``."""
+
+    __slots__ = ("_calls", "_idle")
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._idle = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self._calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._idle.set()
+
+    async def ended(self) -> None:
+        """Wait until there is none."""
+        while self._calls:
+            self._idle.clear()
+            await self._idle.wait()
 
 
 class HelperWriter:
@@ -51,8 +75,7 @@ class HelperWriter:
         self._run_patience = longest_command + QUEUEING
         self._doubts: OrderedDict[str, None] = OrderedDict()
         """Ids of messages that may be in mailboxes though nobody was told so."""
-        self._under_way = 0
-        self._idle = asyncio.Event()
+        self._work = _Work()
         self._is_closing = False
 
     async def deliver_all(
@@ -61,18 +84,20 @@ class HelperWriter:
         """See MailboxWriter."""
         if self._is_closing:
             return TemporaryFailure(CLOSING)
-        with self._work():
-            parts = list(_parts(deliveries))
+        with self._work:
+            parts = _parts(deliveries)
             try:
                 # All of them first: whoever cannot be had is not to cost what others have done.
                 links = [await self._helpers.link(part.account) for part in parts]
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
                 return _failure(error)
             outcomes = await _all_of(
-                self._deliver(link, envelope, content, part, together=True, again=False)
-                for link, part in zip(links, parts, strict=True)
+                [
+                    self._deliver(link, envelope, content, part, together=True, again=False)
+                    for link, part in zip(links, parts, strict=True)
+                ]
             )
-            failures = [each[0] for each in outcomes if not isinstance(each[0], Delivered)]
+            failures = [each for (each,) in outcomes if not isinstance(each, Delivered)]
             if not failures:
                 single = outcomes[0][0] if len(parts) == 1 else None
                 return single or Delivered(f"{len(deliveries)} mailboxes")
@@ -87,11 +112,11 @@ class HelperWriter:
         outcomes: list[Outcome] = [TemporaryFailure(CLOSING)] * len(deliveries)
         if self._is_closing:
             return tuple(outcomes)
-        with self._work():
+        with self._work:
             again = again or envelope.queue_id in self._doubts
-            parts = list(_parts(deliveries))
+            parts = _parts(deliveries)
             found = await _all_of(
-                self._deliver_part(envelope, content, part, again=again) for part in parts
+                [self._deliver_part(envelope, content, part, again=again) for part in parts]
             )
         for part, answers in zip(parts, found, strict=True):
             for place, outcome in zip(part.places, answers, strict=True):
@@ -104,11 +129,11 @@ class HelperWriter:
         """See MailboxWriter."""
         if self._is_closing:
             return TemporaryFailure(CLOSING)
-        with self._work():
+        with self._work:
             out = Writer()
             try:
                 out.flag(again or envelope.queue_id in self._doubts)
-                messages.write_message(out, envelope, content, messages.finals_of([mbox]))
+                messages.write_message(out, envelope, content, (mbox,))
                 messages.write_mbox(out, mbox)
                 link = await self._helpers.link(mbox.account)
                 return (await self._request(link, Kind.APPEND, out, envelope, content, 1))[0]
@@ -119,10 +144,10 @@ class HelperWriter:
         """See MailboxWriter."""
         if self._is_closing:
             return Ran(TemporaryFailure(CLOSING))
-        with self._work():
+        with self._work:
             out = Writer()
             try:
-                messages.write_message(out, envelope, content, messages.finals_of([program]))
+                messages.write_message(out, envelope, content, (program,))
                 messages.write_program(out, program)
                 link = await self._helpers.link(program.account)
                 frame = await _send(link, Kind.RUN, out, content, self._run_patience)
@@ -134,7 +159,7 @@ class HelperWriter:
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
     ) -> None:
         """As ``BatchWriter.withdraw``."""
-        with self._work():
+        with self._work:
             await asyncio.gather(
                 *(self._withdraw(envelope, content, part) for part in _parts(deliveries))
             )
@@ -142,18 +167,7 @@ class HelperWriter:
     async def close(self) -> None:
         """See MailboxWriter."""
         self._is_closing = True
-        while self._under_way:
-            self._idle.clear()
-            await self._idle.wait()
-
-    @contextlib.contextmanager
-    def _work(self) -> Iterator[None]:
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._idle.set()
+        await self._work.ended()
 
     async def _deliver_part(
         self, envelope: Envelope, content: Content, part: _Part, *, again: bool
@@ -180,7 +194,7 @@ class HelperWriter:
         try:
             out.flag(together)
             out.flag(again)
-            messages.write_message(out, envelope, content, messages.finals_of(part.deliveries))
+            messages.write_message(out, envelope, content, part.deliveries)
             messages.write_deliveries(out, part.deliveries)
             return await self._request(link, Kind.DELIVER, out, envelope, content, expected)
         except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
@@ -211,7 +225,7 @@ class HelperWriter:
         """Take back what may have been delivered; what cannot be is a doubt."""
         out = Writer()
         try:
-            messages.write_message(out, envelope, content, set())
+            messages.write_message(out, envelope, content, ())
             messages.write_deliveries(out, part.deliveries)
             link = await self._helpers.link(part.account)
             _fields(await link.request(Kind.WITHDRAW, [out.octets()]), Kind.DONE)
@@ -224,14 +238,14 @@ class HelperWriter:
             self._doubts.popitem(last=False)
 
 
-async def _send(
+def _send(
     link: Link, kind: Kind, out: Writer, content: Content, patience: float = PATIENCE
-) -> Frame:
+) -> Coroutine[Any, Any, Frame]:
     """A request that ends with the body: its octets, or a file that has them."""
     body = content.body
     if isinstance(body, bytes) and len(body) <= messages.MAX_INLINE:
-        return await link.request(kind, [out.octets(), body], patience=patience)
-    return await link.request(kind, [out.octets()], _as_file(body), patience=patience)
+        return link.request(kind, (out.octets(), body), patience=patience)
+    return link.request(kind, (out.octets(),), _as_file(body), patience=patience)
 
 
 def _as_file(body: bytes | str | int) -> int:
@@ -257,24 +271,25 @@ def _fields(frame: Frame, kind: Kind) -> Reader:
     return Reader(frame.body)
 
 
-async def _all_of(works: Iterable[Coroutine[None, None, _Outcomes]]) -> list[_Outcomes]:
+async def _all_of(works: Sequence[Coroutine[None, None, _Outcomes]]) -> list[_Outcomes]:
     """All of them at the same time; the only one there is needs no task."""
-    first, *others = works
-    return await asyncio.gather(first, *others) if others else [await first]
+    return [await works[0]] if len(works) == 1 else await asyncio.gather(*works)
 
 
-def _parts(deliveries: Sequence[Delivery]) -> Iterator[_Part]:
+def _parts(deliveries: Sequence[Delivery]) -> list[_Part]:
     """The deliveries by owner, and no more of them together than a request takes."""
     if len(deliveries) == 1:
-        yield _Part(deliveries[0].account, deliveries, (0,))
-        return
+        return [_Part(deliveries[0].account, deliveries, (0,))]
+    parts: list[_Part] = []
     owners: dict[tuple[int, int], list[int]] = {}
     for place, each in enumerate(deliveries):
         owners.setdefault((each.account.uid, each.account.gid), []).append(place)
     for places in owners.values():
         for first in range(0, len(places), messages.MAX_DELIVERIES):
             some = places[first : first + messages.MAX_DELIVERIES]
-            yield _Part(deliveries[some[0]].account, [deliveries[place] for place in some], some)
+            theirs = [deliveries[place] for place in some]
+            parts.append(_Part(theirs[0].account, theirs, some))
+    return parts
 
 
 def _failure(error: Exception) -> TemporaryFailure:

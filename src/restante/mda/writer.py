@@ -106,7 +106,13 @@ class BatchWriter:
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
     ) -> _Outcomes:
         """See MailboxWriter."""
-        return await self._submit(Job(envelope, content, deliveries, together=False, again=again))
+        return await self.begin_each(envelope, content, deliveries, again=again)
+
+    def begin_each(
+        self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
+    ) -> asyncio.Future[_Outcomes]:
+        """What ``deliver_each`` will return, for whoever needs no task to wait for it."""
+        return self._submit(Job(envelope, content, deliveries, together=False, again=again))
 
     async def withdraw(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
