@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 import time
@@ -23,7 +24,7 @@ from restante.store import Maildrop, MaildropInUse, MailStore, Messages, maildir
 from restante.store.maildir import STALE_AFTER, MaildirDrop, MaildirStore
 from restante.store.recollection import SETTLED, SHARES, Recollection
 from restante.store.scan import NOTHING, Listing
-from restante.store.unwaiting import Stamp
+from restante.store.unwaiting import Stamp, has_stamp, stamp_of
 from tests.support.deliveries import HOST
 from tests.support.helpers import HereSupplier
 
@@ -224,6 +225,18 @@ async def test_what_crashed_deliveries_left_is_cleaned_all_the_same(box: Box) ->
 def listing(octets: int, changed: float = 0.0) -> Listing:
     stamp = Stamp(1, 1, int(changed * 1e9))
     return Listing(NOTHING.messages, NOTHING.places, {}, (stamp, stamp), octets)
+
+
+@pytest.mark.parametrize("part", ["device", "inode", "changed"])
+def test_a_directory_is_known_by_all_of_its_stamp(tmp_path: Path, part: str) -> None:
+    """Two that were made within one tick of the clock differ in the inode alone."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    stamp = stamp_of(descriptor)
+    os.close(descriptor)
+    assert stamp is not None
+    assert has_stamp(os.fsencode(tmp_path), stamp)
+    another = dataclasses.replace(stamp, **{part: getattr(stamp, part) + 1})
+    assert not has_stamp(os.fsencode(tmp_path), another)
 
 
 def test_what_was_not_asked_for_the_longest_is_forgotten_first() -> None:
