@@ -89,6 +89,21 @@ async def test_what_comes_meanwhile_goes_together() -> None:
     assert await asyncio.gather(*others) == ["bcd"] * 3
 
 
+async def test_those_that_went_do_not_fill_the_next_statement() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), ("b", "c"), ("d",))
+    await server.answer()
+    await server.wait_for(2)
+    tasks += await _all_started(gathering, ("e",))
+    await server.answer()
+    tasks += await _all_started(gathering, ("f",))
+    await server.wait_for(3)
+    await server.answer()
+    assert server.asked == [("a",), ("b", "c", "d"), ("e", "f")]
+    await asyncio.gather(*tasks)
+
+
 async def test_after_a_crowd_questions_gather_until_one_is_alone_again() -> None:
     server = Server()
     gathering = Gathering(server.ask, MOST)

@@ -483,6 +483,21 @@ async def test_more_than_the_socket_takes_arrives_in_order(at_once: bool) -> Non
     there.close()
 
 
+async def test_a_frame_that_is_sent_at_once_overtakes_none() -> None:
+    ours, its = socket.socketpair()
+    arrived: list[int] = []
+    there = Channel(
+        its, lambda f: arrived.append(f.number), lambda _why: None, takes_descriptors=True
+    )
+    here = Channel(ours, lambda _frame: None, lambda _why: None, takes_descriptors=False)
+    for number in range(1, 7):
+        here.send(number, Kind.CLOSE, [b"x"], at_once=number % 3 == 0)
+    await until(lambda: len(arrived) == 6)
+    assert arrived == [1, 2, 3, 4, 5, 6]
+    here.close()
+    there.close()
+
+
 async def test_a_frame_that_is_too_large_is_not_sent() -> None:
     ours, its = socket.socketpair()
     channel = Channel(ours, lambda _frame: None, lambda _why: None, takes_descriptors=False)

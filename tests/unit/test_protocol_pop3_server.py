@@ -65,11 +65,15 @@ def test_50_000_messages_are_listed() -> None:
     assert max(map(len, flushed)) < 2 * FLUSH_AT
 
 
-def test_no_text_of_the_driver_breaks_the_response() -> None:
+@pytest.mark.parametrize(
+    ("text", "begin"),
+    [("é\r\n+OK\0é", "é  +OK é"), ("é\r\n+OK\0" + "é" * 600, "é  +OK éé"), ("é" * 300, "ééé")],
+)
+def test_no_text_of_the_driver_breaks_the_response(text: str, begin: str) -> None:
     core = _asking(b"")
-    core.login_refused(ResponseCode.SYS_TEMP, "é\r\n+OK\0" + "é" * 600)
+    core.login_refused(ResponseCode.SYS_TEMP, text)
     response = core.outgoing()
-    assert response.startswith("-ERR [SYS/TEMP] é  +OK é".encode())
+    assert response.startswith(f"-ERR [SYS/TEMP] {begin}".encode())
     assert response.index(b"\r\n") == len(response) - 2
     assert len(response) <= MAX_RESPONSE_LINE
     response.decode("utf-8")
