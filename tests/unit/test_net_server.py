@@ -64,6 +64,19 @@ class Hearing:
         return True
 
 
+class Dawdler(Greeter):
+    """Needs some turns of the event loop to end."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    async def serve(self, connection: Connection, session: str) -> str:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self.ended += 1
+        return "quit"
+
+
 @contextlib.contextmanager
 def listening() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as bound:
@@ -97,6 +110,27 @@ def test_a_stop_before_a_session_has_begun_leaves_nobody_counted(tmp_path: Path,
     with listening() as bound, socket.create_connection(bound.getsockname()) as client:
         uvloop.run(visit(bound))
     assert share.held == 0
+
+
+def test_a_stop_waits_for_the_session_of_what_was_accepted_last() -> None:
+    service = Dawdler()
+    stops: list[asyncio.Task[None]] = []
+
+    async def visit(bound: socket.socket) -> None:
+        limits = ConnectionLimits(
+            1,
+            1,
+            Board(1).share(0),
+            lambda: stops.append(asyncio.create_task(server.stop(PATIENCE))),
+        )
+        server = Server(service, limits, session_ids(0))
+        server.start([bound])
+        await until(lambda: stops)
+        await stops[0]
+        assert service.ended == 1
+
+    with listening() as bound, socket.create_connection(bound.getsockname()):
+        uvloop.run(visit(bound))
 
 
 def test_a_session_that_has_ended_leaves_nothing_to_the_collector() -> None:
