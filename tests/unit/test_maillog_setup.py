@@ -200,17 +200,19 @@ for _ in range(19):
     maillog.delivered("1", "x", "does not")
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 maillog.server_stopped()
+maillog.server_reloaded()
 """
 """A process of its own, because the limit on file sizes is a process's."""
 
 
 def test_full_disk_stops_nothing_and_is_told_later(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], check=True)
-    fits, torn, lost, stopped = (tmp_path / "mail.log").read_text().splitlines()
+    fits, torn, lost, stopped, reloaded = (tmp_path / "mail.log").read_text().splitlines()
     assert fits.endswith("detail=fits")
     assert len(torn) == 10
     assert lost.endswith("event=log_lost lines=19")
     assert stopped.endswith("event=server_stopped")
+    assert reloaded.endswith("event=server_reloaded")
 
 
 @pytest.fixture
