@@ -29,6 +29,12 @@ def blocks_of(wire: bytes, cuts: list[int]) -> list[bytes]:
     return [wire[start:end] for start, end in pairwise(places)]
 
 
+def with_its_lines(piece: bytes, text: ContentText) -> bytes:
+    """The piece, whose line ends were counted: the size in the name of its file hangs on that."""
+    assert not piece or text.lines == piece.count(b"\n")
+    return piece
+
+
 def decode_data(
     blocks: list[bytes], max_octets: int = 0, max_line: int = 1000
 ) -> tuple[bytes, bytes | None, Fault | None]:
@@ -37,7 +43,7 @@ def decode_data(
     text, held = b"", b""
     for number, block in enumerate(blocks):
         decoded, end = decoder.feed(b"?" + held + block, 1)
-        text += decoded
+        text += with_its_lines(decoded, decoder.text)
         held = (b"?" + held + block)[end:]
         if decoder.done:
             return text, held + b"".join(blocks[number + 1 :]), decoder.text.fault
@@ -50,7 +56,8 @@ def decode_chunks(
 ) -> tuple[bytes, Fault | None]:
     """The text and the fault."""
     decoder = ChunkDecoder(ContentText(max_octets, max_line))
-    text = b"".join(decoder.feed(block) for block in blocks) + decoder.finish()
+    text = b"".join(with_its_lines(decoder.feed(block), decoder.text) for block in blocks)
+    text += with_its_lines(decoder.finish(), decoder.text)
     return text, decoder.text.fault
 
 
