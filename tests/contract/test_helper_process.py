@@ -38,6 +38,8 @@ from tests.support.deliveries import (
     messages,
 )
 from tests.support.helpers import NurserySupplier, nursery, passable_directory
+from tests.support.household import status_of
+from tests.support.jumping_clock import until
 
 ANN, BOB = 12345, 12346
 TRACER = """
@@ -390,6 +392,7 @@ class AsRoot:
         await site.deliver(site.ann)
         (pid,) = site.processes()
         os.kill(pid, signal.SIGSTOP)
+        await until(lambda: status_of(pid)["State"].startswith("T"))
         work = asyncio.create_task(site.deliver(site.ann, number=1))
         await asyncio.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
