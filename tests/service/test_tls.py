@@ -406,6 +406,8 @@ def test_who_does_not_let_go_after_the_session_counts(tmp_path: Path, service: s
 def test_a_session_that_does_nothing_takes_little_memory(tmp_path: Path) -> None:
     """Of a buffer of 256 KiB that each has, hardly more is resident than it has used."""
     begin, more = 20, 60
+    # OpenSSL 3.5, which Debian 13 has, takes some 100 KiB a session for itself.
+    limit = 64 * 1024 if ssl.OPENSSL_VERSION_INFO < (3, 5) else 192 * 1024
     with tls_server(tmp_path) as server, ExitStack() as sessions:
         (worker,) = workers(server.instance, 1)
         before = 0
@@ -414,4 +416,4 @@ def test_a_session_that_does_nothing_takes_little_memory(tmp_path: Path) -> None
             assert wire.ask(f"AUTH PLAIN {IAIN_PLAIN}").startswith("235 ")
             if number + 1 == begin:
                 before = resident(worker)
-        assert (resident(worker) - before) / more < 64 * 1024
+        assert (resident(worker) - before) / more < limit
