@@ -135,7 +135,7 @@ async def test_a_worker_that_is_gone_before_it_is_answered(tmp_path: Path) -> No
     request = write_open(known.account, (await version_of(known)))
     ours.sendall(head(1, Kind.OPEN, [request]) + request)
     ours.shutdown(socket.SHUT_RD)
-    while serving.is_open:  # noqa: ASYNC110
+    while serving.is_open:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.001)
     assert ended == [serving]
     (await known.open()).close()

@@ -75,7 +75,7 @@ class Scripted:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Let the loop turn."""
-    while not is_so():  # noqa: ASYNC110
+    while not is_so():  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.001)
 
 
