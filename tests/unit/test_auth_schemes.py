@@ -211,6 +211,7 @@ def test_undecodable_octets_of_a_password_are_kept() -> None:
         ("{ARGON2ID}" + ARGON2ID.replace("p=1", "p=17"), None),
         ("{ARGON2ID}" + ARGON2ID.replace("argon2id", "argon2d"), None),
         ("{ARGON2ID}" + ARGON2ID.replace("t=2", "t=0"), None),
+        ("{ARGON2ID}" + ARGON2ID.replace("v=19", "v=20"), None),
         ("x" * (schemes.MAX_STORED + 1), CLEAR),
         ("*" + "٣" * 40, "Password-MySQL"),
     ],

@@ -40,8 +40,8 @@ Its four lanes are computed one after the other where there are fewer cores; the
 kept because that is the option as it was analysed.
 """
 
-_ARGON2 = re.compile(
-    r"\$argon2(id|i)(?:\$v=([0-9]{1,3}))?\$m=([0-9]{1,10}),t=([0-9]{1,10}),p=([0-9]{1,8})"
+_ARGON2 = re.compile(  # version 1.0, which is also meant where there is none, and 1.3
+    r"\$argon2(id|i)(?:\$v=(16|19))?\$m=([0-9]{1,10}),t=([0-9]{1,10}),p=([0-9]{1,8})"
     r"\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
 )
 
@@ -52,7 +52,10 @@ def read_argon2(text: str) -> Check:
         return NEVER
     parts = _ARGON2.fullmatch(text)
     if parts is None:
-        raise UnknownScheme("the stored argon2 hash is malformed, or neither argon2id nor argon2i")
+        raise UnknownScheme(
+            "the stored argon2 hash is malformed, of an unknown version, "
+            "or neither argon2id nor argon2i"
+        )
     memory, passes, lanes = int(parts[3]), int(parts[4]), int(parts[5])
     if memory > MAX_ARGON2_MEMORY or memory * passes > MAX_ARGON2_WORK or lanes > MAX_ARGON2_LANES:
         raise UnknownScheme(
