@@ -1,20 +1,30 @@
-"""Argon2 (RFC 9106): what is read, and what Restante itself writes."""
+"""Argon2 (RFC 9106): what is read, and what Restante itself writes.
+
+Two libraries, because logins are what fills a machine whose users poll. libsodium checks a
+hash in half the time, but it makes hashes of one lane only, and does not read all that there
+are. argon2-cffi makes the hashes, and has the last word wherever libsodium says neither yes
+nor no.
+"""
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 from dataclasses import dataclass
 
 import argon2
+import nacl.pwhash
+from _cffi_backend import FFI
 from argon2.low_level import Type, hash_secret, verify_secret
+from nacl.exceptions import CryptoError
 
 from restante.auth.schemes.check import NEVER, Check, UnknownScheme, is_locked
 
 MAX_ARGON2_MEMORY = 256 * 1024
 """Kibibytes that one verification may take."""
 MAX_ARGON2_WORK = 2 * 1024 * 1024
-"""Kibibytes times passes: some two seconds."""
+"""Kibibytes times passes: two seconds by the slower of the two libraries."""
 MAX_ARGON2_LANES = 16
 
 SALT_SIZE = 16
@@ -85,7 +95,30 @@ def is_as_dear(text: str, cost: Argon2Cost) -> bool:
     return memory >= cost.memory and memory * passes >= cost.memory * cost.passes
 
 
+_LAST_CALL = FFI()
+"""Its ``errno`` is what the last call of this thread to a library behind cffi has left.
+
+``cffi.FFI`` gives the same, but brings a parser of C.
+"""
+
+
 def _matches(password: bytes, stored: bytes, kind: Type) -> bool:
+    """Ask libsodium; then argon2-cffi, unless that was an answer.
+
+    libsodium refuses to read a hash of another version than 1.3, or that ends in fewer than 16
+    octets, and PyNaCl one of more than 127 characters; and memory may be lacking. libsodium
+    tells all of that as a wrong password, except in errno.
+    """
+    _LAST_CALL.errno = 0
+    try:
+        return nacl.pwhash.verify(stored, password)
+    except CryptoError:
+        if _LAST_CALL.errno == errno.EINVAL:
+            return False
+    return _matches_by_argon2_cffi(password, stored, kind)
+
+
+def _matches_by_argon2_cffi(password: bytes, stored: bytes, kind: Type) -> bool:
     try:
         return verify_secret(stored, password, kind)
     except argon2.exceptions.VerifyMismatchError:
