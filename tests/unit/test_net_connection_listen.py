@@ -8,6 +8,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
@@ -90,8 +91,7 @@ async def test_what_came_before_is_taken_first() -> None:
 async def test_single_octets_do_not_pile_up() -> None:
     async with visit() as visitor:
         connection = visitor.connection
-        transport = connection._transport
-        assert transport is not None
+        transport = cast(asyncio.Transport, connection._transport)
         pieces = 0
         while transport.is_reading():
             connection.data_received(b"xy")

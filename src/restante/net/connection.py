@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from socket import socket
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from restante.net.alarms import TICK, Alarms, tick_of
-from restante.net.heap import set_aside
 from restante.net.outbox import Outbox
+from restante.net.tls_stream import TlsStream, Transport
 from restante.network import is_loopback, plain_address
 from restante.tls import HandshakeContexts, TlsSession
 
@@ -75,7 +75,6 @@ class Connection(asyncio.Protocol):
         "_stopping",
         "_taker",
         "_tick",
-        "_tls_first",
         "_transport",
         "_until",
         "_waiter",
@@ -90,20 +89,16 @@ class Connection(asyncio.Protocol):
         serve: Callable[[Connection], Coroutine[Any, Any, None]],
         stopping: asyncio.Event,
         peer: str,
-        tls_first: HandshakeContexts | None = None,
         outbox: Outbox | None = None,
         alarms: Alarms | None = None,
     ) -> None:
         """``peer``: the client's IP address.
-
-        ``tls_first``: the certificates of ``accept_tls``; None for clear text.
 
         ``outbox``: where its octets wait beside those of others; None: they wait for nobody.
         ``alarms``: those of others; None: it has its own.
         """
         self._serve = serve
         self._stopping = stopping
-        self._tls_first = tls_first
         self._outbox = outbox
         self._alarms = alarms or Alarms()
         self._loop = asyncio.get_running_loop()
@@ -129,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._tick: int | None = None
         """At which it is woken; see Alarms."""
         self._drain_waiter: asyncio.Future[None] | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport: Transport | None = None
         self._interruptible: Callable[[], bool] | None = None
         self._in_handshake = False
         self._is_over = False
@@ -165,8 +160,6 @@ class Connection(asyncio.Protocol):
         # uvloop's transports do all that asyncio.Transport says without deriving from it.
         self._transport = stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=WRITE_HIGH)
-        if self._tls_first is not None:
-            self._secured(stream, self._tls_first)
         self.task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
@@ -197,8 +190,11 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The peer will send no more; without TLS it may still read."""
-        self._flush()  # with TLS the transport closes now
+        """The peer will send no more; without TLS it may still read.
+
+        So it may after a close_notify, and seldom does where TLS ends without one.
+        """
+        self._flush()  # in the latter case the transport closes now
         self._eof = True
         self._wake()
         return self.tls is None
@@ -227,10 +223,7 @@ class Connection(asyncio.Protocol):
     # TLS
 
     async def start_tls(
-        self,
-        contexts: HandshakeContexts,
-        announce: bytes,
-        timeout: float,
+        self, contexts: HandshakeContexts, announce: bytes, timeout: float
     ) -> TlsSession:
         """Send ``announce``, the last octets in clear text, and be the handshake's server.
 
@@ -238,67 +231,48 @@ class Connection(asyncio.Protocol):
         ``announce``, and what it has sent before is its own mistake or somebody else's
         attack (CVE-2011-0411). Raises TlsFailed; the connection is then of no more use.
         """
-        plain = self._transport
-        if plain is None or self._lost:
-            raise TlsFailed(_BROKEN)
-        plain.pause_reading()
         if self._received:
-            self._received.clear()
             raise TlsFailed("octets in clear text came before the handshake")
         self._flush()
-        plain.write(announce)
+        self.write(announce)
+        return await self.accept_tls(contexts, timeout)
+
+    async def accept_tls(self, contexts: HandshakeContexts, timeout: float) -> TlsSession:
+        """Be the server of a handshake, which begins with what the peer says next.
+
+        Raises TlsFailed; the connection is then of no more use.
+        """
+        plain = self._transport
+        if plain is None or self._lost or plain.is_closing():
+            raise TlsFailed(_BROKEN)
         self._in_handshake = True
+        self._waiter = self._loop.create_future()
+        # Only one handshake is held on a connection: what it has is the event loop's transport.
+        stream = TlsStream(
+            cast(asyncio.Transport, plain), self, contexts.for_handshake(), self._shaken
+        )
+        self._watch(timeout, self._loop.time() + timeout)
+        if self._received:
+            stream.data_received(self._take_received())
         try:
-            transport = await self._in_tls(plain, contexts, timeout)
-        except TlsFailed:
-            plain.abort()
-            self.connection_lost(None)  # nobody else says so before a handshake is done
-            raise
+            await self._waiter
+        except (ssl.SSLError, OSError, PeerTimeout) as error:
+            if not plain.is_closing():
+                plain.abort()
+            raise TlsFailed(_objection(error)) from None
         finally:
             self._in_handshake = False
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self._transport = transport
-        return self._secured(transport, contexts)
-
-    async def _in_tls(
-        self, plain: asyncio.Transport, contexts: HandshakeContexts, timeout: float
-    ) -> asyncio.Transport:
-        transport = await _handshake(
-            self._loop.start_tls(
-                plain,
-                self,
-                contexts.for_handshake(),
-                server_side=True,
-                ssl_handshake_timeout=timeout,
-                ssl_shutdown_timeout=CLOSE_TIMEOUT,
-            )
-        )
-        # Where the connection is gone by now, there is a transport without a handshake.
-        if transport is None or transport.get_extra_info("ssl_object") is None:
-            raise TlsFailed(_BROKEN)
-        return transport
-
-    async def accept_tls(self, accepted: socket, timeout: float) -> None:
-        """Be the handshake's server on a socket that has just been accepted (RFC 8314 §3).
-
-        The session begins when it is done. Raises TlsFailed; the socket is closed then.
-        """
-        assert self._tls_first is not None
-        made = self._loop.connect_accepted_socket(
-            lambda: self,
-            accepted,
-            ssl=self._tls_first.for_handshake(),
-            ssl_handshake_timeout=timeout,
-            ssl_shutdown_timeout=CLOSE_TIMEOUT,
-        )
-        await _handshake(made)
-        if self.tls is None:
-            raise TlsFailed(_BROKEN)
-
-    def _secured(self, transport: asyncio.Transport, contexts: HandshakeContexts) -> TlsSession:
-        handshake = cast(ssl.SSLObject, transport.get_extra_info("ssl_object"))
-        self.tls = TlsSession.of(handshake, contexts.server_name(handshake))
+            self._waiter = None
+        self._transport = stream
+        self.tls = TlsSession.of(stream.handshake, contexts.server_name(stream.handshake))
         return self.tls
+
+    def _shaken(self, failure: Exception | None) -> None:
+        """A handshake is over."""
+        if failure is not None:
+            self._fail(failure)
+        else:
+            self._wake(taken=True)
 
     # What the session calls
 
@@ -499,18 +473,11 @@ class Connection(asyncio.Protocol):
 _BROKEN = "the connection broke"
 _NO_BINDINGS: Mapping[str, bytes] = MappingProxyType({})
 
-T = TypeVar("T")
 
-
-async def _handshake(begun: Awaitable[T]) -> T:
-    """The outcome of a handshake, its failures as TlsFailed in words."""
-    set_aside(asyncio.get_running_loop())
-    try:
-        return await begun
-    except ssl.SSLError as error:
-        why = (error.reason or str(error)).replace("_", " ").lower()
-        raise TlsFailed(why) from None
-    except ConnectionAbortedError:
-        raise TlsFailed("timeout") from None
-    except OSError:
-        raise TlsFailed(_BROKEN) from None
+def _objection(error: Exception) -> str:
+    """What was wrong with a handshake, in words."""
+    if isinstance(error, PeerTimeout):
+        return "timeout"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return _BROKEN

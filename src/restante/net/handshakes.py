@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from restante import maillog
@@ -17,16 +18,21 @@ class Handshakes:
     timeout: float
     """Seconds that one may take."""
 
+    async def accept(self, connection: Connection, session: str) -> None:
+        """Begin with TLS (RFC 8314 §3); raises TlsFailed."""
+        await _told(connection, session, connection.accept_tls(self.contexts, self.timeout))
+
     async def start(self, connection: Connection, session: str, announce: bytes) -> None:
         """Go on in TLS after ``announce``, the answer to STARTTLS or STLS; raises TlsFailed."""
-        try:
-            tls = await connection.start_tls(self.contexts, announce, self.timeout)
-        except TlsFailed as failure:
-            maillog.tls_failed(session, connection.peer, str(failure))
-            raise
-        tell(session, tls)
+        begun = connection.start_tls(self.contexts, announce, self.timeout)
+        await _told(connection, session, begun)
 
 
-def tell(session: str, tls: TlsSession) -> None:
-    """Log what a handshake came to."""
+async def _told(connection: Connection, session: str, begun: Awaitable[TlsSession]) -> None:
+    """Log what a handshake comes to."""
+    try:
+        tls = await begun
+    except TlsFailed as failure:
+        maillog.tls_failed(session, connection.peer, str(failure))
+        raise
     maillog.tls_started(session, tls.version, tls.cipher, tls.server_name)

@@ -7,15 +7,15 @@ import itertools
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from restante import maillog
 from restante.net.acceptor import Acceptor
 from restante.net.alarms import Alarms
 from restante.net.connection import Connection, TlsFailed
-from restante.net.handshakes import Handshakes, tell
+from restante.net.handshakes import Handshakes
 from restante.net.outbox import Outbox
 from restante.net.shares import Share
 from restante.network import network_of, plain_address
@@ -95,6 +95,9 @@ class _Visit:
     """By the event loop's clock."""
 
 
+_Serve = Callable[[Connection], Coroutine[Any, Any, None]]
+
+
 class Server:
     """The sockets of one service in one worker."""
 
@@ -116,8 +119,6 @@ class Server:
         self._alarms = Alarms()
         self._connections: set[Connection] = set()
         self._acceptors: list[Acceptor] = []
-        self._in_handshake: set[asyncio.Task[None]] = set()
-        """Connections that begin with TLS, until their sessions do."""
 
     def start(
         self, sockets: Sequence[socket.socket], tls_sockets: Sequence[socket.socket] = ()
@@ -136,9 +137,6 @@ class Server:
         # is made a connection in this turn, and begins in the next one.
         for _ in range(2):
             await asyncio.sleep(0)
-        for handshake in self._in_handshake:
-            handshake.cancel()
-        await asyncio.gather(*self._in_handshake, return_exceptions=True)
         self._stopping.set()
         for connection in list(self._connections):
             connection.interrupt()
@@ -160,14 +158,30 @@ class Server:
     def _not_accepted(self, error: OSError) -> None:
         maillog.session_refused(self._service.name, "", str(error))
 
-    # Connections in clear text
+    # Connections that come
 
     def _take(self, accepted: socket.socket, address: str) -> bool:
         """Whether a session begins; who is turned away is told why."""
         peer = plain_address(address)
         visit = self._let_in(peer)
         serve = self._turn_away if visit is None else partial(self._serve, visit)
-        connection = Connection(serve, self._stopping, peer, None, self._outbox, self._alarms)
+        return self._attach(accepted, peer, visit, serve)
+
+    def _take_tls(self, handshakes: Handshakes, accepted: socket.socket, address: str) -> bool:
+        """As ``_take``, with a handshake first. Limits count before that costs anything."""
+        peer = plain_address(address)
+        visit = self._let_in(peer)
+        if visit is None:
+            accepted.close()
+            return False
+        serve = partial(self._serve, visit, handshakes=handshakes)
+        return self._attach(accepted, peer, visit, serve)
+
+    def _attach(
+        self, accepted: socket.socket, peer: str, visit: _Visit | None, serve: _Serve
+    ) -> bool:
+        """Make it a connection; whether it is one for a visit."""
+        connection = Connection(serve, self._stopping, peer, self._outbox, self._alarms)
         try:
             connection.attach(accepted)
         except OSError as error:
@@ -181,41 +195,6 @@ class Server:
     async def _turn_away(self, connection: Connection) -> None:
         connection.send(self._service.busy)
 
-    # Connections that begin with TLS
-
-    def _take_tls(self, handshakes: Handshakes, accepted: socket.socket, address: str) -> bool:
-        """Limits count before a handshake costs anything."""
-        peer = plain_address(address)
-        visit = self._let_in(peer)
-        if visit is None:
-            accepted.close()
-            return False
-        task = asyncio.create_task(self._shake_hands(accepted, visit, handshakes))
-        self._in_handshake.add(task)
-        task.add_done_callback(self._in_handshake.discard)
-        return True
-
-    async def _shake_hands(
-        self, accepted: socket.socket, visit: _Visit, handshakes: Handshakes
-    ) -> None:
-        serve = partial(self._serve, visit)
-        connection = Connection(
-            serve, self._stopping, visit.peer, handshakes.contexts, self._outbox, self._alarms
-        )
-        try:
-            await connection.accept_tls(accepted, handshakes.timeout)
-        except TlsFailed as failure:
-            maillog.tls_failed(visit.session, visit.peer, str(failure))
-            self._see_off(visit, "tls failed")
-        except asyncio.CancelledError:
-            if connection.tls is None:  # else it has a session by now, which ends by itself
-                self._see_off(visit, "shutdown")
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug must not keep its place for ever
-            maillog.unplanned(f"{self._service.name} session {visit.session}", error)
-            if connection.tls is None:
-                self._see_off(visit, "unplanned")
-
     # Sessions
 
     def _let_in(self, peer: str) -> _Visit | None:
@@ -228,13 +207,17 @@ class Server:
         maillog.session_opened(session, self._service.name, peer)
         return _Visit(session, peer, self._loop.time())
 
-    async def _serve(self, visit: _Visit, connection: Connection) -> None:
+    async def _serve(
+        self, visit: _Visit, connection: Connection, *, handshakes: Handshakes | None = None
+    ) -> None:
         reason = "cancelled"
         self._connections.add(connection)
         try:
-            if connection.tls is not None:
-                tell(visit.session, connection.tls)
+            if handshakes is not None:
+                await handshakes.accept(connection, visit.session)
             reason = await self._service.serve(connection, visit.session)
+        except TlsFailed:
+            reason = "shutdown" if self._stopping.is_set() else "tls failed"
         except Exception as error:  # noqa: BLE001 - a bug ends the session, not the worker
             maillog.unplanned(f"{self._service.name} session {visit.session}", error)
             connection.send(self._service.failing)

@@ -1,0 +1,232 @@
+"""TLS between a connection and its socket: the server's end, from the handshake to close_notify.
+
+The cryptography is OpenSSL's; this moves octets between it and the event loop. asyncio and uvloop
+have such a layer too. It reads into a buffer of 256 KiB for each connection, sends what OpenSSL
+says piece by piece where one piece would do, and costs as much as the cryptography.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+RECORD = 16 * 1024
+"""Octets of text in a record at the most (RFC 8446 §5.1): as many are read at a time."""
+MAX_UNREAD = 1024 * 1024
+"""Octets that wait unsent at the most while a peer asks for more of TLS's own (KeyUpdate)."""
+
+
+_NOBODY = asyncio.Protocol()
+"""Where a session was; hears all and does nothing."""
+
+
+class Transport(Protocol):
+    """What a connection sends by: of asyncio.Transport what it needs."""
+
+    def write(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def is_closing(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def set_write_buffer_limits(self, high: int) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def get_extra_info(self, name: str) -> Any: ...
+
+
+class TlsStream(asyncio.Protocol):
+    """A transport for ``session``, in TLS, by way of another one in clear text."""
+
+    __slots__ = (
+        "_incoming",
+        "_is_closing",
+        "_outgoing",
+        "_plain",
+        "_session",
+        "_shaken",
+        "handshake",
+    )
+
+    def __init__(
+        self,
+        plain: asyncio.Transport,
+        session: asyncio.Protocol,
+        context: ssl.SSLContext,
+        shaken: Callable[[Exception | None], None],
+    ) -> None:
+        """Wait for a peer's handshake; ``plain`` is this stream's from now on.
+
+        ``shaken`` is called when it is done, or with what it failed of; the connection is closed
+        then. Nothing of the session is called before.
+        """
+        self._plain = plain
+        self._session = session
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.handshake = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._shaken: Callable[[Exception | None], None] | None = shaken
+        """Until the handshake is done, or has failed."""
+        self._is_closing = False
+        plain.set_protocol(self)
+
+    # What the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        """Records, or pieces of them."""
+        self._incoming.write(data)
+        if self._is_closing:
+            self._take_leave()
+        elif self._shaken is None or self._shake_hands(self._shaken):
+            self._read()
+
+    def eof_received(self) -> bool:
+        """The peer is gone, with or without a close_notify; so is this end then."""
+        if self._shaken is None and not self._is_closing:
+            self._session.eof_received()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing can be sent or received any more."""
+        shaken, self._shaken = self._shaken, None
+        if shaken is not None:
+            shaken(exc or ConnectionResetError())
+        session, self._session = self._session, _NOBODY  # who holds this stream: no circle is left
+        session.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than the session writes."""
+        self._session.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._session.resume_writing()
+
+    # From the peer
+
+    def _shake_hands(self, shaken: Callable[[Exception | None], None]) -> bool:
+        """Go on with the handshake; whether it is done."""
+        try:
+            self.handshake.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return False
+        except ssl.SSLError as error:
+            self._shaken = None
+            self._fail()
+            shaken(error)
+            return False
+        # In TLS 1.3 these are tickets, which may as well go with the first octets of the session.
+        if self.handshake.version() != "TLSv1.3":
+            self._send()
+        self._shaken = None
+        shaken(None)
+        return True
+
+    def _read(self) -> None:
+        """Give the session what is there."""
+        unsent = self._outgoing.pending
+        pieces = []
+        is_ended = False
+        try:
+            # To ask in vain costs more than to see that nothing is left.
+            while self._incoming.pending or self.handshake.pending():
+                piece = self.handshake.read(RECORD)
+                if not piece:
+                    is_ended = True
+                    break
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self._fail()
+            return
+        if self._outgoing.pending > unsent:
+            self._answer()
+        if pieces:
+            self._session.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if is_ended and not self._is_closing:
+            self._session.eof_received()
+
+    def _answer(self) -> None:
+        """Send what TLS itself has to say, to a peer that reads it."""
+        self._send()
+        if self._plain.get_write_buffer_size() > MAX_UNREAD:
+            self._plain.abort()
+
+    # To the peer
+
+    def write(self, data: bytes) -> None:
+        """Send octets of the session; dropped where there is nobody to take them."""
+        if self._is_closing:
+            return
+        try:
+            self.handshake.write(data)
+        except ssl.SSLError:
+            self._fail()
+        else:
+            self._send()
+
+    def close(self) -> None:
+        """Send close_notify behind all else, and close when the peer has said as much."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._plain.resume_reading()  # the session may have read enough
+            self._take_leave()
+
+    def _take_leave(self) -> None:
+        """One step of the end; what the peer says of the session now is for nobody."""
+        try:
+            self.handshake.unwrap()
+        except ssl.SSLWantReadError:
+            self._send()
+            return
+        except ssl.SSLError:
+            pass
+        self._send()
+        self._plain.close()
+
+    def _fail(self) -> None:
+        """Tell the peer what it did wrong, if that can go at once, and close."""
+        self._is_closing = True
+        self._send()
+        if self._plain.get_write_buffer_size():
+            self._plain.abort()
+        else:
+            self._plain.close()
+
+    def _send(self) -> None:
+        octets = self._outgoing.read()
+        if octets and not self._plain.is_closing():
+            self._plain.write(octets)
+
+    # As the transport in clear text does it
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._plain.abort()
+
+    def is_closing(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self._is_closing or self._plain.is_closing()
+
+    def pause_reading(self) -> None:
+        """Let the peer wait."""
+        self._plain.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._plain.resume_reading()
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """Octets unsent from which on the session is told to wait."""
+        self._plain.set_write_buffer_limits(high=high)
+
+    def get_write_buffer_size(self) -> int:
+        """Octets that are unsent."""
+        return self._plain.get_write_buffer_size()
+
+    def get_extra_info(self, name: str) -> Any:
+        """About the socket."""
+        return self._plain.get_extra_info(name)
