@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from restante.net.shares import Board
 from restante.service.user import ServerUser
+from restante.tls.tickets import TicketContexts
 
 EXIT_CONFIGURATION = 78
 """A worker's exit status when only the operator can help (sysexits EX_CONFIG)."""
@@ -15,17 +16,26 @@ READY = "ready\n"
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """What all workers of a settings tree have together."""
+
+    fellows: frozenset[int]
+    """Their queues."""
+    board: Board
+    """How many connections each of them holds."""
+    tickets: TicketContexts
+    """What they begin handshakes with."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerPlace:
     """What a worker is given when it is forked."""
 
     number: int
-    """The worker's place among its fellows."""
-    board: Board
-    """How many connections each of these holds."""
+    """The worker's place on the board."""
     slot: int
     """The queue it owns: ``queue/SLOT``."""
-    fellows: frozenset[int]
-    """The queues of all workers of its generation, its own among them."""
+    generation: Generation
     ready_fd: int
     """A byte is written here when it serves; on failure the reason."""
     life_fd: int

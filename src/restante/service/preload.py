@@ -10,7 +10,6 @@ them; here are those that are usually imported when they are first of use.
 from __future__ import annotations
 
 import os
-import ssl
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
@@ -42,7 +41,6 @@ def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
     for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
     preload_driver(settings, rights)
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if settings.metrics.listen:
         # prometheus-client looks at its environment when it is imported.
         os.environ[metrics.DIRECTORY_VARIABLE] = metrics.figures_directory(settings.directory)

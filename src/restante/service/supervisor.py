@@ -32,12 +32,13 @@ from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
 from restante.service.manager import Manager, passed_sockets
 from restante.service.ownership import hand_over
-from restante.service.place import READY, WorkerPlace
+from restante.service.place import READY, Generation, WorkerPlace
 from restante.service.preload import preload
 from restante.service.steward import Steward
 from restante.service.user import server_user
 from restante.service.watch import Watch
 from restante.service.worker import run_worker
+from restante.tls.tickets import TicketContexts
 
 START_TIMEOUT = 60.0
 """Seconds that a worker may take until it serves."""
@@ -164,11 +165,9 @@ class Supervisor:
         try:
             with self._rights_of_workers():
                 slots = self._assign_slots(settings)
-            board = Board(len(slots))
+            generation = Generation(frozenset(slots), Board(len(slots)), TicketContexts())
             for number, slot in enumerate(slots):
-                worker, ready = self._fork(
-                    settings, listeners, number, board, slot, frozenset(slots)
-                )
+                worker, ready = self._fork(settings, listeners, number, slot, generation)
                 starting.append(_Starting(worker, ready))
             self._await_ready(starting)
         except OperatorError:
@@ -218,15 +217,14 @@ class Supervisor:
         settings: Settings,
         listeners: Listeners,
         number: int,
-        board: Board,
         slot: int,
-        fellows: frozenset[int],
+        generation: Generation,
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
         office = self._open_office(slot, settings)
         place = WorkerPlace(
-            number, board, slot, fellows, ready_write, self._life_read, self._user, office
+            number, slot, generation, ready_write, self._life_read, self._user, office
         )
         try:
             pid = fork("worker", partial(self._be_worker, settings, listeners, place, ready_read))
@@ -309,7 +307,7 @@ class Supervisor:
             self._restart_at = time.monotonic() + RESTART_PAUSE
 
     def _ended(self, worker: _Worker, status: int) -> None:
-        worker.place.board.forget(worker.place.number)
+        worker.place.generation.board.forget(worker.place.number)
         maillog.worker_ended(worker.place.slot, worker.pid, status)
         with self._rights_of_workers():
             metrics.forget(self._figures, worker.pid)
@@ -324,12 +322,7 @@ class Supervisor:
             place = worker.place
             try:
                 successor, ready = self._fork(
-                    self._settings,
-                    self._listeners,
-                    place.number,
-                    place.board,
-                    place.slot,
-                    place.fellows,
+                    self._settings, self._listeners, place.number, place.slot, place.generation
                 )
             except OperatorError as error:
                 maillog.worker_failed(place.slot, str(error))

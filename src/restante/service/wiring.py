@@ -61,6 +61,7 @@ from restante.service.window import Window
 from restante.spool import clean_spool
 from restante.tls.certificates import Certificates, pairs_of
 from restante.tls.files import HandedFiles
+from restante.tls.tickets import TicketContexts
 from restante.usage.ledger import UsageLedger
 
 ADOPTION_INTERVAL = 10.0
@@ -78,8 +79,8 @@ class Worker:
         """``pem``: certificates and keys, where they have to be asked for in the office."""
         self._settings = settings
         self._slot = place.slot
-        self._fellows = place.fellows
-        self._share = place.board.share(place.number)
+        self._fellows = place.generation.fellows
+        self._share = place.generation.board.share(place.number)
         self._berth = Berth(own_processor(place.number, settings.server.workers), self._share)
         self._window = None if place.office is None else Window(place.office)
         self._pem = pem
@@ -92,7 +93,7 @@ class Worker:
         self._collector: Collector | None = None
         self._desk: Desk | None = None
         self._ids = queue_ids(place.slot)
-        self._handshakes = _handshakes(settings, pem)
+        self._handshakes = _handshakes(settings, pem, place.generation.tickets)
         self._hands = (
             own_hands(settings) if self._window is None else helping_hands(settings, self._window)
         )
@@ -359,12 +360,14 @@ def _authenticator(
     )
 
 
-def _handshakes(settings: Settings, pem: HandedFiles | None) -> Handshakes | None:
+def _handshakes(
+    settings: Settings, pem: HandedFiles | None, tickets: TicketContexts
+) -> Handshakes | None:
     """TLS with the certificates that settings name, if any; raises CertificateRefused."""
     pairs = tuple(pairs_of(settings))
     if not pairs:
         return None
-    return Handshakes(Certificates(pairs, pem), settings.tls.handshake_timeout)
+    return Handshakes(Certificates(pairs, pem, tickets), settings.tls.handshake_timeout)
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:

@@ -136,14 +136,12 @@ def _unreadable(path: str) -> CertificateRefused:
 
 
 def _context(files: PairFiles, chain: list[bytes], key: bytes) -> ssl.SSLContext:
-    """TLS 1.2 and up, without compression or renegotiation (RFC 8996, RFC 9325 §§ 3.3, 3.5).
+    """A context that handshakes change to; what else they need, see ``restante.tls.tickets``.
 
     OpenSSL wants paths: what was checked goes by way of memory that has one, and is written
     anew, so that what is served is what was read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     # Without a password of its own, OpenSSL would ask for one on the terminal.
     refuse = partial(_refuse_password, files.key)
     try:

@@ -14,6 +14,7 @@ from restante.config import Settings
 from restante.tls import CertificateRefused
 from restante.tls.certificate import Pair, PairFiles, load_pair, utc_now
 from restante.tls.files import DiskFiles, Identity, PemFiles
+from restante.tls.tickets import TicketContexts
 
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at the files, which a handshake has to wait for."""
@@ -54,53 +55,60 @@ class Certificates:
         self,
         files: Iterable[PairFiles],
         source: PemFiles | None = None,
+        tickets: TicketContexts | None = None,
         *,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``files`` must not be empty, and are read from disk unless ``source`` has them; raises
-        CertificateRefused.
+        """``files`` must not be empty, and are read from disk unless ``source`` has them; without
+        ``tickets`` nobody shares them. Raises CertificateRefused.
         """
         self._source = source or DiskFiles()
         self._now = now
         self._monotonic = monotonic
         self._served = [self._serve(each) for each in files]
-        self._look_again = monotonic() + LOOK_INTERVAL
+        self._tickets = tickets or TicketContexts(monotonic())
         self._names: dict[str, ssl.SSLContext] = {}
         self._asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
         self._index()
+        self._begin()
         for served in self._served:
             self._warn(served.pair)
 
     def for_handshake(self) -> ssl.SSLContext:
-        """The default certificate's context, which gives way to another's by SNI."""
+        """A context that gives way to a certificate's, whether the client names a host or not."""
         if self._monotonic() >= self._look_again:
             self._look()
-            self._look_again = self._monotonic() + LOOK_INTERVAL
-        return self._served[0].pair.context
+            self._begin()
+        return self._first
 
     def server_name(self, handshake: ssl.SSLObject) -> str:
         """The host that the client asked for; empty if it named none."""
         return self._asked.get(handshake, "")
+
+    def _begin(self) -> None:
+        """From now on until files are looked at again, handshakes begin alike."""
+        now = self._monotonic()
+        self._look_again = now + LOOK_INTERVAL
+        self._first = self._tickets.at(now)
+        self._first.sni_callback = self._choose
 
     def _index(self) -> None:
         """Of certificates for the same name the first one counts."""
         self._names = {}
         for served in reversed(self._served):
             self._names |= dict.fromkeys(served.pair.names, served.pair.context)
-        self._served[0].pair.context.sni_callback = self._choose
 
     def _choose(
         self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext
     ) -> None:
-        """OpenSSL asks during a handshake; a name that nobody bears gets the default."""
-        if name is None or not isinstance(handshake, ssl.SSLObject):
-            return
-        name = name.lower()
-        self._asked[handshake] = name
-        context = self._names.get(name) or self._names.get("*." + name.partition(".")[2])
-        if context is not None:
-            handshake.context = context
+        """OpenSSL asks in each handshake; a name that nobody bears, and none, gets the default."""
+        context = None
+        if name is not None and isinstance(handshake, ssl.SSLObject):
+            name = name.lower()
+            self._asked[handshake] = name
+            context = self._names.get(name) or self._names.get("*." + name.partition(".")[2])
+        handshake.context = context or self._served[0].pair.context
 
     def _look(self) -> None:
         changed = [self._renew(served) for served in self._served]
