@@ -13,6 +13,7 @@ import pytest
 
 from restante.auth import LoginAttempt, Refusal, Refused, Welcome
 from restante.auth.login import MAX_LOGIN, NOBODY, PasswordAuthenticator
+from restante.auth.proven import ProvenPasswords
 from restante.auth.schemes import Argon2Cost, hash_password, verify
 from restante.checkpassword.wire import Question
 from restante.config.tree import Auth
@@ -85,6 +86,7 @@ class Desk:
     slept: list[float] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     guard: Guard = field(default_factory=Unguarded)
+    proven: ProvenPasswords | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -92,7 +94,12 @@ class Desk:
 
     def renew(self) -> PasswordAuthenticator:
         self.authenticator = PasswordAuthenticator(
-            self.rows, self.settings, self.guard, verify_password=self._verify, sleep=self._sleep
+            self.rows,
+            self.settings,
+            self.guard,
+            proven=self.proven,
+            verify_password=self._verify,
+            sleep=self._sleep,
         )
         return self.authenticator
 
@@ -188,6 +195,37 @@ async def test_account_without_password(desk: Desk, stored: str | None) -> None:
     desk.add("iain", stored)
     assert await desk.login("iain", "") == Refused(Refusal.WRONG_PASSWORD)
     assert await desk.login("iain", "secret") == Refused(Refusal.WRONG_PASSWORD)
+
+
+async def test_a_password_that_was_right_is_not_hashed_again() -> None:
+    desk = Desk(proven=ProvenPasswords(3600))
+    desk.add("iain@example.com", DEAR)
+    for _ in range(3):
+        assert await desk.login("iain@example.com") == Welcome(IAIN)
+    assert desk.tried == [DEAR]
+    assert await desk.login("iain@example.com", "wrong") == Refused(Refusal.WRONG_PASSWORD)
+    assert await desk.login("iain@example.com", "wrong") == Refused(Refusal.WRONG_PASSWORD)
+    assert await desk.login("nobody@example.com") == Refused(Refusal.UNKNOWN_USER)
+    assert await desk.login("nobody@example.com") == Refused(Refusal.UNKNOWN_USER)
+    assert desk.tried == [DEAR, DEAR, DEAR, NOBODY, NOBODY]
+
+
+async def test_beside_another_hash_it_is_hashed() -> None:
+    desk = Desk(proven=ProvenPasswords(3600))
+    desk.add("iain@example.com", DEAR)
+    assert await desk.login("iain@example.com") == Welcome(IAIN)
+    changed = hash_password("other", Argon2Cost(passes=1, memory=8, lanes=1))
+    desk.add("iain@example.com", changed)
+    assert await desk.login("iain@example.com") == Refused(Refusal.WRONG_PASSWORD)
+    assert desk.tried == [DEAR, changed]
+
+
+async def test_what_is_cheap_is_not_remembered() -> None:
+    proven = ProvenPasswords(3600)
+    desk = Desk(proven=proven)
+    desk.add("iain@example.com", "secret", "Password")
+    assert await desk.login("iain@example.com") == Welcome(IAIN)
+    assert not proven.has("secret", "secret", "Password")
 
 
 async def test_cheap_scheme_needs_no_thread(desk: Desk) -> None:

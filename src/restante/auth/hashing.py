@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from restante.auth import LoginAttempt
+from restante.auth.proven import ProvenPasswords
 from restante.auth.schemes import is_cheap, verify
 from restante.config.tree import Auth
 from restante.errors import TemporaryError
@@ -55,8 +56,15 @@ class Hashing:
     for hundreds of logins at once leaves room for everybody else's.
     """
 
-    def __init__(self, settings: Auth, verify_password: Verify = verify) -> None:
+    def __init__(
+        self,
+        settings: Auth,
+        verify_password: Verify = verify,
+        proven: ProvenPasswords | None = None,
+    ) -> None:
+        """``proven``: what need not be hashed; None: each password is."""
         self._verify = verify_password
+        self._proven = proven
         self._waiting = settings.hashing_queue
         self._pool = ThreadPoolExecutor(
             settings.hashing_threads, ROAMING + "hashing", initializer=roam
@@ -66,9 +74,15 @@ class Hashing:
 
     async def matches(self, attempt: LoginAttempt, stored: str | None, kind: str | None) -> bool:
         """Whether the password is that of a stored hash; raises UnknownScheme and HashingBusy."""
-        if is_cheap(stored, kind):
+        if stored is None or is_cheap(stored, kind):
             return self._verify(attempt.password, stored, kind)
-        return await self.run(attempt.peer, partial(self._verify, attempt.password, stored, kind))
+        password, proven = attempt.password, self._proven
+        if proven is not None and proven.has(password, stored, kind):
+            return True
+        good = await self.run(attempt.peer, partial(self._verify, password, stored, kind))
+        if good and proven is not None:
+            proven.add(password, stored, kind)
+        return good
 
     async def run(self, peer: str, work: Callable[[], T]) -> T:
         """What ``work`` comes to, when it is the peer's turn; raises HashingBusy."""

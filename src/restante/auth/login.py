@@ -22,6 +22,7 @@ from restante.auth import (
     Welcome,
 )
 from restante.auth.hashing import Hashing, Turns, Verify
+from restante.auth.proven import ProvenPasswords
 from restante.auth.schemes import UnknownScheme, verify
 from restante.auth.scram import Offer, offer, prepared
 from restante.auth.upgrade import PasswordUpgrades
@@ -82,8 +83,8 @@ class PasswordAuthenticator:
     """Checks logins against a directory and records each of them.
 
     Without ``upgrades`` hashes stay as they are; ``scram_secret`` is what salts of SCRAM are
-    made of; ``system`` is asked where the directory knows nobody. ``verify_password`` and
-    ``sleep`` are seams for tests.
+    made of; ``system`` is asked where the directory knows nobody; ``proven`` has the passwords
+    that need not be hashed again. ``verify_password`` and ``sleep`` are seams for tests.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class PasswordAuthenticator:
         upgrades: PasswordUpgrades | None = None,
         scram_secret: bytes = b"",
         system: SystemLogins | None = None,
+        proven: ProvenPasswords | None = None,
         *,
         verify_password: Verify = verify,
         sleep: Sleep = asyncio.sleep,
@@ -105,7 +107,7 @@ class PasswordAuthenticator:
         self._scram_secret = scram_secret
         self._system = system or NoSystemLogins()
         self._sleep = sleep
-        self._hashing = Hashing(settings, verify_password)
+        self._hashing = Hashing(settings, verify_password, proven)
         # Guesses of one network at the same moment exceed their limit by no more than the limit,
         # those at one account by what the threads for hashing can do at once anyway.
         self._networks = Turns(settings.guess_network or UNLIMITED_TURNS)

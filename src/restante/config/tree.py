@@ -437,6 +437,14 @@ class Auth:
     hashing_queue: int = setting(
         200, "Logins that may wait for a hashing thread; more are a temporary failure.", low=1
     )
+    remember: int = setting(
+        3600,
+        "Seconds for which a password that was right is not hashed again, if the stored hash is "
+        "still the same: so programs that look for mail often cost little, whatever the hash. "
+        "Kept is a digest, in memory alone. 0: each login is hashed.",
+        low=0,
+        high=DAY,
+    )
     mechanisms: tuple[str, ...] = setting(
         ["PLAIN", "LOGIN"],
         "How clients may log in by AUTH, as it is announced: PLAIN, LOGIN, SCRAM-SHA-256, "

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from restante.auth.proven import ProvenPasswords
+from restante.config import Settings
 from restante.net.shares import Board
 from restante.service.user import ServerUser
 from restante.tls.tickets import TicketContexts
@@ -25,6 +28,19 @@ class Generation:
     """How many connections each of them holds."""
     tickets: TicketContexts
     """What they begin handshakes with."""
+    proven: ProvenPasswords | None
+    """Passwords that they need not hash again; None: they hash each."""
+
+    @classmethod
+    def begin(cls, settings: Settings, slots: Collection[int]) -> Generation:
+        """One whose workers, with these queues, are forked from this process from now on."""
+        remember = settings.auth.remember
+        return cls(
+            frozenset(slots),
+            Board(len(slots)),
+            TicketContexts(),
+            ProvenPasswords(remember) if remember else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from restante.config.load import load_again
 from restante.config.tree import HostPort
 from restante.errors import OperatorError
 from restante.logsetup import setup_logging
-from restante.net.shares import Board
 from restante.queue.slots import queue_slots
 from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
@@ -38,7 +37,6 @@ from restante.service.steward import Steward
 from restante.service.user import server_user
 from restante.service.watch import Watch
 from restante.service.worker import run_worker
-from restante.tls.tickets import TicketContexts
 
 START_TIMEOUT = 60.0
 """Seconds that a worker may take until it serves."""
@@ -165,7 +163,7 @@ class Supervisor:
         try:
             with self._rights_of_workers():
                 slots = self._assign_slots(settings)
-            generation = Generation(frozenset(slots), Board(len(slots)), TicketContexts())
+            generation = Generation.begin(settings, slots)
             for number, slot in enumerate(slots):
                 worker, ready = self._fork(settings, listeners, number, slot, generation)
                 starting.append(_Starting(worker, ready))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from restante import maillog, metrics
 from restante.auth import SystemLogins
 from restante.auth.login import PasswordAuthenticator
+from restante.auth.proven import ProvenPasswords
 from restante.auth.scram import load_secret
 from restante.auth.upgrade import PasswordUpgrades
 from restante.checkpassword.answers import Answers
@@ -107,7 +108,9 @@ class Worker:
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
         self._guard = guard_of(settings)
         self._system = system_logins(settings, asks_registrar=place.office is not None)
-        self._authenticator = _authenticator(settings, self._directory, self._guard, self._system)
+        self._authenticator = _authenticator(
+            settings, self._directory, self._guard, self._system, place.generation.proven
+        )
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings, current=live)
         self._courier = CurrentCourier(Derived(live, self._make_courier))
@@ -345,7 +348,11 @@ def _reporter(settings: Settings) -> DsnReporter:
 
 
 def _authenticator(
-    settings: Settings, directory: SqlDirectory, guard: Guard, system: SystemLogins
+    settings: Settings,
+    directory: SqlDirectory,
+    guard: Guard,
+    system: SystemLogins,
+    proven: ProvenPasswords | None,
 ) -> PasswordAuthenticator:
     """Logins as the settings have them; raises OperatorError."""
     auth = settings.auth
@@ -357,6 +364,7 @@ def _authenticator(
         PasswordUpgrades(directory) if auth.upgrade else None,
         load_secret(settings.path(settings.queue.root)) if uses_scram else b"",
         system,
+        proven,
     )
 
 
