@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from restante.net.connection import Connection, TlsFailed
+from restante.net.connection import (
+    READ_HIGH,
+    WRITE_HIGH,
+    Connection,
+    PeerTimeout,
+    Stopping,
+    TlsFailed,
+)
 from restante.tls import TlsSession
 from restante.tls.certificates import Certificates
 from tests.support.certificates import Issued, issue, trusting, write
 from tests.support.hearing import hear
+from tests.support.tls_client import TlsClient
 
 HOST = "mx.example.com"
 PATIENCE = 60.0
@@ -33,6 +43,17 @@ def certificates(tmp_path: Path, authority: Issued) -> Certificates:
 def converse(serve: Callable[[Connection], Awaitable[None]], client: Client) -> None:
     """Both ends of one connection, on the event loop of a worker; what either raises is raised."""
     uvloop.run(_converse(serve, client))
+
+
+async def begin(
+    client: TlsClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Shake hands."""
+    said = client.shake_hands()
+    while not client.is_shaken:
+        writer.write(said)
+        said = client.shake_hands(await reader.read(READ_HIGH))
+    writer.write(said)
 
 
 async def _converse(serve: Callable[[Connection], Awaitable[None]], client: Client) -> None:
@@ -61,8 +82,11 @@ async def _converse(serve: Callable[[Connection], Awaitable[None]], client: Clie
             writer.transport.abort()
 
 
+@pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLSv1.2", "TLSv1.3"]
+)
 def test_octets_go_both_ways_after_the_handshake(
-    certificates: Certificates, authority: Issued
+    certificates: Certificates, authority: Issued, version: ssl.TLSVersion
 ) -> None:
     told: list[TlsSession] = []
 
@@ -80,7 +104,9 @@ def test_octets_go_both_ways_after_the_handshake(
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"begin")
         assert await reader.readexactly(2) == b"go"
-        await writer.start_tls(trusting(authority), server_hostname=HOST)
+        trust = trusting(authority)
+        trust.maximum_version = version
+        await writer.start_tls(trust, server_hostname=HOST)
         content = bytes(range(250)) * 4000
         writer.write(content)
         assert await reader.readexactly(len(content)) == content
@@ -88,7 +114,9 @@ def test_octets_go_both_ways_after_the_handshake(
 
     converse(serve, client)
     assert told[0].server_name == HOST
-    assert str(told[0]).startswith("TLSv1.3 TLS_")
+    assert told[0].version == version.name.replace("_", ".")
+    assert str(told[0]).startswith(f"{told[0].version} {told[0].cipher}")
+    assert bool(told[0].bindings) == (version is ssl.TLSVersion.TLSv1_2)
 
 
 def test_octets_that_come_while_the_server_is_busy_end_the_session(
@@ -155,9 +183,10 @@ def test_a_connection_whose_handshake_failed_is_gone_at_once(
         if how == "interrupted":
             asyncio.get_running_loop().call_later(0.01, connection.interrupt)
         try:
-            with pytest.raises(TlsFailed):
+            with pytest.raises(Stopping if how == "interrupted" else TlsFailed):
                 await connection.start_tls(certificates, b"go\r\n", PATIENCE)
         finally:
+            connection.send(b"421 in clear text")
             connection.when_gone(gone.set)
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,6 +198,8 @@ def test_a_connection_whose_handshake_failed_is_gone_at_once(
         elif how == "aborted":
             writer.transport.abort()
         await gone.wait()
+        with contextlib.suppress(ConnectionError):
+            assert b"421" not in await reader.read()
 
     converse(serve, client)
 
@@ -182,5 +213,165 @@ def test_a_handshake_takes_no_longer_than_it_may(certificates: Certificates) -> 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"begin")
         assert await reader.read() == b"go"
+
+    converse(serve, client)
+
+
+def test_a_client_that_sends_no_more_is_not_waited_for(certificates: Certificates) -> None:
+    """It cannot finish a handshake, although it may still read."""
+
+    async def serve(connection: Connection) -> None:
+        assert await hear(connection, PATIENCE) == b"begin"
+        assert await hear(connection, PATIENCE) == b""
+        with pytest.raises(TlsFailed, match="broke"):
+            await connection.start_tls(certificates, b"go", 60 * PATIENCE)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"begin")
+        writer.write_eof()
+        assert await reader.read() == b"go"
+
+    converse(serve, client)
+
+
+def test_a_handshake_takes_no_longer_however_often_something_comes(
+    certificates: Certificates, authority: Issued
+) -> None:
+    hello = TlsClient(trusting(authority)).shake_hands()
+
+    async def serve(connection: Connection) -> None:
+        with pytest.raises(TlsFailed, match="timeout"):
+            await connection.accept_tls(certificates, 0.5)
+
+    async def client(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for place in range(len(hello) - 1):
+            writer.write(hello[place : place + 1])
+            await asyncio.sleep(0.01)
+            if writer.is_closing():
+                return
+        raise AssertionError("it never ended")
+
+    converse(serve, client)
+
+
+def test_a_shutdown_lets_a_session_begin_whose_handshake_is_done(
+    certificates: Certificates, authority: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last octet of the handshake and the session's next turn."""
+    shaken = Connection._shaken
+
+    def stop(connection: Connection, failure: Exception | None) -> None:
+        shaken(connection, failure)
+        connection.interrupt()
+
+    monkeypatch.setattr(Connection, "_shaken", stop)
+
+    async def serve(connection: Connection) -> None:
+        await connection.accept_tls(certificates, PATIENCE)
+        connection.send(b"421 bye")
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(trusting(authority), server_hostname=HOST)
+        assert await reader.read() == b"421 bye"
+
+    converse(serve, client)
+
+
+def test_a_client_that_reads_slowly_is_waited_for(
+    certificates: Certificates, authority: Issued
+) -> None:
+    """The session writes no more than it must; what is unsent stays within bounds."""
+    piece, pieces = b"x" * WRITE_HIGH, 40
+    most = 0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal most
+        await connection.accept_tls(certificates, PATIENCE)
+        waited = 0
+        for _ in range(pieces):
+            connection.send(piece)
+            assert connection._transport is not None
+            most = max(most, connection._transport.get_write_buffer_size())
+            waited += connection.is_behind
+            await connection.drain(PATIENCE)
+        assert waited
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(trusting(authority), server_hostname=HOST)
+        await asyncio.sleep(0.2)
+        assert await reader.readexactly(len(piece) * pieces) == piece * pieces
+
+    converse(serve, client)
+    assert WRITE_HIGH < most < 2.1 * WRITE_HIGH
+
+
+def test_a_client_that_reads_nothing_is_given_up(
+    certificates: Certificates, authority: Issued
+) -> None:
+    async def fill(connection: Connection) -> None:
+        while True:
+            connection.send(b"x" * WRITE_HIGH)
+            await connection.drain(0.2)
+
+    async def serve(connection: Connection) -> None:
+        await connection.accept_tls(certificates, PATIENCE)
+        with pytest.raises(PeerTimeout):
+            await fill(connection)
+        connection.send(b"nobody")
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await begin(TlsClient(trusting(authority)), reader, writer)
+
+    converse(serve, client)
+
+
+def test_a_session_that_is_busy_holds_its_client_back(
+    certificates: Certificates, authority: Issued
+) -> None:
+    much = bytes(range(256)) * 64 * 1024
+    most = 0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal most
+        await connection.accept_tls(certificates, PATIENCE)
+        received = 0
+        while received < len(much):
+            await asyncio.sleep(0.01)
+            most = max(most, connection._received_size)
+            received += len(await hear(connection, PATIENCE))
+        connection.send(b"thanks")
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(trusting(authority), server_hostname=HOST)
+        writer.write(much)
+        assert await reader.readexactly(6) == b"thanks"
+
+    converse(serve, client)
+    assert READ_HIGH < most < 3 * READ_HIGH
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_client_that_does_not_end_tls_has_some_time(
+    certificates: Certificates, authority: Issued, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    """Until then it is there; what it says meanwhile wins it no time."""
+    monkeypatch.setattr("restante.net.connection.CLOSE_TIMEOUT", 0.5)
+    gone = asyncio.Event()
+
+    async def serve(connection: Connection) -> None:
+        await connection.accept_tls(certificates, PATIENCE)
+        connection.when_gone(gone.set)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tls = TlsClient(trusting(authority))
+        await begin(tls, reader, writer)
+        while not tls.has_heard_the_end():
+            assert tls.open(await reader.read(READ_HIGH)) == b""
+        assert not gone.is_set()
+        while not gone.is_set():
+            if busy:
+                writer.write(tls.ask_for_keys())
+            await asyncio.sleep(0.01)
+        assert await reader.read() == b""
 
     converse(serve, client)

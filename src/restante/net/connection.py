@@ -229,7 +229,8 @@ class Connection(asyncio.Protocol):
 
         Nothing is read between the two: a peer may only begin when it has read
         ``announce``, and what it has sent before is its own mistake or somebody else's
-        attack (CVE-2011-0411). Raises TlsFailed; the connection is then of no more use.
+        attack (CVE-2011-0411). Raises TlsFailed or Stopping; the connection is then of no more
+        use.
         """
         if self._received:
             raise TlsFailed("octets in clear text came before the handshake")
@@ -240,10 +241,11 @@ class Connection(asyncio.Protocol):
     async def accept_tls(self, contexts: HandshakeContexts, timeout: float) -> TlsSession:
         """Be the server of a handshake, which begins with what the peer says next.
 
-        Raises TlsFailed; the connection is then of no more use.
+        Raises TlsFailed, or Stopping when the server shuts down meanwhile; the connection is then
+        of no more use.
         """
         plain = self._transport
-        if plain is None or self._lost or plain.is_closing():
+        if plain is None or self._eof or plain.is_closing():
             raise TlsFailed(_BROKEN)
         self._in_handshake = True
         self._waiter = self._loop.create_future()
@@ -256,6 +258,9 @@ class Connection(asyncio.Protocol):
             stream.data_received(self._take_received())
         try:
             await self._waiter
+        except Stopping:
+            plain.abort()
+            raise
         except (ssl.SSLError, OSError, PeerTimeout) as error:
             if not plain.is_closing():
                 plain.abort()
@@ -263,9 +268,9 @@ class Connection(asyncio.Protocol):
         finally:
             self._in_handshake = False
             self._waiter = None
-        self._transport = stream
-        self.tls = TlsSession.of(stream.handshake, contexts.server_name(stream.handshake))
-        return self.tls
+        tls = TlsSession.of(stream.handshake, contexts.server_name(stream.handshake))
+        self._transport, self.tls = stream, tls
+        return tls
 
     def _shaken(self, failure: Exception | None) -> None:
         """A handshake is over."""
@@ -380,7 +385,7 @@ class Connection(asyncio.Protocol):
         A handshake in progress is given up.
         """
         if self._in_handshake:
-            self.abort()
+            self._fail(Stopping())
         if self._interruptible is not None and self._interruptible():
             self._fail(Stopping())
 

@@ -19,11 +19,14 @@ class Handshakes:
     """Seconds that one may take."""
 
     async def accept(self, connection: Connection, session: str) -> None:
-        """Begin with TLS (RFC 8314 §3); raises TlsFailed."""
+        """Begin with TLS (RFC 8314 §3); raises TlsFailed or Stopping."""
         await _told(connection, session, connection.accept_tls(self.contexts, self.timeout))
 
     async def start(self, connection: Connection, session: str, announce: bytes) -> None:
-        """Go on in TLS after ``announce``, the answer to STARTTLS or STLS; raises TlsFailed."""
+        """Go on in TLS after ``announce``, the answer to STARTTLS or STLS.
+
+        Raises TlsFailed or Stopping.
+        """
         begun = connection.start_tls(self.contexts, announce, self.timeout)
         await _told(connection, session, begun)
 

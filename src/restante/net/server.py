@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from restante import maillog
 from restante.net.acceptor import Acceptor
 from restante.net.alarms import Alarms
-from restante.net.connection import Connection, TlsFailed
+from restante.net.connection import Connection, Stopping, TlsFailed
 from restante.net.handshakes import Handshakes
 from restante.net.outbox import Outbox
 from restante.net.shares import Share
@@ -217,7 +217,9 @@ class Server:
                 await handshakes.accept(connection, visit.session)
             reason = await self._service.serve(connection, visit.session)
         except TlsFailed:
-            reason = "shutdown" if self._stopping.is_set() else "tls failed"
+            reason = "tls failed"
+        except Stopping:
+            reason = "shutdown"
         except Exception as error:  # noqa: BLE001 - a bug ends the session, not the worker
             maillog.unplanned(f"{self._service.name} session {visit.session}", error)
             connection.send(self._service.failing)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 RECORD = 16 * 1024
-"""Octets of text in a record at the most (RFC 8446 §5.1): as many are read at a time."""
+"""Octets of text in a record at the most (RFC 8446 §5.1): as many are read and written at a time.
+
+What lies between OpenSSL and here keeps the memory of the most that it ever held.
+"""
 MAX_UNREAD = 1024 * 1024
 """Octets that wait unsent at the most while a peer asks for more of TLS's own (KeyUpdate)."""
 
@@ -42,6 +45,7 @@ class TlsStream(asyncio.Protocol):
     __slots__ = (
         "_incoming",
         "_is_closing",
+        "_is_ended",
         "_outgoing",
         "_plain",
         "_session",
@@ -69,23 +73,38 @@ class TlsStream(asyncio.Protocol):
         self._shaken: Callable[[Exception | None], None] | None = shaken
         """Until the handshake is done, or has failed."""
         self._is_closing = False
+        """Nothing more is sent, but for the end itself."""
+        self._is_ended = False
+        """The peer has sent its close_notify."""
         plain.set_protocol(self)
 
     # What the event loop calls
 
     def data_received(self, data: bytes) -> None:
         """Records, or pieces of them."""
-        self._incoming.write(data)
-        if self._is_closing:
-            self._take_leave()
-        elif self._shaken is None or self._shake_hands(self._shaken):
-            self._read()
+        if self._is_ended:
+            return  # nothing counts behind a close_notify (RFC 8446 §6.1)
+        text: list[bytes] = []
+        for part in _parts(data):
+            self._incoming.write(part)
+            if self._is_closing:
+                self._take_leave()
+            elif self._shaken is None or self._shake_hands(self._shaken):
+                self._read(text)
+            if self._is_ended:
+                break
+        if text and not self._is_closing:
+            self._session.data_received(text[0] if len(text) == 1 else b"".join(text))
+        if self._is_ended and not self._is_closing:
+            self._session.eof_received()
 
     def eof_received(self) -> bool:
-        """The peer is gone, with or without a close_notify; so is this end then."""
-        if self._shaken is None and not self._is_closing:
+        """The peer sends no more; after a close_notify it may still read, else it is gone."""
+        if self._is_closing or self._shaken is not None:
+            return False
+        if not self._is_ended:
             self._session.eof_received()
-        return False
+        return self._is_ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""
@@ -124,19 +143,17 @@ class TlsStream(asyncio.Protocol):
         shaken(None)
         return True
 
-    def _read(self) -> None:
-        """Give the session what is there."""
+    def _read(self, text: list[bytes]) -> None:
+        """Add what is there to ``text``."""
         unsent = self._outgoing.pending
-        pieces = []
-        is_ended = False
         try:
             # To ask in vain costs more than to see that nothing is left.
             while self._incoming.pending or self.handshake.pending():
                 piece = self.handshake.read(RECORD)
                 if not piece:
-                    is_ended = True
+                    self._is_ended = True
                     break
-                pieces.append(piece)
+                text.append(piece)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
@@ -144,10 +161,6 @@ class TlsStream(asyncio.Protocol):
             return
         if self._outgoing.pending > unsent:
             self._answer()
-        if pieces:
-            self._session.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if is_ended and not self._is_closing:
-            self._session.eof_received()
 
     def _answer(self) -> None:
         """Send what TLS itself has to say, to a peer that reads it."""
@@ -159,33 +172,43 @@ class TlsStream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send octets of the session; dropped where there is nobody to take them."""
-        if self._is_closing:
+        if self.is_closing():
             return
+        records = []
         try:
-            self.handshake.write(data)
+            for part in _parts(data):
+                self.handshake.write(part)
+                records.append(self._outgoing.read())
         except ssl.SSLError:
             self._fail()
         else:
-            self._send()
+            self._plain.write(b"".join(records))  # no copy of a single one
 
     def close(self) -> None:
         """Send close_notify behind all else, and close when the peer has said as much."""
         if not self._is_closing:
             self._is_closing = True
             self._plain.resume_reading()  # the session may have read enough
-            self._take_leave()
+            is_over = self._is_over()
+            self._send()
+            if is_over:
+                self._plain.close()
 
     def _take_leave(self) -> None:
-        """One step of the end; what the peer says of the session now is for nobody."""
+        """See whether this is the peer's end; all else that it says now is for nobody."""
+        if self._is_over():
+            self._plain.close()
+        self._outgoing.read()  # nothing is said behind a close_notify, to new keys neither
+
+    def _is_over(self) -> bool:
+        """Say close_notify, if that is to be said yet; whether the peer has said it, or cannot."""
         try:
             self.handshake.unwrap()
         except ssl.SSLWantReadError:
-            self._send()
-            return
+            return False
         except ssl.SSLError:
             pass
-        self._send()
-        self._plain.close()
+        return True
 
     def _fail(self) -> None:
         """Tell the peer what it did wrong, if that can go at once, and close."""
@@ -230,3 +253,11 @@ class TlsStream(asyncio.Protocol):
     def get_extra_info(self, name: str) -> Any:
         """About the socket."""
         return self._plain.get_extra_info(name)
+
+
+def _parts(data: bytes) -> Sequence[bytes | memoryview]:
+    """Of no more than RECORD octets each."""
+    if len(data) <= RECORD:
+        return (data,)
+    view = memoryview(data)
+    return [view[start : start + RECORD] for start in range(0, len(data), RECORD)]
