@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -112,7 +112,7 @@ def _fetching(arena: Arena, system: System, sessions: Sessions, filling: Filling
 
 
 def run_logins(arena: Arena) -> None:
-    """Logins that do nothing else, by how the passwords are stored."""
+    """Logins that do nothing else, by how the passwords are stored; and what is remembered."""
     stored = {
         "clear": "{PLAIN}" + PASSWORD,
         "sha512": SHA512_CRYPT,
@@ -121,28 +121,44 @@ def run_logins(arena: Arena) -> None:
     for scheme, password in stored.items():
         with ExitStack() as stack:
             systems = _with_password(arena, stack, password)
-            arena.measure(
-                f"logins/{scheme}",
-                f"POP3 login and QUIT, password stored as {password.partition('}')[0]}}}, "
-                "10 in parallel",
-                [_entrant(arena, each, Sessions("login", 10, USERS)) for each in systems],
-                Turns(LOGINS_A_ROUND[scheme], arena.options.rounds, warm_up=10),
-                unit="logins/s",
-            )
+            title = f"password stored as {password.partition('}')[0]}}}, 10 in parallel"
+            _measure_logins(arena, scheme, title, systems, LOGINS_A_ROUND[scheme], warm_up=10)
+    with ExitStack() as stack:
+        remembering = stack.enter_context(_own(arena, Accounts(USERS, stored["argon2id"]), {}))
+        title = "argon2id, by users who were here before, 10 in parallel"
+        count = LOGINS_A_ROUND["clear"]
+        _measure_logins(arena, "argon2id-again", title, [remembering], count, warm_up=5 * USERS)
+
+
+def _measure_logins(
+    arena: Arena, name: str, title: str, systems: list[System], count: int, *, warm_up: int
+) -> None:
+    arena.measure(
+        f"logins/{name}",
+        f"POP3 login and QUIT, {title}",
+        [_entrant(arena, each, Sessions("login", 10, USERS)) for each in systems],
+        Turns(count, arena.options.rounds, warm_up=warm_up),
+        unit="logins/s",
+    )
+
+
+def _own(
+    arena: Arena, accounts: Accounts, settings: Mapping[str, str]
+) -> AbstractContextManager[System]:
+    return restante(
+        arena.components,
+        arena.directory("restante"),
+        accounts,
+        arena.database,
+        workers=arena.options.workers,
+        settings=settings,
+    )
 
 
 def _with_password(arena: Arena, stack: ExitStack, password: str) -> list[System]:
-    """Systems of their own, whose accounts have this password."""
+    """Systems of their own, whose accounts have this password; each login is hashed."""
     accounts = Accounts(USERS, password)
-    own = stack.enter_context(
-        restante(
-            arena.components,
-            arena.directory("restante"),
-            accounts,
-            arena.database,
-            workers=arena.options.workers,
-        )
-    )
+    own = stack.enter_context(_own(arena, accounts, {"RESTANTE_AUTH__REMEMBER": "0"}))
     if arena.database is None or "dovecot" not in arena.options.against:
         return [own]
     database = replace(arena.database, peers=peers(arena.database.server, accounts))
