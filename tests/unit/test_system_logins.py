@@ -16,6 +16,7 @@ import pytest
 
 from restante.auth import LoginAttempt, Refusal, Refused, SystemLogins, Welcome
 from restante.auth.login import PasswordAuthenticator
+from restante.auth.schemes import verify
 from restante.auth.system import HostLogins
 from restante.checkpassword.desk import Desk
 from restante.config.tree import Auth
@@ -264,3 +265,31 @@ def test_check_says_where_no_user_of_the_system_can_log_in(hosted: Shell, tmp_pa
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         said[mode] = "no user of the system can log in" in done.stdout + done.stderr
     assert said == {0o640: False, 0o600: True}
+
+
+@pytest.mark.parametrize(("remember", "hashed_again"), [(3600, False), (0, True)])
+async def test_a_password_that_was_right_is_not_hashed_again(
+    host: Host, remember: int, hashed_again: bool
+) -> None:
+    host.stored = hashed("secret", "$6$")
+    tried = []
+
+    def counted(password: str, stored: str | None, kind: str | None) -> bool:
+        tried.append(password)
+        return verify(password, stored, kind)
+
+    passwords = HostPasswords(1, host.entry, host.password, lambda: TODAY * DAY)
+    logins = HostLogins(passwords, Auth(remember=remember), counted)
+
+    async def is_good(password: str) -> bool:
+        verdict = await logins.check(LoginAttempt("s", "ann", password, "pop3", "::1"))
+        assert verdict is not None
+        return verdict.is_good
+
+    assert await is_good("secret")
+    assert not await is_good("wrong")
+    assert await is_good("secret")
+    assert tried == ["secret", "wrong"] + ["secret"] * hashed_again
+    host.dates = (TODAY - 100, 1, -1, -1)  # the password expired long ago
+    assert not await is_good("secret")
+    await logins.close()

@@ -48,6 +48,11 @@ class ProvenPasswords:
         self._entries = mmap.mmap(-1, SIZE)
         self._entries.madvise(mmap.MADV_DONTDUMP)
 
+    @classmethod
+    def lasting(cls, seconds: float) -> ProvenPasswords | None:
+        """For ``auth.remember`` seconds; None for 0: each password is hashed."""
+        return cls(seconds) if seconds else None
+
     def has(self, password: str, stored: str, kind: str | None) -> bool:
         """Whether the password was found to be that of the stored hash, not long ago."""
         tag = self._tag(password, stored, kind)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from restante.auth import LoginAttempt, SystemVerdict
-from restante.auth.hashing import Hashing
+from restante.auth.hashing import Hashing, Verify
+from restante.auth.proven import ProvenPasswords
+from restante.auth.schemes import verify
 from restante.config.tree import Auth
 from restante.directory import SystemPasswords
 
@@ -11,9 +13,13 @@ from restante.directory import SystemPasswords
 class HostLogins:
     """Implements ``restante.auth.SystemLogins``."""
 
-    def __init__(self, passwords: SystemPasswords, settings: Auth) -> None:
+    def __init__(
+        self, passwords: SystemPasswords, settings: Auth, verify_password: Verify = verify
+    ) -> None:
+        """``verify_password`` is a seam for tests."""
         self._passwords = passwords
-        self._hashing = Hashing(settings)
+        proven = ProvenPasswords.lasting(settings.remember)
+        self._hashing = Hashing(settings, verify_password, proven)
 
     async def check(self, attempt: LoginAttempt) -> SystemVerdict | None:
         """See SystemLogins. A closed account costs as much as any other."""

@@ -34,13 +34,8 @@ class Generation:
     @classmethod
     def begin(cls, settings: Settings, slots: Collection[int]) -> Generation:
         """One whose workers, with these queues, are forked from this process from now on."""
-        remember = settings.auth.remember
-        return cls(
-            frozenset(slots),
-            Board(len(slots)),
-            TicketContexts(),
-            ProvenPasswords(remember) if remember else None,
-        )
+        proven = ProvenPasswords.lasting(settings.auth.remember)
+        return cls(frozenset(slots), Board(len(slots)), TicketContexts(), proven)
 
 
 @dataclass(frozen=True, slots=True)
