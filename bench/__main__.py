@@ -27,6 +27,7 @@ from bench.benches import (
     relay,
     sendmail,
     startup,
+    tls,
 )
 from bench.machine import describe, versions
 from bench.programs import MissingError
@@ -37,6 +38,7 @@ MODULES = (
     recipients,
     relay,
     pop3,
+    tls,
     listings,
     idle,
     lookups,

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.accounts import Accounts
+from bench.certificates import rsa_pair
 from bench.figures import Better, Row, verdict
 from bench.goals import GOALS
 from bench.processes import Component, Components, components
@@ -24,6 +25,7 @@ from bench.systems.postfix import DIRECT, PROXY, postfix
 from bench.systems.restante import restante
 from bench.systems.system import System
 from bench.table import show
+from restante.tls.certificate import PairFiles
 
 SCRATCH = "/var/tmp"
 """On a disk, as a rule: what waits for a file system in memory says nothing."""
@@ -58,7 +60,7 @@ class Arena:
     report: Callable[[Row], None]
     """Is told of every row as soon as it is there."""
     _stack: ExitStack
-    _systems: dict[str, System] = field(default_factory=dict)
+    _systems: dict[tuple[str, PairFiles | None], System] = field(default_factory=dict)
     accounts: Accounts = field(default_factory=Accounts)
 
     @cached_property
@@ -73,6 +75,13 @@ class Arena:
             return None
         return self._stack.enter_context(mariadb(self.components, self.scratch, self.accounts))
 
+    @cached_property
+    def certificate(self) -> PairFiles:
+        """What all systems show to clients who come by TLS."""
+        directory = self.scratch / "tls"
+        directory.mkdir()
+        return rsa_pair(directory)
+
     def directory(self, name: str) -> Path:
         """A path for a system that does not exist yet."""
         number = 1
@@ -80,16 +89,18 @@ class Arena:
             number += 1
         return path
 
-    def restante(self) -> System:
+    def restante(self, certificate: PairFiles | None = None) -> System:
         """Restante as everybody would run it."""
         return self._kept(
             "restante",
+            certificate,
             lambda: restante(
                 self.components,
                 self.directory("restante"),
                 self.accounts,
                 self.database,
                 workers=self.options.workers,
+                certificate=certificate,
             ),
         )
 
@@ -102,13 +113,29 @@ class Arena:
             peers.append(self._exim(self.database))
         return [self.restante(), *peers]
 
-    def pop3_hosts(self, variants: Sequence[Variant]) -> list[System]:
-        """Who serves mail, all from the same Maildirs: Restante first, and Dovecot so and so."""
-        own = self.restante()
+    def tls_mail_hosts(self) -> list[System]:
+        """Who takes mail over STARTTLS: Restante first, and Postfix."""
+        own = self.restante(self.certificate)
+        if self.database is None or "postfix" not in self.options.against:
+            return [own]
+        database = self.database
+        return [own, *(self._postfix(database, maps, self.certificate) for maps in (DIRECT, PROXY))]
+
+    def pop3_hosts(
+        self, variants: Sequence[Variant], certificate: PairFiles | None = None
+    ) -> list[System]:
+        """Who serves mail, all from the same Maildirs: Restante first, and Dovecot so and so.
+
+        With a ``certificate`` they are others, which serve it over TLS as well.
+        """
+        own = self.restante(certificate)
         if self.database is None or "dovecot" not in self.options.against:
             return [own]
         database = self.database
-        return [own, *(self._dovecot(database, own.mail, variant) for variant in variants)]
+        return [
+            own,
+            *(self._dovecot(database, own.mail, variant, certificate) for variant in variants),
+        ]
 
     def measure(
         self,
@@ -149,26 +176,52 @@ class Arena:
         """A system that does such work."""
         return Entrant(system.name, system.components, self.generator, work, prepare)
 
-    def _postfix(self, database: Database, maps: str) -> System:
+    def _postfix(
+        self, database: Database, maps: str, certificate: PairFiles | None = None
+    ) -> System:
         return self._kept(
             f"postfix {maps}",
-            lambda: postfix(self.components, self.directory("postfix"), database, maps),
+            certificate,
+            lambda: postfix(
+                self.components,
+                self.directory("postfix"),
+                database,
+                maps,
+                certificate=certificate,
+            ),
         )
 
     def _exim(self, database: Database) -> System:
-        return self._kept("exim", lambda: exim(self.components, self.directory("exim"), database))
-
-    def _dovecot(self, database: Database, mail: Path, variant: Variant) -> System:
         return self._kept(
-            variant.name,
-            lambda: dovecot(self.components, self.directory("dovecot"), database, mail, variant),
+            "exim", None, lambda: exim(self.components, self.directory("exim"), database)
         )
 
-    def _kept(self, name: str, start: Callable[[], AbstractContextManager[System]]) -> System:
-        """Started once; it ends with the run."""
-        if name not in self._systems:
-            self._systems[name] = self._stack.enter_context(start())
-        return self._systems[name]
+    def _dovecot(
+        self, database: Database, mail: Path, variant: Variant, certificate: PairFiles | None
+    ) -> System:
+        return self._kept(
+            variant.name,
+            certificate,
+            lambda: dovecot(
+                self.components,
+                self.directory("dovecot"),
+                database,
+                mail,
+                variant,
+                certificate,
+            ),
+        )
+
+    def _kept(
+        self,
+        name: str,
+        certificate: PairFiles | None,
+        start: Callable[[], AbstractContextManager[System]],
+    ) -> System:
+        """Started once, with this certificate; it ends with the run."""
+        if (name, certificate) not in self._systems:
+            self._systems[name, certificate] = self._stack.enter_context(start())
+        return self._systems[name, certificate]
 
 
 @contextlib.contextmanager

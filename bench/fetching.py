@@ -7,11 +7,12 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 
 from bench.accounts import PASSWORD, address_of
 from bench.processes import Component
 from bench.programs import generator
-from bench.systems.system import System
+from bench.systems.system import HOST, System
 
 PER_SOURCE = 100
 """Connections that come from one address of loopback."""
@@ -19,6 +20,14 @@ PER_SOURCE = 100
 
 class ReadingError(Exception):
     """A session was refused, broke off, or was told what cannot be."""
+
+
+class Handshake(Enum):
+    """How sessions over TLS begin, as pop3load has it."""
+
+    FULL = (f"--tls={HOST}",)
+    RESUMED = (*FULL, "--resume")
+    """But for the first one of each client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +43,16 @@ class Sessions:
     """The first user's number."""
     messages: int | None = None
     """That every maildrop must have; None: any number."""
+    handshake: Handshake | None = None
+    """None: clear text."""
 
     def options(self, count: int) -> list[str]:
         """For ``count`` sessions."""
         expected = [] if self.messages is None else [f"--expect={self.messages}"]
         numbers = {"users": self.users, "first": self.first, "clients": self.clients}
         options = [f"--{name}={number}" for name, number in numbers.items()]
-        return [*options, f"--sessions={count}", *expected, self.mode]
+        handshake = self.handshake.value if self.handshake else ()
+        return [*options, f"--sessions={count}", *expected, *handshake, self.mode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,8 @@ class Told:
     p99: float
     """Seconds of a whole session."""
     generator_cpu: float
+    resumed: int
+    """Sessions over TLS that began with a ticket."""
     steps: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each command, of mode ``one``."""
 
@@ -83,7 +97,7 @@ class Reader:
     def read(self, sessions: Sessions, count: int) -> Told:
         """Do so many sessions; raises ReadingError."""
         with subprocess.Popen(
-            self._command(sessions.options(count)),
+            self._command(self._port(sessions), sessions.options(count)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -102,7 +116,7 @@ class Reader:
         sessions = Sessions("idle", clients=min(count, 20), users=count, first=first)
         sources = f"--sources={-(-count // PER_SOURCE)}"
         with subprocess.Popen(
-            self._command([sources, *sessions.options(count)]),
+            self._command(self._port(sessions), [sources, *sessions.options(count)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -119,9 +133,12 @@ class Reader:
             finally:
                 process.kill()
 
-    def _command(self, options: Sequence[str]) -> list[str]:
+    def _port(self, sessions: Sessions) -> int:
+        return self.system.pop3s_port if sessions.handshake else self.system.pop3_port
+
+    def _command(self, port: int, options: Sequence[str]) -> list[str]:
         user = address_of(0).replace("0", "%d", 1)
-        login = [f"--port={self.system.pop3_port}", f"--user={user}", f"--password={PASSWORD}"]
+        login = [f"--port={port}", f"--user={user}", f"--password={PASSWORD}"]
         return [*self.component.prefix, generator("pop3load"), *login, *options]
 
     def _understood(self, output: str, faults: str) -> Told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SOURCES = Path(__file__).parent / "generators"
@@ -17,8 +18,11 @@ _PACKAGES = {
     "mariadbd": "mariadb-server",
     "mariadb": "mariadb-client",
     "strace": "strace",
-    "cc": "gcc libc6-dev",
+    "cc": "gcc libc6-dev libssl-dev",
 }
+_SPEAKING = ("load.c", "-lssl", "-lcrypto")
+_WITH: Mapping[str, Sequence[str]] = {"pop3load": _SPEAKING, "smtpload": _SPEAKING}
+"""What else is compiled and linked with a generator, by its name."""
 
 
 class MissingError(Exception):
@@ -35,12 +39,14 @@ def program(name: str) -> str:
 
 
 def generator(name: str) -> str:
-    """The path of generators/NAME.c, compiled anew if it has changed; raises MissingError."""
-    source, built = _SOURCES / f"{name}.c", _BUILT / name
-    if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
+    """The path of generators/NAME.c, compiled anew if any has changed; raises MissingError."""
+    built = _BUILT / name
+    changed = max(source.stat().st_mtime for source in _SOURCES.glob("*.[ch]"))
+    if not built.exists() or built.stat().st_mtime < changed:
         _BUILT.mkdir(parents=True, exist_ok=True)
         new = f"{built}.{os.getpid()}"
         command = [program("cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
-        subprocess.run([*command, "-o", new, str(source)], check=True)
+        sources = (f"{name}.c", *_WITH.get(name, ()))
+        subprocess.run([*command, "-o", new, *sources], check=True, cwd=_SOURCES)
         os.replace(new, built)  # whole, for whoever else runs it
     return str(built)

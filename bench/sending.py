@@ -1,4 +1,7 @@
-"""Messages from smtp-source to a system, timed until the last one is in its mailbox."""
+"""Messages to a system, timed until the last one is in its mailbox.
+
+They come from smtp-source of Postfix, or, as that cannot do TLS, from generators/smtpload.c.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from bench.accounts import (
 )
 from bench.processes import Component
 from bench.programs import generator, program
-from bench.systems.system import LOOPBACK, System
+from bench.systems.system import HOST, LOOPBACK, System
 
 PATIENCE = 120
 """Seconds after which a message that is not in its mailbox counts as lost."""
@@ -42,6 +45,14 @@ class Load:
     octets: int = 4096
     kept: bool = False
     """A session goes on with the next message; otherwise each has a connection of its own."""
+    tls: bool = False
+    """STARTTLS, with a full handshake for each connection; these are not kept."""
+
+    def secured(self, messages: int) -> list[str]:
+        """For smtpload, to mailboxes of their own."""
+        numbers = {"clients": self.sessions, "messages": messages, "octets": self.octets}
+        options = [f"--{name}={number}" for name, number in numbers.items()]
+        return [f"--tls={HOST}", f"--to=%d{NUMBERED}", *options]
 
     def options(self, messages: int) -> list[str]:
         """For smtp-source."""
@@ -67,7 +78,10 @@ class Sender:
         numbers = recipients(messages)
         with self.arrivals(numbers, messages) as last:
             began = time.monotonic()
-            self.source(["-N", "-t", NUMBERED, *load.options(messages)])
+            if load.tls:
+                self._run(self._smtpload(load.secured(messages)))
+            else:
+                self.source(["-N", "-t", NUMBERED, *load.options(messages)])
             seconds = max(time.monotonic(), last()) - began
         self.check(numbers, messages, load.octets)
         return seconds
@@ -83,13 +97,21 @@ class Sender:
     def source(self, options: Sequence[str]) -> None:
         """Run smtp-source to its end; raises LostError."""
         host = f"{LOOPBACK}:{self.system.smtp_port}"
-        command = [*self.component.prefix, program("smtp-source"), "-f", SENDER, *options, host]
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        self._run([program("smtp-source"), "-f", SENDER, *options, host])
+
+    def _smtpload(self, options: Sequence[str]) -> list[str]:
+        return [generator("smtpload"), f"--port={self.system.smtp_port}", *options]
+
+    def _run(self, command: Sequence[str]) -> None:
+        """A generator of messages, to its end; raises LostError."""
+        with subprocess.Popen(
+            [*self.component.prefix, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
             self.component.adopt(process.pid)
             assert process.stderr is not None
             said = process.stderr.read().decode(errors="replace")
         if process.returncode:
-            raise LostError(f"smtp-source gave up: {said.strip()[-500:]}")
+            raise LostError(f"{Path(command[0]).name} gave up: {said.strip()[-500:]}")
 
     @contextmanager
     def arrivals(self, numbers: Iterable[int], messages: int) -> Iterator[Callable[[], float]]:

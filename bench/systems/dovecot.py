@@ -9,7 +9,7 @@ import contextlib
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.accounts import owner
@@ -17,6 +17,7 @@ from bench.processes import Components
 from bench.programs import program
 from bench.systems.mariadb import READER, Database
 from bench.systems.system import NotServingError, System, ended_by_pid, pid_in, wait_for_greeting
+from restante.tls.certificate import PairFiles
 from tests.support.serving import free_port
 
 SESSIONS = 2000
@@ -44,6 +45,14 @@ REUSED = Variant("dovecot, all reused", login_again=True, session_again=True)
 CACHED = Variant("dovecot, reused and cached", True, True, auth_cache=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """POP3 over TLS."""
+
+    port: int
+    certificate: PairFiles
+
+
 @contextlib.contextmanager
 def dovecot(
     components: Components,
@@ -51,13 +60,18 @@ def dovecot(
     database: Database,
     mail: Path,
     variant: Variant,
+    certificate: PairFiles | None = None,
 ) -> Iterator[System]:
-    """Running in ``directory``, which is made, on the Maildirs below ``mail``."""
+    """Running in ``directory``, which is made, on the Maildirs below ``mail``.
+
+    With a ``certificate`` it serves POP3 over TLS too.
+    """
     component = components.new("dovecot")
     port = free_port()
+    tls = Tls(free_port(), certificate) if certificate else None
     directory.mkdir()
     log = directory / "log"
-    for name, text in configuration(database, directory, mail, port, variant).items():
+    for name, text in configuration(database, directory, mail, port, variant, tls).items():
         (directory / name).write_text(text)
     start = [*component.prefix, program("dovecot"), "-c", str(directory / MAIN)]
     # A pipe would stay open in the daemon.
@@ -70,11 +84,17 @@ def dovecot(
         component.adopt(pid)
         wait_for_greeting(port, b"+OK", log)
         used = (component, database.component)
-        yield System(variant.name, used, mail, owner(), log, pop3_port=port)
+        pop3s_port = tls.port if tls else 0
+        yield System(variant.name, used, mail, owner(), log, pop3_port=port, pop3s_port=pop3s_port)
 
 
 def configuration(
-    database: Database, directory: Path, mail: Path, port: int, variant: Variant
+    database: Database,
+    directory: Path,
+    mail: Path,
+    port: int,
+    variant: Variant,
+    tls: Tls | None = None,
 ) -> Mapping[str, str]:
     """Texts by the names of their files, in the syntax of the version that is installed."""
     uid, gid = owner()
@@ -83,6 +103,8 @@ def configuration(
         "directory": directory,
         "mail": mail,
         "port": port,
+        "ssl": syntax.ssl.format_map(asdict(tls.certificate)) if tls else "ssl = no",
+        "listener": _LISTENER.format(port=tls.port) if tls else "",
         "uid": uid,
         "gid": gid,
         "sessions": SESSIONS,
@@ -115,8 +137,15 @@ class _Syntax:
     """The setting for how many clients a process serves, one after another."""
     for_ever: str
     """The same, without an end."""
+    ssl: str
+    """What is told of TLS, by the names of the certificate's files."""
 
 
+_LISTENER = """  inet_listener pop3s {{
+    port = {port}
+    ssl = yes
+  }}
+"""
 _UNTIL_2_3 = _Syntax(
     {
         MAIN: """base_dir = {directory}/run
@@ -124,7 +153,7 @@ state_dir = {directory}/state
 log_path = {directory}/log
 protocols = pop3
 listen = 127.0.0.1
-ssl = no
+{ssl}
 disable_plaintext_auth = no
 auth_cache_size = {cache}
 mail_location = maildir:{mail}/%d/%n/Maildir
@@ -145,7 +174,7 @@ service pop3-login {{
   inet_listener pop3 {{
     port = {port}
   }}
-  {login}
+{listener}  {login}
 }}
 service pop3 {{
   {session}
@@ -161,6 +190,7 @@ user_query = SELECT '{mail}/%d/%n' AS home, {uid} AS uid, {gid} AS gid FROM mail
     },
     served="service_count",
     for_ever="service_count = 0",
+    ssl="ssl = yes\nssl_cert = <{certificate}\nssl_key = <{key}",
 )
 _SINCE_2_4 = _Syntax(
     {
@@ -171,7 +201,7 @@ state_dir = {directory}/state
 log_path = {directory}/log
 protocols = pop3
 listen = 127.0.0.1
-ssl = no
+{ssl}
 auth_allow_cleartext = yes
 auth_cache_size = {cache}
 mail_driver = maildir
@@ -200,7 +230,7 @@ service pop3-login {{
   inet_listener pop3 {{
     port = {port}
   }}
-  {login}
+{listener}  {login}
 }}
 service pop3 {{
   {session}
@@ -209,4 +239,5 @@ service pop3 {{
     },
     served="restart_request_count",
     for_ever="restart_request_count = unlimited",
+    ssl="ssl = yes\nssl_server_cert_file = {certificate}\nssl_server_key_file = {key}",
 )

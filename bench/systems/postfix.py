@@ -19,6 +19,7 @@ from bench.systems.system import (
     pid_in,
     wait_for_greeting,
 )
+from restante.tls.certificate import PairFiles
 from tests.support.serving import free_port
 
 DIRECT, PROXY = "mysql", "proxy:mysql"
@@ -32,11 +33,15 @@ def postfix(
     database: Database,
     maps: str = PROXY,
     settings: Mapping[str, str] | None = None,
+    certificate: PairFiles | None = None,
 ) -> Iterator[System]:
-    """Running in ``directory``, which is made; ``settings`` are more lines of main.cf."""
+    """Running in ``directory``, which is made; ``settings`` are more lines of main.cf.
+
+    With a ``certificate`` it offers STARTTLS.
+    """
     component = components.new("postfix")
     port = free_port()
-    _lay_out(directory, database, maps, port, settings or {})
+    _lay_out(directory, database, maps, port, {**(settings or {}), **_tls(certificate)})
     log = directory / "log"
     start = [*component.prefix, program("postfix"), "-c", str(directory / "conf"), "start"]
     subprocess.run(start, check=True, capture_output=True)
@@ -68,6 +73,17 @@ def _lay_out(
         _MAIN_CF.format(directory=directory, maps=f"{maps}:{conf}", uid=uid, gid=gid) + more
     )
     (conf / "master.cf").write_text(_MASTER_CF.format(listen=f"{LOOPBACK}:{port}"))
+
+
+def _tls(certificate: PairFiles | None) -> dict[str, str]:
+    """As Debian's main.cf has it."""
+    if certificate is None:
+        return {}
+    return {
+        "smtpd_tls_cert_file": certificate.certificate,
+        "smtpd_tls_key_file": certificate.key,
+        "smtpd_tls_security_level": "may",
+    }
 
 
 _QUERIES = {

@@ -19,6 +19,7 @@ from bench.accounts import (
 from bench.processes import Components
 from bench.systems.mariadb import Database
 from bench.systems.system import System, wait_for_greeting
+from restante.tls.certificate import PairFiles
 from tests.support.instance import Instance, new_instance
 
 
@@ -33,14 +34,17 @@ def restante(
     settings: Mapping[str, str] | None = None,
     name: str = "restante",
     uid: int | None = None,
+    certificate: PairFiles | None = None,
 ) -> Iterator[System]:
     """Running in ``directory``, which is made; without a database, with SQLite.
 
     All mail belongs to the user whom the workers become, so that they write and read it
-    themselves; ``uid`` is another owner, for whom helpers do that.
+    themselves; ``uid`` is another owner, for whom helpers do that. Without a ``certificate``
+    TLS has the one that ``restante init`` makes.
     """
     component = components.new("restante")
     owners = owner() if uid is None else (uid, uid)
+    settings = {**(settings or {}), **_pair(certificate)}
     with prepared(directory, accounts, database, workers, settings, owners) as instance:
         instance.within = component.prefix
         instance.start()
@@ -56,6 +60,7 @@ def restante(
             instance.log_file,
             instance.smtp_port,
             instance.pop3_port,
+            instance.port("pop3s"),
         )
         instance.stop()
 
@@ -83,6 +88,15 @@ def prepared(
         else:
             database.server.sql("".join(insertions(rows)), place)
         yield instance
+
+
+def _pair(certificate: PairFiles | None) -> dict[str, str]:
+    if certificate is None:
+        return {}
+    return {
+        "RESTANTE_TLS__CERTIFICATE": certificate.certificate,
+        "RESTANTE_TLS__KEY": certificate.key,
+    }
 
 
 def _user() -> dict[str, str]:

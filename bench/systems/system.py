@@ -14,6 +14,8 @@ from pathlib import Path
 from bench.processes import Component
 
 LOOPBACK = "127.0.0.1"
+HOST = "mail.bench.test"
+"""Whom clients want to reach by TLS, and whose certificate there is."""
 STARTING = 60.0
 """Seconds until a server answers."""
 ENDING = 60.0
@@ -36,6 +38,7 @@ class System:
     """Where it says what it does and what is wrong."""
     smtp_port: int = 0
     pop3_port: int = 0
+    pop3s_port: int = 0
     """On loopback; 0: it does not listen."""
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bench.__main__ import BENCHES, run
 from bench.arena import Options
+from bench.certificates import rsa_pair
 from bench.processes import ProcessTrees
 from bench.programs import program
 from bench.systems.dovecot import (
@@ -18,6 +19,7 @@ from bench.systems.dovecot import (
     LOGINS,
     MAIN,
     REUSED,
+    Tls,
     Variant,
     configuration,
 )
@@ -49,20 +51,54 @@ def test_mail_is_fetched_by_a_checking_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "note"),
+    [
+        ("pop3s/sessions-10", "handshakes that were resumed: restante 0%"),
+        # Of twenty sessions the first ten, of as many clients, have no ticket.
+        ("pop3s/resumed-10", "handshakes that were resumed: restante 50%"),
+        ("starttls/4k-10", ""),
+    ],
+)
+def test_work_over_tls_is_measured(tmp_path: Path, row: str, note: str) -> None:
+    options = Options(1, 2, 100, (), only=(row,), sqlite=True)
+    run(options, [BENCHES[row.partition("/")[0]]], tmp_path)
+    (written,) = json.loads((tmp_path / "latest.json").read_text())["rows"]
+    (series,) = written["series"]
+    assert (written["key"], written["note"], series["entrant"]) == (row, note, "restante")
+    assert series["median"] > 0
+
+
+@pytest.mark.parametrize(
     "variant", [AS_IT_COMES, LOGINS, REUSED, CACHED], ids=lambda variant: variant.name
 )
 def test_the_installed_dovecot_reads_its_configuration(tmp_path: Path, variant: Variant) -> None:
-    database = Database(MariaDB(tmp_path, 3306), ProcessTrees("mariadb"), "peers")
-    for name, text in configuration(database, tmp_path, tmp_path, 1110, variant).items():
-        (tmp_path / name).write_text(text)
+    understood = dovecot_understands(tmp_path, variant)
+    assert "port = 1110\n" in understood
+    assert "ssl = no\n" in understood
+    assert ("auth_cache_size = 10" in understood) == variant.auth_cache
+    assert ("process_min_avail = 2\n" in understood) == variant.login_again
+    assert (" = 10000\n" in understood) == variant.session_again
+
+
+def test_the_installed_dovecot_reads_what_it_is_told_of_tls(tmp_path: Path) -> None:
+    certificate = rsa_pair(tmp_path)
+    understood = dovecot_understands(tmp_path, REUSED, Tls(1995, certificate))
+    assert "port = 1995\n" in understood
+    assert "ssl = yes\n" in understood
+    assert "ssl = no\n" not in understood
+    assert certificate.certificate in understood
+
+
+def dovecot_understands(directory: Path, variant: Variant, tls: Tls | None = None) -> str:
+    """What doveconf says of a configuration; it must have no objections."""
+    database = Database(MariaDB(directory, 3306), ProcessTrees("mariadb"), "peers")
+    for name, text in configuration(database, directory, directory, 1110, variant, tls).items():
+        (directory / name).write_text(text)
     done = subprocess.run(
-        [program("doveconf"), "-n", "-c", str(tmp_path / MAIN)],
+        [program("doveconf"), "-n", "-c", str(directory / MAIN)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "port = 1110\n" in done.stdout
-    assert ("auth_cache_size = 10" in done.stdout) == variant.auth_cache
-    assert ("process_min_avail = 2\n" in done.stdout) == variant.login_again
-    assert (" = 10000\n" in done.stdout) == variant.session_again
+    return done.stdout
