@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import ssl
 from collections.abc import Iterator
@@ -397,6 +399,40 @@ def test_every_worker_knows_them(tmp_path: Path) -> None:
                 session = secured.session
         assert known.count(False) == 3, "those without a ticket"
         assert seen == workers(server.instance, 3)
+
+
+def come_again(
+    server: Secured, trust: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[bool, ssl.SSLSession | None]:
+    """Whether a client is known by its session, and the one that it has afterwards."""
+    with Wire(server.instance.port("submissions")) as wire:
+        secured = wire.start_tls(trust, HOST, session)
+        assert wire.reply().startswith("220 ")
+        return bool(secured.session_reused), secured.session
+
+
+def test_who_takes_the_place_of_a_worker_knows_its_clients(tmp_path: Path) -> None:
+    with tls_server(tmp_path, {"server": {"workers": 1}}) as server:
+        (victim,) = workers(server.instance, 1)
+        trust = server.trust
+        _, session = come_again(server, trust, None)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in workers(server.instance, 1), "another worker")
+        known, _ = come_again(server, trust, session)
+        assert known
+
+
+def test_a_reload_brings_new_keys_and_ends_sessions_in_tls(tmp_path: Path) -> None:
+    with tls_server(tmp_path, {"server": {"workers": 1}}) as server:
+        trust = server.trust
+        _, session = come_again(server, trust, None)
+        with server.smtp("submissions") as before:
+            assert "event=server_reloaded" in reload(server.instance)
+            known, session = come_again(server, trust, session)
+            assert not known, "its ticket is for a key that nobody has any more"
+            assert come_again(server, trust, session)[0]
+            assert before.reply().startswith("421 4.3.2 ")
+            assert before.at_end()
 
 
 # Limits

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from restante.tls import TlsSession
 from restante.tls.certificate import PairFiles
 from restante.tls.certificates import LOOK_INTERVAL, Certificates
 from restante.tls.tickets import LIFETIME, SHARED, TICKETS, TicketContexts
 from tests.support.certificates import Issued, issue, trusting, write
+from tests.support.tls_client import TlsClient
 
 HOST = "mx.example.com"
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -120,3 +124,93 @@ def test_a_new_certificate_leaves_tickets_good(
 
 def test_each_handshake_makes_one_ticket() -> None:
     assert TicketContexts(0.0).at(0.0).num_tickets == TICKETS == 1
+
+
+class Meeting:
+    """One handshake, and what each end has of it."""
+
+    def __init__(self, door: ssl.SSLContext, client: TlsClient) -> None:
+        self.client = client
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = door.wrap_bio(incoming, outgoing, server_side=True)
+        said, behind = client.shake_hands(), b""
+        while said:
+            incoming.write(said)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.server.do_handshake()
+            said, behind = b"", outgoing.read()
+            if not client.is_shaken:
+                said, behind = client.shake_hands(behind), b""
+        self.tickets = list(_sizes(behind)) if self.server.version() == "TLSv1.3" else []
+        """How large those of TLS 1.3 are, in octets."""
+        self.server.write(b"hello")
+        assert client.open(behind + outgoing.read()) == b"hello"
+
+
+def _sizes(records: bytes) -> Iterator[int]:
+    while records:
+        size = 5 + int.from_bytes(records[3:5])
+        yield size
+        records = records[size:]
+
+
+def meet(
+    door: ssl.SSLContext,
+    trust: ssl.SSLContext,
+    version: ssl.TLSVersion,
+    name: str | None = HOST,
+    before: Meeting | None = None,
+) -> Meeting:
+    trust.minimum_version = trust.maximum_version = version
+    trust.check_hostname = name is not None
+    session = before.client.tls.session if before else None
+    return Meeting(door, TlsClient(trust, name, session))
+
+
+@pytest.mark.parametrize("name", [HOST, None])
+def test_a_client_gets_one_ticket_of_a_certificates_context_too(
+    files: PairFiles, authority: Issued, name: str | None
+) -> None:
+    door = Certificates([files]).for_handshake()
+    trust = trusting(authority)
+    first = meet(door, trust, ssl.TLSVersion.TLSv1_3, name)
+    assert len(first.tickets) == TICKETS
+    again = meet(door, trust, ssl.TLSVersion.TLSv1_3, name, first)
+    assert again.server.session_reused
+    assert len(again.tickets) == TICKETS, "else it could come again only once"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_that_is_resumed_has_no_channel_binding(
+    files: PairFiles, authority: Issued, version: ssl.TLSVersion
+) -> None:
+    door, trust = Certificates([files]).for_handshake(), trusting(authority)
+    first = meet(door, trust, version)
+    again = meet(door, trust, version, before=first)
+    assert again.server.session_reused
+    is_old = version is ssl.TLSVersion.TLSv1_2
+    assert list(TlsSession.of(first.server, "").bindings) == ["tls-unique"] * is_old
+    assert not TlsSession.of(again.server, "").bindings
+
+
+def test_a_client_may_come_again_by_another_name(
+    tmp_path: Path, files: PairFiles, authority: Issued
+) -> None:
+    """Whose name it is then told of; whether it believes that is its own affair in TLS 1.3."""
+    other = write(tmp_path, "other", issue("other.example.com", by=authority))
+    certificates = Certificates([files, other])
+    trust = trusting(authority)
+    version = ssl.TLSVersion.TLSv1_3
+    first = meet(certificates.for_handshake(), trust, version)
+    again = meet(certificates.for_handshake(), trust, version, "other.example.com", first)
+    assert again.server.session_reused
+    assert certificates.server_name(again.server) == "other.example.com"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_context_without_a_certificate_serves_nobody(
+    authority: Issued, version: ssl.TLSVersion
+) -> None:
+    """Unless somebody chooses one, for instance because of a bug."""
+    with pytest.raises(ssl.SSLError, match=r"(?i)no[ _]shared[ _]cipher|unsupported[ _]protocol"):
+        meet(TicketContexts(0.0).at(0.0), trusting(authority), version)
