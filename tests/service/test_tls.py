@@ -28,6 +28,7 @@ from tests.support.serving import (
     smtp,
     workers,
 )
+from tests.support.tls_client import TlsClient
 from tests.support.tls_serving import HOST, IAIN_PLAIN, Secured, tls_server
 
 NEVER: Sections = {"auth": {"plaintext": "never"}, "tls": {"handshake_timeout": 2}}
@@ -285,6 +286,18 @@ def test_a_client_that_does_not_trust_us_is_named(server: Secured) -> None:
     ):
         wire.start_tls(trusting(), HOST)
     until(lambda: "unknown ca" in server.instance.log(), "the alert is logged")
+
+
+def test_a_host_that_nobody_can_have_leaves_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with tls_server(tmp_path) as server:
+        client = TlsClient(server.trust, "xxxx.example.com")
+        with Wire(server.instance.port("submissions")) as wire:
+            wire.send(client.shake_hands().replace(b"xxxx", b"\xff\n\r\xfe"))
+            wire.socket.recv(100)
+        until(lambda: failures(server), "it is logged")
+    assert "UnicodeDecodeError" not in capfd.readouterr().err
 
 
 def test_handshakes_count_against_the_limits(tmp_path: Path) -> None:

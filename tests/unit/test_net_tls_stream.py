@@ -103,6 +103,7 @@ class Talk:
         said = self.client.shake_hands()
         while not self.client.is_shaken:
             self.stream.data_received(said)
+            assert self.wire.said, "it is the server's turn"
             said = self.client.shake_hands(self.wire.take())
         self.stream.data_received(said + (self.client.seal(behind) if behind else b""))
         assert self.outcomes == [None]
@@ -214,6 +215,8 @@ def test_a_client_is_told_what_is_wrong_with_its_handshake(
     with pytest.raises(ssl.SSLError, match=ALERTS[why].replace(" ", "[ _]")):
         talk.client.shake_hands(talk.wire.take())
     assert talk.session.heard == []
+    talk.stream.connection_lost(None)
+    assert len(talk.outcomes) == 1, "it is told once"
 
 
 @pytest.mark.parametrize(
@@ -298,6 +301,7 @@ def test_however_it_is_cut_it_says_the_same(
     while not talk.client.is_shaken:
         for piece in cut(said):
             talk.stream.data_received(piece)
+        assert talk.wire.said, "it is the server's turn"
         said = talk.client.shake_hands(talk.wire.take())
     records = said + b"".join(talk.client.seal(each) for each in asked)
     if ended:
@@ -463,6 +467,19 @@ def test_a_record_that_was_tampered_with(begin: Begin, version: ssl.TLSVersion) 
     talk.stream.close()
     assert talk.session.heard == []
     assert talk.wire.take() == b""
+
+
+@BOTH
+def test_what_came_with_a_broken_record_is_for_nobody(
+    begin: Begin, version: ssl.TLSVersion
+) -> None:
+    """It could not be answered any more."""
+    talk = begin(version)
+    good = talk.client.seal(b"DELE 1\r\nQUIT\r\n")
+    record = talk.client.seal(b"NOOP\r\n")
+    talk.stream.data_received(good + record[:-1] + bytes([record[-1] ^ 1]))
+    assert talk.wire.is_closed
+    assert talk.session.heard == []
 
 
 @BOTH

@@ -95,7 +95,7 @@ class TlsStream(asyncio.Protocol):
                 break
         if text and not self._is_closing:
             self._session.data_received(text[0] if len(text) == 1 else b"".join(text))
-        if self._is_ended and not self._is_closing:
+        if self._is_ended:
             self._session.eof_received()
 
     def eof_received(self) -> bool:
@@ -147,8 +147,9 @@ class TlsStream(asyncio.Protocol):
         """Add what is there to ``text``."""
         unsent = self._outgoing.pending
         try:
-            # To ask in vain costs more than to see that nothing is left.
-            while self._incoming.pending or self.handshake.pending():
+            # OpenSSL keeps nothing of a record that is read as a whole. To ask it in vain costs
+            # more than to see that nothing is left.
+            while self._incoming.pending:
                 piece = self.handshake.read(RECORD)
                 if not piece:
                     self._is_ended = True

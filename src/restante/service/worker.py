@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ def run_worker(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; SIGTERM decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
+        sys.unraisablehook = _unraisable
         pem = _give_up_root(settings, place)
         uvloop.run(_serve(settings, place, sockets, pem))
     except RestanteError as error:
@@ -83,6 +85,16 @@ def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody awaited: a bug, in a callback or a forgotten task."""
     message = str(context.get("message", "event loop"))
     maillog.unplanned(message, context.get("exception") or RuntimeError(message))
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """What could not be raised where it happened, told as Python does it.
+
+    For ssl that is a host in other octets than ASCII, which a client asks for. ``tls_failed`` is
+    logged for that, and a trace of it would be for anybody to have written, as often as they like.
+    """
+    if not (isinstance(what.exc_value, UnicodeDecodeError) and isinstance(what.object, bytes)):
+        sys.__unraisablehook__(what)
 
 
 def _say(ready_fd: int, text: str) -> None:
