@@ -19,6 +19,7 @@ from restante.net.connection import (
     Stopping,
     TlsFailed,
 )
+from restante.net.outbox import Outbox
 from restante.tls import TlsSession
 from restante.tls.certificates import Certificates
 from tests.support.certificates import Issued, issue, trusting, write
@@ -68,8 +69,9 @@ async def _converse(serve: Callable[[Connection], Awaitable[None]], client: Clie
             ended.set_result(None)
 
     loop = asyncio.get_running_loop()
+    outbox = Outbox()
     server = await loop.create_server(
-        lambda: Connection(hold, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+        lambda: Connection(hold, asyncio.Event(), "127.0.0.1", outbox), "127.0.0.1", 0
     )
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -137,6 +139,21 @@ def test_octets_that_come_while_the_server_is_busy_end_the_session(
         assert await reader.readexactly(4) == b"wait"
         writer.write(b"EHLO evil\r\n")
         assert await reader.read() == b""
+
+    converse(serve, client)
+
+
+def test_what_waits_to_be_sent_goes_before_the_handshake(
+    certificates: Certificates, authority: Issued
+) -> None:
+    async def serve(connection: Connection) -> None:
+        connection.send(b"250 ok\r\n")
+        await connection.start_tls(certificates, b"220 go\r\n", PATIENCE)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"250 ok\r\n"
+        assert await reader.readline() == b"220 go\r\n"
+        await writer.start_tls(trusting(authority), server_hostname=HOST)
 
     converse(serve, client)
 
@@ -217,6 +234,24 @@ def test_a_handshake_takes_no_longer_than_it_may(certificates: Certificates) -> 
     converse(serve, client)
 
 
+def test_a_client_that_reads_nothing_in_its_handshake_is_gone_with_it(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it to read what it was told last."""
+    monkeypatch.setattr("restante.net.connection.CLOSE_TIMEOUT", 60 * PATIENCE)
+    gone = asyncio.Event()
+
+    async def serve(connection: Connection) -> None:
+        connection.when_gone(gone.set)
+        with pytest.raises(TlsFailed, match="timeout"):
+            await connection.start_tls(certificates, b"go" * 8_000_000, 0.1)
+
+    async def client(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await gone.wait()
+
+    converse(serve, client)
+
+
 def test_a_client_that_sends_no_more_is_not_waited_for(certificates: Certificates) -> None:
     """It cannot finish a handshake, although it may still read."""
 
@@ -230,6 +265,24 @@ def test_a_client_that_sends_no_more_is_not_waited_for(certificates: Certificate
         writer.write(b"begin")
         writer.write_eof()
         assert await reader.read() == b"go"
+
+    converse(serve, client)
+
+
+def test_a_handshake_that_the_client_began_before_the_session(
+    certificates: Certificates, authority: Issued
+) -> None:
+    """On a port for TLS, where it waits for nobody."""
+
+    async def serve(connection: Connection) -> None:
+        while not connection._received:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.001)
+        await connection.accept_tls(certificates, PATIENCE)
+        connection.send(b"hello")
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(trusting(authority), server_hostname=HOST)
+        assert await reader.read() == b"hello"
 
     converse(serve, client)
 
@@ -273,6 +326,23 @@ def test_a_shutdown_lets_a_session_begin_whose_handshake_is_done(
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await writer.start_tls(trusting(authority), server_hostname=HOST)
         assert await reader.read() == b"421 bye"
+
+    converse(serve, client)
+
+
+def test_a_shutdown_leaves_a_command_alone_that_is_under_way(
+    certificates: Certificates, authority: Issued
+) -> None:
+    async def serve(connection: Connection) -> None:
+        await connection.accept_tls(certificates, PATIENCE)
+        asyncio.get_running_loop().call_soon(connection.interrupt)
+        connection.send(b"go on")
+        assert await hear(connection, PATIENCE) == b"the rest"
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(trusting(authority), server_hostname=HOST)
+        assert await reader.readexactly(5) == b"go on"
+        writer.write(b"the rest")
 
     converse(serve, client)
 

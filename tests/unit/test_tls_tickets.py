@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,24 @@ def test_keys_never_end() -> None:
     weeks = [tickets.at(week * LIFETIME) for week in range(SHARED + 3)]
     assert len({id(context) for context in weeks}) == SHARED + 3
     assert tickets.at((SHARED + 2) * LIFETIME + 1) is weeks[-1]
+
+
+def test_what_is_known_of_clients_goes_with_a_key(files: PairFiles) -> None:
+    """A context remembers those that have no tickets (TLS 1.2)."""
+    clock, tickets = Clock(), TicketContexts(0.0)
+    worker = clock.worker(files, tickets)
+    former = weakref.ref(worker.for_handshake())
+    clock.seconds = LIFETIME
+    assert worker.for_handshake()
+    assert former() is None
+
+
+def test_weeks_in_which_nobody_came_are_left_out() -> None:
+    """All workers come to the same key, whether they had clients meanwhile or not."""
+    tickets = TicketContexts(0.0)
+    made = list(tickets._contexts)
+    assert tickets.at(5.5 * LIFETIME) is made[5]
+    assert tickets.at(5 * LIFETIME) is made[5]
 
 
 def test_those_of_another_generation_are_not_taken(files: PairFiles, authority: Issued) -> None:

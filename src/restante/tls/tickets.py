@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections import deque
 
 LIFETIME = 7 * 24 * 3600.0
 """Seconds after which a key is used no more (RFC 9325 §4.4: "e.g., once every week")."""
@@ -30,14 +31,23 @@ class TicketContexts:
     def __init__(self, made: float | None = None) -> None:
         """``made``: when, by ``time.monotonic``; now."""
         self._made = time.monotonic() if made is None else made
-        self._contexts = [_context() for _ in range(SHARED)]
+        self._contexts = deque(_context() for _ in range(SHARED))
+        """The first of them is that of this week ..."""
+        self._week = 0
+        """... which began so many weeks after they were made."""
 
     def at(self, now: float) -> ssl.SSLContext:
-        """The one for handshakes that begin ``now``, by ``time.monotonic``."""
-        week = int((now - self._made) // LIFETIME)
-        while week >= len(self._contexts):
-            self._contexts.append(_context())
-        return self._contexts[week]
+        """The one for handshakes that begin ``now``, by ``time.monotonic``; never goes back.
+
+        Former ones are let go: each remembers up to 20,480 clients that know no tickets (TLS 1.2),
+        with the keys of their sessions, in 17 MiB.
+        """
+        while now >= self._made + (self._week + 1) * LIFETIME:
+            self._contexts.popleft()
+            self._week += 1
+            if not self._contexts:
+                self._contexts.append(_context())
+        return self._contexts[0]
 
 
 def _context() -> ssl.SSLContext:
