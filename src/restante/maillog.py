@@ -168,7 +168,7 @@ def session_refused(service: str, peer: str, reason: str) -> None:
 
 
 def session_closed(session: str, service: str, reason: str, seconds: float) -> None:
-    """A connection ended: quit, lost, timeout, errors, shutdown, unplanned."""
+    """A connection ended; docs/log.md has the reasons."""
     _meter.session_closed(service, seconds)
     _log.info(
         "session_closed", session=session, service=service, reason=reason, seconds=round(seconds, 3)

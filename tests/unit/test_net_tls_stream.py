@@ -233,7 +233,7 @@ def test_what_is_no_handshake_gets_an_alert_or_nothing(begin: Begin, octets: byt
     assert talk.session.heard == []
 
 
-def test_an_alert_of_the_client_in_the_handshake(begin: Begin, certificates: Certificates) -> None:
+def test_an_alert_of_the_client_in_the_handshake(certificates: Certificates) -> None:
     talk = Talk(certificates.for_handshake(), TlsClient(trusting()))
     talk.stream.data_received(talk.client.shake_hands())
     with pytest.raises(ssl.SSLCertVerificationError):

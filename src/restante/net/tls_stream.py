@@ -20,7 +20,6 @@ What lies between OpenSSL and here keeps the memory of the most that it ever hel
 MAX_UNREAD = 1024 * 1024
 """Octets that wait unsent at the most while a peer asks for more of TLS's own (KeyUpdate)."""
 
-
 _NOBODY = asyncio.Protocol()
 """Where a session was; hears all and does nothing."""
 
@@ -190,18 +189,18 @@ class TlsStream(asyncio.Protocol):
         if not self._is_closing:
             self._is_closing = True
             self._plain.resume_reading()  # the session may have read enough
-            is_over = self._is_over()
+            is_over = self._unwrap()
             self._send()
             if is_over:
                 self._plain.close()
 
     def _take_leave(self) -> None:
         """See whether this is the peer's end; all else that it says now is for nobody."""
-        if self._is_over():
+        if self._unwrap():
             self._plain.close()
         self._outgoing.read()  # nothing is said behind a close_notify, to new keys neither
 
-    def _is_over(self) -> bool:
+    def _unwrap(self) -> bool:
         """Say close_notify, if that is to be said yet; whether the peer has said it, or cannot."""
         try:
             self.handshake.unwrap()

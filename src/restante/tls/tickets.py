@@ -40,7 +40,7 @@ class TicketContexts:
         """The one for handshakes that begin ``now``, by ``time.monotonic``; never goes back.
 
         Former ones are let go: each remembers up to 20,480 clients that know no tickets (TLS 1.2),
-        with the keys of their sessions, in 17 MiB.
+        with the keys of their sessions, in 21 MiB.
         """
         while now >= self._made + (self._week + 1) * LIFETIME:
             self._contexts.popleft()
