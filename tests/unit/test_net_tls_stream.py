@@ -493,6 +493,51 @@ def test_clear_text_after_the_handshake(begin: Begin, version: ssl.TLSVersion) -
         talk.hear()
 
 
+def damaged(octets: bytes, place: int, by: bytes, skipped: int) -> bytes:
+    """``by`` in place of ``skipped`` octets, at a place that may lie behind them all."""
+    place %= len(octets) + 1
+    return octets[:place] + by + octets[place + skipped :]
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+)
+@given(
+    st.sampled_from(VERSIONS),
+    st.integers(0, 3),
+    st.integers(0, 5000),
+    st.binary(max_size=40),
+    st.integers(0, 40),
+)
+def test_whatever_is_damaged_a_session_hears_nothing_else_than_was_said(
+    begin: Begin, version: ssl.TLSVersion, turn: int, place: int, by: bytes, skipped: int
+) -> None:
+    """And nothing is raised, in whichever turn of the client's: its handshake or what follows."""
+    talk = begin(version, shaken=False)
+    words = [b"USER iain\r\n", b"PASS secret\r\n"]
+    said, turns = talk.client.shake_hands(), 0
+    try:
+        while not talk.client.is_shaken:
+            talk.stream.data_received(damaged(said, place, by, skipped) if turns == turn else said)
+            turns += 1
+            heard = talk.wire.take()
+            if not heard:
+                break
+            said = talk.client.shake_hands(heard)
+        else:
+            said += b"".join(talk.client.seal(word) for word in words)
+            talk.stream.data_received(damaged(said, place, by, skipped) if turns <= turn else said)
+    except ssl.SSLError:  # of the client's, who has heard an alert, or what a liar was told
+        pass
+    if talk.outcomes == [None]:
+        talk.stream.write(b"+OK\r\n")
+        talk.stream.close()
+    talk.stream.connection_lost(None)
+    assert b"".join(words).startswith(talk.session.text)
+    assert talk.session.heard[-1] == "lost"
+    assert len(talk.outcomes) == 1
+
+
 def test_renegotiation_is_refused(begin: Begin) -> None:
     """With a warning, after which the session goes on."""
     talk = begin(ssl.TLSVersion.TLSv1_2)
