@@ -7,8 +7,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests of whole servers wait as often as they compute: three processes for two cores.
-WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
+# Tests of whole servers wait more than they compute: two processes for each core.
+WORKERS ?= $(shell expr $$(nproc) \* 2)
 # Root's server works as another user, who must get to its instance (not below /root, usually).
 DEMO ?= $(shell if [ "$$(id -u)" = 0 ] && ! setpriv --reuid 65534 --clear-groups test -x "$(CURDIR)"; \
 	then echo /var/tmp/restante-demo; else echo demo; fi)

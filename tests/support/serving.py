@@ -89,12 +89,15 @@ def resident(pid: int) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    """Whether a process runs; one that has ended and waits to be noticed does not.
+
+    Its first thread may have ended before the others, who have its files until they end too.
+    """
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        return is_alive(pid)  # a thread ended meanwhile, or all of them
+    return any(stat.rpartition(")")[2].split()[0] != "Z" for stat in stats)
 
 
 def free_port() -> int:
