@@ -1,8 +1,9 @@
 """TLS between a connection and its socket: the server's end, from the handshake to close_notify.
 
-The cryptography is OpenSSL's; this moves octets between it and the event loop. asyncio and uvloop
-have such a layer too. It reads into a buffer of 256 KiB for each connection, sends what OpenSSL
-says piece by piece where one piece would do, and costs as much as the cryptography.
+The cryptography is OpenSSL's; this moves octets between it and the event loop. uvloop has such a
+layer too. It reads into a buffer of 256 KiB for each connection, and sends what OpenSSL says piece
+by piece where one piece would do: a session took a tenth more processor time, and up to four times
+the memory (docs/performance.md, "TLS" and "Memory").
 """
 
 from __future__ import annotations
