@@ -96,16 +96,25 @@ def test_outage_is_temporary_and_ends_without_restart(
 
 
 def during_the_outage(instance: Instance, held_open: smtplib.SMTP) -> None:
-    held_open.mail("me@example.net")
-    for recipient in (IAIN, "nobody@example.com", "far@elsewhere.test"):
+    for recipient in (IAIN, "nobody@example.com", "far@elsewhere.test", IAIN):
         began = time.monotonic()
-        code, text = held_open.rcpt(recipient)
+        code, text = told(held_open, recipient)
         assert (code, text[:6]) == (451, b"4.3.0 "), recipient
         assert time.monotonic() - began < ANSWER_WITHIN
     began = time.monotonic()
     assert login_answer(instance).startswith(b"-ERR [SYS/TEMP]")
     assert time.monotonic() - began < ANSWER_WITHIN
     assert instance.run("explain", IAIN, check=False).returncode == 75
+
+
+def told(client: smtplib.SMTP, recipient: str) -> tuple[int, bytes]:
+    """What RCPT is answered, or the content where the recipient was taken on trust."""
+    client.mail("me@example.net")
+    code, text = client.rcpt(recipient)
+    if code == 250:
+        code, text = client.data("Subject: during\r\n\r\nlost?\r\n")
+    client.rset()
+    return code, text
 
 
 def test_queued_mail_waits_for_the_database(server: MariaDB, tmp_path: Path) -> None:

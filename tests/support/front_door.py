@@ -47,14 +47,15 @@ def door(
     settings: Settings = SETTINGS,
     recorder: Recorder | None = None,
     limits: SendingLimits | None = None,
+    directory: MemoryDirectory | None = None,
 ) -> Receiver:
-    """A receiver for ann@example.com, who is all that exists."""
+    """A receiver for ann@example.com, who is all that exists unless ``directory`` says more."""
     recorder = recorder or Recorder()
     tables = Tables(
         rcpthosts=["example.com"], mailbox=[ANN], virtual=[(ANN.name, "ann", "example.com")]
     )
     router = Router(settings.routing, settings.hostname)
-    directory = MemoryDirectory(tables)
+    directory = directory or MemoryDirectory(tables)
     ids = iter(new_id, "")
     return Receiver(settings, router, directory, recorder, recorder, Routes({}), ids, limits=limits)
 

@@ -264,6 +264,8 @@ class _Session:
                 return self._keep(event)
             case Mail():
                 return self._begin(event)
+            case Rcpt():
+                return self._take_on_trust(event)
             case BodyRefused(reply):
                 self._body_refused(reply)
             case Reset():
@@ -367,6 +369,15 @@ class _Session:
         if not reply.is_success:
             self._transaction = None
         self._core.reply(reply)
+
+    def _take_on_trust(self, event: Rcpt) -> bool:
+        """Answer RCPT for one who was taken before; False if somebody has to be asked first."""
+        assert self._transaction is not None
+        reply = self._receiver.recipient_on_trust(self._transaction, event.address, event.dsn)
+        if reply is None:
+            return False
+        self._core.reply(reply)
+        return True
 
     async def _recipients(self, first: Rcpt) -> None:
         """Recipients that came together are looked up together."""

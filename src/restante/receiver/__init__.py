@@ -6,6 +6,7 @@ Knows envelopes and decisions, not SMTP: the service that speaks a protocol asks
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -74,6 +75,18 @@ class Allowance(Protocol):
 
 
 @dataclass(slots=True)
+class OnTrust:
+    """Recipients of a transaction who were taken before they were asked about."""
+
+    waiting: list[Address] = field(default_factory=list)
+    """Who are yet to be asked about."""
+    asked: int = 0
+    """About how many the others are."""
+    questions: list[asyncio.Task[list[Reply]]] = field(default_factory=list)
+    """What RCPT would have been answered to those."""
+
+
+@dataclass(slots=True)
 class Transaction:
     """One mail transaction: from MAIL to the end of its content (RFC 5321 §3.3)."""
 
@@ -92,6 +105,8 @@ class Transaction:
     """Of what the sender asks to be told, for each accepted recipient."""
     allowance: Allowance | None = None
     """None: nothing limits what this client sends."""
+    on_trust: OnTrust | None = None
+    """None: all have been asked about."""
 
     @property
     def reports_success(self) -> bool:

@@ -57,20 +57,24 @@ class Acceptance:
         self._lanes = lanes
         self._clock = clock
 
-    async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
-        """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
-        began = self._clock()
+    async def accept(
+        self, transaction: Transaction, origin: Origin, spool: Spool, came: float
+    ) -> Reply:
+        """Answer the end of the content: on a 250 the message is durable, here or in the queue.
+
+        ``came``: when the content had come, in seconds since the epoch.
+        """
         recipients = tuple(transaction.decided)
         is_users = transaction.client.account is not None
         shown = self._shown(origin) if is_users else origin
-        trace = received_field(shown, self._hostname, transaction.queue_id, recipients, began)
+        trace = received_field(shown, self._hostname, transaction.queue_id, recipients, came)
         if is_users:
-            trace += self._completion(transaction, spool.header, began)
+            trace += self._completion(transaction, spool.header, came)
         envelope = Envelope(
             transaction.queue_id,
             transaction.reverse_path,
             recipients,
-            began,
+            came,
             transaction.eight_bit,
             transaction.smtputf8,
             transaction.ret,
@@ -93,7 +97,7 @@ class Acceptance:
         maillog.message_refused(session, transaction.queue_id, sender, reply, why)
         return reply
 
-    def _completion(self, transaction: Transaction, header: bytes, began: float) -> bytes:
+    def _completion(self, transaction: Transaction, header: bytes, came: float) -> bytes:
         """What a user's message lacks of a header (RFC 6409 §§ 8.2, 8.3; RFC 5322 §3.6).
 
         It stands in front of the message. One that has no header at all gets the empty line too.
@@ -104,7 +108,7 @@ class Acceptance:
             sender = self._router.qualified(Address.from_stored(transaction.client.account_name))
         author = Author(sender.local, sender.domain)
         message_id = f"{transaction.queue_id}@{self._hostname}"
-        missing = missing_fields(fields, author, began, message_id)
+        missing = missing_fields(fields, author, came, message_id)
         return missing + b"\n" if header and not fields else missing
 
     def _shown(self, origin: Origin) -> Origin:

@@ -15,12 +15,13 @@ from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
 from restante.queue import Lanes
-from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
+from restante.receiver import Client, OnTrust, Refusal, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.limits import SendingLimits
 from restante.receiver.literals import Literals
 from restante.receiver.policy import Policy
 from restante.receiver.senders import Senders
+from restante.receiver.trust import FamiliarRecipients, Trust
 from restante.routing.decision import Decision, NoSuchUser
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
 from restante.routing.router import Router
@@ -49,10 +50,12 @@ class Receiver:
         clock: Callable[[], float] = time.time,
         limits: SendingLimits | None = None,
         strangers: Strangers | None = None,
+        familiar: FamiliarRecipients | None = None,
     ) -> None:
         """``limits``: on what accounts may send; None for no limits at all.
 
-        ``strangers``: shared with the courier of what is accepted here.
+        ``strangers``: shared with the courier of what is accepted here. ``familiar``: shared with
+        other workers.
         """
         self._settings = settings
         self._policy = Policy(settings.receiver)
@@ -60,9 +63,12 @@ class Receiver:
         self._senders = Senders(settings, router, directory)
         self._limits = limits
         self._strangers = strangers or Strangers()
+        self._familiar = (familiar or FamiliarRecipients()).under(settings)
+        self._trust = Trust(self._familiar, self._decide)
         self._router = router
         self._directory = directory
         self._ids = ids
+        self._clock = clock
         self._acceptance = Acceptance(settings, router, directory, writer, waiting, lanes, clock)
 
     def client(self, session: str, address: str, service: ServiceName = "smtp") -> Client:
@@ -120,6 +126,20 @@ class Receiver:
         maillog.sender_refused(client.session, str(reverse_path), client.account_name, reply, why)
         return reply
 
+    def recipient_on_trust(
+        self, transaction: Transaction, address: Address, dsn: RecipientDsn
+    ) -> Reply | None:
+        """Answer RCPT for one who was taken before; None if there is somebody to be asked first.
+
+        ``accept`` waits for what the rows say by now.
+        """
+        address = self._literals.resolved(address)
+        if not self._trust.warrants(address) or _no_room(transaction, address):
+            return None
+        self._trust.take(transaction, address)
+        _note_dsn(transaction, address, dsn)
+        return RECIPIENT_OK
+
     async def recipients(
         self, transaction: Transaction, asked: Sequence[tuple[Address, RecipientDsn]]
     ) -> list[Reply]:
@@ -132,9 +152,7 @@ class Receiver:
             raise
         for address, (_, dsn), reply in zip(addresses, asked, replies, strict=True):
             if reply.is_success:
-                named_before = transaction.dsn.setdefault(address, dsn)
-                if named_before is not dsn:
-                    transaction.dsn[address] = named_before.merged(dsn)
+                _note_dsn(transaction, address, dsn)
         return replies
 
     async def _decide(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
@@ -150,9 +168,11 @@ class Receiver:
         try:
             lookups = await self._directory.prefetch(pairs)
         except TemporaryError as error:
+            self._trust.answered(well=False)
             return [
                 self._answered(transaction, each, CANNOT_KNOW, str(error)) for each in addresses
             ]
+        self._trust.answered(well=True)
         replies = []
         for each in addresses:
             reply = self._recipient_at_once(transaction, each, lookups)
@@ -166,7 +186,10 @@ class Receiver:
         if not lookups.is_accepted(address.domain):
             return None
         mailbox = self._router.at_once(address, lookups)
-        return self._accepted(transaction, address, mailbox) if mailbox else None
+        if mailbox is None:
+            return None
+        self._familiar.add(address)
+        return self._accepted(transaction, address, mailbox)
 
     async def _recipient(
         self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
@@ -179,7 +202,10 @@ class Receiver:
             return self._answered(transaction, address, RELAYING_DENIED, "not in rcpthosts")
         decision = await self._router.route(address, lookups)
         self._strangers.note((decision,), asked)
-        return self._take(transaction, address, decision)
+        reply = self._take(transaction, address, decision)
+        if accepted and reply.is_success:
+            self._familiar.add(address)
+        return reply
 
     def _take(self, transaction: Transaction, address: Address, decision: Decision) -> Reply:
         """The answer to a recipient that the peer may send to, who is taken if it is a success."""
@@ -208,7 +234,18 @@ class Receiver:
         self, transaction: Transaction, origin: Origin, spool: Spool
     ) -> Coroutine[Any, Any, Reply]:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
-        return self._acceptance.accept(transaction, origin, spool)
+        came = self._clock()
+        if transaction.on_trust is None:
+            return self._acceptance.accept(transaction, origin, spool, came)
+        return self._accept_on_trust(transaction, transaction.on_trust, origin, spool, came)
+
+    async def _accept_on_trust(
+        self, transaction: Transaction, trust: OnTrust, origin: Origin, spool: Spool, came: float
+    ) -> Reply:
+        refusal = await self._trust.settle(transaction, trust)
+        if refusal is not None:
+            return self.refused(transaction, refusal, "a recipient was taken on trust")
+        return await self._acceptance.accept(transaction, origin, spool, came)
 
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
         """Record that the content was not accepted; returns ``reply``."""
@@ -220,6 +257,13 @@ def _forget(transaction: Transaction, addresses: Sequence[Address]) -> None:
     for address in addresses:
         if address not in transaction.dsn:  # else it has had its answer earlier
             transaction.decided.pop(address, None)
+
+
+def _note_dsn(transaction: Transaction, address: Address, dsn: RecipientDsn) -> None:
+    """Of what the sender asks to be told of a recipient, who may have been named before."""
+    named_before = transaction.dsn.setdefault(address, dsn)
+    if named_before is not dsn:
+        transaction.dsn[address] = named_before.merged(dsn)
 
 
 def _no_room(transaction: Transaction, address: Address) -> Refusal | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from restante.auth.proven import ProvenPasswords
 from restante.config import Settings
 from restante.net.shares import Board
+from restante.receiver.trust import FamiliarRecipients
 from restante.service.user import ServerUser
 from restante.tls.tickets import TicketContexts
 
@@ -30,12 +31,15 @@ class Generation:
     """What they begin handshakes with."""
     proven: ProvenPasswords | None
     """Passwords that they need not hash again; None: they hash each."""
+    familiar: FamiliarRecipients
+    """Who was taken before."""
 
     @classmethod
     def begin(cls, settings: Settings, slots: Collection[int]) -> Generation:
         """One whose workers, with these queues, are forked from this process from now on."""
         proven = ProvenPasswords.lasting(settings.auth.remember)
-        return cls(frozenset(slots), Board(len(slots)), TicketContexts(), proven)
+        board, familiar = Board(len(slots)), FamiliarRecipients()
+        return cls(frozenset(slots), board, TicketContexts(), proven, familiar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class Worker:
         live = self._live = LiveSettings(settings, ControlLog(), _router)
         self._router = Derived(live, _router)
         self._strangers = Strangers()
+        self._familiar = place.generation.familiar
         self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
         self._guard = guard_of(settings)
         self._system = system_logins(settings, asks_registrar=place.office is not None)
@@ -201,6 +202,7 @@ class Worker:
             self._ids,
             limits=sending,
             strangers=self._strangers,
+            familiar=self._familiar,
         )
 
     def _make_courier(self, _: Settings) -> MailCourier:
