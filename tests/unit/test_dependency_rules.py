@@ -57,9 +57,10 @@ RULES: dict[str, set[str]] = {
     | {"config", "interfaces", "maillog", "routing", "spool", "courier", "completion"}
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "tls": VOCABULARY | {"config", "maillog"},
+    "tls_stream": set(),
     "pickup": VOCABULARY | {"config", "maillog", "drop", "spool", "queue.contract"},
     "net": VOCABULARY
-    | {"config", "maillog", "protocol", "receiver", "spool"}
+    | {"config", "maillog", "protocol", "receiver", "spool", "tls_stream"}
     | {"auth.contract", "directory.contract", "store.contract", "tls.contract"},
     "service": EVERYTHING,
     "cli": EVERYTHING,

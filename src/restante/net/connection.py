@@ -13,9 +13,9 @@ from typing import Any, cast
 
 from restante.net.alarms import TICK, Alarms, tick_of
 from restante.net.outbox import Outbox
-from restante.net.tls_stream import TlsStream, Transport
 from restante.network import is_loopback, plain_address
 from restante.tls import HandshakeContexts, TlsSession
+from restante.tls_stream import TlsStream, Transport
 
 READ_HIGH = 256 * 1024
 """Octets that wait unread before the peer is told to wait (TCP flow control)."""

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from restante.net.tls_stream import MAX_UNREAD, RECORD, TlsStream
 from restante.tls.certificates import Certificates
+from restante.tls_stream import MAX_UNREAD, RECORD, TlsStream
 from tests.support.certificates import Issued, issue, trusting, write
 from tests.support.tls_client import HOST, TlsClient
 
