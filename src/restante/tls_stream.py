@@ -1,4 +1,4 @@
-"""TLS between a connection and its socket: the server's end, from the handshake to close_notify.
+"""TLS between a connection and its socket, from the handshake to close_notify; either end of it.
 
 The cryptography is OpenSSL's; this moves octets between it and the event loop. uvloop has such a
 layer too. It reads into a buffer of 256 KiB for each connection, and sends what OpenSSL says piece
@@ -59,31 +59,43 @@ class TlsStream(asyncio.Protocol):
         session: asyncio.Protocol,
         context: ssl.SSLContext,
         shaken: Callable[[Exception | None], None],
+        server_name: str | None = None,
     ) -> None:
-        """Wait for a peer's handshake; ``plain`` is this stream's from now on.
+        """Wait for a client's handshake, or begin one; ``plain`` is this stream's from now on.
 
-        ``shaken`` is called when it is done, or with what it failed of; the connection is closed
-        then. Nothing of the session is called before.
+        ``server_name``: the host that this end is a client of, or its IP address: whom to ask for
+        (SNI) and whose certificate to expect, if ``context`` checks that. None: this end is the
+        server. Raises ValueError, with ``plain`` left alone, for what can be no host's name.
+
+        ``shaken`` is called when the handshake is done, or with what it failed of; the connection
+        is closed then. That may be before this returns. Nothing of the session is called before.
         """
         self._plain = plain
         self._session = session
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.handshake = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.handshake = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_name is None,
+            server_hostname=server_name,
+        )
         self._shaken: Callable[[Exception | None], None] | None = shaken
         """Until the handshake is done, or has failed."""
         self._is_closing = False
         """Nothing more is sent, but for the end itself."""
         self._is_ended = False
-        """The peer has sent its close_notify."""
+        """The peer has sent its close_notify, or nonsense: what comes behind it is for nobody."""
         plain.set_protocol(self)
+        if server_name is not None:
+            self._shake_hands(shaken)
 
     # What the event loop calls
 
     def data_received(self, data: bytes) -> None:
         """Records, or pieces of them."""
         if self._is_ended:
-            return  # nothing counts behind a close_notify (RFC 8446 §6.1)
+            return  # nothing counts behind a close_notify (RFC 8446 §6.1), nor is it kept
         text: list[bytes] = []
         for part in _parts(data):
             self._incoming.write(part)
@@ -93,10 +105,12 @@ class TlsStream(asyncio.Protocol):
                 self._read(text)
             if self._is_ended:
                 break
-        if text and not self._is_closing:
+        if self._is_closing:
+            return  # nobody is left to hear it; nor what came with nonsense, which has no answer
+        if text:
             self._session.data_received(text[0] if len(text) == 1 else b"".join(text))
-        if self._is_ended:
-            self._session.eof_received()
+        if self._is_ended and not self._session.eof_received():
+            self.close()
 
     def eof_received(self) -> bool:
         """The peer sends no more; after a close_notify it may still read, else it is gone."""
@@ -110,7 +124,7 @@ class TlsStream(asyncio.Protocol):
         """Nothing can be sent or received any more."""
         shaken, self._shaken = self._shaken, None
         if shaken is not None:
-            shaken(exc or ConnectionResetError())
+            shaken(exc or ConnectionResetError("the connection was closed"))
         session, self._session = self._session, _NOBODY  # who holds this stream: no circle is left
         session.connection_lost(exc)
 
@@ -136,8 +150,9 @@ class TlsStream(asyncio.Protocol):
             self._fail()
             shaken(error)
             return False
-        # In TLS 1.3 these are tickets, which may as well go with the first octets of the session.
-        if self.handshake.version() != "TLSv1.3":
+        # A server's, in TLS 1.3, are tickets, which may as well go with the first octets of the
+        # session; a client's are what the server waits for.
+        if self.handshake.version() != "TLSv1.3" or not self.handshake.server_side:
             self._send()
         self._shaken = None
         shaken(None)
@@ -198,6 +213,7 @@ class TlsStream(asyncio.Protocol):
     def _take_leave(self) -> None:
         """See whether this is the peer's end; all else that it says now is for nobody."""
         if self._unwrap():
+            self._is_ended = True
             self._plain.close()
         self._outgoing.read()  # nothing is said behind a close_notify, to new keys neither
 
@@ -213,7 +229,7 @@ class TlsStream(asyncio.Protocol):
 
     def _fail(self) -> None:
         """Tell the peer what it did wrong, if that can go at once, and close."""
-        self._is_closing = True
+        self._is_closing = self._is_ended = True
         self._send()
         if self._plain.get_write_buffer_size():
             self._plain.abort()

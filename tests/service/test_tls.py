@@ -28,7 +28,7 @@ from tests.support.serving import (
     smtp,
     workers,
 )
-from tests.support.tls_client import TlsClient
+from tests.support.tls_ends import TlsClient
 from tests.support.tls_serving import HOST, IAIN_PLAIN, Secured, tls_server
 
 NEVER: Sections = {"auth": {"plaintext": "never"}, "tls": {"handshake_timeout": 2}}

@@ -49,7 +49,8 @@ RULES: dict[str, set[str]] = {
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
     "helper": VOCABULARY | {"config", "eventlog", "maillog", "mda", "store", "directory"},
-    "relay": VOCABULARY | {"config", "interfaces", "maillog", "protocol", "queue.contract"},
+    "relay": VOCABULARY
+    | {"config", "interfaces", "maillog", "protocol", "queue.contract", "tls_stream"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}
     | {"directory.contract", "mda.contract", "queue.contract", "relay.contract"},

@@ -24,7 +24,7 @@ from restante.tls import TlsSession
 from restante.tls.certificates import Certificates
 from tests.support.certificates import Issued, issue, trusting, write
 from tests.support.hearing import hear
-from tests.support.tls_client import TlsClient
+from tests.support.tls_ends import TlsClient
 
 HOST = "mx.example.com"
 PATIENCE = 60.0

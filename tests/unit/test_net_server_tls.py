@@ -24,7 +24,7 @@ from restante.tls import HandshakeContexts
 from restante.tls.certificates import Certificates
 from tests.support.certificates import Issued, issue, trusting, write
 from tests.support.events import capture_logs
-from tests.support.tls_client import TlsClient
+from tests.support.tls_ends import TlsClient
 
 PATIENCE = 60.0
 HOST = "mx.example.com"

@@ -1,12 +1,10 @@
-"""TLS between a session and its socket: every way to cut it, to end it, and to break it."""
+"""TLS between a session and its socket, the server's end: every way to cut, to end, to break it."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,79 +13,8 @@ from hypothesis import strategies as st
 from restante.tls.certificates import Certificates
 from restante.tls_stream import MAX_UNREAD, RECORD, TlsStream
 from tests.support.certificates import Issued, issue, trusting, write
-from tests.support.tls_client import HOST, TlsClient
-
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-BOTH = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
-
-
-class Wire(asyncio.Transport):
-    """The transport in clear text: keeps what is written, until the test takes it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said = b""
-        self.most = 0
-        """Octets that were written at once."""
-        self.is_stuck = False
-        """The peer takes nothing."""
-        self.is_closed = False
-        self.is_aborted = False
-        self.is_paused = False
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, TlsStream)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.is_closing()
-        assert data
-        self.said += data
-        self.most = max(self.most, len(data))
-
-    def take(self) -> bytes:
-        said, self.said = self.said, b""
-        return said
-
-    def get_write_buffer_size(self) -> int:
-        return len(self.said) if self.is_stuck else 0
-
-    def is_closing(self) -> bool:
-        return self.is_closed or self.is_aborted
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    def pause_reading(self) -> None:
-        self.is_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_paused = False
-
-
-class Session(asyncio.Protocol):
-    """What a stream says to it, in order."""
-
-    def __init__(self) -> None:
-        self.heard: list[Any] = []
-        self.answer: Callable[[bytes], None] = lambda data: None
-
-    @property
-    def text(self) -> bytes:
-        return b"".join(each for each in self.heard if isinstance(each, bytes))
-
-    def data_received(self, data: bytes) -> None:
-        self.heard.append(data)
-        self.answer(data)
-
-    def eof_received(self) -> bool:
-        self.heard.append("end")
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.heard.append("lost")
+from tests.support.tls_ends import HOST, TlsClient
+from tests.support.tls_talk import BOTH, VERSIONS, Session, Wire, counted, cuts, damaged, texts
 
 
 class Talk:
@@ -256,34 +183,6 @@ def test_an_alert_that_cannot_go_at_once_is_not_waited_for(begin: Begin) -> None
 # Cuts
 
 
-@st.composite
-def cuts(draw: st.DrawFn) -> Callable[[bytes], Iterator[bytes]]:
-    """A way to cut octets in pieces: the same sizes again and again."""
-    sizes: Sequence[int] = draw(
-        st.lists(
-            st.sampled_from([1, 2, 3, 5, 7, 100, 1000, RECORD, RECORD + 1, 5 * RECORD]),
-            min_size=1,
-            max_size=4,
-        )
-    )
-
-    def cut(octets: bytes) -> Iterator[bytes]:
-        place, turn = 0, 0
-        while place < len(octets):
-            size = max(sizes[turn % len(sizes)], len(octets) // 2000)
-            yield octets[place : place + size]
-            place, turn = place + size, turn + 1
-
-    return cut
-
-
-texts = st.lists(
-    st.sampled_from([b"x", b"NOOP\r\n", b"y" * RECORD, b"z" * (RECORD + 1), b"0123456789" * 7000]),
-    min_size=1,
-    max_size=4,
-)
-
-
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
 )
@@ -324,35 +223,14 @@ def test_however_it_is_cut_it_says_the_same(
 def test_much_at_once_leaves_no_memory_behind(begin: Begin, version: ssl.TLSVersion) -> None:
     """What lies between OpenSSL and the stream was never more than a record."""
     talk = begin(version)
-    most = 0
-
-    class Counting:
-        def __init__(self, bio: ssl.MemoryBIO) -> None:
-            self.bio = bio
-
-        @property
-        def pending(self) -> int:
-            return self.bio.pending
-
-        def read(self) -> bytes:
-            nonlocal most
-            most = max(most, self.bio.pending)
-            return self.bio.read()
-
-        def write(self, data: bytes) -> None:
-            nonlocal most
-            self.bio.write(data)
-            most = max(most, self.bio.pending)
-
-    talk.stream._incoming = Counting(talk.stream._incoming)  # type: ignore[assignment]
-    talk.stream._outgoing = Counting(talk.stream._outgoing)  # type: ignore[assignment]
+    buffers = counted(talk.stream)
     much = b"0123456789" * 100_000
     talk.stream.data_received(talk.client.seal(much))
     assert talk.session.heard == [much]
     talk.stream.write(much)
     assert talk.wire.most > len(much), "written at once"
     assert talk.hear() == much
-    assert most < 2 * RECORD
+    assert max(each.most for each in buffers) < 2 * RECORD
 
 
 # The end
@@ -493,12 +371,6 @@ def test_clear_text_after_the_handshake(begin: Begin, version: ssl.TLSVersion) -
         talk.hear()
 
 
-def damaged(octets: bytes, place: int, by: bytes, skipped: int) -> bytes:
-    """``by`` in place of ``skipped`` octets, at a place that may lie behind them all."""
-    place %= len(octets) + 1
-    return octets[:place] + by + octets[place + skipped :]
-
-
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
 )
@@ -587,12 +459,9 @@ def test_keys_behind_the_servers_end_take_no_memory(begin: Begin) -> None:
 
 def test_flow_in_both_directions_is_the_transports(begin: Begin) -> None:
     talk = begin()
-    told: list[str] = []
-    talk.session.pause_writing = lambda: told.append("pause")  # type: ignore[method-assign]
-    talk.session.resume_writing = lambda: told.append("resume")  # type: ignore[method-assign]
     talk.stream.pause_writing()
     talk.stream.resume_writing()
-    assert told == ["pause", "resume"]
+    assert talk.session.heard == ["pause", "resume"]
     talk.stream.pause_reading()
     assert talk.wire.is_paused
     talk.stream.resume_reading()

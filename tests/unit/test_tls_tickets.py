@@ -16,7 +16,7 @@ from restante.tls.certificate import PairFiles
 from restante.tls.certificates import LOOK_INTERVAL, Certificates
 from restante.tls.tickets import LIFETIME, SHARED, TICKETS, TicketContexts
 from tests.support.certificates import Issued, issue, trusting, write
-from tests.support.tls_client import TlsClient
+from tests.support.tls_ends import TlsClient
 
 HOST = "mx.example.com"
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -190,14 +190,14 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The peer will send no more; without TLS it may still read.
+        """The peer will send no more; without TLS, or after a close_notify, it may still read.
 
-        So it may after a close_notify, and seldom does where TLS ends without one.
+        Where TLS ends without one it seldom does.
         """
         self._flush()  # in the latter case the transport closes now
         self._eof = True
         self._wake()
-        return self.tls is None
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be sent or received any more."""

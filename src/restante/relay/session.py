@@ -193,7 +193,7 @@ class Session:
             raise self._tls_failed(why) from None
 
     def _tls_failed(self, why: str) -> TlsFailed:
-        self._give_up(why)
+        self._engine.receive_eof(why)
         failure = TemporaryFailure(Reply(454, "7.5", why), why, self.peer("STARTTLS", silent=True))
         return TlsFailed(failure, answered=True)
 

@@ -48,7 +48,11 @@ def is_loopback(address: str) -> bool:
 
 
 class TlsContexts:
-    """What ssl needs for the handshakes of a client, TLS 1.2 and up; made when first used."""
+    """What ssl needs for the handshakes of a client, TLS 1.2 and up; made when first used.
+
+    A server cannot have another handshake on the same connection, which TLS 1.2 has: one is enough
+    for mail, costs what the server likes, and would come in the midst of what is sent.
+    """
 
     @cached_property
     def verifying(self) -> ssl.SSLContext:
@@ -61,6 +65,7 @@ class TlsContexts:
         context = ssl.create_default_context()
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
+        context.options |= ssl.OP_NO_RENEGOTIATION
         return context
 
     @cached_property
@@ -69,4 +74,5 @@ class TlsContexts:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        context.options |= ssl.OP_NO_RENEGOTIATION
         return context

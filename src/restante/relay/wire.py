@@ -7,6 +7,7 @@ import ssl
 from typing import cast
 
 from restante.relay.resolver import Endpoint
+from restante.tls_stream import TlsStream, Transport
 
 READ_HIGH = 256 * 1024
 """Octets that wait unread before the peer is told to wait (TCP flow control)."""
@@ -33,7 +34,7 @@ class Wire(asyncio.Protocol):
         self._writing_paused = False
         self._reading_paused = False
         self._waiter: asyncio.Future[None] | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport: Transport | None = None
         self._gone = asyncio.Event()
 
     @classmethod
@@ -47,7 +48,7 @@ class Wire(asyncio.Protocol):
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; after a handshake once more."""
+        """Take the transport."""
         # uvloop's transports do all that asyncio.Transport says without deriving from it.
         self._transport = stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=WRITE_HIGH)
@@ -98,7 +99,7 @@ class Wire(asyncio.Protocol):
         Raises WireTimeout after ``seconds`` of silence.
         """
         if not self._received and not self._ended:
-            await self._wait(seconds)
+            await self._wait(self._loop.create_future(), seconds)
         return self.take()
 
     def take(self) -> bytes:
@@ -121,26 +122,48 @@ class Wire(asyncio.Protocol):
         Returns as well when the peer says something: it may want no more.
         """
         if self._writing_paused and not self._received and not self._lost:
-            await self._wait(seconds)
+            await self._wait(self._loop.create_future(), seconds)
         if self._lost:
             raise WireLost
 
     async def start_tls(self, context: ssl.SSLContext, name: str, seconds: float) -> str:
         """Do the handshake; version and cipher. ``name`` is for SNI and, if it is so, the check.
 
-        Raises OSError, of which ssl.SSLError and TimeoutError are.
+        Raises OSError, of which ssl.SSLError and TimeoutError are; the connection is then closed.
         """
-        assert self._transport is not None
-        if self._lost:
+        plain = self._transport
+        assert plain is not None
+        if self._ended or plain.is_closing():
             raise ConnectionResetError("the connection was closed")
-        transport = await self._loop.start_tls(
-            self._transport, self, context, server_hostname=name, ssl_handshake_timeout=seconds
-        )
-        if transport is None:  # it was closed while the handshake went on
-            raise ConnectionResetError("the connection was closed")
-        self.connection_made(transport)
-        secured = transport.get_extra_info("ssl_object")
-        return f"{secured.version()} {secured.cipher()[0]}"
+        waiter = self._waiter = self._loop.create_future()
+        # Only one handshake is held on a connection: what it has is the event loop's transport.
+        stream = self._tls_stream(cast(asyncio.Transport, plain), context, name)
+        if self._received:  # in clear text, and too early: it is taken for TLS, and is none
+            stream.data_received(self.take())
+        try:
+            await self._wait(waiter, seconds)
+        except WireTimeout:
+            plain.abort()
+            raise TimeoutError(f"not done within {seconds:g} seconds") from None
+        self._transport = stream
+        version, cipher = stream.handshake.version(), stream.handshake.cipher()
+        return f"{version} {cipher[0] if cipher else ''}"
+
+    def _tls_stream(
+        self, plain: asyncio.Transport, context: ssl.SSLContext, name: str
+    ) -> TlsStream:
+        try:
+            return TlsStream(plain, self, context, self._shaken, server_name=name)
+        except ValueError:
+            plain.abort()
+            raise OSError(f"{name} is no name of a host") from None
+
+    def _shaken(self, failure: Exception | None) -> None:
+        """A handshake is over."""
+        if failure is None:
+            self._wake()
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(failure)
 
     async def close(self, seconds: float) -> None:
         """Send what is queued, and close; a peer that does not take it in time loses it."""
@@ -157,8 +180,8 @@ class Wire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _wait(self, seconds: float) -> None:
-        waiter = self._waiter = self._loop.create_future()
+    async def _wait(self, waiter: asyncio.Future[None], seconds: float) -> None:
+        self._waiter = waiter
         timer = self._loop.call_later(seconds, _time_out, waiter)
         try:
             await waiter

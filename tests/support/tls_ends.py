@@ -1,4 +1,4 @@
-"""A client's end of TLS between two heaps of octets: what goes over a wire, and when, is a test's.
+"""An end of TLS between two heaps of octets: what goes over a wire, and when, is a test's.
 
 It can also do what Python's ssl module does not offer: new keys and renegotiations, by the
 library that this module has loaded.
@@ -10,25 +10,27 @@ import _ssl
 import contextlib
 import ctypes
 import ssl
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 HOST = "mx.example.com"
 ALL = 1 << 24
 
 
-class TlsClient:
+class TlsEnd:
     """One handshake, and what is said after it."""
 
     def __init__(
         self,
-        context: ssl.SSLContext,
-        name: str | None = HOST,
-        session: ssl.SSLSession | None = None,
+        wrap: Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject],
     ) -> None:
+        """``wrap``: what a context does for this end, with what comes and what goes."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=name, session=session
-        )
+        self.tls = wrap(self._incoming, self._outgoing)
         self.is_shaken = False
 
     def shake_hands(self, octets: bytes = b"") -> bytes:
@@ -75,13 +77,13 @@ class TlsClient:
         return self.outgoing()
 
     def ask_for_keys(self) -> bytes:
-        """KeyUpdate, and that the server does the same (RFC 8446 §4.6.3)."""
+        """KeyUpdate, and that the other end does the same (RFC 8446 §4.6.3)."""
         assert _library().SSL_key_update(self._pointer(), 1) == 1
         self.tls.do_handshake()
         return self.outgoing()
 
     def renegotiate(self) -> bytes:
-        """The beginning of another handshake, in TLS 1.2."""
+        """The beginning of another handshake, in TLS 1.2; a server's wish for one."""
         assert _library().SSL_renegotiate(self._pointer()) == 1
         return self.shake_hands()
 
@@ -92,6 +94,46 @@ class TlsClient:
         pointer = ctypes.c_void_p.from_address(address).value
         assert pointer
         return pointer
+
+
+class TlsClient(TlsEnd):
+    """The end that begins."""
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        name: str | None = HOST,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        super().__init__(partial(context.wrap_bio, server_hostname=name, session=session))
+
+
+class TlsServer(TlsEnd):
+    """The end that waits."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(partial(context.wrap_bio, server_side=True))
+
+
+def nothing_in_records(secret: bytes, first: int, records: int) -> bytes:
+    """Records without an octet of text, as OpenSSL never makes them (RFC 8446 §5.4).
+
+    For TLS_AES_256_GCM_SHA384 and a ``*_TRAFFIC_SECRET_0``; ``first``: how many it has sealed.
+    """
+    cipher, start = AESGCM(_expand(secret, b"key", 32)), _expand(secret, b"iv", 12)
+    made = b""
+    for number in range(first, first + records):
+        nonce = (int.from_bytes(start) ^ number).to_bytes(12)
+        header = b"\x17\x03\x03" + (1 + 16).to_bytes(2)
+        made += header + cipher.encrypt(nonce, b"\x17", header)
+    return made
+
+
+def _expand(secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label (RFC 8446 §7.1)."""
+    label = b"tls13 " + label
+    info = length.to_bytes(2) + bytes([len(label)]) + label + b"\0"
+    return HKDFExpand(hashes.SHA384(), length, info).derive(secret)
 
 
 @cache
