@@ -13,6 +13,7 @@ import pytest
 from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.config.tree import HostPort, Pop3, Smtp
+from restante.directory import KnownLookups
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.net.server import ConnectionLimits, Server, session_ids
@@ -28,6 +29,8 @@ from restante.status import Delivered, Outcome
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 
 ANY = HostPort("127.0.0.1", 0)
+PATIENCE = 10.0
+"""Seconds for what comes at once, on a busy machine."""
 SESSION = 0.2
 """Seconds that a session may last here."""
 
@@ -68,20 +71,34 @@ class NoRoom:
         raise NotImplementedError
 
 
-@asynccontextmanager
-async def serving(directory: Path, session_timeout: float = SESSION) -> AsyncIterator[int]:
-    """The port of a server that is ready."""
-    settings = Settings(
-        str(directory), smtp=Smtp((ANY,), session_timeout=session_timeout), pop3=Pop3(())
-    )
-    tables = Tables(
+def tables() -> Tables:
+    return Tables(
         rcpthosts=["example.com"],
         mailbox=[account("iain@example.com")],
         virtual=[("iain@example.com", "iain", "example.com")],
     )
+
+
+class HangingDirectory(MemoryDirectory):
+    """Answers for one address, and never for any other."""
+
+    async def prefetch(self, addresses: Sequence[tuple[str, str]]) -> KnownLookups:
+        if addresses[0][0] != "iain":
+            await asyncio.Event().wait()
+        return await super().prefetch(addresses)
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, session_timeout: float = SESSION, known: MemoryDirectory | None = None
+) -> AsyncIterator[int]:
+    """The port of a server that is ready; ``known``: what answers for its one mailbox."""
+    settings = Settings(
+        str(directory), smtp=Smtp((ANY,), session_timeout=session_timeout), pop3=Pop3(())
+    )
+    known = known or MemoryDirectory(tables())
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
-    known = MemoryDirectory(tables)
     receiver = Receiver(settings, router, known, SlowWriter(), NoRoom(), Routes({}), ids)
     authenticator = PasswordAuthenticator(known, settings.auth)
     service = SmtpService(
@@ -126,6 +143,20 @@ async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> N
         said = (await reader.read(-1)).decode().splitlines()
     assert said[-2].startswith("250 2.0.0 ok")
     assert said[-1].startswith("421 4.4.2 ")
+
+
+async def test_a_message_that_was_accepted_is_answered_before_the_next_one_is_asked_about(
+    tmp_path: Path,
+) -> None:
+    known = HangingDirectory(tables())
+    async with (
+        serving(tmp_path, session_timeout=60, known=known) as port,
+        visiting(port) as (reader, writer),
+    ):
+        writer.write(MESSAGE + b"MAIL FROM:<a@example.org>\r\nRCPT TO:<other@example.com>\r\n")
+        async with asyncio.timeout(PATIENCE):
+            while not (await reader.readline()).startswith(b"250 2.0.0 ok"):
+                pass
 
 
 async def test_a_message_that_was_accepted_is_answered_though_a_bug_ends_the_session(

@@ -424,6 +424,8 @@ class _Session:
             accepted = receiver.accept(transaction, self._origin, self._spool)
             reply = await _planned(accepted, SYSTEM_FAILURE)
         self._core.reply(reply)
+        # Now: what else has come may have to wait for the database, and the client for this.
+        self.tell()
         self.drop_transaction()
 
     def _body_refused(self, reply: Reply) -> None:
