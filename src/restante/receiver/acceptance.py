@@ -16,6 +16,7 @@ from restante.errors import TemporaryError
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
+from restante.receiver.trust import Trust
 from restante.routing.decision import Decision, Mailbox, Remote
 from restante.routing.expand import Leaf, expand
 from restante.routing.router import Router
@@ -46,6 +47,7 @@ class Acceptance:
         writer: MailboxWriter,
         waiting: WaitingRoom,
         lanes: Lanes,
+        trust: Trust,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -55,26 +57,23 @@ class Acceptance:
         self._writer = writer
         self._waiting = waiting
         self._lanes = lanes
+        self._trust = trust
         self._clock = clock
 
-    async def accept(
-        self, transaction: Transaction, origin: Origin, spool: Spool, came: float
-    ) -> Reply:
-        """Answer the end of the content: on a 250 the message is durable, here or in the queue.
-
-        ``came``: when the content had come, in seconds since the epoch.
-        """
+    async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
+        """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
+        began = self._clock()
         recipients = tuple(transaction.decided)
         is_users = transaction.client.account is not None
         shown = self._shown(origin) if is_users else origin
-        trace = received_field(shown, self._hostname, transaction.queue_id, recipients, came)
+        trace = received_field(shown, self._hostname, transaction.queue_id, recipients, began)
         if is_users:
-            trace += self._completion(transaction, spool.header, came)
+            trace += self._completion(transaction, spool.header, began)
         envelope = Envelope(
             transaction.queue_id,
             transaction.reverse_path,
             recipients,
-            came,
+            began,
             transaction.eight_bit,
             transaction.smtputf8,
             transaction.ret,
@@ -82,7 +81,7 @@ class Acceptance:
         )
         try:
             content = spool.finish(trace)
-            refusal = self._refusal(content, spool)
+            refusal = self._refusal(content, spool) or await self._trust.settle(transaction)
             if refusal is not None:
                 return self.refused(transaction, refusal, "")
             if transaction.allowance is None:
@@ -97,7 +96,7 @@ class Acceptance:
         maillog.message_refused(session, transaction.queue_id, sender, reply, why)
         return reply
 
-    def _completion(self, transaction: Transaction, header: bytes, came: float) -> bytes:
+    def _completion(self, transaction: Transaction, header: bytes, began: float) -> bytes:
         """What a user's message lacks of a header (RFC 6409 §§ 8.2, 8.3; RFC 5322 §3.6).
 
         It stands in front of the message. One that has no header at all gets the empty line too.
@@ -108,7 +107,7 @@ class Acceptance:
             sender = self._router.qualified(Address.from_stored(transaction.client.account_name))
         author = Author(sender.local, sender.domain)
         message_id = f"{transaction.queue_id}@{self._hostname}"
-        missing = missing_fields(fields, author, came, message_id)
+        missing = missing_fields(fields, author, began, message_id)
         return missing + b"\n" if header and not fields else missing
 
     def _shown(self, origin: Origin) -> Origin:

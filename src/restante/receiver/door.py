@@ -15,7 +15,7 @@ from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
 from restante.mda import MailboxWriter
 from restante.queue import Lanes
-from restante.receiver import Client, OnTrust, Refusal, ServiceName, Transaction, WaitingRoom
+from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.limits import SendingLimits
 from restante.receiver.literals import Literals
@@ -68,8 +68,9 @@ class Receiver:
         self._router = router
         self._directory = directory
         self._ids = ids
-        self._clock = clock
-        self._acceptance = Acceptance(settings, router, directory, writer, waiting, lanes, clock)
+        self._acceptance = Acceptance(
+            settings, router, directory, writer, waiting, lanes, self._trust, clock
+        )
 
     def client(self, session: str, address: str, service: ServiceName = "smtp") -> Client:
         """The peer of a new session and what it may do."""
@@ -234,18 +235,7 @@ class Receiver:
         self, transaction: Transaction, origin: Origin, spool: Spool
     ) -> Coroutine[Any, Any, Reply]:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
-        came = self._clock()
-        if transaction.on_trust is None:
-            return self._acceptance.accept(transaction, origin, spool, came)
-        return self._accept_on_trust(transaction, transaction.on_trust, origin, spool, came)
-
-    async def _accept_on_trust(
-        self, transaction: Transaction, trust: OnTrust, origin: Origin, spool: Spool, came: float
-    ) -> Reply:
-        refusal = await self._trust.settle(transaction, trust)
-        if refusal is not None:
-            return self.refused(transaction, refusal, "a recipient was taken on trust")
-        return await self._acceptance.accept(transaction, origin, spool, came)
+        return self._acceptance.accept(transaction, origin, spool)
 
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
         """Record that the content was not accepted; returns ``reply``."""

@@ -140,19 +140,18 @@ class Trust:
                 self._familiar.forget(address)
         return replies
 
-    async def settle(self, transaction: Transaction, trust: OnTrust) -> Reply | None:
+    async def settle(self, transaction: Transaction) -> Reply | None:
         """Wait until all are asked about; the answer to the content unless all are what they were.
 
         That is the answer to the only recipient, or a temporary one: RCPT will tell each his own.
         """
+        trust = transaction.on_trust
+        if trust is None:
+            return None
         if trust.waiting:
             self._ask(transaction, trust)
-        refusals = [
-            reply
-            for question in trust.questions
-            for reply in await question
-            if not reply.is_success
-        ]
+        answers = [reply for question in trust.questions for reply in await question]
+        refusals = [reply for reply in answers if not reply.is_success]
         if not refusals or len(transaction.decided) == 1:
             return refusals[0] if refusals else None
         return next((each for each in refusals if each.code < 500), CHANGED)
