@@ -164,7 +164,7 @@ def test_a_handshake_takes_no_longer_than_it_may(
         for place in range(len(hello) - 1) if drips else ():
             writer.write(hello[place : place + 1])
             await asyncio.sleep(0.01)
-            if reader.at_eof():
+            if reader.at_eof() or writer.is_closing():
                 break
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
@@ -276,6 +276,33 @@ def test_a_server_that_reads_nothing_is_given_up(
     converse(client, serve)
 
 
+@pytest.mark.parametrize("secured", [False, True])
+def test_an_answer_is_waited_for_however_slowly_the_server_reads(
+    converse: Converse, context: ssl.SSLContext, trust: ssl.SSLContext, secured: bool
+) -> None:
+    """That it takes what waited unsent is no answer, and no end."""
+
+    async def client(wire: Wire) -> None:
+        if secured:
+            await wire.start_tls(trust, HOST, PATIENCE)
+        while not wire.must_drain:
+            wire.send(b"x" * 50_000)
+        wire.send(b"end")
+        assert await wire.receive(PATIENCE) == b"250 ok\r\n"
+        assert not wire.must_drain
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = await accept(context, reader, writer) if secured else None
+        heard = b""
+        while not heard.endswith(b"end"):
+            octets = await reader.read(READ_HIGH)
+            heard = (heard + (server.open(octets) if server else octets))[-3:]
+        await asyncio.sleep(0.05)
+        writer.write(server.seal(b"250 ok\r\n") if server else b"250 ok\r\n")
+
+    converse(client, serve)
+
+
 def test_a_server_that_says_too_much_is_held_back(
     converse: Converse, context: ssl.SSLContext, trust: ssl.SSLContext
 ) -> None:
@@ -336,7 +363,7 @@ def test_a_server_that_does_not_end_tls_has_some_time(
         while not server.has_heard_the_end():
             assert server.open(await reader.read(ALL)) == b""
         with contextlib.suppress(ConnectionError):
-            while says == "much" and not reader.at_eof():
+            while says == "much" and not (reader.at_eof() or writer.is_closing()):
                 writer.write(server.ask_for_keys())
                 await asyncio.sleep(0.01)
             assert await reader.read() == b""

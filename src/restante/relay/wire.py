@@ -98,8 +98,10 @@ class Wire(asyncio.Protocol):
 
         Raises WireTimeout after ``seconds`` of silence.
         """
-        if not self._received and not self._ended:
-            await self._wait(self._loop.create_future(), seconds)
+        deadline = self._loop.time() + seconds
+        # It is woken as well when the peer takes what waits unsent, which is no answer.
+        while not self._received and not self._ended:
+            await self._wait(self._loop.create_future(), deadline - self._loop.time())
         return self.take()
 
     def take(self) -> bytes:
