@@ -5,5 +5,12 @@ from __future__ import annotations
 from tests.support.far_hosts import AS_ROOT
 
 collect_ignore = (
-    [] if AS_ROOT else ["test_client_engine.py", "test_programs.py", "test_relay_postfix_exim.py"]
+    []
+    if AS_ROOT
+    else [
+        "test_client_engine.py",
+        "test_programs.py",
+        "test_relay_postfix_exim.py",
+        "test_relay_tls_postfix.py",
+    ]
 )

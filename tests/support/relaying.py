@@ -6,22 +6,28 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from restante.address import Address
 from restante.config import Settings
 from restante.config.tree import HostPort, Server
 from restante.config.tree import Relay as RelaySettings
-from restante.envelope import Content, memory_content
+from restante.envelope import Content, HeaderFacts, memory_content, spooled_content
 from restante.queue import Attempted
 from restante.relay import Parcel, Recipient
 from restante.relay.driver import SmtpRelay
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+from tests.support.certificates import Issued, issue
 from tests.support.nameserver import Zone
 from tests.support.queued import envelope
 
 BODY = b"Subject: hello\n\n.hello\n"
 WIRE = b"Received: from here\r\nSubject: hello\r\n\r\n.hello\r\n"
 LANE = "example.net"
+LARGE = b"Subject: large\n\n" + b"A line of some length, and then another.\n" * 100_000
+"""4 MB."""
 
 
 def parcel(*names: str, content: Content | None = None) -> Parcel:
@@ -31,6 +37,24 @@ def parcel(*names: str, content: Content | None = None) -> Parcel:
         content or memory_content(b"Received: from here\n", BODY),
         tuple(Recipient(each) for each in addresses),
     )
+
+
+def spooled_parcel(directory: Path, body: bytes, sender: str, recipient: str) -> Parcel:
+    """A message that lies in a file, for one recipient."""
+    path = directory / "body"
+    path.write_bytes(body)
+    content = spooled_content(b"Received: from here\n", str(path), body.count(b"\n"), HeaderFacts())
+    address = Address.parse(recipient)
+    return Parcel(envelope(recipient, sender=Address.parse(sender)), content, (Recipient(address),))
+
+
+def believed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
+    """An authority whom this host believes, and nobody else."""
+    made = issue()
+    (directory / "ca.pem").write_bytes(made.certificate_pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(directory / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(directory / "nothing"))
+    return made
 
 
 @asynccontextmanager

@@ -13,11 +13,10 @@ from restante.status import Delivered, TemporaryFailure
 from tests.support.certificates import Issued, issue, write
 from tests.support.jumping_clock import until
 from tests.support.nameserver import nameserver
-from tests.support.relaying import LANE, only, send, told, two_exchangers
+from tests.support.relaying import LANE, believed, only, send, told, two_exchangers
 from tests.support.smtp_peer import SmtpPeer, smtp_peer
 
 NAME = "mx1.peer.example"
-AUTHORITY = issue()
 
 
 @pytest.fixture
@@ -57,10 +56,7 @@ def tls_peer(tmp_path: Path) -> Iterator[SmtpPeer]:
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
     """Whom this host believes, and nobody else."""
-    (tmp_path / "ca.pem").write_bytes(AUTHORITY.certificate_pem)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nothing"))
-    return AUTHORITY
+    return believed(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
