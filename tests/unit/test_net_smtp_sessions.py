@@ -22,6 +22,7 @@ from restante.net.smtp import SmtpService
 from restante.protocol.smtp.server import MAX_UNSENT
 from restante.queue import Target
 from restante.receiver.door import Receiver
+from restante.receiver.trust import FamiliarRecipients
 from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.listeners import Listeners
@@ -172,6 +173,19 @@ async def test_a_message_that_was_accepted_is_answered_though_a_bug_ends_the_ses
         said = (await reader.read(-1)).decode().splitlines()
     assert [line[:3] for line in said[-2:]] == ["554", "421"]
     assert sum(line.startswith("250 2.0.0 ok") for line in said) == 1
+
+
+async def test_a_bug_in_what_is_remembered_of_recipients_is_no_matter_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(FamiliarRecipients, "has", failing)
+    async with serving(tmp_path, session_timeout=60) as port, visiting(port) as (reader, writer):
+        writer.write(MESSAGE + b"QUIT\r\n")
+        said = (await reader.read(-1)).decode().splitlines()
+    assert [line[:3] for line in said[-3:]] == ["250", "250", "221"]
 
 
 async def test_a_client_that_never_rests_is_ended_too(tmp_path: Path) -> None:

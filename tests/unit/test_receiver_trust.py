@@ -18,6 +18,7 @@ from restante.envelope import NO_DSN, Notify, Origin, RecipientDsn
 from restante.receiver import Transaction, trust
 from restante.receiver.limits import SendingLimits
 from restante.receiver.trust import MOST_QUESTIONS, PAIRS, TOGETHER, FamiliarRecipients
+from restante.routing.decision import Mailbox
 from restante.routing.router import Router
 from restante.spool import Spool
 from restante.status import Reply
@@ -158,6 +159,14 @@ async def test_the_only_recipient_who_is_gone_is_the_answer_to_the_content(site:
     assert await site.asked(await site.begin(), "ann") == ["550 5.1.1"]
 
 
+async def test_who_is_refused_at_rcpt_is_asked_about_first_the_next_time(site: Site) -> None:
+    """As when somebody new came together with them, or while the database was away."""
+    await site.meet("ann")
+    del site.directory.tables.virtual[0]
+    assert await site.asked(await site.begin(), "bob", "ann") == ["250 2.1.5", "550 5.1.1"]
+    assert site.on_trust(await site.begin(), "ann", "bob") == ["", "250 2.1.5"]
+
+
 async def test_where_one_of_several_is_gone_rcpt_tells_whom_next_time(site: Site) -> None:
     await site.meet("ann", "bob", "cid")
     del site.directory.tables.virtual[1]
@@ -290,17 +299,27 @@ async def test_there_is_an_end_to_what_is_asked_at_a_time(
     assert site.on_trust(await site.begin(), "ann") == ["250 2.1.5"]
 
 
-async def test_a_bug_is_a_temporary_failure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object) -> None:
-        raise RuntimeError("a bug")
+async def test_a_bug_is_a_temporary_failure_and_the_next_time_only_for_whom_it_is_about(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = Router.at_once
 
-    await site.meet("ann")
+    def failing(self: Router, address: Address, lookups: KnownLookups) -> Mailbox | None:
+        if address.local == "bob":
+            raise RuntimeError("a bug")
+        return at_once(self, address, lookups)
+
+    await site.meet("ann", "bob")
     monkeypatch.setattr(Router, "at_once", failing)
     transaction = await site.begin()
-    site.on_trust(transaction, "ann")
+    site.on_trust(transaction, "ann", "bob")
     with capture_logs() as events:
         assert await site.finish(transaction) == "451 4.3.0"
     assert "unplanned" in {event["event"] for event in events}
+    again = await site.begin()
+    assert site.on_trust(again, "ann", "bob") == ["250 2.1.5", ""]
+    assert await site.finish(again) == "250 2.0.0"
+    assert site.delivered() == [[maildir("ann")]]
 
 
 @asynccontextmanager
@@ -328,6 +347,17 @@ async def test_what_only_a_relay_client_may_send_to_is_no_strangers_recipient(si
     site.directory.tables.rcpthosts.clear()
     transaction = await site.begin(logged_in=True)
     assert await site.asked(transaction, "bob") == ["250 2.1.5"]
+    assert site.on_trust(await site.begin(), "bob") == [""]
+
+
+async def test_who_becomes_a_relay_clients_recipient_alone_is_no_strangers_any_more(
+    site: Site,
+) -> None:
+    await site.meet("bob")
+    site.directory.tables.rcpthosts.clear()
+    transaction = await site.begin(logged_in=True)
+    assert site.on_trust(transaction, "bob") == ["250 2.1.5"]
+    assert await site.finish(transaction) == "250 2.0.0"
     assert site.on_trust(await site.begin(), "bob") == [""]
 
 

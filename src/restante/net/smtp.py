@@ -373,7 +373,11 @@ class _Session:
     def _take_on_trust(self, event: Rcpt) -> bool:
         """Answer RCPT for one who was taken before; False if somebody has to be asked first."""
         assert self._transaction is not None
-        reply = self._receiver.recipient_on_trust(self._transaction, event.address, event.dsn)
+        try:
+            reply = self._receiver.recipient_on_trust(self._transaction, event.address, event.dsn)
+        except Exception as error:  # noqa: BLE001 - then the rows are asked, as they always may be
+            maillog.unplanned("smtp session", error)
+            return False
         if reply is None:
             return False
         self._core.reply(reply)

@@ -170,9 +170,7 @@ class Receiver:
             lookups = await self._directory.prefetch(pairs)
         except TemporaryError as error:
             self._trust.answered(well=False)
-            return [
-                self._answered(transaction, each, CANNOT_KNOW, str(error)) for each in addresses
-            ]
+            return [self._refuse(transaction, each, CANNOT_KNOW, str(error)) for each in addresses]
         self._trust.answered(well=True)
         replies = []
         for each in addresses:
@@ -189,8 +187,9 @@ class Receiver:
         mailbox = self._router.at_once(address, lookups)
         if mailbox is None:
             return None
+        reply = self._accepted(transaction, address, mailbox)
         self._familiar.add(address)
-        return self._accepted(transaction, address, mailbox)
+        return reply
 
     async def _recipient(
         self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
@@ -198,13 +197,15 @@ class Receiver:
         try:
             accepted = await self._router.accepts(address.domain, lookups)
         except TemporaryError as error:
-            return self._answered(transaction, address, CANNOT_KNOW, str(error))
+            return self._refuse(transaction, address, CANNOT_KNOW, str(error))
         if not accepted and not transaction.client.may_relay:
-            return self._answered(transaction, address, RELAYING_DENIED, "not in rcpthosts")
+            return self._refuse(transaction, address, RELAYING_DENIED, "not in rcpthosts")
         decision = await self._router.route(address, lookups)
         self._strangers.note((decision,), asked)
         reply = self._take(transaction, address, decision)
-        if accepted and reply.is_success:
+        if not accepted:
+            self._familiar.forget(address)  # nobody else may send to it
+        elif reply.is_success:
             self._familiar.add(address)
         return reply
 
@@ -214,19 +215,19 @@ class Receiver:
         if isinstance(decision, NoSuchUser) and not self._settings.receiver.verify_recipients:
             reply = RECIPIENT_OK
         if not reply.is_success:
-            return self._answered(transaction, address, reply, getattr(decision, "why", ""))
+            return self._refuse(transaction, address, reply, getattr(decision, "why", ""))
         return self._accepted(transaction, address, decision)
 
     def _accepted(self, transaction: Transaction, address: Address, decision: Decision) -> Reply:
         """Take a recipient, unless that is one more than the account may have."""
         if refusal := _no_room(transaction, address):
-            return self._answered(transaction, address, refusal.reply, refusal.why)
+            return self._refuse(transaction, address, refusal.reply, refusal.why)
         transaction.decided[address] = decision
         return RECIPIENT_OK
 
-    def _answered(
-        self, transaction: Transaction, address: Address, reply: Reply, why: str
-    ) -> Reply:
+    def _refuse(self, transaction: Transaction, address: Address, reply: Reply, why: str) -> Reply:
+        """The answer to a recipient who is not taken, and is asked about first the next time."""
+        self._familiar.forget(address)
         session = transaction.client.session
         maillog.recipient_refused(session, transaction.queue_id, str(address), reply, why)
         return reply

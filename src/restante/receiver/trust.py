@@ -131,14 +131,12 @@ class Trust:
     async def _confirm(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
         """What RCPT would have been answered; raises nothing, as perhaps nobody waits for it."""
         try:
-            replies = await self._decide(transaction, addresses)
+            return await self._decide(transaction, addresses)
         except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
             maillog.unplanned("smtp session", error)
-            return [CANNOT_KNOW] * len(addresses)
-        for address, reply in zip(addresses, replies, strict=True):
-            if not reply.is_success:
+            for address in addresses:  # or what is about one keeps mail from all, each time
                 self._familiar.forget(address)
-        return replies
+            return [CANNOT_KNOW] * len(addresses)
 
     async def settle(self, transaction: Transaction) -> Reply | None:
         """Wait until all are asked about; the answer to the content unless all are what they were.
