@@ -85,7 +85,7 @@ class TlsStream(asyncio.Protocol):
         self._is_closing = False
         """Nothing more is sent, but for the end itself."""
         self._is_ended = False
-        """The peer has sent its close_notify, or nonsense: what comes behind it is for nobody."""
+        """The peer has sent its close_notify, or nothing that it sends counts: nothing is kept."""
         plain.set_protocol(self)
         if server_name is not None:
             self._shake_hands(shaken)
@@ -229,7 +229,7 @@ class TlsStream(asyncio.Protocol):
 
     def _fail(self) -> None:
         """Tell the peer what it did wrong, if that can go at once, and close."""
-        self._is_closing = self._is_ended = True
+        self._is_closing = True
         self._send()
         if self._plain.get_write_buffer_size():
             self._plain.abort()

@@ -40,6 +40,8 @@ class SmtpPeer:
     contents: list[bytes] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     """For every content, whether it came by TLS."""
+    objections: list[str] = field(default_factory=list)
+    """What clients said of handshakes that they did not finish."""
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def verbs(self) -> list[str]:
@@ -186,5 +188,9 @@ class _Session:
             self._connection.sendall(b"no handshake\r\n")
             raise _Ended
         self._lines.close()
-        self._connection = self._peer.tls.wrap_socket(self._connection, server_side=True)
+        try:
+            self._connection = self._peer.tls.wrap_socket(self._connection, server_side=True)
+        except ssl.SSLError as error:
+            self._peer.objections.append(error.reason or str(error))
+            raise
         self._lines = self._connection.makefile("rb")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from restante.config.tree import HostPort
 from restante.status import Delivered, TemporaryFailure
@@ -82,6 +83,20 @@ async def test_a_certificate_that_must_be_known(dns: HostPort, tls_peer: SmtpPee
     assert words.startswith("454 4.7.5 the host's certificate is not accepted: self")
     assert attempted.back_off is not None
     assert "MAIL" not in tls_peer.verbs()
+
+
+@pytest.mark.usefixtures("authority")
+def test_a_host_is_told_that_its_certificate_is_not_known(
+    dns: HostPort, tls_peer: SmtpPeer
+) -> None:
+    """On the event loop of a worker, which need not send at once."""
+
+    async def attempt() -> None:
+        attempted = await send(dns, tls_peer.port, tls_policy={"": "verify"})
+        assert isinstance(only(attempted), TemporaryFailure)
+        await until(lambda: tls_peer.objections == ["TLSV1_ALERT_UNKNOWN_CA"])
+
+    uvloop.run(attempt())
 
 
 @pytest.mark.parametrize(("name", "good"), [(NAME, True), ("other.example", False)])

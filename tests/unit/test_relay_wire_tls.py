@@ -157,7 +157,7 @@ def test_a_handshake_takes_no_longer_than_it_may(
     async def client(wire: Wire) -> None:
         with pytest.raises(TimeoutError, match=r"not done within 0\.3 seconds"):
             await wire.start_tls(trust, HOST, 0.3)
-        await wire.close(PATIENCE)
+        await wire._gone.wait()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = TlsServer(context).shake_hands(await reader.read(ALL))
@@ -214,7 +214,7 @@ def test_what_is_no_name_of_a_host(converse: Converse, trust: ssl.SSLContext) ->
     async def client(wire: Wire) -> None:
         with pytest.raises(OSError, match=r"mx\.\.example is no name of a host"):
             await wire.start_tls(trust, "mx..example", PATIENCE)
-        await wire.close(PATIENCE)
+        await wire._gone.wait()
 
     async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

@@ -419,7 +419,7 @@ def test_keys_behind_the_clients_end_take_no_memory(begin: Begin) -> None:
     talk.wire.take()
     for _ in range(100):
         talk.stream.data_received(b"".join(talk.server.ask_for_keys() for _ in range(100)))
-    assert talk.stream._incoming.pending == 0
+    assert talk.stream._incoming.pending == talk.stream._outgoing.pending == 0
     assert len(talk.wire.said) < 100
 
 

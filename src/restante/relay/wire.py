@@ -135,7 +135,7 @@ class Wire(asyncio.Protocol):
         """
         plain = self._transport
         assert plain is not None
-        if self._ended or plain.is_closing():
+        if self._lost:
             raise ConnectionResetError("the connection was closed")
         waiter = self._waiter = self._loop.create_future()
         # Only one handshake is held on a connection: what it has is the event loop's transport.
