@@ -21,7 +21,11 @@ _PACKAGES = {
     "cc": "gcc libc6-dev libssl-dev",
 }
 _SPEAKING = ("load.c", "-lssl", "-lcrypto")
-_WITH: Mapping[str, Sequence[str]] = {"pop3load": _SPEAKING, "smtpload": _SPEAKING}
+_WITH: Mapping[str, Sequence[str]] = {
+    "pop3load": _SPEAKING,
+    "smtpload": _SPEAKING,
+    "smtpsink": ("-lssl", "-lcrypto"),
+}
 """What else is compiled and linked with a generator, by its name."""
 
 

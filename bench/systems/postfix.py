@@ -127,6 +127,7 @@ error unix - - n - - error
 retry unix - - n - - error
 virtual unix - n n - - virtual
 tlsmgr unix - - n 1000? 1 tlsmgr
+tlsproxy unix - - n - 0 tlsproxy
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 pickup unix n - n 60 1 pickup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import smtplib
 import socket
 import ssl
 import subprocess
@@ -19,7 +20,9 @@ from bench.certificates import rsa_pair
 from bench.fetching import Handshake, Sessions, parse
 from bench.programs import generator
 from bench.sending import Load
-from bench.systems.system import HOST
+from bench.systems.system import HOST, wait_for_greeting
+from tests.support.instance import PATIENCE
+from tests.support.serving import free_port
 
 POP3 = {
     "": "+OK hello\r\n",
@@ -183,3 +186,64 @@ def test_messages_that_are_not_taken_are_faults(
     with server.serving(1, tls=False) as port:
         status, output = load("smtpload", port, "--to=x@bench.test", f"--tls={HOST}")
     assert (status, json.loads(output)[fault]) == (1, 1)
+
+
+# The host that takes everything
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[int]:
+    pair, port = rsa_pair(tmp_path), free_port()
+    command = [generator("smtpsink"), f"--port={port}", f"--certificate={pair.certificate}"]
+    with subprocess.Popen([*command, f"--key={pair.key}"]) as process:
+        wait_for_greeting(port, b"220", tmp_path / "no-log")
+        yield port
+        process.terminate()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_sink_takes_all_that_it_is_told(sink: int, tls: bool) -> None:
+    """However long, and whatever looks like an end of it."""
+    with smtplib.SMTP("127.0.0.1", sink, timeout=PATIENCE) as client:
+        client.ehlo()
+        assert client.has_extn("starttls")
+        if tls:
+            client.starttls(context=anybody())
+            client.ehlo()
+            assert not client.has_extn("starttls")
+        for content in (b"", b".", b"\n.\n..\r\n.x\r\n", b"x" * 300_000, b"line\r\n" * 100_000):
+            assert client.sendmail("me@example.net", ["you@example.net"], content) == {}
+        assert client.quit()[0] == 221
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_sink_finds_the_end_however_it_is_cut(sink: int, size: int) -> None:
+    said = b"DATA\r\nx\r\n.x\r\n\r\n.\r\nDATA\r\n.\r\nNOOP\r\nQUIT\r\n"
+    with socket.create_connection(("127.0.0.1", sink), PATIENCE) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for place in range(0, len(said), size):
+            client.sendall(said[place : place + size])
+        with client.makefile("rb") as lines:
+            codes = [line[:3] for line in lines]
+    assert codes == [b"220", b"354", b"250", b"354", b"250", b"250", b"221"]
+
+
+def test_a_sink_answers_many_commands_at_once(sink: int) -> None:
+    with socket.create_connection(("127.0.0.1", sink), PATIENCE) as client:
+        client.sendall(b"NOOP\r\n" * 20_000 + b"QUIT\r\n")
+        with client.makefile("rb") as lines:
+            assert sum(line.startswith(b"250 ") for line in lines) == 20_000
+
+
+def test_a_sink_wants_nothing_behind_starttls_in_clear_text(sink: int) -> None:
+    with socket.create_connection(("127.0.0.1", sink), PATIENCE) as client:
+        client.sendall(b"STARTTLS\r\nNOOP\r\n")
+        with client.makefile("rb") as lines, contextlib.suppress(ConnectionError):
+            assert b"250" not in lines.read()
+
+
+def anybody() -> ssl.SSLContext:
+    """For a client who asks nobody for a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
