@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
+from restante.config import Settings
 from restante.config.tree import Submission
 from restante.directory import KnownLookups
 from restante.envelope import NO_DSN, Notify, Origin, RecipientDsn
@@ -19,6 +20,7 @@ from restante.receiver import Transaction, trust
 from restante.receiver.limits import SendingLimits
 from restante.receiver.trust import MOST_QUESTIONS, PAIRS, TOGETHER, FamiliarRecipients
 from restante.routing.decision import Mailbox
+from restante.routing.reply import RECIPIENT_OK
 from restante.routing.router import Router
 from restante.spool import Spool
 from restante.status import Reply
@@ -63,10 +65,11 @@ class Site:
     directory: SlowDirectory
     place: Path
     limits: SendingLimits | None = None
+    settings: Settings = SETTINGS
     keeper: Keeper = field(default_factory=Keeper)
 
     def __post_init__(self) -> None:
-        self.receiver = door(SETTINGS, self.keeper, self.limits, self.directory)
+        self.receiver = door(self.settings, self.keeper, self.limits, self.directory)
 
     async def begin(self, *, logged_in: bool = False) -> Transaction:
         sender = Address("ann", "example.com") if logged_in else FRIEND
@@ -209,7 +212,7 @@ async def test_mail_goes_where_the_rows_say_by_now(site: Site) -> None:
 
 
 async def test_without_a_database_the_content_is_put_off_and_then_rcpt(site: Site) -> None:
-    await site.meet("ann", "bob")
+    await site.meet("ann", "bob", "cid")
     site.directory.away = True
     transaction = await site.begin()
     assert site.on_trust(transaction, "ann", "bob") == ["250 2.1.5"] * 2
@@ -219,8 +222,8 @@ async def test_without_a_database_the_content_is_put_off_and_then_rcpt(site: Sit
     assert site.on_trust(again, "cid") == [""]
     assert await site.asked(again, "ann") == ["451 4.3.0"]
     site.directory.away = False
-    await site.meet("cid")
-    assert site.on_trust(again, "cid") == ["250 2.1.5"]
+    await site.meet("bob")
+    assert site.on_trust(again, "cid", "bob") == ["250 2.1.5"] * 2
 
 
 async def test_recipients_stay_in_their_order(site: Site) -> None:
@@ -243,6 +246,19 @@ async def test_who_is_named_twice_gets_one_copy_and_asks_for_both(site: Site) ->
     before = len(site.directory.asked)
     assert await site.finish(transaction) == "250 2.0.0"
     assert len(site.directory.asked) - before == 1
+    assert site.delivered() == [[maildir("ann")]]
+
+
+async def test_who_is_named_in_brackets_as_well_is_one_recipient(tmp_path: Path) -> None:
+    routing = replace(SETTINGS.routing, localiphost="example.com")
+    rows = SlowDirectory(tables("ann"))
+    site = Site(rows, tmp_path, settings=replace(SETTINGS, routing=routing))
+    await site.meet("ann")
+    transaction = await site.begin()
+    for domain in ("[127.0.0.1]", "example.com", "[ipv6:0::ffff:127.0.0.1]"):
+        reply = site.receiver.recipient_on_trust(transaction, Address("ann", domain), NO_DSN)
+        assert reply == RECIPIENT_OK
+    assert await site.finish(transaction) == "250 2.0.0"
     assert site.delivered() == [[maildir("ann")]]
 
 
@@ -401,11 +417,15 @@ def test_two_addresses_that_share_their_places_are_known_and_a_third_drives_one_
 def test_who_was_taken_under_other_settings_is_not_known() -> None:
     familiar = FamiliarRecipients()
     ann = Address("ann", "example.com")
-    other = replace(SETTINGS, routing=replace(SETTINGS.routing, envnoathost="example.net"))
+    others = [
+        replace(SETTINGS, routing=replace(SETTINGS.routing, envnoathost="example.net")),
+        replace(SETTINGS, receiver=replace(SETTINGS.receiver, verify_recipients=False)),
+    ]
     familiar.under(SETTINGS).add(ann)
     assert familiar.under(replace(SETTINGS, directory="/elsewhere")).has(ann)
-    assert not familiar.under(other).has(ann)
-    familiar.under(other).forget(ann)
+    for other in others:
+        assert not familiar.under(other).has(ann)
+        familiar.under(other).forget(ann)
     assert familiar.under(SETTINGS).has(ann)
 
 
