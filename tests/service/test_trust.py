@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from select import select
 
 import pytest
 
-from tests.support.instance import Instance
+from tests.support.instance import Instance, until
 from tests.support.serving import ANN, IAIN, Sections, Wire, new_server
 
 WORKERS = 2
@@ -59,6 +61,27 @@ def remove_iain(server: Instance) -> None:
     database.close()
 
 
+@contextmanager
+def hanging_database(server: Instance) -> Iterator[None]:
+    """Nobody can read, and whoever wants to is kept waiting."""
+    database = sqlite3.connect(server.directory / "restante.db", isolation_level=None)
+    with closing(database):
+        # With a log of its own it would be read in spite of all locks.
+        assert database.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def begin_many(server: Instance) -> None:
+    """Sessions that begin transactions and drop them, and hang up without an answer."""
+    commands = f"EHLO client.example\r\n{FROM}\r\nRCPT TO:<{IAIN}>\r\n"
+    commands += f"RSET\r\n{FROM}\r\nRCPT TO:<{ANN}>\r\nRCPT TO:<{IAIN}>\r\nDATA\r\n" * 20
+    for _ in range(5):
+        with Wire(server.smtp_port) as wire:
+            wire.send(commands.encode())
+            assert [wire.reply()[:3] for _ in range(4)] == ["220", "250", "250", "250"]
+
+
 def test_who_is_removed_gets_nothing_by_any_worker(server: Instance) -> None:
     before = len(server.messages(ANN))
     with sessions(server) as wires:
@@ -85,3 +108,30 @@ def test_pipelined_recipients_are_taken_on_trust_as_well(server: Instance) -> No
         wire.send("\r\n".join([*commands, CONTENT]).encode())
         replies = [wire.reply()[:9] for _ in range(6)]
     assert replies == ["250 2.1.0", TAKEN, TAKEN, GONE, GO_ON, PUT_OFF]
+
+
+def test_a_database_that_hangs_is_waited_for_at_the_end_of_the_content(server: Instance) -> None:
+    before = len(server.messages(IAIN))
+    with sessions(server) as (wire, lost):
+        with hanging_database(server):
+            begin_many(server)
+            for each in (wire, lost):
+                assert each.ask(FROM).startswith("250 ")
+                assert each.ask(f"RCPT TO:<{IAIN}>").startswith(TAKEN)
+                assert each.ask("DATA").startswith(GO_ON)
+                each.send(CONTENT.encode())
+            assert not select([wire.socket], [], [], 0.1)[0], "no answer without the rows"
+            lost.close()
+        assert wire.reply().startswith(ACCEPTED)
+        until(lambda: len(server.messages(IAIN)) == before + 2, "both are delivered")
+        assert server.stop() == os.EX_OK
+    assert "event=unplanned" not in server.log()
+
+
+def test_a_server_that_stops_waits_for_no_question_of_a_dropped_transaction(
+    server: Instance,
+) -> None:
+    with hanging_database(server):
+        begin_many(server)
+        assert server.stop() == os.EX_OK
+    assert "event=unplanned" not in server.log()
