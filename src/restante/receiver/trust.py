@@ -3,8 +3,8 @@
 A sender without PIPELINING (RFC 2920) waits for each RCPT's answer, and each answer for a question
 to the database. For an address that was taken not long ago the answer is nearly always the same: it
 is given first, and the question is asked meanwhile, for many recipients together. What the rows say
-counts all the same, as the end of the content is answered by it alone. An address that is not known
-here is asked about before RCPT is answered: nobody hears of a wrong address after its message.
+counts all the same, as the end of the content is answered by it alone. An address that was not
+taken before is asked about before RCPT is answered, so that who mistypes one hears of it then.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ class Trust:
         self._familiar = familiar
         self._decide = decide
         self._is_answered = True
-        """Whether the last question had an answer; else whom nobody can deliver to is not taken."""
+        """Whether the last question had an answer; if not, RCPT is to say so, not the content."""
         self._questions: set[asyncio.Task[list[Reply]]] = set()
+        """Under way for all transactions, those that were dropped as well."""
 
     def warrants(self, address: Address) -> bool:
         """Whether RCPT may be answered before the address was asked about."""
@@ -106,7 +107,7 @@ class Trust:
         self._is_answered = well
 
     def take(self, transaction: Transaction, address: Address) -> None:
-        """Note a recipient, of whom the rows have yet to say what becomes of the message.
+        """Note a recipient whom ``warrants`` was asked about; ``settle`` waits for the rows.
 
         The first of a transaction is asked about at once, and then as many together as were asked
         about before: few do not wait for others, and a thousand cost some two dozen questions.
@@ -134,7 +135,7 @@ class Trust:
             return await self._decide(transaction, addresses)
         except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
             maillog.unplanned("smtp session", error)
-            for address in addresses:  # or what is about one keeps mail from all, each time
+            for address in addresses:  # else the others' mail would be put off for one, each time
                 self._familiar.forget(address)
             return [CANNOT_KNOW] * len(addresses)
 
