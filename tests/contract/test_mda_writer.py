@@ -10,7 +10,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from restante.address import NULL_REVERSE_PATH
 from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
 from restante.mda import Delivery, MailboxWriter
+from restante.mda.batch import FEW_IN_ORDER
 from restante.mda.writer import QUICK, BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.deliveries import (
@@ -39,11 +40,15 @@ from tests.support.helpers import FarWriter, passable_directory
 
 AS_ROOT = os.geteuid() == 0
 IN_ITS_LOOP = "as its owner, in its loop"
+SYNCS = ("fsync", "syncfs", "order_all", "begin_order", "order")
 
 
-@pytest.fixture(params=["files without names", "names in tmp"])
+@pytest.fixture(params=["files without names", "names in tmp", "in order"])
 def disk(request: pytest.FixtureRequest) -> FaultyDisk:
-    return FaultyDisk(named_only=request.param == "names in tmp")
+    return FaultyDisk(
+        named_only=request.param == "names in tmp",
+        in_order=request.param != "files without names",
+    )
 
 
 @pytest.fixture
@@ -61,6 +66,13 @@ class NoLinks(FaultyDisk):
     def link(self, fd: int, name: str, parent: int | None) -> None:
         self.asked += 1
         raise OSError(self.error, os.strerror(self.error))
+
+
+def fail_after(syncs: int, disk: FaultyDisk) -> list[int]:
+    """Let one sync fail, of whatever kind, after so many; what is still to come of this."""
+    left = [*[0] * syncs, errno.EIO]
+    disk.faults = dict.fromkeys(SYNCS, lambda _name: left.pop(0) if left else 0)
+    return left
 
 
 @contextlib.contextmanager
@@ -223,19 +235,99 @@ async def test_each_for_itself(tmp_path: Path, writer: MailboxWriter, disk: Faul
     assert [len(messages(each)) for each in deliveries] == [1, 0, 1]
 
 
-@pytest.mark.parametrize(("operation", "number"), [("fsync", 1), ("syncfs", 4)])
-@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("number", [1, 4])
 async def test_a_sync_that_fails_acknowledges_nothing(
-    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, operation: str, number: int, nth: int
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, number: int
 ) -> None:
+    """Whichever it is: they fail one after the other, until all have."""
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
     await writer.deliver_all(envelope(0), CONTENT, deliveries)
-    before = disk.counts[operation] + nth
-    disk.faults[operation] = lambda _: errno.EIO if disk.counts[operation] == before else 0
-    outcome = await writer.deliver_all(envelope(1), CONTENT, deliveries)
-    assert reply_of(outcome) == "451 4.3.0"
-    assert [len(messages(each)) for each in deliveries] == [1] * number
+    settle(*deliveries)
+    if number == 1:
+        syncs = 2 if disk.named_only else 3
+    else:
+        syncs = 2 if disk.named_only or not disk.in_order else 2 * number + 1
+    for nth in range(syncs):
+        left = fail_after(nth, disk)
+        outcome = await writer.deliver_all(envelope(1), CONTENT, deliveries)
+        assert left == []
+        assert reply_of(outcome) == "451 4.3.0"
+        assert [len(messages(each)) for each in deliveries] == [1] * number
+    left = fail_after(syncs, disk)
     assert isinstance(await writer.deliver_all(envelope(1), CONTENT, deliveries), Delivered)
+    assert left == [errno.EIO]
+
+
+@pytest.mark.parametrize("operation", ["begin_order", "order"])
+async def test_octets_that_cannot_be_written_fail_for_themselves(
+    tmp_path: Path, operation: str
+) -> None:
+    deliveries = [delivery(tmp_path, name) for name in ("one", "two", "three")]
+    disk = FaultyDisk(in_order=True)
+    writer = BatchWriter(HOST, 1, 1, disk)
+    await writer.deliver_all(envelope(0), CONTENT, deliveries)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    disk.faults[operation] = lambda path: errno.EIO if "/two/" in path else 0
+    outcomes = await writer.deliver_each(envelope(1), CONTENT, deliveries, again=False)
+    assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True]
+    assert reply_of(outcomes[1]) == "451 4.3.0"
+    assert [len(messages(each)) for each in deliveries] == [2, 1, 2]
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    await writer.close()
+
+
+async def test_a_new_maildir_counts_as_durable_once_the_last_sync_has_succeeded(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
+) -> None:
+    one = delivery(tmp_path)
+    disk.faults["syncfs"] = lambda _name: errno.EIO
+    assert reply_of(await writer.deliver_all(envelope(0), CONTENT, [one])) == "451 4.3.0"
+    disk.faults.clear()
+    assert isinstance(await writer.deliver_all(envelope(1), CONTENT, [one]), Delivered)
+    disk.lose_power(entries_lost=True)
+    assert list(messages(one).values()) == [expected(one)]
+
+
+@pytest.mark.parametrize("number", [2, FEW_IN_ORDER, FEW_IN_ORDER + 1])
+async def test_what_is_ordered_file_by_file(tmp_path: Path, disk: FaultyDisk, number: int) -> None:
+    """Few files without names, in Maildirs that are durable, where that keeps them in order."""
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
+    for delivered in (deliveries[1:], deliveries):
+        await deliver_anew(disk, delivered)
+        assert (disk.counts["order"], disk.counts["order_all"]) == (0, 1), "a Maildir is fresh"
+        settle(*delivered)
+    await deliver_anew(disk, deliveries)
+    may_be = disk.in_order and not disk.named_only
+    one_by_one = number if may_be and number <= FEW_IN_ORDER else 0
+    assert disk.counts["begin_order"] == disk.counts["order"] == one_by_one
+    assert disk.counts["order_all"] == (0 if one_by_one else 1)
+    assert (disk.counts["fsync"], disk.counts["syncfs"]) == (0, 1)
+
+
+async def deliver_anew(disk: FaultyDisk, deliveries: Sequence[Delivery]) -> None:
+    """By a writer that knows of none of their Maildirs; the disk counts what it does for it."""
+    disk.counts.clear()
+    writer = BatchWriter(HOST, 1, 1, disk)
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, deliveries), Delivered)
+    await writer.close()
+
+
+async def test_what_an_earlier_attempt_left_is_not_ordered_file_by_file(tmp_path: Path) -> None:
+    disk = FaultyDisk(in_order=True)
+    old, new = delivery(tmp_path, "old"), delivery(tmp_path, "new")
+    await deliver_anew(disk, [old])
+    await deliver_anew(disk, [new])
+    settle(old, new)
+    shutil.rmtree(f"{new.maildir}/new")
+    os.mkdir(f"{new.maildir}/new")
+    os.chown(f"{new.maildir}/new", OWNER, GROUP)
+    settle(new)
+    disk.counts.clear()
+    writer = BatchWriter(HOST, 1, 1, disk)
+    outcomes = await writer.deliver_each(envelope(), CONTENT, [old, new], again=True)
+    await writer.close()
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+    assert (disk.counts["order"], disk.counts["order_all"], disk.counts["syncfs"]) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
@@ -249,7 +341,7 @@ async def test_a_sync_of_many_that_fails_acknowledges_nothing(
     """The first and the third are begun early; whatever they report is reported once."""
     monkeypatch.setattr("restante.mda.batch.MANY", 4)
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(4)]
-    disk.faults["syncfs"] = lambda _: errno.EIO if disk.counts["syncfs"] == nth else 0
+    fail_after(nth - 1, disk)
     assert reply_of(await writer.deliver_all(envelope(), CONTENT, deliveries)) == "451 4.3.0"
     assert [len(messages(each)) for each in deliveries] == [0] * 4
     disk.faults.clear()
@@ -270,7 +362,7 @@ async def test_a_bug_defers_and_the_writer_lives_on(
     assert reply_of(outcome) == "451 4.3.0"
     assert "secret" not in str(outcome)
     disk.faults.clear()
-    disk.faults["syncfs"] = bug
+    disk.faults["order_all"] = bug
     many = [one, *(delivery(tmp_path, f"user{i}") for i in range(5))]
     assert reply_of(await writer.deliver_all(envelope(), CONTENT, many)) == "451 4.3.0"
     assert messages(one) == messages(one, "tmp") == {}
@@ -466,7 +558,7 @@ async def test_fifty_messages_share_their_syncs(
     assert all(isinstance(outcome, Delivered) for outcome in await asyncio.gather(*tasks))
     assert len(messages(one)) == 50
     # Two batches at the most: what the thread had taken before, and all that waited then.
-    assert disk.counts["syncfs"] + disk.counts["fsync"] <= 4
+    assert sum(disk.counts[sync] for sync in SYNCS) <= 4
 
 
 @pytest.mark.parametrize("part", ["Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"])
@@ -493,8 +585,10 @@ async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk
     second = BatchWriter(HOST, 1, 1, disk)
     await second.deliver_all(envelope(1), CONTENT, [one])
     await second.close()
-    syncs = 2 if disk.named_only else 3
-    assert (disk.counts["fsync"], disk.counts["syncfs"]) == (syncs, 0)
+    fsyncs = 2 if disk.named_only or disk.in_order else 3
+    assert disk.counts["order"] == (1 if disk.in_order and not disk.named_only else 0)
+    assert disk.counts["fsync"] == fsyncs
+    assert disk.counts["syncfs"] == disk.counts["order_all"] == disk.counts["begin_order"] == 0
 
 
 async def test_who_writes_where_the_loop_may_wait(tmp_path: Path, disk: FaultyDisk) -> None:

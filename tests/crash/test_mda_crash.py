@@ -83,11 +83,16 @@ def done(request: pytest.FixtureRequest) -> Callable[[Callable[[], bool]], bool]
 
 
 def deliver_until(
-    step: int, deliveries: Sequence[Delivery], *, entries_lost: bool, named_only: bool
+    step: int,
+    deliveries: Sequence[Delivery],
+    *,
+    entries_lost: bool,
+    named_only: bool,
+    in_order: bool,
 ) -> bool:
     """Whether all are acknowledged before the power fails."""
     acknowledged = False
-    disk = FaultyDisk(cut_at=step, named_only=named_only)
+    disk = FaultyDisk(cut_at=step, named_only=named_only, in_order=in_order)
     with contextlib.suppress(PowerCut):
         acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=entries_lost)
@@ -96,6 +101,7 @@ def deliver_until(
 
 @pytest.mark.parametrize("entries_lost", [True, False])
 @pytest.mark.parametrize("named_only", [True, False])
+@pytest.mark.parametrize("in_order", [True, False])
 @pytest.mark.parametrize(("number", "exist"), [(1, True), (2, True), (4, True), (1, False)])
 def test_power_cut_at_every_step(
     monkeypatch: pytest.MonkeyPatch,
@@ -104,12 +110,15 @@ def test_power_cut_at_every_step(
     number: int,
     exist: bool,
     named_only: bool,
+    in_order: bool,
     entries_lost: bool,
 ) -> None:
     monkeypatch.setattr("restante.mda.batch.MANY", 4)  # so many are synced halfway as well
     step = 0
     acknowledged = False
-    until = partial(deliver_until, entries_lost=entries_lost, named_only=named_only)
+    until = partial(
+        deliver_until, entries_lost=entries_lost, named_only=named_only, in_order=in_order
+    )
     while not acknowledged:
         root = home / str(step)
         root.mkdir()
@@ -123,9 +132,11 @@ def test_power_cut_at_every_step(
     assert step > 5
 
 
-def deliver_twice(step: int, deliveries: Sequence[Delivery], *, named_only: bool) -> bool:
+def deliver_twice(
+    step: int, deliveries: Sequence[Delivery], *, named_only: bool, in_order: bool
+) -> bool:
     """Whether the process lives on at that step; if not, another delivers, and the power fails."""
-    disk = FaultyDisk(cut_at=step, named_only=named_only)
+    disk = FaultyDisk(cut_at=step, named_only=named_only, in_order=in_order)
     with contextlib.suppress(PowerCut):
         return deliver(disk, deliveries)
     disk.cut_at = -1
@@ -135,9 +146,14 @@ def deliver_twice(step: int, deliveries: Sequence[Delivery], *, named_only: bool
 
 
 @pytest.mark.parametrize("named_only", [True, False])
+@pytest.mark.parametrize("in_order", [True, False])
 @pytest.mark.parametrize("number", [1, 2])
 def test_killed_at_every_step_and_a_power_cut_after_the_retry(
-    home: Path, done: Callable[[Callable[[], bool]], bool], number: int, named_only: bool
+    home: Path,
+    done: Callable[[Callable[[], bool]], bool],
+    number: int,
+    named_only: bool,
+    in_order: bool,
 ) -> None:
     """What is found where an earlier attempt left it is durable before it counts."""
     step = 0
@@ -147,14 +163,15 @@ def test_killed_at_every_step_and_a_power_cut_after_the_retry(
         root.mkdir()
         os.chown(root, OWNER, GROUP)
         deliveries = mailboxes(root, number, exist=True)
-        lives = done(partial(deliver_twice, step, deliveries, named_only=named_only))
+        work = partial(deliver_twice, named_only=named_only, in_order=in_order)
+        lives = done(partial(work, step, deliveries))
         check_visible(deliveries, 1)
         step += 1
     assert step > 5
 
 
 def deliver_while_moved(
-    deliveries: Sequence[Delivery], elsewhere: Path, *, named_only: bool
+    deliveries: Sequence[Delivery], elsewhere: Path, *, named_only: bool, in_order: bool
 ) -> bool:
     """Whether all are acknowledged, before the power fails, though one Maildir moves meanwhile."""
     moved = Path(deliveries[0].maildir)
@@ -166,7 +183,7 @@ def deliver_while_moved(
             moved.symlink_to(elsewhere / "Maildir")
         return 0
 
-    disk = FaultyDisk(faults={"create": move}, named_only=named_only)
+    disk = FaultyDisk(faults={"create": move}, named_only=named_only, in_order=in_order)
     acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)
     return acknowledged
@@ -214,17 +231,18 @@ def test_a_maildir_that_is_made_again_for_a_file(
 
 
 @pytest.mark.parametrize("named_only", [True, False])
+@pytest.mark.parametrize("in_order", [True, False])
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_maildir_that_moves_to_another_disk_meanwhile(
-    home: Path, number: int, named_only: bool
+    home: Path, number: int, named_only: bool, in_order: bool
 ) -> None:
     """An administrator moves it and puts a link in its place."""
     deliveries = mailboxes(home, number, exist=True)
     with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
         assert os.stat(other).st_dev != os.stat(home).st_dev
         os.chown(other, OWNER, GROUP)
-        work = partial(deliver_while_moved, deliveries, Path(other), named_only=named_only)
-        assert as_owner(work)
+        work = partial(deliver_while_moved, named_only=named_only, in_order=in_order)
+        assert as_owner(partial(work, deliveries, Path(other)))
         check_visible(deliveries, 1)
 
 
@@ -240,6 +258,27 @@ def test_the_lossy_disk_loses_what_is_not_synced(
     assert deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)
     assert not any(messages(each) for each in deliveries)
+
+
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_the_lossy_disk_cuts_what_is_not_brought_there_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, in_order: bool
+) -> None:
+    """So the crash test can fail: a name is kept, and half of the octets, or all, if in order."""
+    deliveries = mailboxes(tmp_path, number, exist=True)
+    disk = FaultyDisk(in_order=in_order)
+    monkeypatch.setattr(disk, "keeps_order", lambda _fd: True)
+    monkeypatch.setattr(disk, "fsync", lambda _fd: None)
+    monkeypatch.setattr(disk, "syncfs", lambda _fd: None)
+    assert deliver(disk, deliveries)
+    disk.lose_power(entries_lost=False)
+    seen = [octets for each in deliveries for octets in messages(each).values()]
+    whole = [expected(each) for each in deliveries]
+    assert len(seen) == number
+    assert all(octets == all_of_it for octets, all_of_it in zip(seen, whole, strict=True)) is (
+        in_order
+    )
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))

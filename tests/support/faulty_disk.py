@@ -30,14 +30,21 @@ class FaultyDisk(LocalDisk):
     cut_at: int = -1
     named_only: bool = False
     """As on file systems on which each file has a name."""
+    in_order: bool = False
+    """As on file systems on which octets that are written are not lost by what is named later."""
     faults: dict[str, Callable[[str], int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter[str])
     _entries: list[tuple[str, str, str]] = field(default_factory=list)
     """Changes of directories that may be lost: what, the path before, the path after."""
     _data: dict[str, int] = field(default_factory=dict)
     """Files whose octets may be lost, with how many of them are safe."""
+    _ordered: set[str] = field(default_factory=set)
+    """Files whose octets are safe if the files are, which they are not yet."""
     _named: dict[str, str] = field(default_factory=dict)
     """What files without names are called by the system, and by what names they have got."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def _step(self, operation: str, name: str = "") -> None:
         if 0 <= self.cut_at <= self.counts.total():
@@ -75,8 +82,7 @@ class FaultyDisk(LocalDisk):
         # Without a journal, that somebody needs it must be written to the file itself as well.
         self._entries.append(("link", "", after))
         self._named[before] = after
-        if before in self._data:
-            self._data[after] = self._data.pop(before)
+        self._rename(before, after)
 
     def open_file(self, name: str, parent: int, *, new: bool, follow: bool) -> int:
         self._step("create" if new else "open_file", name)
@@ -109,40 +115,80 @@ class FaultyDisk(LocalDisk):
         super().fsync(fd)
         path = self._named.get(_path(fd), _path(fd))
         self._data.pop(path, None)
+        self._ordered.discard(path)
         self._entries = [entry for entry in self._entries if not _is_made_safe(entry, path)]
 
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")
         synced = os.fstat(fd).st_dev
         # Another thread may write meanwhile: only what is there now is safe then.
-        data = [path for path in list(self._data) if _device(path) == synced]
+        files = [path for path in [*self._data, *self._ordered] if _device(path) == synced]
         entries = [entry for entry in list(self._entries) if _device(entry[2]) == synced]
         super().syncfs(fd)
-        for path in data:
+        for path in files:
             self._data.pop(path, None)
+            self._ordered.discard(path)
         for entry in entries:
             with suppress(ValueError):
                 self._entries.remove(entry)
+
+    def order_all(self, fd: int) -> None:
+        self._step("order_all")
+        synced = os.fstat(fd).st_dev
+        files = [path for path in list(self._data) if _device(path) == synced]
+        super().order_all(fd)
+        for path in files:
+            self._put_in_order(path)
+
+    def keeps_order(self, fd: int) -> bool:
+        return self.in_order
+
+    def begin_order(self, fd: int) -> None:
+        self._step("begin_order", _path(fd))
+        super().begin_order(fd)
+
+    def order(self, fd: int) -> None:
+        self._step("order", _path(fd))
+        super().order(fd)
+        if self.in_order:
+            self._put_in_order(_path(fd))
+
+    def _put_in_order(self, path: str) -> None:
+        if self._data.pop(path, None) is not None:
+            self._ordered.add(path)
 
     def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
         self._step("rename", os.path.basename(old))
         super().rename(old, source, new, target)
         before, after = _path(source, old), _path(target, new)
         self._entries.append(("rename", before, after))
+        self._rename(before, after)
+
+    def _rename(self, before: str, after: str) -> None:
         if before in self._data:
             self._data[after] = self._data.pop(before)
+        if before in self._ordered:
+            self._ordered.remove(before)
+            self._ordered.add(after)
 
     def unlink(self, name: str, parent: int | None) -> None:
         self._step("unlink", os.path.basename(name))
         super().unlink(name, parent)
         self._data.pop(_path(parent, name), None)
+        self._ordered.discard(_path(parent, name))
 
     def lose_power(self, *, entries_lost: bool) -> None:
-        """Leave what the worst of disks would: octets lost, directory changes lost or kept."""
+        """Leave what the worst of disks would: octets lost, directory changes lost or kept.
+
+        With those, files are lost that are in order, and not durable yet.
+        """
         for path, safe in self._data.items():
             with suppress(FileNotFoundError):
                 lost = os.path.getsize(path) - safe
                 os.truncate(path, safe + max(lost, 0) // 2)
+        for path in self._ordered if entries_lost else ():
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         for kind, before, after in reversed(self._entries if entries_lost else []):
             with suppress(FileNotFoundError):
                 _undo(kind, before, after)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from restante.mda.durable import LocalDisk
+from restante.mda.ext4 import Ext4
 
 
 @pytest.fixture
@@ -58,6 +59,55 @@ def test_a_short_write_goes_on(
     assert (tmp_path / "target").read_bytes() == b"012345"
 
 
-def test_syncfs_reports_its_errors() -> None:
+@pytest.mark.parametrize("operation", ["syncfs", "order_all", "begin_order", "order"])
+def test_syncs_report_their_errors(operation: str) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        LocalDisk().syncfs(-1)
+        getattr(LocalDisk(), operation)(-1)
+
+
+@pytest.mark.parametrize("operation", ["begin_order", "order"])
+def test_files_are_ordered_while_they_are_written(
+    tmp_path: Path, directory: int, operation: str
+) -> None:
+    disk = LocalDisk()
+    fd = disk.create("target", directory)
+    disk.write(fd, [b"0123"])
+    getattr(disk, operation)(fd)
+    disk.write(fd, [b"4567"])
+    getattr(disk, operation)(fd)
+    disk.close(fd)
+    assert (tmp_path / "target").read_bytes() == b"01234567"
+
+
+def test_ordering_waits_for_all_that_is_written_and_leaves_nothing_out(
+    directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without all three flags the kernel may pass over what it is writing already."""
+    asked: list[tuple[int, ...]] = []
+
+    class Library:
+        def sync_file_range(self, *arguments: int) -> int:
+            asked.append(arguments)
+            return 0
+
+    monkeypatch.setattr("restante.mda.durable._libc", Library())
+    LocalDisk().order(directory)
+    assert asked == [(directory, 0, 0, 1 | 2 | 4)]
+
+
+@pytest.mark.parametrize("flushes_early", [True, False])
+def test_syncfs_flushes_where_the_kernel_has_not(
+    directory: int, monkeypatch: pytest.MonkeyPatch, flushes_early: bool
+) -> None:
+    synced: list[int] = []
+
+    class Known(Ext4):
+        def flushes_early(self, fd: int) -> bool:
+            return flushes_early and fd == directory
+
+    monkeypatch.setattr(os, "fsync", synced.append)
+    disk = LocalDisk(Known())
+    disk.order_all(directory)
+    assert synced == []
+    disk.syncfs(directory)
+    assert synced == [directory] * flushes_early

@@ -364,6 +364,7 @@ class LockedDisk(LocalDisk):
     """Says what locks there are while something is written."""
 
     def __init__(self, home: Path) -> None:
+        super().__init__()
         self.home = home
         self.seen: list[str] = []
 

@@ -13,11 +13,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from restante.mda import unnamed
+from restante.mda.ext4 import Ext4
 
 _NO_COPY_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """What copy_file_range(2) says where the file systems cannot copy among themselves."""
 
+_WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
+"""Flags of sync_file_range(2)."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 class Disk(Protocol):
@@ -85,6 +90,33 @@ class Disk(Protocol):
         """Make all of the file system that holds ``fd`` survive a power cut."""
         ...
 
+    def order_all(self, fd: int) -> None:
+        """Bring the octets of all files on the file system that holds ``fd`` to the disk.
+
+        So none of them is found cut short by a name that it gets later; ``syncfs`` must follow
+        before anything is acknowledged.
+        """
+        ...
+
+    def keeps_order(self, fd: int) -> bool:
+        """Whether ``order`` does for one file on this file system what ``order_all`` does for all.
+
+        Unknown is "no".
+        """
+        ...
+
+    def begin_order(self, fd: int) -> None:
+        """Have the octets of a file written soon, without waiting for it."""
+        ...
+
+    def order(self, fd: int) -> None:
+        """Have the octets of a file written, and wait until they are.
+
+        Nothing survives a power cut by that alone; ``fsync`` of the file or ``syncfs`` must follow
+        before anything is acknowledged.
+        """
+        ...
+
     def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
         """Move a file from one directory to another, replacing what bears the new name there."""
         ...
@@ -100,6 +132,9 @@ class Disk(Protocol):
 
 class LocalDisk:
     """The real disk. All calls release the interpreter lock while they wait."""
+
+    def __init__(self, ext4: Ext4 | None = None) -> None:
+        self._ext4 = ext4 or Ext4()
 
     def open_path(self, name: str, parent: int | None, *, follow: bool) -> int:
         """See Disk."""
@@ -170,9 +205,26 @@ class LocalDisk:
 
     def syncfs(self, fd: int) -> None:
         """See Disk."""
-        if _libc.syncfs(fd) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        _check(_libc.syncfs(fd))
+        if self._ext4.flushes_early(fd):
+            os.fsync(fd)  # there is hardly anything to write, but the device's cache is flushed
+
+    def order_all(self, fd: int) -> None:
+        """See Disk."""
+        _check(_libc.syncfs(fd))
+
+    def keeps_order(self, fd: int) -> bool:
+        """See Disk."""
+        return self._ext4.keeps_order(fd)
+
+    def begin_order(self, fd: int) -> None:
+        """See Disk."""
+        _check(_libc.sync_file_range(fd, 0, 0, _WRITE))
+
+    def order(self, fd: int) -> None:
+        """See Disk."""
+        # All three: what the kernel itself is writing already counts, and nothing is passed over.
+        _check(_libc.sync_file_range(fd, 0, 0, _WAIT_BEFORE | _WRITE | _WAIT_AFTER))
 
     def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
         """See Disk."""
@@ -185,6 +237,12 @@ class LocalDisk:
     def close(self, fd: int) -> None:
         """See Disk."""
         os.close(fd)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _copy(source: int, target: int, count: int) -> None:

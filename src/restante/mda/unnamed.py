@@ -6,9 +6,10 @@ crash leaves nothing of it. Where there are none, ``tmp`` serves.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
+
+from restante.mda import ext4
 
 MOST = 1024
 """That are held open at the same time; other copies of a batch get a name in ``tmp``."""
@@ -16,14 +17,10 @@ SHARE = 8
 """One in so many of the descriptors that the process may have is for them, at the most."""
 LINKS = "/proc/self/fd"
 """Where an open file is found by its descriptor: it gets its name from there (open(2))."""
-_KEEPING = {0xEF53: "ext4", 0x58465342: "xfs", 0x01021994: "tmpfs"}
+_KEEPING = {ext4.KIND: "ext4", 0x58465342: "xfs", 0x01021994: "tmpfs"}
 """File systems on which such a file is known to survive a power cut once it was synced, and synced
 with its name. On btrfs the name may survive, and nothing of the octets: fsync(2) records nothing of
 a file without a name there (before Linux 6.17). ZFS writes all that waits, at each link(2)."""
-_STATFS_SIZE = 256
-"""Octets that hold a ``struct statfs``, whose first member is the type."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class UnnamedFiles:
@@ -43,18 +40,10 @@ class UnnamedFiles:
 
     def are_kept_on(self, device: int, fd: int) -> bool:
         """Whether this file system, on which ``fd`` lies, keeps them once they were synced."""
-        if device not in self._keeping and _kind(fd) in _KEEPING:
+        if device not in self._keeping and ext4.kind(fd) in _KEEPING:
             self._keeping.add(device)
         return device in self._keeping
 
     def refused_by(self, device: int) -> None:
         """None from now on: the file system has none, or somebody forbids to name them."""
         self._refusing.add(device)
-
-
-def _kind(fd: int) -> int:
-    """The type of the file system that an open file lies on (statfs(2)); 0 if nobody says."""
-    room = ctypes.create_string_buffer(_STATFS_SIZE)
-    if _libc.fstatfs(fd, room) != 0:
-        return 0
-    return ctypes.c_long.from_buffer(room).value & 0xFFFFFFFF

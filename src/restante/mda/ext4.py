@@ -1,0 +1,89 @@
+"""What is known of ext4: whether it keeps an order, and what its syncfs(2) leaves to be done.
+
+Learned from the kernel's pages about each file system, once for each, and remembered for the life
+of the process. What they do not say is unknown, and unknown is never "yes".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+
+KIND = 0xEF53
+"""Of ext4, and of ext2 and ext3 (statfs(2))."""
+_PROC = "/proc"
+_SYS = "/sys"
+_STATFS_SIZE = 256
+"""Octets that hold a ``struct statfs``, whose first member is the type."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Ext4:
+    """The file systems of that kind, by their devices; may be asked by several threads."""
+
+    def __init__(self, proc: str = _PROC, sys: str = _SYS) -> None:
+        self._proc = proc
+        self._sys = sys
+        self._in_order: dict[int, bool] = {}
+        self._flushing_early: dict[int, bool] = {}
+
+    def keeps_order(self, fd: int) -> bool:
+        """Whether octets that a device has taken are on the disk before any name given later.
+
+        So it is where the journal lies on the device itself: its commit record is written after
+        the device's cache was flushed (but for ``journal_async_commit``). With a journal
+        elsewhere, it is that other device that is flushed; without one, nothing is in order.
+        """
+        return self._once(self._in_order, fd, self._has_ordering_journal)
+
+    def flushes_early(self, fd: int) -> bool:
+        """Whether syncfs(2) may leave octets in the device's volatile cache.
+
+        It flushes the cache before it has waited for the blocks of directories and inodes, which
+        are all in the journal where there is one.
+        """
+        return self._once(self._flushing_early, fd, self._may_have_no_journal)
+
+    def _once(self, known: dict[int, bool], fd: int, find: Callable[[str], bool]) -> bool:
+        device = os.fstat(fd).st_dev
+        if device not in known:
+            known[device] = kind(fd) == KIND and find(self._name(device))
+        return known[device]
+
+    def _name(self, device: int) -> str:
+        """What the kernel calls a block device; empty if it does not say."""
+        place = f"{self._sys}/dev/block/{os.major(device)}:{os.minor(device)}"
+        try:
+            return os.path.basename(os.readlink(place))
+        except OSError:
+            return ""
+
+    def _has_ordering_journal(self, name: str) -> bool:
+        try:
+            # A journal is called by its device, and by its inode if it lies in the file system.
+            journals = [each.rpartition("-")[0] for each in os.listdir(f"{self._proc}/fs/jbd2")]
+            options = _words(f"{self._proc}/fs/ext4/{name}/options")
+        except OSError:
+            return False
+        return name in journals and b"journal_async_commit" not in options
+
+    def _may_have_no_journal(self, name: str) -> bool:
+        try:
+            return _words(f"{self._sys}/fs/ext4/{name}/journal_task") in ([], [b"<none>"])
+        except OSError:
+            return True
+
+
+def kind(fd: int) -> int:
+    """The type of the file system that an open file lies on (statfs(2)); 0 if nobody says."""
+    room = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _libc.fstatfs(fd, room) != 0:
+        return 0
+    return ctypes.c_long.from_buffer(room).value & 0xFFFFFFFF
+
+
+def _words(path: str) -> list[bytes]:
+    with open(path, "rb") as file:
+        return file.read().split()

@@ -1,0 +1,104 @@
+"""What the kernel's pages say of a file system, and what is made of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restante.mda import ext4
+from restante.mda.ext4 import Ext4
+
+OPTIONS = "rw\ndelalloc\nbarrier\ndata=ordered\n"
+
+
+@pytest.fixture
+def fd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A file on what counts as ext4 here, whatever it is."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(ext4, "KIND", ext4.kind(fd))
+    yield fd
+    os.close(fd)
+
+
+def pages(
+    root: Path,
+    fd: int,
+    *,
+    task: str | None = "4711\n",
+    options: str | None = OPTIONS,
+    journals: tuple[str, ...] | None = ("dm-1-8", "sdb"),
+    name: str = "dm-1",
+) -> Ext4:
+    """What is known where the kernel says this; None: that page is missing."""
+    device = os.fstat(fd).st_dev
+    blocks = root / "sys/dev/block"
+    blocks.mkdir(parents=True)
+    number = f"{os.major(device)}:{os.minor(device)}"
+    (blocks / number).symlink_to(f"../../devices/virtual/block/{name}")
+    (root / f"sys/fs/ext4/{name}").mkdir(parents=True)
+    if task is not None:
+        (root / f"sys/fs/ext4/{name}/journal_task").write_text(task)
+    if options is not None:
+        (root / f"proc/fs/ext4/{name}").mkdir(parents=True)
+        (root / f"proc/fs/ext4/{name}/options").write_text(options)
+    for journal in journals or ():
+        (root / f"proc/fs/jbd2/{journal}").mkdir(parents=True)
+    return Ext4(f"{root}/proc", f"{root}/sys")
+
+
+def test_a_journal_in_the_file_system_keeps_order(tmp_path: Path, fd: int) -> None:
+    assert pages(tmp_path, fd).keeps_order(fd)
+
+
+@pytest.mark.parametrize("journals", [None, (), ("sdb",), ("dm-10-8",), ("dm-1",)])
+def test_no_journal_or_one_elsewhere_does_not(
+    tmp_path: Path, fd: int, journals: tuple[str, ...] | None
+) -> None:
+    assert not pages(tmp_path, fd, journals=journals).keeps_order(fd)
+
+
+@pytest.mark.parametrize("options", [None, OPTIONS + "journal_async_commit\n"])
+def test_a_commit_that_may_overtake_its_octets_does_not(
+    tmp_path: Path, fd: int, options: str | None
+) -> None:
+    assert not pages(tmp_path, fd, options=options).keeps_order(fd)
+
+
+@pytest.mark.parametrize(
+    ("task", "may_be_left"), [("4711\n", False), ("<none>\n", True), ("", True), (None, True)]
+)
+def test_what_syncfs_leaves_in_the_cache(
+    tmp_path: Path, fd: int, task: str | None, may_be_left: bool
+) -> None:
+    assert pages(tmp_path, fd, task=task).flushes_early(fd) is may_be_left
+
+
+def test_where_the_kernel_says_nothing(tmp_path: Path, fd: int) -> None:
+    known = Ext4(f"{tmp_path}/proc", f"{tmp_path}/sys")
+    assert not known.keeps_order(fd)
+    assert known.flushes_early(fd)
+
+
+def test_other_file_systems(tmp_path: Path, fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = pages(tmp_path, fd, task="<none>\n")
+    monkeypatch.setattr(ext4, "KIND", ext4.kind(fd) + 1)
+    assert not known.keeps_order(fd)
+    assert not known.flushes_early(fd)
+
+
+def test_a_file_system_is_looked_up_once(tmp_path: Path, fd: int) -> None:
+    known = pages(tmp_path, fd)
+    for _ in range(2):
+        assert known.keeps_order(fd)
+        assert not known.flushes_early(fd)
+        for page in ("proc/fs/ext4/dm-1/options", "sys/fs/ext4/dm-1/journal_task"):
+            (tmp_path / page).unlink(missing_ok=True)
+
+
+def test_this_machine_is_asked_without_an_error(fd: int) -> None:
+    """Whatever it says: one kind of file system at a time is as it is."""
+    known = Ext4()
+    assert not (known.keeps_order(fd) and known.flushes_early(fd))
