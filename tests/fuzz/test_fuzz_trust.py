@@ -104,16 +104,16 @@ async def some_sessions(place: Path, chance: random.Random) -> None:
     history = History(Site(SlowDirectory(tables(*NAMES)), place), chance)
     changing = asyncio.create_task(history.go_on())
     async with asyncio.timeout(60):
-        await asyncio.gather(*(session(history) for _ in range(SESSIONS)))
+        await asyncio.gather(*(session(history, str(number)) for number in range(SESSIONS)))
     changing.cancel()
     assert history.site.keeper.queued == [], "all of them have a Maildir here"
 
 
-async def session(history: History) -> None:
+async def session(history: History, session_id: str) -> None:
     """One transaction after the other, some of them dropped."""
     site, chance = history.site, history.chance
     for _ in range(4):
-        transaction = await site.begin()
+        transaction = await site.begin(session_id)
         taken: dict[str, int] = {}
         for name in chance.choices(NAMES, k=5):
             then = history.now(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import weakref
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -71,11 +73,10 @@ class Site:
     def __post_init__(self) -> None:
         self.receiver = door(self.settings, self.keeper, self.limits, self.directory)
 
-    async def begin(self, *, logged_in: bool = False) -> Transaction:
+    async def begin(self, session: str = "s", *, logged_in: bool = False) -> Transaction:
         sender = Address("ann", "example.com") if logged_in else FRIEND
-        _, transaction = await mail(
-            self.receiver, peer(self.receiver, "smtp", logged_in=logged_in), sender
-        )
+        client = replace(peer(self.receiver, "smtp", logged_in=logged_in), session=session)
+        _, transaction = await mail(self.receiver, client, sender)
         assert transaction is not None
         return transaction
 
@@ -291,11 +292,19 @@ async def test_few_are_asked_about_before_the_content_comes(site: Site) -> None:
 async def test_a_transaction_that_is_dropped_leaves_nothing(site: Site) -> None:
     await site.meet("ann")
     site.directory.open.clear()
-    site.on_trust(await site.begin(), "ann")
+    dropped = await site.begin()
+    site.on_trust(dropped, "ann")
+    assert dropped.on_trust is not None
+    question = weakref.ref(dropped.on_trust.questions[0])
+    del dropped
+    gc.collect()
+    assert question() is not None, "nobody else holds it"
     del site.directory.tables.virtual[0]
     await asyncio.sleep(0)
     site.directory.open.set()
     await asyncio.sleep(0.01)
+    gc.collect()
+    assert question() is None
     assert (site.keeper.together, site.keeper.queued) == ([], [])
     assert site.on_trust(await site.begin(), "ann") == [""]
 
@@ -307,12 +316,29 @@ async def test_there_is_an_end_to_what_is_asked_at_a_time(
     monkeypatch.setattr(trust, "MOST_QUESTIONS", 3)
     await site.meet("ann")
     site.directory.open.clear()
-    for _ in range(3):
-        assert site.on_trust(await site.begin(), "ann") == ["250 2.1.5"]
-    assert site.on_trust(await site.begin(), "ann") == [""]
+    for session in "abc":
+        assert site.on_trust(await site.begin(session), "ann") == ["250 2.1.5"]
+    assert site.on_trust(await site.begin("d"), "ann") == [""]
     site.directory.open.set()
     await asyncio.sleep(0.01)
     assert site.on_trust(await site.begin(), "ann") == ["250 2.1.5"]
+
+
+async def test_a_session_has_no_more_asked_at_a_time_than_one_transaction_needs(
+    site: Site,
+) -> None:
+    await site.meet("ann", "bob")
+    first, second = asyncio.Event(), asyncio.Event()
+    dropped = await site.begin()
+    for site.directory.open, name in ((first, "ann"), (second, "bob")):
+        assert site.on_trust(dropped, name) == ["250 2.1.5"]
+        await asyncio.sleep(0)
+    for answered, taken in ((first, ""), (second, "250 2.1.5")):
+        assert site.on_trust(await site.begin(), "ann") == [""]
+        answered.set()
+        await asyncio.sleep(0.01)
+        assert site.on_trust(await site.begin("another"), "ann") == ["250 2.1.5"]
+        assert site.on_trust(await site.begin(), "ann") == [taken]
 
 
 async def test_a_bug_is_a_temporary_failure_and_the_next_time_only_for_whom_it_is_about(

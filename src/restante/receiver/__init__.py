@@ -85,6 +85,11 @@ class OnTrust:
     questions: list[asyncio.Task[list[Reply]]] = field(default_factory=list)
     """What RCPT would have been answered to those."""
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether no question is under way."""
+        return all(question.done() for question in self.questions)
+
 
 @dataclass(slots=True)
 class Transaction:

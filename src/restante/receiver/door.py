@@ -135,7 +135,7 @@ class Receiver:
         ``accept`` waits for what the rows say by now.
         """
         address = self._literals.resolved(address)
-        if not self._trust.warrants(address) or _no_room(transaction, address):
+        if not self._trust.warrants(transaction, address) or _no_room(transaction, address):
             return None
         self._trust.take(transaction, address)
         _note_dsn(transaction, address, dsn)

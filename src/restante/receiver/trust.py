@@ -13,6 +13,7 @@ import asyncio
 import mmap
 from collections.abc import Callable, Coroutine, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 from restante import maillog
@@ -93,13 +94,21 @@ class Trust:
         """Whether the last question had an answer; if not, RCPT is to say so, not the content."""
         self._questions: set[asyncio.Task[list[Reply]]] = set()
         """Under way for all transactions, those that were dropped as well."""
+        self._asking: dict[str, OnTrust] = {}
+        """Of which transaction they are, for each session that has some."""
 
-    def warrants(self, address: Address) -> bool:
-        """Whether RCPT may be answered before the address was asked about."""
+    def warrants(self, transaction: Transaction, address: Address) -> bool:
+        """Whether RCPT may be answered before the address was asked about.
+
+        Not while a question of a transaction is under way that the session has dropped: else one
+        client that drops them all could have more asked than all others together.
+        """
+        asking = self._asking.get(transaction.client.session)
         return (
             self._is_answered
             and self._familiar.has(address)
             and len(self._questions) < MOST_QUESTIONS
+            and (asking is None or asking is transaction.on_trust)
         )
 
     def answered(self, *, well: bool) -> None:
@@ -127,7 +136,13 @@ class Trust:
         question = asyncio.get_running_loop().create_task(self._confirm(transaction, waiting))
         trust.questions.append(question)
         self._questions.add(question)
-        question.add_done_callback(self._questions.discard)
+        self._asking[transaction.client.session] = trust
+        question.add_done_callback(partial(self._ended, transaction.client.session, trust))
+
+    def _ended(self, session: str, trust: OnTrust, question: asyncio.Task[list[Reply]]) -> None:
+        self._questions.discard(question)
+        if trust.is_answered and self._asking.get(session) is trust:
+            del self._asking[session]
 
     async def _confirm(self, transaction: Transaction, addresses: Sequence[Address]) -> list[Reply]:
         """What RCPT would have been answered; raises nothing, as perhaps nobody waits for it."""
