@@ -18,6 +18,7 @@ import pytest
 from restante.address import NULL_REVERSE_PATH
 from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
 from restante.mda import Delivery, MailboxWriter
+from restante.mda.batch import FEW_IN_ORDER
 from restante.mda.writer import QUICK, BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.deliveries import (
@@ -287,23 +288,19 @@ async def test_a_new_maildir_counts_as_durable_once_the_last_sync_has_succeeded(
     assert list(messages(one).values()) == [expected(one)]
 
 
-@pytest.mark.parametrize("number", [2, 5, 6])
-async def test_what_is_ordered_file_by_file(
-    tmp_path: Path, disk: FaultyDisk, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("number", [2, FEW_IN_ORDER, FEW_IN_ORDER + 1])
+async def test_what_is_ordered_file_by_file(tmp_path: Path, disk: FaultyDisk, number: int) -> None:
     """Few files without names, in Maildirs that are durable, where that keeps them in order."""
-    monkeypatch.setattr("restante.mda.batch.MANY", 6)
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
     for delivered in (deliveries[1:], deliveries):
         await deliver_anew(disk, delivered)
-        assert disk.counts["order"] == 0, "a Maildir is fresh"
-        assert disk.counts["order_all"] == (1 if len(delivered) < 6 else 3)
+        assert (disk.counts["order"], disk.counts["order_all"]) == (0, 1), "a Maildir is fresh"
         settle(*delivered)
     await deliver_anew(disk, deliveries)
-    one_by_one = number if disk.in_order and not disk.named_only and number < 6 else 0
+    may_be = disk.in_order and not disk.named_only
+    one_by_one = number if may_be and number <= FEW_IN_ORDER else 0
     assert disk.counts["begin_order"] == disk.counts["order"] == one_by_one
-    in_one = 1 if number < 6 else 3
-    assert disk.counts["order_all"] == (0 if one_by_one else in_one)
+    assert disk.counts["order_all"] == (0 if one_by_one else 1)
     assert (disk.counts["fsync"], disk.counts["syncfs"]) == (0, 1)
 
 

@@ -28,12 +28,17 @@ FEW_FILES = 1
 Measured on ext4: one message at a time, fsync(2) delivers some 2,000 a second and syncfs(2)
 1,600; two at a time, syncfs(2) is a third faster already, and at three nearly twice as fast.
 """
+FEW_IN_ORDER = 8
+"""So many files of a batch on one file system are written one by one, not by syncfs(2), where the
+file system keeps their order.
+
+Measured on ext4: the writer alone gains up to 25 and more; in a whole server, whose event loop
+takes the interpreter's lock at each of the two calls a file, batches of 50 sessions gain nothing.
+"""
 MANY = 100
 """Copies of which the first half is brought to the disk while the second is made.
 
-Measured with 1,000 on ext4: a tenth less for the whole batch. Few are not worth the thread; where
-the file system keeps their order, they are written one by one instead of by syncfs(2). Measured on
-ext4 with two processes: a third more messages of 4 KiB in batches of 3 to 25; of 150, no more.
+Measured with 1,000 on ext4: a tenth less for the whole batch. Few are not worth the thread.
 """
 NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)
 """What open(2) says of O_TMPFILE where the file system, the kernel, or what stands between does not
@@ -389,7 +394,7 @@ class Batch:
 
     def _may_go_alone(self, pairs: Sequence[tuple[Job, Copy]]) -> bool:
         """Whether these are few new files, all without names, in old Maildirs."""
-        return len(pairs) < MANY and all(
+        return len(pairs) <= FEW_IN_ORDER and all(
             copy.place is Place.UNNAMED and copy.maildir is not None and not copy.maildir.fresh
             for _, copy in pairs
             if copy.outcome is None
