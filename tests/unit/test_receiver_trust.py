@@ -227,6 +227,18 @@ async def test_without_a_database_the_content_is_put_off_and_then_rcpt(site: Sit
     assert site.on_trust(again, "cid", "bob") == ["250 2.1.5"] * 2
 
 
+async def test_a_check_that_ends_at_rcpt_sees_at_the_second_time_that_the_database_is_away(
+    site: Site,
+) -> None:
+    await site.meet("ann")
+    site.directory.away = True
+    assert site.on_trust(await site.begin(), "ann") == ["250 2.1.5"]
+    await asyncio.sleep(0.01)
+    again = await site.begin()
+    assert site.on_trust(again, "ann") == [""]
+    assert await site.asked(again, "ann") == ["451 4.3.0"]
+
+
 async def test_recipients_stay_in_their_order(site: Site) -> None:
     await site.meet("cid", "ann")
     transaction = await site.begin()

@@ -260,7 +260,7 @@ class MySQLEngine:
         for server in self._servers.turns():
             try:
                 connection = await self._connect_to(server)
-            except Exception as error:  # noqa: BLE001 - see _answered; raised below
+            except Exception as error:  # noqa: BLE001 - _failure judges it; raised below
                 self._servers.failed(server)
                 failure = error
             else:
