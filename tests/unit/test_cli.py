@@ -20,7 +20,7 @@ from restante.cli.output import human_span
 from restante.cli.status import ExitCode
 from restante.tls.certificate import PairFiles
 from tests.support.certificates import DAY, NOW, issue, replace, write
-from tests.support.shell import Shell
+from tests.support.shell import Shell, advice
 
 
 def put_message(shell: Shell, address: str, text: str) -> Path:
@@ -414,8 +414,8 @@ def test_check_is_content(hosted: Shell) -> None:
     found = hosted.json("check")
 
     assert (found["ok"], found["problems"]) == (True, [])
-    (advice,) = found["advice"]
-    assert advice.startswith(f"tls: {hosted.directory}/tls/self-signed.pem is self-signed, good")
+    (line,) = advice(found)
+    assert line.startswith(f"tls: {hosted.directory}/tls/self-signed.pem is self-signed, good")
 
 
 def with_pairs(monkeypatch: pytest.MonkeyPatch, *pairs: PairFiles, listen_tls: str = "") -> None:
@@ -433,8 +433,8 @@ def test_check_says_what_the_lack_of_a_certificate_means(
     hosted: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_pairs(monkeypatch)
-    (advice,) = hosted.json("check")["advice"]
-    assert "STARTTLS and STLS are not offered, and passwords are taken from this host" in advice
+    (line,) = advice(hosted.json("check"))
+    assert "STARTTLS and STLS are not offered, and passwords are taken from this host" in line
 
 
 def test_check_reads_certificates(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,9 +452,9 @@ def test_check_reads_certificates(hosted: Shell, monkeypatch: pytest.MonkeyPatch
         f"tls: {exposed.key} is a private key that everybody can read",
         f"tls: {wrong.key} is not the key of {wrong.certificate}",
     ]
-    (advice,) = found["advice"]
-    assert "no certificate is for mx.example.com" in advice
-    assert "there are some for mx.example.net" in advice
+    (line,) = advice(found)
+    assert "no certificate is for mx.example.com" in line
+    assert "there are some for mx.example.net" in line
 
 
 def test_check_knows_its_own_server_behind_tls(
@@ -476,7 +476,7 @@ def test_check_knows_its_own_server_behind_tls(
         found = hosted.json("check")
         greeting.join()
 
-    assert found["advice"] == [
+    assert advice(found) == [
         f"{address} is served by mx.example.com already: 220 mx.example.com ESMTP"
     ]
 
@@ -490,7 +490,7 @@ def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:
     found = json.loads(hosted("check", "--json").out)
 
     assert [line.split(" has uid")[0] for line in found["problems"]] == ["the mailbox low"]
-    assert [line.split(",")[0].split(":")[0] for line in found["advice"]] == [
+    assert [line.split(",")[0].split(":")[0] for line in advice(found)] == [
         "virtual gives boss@example.com to 'iain'",
         "the domain empty.example has no addresses",
         "tls",

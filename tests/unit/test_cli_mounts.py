@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from restante.cli.findings import Findings
 from restante.cli.mount_examination import examine_mounts
 from restante.config.tree import Mail, Queue, Settings
+from restante.mda.ext4 import Ext4
 
 DISK = "/dev/sda1 / ext4 rw,relatime 0 0\n"
 SETTINGS = Settings("/srv/restante", mail=Mail(root="/srv/mail"), queue=Queue(root="queue"))
@@ -55,6 +57,71 @@ def test_mounts_that_mail_should_not_lie_on(tmp_path: Path, table: str, words: l
     for advice, word in zip(findings.advice, words, strict=True):
         assert advice.startswith("mail.root: ")
         assert word in advice
+
+
+BTRFS = "/dev/sdb1 /srv btrfs rw,nobarrier,space_cache=v2 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "begins"),
+    [
+        (
+            "tmpfs /srv tmpfs rw,size=1g 0 0\n",
+            "mail.root and queue.root: /srv is in memory (tmpfs)",
+        ),
+        ("none /srv/mail ramfs rw 0 0\n", "mail.root: /srv/mail is in memory (ramfs)"),
+        (BTRFS, "mail.root and queue.root: /srv is mounted with nobarrier: "),
+        ("/dev/sdb1 /srv/restante ext3 rw,barrier=0 0 0\n", "queue.root: /srv/restante is mounted"),
+        (
+            "overlay /srv overlay rw,lowerdir=l,volatile 0 0\n",
+            "mail.root and queue.root: /srv is an",
+        ),
+        ("/dev/sdb1 /srv/mail ext2 rw 0 0\n", "mail.root: /srv/mail is ext2 without a journal: "),
+    ],
+)
+def test_what_a_power_cut_takes(tmp_path: Path, table: str, begins: str) -> None:
+    findings = examined(tmp_path, table)
+    assert findings.problems == []
+    (advice,) = findings.advice
+    assert advice.startswith(begins)
+    assert "power cut" in advice
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "tmpfs /srv tmpfs rw 0 0\n/dev/sdb1 /srv xfs rw 0 0\n",
+        "overlay /srv overlay rw,lowerdir=l,upperdir=u,workdir=w 0 0\n",
+        "tmpfs /srv/other tmpfs rw 0 0\n",
+    ],
+)
+def test_what_no_power_cut_takes(tmp_path: Path, table: str) -> None:
+    assert examined(tmp_path, table) == Findings()
+
+
+class Without(Ext4):
+    """Where no file system has a journal."""
+
+    def lacks_journal(self, fd: int) -> bool:
+        return bool(os.fstat(fd).st_mode)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("ext4", 1), ("ext3", 1), ("xfs", 0)])
+def test_a_journal_is_missed(tmp_path: Path, kind: str, said: int) -> None:
+    settings = Settings(str(tmp_path), mail=Mail(root="."), queue=Queue(root="missing"))
+    (tmp_path / "mounts").write_text(f"/dev/sda1 / {kind} rw 0 0\n")
+    findings = Findings()
+    examine_mounts(settings, findings, str(tmp_path / "mounts"), Without())
+    assert len(findings.advice) == said
+    assert all(f"/ is {kind} without a journal" in each for each in findings.advice)
+
+
+def test_of_a_directory_that_is_missing_nothing_is_said(tmp_path: Path) -> None:
+    settings = Settings(str(tmp_path), mail=Mail(root="missing"), queue=Queue(root="missing"))
+    (tmp_path / "mounts").write_text(DISK)
+    findings = Findings()
+    examine_mounts(settings, findings, str(tmp_path / "mounts"), Without())
+    assert findings == Findings()
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "ceph", "fuse.glusterfs"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante.cli import program_examination
-from tests.support.shell import Shell
+from tests.support.shell import Shell, advice
 
 
 @pytest.fixture
@@ -22,22 +22,22 @@ def own(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     return hosted
 
 
-def advice(shell: Shell) -> list[str]:
+def advised(shell: Shell) -> list[str]:
     """What it says, certificates apart."""
-    return [line for line in shell.json("check")["advice"] if not line.startswith("tls:")]
+    return [line for line in advice(shell.json("check")) if not line.startswith("tls:")]
 
 
 def test_mail_to_root_that_leaves_the_host(own: Shell) -> None:
-    (line,) = advice(own)
+    (line,) = advised(own)
     assert line.startswith("what programs send to root goes to root@mx.example.com, which is for")
 
 
 def test_mail_to_root_that_nobody_gets(own: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESTANTE_SENDMAIL__DEFAULTHOST", "example.com")
-    (line,) = advice(own)
+    (line,) = advised(own)
     assert line.endswith("restante alias add root@example.com ADDRESS")
     assert own("alias", "add", "root@example.com", "iain@example.com").code == 0
-    assert advice(own) == []
+    assert advised(own) == []
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_rights_and_leavings(
     monkeypatch.setenv("RESTANTE_SENDMAIL__DEFAULTHOST", "example.com")
     own("alias", "add", "root@example.com", "iain@example.com")
     change(own.directory)
-    (line,) = advice(own)
+    (line,) = advised(own)
     assert says in line
 
 
 def test_other_instances_are_no_concern_of_the_hosts_programs(hosted: Shell) -> None:
-    assert advice(hosted) == []
+    assert advised(hosted) == []

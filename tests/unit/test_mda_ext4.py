@@ -76,6 +76,15 @@ def test_what_syncfs_leaves_in_the_cache(
     assert pages(tmp_path, fd, task=task).flushes_early(fd) is may_be_left
 
 
+@pytest.mark.parametrize(
+    ("task", "lacks"), [("4711\n", False), ("<none>\n", True), ("", False), (None, False)]
+)
+def test_a_journal_is_missed_only_where_the_kernel_says_so(
+    tmp_path: Path, fd: int, task: str | None, lacks: bool
+) -> None:
+    assert pages(tmp_path, fd, task=task).lacks_journal(fd) is lacks
+
+
 def test_where_the_kernel_says_nothing(tmp_path: Path, fd: int) -> None:
     known = Ext4(f"{tmp_path}/proc", f"{tmp_path}/sys")
     assert not known.keeps_order(fd)
@@ -87,6 +96,7 @@ def test_other_file_systems(tmp_path: Path, fd: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ext4, "KIND", ext4.kind(fd) + 1)
     assert not known.keeps_order(fd)
     assert not known.flushes_early(fd)
+    assert not known.lacks_journal(fd)
 
 
 def test_a_file_system_is_looked_up_once(tmp_path: Path, fd: int) -> None:
@@ -102,3 +112,4 @@ def test_this_machine_is_asked_without_an_error(fd: int) -> None:
     """Whatever it says: one kind of file system at a time is as it is."""
     known = Ext4()
     assert not (known.keeps_order(fd) and known.flushes_early(fd))
+    assert known.flushes_early(fd) or not known.lacks_journal(fd)

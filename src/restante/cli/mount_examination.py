@@ -1,4 +1,6 @@
-"""What ``check`` says of network file systems: nfs(5), and what SQLite needs (docs/cluster.md)."""
+"""What ``check`` says of file systems: of those of a network (nfs(5), what SQLite needs:
+docs/cluster.md), and of those that lose at a power cut what was acknowledged (docs/internals.md).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,15 @@ from dataclasses import dataclass
 
 from restante.cli.findings import Findings
 from restante.config.tree import Settings
+from restante.mda.ext4 import Ext4
 
 MOUNTS = "/proc/self/mounts"
 _NFS = frozenset({"nfs", "nfs4"})
 _OF_A_NETWORK = _NFS | {"ceph", "cifs", "smb3", "glusterfs", "fuse.ceph-fuse", "fuse.glusterfs"}
 _LOCAL_LOCKS = frozenset({"nolock", "local_lock=flock", "local_lock=all"})
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_UNFLUSHED = frozenset({"nobarrier", "barrier=0", "barrier=none", "fsync_mode=nobarrier"})
+"""With these, nobody tells the disk to write what it keeps in its cache."""
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 """Blanks in a name, as proc_mounts(5) has them."""
 
@@ -32,8 +38,13 @@ class Mount:
         return self.kind in _NFS and not self.options.isdisjoint({"vers=2", "vers=3"})
 
 
-def examine_mounts(settings: Settings, findings: Findings, table: str = MOUNTS) -> None:
-    """Mail on a file system that keeps its locks, queues on a disk of this machine."""
+def examine_mounts(
+    settings: Settings, findings: Findings, table: str = MOUNTS, ext4: Ext4 | None = None
+) -> None:
+    """Mail on a file system that keeps its locks, queues on a disk of this machine.
+
+    And either where a power cut takes nothing that was acknowledged.
+    """
     try:
         with open(table, encoding="utf-8", errors="surrogateescape") as lines:
             mounts = list(map(_mount, lines))
@@ -41,6 +52,7 @@ def examine_mounts(settings: Settings, findings: Findings, table: str = MOUNTS) 
         return  # as in a container without /proc, of which nothing can be said
     findings.problems += _about_queues(settings.path(settings.queue.root), mounts)
     findings.advice += _about_mail(settings.path(settings.mail.root), mounts)
+    findings.advice += _about_power(settings, mounts, ext4 or Ext4())
 
 
 def _about_queues(path: str, mounts: list[Mount]) -> Iterator[str]:
@@ -72,6 +84,56 @@ def _about_mail(path: str, mounts: list[Mount]) -> Iterator[str]:
             f"mail.root: {mount.place} is mounted with soft: a slow file server makes errors of "
             "what may have been written; mount it with hard"
         )
+
+
+def _about_power(settings: Settings, mounts: list[Mount], ext4: Ext4) -> Iterator[str]:
+    """Usually everything lies on one file system: what is wrong with it is said once."""
+    roots = {"mail.root": settings.mail.root, "queue.root": settings.queue.root}
+    lying_on: dict[Mount, list[str]] = {}
+    for name, root in roots.items():
+        mount = _mount_of(settings.path(root), mounts)
+        if mount is not None:
+            lying_on.setdefault(mount, []).append(name)
+    for mount, names in lying_on.items():
+        lost = _lost_with_power(mount, settings.path(roots[names[0]]), ext4)
+        if lost:
+            yield f"{' and '.join(names)}: {mount.place} is {lost}"
+
+
+def _lost_with_power(mount: Mount, path: str, ext4: Ext4) -> str:
+    """What is there, what a power cut does to it, what to do; empty: nothing that is known."""
+    if mount.kind in _IN_MEMORY:
+        return (
+            f"in memory ({mount.kind}): a restart or a power cut takes all of it; choose a "
+            "directory on a disk"
+        )
+    for option in sorted(mount.options & _UNFLUSHED):
+        return (
+            f"mounted with {option}: a power cut takes what the disk has in its cache, "
+            "acknowledged mail too; mount it without, unless that cache has a battery"
+        )
+    if mount.kind == "overlay" and "volatile" in mount.options:
+        return (
+            "an overlay mounted with volatile: nothing is synced there, and a power cut takes "
+            "acknowledged mail; choose a directory on a disk"
+        )
+    if mount.kind == "ext2" or (mount.kind.startswith("ext") and _has_no_journal(path, ext4)):
+        return (
+            f"{mount.kind} without a journal: a power cut may take a directory's names, "
+            "acknowledged mail too; unmount it, and give it one: tune2fs -O has_journal DEVICE"
+        )
+    return ""
+
+
+def _has_no_journal(path: str, ext4: Ext4) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # named as a problem of the directory already
+    try:
+        return ext4.lacks_journal(fd)
+    finally:
+        os.close(fd)
 
 
 def _mount(line: str) -> Mount:

@@ -14,6 +14,7 @@ KIND = 0xEF53
 """Of ext4, and of ext2 and ext3 (statfs(2))."""
 _PROC = "/proc"
 _SYS = "/sys"
+_NO_TASK = [b"<none>"]
 _STATFS_SIZE = 256
 """Octets that hold a ``struct statfs``, whose first member is the type."""
 
@@ -46,6 +47,12 @@ class Ext4:
         """
         return self._once(self._flushing_early, fd, self._may_have_no_journal)
 
+    def lacks_journal(self, fd: int) -> bool:
+        """Whether the kernel says so; names of a directory may be lost at a power cut there."""
+        if kind(fd) != KIND:
+            return False
+        return self._journal_task(self._name(os.fstat(fd).st_dev)) == _NO_TASK
+
     def _once(self, known: dict[int, bool], fd: int, find: Callable[[str], bool]) -> bool:
         device = os.fstat(fd).st_dev
         if device not in known:
@@ -70,10 +77,14 @@ class Ext4:
         return name in journals and b"journal_async_commit" not in options
 
     def _may_have_no_journal(self, name: str) -> bool:
+        return self._journal_task(name) in ([], _NO_TASK)
+
+    def _journal_task(self, name: str) -> list[bytes]:
+        """The number of the thread that commits, or ``<none>``; nothing if nobody says."""
         try:
-            return _words(f"{self._sys}/fs/ext4/{name}/journal_task") in ([], [b"<none>"])
+            return _words(f"{self._sys}/fs/ext4/{name}/journal_task")
         except OSError:
-            return True
+            return []
 
 
 def kind(fd: int) -> int:
