@@ -161,11 +161,13 @@ class Load:
         with contextlib.closing(Session(node.machine.front)) as session:
             session.user(user)
             session.pass_(PASSWORD)
-            self._hold(node, life, user)
-            try:
-                self._fetch(session, user)
-            finally:
-                self._let_go(node, life, user)
+            # Who has had no mail has no Maildir, no lock, and nothing that another could take.
+            if session.stat()[0]:
+                self._hold(node, life, user)
+                try:
+                    self._fetch(session, user)
+                finally:
+                    self._let_go(node, life, user)
             session.quit()
             with self._lock:
                 self.served[node.machine.number] += 1
@@ -182,7 +184,7 @@ class Load:
             session.dele(number)
 
     def _hold(self, node: Node, life: int, user: str) -> None:
-        """A maildrop is one session's, but for one that was killed and does not know it yet."""
+        """Mail is one session's, but for one that was killed and does not know it yet."""
         with self._lock:
             other = self._holders.get(user)
             if other is not None and other[0].life == other[1]:

@@ -51,6 +51,7 @@ class GaleraNode(MariaDB):
     def found(self) -> None:
         """Start as the first node of a new cluster."""
         self._launch("--wsrep-new-cluster")
+        until(self.is_synced, f"{self.machine.back} is a cluster")
 
     def join(self) -> None:
         """Start, and be one of the cluster's again; after a crash it gets what it has missed."""

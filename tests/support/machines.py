@@ -47,8 +47,12 @@ class Machine:
 
     @property
     def entrance(self) -> list[str]:
-        """A command that runs another one there, as the same process."""
-        return ["ip", "netns", "exec", self.namespace]
+        """A command that runs another one there, as the same process.
+
+        Not ``ip netns exec``: that makes a namespace of mounts too, in which whatever others have
+        mounted meanwhile stays in use.
+        """
+        return ["nsenter", f"--net={NAMESPACES}/{self.namespace}"]
 
     def does(self, work: Callable[[], T]) -> Future[T]:
         """Do work in a thread whose sockets are those of a program on it."""
