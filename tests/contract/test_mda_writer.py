@@ -43,11 +43,12 @@ IN_ITS_LOOP = "as its owner, in its loop"
 SYNCS = ("fsync", "syncfs", "order_all", "begin_order", "order")
 
 
-@pytest.fixture(params=["files without names", "names in tmp", "in order"])
+@pytest.fixture(params=["files without names", "names in tmp", "in order", "names follow"])
 def disk(request: pytest.FixtureRequest) -> FaultyDisk:
     return FaultyDisk(
         named_only=request.param == "names in tmp",
-        in_order=request.param != "files without names",
+        in_order=request.param in ("names in tmp", "in order"),
+        following=request.param == "names follow",
     )
 
 
@@ -244,7 +245,7 @@ async def test_a_sync_that_fails_acknowledges_nothing(
     await writer.deliver_all(envelope(0), CONTENT, deliveries)
     settle(*deliveries)
     if number == 1:
-        syncs = 2 if disk.named_only else 3
+        syncs = 2 if disk.in_order or disk.following else 3
     else:
         syncs = 2 if disk.named_only or not disk.in_order else 2 * number + 1
     for nth in range(syncs):
@@ -576,7 +577,19 @@ async def test_a_part_that_is_missing_is_made_again(
     assert expected(one) in messages(one).values()
 
 
-async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk) -> None:
+@pytest.mark.parametrize(
+    ("disk", "fsyncs", "orders"),
+    [
+        (FaultyDisk(named_only=True), 2, 0),
+        (FaultyDisk(), 3, 0),
+        (FaultyDisk(following=True), 2, 0),
+        (FaultyDisk(in_order=True), 1, 1),
+    ],
+    ids=["names in tmp", "files without names", "names follow", "in order"],
+)
+async def test_one_message_is_synced_for_itself(
+    tmp_path: Path, disk: FaultyDisk, fsyncs: int, orders: int
+) -> None:
     one = delivery(tmp_path)
     first = BatchWriter(HOST, 1, 1)
     await first.deliver_all(envelope(0), CONTENT, [one])
@@ -585,9 +598,7 @@ async def test_one_message_is_synced_for_itself(tmp_path: Path, disk: FaultyDisk
     second = BatchWriter(HOST, 1, 1, disk)
     await second.deliver_all(envelope(1), CONTENT, [one])
     await second.close()
-    fsyncs = 2 if disk.named_only or disk.in_order else 3
-    assert disk.counts["order"] == (1 if disk.in_order and not disk.named_only else 0)
-    assert disk.counts["fsync"] == fsyncs
+    assert (disk.counts["fsync"], disk.counts["order"]) == (fsyncs, orders)
     assert disk.counts["syncfs"] == disk.counts["order_all"] == disk.counts["begin_order"] == 0
 
 

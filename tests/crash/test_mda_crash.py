@@ -38,6 +38,15 @@ from tests.support.owner import as_owner, owners_home
 
 REPOSITORY = Path(__file__).parents[2]
 ROUNDS = 4
+MakeDisk = Callable[..., FaultyDisk]
+FILE_SYSTEMS: dict[str, MakeDisk] = {
+    "no promises": FaultyDisk,
+    "names in tmp": partial(FaultyDisk, named_only=True),
+    "in order": partial(FaultyDisk, in_order=True),
+    "in order, names in tmp": partial(FaultyDisk, in_order=True, named_only=True),
+    "names follow": partial(FaultyDisk, following=True),
+}
+everywhere = pytest.mark.parametrize("make_disk", FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
 
 
 def deliver(disk: Disk, deliveries: Sequence[Delivery], *, again: bool = False) -> bool:
@@ -87,12 +96,11 @@ def deliver_until(
     deliveries: Sequence[Delivery],
     *,
     entries_lost: bool,
-    named_only: bool,
-    in_order: bool,
+    make_disk: MakeDisk,
 ) -> bool:
     """Whether all are acknowledged before the power fails."""
     acknowledged = False
-    disk = FaultyDisk(cut_at=step, named_only=named_only, in_order=in_order)
+    disk = make_disk(cut_at=step)
     with contextlib.suppress(PowerCut):
         acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=entries_lost)
@@ -100,8 +108,7 @@ def deliver_until(
 
 
 @pytest.mark.parametrize("entries_lost", [True, False])
-@pytest.mark.parametrize("named_only", [True, False])
-@pytest.mark.parametrize("in_order", [True, False])
+@everywhere
 @pytest.mark.parametrize(("number", "exist"), [(1, True), (2, True), (4, True), (1, False)])
 def test_power_cut_at_every_step(
     monkeypatch: pytest.MonkeyPatch,
@@ -109,16 +116,13 @@ def test_power_cut_at_every_step(
     done: Callable[[Callable[[], bool]], bool],
     number: int,
     exist: bool,
-    named_only: bool,
-    in_order: bool,
+    make_disk: MakeDisk,
     entries_lost: bool,
 ) -> None:
     monkeypatch.setattr("restante.mda.batch.MANY", 4)  # so many are synced halfway as well
     step = 0
     acknowledged = False
-    until = partial(
-        deliver_until, entries_lost=entries_lost, named_only=named_only, in_order=in_order
-    )
+    until = partial(deliver_until, entries_lost=entries_lost, make_disk=make_disk)
     while not acknowledged:
         root = home / str(step)
         root.mkdir()
@@ -132,11 +136,9 @@ def test_power_cut_at_every_step(
     assert step > 5
 
 
-def deliver_twice(
-    step: int, deliveries: Sequence[Delivery], *, named_only: bool, in_order: bool
-) -> bool:
+def deliver_twice(step: int, deliveries: Sequence[Delivery], make_disk: MakeDisk) -> bool:
     """Whether the process lives on at that step; if not, another delivers, and the power fails."""
-    disk = FaultyDisk(cut_at=step, named_only=named_only, in_order=in_order)
+    disk = make_disk(cut_at=step)
     with contextlib.suppress(PowerCut):
         return deliver(disk, deliveries)
     disk.cut_at = -1
@@ -145,15 +147,13 @@ def deliver_twice(
     return False
 
 
-@pytest.mark.parametrize("named_only", [True, False])
-@pytest.mark.parametrize("in_order", [True, False])
+@everywhere
 @pytest.mark.parametrize("number", [1, 2])
 def test_killed_at_every_step_and_a_power_cut_after_the_retry(
     home: Path,
     done: Callable[[Callable[[], bool]], bool],
     number: int,
-    named_only: bool,
-    in_order: bool,
+    make_disk: MakeDisk,
 ) -> None:
     """What is found where an earlier attempt left it is durable before it counts."""
     step = 0
@@ -163,15 +163,14 @@ def test_killed_at_every_step_and_a_power_cut_after_the_retry(
         root.mkdir()
         os.chown(root, OWNER, GROUP)
         deliveries = mailboxes(root, number, exist=True)
-        work = partial(deliver_twice, named_only=named_only, in_order=in_order)
-        lives = done(partial(work, step, deliveries))
+        lives = done(partial(deliver_twice, step, deliveries, make_disk))
         check_visible(deliveries, 1)
         step += 1
     assert step > 5
 
 
 def deliver_while_moved(
-    deliveries: Sequence[Delivery], elsewhere: Path, *, named_only: bool, in_order: bool
+    deliveries: Sequence[Delivery], elsewhere: Path, make_disk: MakeDisk
 ) -> bool:
     """Whether all are acknowledged, before the power fails, though one Maildir moves meanwhile."""
     moved = Path(deliveries[0].maildir)
@@ -183,13 +182,13 @@ def deliver_while_moved(
             moved.symlink_to(elsewhere / "Maildir")
         return 0
 
-    disk = FaultyDisk(faults={"create": move}, named_only=named_only, in_order=in_order)
+    disk = make_disk(faults={"create": move})
     acknowledged = deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)
     return acknowledged
 
 
-def deliver_where_it_is_made_again(one: Delivery, *, named_only: bool) -> bool:
+def deliver_where_it_is_made_again(one: Delivery, make_disk: MakeDisk) -> bool:
     """Whether the first of three jobs is acknowledged, before the power fails.
 
     The Maildir goes away while the second looks into it; the third cannot make it again, so that
@@ -208,7 +207,7 @@ def deliver_where_it_is_made_again(one: Delivery, *, named_only: bool) -> bool:
         refused.append(name)
         return errno.EIO if len(refused) == 1 else 0
 
-    disk = FaultyDisk(faults={"fsync": move, "make_directory": refuse_once}, named_only=named_only)
+    disk = make_disk(faults={"fsync": move, "make_directory": refuse_once})
     jobs = [
         Job(envelope(number), CONTENT, [one], together=False, again=number == 1)
         for number in range(3)
@@ -220,40 +219,38 @@ def deliver_where_it_is_made_again(one: Delivery, *, named_only: bool) -> bool:
     return isinstance(jobs[0].outcomes()[0], Delivered)
 
 
-@pytest.mark.parametrize("named_only", [True, False])
+@everywhere
 def test_a_maildir_that_is_made_again_for_a_file(
-    home: Path, done: Callable[[Callable[[], bool]], bool], named_only: bool
+    home: Path, done: Callable[[Callable[[], bool]], bool], make_disk: MakeDisk
 ) -> None:
     (one,) = mailboxes(home, 1, exist=True)
-    assert done(partial(deliver_where_it_is_made_again, one, named_only=named_only))
+    assert done(partial(deliver_where_it_is_made_again, one, make_disk))
     check_visible([one])
     assert any(envelope(0).queue_id in name for name in messages(one))
 
 
-@pytest.mark.parametrize("named_only", [True, False])
-@pytest.mark.parametrize("in_order", [True, False])
+@everywhere
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_maildir_that_moves_to_another_disk_meanwhile(
-    home: Path, number: int, named_only: bool, in_order: bool
+    home: Path, number: int, make_disk: MakeDisk
 ) -> None:
     """An administrator moves it and puts a link in its place."""
     deliveries = mailboxes(home, number, exist=True)
     with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
         assert os.stat(other).st_dev != os.stat(home).st_dev
         os.chown(other, OWNER, GROUP)
-        work = partial(deliver_while_moved, named_only=named_only, in_order=in_order)
-        assert as_owner(partial(work, deliveries, Path(other)))
+        assert as_owner(partial(deliver_while_moved, deliveries, Path(other), make_disk))
         check_visible(deliveries, 1)
 
 
-@pytest.mark.parametrize("named_only", [True, False])
+@everywhere
 @pytest.mark.parametrize("operation", ["fsync", "syncfs"])
 def test_the_lossy_disk_loses_what_is_not_synced(
-    tmp_path: Path, operation: str, named_only: bool
+    tmp_path: Path, operation: str, make_disk: MakeDisk
 ) -> None:
     """The crash test can fail: without syncs a power cut takes the message away."""
     deliveries = mailboxes(tmp_path, 1 if operation == "fsync" else 4, exist=True)
-    disk = FaultyDisk(named_only=named_only)
+    disk = make_disk()
     setattr(disk, operation, lambda _fd: None)
     assert deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)

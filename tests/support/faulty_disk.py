@@ -31,7 +31,10 @@ class FaultyDisk(LocalDisk):
     named_only: bool = False
     """As on file systems on which each file has a name."""
     in_order: bool = False
-    """As on file systems on which octets that are written are not lost by what is named later."""
+    """As on file systems on which octets that are written are not lost by what is named later, and
+    a directory is written with what its names are for."""
+    following: bool = False
+    """As on file systems on which a file is written with its name."""
     faults: dict[str, Callable[[str], int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter[str])
     _entries: list[tuple[str, str, str]] = field(default_factory=list)
@@ -116,7 +119,17 @@ class FaultyDisk(LocalDisk):
         path = self._named.get(_path(fd), _path(fd))
         self._data.pop(path, None)
         self._ordered.discard(path)
-        self._entries = [entry for entry in self._entries if not _is_made_safe(entry, path)]
+        if self.in_order:
+            self._ordered = {each for each in self._ordered if os.path.dirname(each) != path}
+        self._entries = [entry for entry in self._entries if not self._is_made_safe(entry, path)]
+
+    def _is_made_safe(self, entry: tuple[str, str, str], synced: str) -> bool:
+        kind, _, path = entry
+        in_directory = synced == os.path.dirname(path)
+        of_file = synced == path
+        if kind == "link":
+            return of_file or (in_directory and self.in_order)
+        return in_directory or (of_file and kind == "create" and self.following)
 
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")
@@ -142,6 +155,9 @@ class FaultyDisk(LocalDisk):
 
     def keeps_order(self, fd: int) -> bool:
         return self.in_order
+
+    def names_follow(self, fd: int) -> bool:
+        return self.following
 
     def begin_order(self, fd: int) -> None:
         self._step("begin_order", _path(fd))
@@ -192,11 +208,6 @@ class FaultyDisk(LocalDisk):
         for kind, before, after in reversed(self._entries if entries_lost else []):
             with suppress(FileNotFoundError):
                 _undo(kind, before, after)
-
-
-def _is_made_safe(entry: tuple[str, str, str], synced: str) -> bool:
-    kind, _, path = entry
-    return synced == (path if kind == "link" else os.path.dirname(path))
 
 
 def _undo(kind: str, before: str, after: str) -> None:

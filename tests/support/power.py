@@ -27,7 +27,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 FUSE_DEVICE = "/dev/fuse"
 LOOP_DEVICES = "/dev/loop-control"
-PROGRAMS = ("mkfs.ext4", "mount", "umount")
+PROGRAMS = ("mkfs.ext4", "e2fsck", "mount", "umount")
+REPAIRED = (0, 1)
+"""What e2fsck(8) says of a file system that is in order, or is by now."""
 SIZE = 48 << 20
 """Octets of the disk."""
 JOURNAL = 8
@@ -341,9 +343,10 @@ def place_in(directory: Path) -> Iterator[Place]:
         yield place
 
 
-def make_file_system(place: Place, tree: Path) -> None:
+def make_file_system(place: Place, tree: Path, *, journal: bool = True) -> None:
     """Have the disk begin with an ext4 that holds a copy of the tree, owners and times included."""
-    options: list[str | Path] = ["-d", tree, "-J", f"size={JOURNAL}", "-E", "lazy_itable_init=0"]
+    options: list[str | Path] = ["-d", tree, "-b", str(BLOCK), "-E", "lazy_itable_init=0"]
+    options += ["-J", f"size={JOURNAL}"] if journal else ["-O", "^has_journal"]
     _run("mkfs.ext4", "-q", "-F", *options, place.new, f"{SIZE >> 10}k")
 
 
@@ -396,12 +399,14 @@ def cuts_of(place: Place) -> list[Cut]:
 
 @contextlib.contextmanager
 def mounted_after(place: Place, cut: Cut) -> Iterator[Path]:
-    """The file system as it is when power is back: the journal is replayed."""
+    """The file system as it is when power is back: the journal is replayed, and all is checked."""
     left = place.root / "left"
     shutil.copyfile(place.new, left)
     with left.open("r+b") as file:
         for block, octets in cut.blocks.items():
             os.pwrite(file.fileno(), octets, block * BLOCK)
+    checked = subprocess.run(["e2fsck", "-fy", left], capture_output=True, text=True, check=False)
+    assert checked.returncode in REPAIRED, checked.stdout
     with _mounted("-o", "loop", left, place.after):
         yield place.after
 

@@ -31,6 +31,7 @@ def pages(
     options: str | None = OPTIONS,
     journals: tuple[str, ...] | None = ("dm-1-8", "sdb"),
     name: str = "dm-1",
+    release: str = "",
 ) -> Ext4:
     """What is known where the kernel says this; None: that page is missing."""
     device = os.fstat(fd).st_dev
@@ -46,7 +47,7 @@ def pages(
         (root / f"proc/fs/ext4/{name}/options").write_text(options)
     for journal in journals or ():
         (root / f"proc/fs/jbd2/{journal}").mkdir(parents=True)
-    return Ext4(f"{root}/proc", f"{root}/sys")
+    return Ext4(f"{root}/proc", f"{root}/sys", release)
 
 
 def test_a_journal_in_the_file_system_keeps_order(tmp_path: Path, fd: int) -> None:
@@ -85,6 +86,25 @@ def test_a_journal_is_missed_only_where_the_kernel_says_so(
     assert pages(tmp_path, fd, task=task).lacks_journal(fd) is lacks
 
 
+@pytest.mark.parametrize(
+    ("task", "release", "follow"),
+    [
+        ("<none>\n", "4.4.0-1-amd64", True),
+        ("<none>\n", "6.12.1+deb13-cloud", True),
+        ("<none>\n", "5.2-rc1", True),
+        ("<none>\n", "4.3.99", False),
+        ("<none>\n", "3.16.0-4-amd64", False),
+        ("<none>\n", "unknown", False),
+        ("4711\n", "6.1.0", False),
+        (None, "6.1.0", False),
+    ],
+)
+def test_names_follow_their_files_where_no_journal_brings_both(
+    tmp_path: Path, fd: int, task: str | None, release: str, follow: bool
+) -> None:
+    assert pages(tmp_path, fd, task=task, release=release).names_follow(fd) is follow
+
+
 def test_where_the_kernel_says_nothing(tmp_path: Path, fd: int) -> None:
     known = Ext4(f"{tmp_path}/proc", f"{tmp_path}/sys")
     assert not known.keeps_order(fd)
@@ -97,6 +117,9 @@ def test_other_file_systems(tmp_path: Path, fd: int, monkeypatch: pytest.MonkeyP
     assert not known.keeps_order(fd)
     assert not known.flushes_early(fd)
     assert not known.lacks_journal(fd)
+    assert not known.names_follow(fd)
+    assert not known.lacks_journal(fd)
+    assert not known.names_follow(fd)
 
 
 def test_a_file_system_is_looked_up_once(tmp_path: Path, fd: int) -> None:
@@ -111,5 +134,5 @@ def test_a_file_system_is_looked_up_once(tmp_path: Path, fd: int) -> None:
 def test_this_machine_is_asked_without_an_error(fd: int) -> None:
     """Whatever it says: one kind of file system at a time is as it is."""
     known = Ext4()
-    assert not (known.keeps_order(fd) and known.flushes_early(fd))
+    assert not (known.keeps_order(fd) and (known.flushes_early(fd) or known.names_follow(fd)))
     assert known.flushes_early(fd) or not known.lacks_journal(fd)

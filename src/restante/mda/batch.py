@@ -81,6 +81,8 @@ class Copy:
     """It is made in ``tmp``, as enough others are held open without a name."""
     fd: int = -1
     """Of a file without a name, which is kept open until it has one."""
+    is_durable: bool = False
+    """It is, with its name, and needs no sync any more."""
     header: bytes = b""
     name: DeliveryName = NO_NAME
     outcome: Outcome | None = None
@@ -332,11 +334,20 @@ class Batch:
             return
         copy.place = Place.NEW
         if copy.device not in self.whole:
-            # The octets may only be in order yet. And where ext4 has no journal, the file itself
-            # says on the disk that it has no name; a power cut would be the end of it, whatever
-            # ``new`` says.
-            self.disk.fsync(copy.fd)
+            self._sync_with_name(copy, maildir)
         self._let_go(copy)
+
+    def _sync_with_name(self, copy: Copy, maildir: KnownMaildir) -> None:
+        """Make the only file of its file system durable, and the name that it has just got."""
+        if self.disk.keeps_order(copy.fd):
+            maildir.new.sync(self.disk)
+        else:
+            # Without a journal, the file itself says on the disk that it has no name; a power cut
+            # would be the end of it, whatever ``new`` says.
+            self.disk.fsync(copy.fd)
+            if not self.disk.names_follow(copy.fd):
+                maildir.new.sync(self.disk)
+        copy.is_durable = True
 
     def _link(self, copy: Copy, name: str, parent: int | None) -> None:
         try:
@@ -433,10 +444,14 @@ class Batch:
         return {}
 
     def _settle(self, _job: Job, copy: Copy) -> None:
-        if copy.device not in self.whole and copy.delivery.maildir not in self.synced:
-            self.maildirs.get(copy.delivery).new.sync(self.disk)
-            self.synced.add(copy.delivery.maildir)
+        if not (copy.is_durable or copy.device in self.whole):
+            self._sync_new(copy.delivery)
         copy.outcome = Delivered(shown(f"{copy.delivery.maildir}/new/{copy.name.full}"))
+
+    def _sync_new(self, delivery: Delivery) -> None:
+        if delivery.maildir not in self.synced:
+            self.maildirs.get(delivery).new.sync(self.disk)
+            self.synced.add(delivery.maildir)
 
     # What goes wrong
 

@@ -101,6 +101,14 @@ class Disk(Protocol):
     def keeps_order(self, fd: int) -> bool:
         """Whether ``order`` does for one file on this file system what ``order_all`` does for all.
 
+        A file and the name that it gets are written together there: ``fsync`` of the directory
+        makes a file durable whose octets are in order. Unknown is "no".
+        """
+        ...
+
+    def names_follow(self, fd: int) -> bool:
+        """Whether ``fsync`` of a file on this file system makes the name durable that it got last.
+
         Unknown is "no".
         """
         ...
@@ -112,8 +120,8 @@ class Disk(Protocol):
     def order(self, fd: int) -> None:
         """Have the octets of a file written, and wait until they are.
 
-        Nothing survives a power cut by that alone; ``fsync`` of the file or ``syncfs`` must follow
-        before anything is acknowledged.
+        Nothing survives a power cut by that alone; ``fsync`` or ``syncfs`` must follow before
+        anything is acknowledged.
         """
         ...
 
@@ -216,6 +224,10 @@ class LocalDisk:
     def keeps_order(self, fd: int) -> bool:
         """See Disk."""
         return self._ext4.keeps_order(fd)
+
+    def names_follow(self, fd: int) -> bool:
+        """See Disk."""
+        return self._ext4.names_follow(fd)
 
     def begin_order(self, fd: int) -> None:
         """See Disk."""

@@ -1,4 +1,4 @@
-"""What is known of ext4: whether it keeps an order, and what its syncfs(2) leaves to be done.
+"""What is known of ext4: in which order it writes, and what its fsync(2) and syncfs(2) do.
 
 Learned from the kernel's pages about each file system, once for each, and remembered for the life
 of the process. What they do not say is unknown, and unknown is never "yes".
@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable
 
 KIND = 0xEF53
 """Of ext4, and of ext2 and ext3 (statfs(2))."""
 _PROC = "/proc"
 _SYS = "/sys"
+SYNCS_PARENTS = (4, 4)
+"""The version of Linux from which on, without a journal, fsync(2) of a file writes the directory
+too in which it has got a name; older ones do so for small directories only, or not at all."""
+_NUMBER = re.compile(r"\d+")
 _NO_TASK = [b"<none>"]
 _STATFS_SIZE = 256
 """Octets that hold a ``struct statfs``, whose first member is the type."""
@@ -24,10 +29,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Ext4:
     """The file systems of that kind, by their devices; may be asked by several threads."""
 
-    def __init__(self, proc: str = _PROC, sys: str = _SYS) -> None:
+    def __init__(self, proc: str = _PROC, sys: str = _SYS, release: str = "") -> None:
+        """``release``: of Linux, as uname(2) has it; empty for the one that runs."""
         self._proc = proc
         self._sys = sys
+        self._linux = tuple(map(int, _NUMBER.findall(release or os.uname().release)[:2]))
         self._in_order: dict[int, bool] = {}
+        self._following: dict[int, bool] = {}
         self._flushing_early: dict[int, bool] = {}
 
     def keeps_order(self, fd: int) -> bool:
@@ -36,8 +44,17 @@ class Ext4:
         So it is where the journal lies on the device itself: its commit record is written after
         the device's cache was flushed (but for ``journal_async_commit``). With a journal
         elsewhere, it is that other device that is flushed; without one, nothing is in order.
+        What link(2) changes of the file and of the directory is one transaction of the journal:
+        fsync(2) of either brings both, and all that was done before.
         """
         return self._once(self._in_order, fd, self._has_ordering_journal)
+
+    def names_follow(self, fd: int) -> bool:
+        """Whether fsync(2) of a file writes the directory too that has got a name for it.
+
+        That is done where there is no journal that would bring both.
+        """
+        return self._once(self._following, fd, self._syncs_parents)
 
     def flushes_early(self, fd: int) -> bool:
         """Whether syncfs(2) may leave octets in the device's volatile cache.
@@ -49,9 +66,7 @@ class Ext4:
 
     def lacks_journal(self, fd: int) -> bool:
         """Whether the kernel says so; names of a directory may be lost at a power cut there."""
-        if kind(fd) != KIND:
-            return False
-        return self._journal_task(self._name(os.fstat(fd).st_dev)) == _NO_TASK
+        return kind(fd) == KIND and self._has_no_journal(self._name(os.fstat(fd).st_dev))
 
     def _once(self, known: dict[int, bool], fd: int, find: Callable[[str], bool]) -> bool:
         device = os.fstat(fd).st_dev
@@ -75,6 +90,12 @@ class Ext4:
         except OSError:
             return False
         return name in journals and b"journal_async_commit" not in options
+
+    def _syncs_parents(self, name: str) -> bool:
+        return self._linux >= SYNCS_PARENTS and self._has_no_journal(name)
+
+    def _has_no_journal(self, name: str) -> bool:
+        return self._journal_task(name) == _NO_TASK
 
     def _may_have_no_journal(self, name: str) -> bool:
         return self._journal_task(name) in ([], _NO_TASK)
