@@ -243,15 +243,48 @@ def test_a_maildir_that_moves_to_another_disk_meanwhile(
         check_visible(deliveries, 1)
 
 
+def deliver_while_replaced(deliveries: Sequence[Delivery], make_disk: MakeDisk) -> bool:
+    """Whether all are acknowledged, before the power fails, though Maildirs are replaced by empty
+    ones when the last file gets its name."""
+    left = len(deliveries)
+
+    def replace(_name: str) -> int:
+        nonlocal left
+        left -= 1
+        for each in deliveries if left == 0 else ():
+            os.rename(each.maildir, f"{each.maildir}.old")
+            shutil.copytree(f"{each.maildir}.old", each.maildir, ignore=lambda *_: ["cur", "new"])
+            os.mkdir(f"{each.maildir}/new")
+        return 0
+
+    disk = make_disk(faults={"rename": replace})
+    acknowledged = deliver(disk, deliveries)
+    disk.lose_power(entries_lost=True)
+    return acknowledged
+
+
 @everywhere
-@pytest.mark.parametrize("operation", ["fsync", "syncfs"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_maildir_that_is_replaced_meanwhile(home: Path, number: int, make_disk: MakeDisk) -> None:
+    """What is acknowledged is in one or the other, as a whole."""
+    deliveries = mailboxes(home, number, exist=True)
+    if as_owner(partial(deliver_while_replaced, deliveries, make_disk)):
+        for each in deliveries:
+            places = [Path(f"{each.maildir}{suffix}/new") for suffix in ("", ".old")]
+            seen = [file.read_bytes() for place in places for file in place.iterdir()]
+            assert seen == [expected(each)]
+
+
+@everywhere
+@pytest.mark.parametrize("number", [1, 4])
 def test_the_lossy_disk_loses_what_is_not_synced(
-    tmp_path: Path, operation: str, make_disk: MakeDisk
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, make_disk: MakeDisk
 ) -> None:
     """The crash test can fail: without syncs a power cut takes the message away."""
-    deliveries = mailboxes(tmp_path, 1 if operation == "fsync" else 4, exist=True)
+    deliveries = mailboxes(tmp_path, number, exist=True)
     disk = make_disk()
-    setattr(disk, operation, lambda _fd: None)
+    for sync in ("fsync", "syncfs"):
+        monkeypatch.setattr(disk, sync, lambda _fd: None)
     assert deliver(disk, deliveries)
     disk.lose_power(entries_lost=True)
     assert not any(messages(each) for each in deliveries)

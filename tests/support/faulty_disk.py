@@ -32,7 +32,7 @@ class FaultyDisk(LocalDisk):
     """As on file systems on which each file has a name."""
     in_order: bool = False
     """As on file systems on which octets that are written are not lost by what is named later, and
-    a directory is written with what its names are for."""
+    a change is not written before those that came earlier."""
     following: bool = False
     """As on file systems on which a file is written with its name."""
     faults: dict[str, Callable[[str], int]] = field(default_factory=dict)
@@ -120,16 +120,26 @@ class FaultyDisk(LocalDisk):
         self._data.pop(path, None)
         self._ordered.discard(path)
         if self.in_order:
-            self._ordered = {each for each in self._ordered if os.path.dirname(each) != path}
+            self._commit(path)
         self._entries = [entry for entry in self._entries if not self._is_made_safe(entry, path)]
+
+    def _commit(self, directory: str) -> None:
+        """The last change of a directory, and all before it on its file system."""
+        changes = [os.path.dirname(after) for _, _, after in self._entries]
+        if directory in changes:
+            end = len(changes) - changes[::-1].index(directory)
+            device = _device(f"{directory}/")
+            done = [each for each in self._entries[:end] if _device(each[2]) == device]
+            self._ordered -= {after for _, _, after in done}
+            self._entries = [each for each in self._entries if each not in done]
 
     def _is_made_safe(self, entry: tuple[str, str, str], synced: str) -> bool:
         kind, _, path = entry
-        in_directory = synced == os.path.dirname(path)
-        of_file = synced == path
         if kind == "link":
-            return of_file or (in_directory and self.in_order)
-        return in_directory or (of_file and kind == "create" and self.following)
+            return synced == path
+        return synced == os.path.dirname(path) or (
+            synced == path and kind == "create" and self.following
+        )
 
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")

@@ -101,8 +101,9 @@ class Disk(Protocol):
     def keeps_order(self, fd: int) -> bool:
         """Whether ``order`` does for one file on this file system what ``order_all`` does for all.
 
-        A file and the name that it gets are written together there: ``fsync`` of the directory
-        makes a file durable whose octets are in order. Unknown is "no".
+        A file and the name that it gets are written together there, and not before what was done
+        earlier: ``fsync`` of a directory makes the last file that got a name in it durable, and all
+        others that had theirs before, if their octets are in order. Unknown is "no".
         """
         ...
 
