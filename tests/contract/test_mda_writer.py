@@ -18,7 +18,7 @@ import pytest
 from restante.address import NULL_REVERSE_PATH
 from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
 from restante.mda import Delivery, MailboxWriter
-from restante.mda.batch import FEW_IN_ORDER
+from restante.mda.batch import MANY
 from restante.mda.writer import QUICK, BatchWriter
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.deliveries import (
@@ -289,9 +289,9 @@ async def test_a_new_maildir_counts_as_durable_once_the_last_sync_has_succeeded(
     assert list(messages(one).values()) == [expected(one)]
 
 
-@pytest.mark.parametrize("number", [2, FEW_IN_ORDER, FEW_IN_ORDER + 1])
+@pytest.mark.parametrize("number", [2, 9, MANY - 1])
 async def test_what_is_ordered_file_by_file(tmp_path: Path, disk: FaultyDisk, number: int) -> None:
-    """Few files without names, in Maildirs that are durable, where that keeps them in order."""
+    """Files without names, in Maildirs that are durable, where that keeps them in order."""
     deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
     for delivered in (deliveries[1:], deliveries):
         await deliver_anew(disk, delivered)
@@ -299,7 +299,7 @@ async def test_what_is_ordered_file_by_file(tmp_path: Path, disk: FaultyDisk, nu
         settle(*delivered)
     await deliver_anew(disk, deliveries)
     may_be = disk.in_order and not disk.named_only
-    one_by_one = number if may_be and number <= FEW_IN_ORDER else 0
+    one_by_one = number if may_be else 0
     assert disk.counts["begin_order"] == disk.counts["order"] == one_by_one
     assert disk.counts["order_all"] == (0 if one_by_one else 1)
     one_for_all = (1, 0) if one_by_one else (0, 1)

@@ -170,16 +170,17 @@ def test_killed_at_every_step_and_a_power_cut_after_the_retry(
 
 
 def deliver_while_moved(
-    deliveries: Sequence[Delivery], elsewhere: Path, make_disk: MakeDisk
+    deliveries: Sequence[Delivery], moving: int, elsewhere: Path, make_disk: MakeDisk
 ) -> bool:
-    """Whether all are acknowledged, before the power fails, though one Maildir moves meanwhile."""
-    moved = Path(deliveries[0].maildir)
+    """Whether all are acknowledged, before the power fails, though some Maildirs move meanwhile."""
 
     def move(_name: str) -> int:
-        if not moved.is_symlink():
-            shutil.copytree(moved, elsewhere / "Maildir")
-            moved.rename(moved.with_name("former"))
-            moved.symlink_to(elsewhere / "Maildir")
+        for number, each in enumerate(deliveries[:moving]):
+            moved, place = Path(each.maildir), elsewhere / f"{number}"
+            if not moved.is_symlink():
+                shutil.copytree(moved, place)
+                moved.rename(moved.with_name("former"))
+                moved.symlink_to(place)
         return 0
 
     disk = make_disk(faults={"create": move})
@@ -230,16 +231,16 @@ def test_a_maildir_that_is_made_again_for_a_file(
 
 
 @everywhere
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("number", "moving"), [(1, 1), (2, 1), (2, 2)])
 def test_a_maildir_that_moves_to_another_disk_meanwhile(
-    home: Path, number: int, make_disk: MakeDisk
+    home: Path, number: int, moving: int, make_disk: MakeDisk
 ) -> None:
     """An administrator moves it and puts a link in its place."""
     deliveries = mailboxes(home, number, exist=True)
     with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
         assert os.stat(other).st_dev != os.stat(home).st_dev
         os.chown(other, OWNER, GROUP)
-        assert as_owner(partial(deliver_while_moved, deliveries, Path(other), make_disk))
+        assert as_owner(partial(deliver_while_moved, deliveries, moving, Path(other), make_disk))
         check_visible(deliveries, 1)
 
 

@@ -28,13 +28,6 @@ FEW_FILES = 1
 Measured on ext4: one message at a time, fsync(2) delivers some 2,000 a second and syncfs(2)
 1,600; two at a time, syncfs(2) is a third faster already, and at three nearly twice as fast.
 """
-FEW_IN_ORDER = 8
-"""So many files of a batch on one file system are written one by one, not by syncfs(2), where the
-file system keeps their order.
-
-Measured on ext4: the writer alone gains up to 25 and more; in a whole server, whose event loop
-takes the interpreter's lock at each of the two calls a file, batches of 50 sessions gain nothing.
-"""
 MANY = 100
 """Copies of which the first half is brought to the disk while the second is made.
 
@@ -400,7 +393,7 @@ class Batch:
     def _order(self, device: int, fd: int) -> None:
         """Bring octets to the disk before they get names.
 
-        Few are brought there each for itself, where they are in order by that. That makes nothing
+        They are brought there each for itself, where they are in order by that. That makes nothing
         durable, which is for ``_make_durable`` to do, with the directory of the last one alone: it
         spares ext4 one commit of two, and the search for whatever else there is to be written.
         """
@@ -414,8 +407,8 @@ class Batch:
         self.last[device] = pairs[-1][1]
 
     def _may_go_alone(self, pairs: Sequence[tuple[Job, Copy]]) -> bool:
-        """Whether these are few new files, all without names, in old Maildirs."""
-        return len(pairs) <= FEW_IN_ORDER and all(
+        """Whether these are new files, all without names, in old Maildirs."""
+        return bool(pairs) and all(
             copy.place is Place.UNNAMED and copy.maildir is not None and not copy.maildir.fresh
             for _, copy in pairs
             if copy.outcome is None
