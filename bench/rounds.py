@@ -62,6 +62,8 @@ class Turns:
 
 def take_turns(entrants: Sequence[Entrant], turns: Turns) -> tuple[list[Series], list[float]]:
     """All rounds: the entrants' figures in their order, and how fast the machine was in each."""
+    for entrant in entrants:
+        entrant.prepare()  # all of them now: what has to become older does so for all together
     if turns.warm_up:
         for entrant in entrants:
             _round(entrant, turns.warm_up, turns.settle)

@@ -5,6 +5,7 @@ They come from smtp-source of Postfix, or, as that cannot do TLS, from generator
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.accounts import (
+    DOMAIN,
     NUMBERED,
     empty_maildirs,
     maildir_of,
@@ -23,6 +25,7 @@ from bench.accounts import (
 from bench.processes import Component
 from bench.programs import generator, program
 from bench.systems.system import HOST, LOOPBACK, System
+from restante.mda.maildir import SETTLED_AFTER
 
 PATIENCE = 120
 """Seconds after which a message that is not in its mailbox counts as lost."""
@@ -99,6 +102,11 @@ class Sender:
         host = f"{LOOPBACK}:{self.system.smtp_port}"
         self._run([program("smtp-source"), "-f", SENDER, *options, host])
 
+    def _let_settle(self) -> None:
+        """Mailboxes are a minute old, as nearly all are: Restante syncs more for newer ones."""
+        made = os.stat(self.system.mail / DOMAIN).st_mtime
+        time.sleep(max(made + SETTLED_AFTER + 1 - time.time(), 0))
+
     def _smtpload(self, options: Sequence[str]) -> list[str]:
         return [generator("smtpload"), f"--port={self.system.smtp_port}", *options]
 
@@ -119,6 +127,7 @@ class Sender:
 
         It returns when the last one came, by the monotonic clock, or raises LostError.
         """
+        self._let_settle()
         command = [*self.component.prefix, generator("arrivals"), str(messages), str(PATIENCE)]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
