@@ -615,6 +615,23 @@ async def test_a_name_that_is_refused_leaves_nothing_open(tmp_path: Path, disk: 
     await writer.close()
 
 
+async def test_a_directory_that_may_not_be_read_is_no_refusal_of_links(tmp_path: Path) -> None:
+    disk = FaultyDisk(in_order=True)
+    with as_owner(tmp_path):
+        deliveries = [delivery(tmp_path, f"user{i}") for i in range(3)]
+        await deliver_anew(disk, deliveries)
+        settle(*deliveries)
+        writer = BatchWriter(HOST, 1, 1, disk)
+        for number, mode, syncs in ((1, 0o300, (0, 1)), (2, 0o700, (1, 0))):
+            os.chmod(f"{deliveries[-1].maildir}/new", mode)
+            disk.counts.clear()
+            outcome = await writer.deliver_all(envelope(number), CONTENT, deliveries)
+            assert isinstance(outcome, Delivered)
+            assert disk.counts["order"] == len(deliveries)
+            assert (disk.counts["fsync"], disk.counts["syncfs"]) == syncs
+        await writer.close()
+
+
 async def test_who_writes_where_the_loop_may_wait(tmp_path: Path, disk: FaultyDisk) -> None:
     loop = threading.current_thread()
     wrote: list[threading.Thread] = []

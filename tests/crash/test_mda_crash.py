@@ -277,6 +277,62 @@ def test_a_maildir_that_is_replaced_meanwhile(home: Path, number: int, make_disk
 
 
 @everywhere
+@pytest.mark.parametrize("error", [errno.EIO, errno.EPERM])
+def test_the_last_name_is_refused(tmp_path: Path, make_disk: MakeDisk, error: int) -> None:
+    """The others are durable all the same, and so is it if it could be written in another way."""
+    deliveries = mailboxes(tmp_path, 3, exist=True)
+    asked = 0
+
+    def refuse(_name: str) -> int:
+        nonlocal asked
+        asked += 1
+        return error if asked == len(deliveries) else 0
+
+    disk = make_disk(faults={"rename": refuse})
+    maildirs = Maildirs(disk)
+    job = Job(envelope(), CONTENT, deliveries, together=False, again=False)
+    Batch(disk, maildirs, Policy(HOST, 1, 1), [job]).run()
+    maildirs.close()
+    disk.lose_power(entries_lost=True)
+    acknowledged = [isinstance(outcome, Delivered) for outcome in job.outcomes()]
+    assert acknowledged[:2] == [True, True]
+    for each, is_there in zip(deliveries, acknowledged, strict=True):
+        check_visible([each], int(is_there))
+
+
+def deliver_while_one_comes_home(deliveries: Sequence[Delivery], make_disk: MakeDisk) -> bool:
+    """Whether all are acknowledged, before the power fails, though the last one's Maildir, which
+    was elsewhere, is made anew where the first is, when that one's file has been begun."""
+    moved = deliveries[-1].maildir
+
+    def come_home(_name: str) -> int:
+        if os.path.islink(moved):
+            os.unlink(moved)
+        return 0
+
+    disk = make_disk(faults={"create": come_home})
+    acknowledged = deliver(disk, deliveries)
+    disk.lose_power(entries_lost=True)
+    return acknowledged
+
+
+@everywhere
+def test_one_who_was_alone_on_a_disk_is_not_any_more(home: Path, make_disk: MakeDisk) -> None:
+    deliveries = mailboxes(home, 2, exist=True)
+    moved = Path(deliveries[-1].maildir)
+    with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
+        os.chown(other, OWNER, GROUP)
+        place = Path(other, "Maildir")
+        shutil.move(moved, place)
+        for each in (place, *place.iterdir()):
+            os.chown(each, OWNER, GROUP)
+        moved.symlink_to(place)
+        settle(deliveries[-1])
+        assert as_owner(partial(deliver_while_one_comes_home, deliveries, make_disk))
+        check_visible(deliveries, 1)
+
+
+@everywhere
 @pytest.mark.parametrize("number", [1, 4])
 def test_the_lossy_disk_loses_what_is_not_synced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, make_disk: MakeDisk

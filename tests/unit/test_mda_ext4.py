@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from restante.mda import ext4
-from restante.mda.ext4 import Ext4
+from restante.mda.ext4 import REMEMBERED, Ext4
 
 OPTIONS = "rw\ndelalloc\nbarrier\ndata=ordered\n"
 
@@ -31,7 +32,8 @@ def pages(
     options: str | None = OPTIONS,
     journals: tuple[str, ...] | None = ("dm-1-8", "sdb"),
     name: str = "dm-1",
-    release: str = "",
+    release: str = "5.2.0",
+    clock: Callable[[], float] = time.monotonic,
 ) -> Ext4:
     """What is known where the kernel says this; None: that page is missing."""
     device = os.fstat(fd).st_dev
@@ -47,11 +49,16 @@ def pages(
         (root / f"proc/fs/ext4/{name}/options").write_text(options)
     for journal in journals or ():
         (root / f"proc/fs/jbd2/{journal}").mkdir(parents=True)
-    return Ext4(f"{root}/proc", f"{root}/sys", release)
+    return Ext4(f"{root}/proc", f"{root}/sys", release, clock)
 
 
-def test_a_journal_in_the_file_system_keeps_order(tmp_path: Path, fd: int) -> None:
-    assert pages(tmp_path, fd).keeps_order(fd)
+@pytest.mark.parametrize(
+    ("release", "keeps"), [("5.2.0", True), ("6.1.0-9", True), ("5.1.9", False)]
+)
+def test_a_journal_in_the_file_system_keeps_order(
+    tmp_path: Path, fd: int, release: str, keeps: bool
+) -> None:
+    assert pages(tmp_path, fd, release=release).keeps_order(fd) is keeps
 
 
 @pytest.mark.parametrize("journals", [None, (), ("sdb",), ("dm-10-8",), ("dm-1",)])
@@ -122,13 +129,19 @@ def test_other_file_systems(tmp_path: Path, fd: int, monkeypatch: pytest.MonkeyP
     assert not known.names_follow(fd)
 
 
-def test_a_file_system_is_looked_up_once(tmp_path: Path, fd: int) -> None:
-    known = pages(tmp_path, fd)
-    for _ in range(2):
-        assert known.keeps_order(fd)
-        assert not known.flushes_early(fd)
-        for page in ("proc/fs/ext4/dm-1/options", "sys/fs/ext4/dm-1/journal_task"):
-            (tmp_path / page).unlink(missing_ok=True)
+def test_what_is_known_is_asked_again_after_a_while(tmp_path: Path, fd: int) -> None:
+    now = 0.0
+    known = pages(tmp_path, fd, clock=lambda: now)
+    assert known.keeps_order(fd)
+    assert not known.flushes_early(fd)
+    for page in ("proc/fs/ext4/dm-1/options", "sys/fs/ext4/dm-1/journal_task"):
+        (tmp_path / page).unlink()
+    now = REMEMBERED - 0.1
+    assert known.keeps_order(fd)
+    assert not known.flushes_early(fd)
+    now = REMEMBERED
+    assert not known.keeps_order(fd)
+    assert known.flushes_early(fd)
 
 
 def test_this_machine_is_asked_without_an_error(fd: int) -> None:

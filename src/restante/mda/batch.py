@@ -228,8 +228,11 @@ class Batch:
         if maildir.device in self.whole:
             return
         fd = maildir.new.open(self.disk)
-        if self.whole.setdefault(os.fstat(fd).st_dev, fd) != fd:
+        device = os.fstat(fd).st_dev
+        if self.whole.setdefault(device, fd) != fd:
             self.disk.close(fd)
+        else:
+            self.last.pop(device, None)  # who was alone there is not any more
 
     def _stage(self, job: Job, copy: Copy) -> None:
         if copy.place is Place.FOUND:
@@ -260,7 +263,12 @@ class Batch:
             # The Maildir was removed under us: make it again, but only once.
             self.maildirs.forget(copy.delivery)
             fd = self._create_once(copy)
-        self._sync_as_a_whole(self.maildirs.get(copy.delivery))
+        try:
+            self._sync_as_a_whole(self.maildirs.get(copy.delivery))
+        except BaseException:
+            if copy.place is Place.TMP:
+                self.disk.close(fd)
+            raise
         return fd
 
     def _create_once(self, copy: Copy) -> int:
@@ -322,9 +330,11 @@ class Batch:
             self._move(copy, maildir)
 
     def _give_name(self, job: Job, copy: Copy, maildir: KnownMaildir) -> None:
+        self._hold(copy, maildir.new)
         try:
             self._link(copy, maildir.new)
         except OSError as error:
+            self._let_directory_go(copy)
             if error.errno not in NO_LINKS:
                 raise
             self._write_again(job, copy, maildir, error)
@@ -337,20 +347,25 @@ class Batch:
             copy.is_durable = self.disk.names_follow(copy.fd)
         self._let_go(copy)
 
-    def _link(self, copy: Copy, new: Part) -> None:
-        if self.last.get(copy.device) is not copy:
-            self._link_as(copy, new.entry(copy.name.full), new.fd)
-            return
-        # What is synced later is this very directory, though its Maildir may have moved by then.
-        directory = new.open(self.disk)
-        try:
-            self._link_as(copy, copy.name.full, directory)
-        except BaseException:
-            self.disk.close(directory)
-            raise
-        self.held[copy.device] = directory
+    def _hold(self, copy: Copy, new: Part) -> None:
+        """Take the directory in which the last name is given, which is synced for all.
 
-    def _link_as(self, copy: Copy, name: str, parent: int | None) -> None:
+        It is this very one then, though its Maildir may have moved.
+        """
+        if self.last.get(copy.device) is copy:
+            try:
+                self.held[copy.device] = new.open(self.disk)
+            except PermissionError:
+                del self.last[copy.device]  # who may not open it syncs as elsewhere
+
+    def _let_directory_go(self, copy: Copy) -> None:
+        if self.last.get(copy.device) is copy:
+            self.disk.close(self.held.pop(copy.device))
+
+    def _link(self, copy: Copy, new: Part) -> None:
+        name, parent = new.entry(copy.name.full), new.fd
+        if self.last.get(copy.device) is copy:
+            name, parent = copy.name.full, self.held[copy.device]
         try:
             self.disk.link(copy.fd, name, parent)
         except FileExistsError:
@@ -404,7 +419,9 @@ class Batch:
         # Begun together, they are waited for together.
         self._each(pairs, lambda _, copy: self.disk.begin_order(copy.fd))
         self._each(pairs, lambda _, copy: self.disk.order(copy.fd))
-        self.last[device] = pairs[-1][1]
+        left = [copy for _, copy in pairs if copy.outcome is None]
+        if left:
+            self.last[device] = left[-1]
 
     def _may_go_alone(self, pairs: Sequence[tuple[Job, Copy]]) -> bool:
         """Whether these are new files, all without names, in old Maildirs."""
@@ -415,7 +432,7 @@ class Batch:
         )
 
     def _make_durable(self, device: int, fd: int) -> None:
-        if device in self.held:
+        if device in self.last and device in self.held:
             self.disk.fsync(self.held[device])
             return
         self.disk.syncfs(fd)

@@ -1,20 +1,26 @@
 """What is known of ext4: in which order it writes, and what its fsync(2) and syncfs(2) do.
 
-Learned from the kernel's pages about each file system, once for each, and remembered for the life
-of the process. What they do not say is unknown, and unknown is never "yes".
+Learned from the kernel's pages about each file system, and remembered for some seconds: another may
+be mounted under the same number. What they do not say is unknown, and unknown is never "yes".
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
+import time
 from collections.abc import Callable
 
 KIND = 0xEF53
 """Of ext4, and of ext2 and ext3 (statfs(2))."""
 _PROC = "/proc"
 _SYS = "/sys"
+REMEMBERED = 10.0
+"""Seconds."""
+WRITES_ALL = (5, 2)
+"""The version of Linux from which on sync_file_range(2) passes nothing over there is to write."""
 SYNCS_PARENTS = (4, 4)
 """The version of Linux from which on, without a journal, fsync(2) of a file writes the directory
 too in which it has got a name; older ones do so for small directories only, or not at all."""
@@ -23,20 +29,30 @@ _NO_TASK = [b"<none>"]
 _STATFS_SIZE = 256
 """Octets that hold a ``struct statfs``, whose first member is the type."""
 
+_Known = dict[int, tuple[float, bool]]
+"""An answer for each device, and when it was found."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Ext4:
     """The file systems of that kind, by their devices; may be asked by several threads."""
 
-    def __init__(self, proc: str = _PROC, sys: str = _SYS, release: str = "") -> None:
+    def __init__(
+        self,
+        proc: str = _PROC,
+        sys: str = _SYS,
+        release: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``release``: of Linux, as uname(2) has it; empty for the one that runs."""
         self._proc = proc
         self._sys = sys
         self._linux = tuple(map(int, _NUMBER.findall(release or os.uname().release)[:2]))
-        self._in_order: dict[int, bool] = {}
-        self._following: dict[int, bool] = {}
-        self._flushing_early: dict[int, bool] = {}
+        self._clock = clock
+        self._in_order: _Known = {}
+        self._following: _Known = {}
+        self._flushing_early: _Known = {}
 
     def keeps_order(self, fd: int) -> bool:
         """Whether octets that a device has taken are on the disk before any name given later.
@@ -68,11 +84,13 @@ class Ext4:
         """Whether the kernel says so; names of a directory may be lost at a power cut there."""
         return kind(fd) == KIND and self._has_no_journal(self._name(os.fstat(fd).st_dev))
 
-    def _once(self, known: dict[int, bool], fd: int, find: Callable[[str], bool]) -> bool:
-        device = os.fstat(fd).st_dev
-        if device not in known:
-            known[device] = kind(fd) == KIND and find(self._name(device))
-        return known[device]
+    def _once(self, known: _Known, fd: int, find: Callable[[str], bool]) -> bool:
+        device, now = os.fstat(fd).st_dev, self._clock()
+        found, answer = known.get(device, (-math.inf, False))
+        if now >= found + REMEMBERED:
+            answer = kind(fd) == KIND and find(self._name(device))
+            known[device] = now, answer
+        return answer
 
     def _name(self, device: int) -> str:
         """What the kernel calls a block device; empty if it does not say."""
@@ -83,6 +101,8 @@ class Ext4:
             return ""
 
     def _has_ordering_journal(self, name: str) -> bool:
+        if self._linux < WRITES_ALL:
+            return False
         try:
             # A journal is called by its device, and by its inode if it lies in the file system.
             journals = [each.rpartition("-")[0] for each in os.listdir(f"{self._proc}/fs/jbd2")]
