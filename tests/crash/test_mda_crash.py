@@ -60,6 +60,13 @@ def deliver(disk: Disk, deliveries: Sequence[Delivery], *, again: bool = False) 
     return all(isinstance(outcome, Delivered) for outcome in job.outcomes())
 
 
+def deliver_and_lose_power(disk: FaultyDisk, deliveries: Sequence[Delivery]) -> bool:
+    """Whether all are acknowledged, before the power fails."""
+    acknowledged = deliver(disk, deliveries)
+    disk.lose_power(entries_lost=True)
+    return acknowledged
+
+
 def check_visible(deliveries: Sequence[Delivery], count: int | None = None) -> None:
     """Whole messages only; ``count`` of them in each mailbox."""
     for each in deliveries:
@@ -183,10 +190,7 @@ def deliver_while_moved(
                 moved.symlink_to(place)
         return 0
 
-    disk = make_disk(faults={"create": move})
-    acknowledged = deliver(disk, deliveries)
-    disk.lose_power(entries_lost=True)
-    return acknowledged
+    return deliver_and_lose_power(make_disk(faults={"create": move}), deliveries)
 
 
 def deliver_where_it_is_made_again(one: Delivery, make_disk: MakeDisk) -> bool:
@@ -258,10 +262,7 @@ def deliver_while_replaced(deliveries: Sequence[Delivery], make_disk: MakeDisk) 
             os.mkdir(f"{each.maildir}/new")
         return 0
 
-    disk = make_disk(faults={"rename": replace})
-    acknowledged = deliver(disk, deliveries)
-    disk.lose_power(entries_lost=True)
-    return acknowledged
+    return deliver_and_lose_power(make_disk(faults={"rename": replace}), deliveries)
 
 
 @everywhere
@@ -310,10 +311,7 @@ def deliver_while_one_comes_home(deliveries: Sequence[Delivery], make_disk: Make
             os.unlink(moved)
         return 0
 
-    disk = make_disk(faults={"create": come_home})
-    acknowledged = deliver(disk, deliveries)
-    disk.lose_power(entries_lost=True)
-    return acknowledged
+    return deliver_and_lose_power(make_disk(faults={"create": come_home}), deliveries)
 
 
 @everywhere
