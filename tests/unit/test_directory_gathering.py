@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from restante.directory import gathering as module
 from restante.directory.engine import Rejected
-from restante.directory.gathering import PATIENCE, Gathering
+from restante.directory.gathering import GATHERING, PATIENCE, RECENT, Gathering
 from restante.errors import CannotKnow
 
 MOST = 4
@@ -47,6 +48,16 @@ class Server:
         if not answer.done():
             answer.set_exception(error) if error else answer.set_result(None)
         await _settle()
+
+
+TOOK = PATIENCE / 2
+"""Seconds of a slow statement."""
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After statements that took so long, a busy machine does not end the gathering too soon."""
+    monkeypatch.setattr(module, "MAX_GATHERING", GATHERING * TOOK)
 
 
 async def _settle() -> None:
@@ -122,6 +133,43 @@ async def test_after_a_crowd_questions_gather_until_one_is_alone_again() -> None
     await server.answer()
     assert await asyncio.gather(first, *crowd, lonely, last) == ["a", "bc", "bc", "f", "g"]
     assert list(await followers) == ["de", "de"]
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_as_many_as_asked_before_gather_no_longer() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await asyncio.sleep(TOOK)
+    await server.answer()
+    tasks += await _all_started(gathering, ("d",))
+    assert server.asked == [("a",), ("b", "c", "d")]
+    await asyncio.sleep(TOOK)
+    await server.answer()
+    tasks += await _all_started(gathering, ("e",), ("f",))
+    assert server.asked[2:] == []
+    tasks += await _all_started(gathering, ("g",))
+    assert server.asked[2:] == [("e", "f", "g")]
+    await server.answer()
+    assert await asyncio.gather(*tasks) == ["a", *["bcd"] * 3, *["efg"] * 3]
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_a_crowd_that_has_gone_is_waited_for_a_few_times() -> None:
+    server = Server()
+    gathering = Gathering(server.ask, MOST)
+    tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await server.answer()  # three: one was asked, and two waited
+    went_at_once = []
+    for number in range(RECENT):
+        await server.wait_for(2 + number)
+        await asyncio.sleep(TOOK)
+        await server.answer()  # two
+        tasks += await _all_started(gathering, ("d",), ("e",))
+        went_at_once.append(len(server.asked) > 2 + number)
+    assert went_at_once == [False] * (RECENT - 1) + [True]
+    await server.answer()
+    await asyncio.gather(*tasks)
 
 
 async def test_enough_for_a_statement_gather_no_longer() -> None:
