@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from restante.crowds import RECENT
 from restante.directory import gathering as module
 from restante.directory.engine import Rejected
-from restante.directory.gathering import GATHERING, PATIENCE, RECENT, Gathering
+from restante.directory.gathering import GATHERING, PATIENCE, Gathering
 from restante.errors import CannotKnow
 
 MOST = 4

@@ -8,12 +8,13 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
 from restante.net import acceptor
 from restante.net.acceptor import Acceptor
-from restante.net.shares import Board, Share
+from restante.net.shares import COMPANY, Board, Share
 
 SOON = 5.0
 
@@ -28,14 +29,20 @@ def bound() -> Iterator[socket.socket]:
 class Worker:
     """Takes connections and holds them."""
 
-    def __init__(self, bound: socket.socket, share: Share, room: int = 1000) -> None:
+    def __init__(
+        self, bound: socket.socket, share: Share, room: int = 1000, *, in_company: bool = False
+    ) -> None:
         self.share = share
+        self.in_company = in_company
         self.room = room
         self.turned_away = 0
         self.held: list[socket.socket] = []
         self.failures: list[OSError] = []
         share.open()
-        self.acceptor = Acceptor(bound.dup(), share, self._take, self.failures.append)
+        self.acceptor = Acceptor(bound.dup(), share, self._is_due, self._take, self.failures.append)
+
+    def _is_due(self) -> bool:
+        return self.share.is_due_for_company(1000) if self.in_company else self.share.is_due()
 
     def _take(self, accepted: socket.socket, address: str) -> bool:
         assert address == "127.0.0.1"
@@ -44,13 +51,13 @@ class Worker:
             self.turned_away += 1
             return False
         self.held.append(accepted)
-        self.share.enter()
+        self.share.enter(in_company=self.in_company)
         return True
 
     def drop(self, count: int) -> None:
         for _ in range(count):
             self.held.pop().close()
-            self.share.leave()
+            self.share.leave(in_company=self.in_company)
 
     def close(self) -> None:
         self.acceptor.close()
@@ -58,9 +65,13 @@ class Worker:
 
 
 @contextlib.contextmanager
-def working(bound: socket.socket, workers: int) -> Iterator[list[Worker]]:
+def working(
+    bound: socket.socket, workers: int, *, in_company: bool = False
+) -> Iterator[list[Worker]]:
     board = Board(workers)
-    all_of_them = [Worker(bound, board.share(number)) for number in range(workers)]
+    all_of_them = [
+        Worker(bound, board.share(number), in_company=in_company) for number in range(workers)
+    ]
     try:
         yield all_of_them
     finally:
@@ -117,6 +128,29 @@ async def test_whoever_has_more_leaves_the_next_to_the_others(
         assert one.held == []
 
 
+async def test_sessions_that_like_company_are_all_with_one(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
+    with working(bound, 2, in_company=True) as workers, clients(bound, COMPANY):
+        assert await until_held(workers, COMPANY) == [COMPANY, 0]
+
+
+async def test_while_others_are_taken_nobody_is_found_to_hang(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = beside_one_that_hangs(bound)
+    for _ in range(5):
+        worker.share.enter()
+    with contextlib.closing(worker), clients(bound, 1):
+        with monkeypatch.context() as others_are_taken:
+            taken = count()
+            others_are_taken.setattr(Share, "taken_by_all", property(lambda _share: next(taken)))
+            await asyncio.sleep(3 * acceptor.MOST_PATIENCE)
+            assert worker.held == []
+        assert await until_held([worker], 1) == [1]
+
+
 async def test_a_worker_that_hangs_keeps_nobody_waiting(bound: socket.socket) -> None:
     worker = beside_one_that_hangs(bound)
     with contextlib.closing(worker), clients(bound, 20):
@@ -140,11 +174,13 @@ async def test_one_that_is_full_leaves_them_to_whoever_may_have_room(
 ) -> None:
     monkeypatch.setattr(acceptor, "ALONE", 3600.0)
     worker = beside_one_that_hangs(bound, room=3)
-    monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)  # from the third connection on
-    with contextlib.closing(worker), clients(bound, 3):
-        await until_held([worker], 3)
-        with clients(bound, 5):
-            await asyncio.sleep(0.01)
+    with contextlib.closing(worker), clients(bound, 2):
+        await until_held([worker], 2)
+        monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)  # from the third connection on
+        with clients(bound, 1):
+            await until_held([worker], 3)
+            with clients(bound, 5):
+                await asyncio.sleep(0.01)
     assert worker.turned_away == 1
 
 

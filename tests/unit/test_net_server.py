@@ -30,7 +30,7 @@ class Greeter:
     name = "pop3"
     busy = b"busy"
     failing = b"failing"
-    sends_together = False
+    in_company = False
 
     async def serve(self, connection: Connection, session: str) -> str:
         connection.send(b"hello")

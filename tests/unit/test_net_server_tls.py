@@ -39,7 +39,7 @@ class Echo:
     name = "pop3"
     busy = b"busy"
     failing = b"failing"
-    sends_together = False
+    in_company = False
 
     async def serve(self, connection: Connection, session: str) -> str:
         heard: list[bytes] = []

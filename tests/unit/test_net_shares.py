@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from restante.net.shares import Board, Share
+import pytest
+
+from restante.net import shares as module
+from restante.net.shares import COMPANY, WHILE, Board, Share
+
+PLENTY = 1000
+"""Connections that a worker may hold."""
 
 
 def shares(workers: int) -> list[Share]:
@@ -16,12 +22,12 @@ def shares(workers: int) -> list[Share]:
 def test_who_holds_about_as_few_as_anybody_is_due() -> None:
     one, other = shares(2)
     one.enter()
-    assert one.is_due
+    assert one.is_due()
     one.enter()
-    assert not one.is_due
-    assert other.is_due
+    assert not one.is_due()
+    assert other.is_due()
     other.enter()
-    assert one.is_due
+    assert one.is_due()
 
 
 def test_who_accepts_nothing_is_not_waited_for() -> None:
@@ -32,9 +38,9 @@ def test_who_accepts_nothing_is_not_waited_for() -> None:
     for _ in range(5):
         mine.enter()
     closed.close()
-    assert not mine.is_due
+    assert not mine.is_due()
     board.forget(2)
-    assert mine.is_due
+    assert mine.is_due()
 
 
 def test_whoever_is_closed_says_no_more_of_itself() -> None:
@@ -46,7 +52,7 @@ def test_whoever_is_closed_says_no_more_of_itself() -> None:
     one.leave()
     other.enter()
     other.enter()
-    assert other.is_due
+    assert other.is_due()
 
 
 def test_whoever_waits_is_called_once_when_it_is_due() -> None:
@@ -58,8 +64,8 @@ def test_whoever_waits_is_called_once_when_it_is_due() -> None:
 
     for _ in range(4):
         mine.enter()
-    mine.when_due(resume)
-    mine.when_due(resume)
+    mine.when_due(resume, mine.is_due)
+    mine.when_due(resume, mine.is_due)
     for _ in range(4):
         mine.leave()
     assert called == [1]
@@ -75,3 +81,127 @@ def test_the_most_since_the_last_question() -> None:
     share.leave()
     share.leave()
     assert (share.most(), share.most()) == (2, 0)
+
+
+def due(workers: list[Share], capacity: int = PLENTY) -> list[bool]:
+    """Which of them is to take the next session that is better off in company."""
+    return [share.is_due_for_company(capacity) for share in workers]
+
+
+def test_sessions_that_like_company_come_to_the_first_that_has_room() -> None:
+    one, other = both = shares(2)
+    for _ in range(COMPANY):
+        assert due(both) == [True, False]
+        one.enter(in_company=True)
+    for _ in range(COMPANY):
+        assert due(both) == [False, True]
+        other.enter(in_company=True)
+    assert due(both) == [True, True]
+    one.leave(in_company=True)
+    assert due(both) == [True, False]
+
+
+def test_where_nobody_has_room_they_are_spread() -> None:
+    one, other = both = shares(2)
+    for share, count in ((one, COMPANY + 2), (other, COMPANY)):
+        for _ in range(count):
+            share.enter(in_company=True)
+    assert due(both) == [False, True]
+
+
+def test_others_are_no_company() -> None:
+    one, _ = both = shares(2)
+    for _ in range(COMPANY):
+        one.enter()
+    assert due(both) == [True, False]
+
+
+def test_who_is_full_has_no_room_for_company() -> None:
+    one, _ = both = shares(2)
+    for _ in range(3):
+        one.enter()
+    assert due(both, capacity=4) == [True, False]
+    assert due(both, capacity=3) == [False, True]
+
+
+def test_who_accepts_nothing_has_no_room_for_company() -> None:
+    board = Board(3)
+    three = [board.share(number) for number in range(3)]
+    assert due(three) == [True, True, True]  # nobody does yet, and whoever begins may
+    for share in three:
+        share.open()
+        share.enter(in_company=True)
+    three[0].close()
+    assert due(three) == [False, True, False]
+    board.forget(1)
+    assert due(three) == [False, False, True]
+
+
+def test_a_successor_begins_without_company() -> None:
+    board = Board(2)
+    ended, other = board.share(0), board.share(1)
+    for share in (ended, other):
+        share.open()
+    for _ in range(COMPANY):
+        ended.enter(in_company=True)
+    board.forget(0)
+    successor = board.share(0)
+    successor.open()
+    assert due([successor, other]) == [True, False]
+
+
+def test_who_is_busy_has_no_room_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, processor = Clock(), Clock()
+    monkeypatch.setattr(module, "time", Times(clock, processor))
+    one, _ = both = shares(2)
+    for taken, are_due in ((0.8, [True, False]), (0.9, [False, True])):
+        clock.now += 1
+        processor.now += taken
+        one.enter(in_company=True)
+        assert due(both) == are_due
+    clock.now += WHILE
+    assert due(both) == [True, False]
+
+
+def test_who_was_busy_for_a_moment_only_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, processor = Clock(), Clock()
+    monkeypatch.setattr(module, "time", Times(clock, processor))
+    one, _ = both = shares(2)
+    clock.now += module.LOOK / 2
+    processor.now += module.LOOK / 2
+    one.enter(in_company=True)
+    clock.now += 1
+    one.enter(in_company=True)
+    assert due(both) == [True, False]
+
+
+def test_what_all_have_taken() -> None:
+    one, other = shares(2)
+    one.enter()
+    other.enter(in_company=True)
+    one.leave()
+    assert one.taken_by_all == other.taken_by_all == 2
+
+
+class Clock:
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+
+class Times:
+    """What the module asks for the time, and for the processor's."""
+
+    def __init__(self, clock: Clock, processor: Clock) -> None:
+        self._clock = clock
+        self._processor = processor
+
+    def monotonic(self) -> float:
+        return self._clock.now
+
+    def monotonic_ns(self) -> int:
+        return int(self._clock.now * 1e9)
+
+    def process_time(self) -> float:
+        return self._processor.now

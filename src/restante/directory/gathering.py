@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
+from restante.crowds import Crowds
 from restante.directory.engine import Rejected
 
 PATIENCE = 0.02
@@ -21,13 +22,6 @@ GATHERING = 5.0
 took: it costs hardly more for ten of them than for two, here and in the database."""
 MAX_GATHERING = 0.005
 """Seconds that they gather at the most."""
-RECENT = 4
-"""Statements. As many as asked at the time of one of them are all that are likely to ask now:
-when they wait, nobody else is waited for.
-
-Measured with 5 sessions of a worker, each of which asks once in 5 ms: with the last statement alone
-crowds fall apart, and of eight or sixteen the largest was seldom all there was.
-"""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -57,9 +51,8 @@ class Gathering(Generic[Q, A]):
         """When those go that wait, at the latest."""
         self._is_gathering = False
         """Whether they wait for others to come, and not for a statement."""
-        self._crowds: deque[int] = deque([0], RECENT)
-        """How many each of the last statements was for, and how many waited when it was answered:
-        the newest is the last."""
+        self._crowds = Crowds()
+        """How many the last statements were for, and how many waited when they were answered."""
         self._took = 0.0
         """Seconds that it took."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +64,7 @@ class Gathering(Generic[Q, A]):
         for the questions of others nobody is rejected.
         """
         is_idle = not self._under_way and not self._is_gathering
-        if is_idle and self._crowds[-1] <= 1:
+        if is_idle and self._crowds.last <= 1:
             self._under_way += 1
             begun = time.monotonic()
             try:
@@ -93,7 +86,7 @@ class Gathering(Generic[Q, A]):
         """A statement for so many has its answer, or failed; those that wait go soon."""
         self._under_way -= 1
         self._took = time.monotonic() - begun
-        self._crowds.append(askers + len(self._waiting))
+        self._crowds.note(askers + len(self._waiting))
         if self._waiting and not self._is_gathering:
             self._gather()
 
@@ -107,7 +100,7 @@ class Gathering(Generic[Q, A]):
 
     def _are_all_here(self) -> bool:
         """Whether nobody else is likely to ask soon, or no more would fit."""
-        return len(self._waiting) >= max(self._crowds) or self._questions >= self._most
+        return self._questions >= self._most or self._crowds.are_all_here(len(self._waiting))
 
     def _send_in(self, seconds: float) -> None:
         if self._timer is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from restante import maillog
 from restante.config.tree import Programs
+from restante.crowds import Crowds
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.acts import Acts
@@ -22,16 +23,12 @@ from restante.status import Delivered, Outcome, TemporaryFailure
 
 MAX_BATCH = 500
 """Jobs that are made durable together; more would only make the first ones wait."""
-CROWD = 6
-"""Where so many messages come at a time, a batch is gathered for as long as the last one took to
-write, which at most doubles the wait. Each more spares two syncs.
-
-Measured with 2 workers: fewer wait longer than the syncs are worth. 10 sessions deliver 3 % more of
-4 KiB and 7 % more of 64 KiB if nobody waits for them; 50 sessions the same. Where a sync takes
-15 ms, two are worth it: 10 sessions deliver 7 % more.
-"""
 MAX_GATHERING = 0.01
-"""Seconds for which a batch is gathered, at most."""
+"""Seconds for which a batch is gathered where the disk is slow, at most.
+
+Measured with 2 workers where a sync takes 15 ms: 10 sessions deliver 7 % more. On a quick disk
+nobody is to wait: who had answers from the database together comes together anyway.
+"""
 QUICK = 0.01
 """Seconds. Where a batch took longer, two messages are many, and the event loop does not wait for
 the disk itself ..."""
@@ -79,10 +76,12 @@ class BatchWriter:
         self._gathered: list[_Waiting] = []
         self._is_busy = False
         """Whether a batch is under way, or being gathered."""
-        self._crowd = 0
-        """How many messages were in the last batch, or came while it was written."""
+        self._crowds = Crowds()
+        """How many messages were in the last batches, or came while they were written."""
         self._took = 0.0
-        """Seconds that it took."""
+        """Seconds that the last one took."""
+        self._gathering: asyncio.TimerHandle | None = None
+        """Until when a batch is, at the latest."""
         self._shy_until = 0.0
         """By the loop's clock."""
         self._thread: threading.Thread | None = None
@@ -158,17 +157,27 @@ class BatchWriter:
         self._gathered.append((job, answer))
         if not self._is_busy:
             self._gather(loop)
+        elif self._gathering is not None and self._crowds.are_all_here(len(self._gathered)):
+            self._gathering.cancel()
+            self._hand_over_soon(loop)
         return answer
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin a batch: of what comes soon where many come at a time, else of what is here."""
+        """Begin a batch: of what comes soon where the disk is slow, else of what is here."""
         self._is_busy = True
-        if self._crowd >= CROWD or (self._crowd > 1 and self._took > QUICK):
-            loop.call_later(min(self._took, MAX_GATHERING), self._hand_over)
+        is_worth_a_wait = self._took > QUICK and self._crowds.last > 1
+        if is_worth_a_wait and not self._crowds.are_all_here(len(self._gathered)):
+            self._gathering = loop.call_later(MAX_GATHERING, self._hand_over)
         else:
-            loop.call_soon(self._hand_over)
+            self._hand_over_soon(loop)
+
+    def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """With what else comes in this turn."""
+        self._gathering = None
+        loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
+        self._gathering = None
         batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
         try:
             self._write(batch)
@@ -187,7 +196,7 @@ class BatchWriter:
 
     def _is_soon_done(self, maildirs: Maildirs, batch: Sequence[_Waiting]) -> bool:
         """Whether it is one small message for a Maildir that needs no look into, and no syncfs."""
-        if len(batch) > 1 or self._crowd > 1:
+        if len(batch) > 1 or self._crowds.last > 1:
             return False
         if asyncio.get_running_loop().time() < self._shy_until:
             return False
@@ -206,7 +215,7 @@ class BatchWriter:
                 answer.set_result(job.outcomes())
         self._is_busy = False
         self._took = took
-        self._crowd = len(batch) + len(self._gathered)
+        self._crowds.note(len(batch) + len(self._gathered))
         loop = asyncio.get_running_loop()
         if took > QUICK:
             self._shy_until = loop.time() + SHY

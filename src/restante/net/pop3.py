@@ -53,7 +53,7 @@ class Pop3Service:
     name = "pop3"
     busy = BUSY
     failing = FAILING
-    sends_together = False
+    in_company = False
     """It would cost a message of 4 KiB that is fetched a fourteenth more."""
 
     def __init__(

@@ -29,8 +29,9 @@ class Service(Protocol):
     """Sent to a client that is turned away because a limit is reached."""
     failing: bytes
     """Sent before the connection is closed because of a bug."""
-    sends_together: bool
-    """Whether what its sessions say in one turn of the event loop waits for the end of the turn."""
+    in_company: bool
+    """Whether sessions cost less where one worker holds several: they come to one that has some,
+    and what they say in one turn of the event loop is sent together."""
 
     @property
     def name(self) -> str:
@@ -58,22 +59,27 @@ class ConnectionLimits:
         self._arrived = arrived
         self._held: Counter[str] = Counter()
 
-    def enter(self, address: str) -> str:
+    def is_due(self, *, in_company: bool) -> bool:
+        """Whether the next connection is this worker's."""
+        share = self.share
+        return share.is_due_for_company(self._total) if in_company else share.is_due()
+
+    def enter(self, address: str, *, in_company: bool = False) -> str:
         """Count a connection; the reason why it must be turned away, or an empty string."""
         if self.share.held >= self._total:
             return "too many connections"
         network = network_of(address).narrow
         if self._per_address and self._held[network] >= self._per_address:
             return "too many connections from this address"
-        self.share.enter()
+        self.share.enter(in_company=in_company)
         self._held[network] += 1
         self._arrived()
         return ""
 
-    def leave(self, address: str) -> None:
+    def leave(self, address: str, *, in_company: bool = False) -> None:
         """A counted connection ended."""
         network = network_of(address).narrow
-        self.share.leave()
+        self.share.leave(in_company=in_company)
         self._held[network] -= 1
         if not self._held[network]:
             del self._held[network]
@@ -115,7 +121,7 @@ class Server:
         self._handshakes = handshakes
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._outbox = Outbox() if service.sends_together else None
+        self._outbox = Outbox() if service.in_company else None
         self._alarms = Alarms()
         self._connections: set[Connection] = set()
         self._acceptors: list[Acceptor] = []
@@ -153,7 +159,12 @@ class Server:
         self, sockets: Sequence[socket.socket], take: Callable[[socket.socket, str], bool]
     ) -> None:
         for bound in sockets:
-            self._acceptors.append(Acceptor(bound, self._limits.share, take, self._not_accepted))
+            self._acceptors.append(
+                Acceptor(bound, self._limits.share, self._is_due, take, self._not_accepted)
+            )
+
+    def _is_due(self) -> bool:
+        return self._limits.is_due(in_company=self._service.in_company)
 
     def _not_accepted(self, error: OSError) -> None:
         maillog.session_refused(self._service.name, "", str(error))
@@ -199,7 +210,7 @@ class Server:
 
     def _let_in(self, peer: str) -> _Visit | None:
         """Count a connection; None if it must be turned away."""
-        refusal = self._limits.enter(peer)
+        refusal = self._limits.enter(peer, in_company=self._service.in_company)
         if refusal:
             maillog.session_refused(self._service.name, peer, refusal)
             return None
@@ -228,12 +239,15 @@ class Server:
             self._connections.discard(connection)
             self._closed(visit, reason)
             # Whoever does not let go of the connection has one still.
-            connection.when_gone(partial(self._limits.leave, visit.peer))
+            connection.when_gone(partial(self._leave, visit.peer))
 
     def _see_off(self, visit: _Visit, reason: str) -> None:
         """A connection that came to no session is gone."""
-        self._limits.leave(visit.peer)
+        self._leave(visit.peer)
         self._closed(visit, reason)
+
+    def _leave(self, peer: str) -> None:
+        self._limits.leave(peer, in_company=self._service.in_company)
 
     def _closed(self, visit: _Visit, reason: str) -> None:
         seconds = self._loop.time() - visit.began

@@ -61,7 +61,7 @@ class SmtpService:
 
     busy = BUSY.encode()
     failing = FAILING.encode()
-    sends_together = True
+    in_company = True
 
     def __init__(
         self,
