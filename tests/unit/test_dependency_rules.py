@@ -26,6 +26,7 @@ RULES: dict[str, set[str]] = {
     "drop": set(),
     "interfaces": set(),
     "processors": set(),
+    "crowds": set(),
     "checkpassword": VOCABULARY
     | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
@@ -35,7 +36,7 @@ RULES: dict[str, set[str]] = {
     "maillog": VOCABULARY | {"eventlog", "metrics"},
     "logsetup": VOCABULARY | {"config", "eventlog", "rights"},
     "protocol": {"address", "envelope", "records", "status"},
-    "directory": VOCABULARY | {"config", "maillog", "rights"},
+    "directory": VOCABULARY | {"config", "crowds", "maillog", "rights"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY
@@ -44,7 +45,7 @@ RULES: dict[str, set[str]] = {
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
-    "mda": VOCABULARY | {"config", "maillog", "processors", "directory.contract"},
+    "mda": VOCABULARY | {"config", "crowds", "maillog", "processors", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
