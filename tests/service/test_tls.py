@@ -23,6 +23,7 @@ from tests.support.serving import (
     begin_data,
     maildir,
     new_server,
+    one_place_each,
     reload,
     resident,
     smtp,
@@ -402,8 +403,7 @@ def test_every_worker_knows_them(tmp_path: Path) -> None:
         session = None
         known = []
         for _ in range(12):
-            with ExitStack() as beside:
-                # Whoever has fewer connections is next: three at a time are one for each worker.
+            with one_place_each(server.instance, 3), ExitStack() as beside:
                 for _ in range(3):
                     wire = beside.enter_context(Wire(server.instance.port("submissions")))
                     secured = wire.start_tls(trust, HOST, session)

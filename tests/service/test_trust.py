@@ -12,7 +12,7 @@ from select import select
 import pytest
 
 from tests.support.instance import Instance, until
-from tests.support.serving import ANN, IAIN, Sections, Wire, new_server
+from tests.support.serving import ANN, IAIN, Sections, Wire, new_server, one_place_each
 
 WORKERS = 2
 SETTINGS: Sections = {"server": {"workers": WORKERS, "drain_timeout": 1}}
@@ -33,8 +33,8 @@ def server(tmp_path: Path) -> Iterator[Instance]:
 
 @contextmanager
 def sessions(server: Instance) -> Iterator[list[Wire]]:
-    """One with each worker: whoever has fewer connections takes the next one."""
-    with ExitStack() as open_ones:
+    """One with each worker."""
+    with one_place_each(server, WORKERS), ExitStack() as open_ones:
         wires = [open_ones.enter_context(Wire(server.smtp_port)) for _ in range(WORKERS)]
         for wire in wires:
             assert wire.reply().startswith("220 ")

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from restante.config.load import FILE_NAME
 from restante.config.template import to_toml
+from restante.net.shares import COMPANY
 from tests.support.instance import PATIENCE, Instance, new_instance, until
 
 LOOPBACK = "127.0.0.1"
@@ -198,6 +199,28 @@ def smtp(port: int) -> Wire:
     assert wire.reply().startswith("220 ")
     assert wire.ask("EHLO client.example").startswith("250")
     return wire
+
+
+@contextmanager
+def one_place_each(instance: Instance, workers: int) -> Iterator[None]:
+    """SMTP sessions that come at a time meanwhile have a worker each; one alone has the first.
+
+    All workers but the last have room for one more only. No sessions may be open before.
+    """
+
+    def closed() -> int:
+        return instance.log().count("event=session_closed")
+
+    opened = instance.log().count("event=session_opened")
+    until(lambda: closed() == opened, "no session is open")
+    with contextlib.ExitStack() as company:
+        with contextlib.ExitStack() as places:
+            for _ in range(workers - 1):
+                places.enter_context(smtp(instance.smtp_port))
+                for _ in range(COMPANY - 1):
+                    company.enter_context(smtp(instance.smtp_port))
+        until(lambda: closed() == opened + workers - 1, "the places are free")
+        yield
 
 
 def begin_data(wire: Wire, recipient: str) -> None:
