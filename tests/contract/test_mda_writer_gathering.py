@@ -120,11 +120,34 @@ async def test_those_who_do_not_come_any_more_are_not_waited_for_again_and_again
     assert disk.batches == [3, *[2] * (RECENT + 1), 0]
 
 
-async def test_where_the_disk_is_quick_nobody_waits(sessions: Sessions, disk: SlowDisk) -> None:
+async def test_where_the_disk_is_quick_nobody_waits(
+    sessions: Sessions, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUICK", LONG)
     disk.is_slow = False
     await delivered(sessions.send(3))
     await delivered(sessions.send(2))
     assert disk.batches == [3, 2, 0]
+
+
+async def test_whoever_closes_waits_for_nobody(
+    sessions: Sessions, writer: BatchWriter, disk: SlowDisk
+) -> None:
+    await delivered(sessions.send(3))
+    last = sessions.send(2)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(SOON):
+        await writer.close()
+    await delivered(last)
+    assert disk.batches == [3, 2, 0]
+
+
+async def test_no_more_are_waited_for_than_fit(
+    sessions: Sessions, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BATCH", 2)
+    await delivered(sessions.send(6))
+    assert disk.batches == [2, 2, 2, 0]
 
 
 async def test_who_is_alone_never_waits(sessions: Sessions, disk: SlowDisk) -> None:

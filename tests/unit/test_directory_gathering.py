@@ -11,7 +11,7 @@ import pytest
 from restante.crowds import RECENT
 from restante.directory import gathering as module
 from restante.directory.engine import Rejected
-from restante.directory.gathering import GATHERING, PATIENCE, Gathering
+from restante.directory.gathering import PATIENCE, Gathering
 from restante.errors import CannotKnow
 
 MOST = 4
@@ -51,14 +51,16 @@ class Server:
         await _settle()
 
 
-TOOK = PATIENCE / 2
-"""Seconds of a slow statement."""
+TOOK = 0.001
+"""Seconds of a statement."""
 
 
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After statements that took so long, a busy machine does not end the gathering too soon."""
-    monkeypatch.setattr(module, "MAX_GATHERING", GATHERING * TOOK)
+    """What ends with time takes so long that a busy machine does not end it too soon."""
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    monkeypatch.setattr(module, "MAX_GATHERING", 0.1)
+    monkeypatch.setattr(module, "GATHERING", 0.1 / TOOK)
 
 
 async def _settle() -> None:

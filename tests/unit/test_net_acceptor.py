@@ -12,7 +12,7 @@ from itertools import count
 
 import pytest
 
-from restante.net import acceptor
+from restante.net import acceptor, shares
 from restante.net.acceptor import Acceptor
 from restante.net.shares import COMPANY, Board, Share
 
@@ -39,10 +39,10 @@ class Worker:
         self.held: list[socket.socket] = []
         self.failures: list[OSError] = []
         share.open()
-        self.acceptor = Acceptor(bound.dup(), share, self._is_due, self._take, self.failures.append)
+        self.acceptor = Acceptor(bound.dup(), share, self._due, self._take, self.failures.append)
 
-    def _is_due(self) -> bool:
-        return self.share.is_due_for_company(1000) if self.in_company else self.share.is_due()
+    def _due(self) -> int:
+        return self.share.due_for_company(COMPANY, 1000) if self.in_company else self.share.due()
 
     def _take(self, accepted: socket.socket, address: str) -> bool:
         assert address == "127.0.0.1"
@@ -132,23 +132,57 @@ async def test_sessions_that_like_company_are_all_with_one(
     bound: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
+    monkeypatch.setattr(shares, "LOOK", 3600.0)
     with working(bound, 2, in_company=True) as workers, clients(bound, COMPANY):
         assert await until_held(workers, COMPANY) == [COMPANY, 0]
 
 
-async def test_while_others_are_taken_nobody_is_found_to_hang(
+async def test_whoever_is_due_and_at_work_is_left_what_is_its(
     bound: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = beside_one_that_hangs(bound)
     for _ in range(5):
         worker.share.enter()
+    taken = count()
     with contextlib.closing(worker), clients(bound, 1):
-        with monkeypatch.context() as others_are_taken:
-            taken = count()
-            others_are_taken.setattr(Share, "taken_by_all", property(lambda _share: next(taken)))
+        with monkeypatch.context() as at_work:
+            at_work.setattr(Share, "taken_by", lambda _share, _number: next(taken))
             await asyncio.sleep(3 * acceptor.MOST_PATIENCE)
             assert worker.held == []
         assert await until_held([worker], 1) == [1]
+
+
+async def test_what_it_takes_itself_hides_no_worker_that_hangs(bound: socket.socket) -> None:
+    """Of another socket, as clients come to it all the time."""
+    worker = beside_one_that_hangs(bound)
+    for _ in range(5):
+        worker.share.enter()
+
+    async def be_busy() -> None:
+        while True:
+            worker.share.enter()
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(be_busy())
+    with contextlib.closing(worker), clients(bound, 1):
+        assert await until_held([worker], 1) == [1]
+    busy.cancel()
+
+
+async def test_a_crowd_finds_a_worker_that_had_nothing_to_do(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens only now and then, as it is seldom due; so whoever is full waits for it."""
+    monkeypatch.setattr(shares, "LOOK", 3600.0)
+    with working(bound, 2, in_company=True) as workers:
+        for _ in range(20):
+            with clients(bound, 1):
+                held = await until_held(workers, 1)
+            workers[held.index(1)].drop(1)
+            await asyncio.sleep(0.001)
+        with clients(bound, 2 * COMPANY + 10):
+            first, second = await until_held(workers, 2 * COMPANY + 10)
+    assert min(first, second) >= COMPANY - 1
 
 
 async def test_a_worker_that_hangs_keeps_nobody_waiting(bound: socket.socket) -> None:
@@ -157,31 +191,32 @@ async def test_a_worker_that_hangs_keeps_nobody_waiting(bound: socket.socket) ->
         assert await until_held([worker], 20) == [20]
 
 
+async def alone(bound: socket.socket, patch: pytest.MonkeyPatch, room: int = 1000) -> Worker:
+    """One that has found its fellow to hang, and would not find that again for an hour."""
+    patch.setattr(acceptor, "ALONE", 3600.0)
+    patch.setattr(acceptor, "MOST_PATIENCE", acceptor.PATIENCE)
+    worker = beside_one_that_hangs(bound, room)
+    with clients(bound, 3):
+        await until_held([worker], 3)
+    patch.setattr(acceptor, "MOST_PATIENCE", 3600.0)
+    return worker
+
+
 async def test_after_a_wait_it_takes_them_at_once_for_a_while(
     bound: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "ALONE", 3600.0)
-    worker = beside_one_that_hangs(bound)
-    with contextlib.closing(worker), clients(bound, 3):
-        await until_held([worker], 3)
-        monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
-        with clients(bound, 5):
-            await until_held([worker], 8)
+    worker = await alone(bound, monkeypatch)
+    with contextlib.closing(worker), clients(bound, 20):  # twice the patience for each otherwise
+        await until_held([worker], 23)
 
 
 async def test_one_that_is_full_leaves_them_to_whoever_may_have_room(
     bound: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "ALONE", 3600.0)
-    worker = beside_one_that_hangs(bound, room=3)
-    with contextlib.closing(worker), clients(bound, 2):
-        await until_held([worker], 2)
-        monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)  # from the third connection on
-        with clients(bound, 1):
-            await until_held([worker], 3)
-            with clients(bound, 5):
-                await asyncio.sleep(0.01)
-    assert worker.turned_away == 1
+    worker = await alone(bound, monkeypatch, room=3)
+    with contextlib.closing(worker), clients(bound, 20):
+        await asyncio.sleep(0.01)
+    assert 0 < worker.turned_away < 20
 
 
 async def test_a_session_that_ends_makes_it_listen_at_once(

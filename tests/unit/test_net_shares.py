@@ -22,12 +22,12 @@ def shares(workers: int) -> list[Share]:
 def test_who_holds_about_as_few_as_anybody_is_due() -> None:
     one, other = shares(2)
     one.enter()
-    assert one.is_due()
+    assert one.due() == 0
     one.enter()
-    assert not one.is_due()
-    assert other.is_due()
+    assert one.due() == 1
+    assert other.due() == 1
     other.enter()
-    assert one.is_due()
+    assert one.due() == 0
 
 
 def test_who_accepts_nothing_is_not_waited_for() -> None:
@@ -38,9 +38,9 @@ def test_who_accepts_nothing_is_not_waited_for() -> None:
     for _ in range(5):
         mine.enter()
     closed.close()
-    assert not mine.is_due()
+    assert mine.due() != 0
     board.forget(2)
-    assert mine.is_due()
+    assert mine.due() == 0
 
 
 def test_whoever_is_closed_says_no_more_of_itself() -> None:
@@ -52,7 +52,7 @@ def test_whoever_is_closed_says_no_more_of_itself() -> None:
     one.leave()
     other.enter()
     other.enter()
-    assert other.is_due()
+    assert other.due() == 1
 
 
 def test_whoever_waits_is_called_once_when_it_is_due() -> None:
@@ -64,8 +64,8 @@ def test_whoever_waits_is_called_once_when_it_is_due() -> None:
 
     for _ in range(4):
         mine.enter()
-    mine.when_due(resume, mine.is_due)
-    mine.when_due(resume, mine.is_due)
+    mine.when_due(resume, mine.due)
+    mine.when_due(resume, mine.due)
     for _ in range(4):
         mine.leave()
     assert called == [1]
@@ -83,9 +83,9 @@ def test_the_most_since_the_last_question() -> None:
     assert (share.most(), share.most()) == (2, 0)
 
 
-def due(workers: list[Share], capacity: int = PLENTY) -> list[bool]:
+def due(workers: list[Share], company: int = COMPANY, capacity: int = PLENTY) -> list[bool]:
     """Which of them is to take the next session that is better off in company."""
-    return [share.is_due_for_company(capacity) for share in workers]
+    return [share.is_own(share.due_for_company(company, capacity)) for share in workers]
 
 
 def test_sessions_that_like_company_come_to_the_first_that_has_room() -> None:
@@ -107,6 +107,14 @@ def test_where_nobody_has_room_they_are_spread() -> None:
         for _ in range(count):
             share.enter(in_company=True)
     assert due(both) == [False, True]
+
+
+def test_company_may_be_smaller() -> None:
+    one, _ = both = shares(2)
+    for _ in range(3):
+        one.enter(in_company=True)
+    assert due(both, company=4) == [True, False]
+    assert due(both, company=3) == [False, True]
 
 
 def test_others_are_no_company() -> None:
@@ -153,11 +161,10 @@ def test_a_successor_begins_without_company() -> None:
 def test_who_is_busy_has_no_room_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, processor = Clock(), Clock()
     monkeypatch.setattr(module, "time", Times(clock, processor))
-    one, _ = both = shares(2)
+    both = shares(2)
     for taken, are_due in ((0.8, [True, False]), (0.9, [False, True])):
-        clock.now += 1
-        processor.now += taken
-        one.enter(in_company=True)
+        clock.now += WHILE
+        processor.now += taken * WHILE
         assert due(both) == are_due
     clock.now += WHILE
     assert due(both) == [True, False]
@@ -166,21 +173,33 @@ def test_who_is_busy_has_no_room_for_company(monkeypatch: pytest.MonkeyPatch) ->
 def test_who_was_busy_for_a_moment_only_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, processor = Clock(), Clock()
     monkeypatch.setattr(module, "time", Times(clock, processor))
-    one, _ = both = shares(2)
+    both = shares(2)
     clock.now += module.LOOK / 2
     processor.now += module.LOOK / 2
-    one.enter(in_company=True)
-    clock.now += 1
-    one.enter(in_company=True)
+    assert due(both) == [True, False]
+    clock.now += module.LOOK
     assert due(both) == [True, False]
 
 
-def test_what_all_have_taken() -> None:
+def test_what_was_long_ago_says_nothing_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, processor = Clock(), Clock()
+    monkeypatch.setattr(module, "time", Times(clock, processor))
+    both = shares(2)
+    clock.now += 100
+    processor.now += 100
+    assert due(both) == [True, False]
+    clock.now += module.LOOK
+    processor.now += module.LOOK
+    assert due(both) == [False, True]
+
+
+def test_what_each_has_taken() -> None:
     one, other = shares(2)
     one.enter()
-    other.enter(in_company=True)
+    one.enter(in_company=True)
     one.leave()
-    assert one.taken_by_all == other.taken_by_all == 2
+    other.enter()
+    assert [share.taken_by(number) for share in (one, other) for number in (0, 1)] == [2, 1] * 2
 
 
 class Clock:
@@ -199,9 +218,6 @@ class Times:
 
     def monotonic(self) -> float:
         return self._clock.now
-
-    def monotonic_ns(self) -> int:
-        return int(self._clock.now * 1e9)
 
     def process_time(self) -> float:
         return self._processor.now

@@ -142,6 +142,8 @@ class BatchWriter:
             return
         if not self._is_busy:
             self._end()  # else _answer does, when everybody has been answered
+        elif self._gathering is not None:
+            self._hand_over_soon(asyncio.get_running_loop())
         await asyncio.shield(self._ended)
         if self._thread is not None:
             self._thread.join()
@@ -157,8 +159,7 @@ class BatchWriter:
         self._gathered.append((job, answer))
         if not self._is_busy:
             self._gather(loop)
-        elif self._gathering is not None and self._crowds.are_all_here(len(self._gathered)):
-            self._gathering.cancel()
+        elif self._gathering is not None and self._are_all_here():
             self._hand_over_soon(loop)
         return answer
 
@@ -166,14 +167,21 @@ class BatchWriter:
         """Begin a batch: of what comes soon where the disk is slow, else of what is here."""
         self._is_busy = True
         is_worth_a_wait = self._took > QUICK and self._crowds.last > 1
-        if is_worth_a_wait and not self._crowds.are_all_here(len(self._gathered)):
+        if is_worth_a_wait and not (self._closing or self._are_all_here()):
             self._gathering = loop.call_later(MAX_GATHERING, self._hand_over)
         else:
             self._hand_over_soon(loop)
 
+    def _are_all_here(self) -> bool:
+        """Whether nobody else is likely to come soon, or no more would fit."""
+        count = len(self._gathered)
+        return count >= MAX_BATCH or self._crowds.are_all_here(count)
+
     def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """With what else comes in this turn."""
-        self._gathering = None
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:

@@ -15,7 +15,7 @@ from restante.net.shares import Share
 PATIENCE = 0.002
 """Seconds for which a connection is left to the worker that is due, ..."""
 MOST_PATIENCE = 0.016
-"""... and no more than so many, when it took each time what was left to it, or another did."""
+"""... and no more than so many, twice as long each time until this worker is due again."""
 ALONE = 0.1
 """Seconds for which nobody is waited for, where whoever was due has left one lying so long."""
 ACCEPT_PAUSE = 0.1
@@ -42,20 +42,20 @@ class Acceptor:
         self,
         bound: socket.socket,
         share: Share,
-        is_due: Callable[[], bool],
+        due: Callable[[], int],
         take: Callable[[socket.socket, str], bool],
         failed: Callable[[OSError], None],
     ) -> None:
         """``bound`` does not block, as others take connections from it too.
 
-        ``is_due`` says, by what ``share`` knows, whether the next one is this worker's.
+        ``due`` says, by what ``share`` knows, which worker's the next one is.
         ``take`` is given each connection and the client's address, and says whether it is held
         from now on; ``failed``: why there is none, if that is for the operator to know.
         """
         self._bound = bound
         self._kind = int(bound.family), int(bound.type), bound.proto
         self._share = share
-        self._is_due = is_due
+        self._due = due
         self._take = take
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -63,8 +63,10 @@ class Acceptor:
         """Until it listens again."""
         self._alone_until = 0.0
         self._patience = PATIENCE
-        self._taken = 0
-        """Connections that all workers had taken, when one was left to whoever was due."""
+        self._left_to = 0
+        """The worker that was due when a connection was left to it ..."""
+        self._had_taken = 0
+        """... and how many it had taken then."""
         self._listen()
 
     def close(self) -> None:
@@ -79,12 +81,16 @@ class Acceptor:
         self._loop.add_reader(self._bound.fileno(), self._knocked)
 
     def _knocked(self) -> None:
-        if self._is_due() or self._loop.time() < self._alone_until:
+        due = self._due()
+        if self._share.is_own(due):
+            if self._accept():
+                self._patience = PATIENCE
+        elif self._loop.time() < self._alone_until:
             self._accept()
         else:
-            self._taken = self._share.taken_by_all
+            self._left_to, self._had_taken = due, self._share.taken_by(due)
             self._pause(self._patience, self._insist)
-            self._share.when_due(self._resume, self._is_due)
+            self._share.when_due(self._resume, self._due)
 
     def _accept(self) -> bool:
         """Take one connection, if another worker has not been faster; whether it is held now."""
@@ -98,7 +104,6 @@ class Acceptor:
             self._pause(ACCEPT_PAUSE, self._resume)
             return False
         if self._take(Accepted(*self._kind, descriptor), address):
-            self._patience = PATIENCE
             return True
         self._alone_until = 0.0  # it was turned away, and whoever is due may have room for the next
         return False
@@ -114,9 +119,12 @@ class Acceptor:
             self._listen()
 
     def _insist(self) -> None:
-        """Listen again, and take what lies there, unless others have taken some meanwhile."""
+        """Listen again, and take what lies there, unless whoever was due has taken any meanwhile.
+
+        It may have listened no more itself, for MOST_PATIENCE at the longest; then it hangs.
+        """
         self._resume()
-        if self._share.taken_by_all == self._taken and self._accept():
+        patience, self._patience = self._patience, min(2 * self._patience, MOST_PATIENCE)
+        is_at_work = self._share.taken_by(self._left_to) != self._had_taken
+        if not is_at_work and self._accept() and patience >= MOST_PATIENCE:
             self._alone_until = self._loop.time() + ALONE
-        else:
-            self._patience = min(2 * self._patience, MOST_PATIENCE)

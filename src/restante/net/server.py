@@ -17,7 +17,7 @@ from restante.net.alarms import Alarms
 from restante.net.connection import Connection, Stopping, TlsFailed
 from restante.net.handshakes import Handshakes
 from restante.net.outbox import Outbox
-from restante.net.shares import Share
+from restante.net.shares import COMPANY, Share
 from restante.network import network_of, plain_address
 from restante.records import record
 
@@ -56,13 +56,15 @@ class ConnectionLimits:
         self.share = share
         self._total = total
         self._per_address = per_address
+        # Else a client that may have few connections with each worker would have them with one.
+        self._company = min(COMPANY, per_address or COMPANY)
         self._arrived = arrived
         self._held: Counter[str] = Counter()
 
-    def is_due(self, *, in_company: bool) -> bool:
-        """Whether the next connection is this worker's."""
+    def due(self, *, in_company: bool) -> int:
+        """Which worker's the next connection is."""
         share = self.share
-        return share.is_due_for_company(self._total) if in_company else share.is_due()
+        return share.due_for_company(self._company, self._total) if in_company else share.due()
 
     def enter(self, address: str, *, in_company: bool = False) -> str:
         """Count a connection; the reason why it must be turned away, or an empty string."""
@@ -160,11 +162,11 @@ class Server:
     ) -> None:
         for bound in sockets:
             self._acceptors.append(
-                Acceptor(bound, self._limits.share, self._is_due, take, self._not_accepted)
+                Acceptor(bound, self._limits.share, self._due, take, self._not_accepted)
             )
 
-    def _is_due(self) -> bool:
-        return self._limits.is_due(in_company=self._service.in_company)
+    def _due(self) -> int:
+        return self._limits.due(in_company=self._service.in_company)
 
     def _not_accepted(self, error: OSError) -> None:
         maillog.session_refused(self._service.name, "", str(error))

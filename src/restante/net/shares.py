@@ -27,10 +27,11 @@ BUSY = 0.85
 WHILE = 1.0
 """... for so many seconds: where messages cost more, as over TLS, few sessions are a crowd."""
 LOOK = 0.05
-"""Seconds, at least, between two looks at what it takes."""
+"""Seconds, at least, between two looks at what it takes; it looks when connections come."""
 
 _ABSENT = 0xFFFFFFFF
 """Of a worker that accepts nothing: never the fewest."""
+_MICROSECONDS = 1_000_000
 _OCTETS = 8
 """Of a figure: the machine writes it at once, so that nobody reads half of one."""
 
@@ -45,7 +46,7 @@ class _Figures(NamedTuple):
     taken: memoryview[int]
     """Connections since it began."""
     busy_until: memoryview[int]
-    """Until when it has no room for company, in nanoseconds of the monotonic clock."""
+    """Until when it has no room for company, in microseconds of the monotonic clock."""
 
 
 class Board:
@@ -80,8 +81,8 @@ class Share:
         self._held = 0
         self._most = 0
         self._is_open = False
-        self._waiting: dict[Callable[[], None], Callable[[], bool]] = {}
-        """Whom to call when he is due, and who says so."""
+        self._waiting: dict[Callable[[], None], Callable[[], int]] = {}
+        """Whom to call when the worker is due, and who says who is."""
         self._looked = time.monotonic()
         self._had_taken = time.process_time()
         """Seconds of a processor that all threads had taken then."""
@@ -91,33 +92,38 @@ class Share:
         """Connections of this worker."""
         return self._held
 
-    @property
-    def taken_by_all(self) -> int:
-        """Connections that the workers have taken: as long as this grows, not all of them hang."""
-        return sum(self._figures.taken)
+    def taken_by(self, number: int) -> int:
+        """Connections that a worker has taken: as long as this grows, it does not hang."""
+        return self._figures.taken[number]
 
-    def is_due(self) -> bool:
-        """Whether it holds at most one more than whoever holds the fewest."""
-        return self._held <= min(self._figures.held) + 1
+    def due(self) -> int:
+        """The worker itself if it holds at most one more than the fewest, else who holds those."""
+        fewest = min(self._figures.held)
+        if self._held <= fewest + 1:
+            return self._number
+        return self._figures.held.tolist().index(fewest)
 
-    def is_due_for_company(self, capacity: int) -> bool:
-        """Whether it is the first that has room for company, or due where none has.
+    def due_for_company(self, company: int, capacity: int) -> int:
+        """The first worker that has room for company; where none has, as ``due``.
 
-        ``capacity``: how many connections a worker may hold in all.
+        ``company``: sessions that a worker may hold together, COMPANY at the most; ``capacity``:
+        connections in all.
         """
-        now = time.monotonic_ns()
-        for number in range(len(self._figures.held)):
-            if self._has_room(number, capacity, now):
-                return number == self._number
-        return self.is_due()
-
-    def _has_room(self, number: int, capacity: int, now: int) -> bool:
+        now = time.monotonic()
+        self._look(now)
         figures = self._figures
-        return (
-            figures.company[number] < COMPANY
-            and figures.busy_until[number] <= now
-            and figures.held[number] < capacity  # _ABSENT is more
-        )
+        for number, held in enumerate(figures.held):
+            if (
+                held < capacity  # _ABSENT is more
+                and figures.company[number] < company
+                and figures.busy_until[number] <= now * _MICROSECONDS
+            ):
+                return number
+        return self.due()
+
+    def is_own(self, number: int) -> bool:
+        """Whether it is this worker's."""
+        return number == self._number
 
     def open(self) -> None:
         """From now on the worker accepts connections."""
@@ -140,7 +146,6 @@ class Share:
         self._figures.taken[self._number] += 1
         if in_company:
             self._figures.company[self._number] += 1
-            self._look()
 
     def leave(self, *, in_company: bool = False) -> None:
         """One connection less; whoever waits to be due is called if that is so now."""
@@ -150,27 +155,26 @@ class Share:
         if in_company:
             self._figures.company[self._number] -= 1
         if self._waiting:
-            due = [resume for resume, is_due in self._waiting.items() if is_due()]
-            for resume in due:
+            called = [resume for resume, due in self._waiting.items() if due() == self._number]
+            for resume in called:
                 del self._waiting[resume]
                 resume()
 
-    def when_due(self, resume: Callable[[], None], is_due: Callable[[], bool]) -> None:
-        """Call ``resume`` once, when a connection ends and ``is_due`` says so."""
-        self._waiting[resume] = is_due
+    def when_due(self, resume: Callable[[], None], due: Callable[[], int]) -> None:
+        """Call ``resume`` once, when a connection ends and ``due`` names this worker."""
+        self._waiting[resume] = due
 
     def most(self) -> int:
         """The most that it held at a time since it was asked the last time."""
         most, self._most = self._most, self._held
         return most
 
-    def _look(self) -> None:
-        """Tell the others if the worker is busy."""
-        now = time.monotonic()
+    def _look(self, now: float) -> None:
+        """Tell the others if the worker is busy; what was long ago says nothing of that."""
         passed = now - self._looked
         if passed < LOOK:
             return
         taken = time.process_time()
-        if taken - self._had_taken > BUSY * passed:
-            self._figures.busy_until[self._number] = int((now + WHILE) * 1e9)
+        if passed <= WHILE and taken - self._had_taken > BUSY * passed:
+            self._figures.busy_until[self._number] = int((now + WHILE) * _MICROSECONDS)
         self._looked, self._had_taken = now, taken
