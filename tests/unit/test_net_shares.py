@@ -162,7 +162,7 @@ def test_who_is_busy_has_no_room_for_company(monkeypatch: pytest.MonkeyPatch) ->
     clock, processor = Clock(), Clock()
     monkeypatch.setattr(module, "time", Times(clock, processor))
     both = shares(2)
-    for taken, are_due in ((0.8, [True, False]), (0.9, [False, True])):
+    for taken, are_due in ((module.BUSY - 0.01, [True, False]), (1.0, [False, True])):
         clock.now += WHILE
         processor.now += taken * WHILE
         assert due(both) == are_due
@@ -188,8 +188,8 @@ def test_what_was_long_ago_says_nothing_of_now(monkeypatch: pytest.MonkeyPatch) 
     clock.now += 100
     processor.now += 100
     assert due(both) == [True, False]
-    clock.now += module.LOOK
-    processor.now += module.LOOK
+    clock.now += 2 * module.LOOK
+    processor.now += 2 * module.LOOK
     assert due(both) == [False, True]
 
 

@@ -22,11 +22,11 @@ COMPANY = 12
 Measured with two workers on two processors: ten that come one after another bring a quarter more
 messages with one worker than with both, fifteen a tenth less.
 """
-BUSY = 0.85
+BUSY = 0.95
 """Of a processor. A worker that takes so much for its threads has no room for company ..."""
 WHILE = 1.0
 """... for so many seconds: where messages cost more, as over TLS, few sessions are a crowd."""
-LOOK = 0.05
+LOOK = 0.1
 """Seconds, at least, between two looks at what it takes; it looks when connections come."""
 
 _ABSENT = 0xFFFFFFFF
