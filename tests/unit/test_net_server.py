@@ -156,6 +156,32 @@ def test_a_session_that_has_ended_leaves_nothing_to_the_collector() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("in_company", [False, True], ids=["alone", "in company"])
+def test_company_are_the_sessions_of_a_service_that_likes_it(in_company: bool) -> None:
+    service = Listener()
+    service.in_company = in_company
+    board = Board(2)
+    share, fellow = board.share(0), board.share(1)
+    share.open()
+    fellow.open()
+
+    async def visit(bound: socket.socket) -> None:
+        server = Server(service, ConnectionLimits(100, 0, share, lambda: None), session_ids(0))
+        server.start([bound])
+        for _ in range(2):
+            _, writer = await asyncio.open_connection(*bound.getsockname())
+            await until(lambda: share.held)
+            assert share.due_for_company(1, 100) == in_company
+            writer.write(b"word")
+            await until(lambda: not share.held)
+            writer.close()
+            assert share.due_for_company(1, 100) == 0
+        await server.stop(1)
+
+    with listening() as bound:
+        uvloop.run(visit(bound))
+
+
 def test_the_descriptor_of_a_connection_is_closed_once() -> None:
     share = Board(1).share(0)
 
