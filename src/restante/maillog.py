@@ -44,7 +44,7 @@ def server_ready() -> None:
 
 
 def server_reloaded() -> None:
-    """SIGHUP: the new settings are in force."""
+    """SIGHUP: the new settings are in force for every connection from now on."""
     _log.info("server_reloaded")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from restante.config.load import FILE_NAME
+from restante.service.supervisor import LETTING_GO
 from tests.support.instance import Instance, until
 from tests.support.serving import (
     IAIN,
@@ -34,22 +38,33 @@ def greeting(port: int) -> str:
         return wire.reply()
 
 
-def until_greeting(instance: Instance, wanted: str) -> None:
-    """An old worker may still greet somebody in the moment before it hears that it must leave."""
-    until(lambda: greeting(instance.smtp_port) == wanted, f"greeted with {wanted}")
-
-
 def test_new_greeting_for_new_connections(tmp_path: Path) -> None:
     with new_server(tmp_path / "instance") as instance:
         with smtp(instance.smtp_port) as old:
             begin_data(old, IAIN)
             configure(instance, {"smtp": {"greeting": "changed"}})
             assert "event=server_reloaded" in reload(instance)
-            until_greeting(instance, "220 mx.example.com changed")
+            assert greeting(instance.smtp_port) == "220 mx.example.com changed"
             old.send(SAMPLE + b".\r\n")
             assert old.reply().startswith("250 2.0.0 ok "), "the old session has its worker yet"
         assert deliver(instance.smtp_port, IAIN).startswith("250 ")
         assert len(instance.messages(IAIN)) == 2
+
+
+def test_old_workers_are_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+    """Whoever sees that the server was reloaded meets nobody of before."""
+    with new_server(tmp_path / "instance") as instance:
+        (old,) = workers(instance, 1)
+        configure(instance, {"smtp": {"greeting": "changed"}})
+        os.kill(old, signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            assert "event=server_reloaded" in reload(instance)
+            assert time.monotonic() - begun >= LETTING_GO
+            assert greeting(instance.smtp_port) == "220 mx.example.com changed"
+        finally:
+            os.kill(old, signal.SIGCONT)
+        until(lambda: not is_alive(old), "the old worker has left")
 
 
 def test_old_worker_leaves(tmp_path: Path) -> None:
@@ -152,20 +167,17 @@ def test_worker_that_cannot_start_changes_nothing(tmp_path: Path, workers_after:
         assert_unchanged(instance, pids)
         configure(instance, {"smtp": {"greeting": "at last"}})
         assert "event=server_reloaded" in reload(instance)
-        until_greeting(instance, "220 mx.example.com at last")
+        assert greeting(instance.smtp_port) == "220 mx.example.com at last"
 
 
 def test_moved_log_is_made_anew(tmp_path: Path) -> None:
     with new_server(tmp_path / "instance") as instance:
-        (old,) = workers(instance, 1)
         moved = instance.directory / "restante.log.1"
         instance.log_file.rename(moved)
         deliver(instance.smtp_port, IAIN)
         assert "event=message_accepted" in moved.read_text()
         assert not instance.log_file.exists()
         reload(instance)
-        # Whoever leaves might still take the next connection, and send it away.
-        until(lambda: not is_alive(old), "the old worker has ended")
         deliver(instance.smtp_port, IAIN)
         until(lambda: "event=message_accepted" in instance.log(), "the new log has the new lines")
 

@@ -221,3 +221,14 @@ class Times:
 
     def process_time(self) -> float:
         return self._processor.now
+
+
+def test_who_accepts_connections() -> None:
+    board = Board(2)
+    share = board.share(1)
+    assert not board.is_open(1)
+    share.open()
+    assert board.is_open(1)
+    assert not board.is_open(0)
+    share.close()
+    assert not board.is_open(1)

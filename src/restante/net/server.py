@@ -137,10 +137,14 @@ class Server:
             assert self._handshakes is not None
             self._accept_on(tls_sockets, partial(self._take_tls, self._handshakes))
 
+    def accept_no_more(self) -> None:
+        """Leave all further connections to others; ``stop`` follows."""
+        while self._acceptors:
+            self._acceptors.pop().close()
+
     async def stop(self, timeout: float) -> None:
         """Accept no more; let commands in progress finish for ``timeout`` seconds; close."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self.accept_no_more()
         # What is cancelled before it has begun could not see its visit off: what was accepted last
         # is made a connection in this turn, and begins in the next one.
         for _ in range(2):

@@ -67,6 +67,10 @@ class Board:
         self._figures.company[number] = 0
         self._figures.busy_until[number] = 0
 
+    def is_open(self, number: int) -> bool:
+        """Whether the worker accepts connections."""
+        return self._figures.held[number] != _ABSENT
+
     def share(self, number: int) -> Share:
         """For the worker itself."""
         return Share(self._figures, number)

@@ -42,6 +42,10 @@ START_TIMEOUT = 60.0
 """Seconds that a worker may take until it serves."""
 RESTART_PAUSE = 1.0
 """Seconds between the end of a worker that ended by itself and its successor's start."""
+LETTING_GO = 1.0
+"""Seconds that a reload waits, at most, until the former workers accept nothing more ..."""
+LOOK_AGAIN = 0.005
+"""... looking so many seconds apart."""
 STOP_MARGIN = 10.0
 """Seconds beyond server.drain_timeout after which a worker is killed."""
 MAX_DESCRIPTORS = 1024 * 1024
@@ -55,6 +59,11 @@ class _Worker:
     pid: int
     place: WorkerPlace
     settings: Settings
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it takes connections, as far as it has said."""
+        return self.place.generation.board.is_open(self.place.number)
 
 
 @dataclass(slots=True)
@@ -351,11 +360,12 @@ class Supervisor:
                 self._guide_steward(self._settings)
             maillog.reload_refused(str(error).splitlines())
             return
-        self._retire(self._workers)
+        former, self._workers, self._missing = self._workers, fresh, []
+        self._retire(former)
         _tell_addresses(listeners, known=self._listeners)
         self._listeners.close(keep=listeners)
         self._listeners = listeners
-        self._settings, self._workers, self._missing = settings, fresh, []
+        self._settings = settings
         _tell_control(settings)
         maillog.server_reloaded()
 
@@ -374,9 +384,18 @@ class Supervisor:
         old.close()
 
     def _retire(self, workers: dict[int, _Worker]) -> None:
+        """Ask workers to leave, and wait until they accept nothing more.
+
+        So a reload that is told is one: no client meets the former settings after that. A worker
+        that hangs is not waited for longer than LETTING_GO.
+        """
         for pid in workers:
             os.kill(pid, signal.SIGTERM)
         self._retired |= workers
+        deadline = time.monotonic() + LETTING_GO
+        while any(worker.accepts for worker in workers.values()) and time.monotonic() < deadline:
+            self._serve_offices(LOOK_AGAIN)
+            self._note_ended()
 
     # Stop
 

@@ -155,7 +155,9 @@ class Worker:
     async def stop(self) -> None:
         """Accept no more, let commands in progress finish, and close everything."""
         patience = self._settings.server.drain_timeout
-        self._share.close()
+        for server in self._servers:
+            server.accept_no_more()
+        self._share.close()  # only now: whoever sees it takes the sockets to be closed
         self._berth.close()
         await _cancel(self._adopting)
         # Attempts, sessions and pick-up have the same time to finish, not one after the other.
