@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import signal
-import smtplib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,6 @@ import pytest
 from tests.support.instance import Instance, new_instance, until
 from tests.support.serving import one_place_each, smtp
 
-LEAVING = (smtplib.SMTPSenderRefused, smtplib.SMTPServerDisconnected)
-"""What a client meets whose connection went to a worker that is just told to leave (421)."""
 CONNECTIONS = 24
 """So many that each of two workers gets some of them, if they are there together."""
 
@@ -74,11 +72,9 @@ def wait_for_mail(instance: Instance) -> None:
 
 
 def send(instance: Instance) -> None:
-    sent = 0
-    while sent < CONNECTIONS // 2:
-        with contextlib.suppress(*LEAVING), instance.smtp() as session:
+    for _ in range(CONNECTIONS // 2):
+        with instance.smtp() as session:
             session.sendmail("ann@example.com", ["bob@elsewhere.example"], b"Subject: x\r\n\r\n")
-            sent += 1
 
 
 def test_a_worker_that_died_with_mail_in_its_queue_serves_again(instance: Instance) -> None:
@@ -101,11 +97,8 @@ def test_a_reload_after_a_restart_gets_queues_of_its_own(instance: Instance) -> 
 
 
 def test_an_address_that_is_listened_on_no_more_refuses_connections(instance: Instance) -> None:
-    old = pids(instance)
     change(instance, "pop3", "listen = []")
     reload(instance, "server_reloaded")
-    for pid in old:
-        until(lambda pid=pid: f"pid={pid} status=0" in instance.log(), "the old workers leave")
     all_greet(instance.smtp_port)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", instance.pop3_port), timeout=10)
@@ -118,15 +111,13 @@ def test_a_reload_with_fewer_workers_that_fails_leaves_no_deaf_socket(instance: 
     all_greet(instance.smtp_port)
 
 
-def spooled(instance: Instance) -> list[Path]:
-    return list(instance.directory.glob("queue/spool/*/spool-*"))
+def spooled(instance: Instance) -> list[str]:
+    """Directories of queues that have served their time may go meanwhile, which Path.glob minds."""
+    return glob.glob("queue/spool/*/spool-*", root_dir=instance.directory)
 
 
 def test_what_a_killed_worker_was_receiving_is_removed(instance: Instance) -> None:
-    old = pids(instance)
     reload(instance, "server_reloaded")  # so that no worker gets the same queue again
-    for pid in old:  # or one of them takes the session, and ends it
-        until(lambda pid=pid: f"pid={pid} status=0" in instance.log(), "the old workers leave")
     with contextlib.closing(instance.smtp()) as session:
         session.ehlo()
         session.mail("ann@example.com")
