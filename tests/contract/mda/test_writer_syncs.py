@@ -1,0 +1,235 @@
+"""What is synced, and when it counts; what follows where a sync fails."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from restante.mda import MailboxWriter
+from restante.mda.batch import MANY
+from restante.mda.writer import BatchWriter
+from restante.status import Delivered
+from tests.support.deliveries import (
+    CONTENT,
+    GROUP,
+    HOST,
+    OWNER,
+    delivery,
+    envelope,
+    expected,
+    messages,
+    settle,
+)
+from tests.support.faulty_disk import FaultyDisk
+from tests.support.mailbox_writers import (
+    SYNCS,
+    as_owner,
+    deliver_anew,
+    fail_after,
+    reply_of,
+    writer_at_work,
+)
+
+
+@pytest.mark.parametrize("number", [1, 4])
+async def test_a_sync_that_fails_acknowledges_nothing(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, number: int
+) -> None:
+    """Whichever it is: they fail one after the other, until all have."""
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
+    await writer.deliver_all(envelope(0), CONTENT, deliveries)
+    settle(*deliveries)
+    if number == 1:
+        syncs = 2 if disk.in_order or disk.following else 3
+    else:
+        syncs = 2 if disk.named_only or not disk.in_order else 2 * number + 1
+    for nth in range(syncs):
+        left = fail_after(nth, disk)
+        outcome = await writer.deliver_all(envelope(1), CONTENT, deliveries)
+        assert left == []
+        assert reply_of(outcome) == "451 4.3.0"
+        assert [len(messages(each)) for each in deliveries] == [1] * number
+    left = fail_after(syncs, disk)
+    assert isinstance(await writer.deliver_all(envelope(1), CONTENT, deliveries), Delivered)
+    assert left == [errno.EIO]
+
+
+@pytest.mark.parametrize("operation", ["begin_order", "order"])
+async def test_octets_that_cannot_be_written_fail_for_themselves(
+    tmp_path: Path, operation: str
+) -> None:
+    deliveries = [delivery(tmp_path, name) for name in ("one", "two", "three")]
+    disk = FaultyDisk(in_order=True)
+    writer = BatchWriter(HOST, 1, 1, disk)
+    await writer.deliver_all(envelope(0), CONTENT, deliveries)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    disk.faults[operation] = lambda path: errno.EIO if "/two/" in path else 0
+    outcomes = await writer.deliver_each(envelope(1), CONTENT, deliveries, again=False)
+    assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True]
+    assert reply_of(outcomes[1]) == "451 4.3.0"
+    assert [len(messages(each)) for each in deliveries] == [2, 1, 2]
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    await writer.close()
+
+
+async def test_a_new_maildir_counts_as_durable_once_the_last_sync_has_succeeded(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
+) -> None:
+    one = delivery(tmp_path)
+    disk.faults["syncfs"] = lambda _name: errno.EIO
+    assert reply_of(await writer.deliver_all(envelope(0), CONTENT, [one])) == "451 4.3.0"
+    disk.faults.clear()
+    assert isinstance(await writer.deliver_all(envelope(1), CONTENT, [one]), Delivered)
+    disk.lose_power(entries_lost=True)
+    assert list(messages(one).values()) == [expected(one)]
+
+
+@pytest.mark.parametrize("number", [2, 9, MANY - 1])
+async def test_what_is_ordered_file_by_file(tmp_path: Path, disk: FaultyDisk, number: int) -> None:
+    """Files without names, in Maildirs that are durable, where that keeps them in order."""
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(number)]
+    for delivered in (deliveries[1:], deliveries):
+        await deliver_anew(disk, delivered)
+        assert (disk.counts["order"], disk.counts["order_all"]) == (0, 1), "a Maildir is fresh"
+        settle(*delivered)
+    await deliver_anew(disk, deliveries)
+    may_be = disk.in_order and not disk.named_only
+    one_by_one = number if may_be else 0
+    assert disk.counts["begin_order"] == disk.counts["order"] == one_by_one
+    assert disk.counts["order_all"] == (0 if one_by_one else 1)
+    one_for_all = (1, 0) if one_by_one else (0, 1)
+    assert (disk.counts["fsync"], disk.counts["syncfs"]) == one_for_all
+
+
+async def test_what_an_earlier_attempt_left_is_not_ordered_file_by_file(tmp_path: Path) -> None:
+    disk = FaultyDisk(in_order=True)
+    old, new = delivery(tmp_path, "old"), delivery(tmp_path, "new")
+    await deliver_anew(disk, [old])
+    await deliver_anew(disk, [new])
+    settle(old, new)
+    shutil.rmtree(f"{new.maildir}/new")
+    os.mkdir(f"{new.maildir}/new")
+    os.chown(f"{new.maildir}/new", OWNER, GROUP)
+    settle(new)
+    disk.counts.clear()
+    writer = BatchWriter(HOST, 1, 1, disk)
+    outcomes = await writer.deliver_each(envelope(), CONTENT, [old, new], again=True)
+    await writer.close()
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+    assert (disk.counts["order"], disk.counts["order_all"], disk.counts["syncfs"]) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+async def test_a_sync_of_many_that_fails_acknowledges_nothing(
+    tmp_path: Path,
+    writer: MailboxWriter,
+    disk: FaultyDisk,
+    nth: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first and the third are begun early; whatever they report is reported once."""
+    monkeypatch.setattr("restante.mda.batch.MANY", 4)
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(4)]
+    fail_after(nth - 1, disk)
+    assert reply_of(await writer.deliver_all(envelope(), CONTENT, deliveries)) == "451 4.3.0"
+    assert [len(messages(each)) for each in deliveries] == [0] * 4
+    disk.faults.clear()
+    assert isinstance(await writer.deliver_all(envelope(), CONTENT, deliveries), Delivered)
+    assert [len(messages(each)) for each in deliveries] == [1] * 4
+
+
+async def test_a_file_that_cannot_be_synced_with_its_name_is_taken_back(tmp_path: Path) -> None:
+    one = delivery(tmp_path)
+    first = BatchWriter(HOST, 1, 1)
+    await first.deliver_all(envelope(0), CONTENT, [one])
+    await first.close()
+    settle(one)
+    before = messages(one)
+    disk = FaultyDisk()
+    disk.faults = {"fsync": lambda _: errno.EIO if disk.counts["rename"] else 0}
+    writer = BatchWriter(HOST, 1, 1, disk)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert reply_of(await writer.deliver_all(envelope(1), CONTENT, [one])) == "451 4.3.0"
+    await writer.close()
+    assert messages(one) == before
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+async def test_fifty_messages_share_their_syncs(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk
+) -> None:
+    one = delivery(tmp_path)
+    all_wait = threading.Event()
+    disk.faults["create"] = lambda _name: 0 if all_wait.wait() else errno.EINTR
+    tasks = [
+        asyncio.create_task(writer.deliver_all(envelope(i), CONTENT, [one])) for i in range(50)
+    ]
+    await asyncio.sleep(0)
+    all_wait.set()
+    assert all(isinstance(outcome, Delivered) for outcome in await asyncio.gather(*tasks))
+    assert len(messages(one)) == 50
+    # Two batches at the most: what the thread had taken before, and all that waited then.
+    assert sum(disk.counts[sync] for sync in SYNCS) <= 4
+
+
+@pytest.mark.parametrize("part", ["Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"])
+async def test_a_part_that_is_missing_is_made_again(
+    tmp_path: Path, writer: MailboxWriter, disk: FaultyDisk, part: str
+) -> None:
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(0), CONTENT, [one])
+    await writer.close()
+    shutil.rmtree(Path(one.maildir).parent / part)
+    async with writer_at_work(disk, "here") as later:
+        outcome = await later.deliver_all(envelope(1), CONTENT, [one])
+    assert isinstance(outcome, Delivered)
+    assert sorted(os.listdir(one.maildir)) == ["cur", "new", "tmp"]
+    assert expected(one) in messages(one).values()
+
+
+@pytest.mark.parametrize(
+    ("disk", "fsyncs", "orders"),
+    [
+        (FaultyDisk(named_only=True), 2, 0),
+        (FaultyDisk(), 3, 0),
+        (FaultyDisk(following=True), 2, 0),
+        (FaultyDisk(in_order=True), 1, 1),
+    ],
+    ids=["names in tmp", "files without names", "names follow", "in order"],
+)
+async def test_one_message_is_synced_for_itself(
+    tmp_path: Path, disk: FaultyDisk, fsyncs: int, orders: int
+) -> None:
+    one = delivery(tmp_path)
+    first = BatchWriter(HOST, 1, 1)
+    await first.deliver_all(envelope(0), CONTENT, [one])
+    await first.close()
+    settle(one)
+    second = BatchWriter(HOST, 1, 1, disk)
+    await second.deliver_all(envelope(1), CONTENT, [one])
+    await second.close()
+    assert (disk.counts["fsync"], disk.counts["order"]) == (fsyncs, orders)
+    assert disk.counts["syncfs"] == disk.counts["order_all"] == disk.counts["begin_order"] == 0
+
+
+async def test_a_directory_that_may_not_be_read_is_no_refusal_of_links(tmp_path: Path) -> None:
+    disk = FaultyDisk(in_order=True)
+    with as_owner(tmp_path):
+        deliveries = [delivery(tmp_path, f"user{i}") for i in range(3)]
+        await deliver_anew(disk, deliveries)
+        settle(*deliveries)
+        writer = BatchWriter(HOST, 1, 1, disk)
+        for number, mode, syncs in ((1, 0o300, (0, 1)), (2, 0o700, (1, 0))):
+            os.chmod(f"{deliveries[-1].maildir}/new", mode)
+            disk.counts.clear()
+            outcome = await writer.deliver_all(envelope(number), CONTENT, deliveries)
+            assert isinstance(outcome, Delivered)
+            assert disk.counts["order"] == len(deliveries)
+            assert (disk.counts["fsync"], disk.counts["syncfs"]) == syncs
+        await writer.close()
