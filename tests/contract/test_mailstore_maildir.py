@@ -1,26 +1,16 @@
-"""What only a Maildir can meet: other programs, crashes, odd names, and very many messages."""
+"""What only a Maildir can meet: other programs, odd names, missing homes."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
-import fcntl
 import itertools
-import multiprocessing
 import os
-import re
-import threading
-import time
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from restante.directory import Account
 from restante.store import (
-    Maildrop,
     MaildropInUse,
     MaildropUnavailable,
     MessageGone,
@@ -29,64 +19,13 @@ from restante.store import (
     scan,
     unwaiting,
 )
-from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
-from restante.store.sizes import CACHE
-
-HOUR = 3600
-
-
-class Box:
-    """A Maildir and its account."""
-
-    def __init__(self, root: Path) -> None:
-        self.path = root / "Maildir"
-        for folder in ("tmp", "new", "cur"):
-            (self.path / folder).mkdir(parents=True)
-        self.account = Account("iain", os.getuid(), os.getgid(), str(root))
-        self.store = MaildirStore()
-
-    def put(self, name: str, content: bytes = b"A: 1\n\nHello\n") -> Path:
-        path = self.path / name
-        path.write_bytes(content)
-        return path
-
-    async def open(self) -> MaildirDrop:
-        return await self.store.open(self.account)
-
-    async def listing(self) -> list[tuple[str, int]]:
-        drop = await self.open()
-        drop.close()
-        messages = drop.messages
-        return [
-            (uid.decode("ascii"), size)
-            for uid, size in zip(messages.uids, messages.sizes, strict=True)
-        ]
+from restante.store.maildir import LOCK, MaildirDrop, MaildirStore
+from tests.support.maildrop_box import Box, read
 
 
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
-
-
-_MESSAGE = re.compile(r"/(?:new|cur)/.")
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths under new and cur that are opened or stat'ed from now on."""
-    paths: list[str] = []
-
-    def counting(original: Callable[..., object]) -> Callable[..., object]:
-        def wrapped(path: bytes | str, *rest: object, **more: object) -> object:
-            if isinstance(path, bytes | str) and _MESSAGE.search(os.fsdecode(path)):
-                paths.append(os.fsdecode(path))
-            return original(path, *rest, **more)
-
-        return wrapped
-
-    for function in ("open", "stat", "lstat"):
-        monkeypatch.setattr(os, function, counting(getattr(os, function)))
-    return paths
 
 
 @pytest.fixture
@@ -97,10 +36,6 @@ def nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(unwaiting, "read_known", would_wait)
-
-
-async def read(drop: Maildrop, index: int) -> bytes:
-    return b"".join([piece async for piece in drop.read(index)])
 
 
 # Names
@@ -177,160 +112,6 @@ async def test_a_message_replaced_by_something_else_is_gone(box: Box, kind: str)
         path.mkdir()
     with pytest.raises(MessageGone):
         await read(drop, 0)
-    drop.close()
-
-
-# Sizes
-
-
-async def test_sizes_come_from_the_names(box: Box, opened: list[str]) -> None:
-    box.put("new/1.a,S=12,W=15")
-    box.put("cur/2.b,W=77:2,S")
-    box.put("cur/3.c,S=12,W=24,x:2,W=3")
-    assert [size for _, size in await box.listing()] == [15, 77, 24]
-    assert opened == []
-
-
-@pytest.mark.parametrize(
-    "name", ["1.a", "1.a,S=12", "1.a,S=12,W=11", "1.a,S=12,W=25", "1.a,W=", "1.a,W=99999999999999"]
-)
-async def test_sizes_that_cannot_be_are_measured(box: Box, name: str) -> None:
-    box.put(f"new/{name}")
-    assert [size for _, size in await box.listing()] == [15]
-
-
-async def test_measured_sizes_are_remembered(box: Box, opened: list[str]) -> None:
-    box.put("new/1.a")
-    box.put("new/2.b", b"x\n" * 300_000)
-    first = await box.listing()
-    assert len(opened) >= 2
-    opened.clear()
-    os.rename(box.path / "new" / "1.a", box.path / "cur" / "1.a:2,S")
-    box.put("new/3.c")
-    assert (await box.listing())[:2] == first
-    assert {os.path.basename(path) for path in opened} == {"3.c"}
-
-
-def test_messages_that_move_while_they_are_measured_are_found_together(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As Dovecot moves all out of ``new`` when somebody looks at it for the first time."""
-    for number in range(100):
-        box.put(f"new/{number}.a", b"x\n" * number)
-    look, measure = scan.look, files.wire_sizes
-    looks = 0
-
-    def counting(path: bytes) -> scan.Found:
-        nonlocal looks
-        looks += 1
-        return look(path)
-
-    def measuring_while_they_move(paths: Sequence[bytes]) -> list[int | OSError]:
-        for path in list((box.path / "new").iterdir())[:40]:
-            path.rename(box.path / "cur" / f"{path.name}:2,")
-        return measure(paths)
-
-    monkeypatch.setattr(scan, "look", counting)
-    monkeypatch.setattr(files, "wire_sizes", measuring_while_they_move)
-    listing = scan.listing(os.fsencode(box.path))
-    assert list(listing.messages.sizes) == [3 * number for number in range(100)]
-    assert looks < 5
-
-
-def test_what_vanishes_while_it_is_measured_is_gone(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(3):
-        box.put(f"new/{number}.a")
-    measure = files.wire_sizes
-
-    def measuring_what_vanishes(paths: Sequence[bytes]) -> list[int | OSError]:
-        (box.path / "new" / "1.a").unlink(missing_ok=True)
-        return measure(paths)
-
-    monkeypatch.setattr(files, "wire_sizes", measuring_what_vanishes)
-    listing = scan.listing(os.fsencode(box.path))
-    assert list(listing.messages.uids) == [b"0.a", b"2.a"]
-    assert (box.path / CACHE).read_bytes() == b"15 0.a\n15 2.a\n"
-
-
-def test_the_size_of_what_cannot_be_read_is_not_remembered(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    box.put("new/1.a")
-    with monkeypatch.context() as failing:
-
-        def bad_sector(descriptor: int, count: int) -> bytes:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        failing.setattr(os, "read", bad_sector)
-        guessed = scan.listing(os.fsencode(box.path))
-    assert (list(guessed.messages.sizes), guessed.stamps) == ([12], ())
-    listing = scan.listing(os.fsencode(box.path))
-    assert list(listing.messages.sizes) == [15]
-    assert listing.stamps
-
-
-async def test_sizes_of_deleted_messages_are_forgotten(box: Box) -> None:
-    for number in range(10):
-        box.put(f"new/{number}.a")
-    drop = await box.open()
-    await drop.remove(range(9))
-    drop.close()
-    await box.listing()
-    assert (box.path / CACHE).read_bytes() == b"15 9.a\n"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff\0\n\n", b"x 1.a\n", b"-1 1.a\n", b"9999999999999 1.a\n", b"15 1.a", b"7" * 99999],
-)
-async def test_remembered_nonsense_is_ignored(box: Box, content: bytes) -> None:
-    box.put("new/1.a")
-    box.put(CACHE, content)
-    assert await box.listing() == [("1.a", 15)]
-
-
-@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-async def test_the_memory_of_sizes_may_be_anything(box: Box, tmp_path: Path, kind: str) -> None:
-    box.put("new/1.a")
-    victim = tmp_path / "victim"
-    victim.write_bytes(b"untouched")
-    if kind == "link":
-        (box.path / CACHE).symlink_to(victim)
-        (box.path / f"{CACHE}.new").symlink_to(victim)
-    elif kind == "fifo":
-        os.mkfifo(box.path / CACHE)
-    else:
-        (box.path / CACHE).mkdir()
-    assert await box.listing() == [("1.a", 15)]
-    assert await box.listing() == [("1.a", 15)]
-    assert victim.read_bytes() == b"untouched"
-
-
-async def test_100_000_messages_open_without_touching_one(box: Box, opened: list[str]) -> None:
-    touch = os.O_CREAT | os.O_WRONLY
-    for number in range(100_000):
-        name = f"{1_700_000_000 + number}.q{number}.host,S=12,W=15"
-        os.close(os.open(f"{box.path}/new/{name}", touch))
-    opened.clear()
-    drop = await box.open()
-    assert len(drop.messages) == 100_000
-    assert drop.messages.uids[99_999] == b"1700099999.q99999.host,S=12,W=15"
-    assert opened == []
-    drop.close()
-
-
-async def test_sizes_that_lie_do_not_make_more_be_read_ahead(box: Box) -> None:
-    """A helper's answer would be larger than a frame may be."""
-    content = b"x" * 199_999 + b"\n"
-    for number in range(maildir.READ_AHEAD + 1):
-        box.put(f"new/{1_700_000_000 + number}.a,S=12,W=15", content)
-    drop = await box.open()
-    fetched = await drop.fetch(0, maildir.READ_AHEAD)
-    assert sum(map(len, fetched.ahead.values())) <= maildir.READ_AHEAD_OCTETS
-    for index in range(len(drop.messages)):
-        assert await read(drop, index) == content
     drop.close()
 
 
@@ -430,152 +211,6 @@ async def test_a_namesake_is_not_deleted_in_the_place_of_what_vanished(box: Box)
     await drop.remove([vanished])
     drop.close()
     assert os.listdir(box.path / "cur") == ["1.same:2,S"]
-
-
-# Crashes and locks
-
-
-async def test_what_crashed_deliveries_left_is_cleaned_after_36_hours(box: Box) -> None:
-    left = box.put("tmp/1.crashed")
-    (box.path / "tmp" / "directory").mkdir()
-    await box.listing()
-    assert left.exists()
-    box.store = MaildirStore(clock=lambda: time.time() + STALE_AFTER - HOUR)
-    await box.listing()
-    assert left.exists()
-    box.store = MaildirStore(clock=lambda: time.time() + STALE_AFTER + HOUR)
-    await box.listing()
-    assert os.listdir(box.path / "tmp") == ["directory"]
-
-
-def _hold(path: str, ready: Connection) -> None:
-    """Another process that has the lock until it is killed."""
-    with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        ready.send(True)
-        threading.Event().wait()
-
-
-async def test_the_lock_holds_across_processes_and_ends_with_them(box: Box) -> None:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    holder = context.Process(target=_hold, args=(str(box.path / LOCK), there), daemon=True)
-    holder.start()
-    await asyncio.to_thread(here.recv)
-    with pytest.raises(MaildropInUse):
-        await box.open()
-    holder.kill()
-    await asyncio.to_thread(holder.join)
-    holder.close()
-    here.close()
-    there.close()
-    assert await box.listing() == []
-
-
-async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> None:
-    """As a file server takes it from a machine that was cut off from it for long."""
-    message = box.put("new/1.a.h")
-    drop = await box.open()
-    _take_away(box.path / LOCK)
-    other = await box.open()
-    with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
-        await drop.remove([0])
-    drop.close()
-    assert message.exists()
-    await other.remove([0])
-    other.close()
-    assert not message.exists()
-
-
-def _take_away(lock: Path) -> None:
-    """Unlock a file that this process has locked, behind the back of whoever did."""
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(f"/proc/self/fd/{name}"), lock.stat()):
-                fcntl.flock(int(name), fcntl.LOCK_UN)
-
-
-async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(scan, "listing", _fails)
-        with pytest.raises(MaildropUnavailable, match=r"cannot read .*Maildir: "):
-            await box.open()
-    assert await box.listing() == []
-
-
-def _fails(path: bytes, *, thorough: bool) -> None:
-    raise OSError(5, "Input/output error")
-
-
-async def test_a_cancelled_open_gives_the_lock_back(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on, started, released = threading.Event(), threading.Event(), asyncio.Event()
-    original, release = scan.listing, MaildirDrop.close
-    loop = asyncio.get_running_loop()
-
-    def slow(path: bytes, *, thorough: bool) -> object:
-        started.set()
-        go_on.wait()
-        return original(path, thorough=thorough)
-
-    def noticed(drop: MaildirDrop) -> None:
-        release(drop)
-        loop.call_soon_threadsafe(released.set)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(scan, "listing", slow)
-        patched.setattr(MaildirDrop, "close", noticed)
-        opening = asyncio.create_task(box.open())
-        await asyncio.to_thread(started.wait)
-        opening.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await opening
-        go_on.set()
-        await released.wait()
-    assert await box.listing() == []
-
-
-async def test_deletions_are_made_durable_once_per_directory(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("new/1.a", "new/2.b", "cur/3.c:2,S", "new/4.d"):
-        box.put(name)
-    synced: list[bytes] = []
-    original = files.fsync_directory
-
-    def counting(path: bytes) -> None:
-        assert not (box.path / "new" / "1.a").exists()
-        synced.append(os.path.basename(path))
-        original(path)
-
-    monkeypatch.setattr(files, "fsync_directory", counting)
-    drop = await box.open()
-    await drop.remove([0, 1])
-    assert synced == [b"new"]
-    await drop.remove([2, 3])
-    assert synced == [b"new", b"cur", b"new"]
-    drop.close()
-
-
-async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("new/1.a", "new/2.b", "new/3.c"):
-        box.put(name)
-    original = os.unlink
-
-    def unlink(path: bytes) -> None:
-        if path.endswith(b"2.b"):
-            raise PermissionError(1, "Operation not permitted")
-        original(path)
-
-    drop = await box.open()
-    monkeypatch.setattr(os, "unlink", unlink)
-    with pytest.raises(MaildropUnavailable, match="Operation not permitted"):
-        await drop.remove([0, 1, 2])
-    drop.close()
-    assert os.listdir(box.path / "new") == ["2.b"]
 
 
 # Homes

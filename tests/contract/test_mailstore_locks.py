@@ -1,0 +1,169 @@
+"""Whose a maildrop is, what crashes leave in it, and what its deletions come to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from restante.store import MaildropInUse, MaildropUnavailable, files, scan
+from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
+from tests.support.maildrop_box import Box
+
+HOUR = 3600
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+async def test_what_crashed_deliveries_left_is_cleaned_after_36_hours(box: Box) -> None:
+    left = box.put("tmp/1.crashed")
+    (box.path / "tmp" / "directory").mkdir()
+    await box.listing()
+    assert left.exists()
+    box.store = MaildirStore(clock=lambda: time.time() + STALE_AFTER - HOUR)
+    await box.listing()
+    assert left.exists()
+    box.store = MaildirStore(clock=lambda: time.time() + STALE_AFTER + HOUR)
+    await box.listing()
+    assert os.listdir(box.path / "tmp") == ["directory"]
+
+
+def _hold(path: str, ready: Connection) -> None:
+    """Another process that has the lock until it is killed."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ready.send(True)
+        threading.Event().wait()
+
+
+async def test_the_lock_holds_across_processes_and_ends_with_them(box: Box) -> None:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    holder = context.Process(target=_hold, args=(str(box.path / LOCK), there), daemon=True)
+    holder.start()
+    await asyncio.to_thread(here.recv)
+    with pytest.raises(MaildropInUse):
+        await box.open()
+    holder.kill()
+    await asyncio.to_thread(holder.join)
+    holder.close()
+    here.close()
+    there.close()
+    assert await box.listing() == []
+
+
+async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> None:
+    """As a file server takes it from a machine that was cut off from it for long."""
+    message = box.put("new/1.a.h")
+    drop = await box.open()
+    _take_away(box.path / LOCK)
+    other = await box.open()
+    with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
+        await drop.remove([0])
+    drop.close()
+    assert message.exists()
+    await other.remove([0])
+    other.close()
+    assert not message.exists()
+
+
+def _take_away(lock: Path) -> None:
+    """Unlock a file that this process has locked, behind the back of whoever did."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/self/fd/{name}"), lock.stat()):
+                fcntl.flock(int(name), fcntl.LOCK_UN)
+
+
+async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "listing", _fails)
+        with pytest.raises(MaildropUnavailable, match=r"cannot read .*Maildir: "):
+            await box.open()
+    assert await box.listing() == []
+
+
+def _fails(path: bytes, *, thorough: bool) -> None:
+    raise OSError(5, "Input/output error")
+
+
+async def test_a_cancelled_open_gives_the_lock_back(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, started, released = threading.Event(), threading.Event(), asyncio.Event()
+    original, release = scan.listing, MaildirDrop.close
+    loop = asyncio.get_running_loop()
+
+    def slow(path: bytes, *, thorough: bool) -> object:
+        started.set()
+        go_on.wait()
+        return original(path, thorough=thorough)
+
+    def noticed(drop: MaildirDrop) -> None:
+        release(drop)
+        loop.call_soon_threadsafe(released.set)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "listing", slow)
+        patched.setattr(MaildirDrop, "close", noticed)
+        opening = asyncio.create_task(box.open())
+        await asyncio.to_thread(started.wait)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        go_on.set()
+        await released.wait()
+    assert await box.listing() == []
+
+
+async def test_deletions_are_made_durable_once_per_directory(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("new/1.a", "new/2.b", "cur/3.c:2,S", "new/4.d"):
+        box.put(name)
+    synced: list[bytes] = []
+    original = files.fsync_directory
+
+    def counting(path: bytes) -> None:
+        assert not (box.path / "new" / "1.a").exists()
+        synced.append(os.path.basename(path))
+        original(path)
+
+    monkeypatch.setattr(files, "fsync_directory", counting)
+    drop = await box.open()
+    await drop.remove([0, 1])
+    assert synced == [b"new"]
+    await drop.remove([2, 3])
+    assert synced == [b"new", b"cur", b"new"]
+    drop.close()
+
+
+async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("new/1.a", "new/2.b", "new/3.c"):
+        box.put(name)
+    original = os.unlink
+
+    def unlink(path: bytes) -> None:
+        if path.endswith(b"2.b"):
+            raise PermissionError(1, "Operation not permitted")
+        original(path)
+
+    drop = await box.open()
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(MaildropUnavailable, match="Operation not permitted"):
+        await drop.remove([0, 1, 2])
+    drop.close()
+    assert os.listdir(box.path / "new") == ["2.b"]
