@@ -248,29 +248,52 @@ def test_a_maildir_that_moves_to_another_disk_meanwhile(
         check_visible(deliveries, 1)
 
 
-def deliver_while_replaced(deliveries: Sequence[Delivery], make_disk: MakeDisk) -> bool:
-    """Whether all are acknowledged, before the power fails, though Maildirs are replaced by empty
-    ones when the last file gets its name."""
+def replace(disk: FaultyDisk, deliveries: Sequence[Delivery]) -> None:
+    """Put empty Maildirs in the places of those that are there."""
+    for each in deliveries:
+        os.rename(each.maildir, f"{each.maildir}.old")
+        disk.was_moved(each.maildir, f"{each.maildir}.old")
+        shutil.copytree(f"{each.maildir}.old", each.maildir, ignore=lambda *_: ["cur", "new"])
+        os.mkdir(f"{each.maildir}/new")
+
+
+def deliver_while_replaced(
+    deliveries: Sequence[Delivery], make_disk: MakeDisk, *, named: bool
+) -> bool:
+    """Whether all are acknowledged, before the power fails, though Maildirs are replaced just
+    before the last file gets its name, or when it is ``named``."""
+    disk = make_disk()
     left = len(deliveries)
 
-    def replace(_name: str) -> int:
-        nonlocal left
-        left -= 1
-        for each in deliveries if left == 0 else ():
-            os.rename(each.maildir, f"{each.maildir}.old")
-            shutil.copytree(f"{each.maildir}.old", each.maildir, ignore=lambda *_: ["cur", "new"])
-            os.mkdir(f"{each.maildir}/new")
-        return 0
+    def about(give_name: Callable[..., None]) -> Callable[..., None]:
+        def replacing(*how: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not named:
+                replace(disk, deliveries)
+            give_name(*how)
+            if left == 0 and named:
+                replace(disk, deliveries)
 
-    return deliver_and_lose_power(make_disk(faults={"rename": replace}), deliveries)
+        return replacing
+
+    with pytest.MonkeyPatch.context() as patched:
+        for way in ("link", "rename"):
+            patched.setattr(disk, way, about(getattr(disk, way)))
+        return deliver_and_lose_power(disk, deliveries)
 
 
 @everywhere
+@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_maildir_that_is_replaced_meanwhile(home: Path, number: int, make_disk: MakeDisk) -> None:
+def test_a_maildir_that_is_replaced_meanwhile(
+    home: Path, number: int, named: bool, make_disk: MakeDisk
+) -> None:
     """What is acknowledged is in one or the other, as a whole."""
     deliveries = mailboxes(home, number, exist=True)
-    if as_owner(partial(deliver_while_replaced, deliveries, make_disk)):
+    acknowledged = as_owner(partial(deliver_while_replaced, deliveries, make_disk, named=named))
+    assert acknowledged or not named
+    if acknowledged:
         for each in deliveries:
             places = [Path(f"{each.maildir}{suffix}/new") for suffix in ("", ".old")]
             seen = [file.read_bytes() for place in places for file in place.iterdir()]

@@ -203,6 +203,17 @@ class FaultyDisk(LocalDisk):
         self._data.pop(_path(parent, name), None)
         self._ordered.discard(_path(parent, name))
 
+    def was_moved(self, before: str, after: str) -> None:
+        """Somebody else has renamed a directory: what may be lost of it lies elsewhere now."""
+
+        def now(path: str) -> str:
+            return after + path.removeprefix(before) if path.startswith(f"{before}/") else path
+
+        self._entries = [(kind, now(source), now(path)) for kind, source, path in self._entries]
+        self._data = {now(path): safe for path, safe in self._data.items()}
+        self._ordered = {now(path) for path in self._ordered}
+        self._named = {now(name): now(path) for name, path in self._named.items()}
+
     def lose_power(self, *, entries_lost: bool) -> None:
         """Leave what the worst of disks would: octets lost, directory changes lost or kept.
 

@@ -74,6 +74,9 @@ class Copy:
     """It is made in ``tmp``, as enough others are held open without a name."""
     fd: int = -1
     """Of a file without a name, which is kept open until it has one."""
+    directory: int = -1
+    """That in which it gets its name, held open until it is synced for itself. It is the same one
+    then, though its Maildir may have moved."""
     is_durable: bool = False
     """It is, with its name, and needs no sync any more."""
     header: bytes = b""
@@ -140,12 +143,8 @@ class Batch:
     """Devices that are synced as a whole, each with a descriptor on it."""
     last: dict[int, Copy] = field(default_factory=dict)
     """On devices that keep an order: the copy that gets its name last. All are durable with it."""
-    held: dict[int, int] = field(default_factory=dict)
-    """Their directories, once they have got their names in them."""
     files: dict[int, int] = field(default_factory=dict)
     """How many copies each device gets."""
-    synced: set[str] = field(default_factory=set)
-    """Maildirs whose ``new`` was synced for itself."""
     prepared: int = 0
     """How many copies are."""
     _pairs: list[tuple[Job, Copy]] = field(init=False)
@@ -164,8 +163,10 @@ class Batch:
             self._on_whole(self._make_durable)
             self._each(self._pairs, self._settle)
         finally:
-            for fd in (*self.whole.values(), *self.held.values()):
+            for fd in self.whole.values():
                 self.disk.close(fd)
+            for _, copy in self._pairs:
+                self._let_directory_go(copy)
 
     def abandon(self) -> None:
         """After a bug: make everything unsettled invisible again."""
@@ -213,7 +214,8 @@ class Batch:
         for part in ("new", "cur"):
             if any(map(copy.name.is_borne_by, list_messages(self.disk, maildir, part))):
                 copy.place = Place.FOUND
-                self._sync_as_a_whole(maildir)  # who made it may not have come so far
+                # Who made it may not have come so far.
+                copy.device = self._sync_as_a_whole(maildir)
                 return
 
     def _choose_sync(self, maildir: KnownMaildir) -> None:
@@ -223,16 +225,20 @@ class Batch:
         if device not in self.whole and (maildir.fresh or files > FEW_FILES):
             self._sync_as_a_whole(maildir)
 
-    def _sync_as_a_whole(self, maildir: KnownMaildir) -> None:
-        """Take a descriptor before anything is written: it reports what fails from now on."""
+    def _sync_as_a_whole(self, maildir: KnownMaildir) -> int:
+        """Take a descriptor before anything is written: it reports what fails from now on.
+
+        The device, which is another one if the Maildir has moved.
+        """
         if maildir.device in self.whole:
-            return
+            return maildir.device
         fd = maildir.new.open(self.disk)
         device = os.fstat(fd).st_dev
         if self.whole.setdefault(device, fd) != fd:
             self.disk.close(fd)
         else:
             self.last.pop(device, None)  # who was alone there is not any more
+        return device
 
     def _stage(self, job: Job, copy: Copy) -> None:
         if copy.place is Place.FOUND:
@@ -344,28 +350,32 @@ class Batch:
             # Without a journal, the file itself says on the disk that it has no name; a power cut
             # would be the end of it, whatever ``new`` says.
             self.disk.fsync(copy.fd)
-            copy.is_durable = self.disk.names_follow(copy.fd)
+            copy.is_durable = copy.directory < 0
         self._let_go(copy)
 
     def _hold(self, copy: Copy, new: Part) -> None:
-        """Take the directory in which the last name is given, which is synced for all.
+        """Take the directory in which a name is given, where it is synced for itself."""
+        is_last, is_alone = self.last.get(copy.device) is copy, copy.device not in self.whole
+        if not (is_last or (is_alone and not self._name_follows(copy))):
+            return
+        try:
+            copy.directory = new.open(self.disk)
+        except PermissionError:
+            if is_alone:
+                raise
+            del self.last[copy.device]  # who may not open it has the file system synced
 
-        It is this very one then, though its Maildir may have moved.
-        """
-        if self.last.get(copy.device) is copy:
-            try:
-                self.held[copy.device] = new.open(self.disk)
-            except PermissionError:
-                del self.last[copy.device]  # who may not open it syncs as elsewhere
+    def _name_follows(self, copy: Copy) -> bool:
+        """Whether a sync of the file itself will do."""
+        return copy.place is Place.UNNAMED and self.disk.names_follow(copy.fd)
 
     def _let_directory_go(self, copy: Copy) -> None:
-        if self.last.get(copy.device) is copy:
-            self.disk.close(self.held.pop(copy.device))
+        fd, copy.directory = copy.directory, -1
+        if fd >= 0:
+            self.disk.close(fd)
 
     def _link(self, copy: Copy, new: Part) -> None:
-        name, parent = new.entry(copy.name.full), new.fd
-        if self.last.get(copy.device) is copy:
-            name, parent = copy.name.full, self.held[copy.device]
+        name, parent = self._place_in(copy, new)
         try:
             self.disk.link(copy.fd, name, parent)
         except FileExistsError:
@@ -373,10 +383,18 @@ class Batch:
             self.disk.unlink(name, parent)
             self.disk.link(copy.fd, name, parent)
 
+    def _place_in(self, copy: Copy, new: Part) -> tuple[str, int | None]:
+        """The name that a copy gets, and what it is relative to."""
+        if copy.directory >= 0:
+            return copy.name.full, copy.directory
+        return new.entry(copy.name.full), new.fd
+
     def _write_again(self, job: Job, copy: Copy, maildir: KnownMaildir, refusal: OSError) -> None:
         """Make the file by way of ``tmp``, since it may get no name where it is."""
         self._let_go(copy)
         copy.place = Place.NOWHERE
+        if self.last.get(copy.device) is copy:
+            del self.last[copy.device]  # it comes by another way than those before
         fd = self._create_named(copy, maildir.tmp)
         try:
             if os.fstat(fd).st_dev != copy.device:
@@ -389,8 +407,9 @@ class Batch:
         self.maildirs.unnamed.refused_by(copy.device)
 
     def _move(self, copy: Copy, maildir: KnownMaildir) -> None:
-        name, tmp, new = copy.name.full, maildir.tmp, maildir.new
-        self.disk.rename(tmp.entry(name), tmp.fd, new.entry(name), new.fd)
+        self._hold(copy, maildir.new)
+        tmp = maildir.tmp
+        self.disk.rename(tmp.entry(copy.name.full), tmp.fd, *self._place_in(copy, maildir.new))
         copy.place = Place.NEW
 
     def _let_go(self, copy: Copy) -> None:
@@ -432,8 +451,9 @@ class Batch:
         )
 
     def _make_durable(self, device: int, fd: int) -> None:
-        if device in self.last and device in self.held:
-            self.disk.fsync(self.held[device])
+        last = self.last.get(device)
+        if last is not None and last.directory >= 0:
+            self.disk.fsync(last.directory)
             return
         self.disk.syncfs(fd)
         self.maildirs.settle(device)
@@ -468,15 +488,8 @@ class Batch:
 
     def _settle(self, _job: Job, copy: Copy) -> None:
         if not (copy.is_durable or copy.device in self.whole):
-            self._sync_new(copy)
+            self.disk.fsync(copy.directory)
         copy.outcome = Delivered(shown(f"{copy.delivery.maildir}/new/{copy.name.full}"))
-
-    def _sync_new(self, copy: Copy) -> None:
-        if self.last.get(copy.device) is copy and copy.device in self.held:
-            self.disk.fsync(self.held[copy.device])
-        elif copy.delivery.maildir not in self.synced:
-            self.maildirs.get(copy.delivery).new.sync(self.disk)
-            self.synced.add(copy.delivery.maildir)
 
     # What goes wrong
 

@@ -233,3 +233,22 @@ async def test_a_directory_that_may_not_be_read_is_no_refusal_of_links(tmp_path:
             assert disk.counts["order"] == len(deliveries)
             assert (disk.counts["fsync"], disk.counts["syncfs"]) == syncs
         await writer.close()
+
+
+async def test_a_single_message_is_refused_where_its_directory_may_not_be_read(
+    tmp_path: Path, disk: FaultyDisk
+) -> None:
+    """Nobody could sync it for itself; where the file's sync will do, nobody has to read it."""
+    with as_owner(tmp_path):
+        one = delivery(tmp_path)
+        await deliver_anew(disk, [one])
+        settle(one)
+        os.chmod(f"{one.maildir}/new", 0o300)
+        writer = BatchWriter(HOST, 1, 1, disk)
+        begun = len(os.listdir("/proc/self/fd"))
+        outcome = await writer.deliver_all(envelope(1), CONTENT, [one])
+        assert len(os.listdir("/proc/self/fd")) == begun
+        await writer.close()
+        os.chmod(f"{one.maildir}/new", 0o700)
+    assert isinstance(outcome, Delivered) == disk.following
+    assert len(messages(one)) == 1 + disk.following
