@@ -44,7 +44,7 @@ def server_ready() -> None:
 
 
 def server_reloaded() -> None:
-    """SIGHUP: the new settings are in force for every connection from now on."""
+    """SIGHUP: the new settings are in force for every SMTP and POP3 connection from now on."""
     _log.info("server_reloaded")
 
 
