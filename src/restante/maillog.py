@@ -73,8 +73,13 @@ def worker_failed(slot: int, why: str) -> None:
     _log.error("worker_failed", slot=slot, why=why)
 
 
+def worker_left(slot: int, pid: int) -> None:
+    """A worker that was asked to leave has served whom it had, and is gone."""
+    _log.info("worker_left", slot=slot, pid=pid)
+
+
 def worker_ended(slot: int, pid: int, status: int) -> None:
-    """A worker's process is gone; ``status`` is negative for a signal."""
+    """A worker's process is gone, and should not be; ``status`` is negative for a signal."""
     _log.warning("worker_ended", slot=slot, pid=pid, status=status)
 
 

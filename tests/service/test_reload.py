@@ -209,10 +209,11 @@ def test_reloads_under_load_lose_nothing(tmp_path: Path) -> None:
                 acknowledged += is_acknowledged(instance.smtp_port)
         assert acknowledged >= 10
         assert len(instance.messages(IAIN)) == acknowledged
-        until(lambda: instance.log().count("event=worker_ended") == 6, "old workers have left")
+        until(lambda: instance.log().count("event=worker_left") == 6, "old workers have left")
         workers(instance, 2)
         assert instance.stop() == 0
         assert "event=unplanned" not in instance.log()
+        assert "event=worker_ended" not in instance.log()
 
 
 def is_acknowledged(port: int) -> bool:

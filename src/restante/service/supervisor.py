@@ -303,19 +303,22 @@ class Supervisor:
 
     def _note_ended(self) -> None:
         for pid, status in reap(self._retired):
-            worker = self._retired.pop(pid)
-            self._ended(worker, status)
+            self._forget(worker := self._retired.pop(pid))
+            if status == 0:
+                maillog.worker_left(worker.place.slot, pid)
+            else:
+                maillog.worker_ended(worker.place.slot, pid, status)
         for pid, status in reap(self._workers):
-            worker = self._workers.pop(pid)
-            self._ended(worker, status)
+            self._forget(worker := self._workers.pop(pid))
+            maillog.worker_ended(worker.place.slot, pid, status)
             self._missing.append(worker)
             self._restart_at = time.monotonic() + RESTART_PAUSE
         if self._steward is not None and self._steward.note_ended():
             self._restart_at = time.monotonic() + RESTART_PAUSE
 
-    def _ended(self, worker: _Worker, status: int) -> None:
+    def _forget(self, worker: _Worker) -> None:
+        """Its process is gone."""
         worker.place.generation.board.forget(worker.place.number)
-        maillog.worker_ended(worker.place.slot, worker.pid, status)
         with self._rights_of_workers():
             metrics.forget(self._figures, worker.pid)
 
