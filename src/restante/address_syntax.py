@@ -65,6 +65,8 @@ def check_domain_syntax(domain: str) -> None:
         raise AddressSyntaxError("the domain is empty")
     if len(domain.encode()) > MAX_DOMAIN:
         raise AddressSyntaxError(f"the domain is longer than {MAX_DOMAIN} octets")
+    if not domain.isprintable():
+        raise AddressSyntaxError("the domain holds a character that is not printable")
     if domain.startswith("["):
         if not _LITERAL.fullmatch(domain):
             raise AddressSyntaxError("the address literal is malformed")

@@ -130,6 +130,12 @@ def test_domains() -> None:
         check_domain("exam ple.com")
 
 
+@pytest.mark.parametrize("text", ["\u05eb", "a\u202eb.example", "a\u2028.example"])
+def test_no_domain_holds_what_no_address_may(text: str) -> None:
+    with pytest.raises(AddressSyntaxError, match="domain holds a character that is not printable"):
+        check_domain(text)
+
+
 def test_dash_prefixes_are_longest_first() -> None:
     assert list(dash_prefixes("a-b-c")) == [("a-b-c", ""), ("a-b", "c"), ("a", "b-c")]
     assert list(dash_prefixes("-a")) == [("-a", "")]
