@@ -78,6 +78,19 @@ def test_old_worker_leaves(tmp_path: Path) -> None:
         assert instance.stop() == 0
 
 
+def test_old_worker_that_is_killed_has_not_left(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        (old,) = workers(instance, 1)
+        with smtp(instance.smtp_port) as busy:
+            begin_data(busy, IAIN)
+            reload(instance)
+            os.kill(old, signal.SIGKILL)
+            ended = f"level=warning event=worker_ended slot=0 pid={old} status=-9"
+            until(lambda: ended in instance.log(), "the log tells of it")
+        assert "event=worker_left" not in instance.log()
+        assert old not in workers(instance, 1)
+
+
 def test_listener_added_and_removed(tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     both = [f"127.0.0.1:{first}", f"127.0.0.1:{second}"]
