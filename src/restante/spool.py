@@ -15,6 +15,8 @@ from restante.errors import TemporaryError
 
 BLOCK = 256 * 1024
 """Octets that are gathered before they are written to the file."""
+SMALL = 1024
+"""Octets of a piece that is no object of its own: an object takes some 40 octets more."""
 PREFIX = "spool-"
 """How the names of spool files begin."""
 
@@ -66,7 +68,8 @@ class Spool:
         self._header = bytearray(b"\n")
         """What has come of it, behind a line end: an empty line ends it, even as the first."""
         self._in_header = True
-        self._waiting: list[bytes] = []
+        self._waiting: list[bytes | bytearray] = []
+        """What has come in small pieces is a bytearray."""
         self._waiting_size = 0
         self._file: int | None = None
         self._path = ""
@@ -90,7 +93,10 @@ class Spool:
         """
         self.size += len(chunk)
         self._lines += lines
-        self._waiting.append(chunk)
+        if len(chunk) < SMALL:
+            self._add_small(chunk)
+        else:
+            self._waiting.append(chunk)
         self._waiting_size += len(chunk)
         if self._in_header:
             self._read_header(chunk)
@@ -128,6 +134,14 @@ class Spool:
                     os.close(file)
                 with contextlib.suppress(OSError):  # moved away, or left to ``clean_spool``
                     os.unlink(self._path)
+
+    def _add_small(self, chunk: bytes) -> None:
+        """A client that sends octet by octet takes no more memory than they do."""
+        waiting = self._waiting
+        if waiting and isinstance(waiting[-1], bytearray):
+            waiting[-1] += chunk
+        else:
+            waiting.append(bytearray(chunk))
 
     def _read_header(self, chunk: bytes) -> None:
         header, largest = self._header, len(b"\n") + self._max_header

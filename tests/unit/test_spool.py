@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat
+import tracemalloc
 from email import message_from_bytes
 from email.policy import compat32
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from restante.address import fold
 from restante.envelope import Content, HeaderFacts
-from restante.spool import BLOCK, Spool, SpoolFailed, clean_spool, header_facts
+from restante.spool import BLOCK, SMALL, Spool, SpoolFailed, clean_spool, header_facts
 
 MESSAGE = b"Received: a\nreceived : b\nDELIVERED-TO: Iain@Example.com \nSubject: x\n\nReceived: c\n"
 
@@ -40,6 +41,29 @@ async def test_in_memory_or_in_a_file(tmp_path: Path, step: int, threshold: int)
     assert not spool.header_too_large
     spool.close()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("threshold", [0, 1000 * SMALL])
+async def test_pieces_of_all_sizes(tmp_path: Path, threshold: int) -> None:
+    pieces = [os.urandom(size) for size in (1, SMALL, 2, 3, SMALL - 1, SMALL + 1, BLOCK, 5)]
+    spool = Spool(str(tmp_path), threshold, 1000)
+    for piece in pieces:
+        await spool.write(piece)
+    assert spool.finish(b"").read() == b"".join(pieces)
+    spool.close()
+
+
+def test_small_pieces_take_no_memory_of_their_own(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path), BLOCK, 1000)
+    tracemalloc.start()
+    try:
+        for _ in range(50_000):
+            spool.take(os.urandom(2), 0)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * spool.size
+    spool.close()
 
 
 async def test_a_large_message(tmp_path: Path) -> None:
