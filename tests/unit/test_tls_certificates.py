@@ -17,6 +17,7 @@ from restante.tls import CertificateRefused
 from restante.tls.certificate import PairFiles
 from restante.tls.certificates import LOOK_INTERVAL, Certificates, pairs_of
 from tests.support.certificates import DAY, NOW, Issued, issue, replace, write
+from tests.support.events import capture_logs
 
 
 @dataclass
@@ -155,6 +156,20 @@ def test_an_expired_certificate_is_better_than_no_server(tmp_path: Path) -> None
     old = issue("mx.example.com", begins=NOW - 9 * DAY, ends=NOW - DAY)
     certificates = Clock().certificates(write(tmp_path, "mx", old))
     assert shown(certificates) == old.certificate
+
+
+def test_what_expires_while_it_is_served_is_told_of(tmp_path: Path) -> None:
+    """Once a day, for a server that runs for a year."""
+    clock, authority = Clock(), issue(subject="an authority")
+    pair = write(tmp_path, "mx", issue("mx.example.com", by=authority, ends=NOW + 20 * DAY))
+    certificates = clock.certificates(pair)
+    told = {}
+    for days in (0, 10, 10.1, 19, 21):
+        clock.seconds, clock.now = days * DAY.total_seconds(), NOW + days * DAY
+        with capture_logs() as events:
+            shown(certificates)
+        told[days] = [event["why"].removeprefix(pair.certificate).split()[0] for event in events]
+    assert told == {0: [], 10: ["expires"], 10.1: [], 19: ["expires"], 21: ["expired"]}
 
 
 def test_a_pair_that_is_wrong_at_the_start_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from restante.tls.tickets import TicketContexts
 
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at the files, which a handshake has to wait for."""
+WARN_INTERVAL = 24 * 3600.0
+"""Seconds after which a certificate that is doubtful still, or by now, is told of again."""
 
 _Signature = tuple[Identity, Identity]
 
@@ -72,8 +74,7 @@ class Certificates:
         self._asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
         self._index()
         self._begin()
-        for served in self._served:
-            self._warn(served.pair)
+        self._warn_of_all()
 
     def for_handshake(self) -> ssl.SSLContext:
         """A context that gives way to a certificate's, whether the client names a host or not."""
@@ -114,6 +115,8 @@ class Certificates:
         changed = [self._renew(served) for served in self._served]
         if any(changed):
             self._index()
+        if self._monotonic() >= self._warn_again:
+            self._warn_of_all()
 
     def _renew(self, served: _Served) -> bool:
         """Read a pair again if its files have changed; whether it is another one now."""
@@ -136,6 +139,11 @@ class Certificates:
         maillog.certificate_loaded(files.certificate, fresh.names, fresh.not_after)
         self._warn(fresh)
         return True
+
+    def _warn_of_all(self) -> None:
+        self._warn_again = self._monotonic() + WARN_INTERVAL
+        for served in self._served:
+            self._warn(served.pair)
 
     def _warn(self, pair: Pair) -> None:
         for what in (*pair.faults(self._now()), *pair.advice(self._now())):
