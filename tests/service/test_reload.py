@@ -91,6 +91,23 @@ def test_old_worker_that_is_killed_has_not_left(tmp_path: Path) -> None:
         assert old not in workers(instance, 1)
 
 
+def test_reload_while_none_but_an_old_worker_is_there(tmp_path: Path) -> None:
+    """The queue that it has yet is not given to anybody else."""
+    with new_server(tmp_path / "instance") as instance:
+        (old,) = workers(instance, 1)
+        with smtp(instance.smtp_port) as busy:
+            begin_data(busy, IAIN)
+            reload(instance)
+            (fresh,) = workers(instance, 2) - {old}
+            os.kill(fresh, signal.SIGKILL)
+            until(lambda: f"pid={fresh} status=-9" in instance.log(), "it has ended")
+            assert "event=server_reloaded" in reload(instance)
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            busy.send(SAMPLE + b".\r\n")
+            assert busy.reply().startswith("250 2.0.0 ok ")
+        assert len(instance.messages(IAIN)) == 2
+
+
 def test_listener_added_and_removed(tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     both = [f"127.0.0.1:{first}", f"127.0.0.1:{second}"]

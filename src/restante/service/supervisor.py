@@ -210,10 +210,10 @@ class Supervisor:
         """The queues of a new generation.
 
         A generation that follows another takes queues that do not exist yet: the old one
-        still has its own, or has adopted what there was.
+        still has its own, or has adopted what there was. So may one that was retired before it.
         """
         wanted = settings.server.workers
-        if not self._workers:
+        if not (self._workers or self._retired):
             return list(range(wanted))
         existing = queue_slots(settings.path(settings.queue.root))
         free = (slot for slot in itertools.count() if slot not in existing)
