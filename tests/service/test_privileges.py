@@ -327,10 +327,11 @@ if os.geteuid() == 0:
     def test_reload(tmp_path: Path) -> None:
         with (
             new_instance(tmp_path / "instance", domains=()) as instance,
-            household(instance),
+            household(instance, {"server": {"user": "nobody"}}),
         ):
             former = servant(instance, "registrar"), servant(instance, "nursery")
-            configure(instance, {"mail": {"minimum_uid": OWNERS[0] + 1}})
+            minimum = {"mail": {"minimum_uid": OWNERS[0] + 1}}
+            configure(instance, {"server": {"user": "nobody"}, **minimum})
             assert "event=server_reloaded" in reload(instance)
             assert servant(instance, "registrar") != former[0]
             assert servant(instance, "nursery") != former[1], "it has been told another minimum"

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ ANY_PORTS = [
 """Options of ``init`` and ``demo`` with which every test has ports of its own."""
 NO_DNS = '["127.0.0.1:1"]'
 """What an instance asks that a test gave no name server: nothing may leave this host."""
+NOBODY = "nobody"
+"""Who root's servers are, whatever users this machine has."""
 PATIENCE = 60.0
 """Seconds after which something that must happen counts as not happening."""
 
@@ -160,15 +163,25 @@ class Instance:
         return port
 
     def _environment(self) -> dict[str, str]:
+        """What restante.toml does not name: the environment would overrule it."""
         given = {"RESTANTE_LOG__TARGET": str(self.log_file)}
-        if not self._has_nameservers():
+        named = self._named()
+        if "nameservers" not in named.get("relay", {}):
             given["RESTANTE_RELAY__NAMESERVERS"] = NO_DNS
+        if os.geteuid() == 0:
+            given |= {
+                f"RESTANTE_{section.upper()}__USER": NOBODY
+                for section in ("server", "mail")
+                if "user" not in named.get(section, {})
+            }
         return os.environ | given | self.environ
 
-    def _has_nameservers(self) -> bool:
-        """Whether restante.toml names some: the environment would overrule it."""
-        toml = self.directory / "restante.toml"
-        return toml.exists() and re.search(r"(?m)^nameservers = ", toml.read_text()) is not None
+    def _named(self) -> dict[str, dict[str, object]]:
+        """The settings of restante.toml, none where that is wrong or not there yet."""
+        try:
+            return tomllib.loads((self.directory / "restante.toml").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
 
 
 def until(happened: object, what: str) -> None:
