@@ -508,7 +508,7 @@ def test_check_has_nothing_against_qmails_default_deliveries(
 
 
 def test_check_names_a_full_disk(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restante.cli.examination.MINIMUM_SPACE", 1 << 62)
+    monkeypatch.setattr("restante.cli.place_examination.MINIMUM_SPACE", 1 << 62)
 
     problems = "\n".join(json.loads(hosted("check", "--json").out)["problems"])
 
@@ -516,7 +516,8 @@ def test_check_names_a_full_disk(hosted: Shell, monkeypatch: pytest.MonkeyPatch)
     assert "queue.root: the file system" in problems
 
 
-def test_check_names_all_problems_at_once(hosted: Shell) -> None:
+def test_check_names_all_problems_at_once(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESTANTE_MAIL__USER", raising=False)
     (hosted.directory / "queue").rmdir()
     (hosted.directory / "restante.db").unlink()
     toml = hosted.directory / "restante.toml"
@@ -543,7 +544,8 @@ def test_check_says_what_is_wrong_with_the_settings(hosted: Shell) -> None:
     assert found.out.count("problem: restante.toml: [smtp]") == 2
 
 
-def test_accounts_never_belong_to_root(hosted: Shell) -> None:
+def test_accounts_never_belong_to_root(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESTANTE_MAIL__USER", raising=False)
     (hosted.directory / "restante.toml").write_text('[mail]\nuser = "root"\n')
 
     assert "must not belong to root" in hosted("check").out

@@ -31,8 +31,9 @@ lines that begin with `restante: `, and nothing is left half done.
 
 `mailbox add` and `mailbox passwd` ask twice for the password, or take the first line of standard
 input with `--password-stdin`. New accounts get the uid and gid of the `mail.user` setting; run by
-root, `init` and `demo` set it to `nobody`, and it is never root. A mailbox's home is
-`DIR/mail/DOMAIN/NAME` in lower case, with `/` and other unusual characters as `%2F`.
+root, `init` and `demo` set it to `vmail` where there is such a user, else to `nobody`, and it is
+never root. A mailbox's home is `DIR/mail/DOMAIN/NAME` in lower case, with `/` and other unusual
+characters as `%2F`.
 
 `explain` exits with 0 whether the address is accepted or refused, and with 75 where the database
 could not be asked. `check` exits with 1 when there is any problem, a wrong setting included.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 from typing import TYPE_CHECKING
 
 from restante.cli.certificate_examination import examine_certificates
@@ -13,7 +12,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.mount_examination import examine_mounts
-from restante.cli.output import human_size
+from restante.cli.place_examination import examine_places, own_name
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.sending_examination import examine_sending
@@ -24,16 +23,13 @@ from restante.errors import OperatorError, RestanteError
 if TYPE_CHECKING:
     from restante.directory.schema import Inspection
 
-MINIMUM_SPACE = 1 << 20
-"""Octets of a file system with which it counts as full."""
-
 
 def examine(settings: Settings, findings: Findings) -> None:
     """Look at everything, whatever is found on the way."""
     examine_control(settings, findings)
     _examine_database(settings, findings)
     _examine_routing(settings, findings)
-    _examine_directories(settings, findings)
+    examine_places(settings, findings)
     examine_mounts(settings, findings)
     _examine_user(settings, findings)
     examine_sending(settings, findings)
@@ -88,53 +84,6 @@ def _examine_routing(settings: Settings, findings: Findings) -> None:
         )
 
 
-def _examine_directories(settings: Settings, findings: Findings) -> None:
-    if settings.control is not None and settings.control.alone:
-        return  # the server makes what it needs
-    for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
-        problem = _unusable(settings.path(path))
-        if problem:
-            findings.problems.append(f"{name}: {problem}")
-        _examine_space(name, settings.path(path), settings, findings)
-    if settings.log.target not in ("stderr", "syslog"):
-        problem = _unusable(os.path.dirname(settings.path(settings.log.target)))
-        if problem:
-            findings.problems.append(f"log.target: {problem}")
-
-
-def _unusable(path: str) -> str:
-    """Why a directory cannot be used; empty if it can."""
-    if not os.path.exists(path):
-        return f"there is no directory {path}; make it with: mkdir -p {path}"
-    if not os.path.isdir(path):
-        return f"{path} is not a directory"
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return f"{path} cannot be read and written by {_own_name()}"
-    return ""
-
-
-def _examine_space(name: str, path: str, settings: Settings, findings: Findings) -> None:
-    try:
-        system = os.statvfs(path)
-    except OSError:
-        return  # named as a problem of the directory already
-    free = system.f_bavail * system.f_frsize
-    if free < MINIMUM_SPACE or (system.f_files and not system.f_favail):
-        findings.problems.append(f"{name}: the file system of {path} is full; mail is refused")
-    elif free < settings.smtp.databytes:
-        findings.advice.append(
-            f"{name}: the file system of {path} has {human_size(free)}B left, less than the "
-            "largest message that smtp.databytes allows"
-        )
-
-
-def _own_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"
-
-
 def _examine_user(settings: Settings, findings: Findings) -> None:
     if settings.control is not None and settings.control.alone and not settings.mail.user:
         return  # new accounts are made as they were before
@@ -145,6 +94,6 @@ def _examine_user(settings: Settings, findings: Findings) -> None:
         return
     if os.geteuid() not in (0, owner.uid):
         findings.problems.append(
-            f"mail.user: new accounts get uid {owner.uid}, but {_own_name()} cannot deliver to "
+            f"mail.user: new accounts get uid {owner.uid}, but {own_name()} cannot deliver to "
             "them; run the server as that user or as root"
         )

@@ -14,7 +14,8 @@ from restante.address import Address, fold
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 
-_FALLBACK_USER = "nobody"
+_USUAL_USERS = ("vmail", "nobody")
+"""To whom the mail belongs where root makes an instance: the first that the system has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,12 @@ def mail_owner(settings: Settings) -> Owner:
 
 
 def initial_mail_user() -> str:
-    """What ``init`` sets mail.user to: nothing, unless root runs it."""
-    return _FALLBACK_USER if os.geteuid() == 0 else ""
+    """What ``init`` sets mail.user to: nothing, unless root runs it or the environment says it."""
+    named = os.environ.get("RESTANTE_MAIL__USER", "")
+    if named or os.geteuid() != 0:
+        return named
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next((user for user in _USUAL_USERS if user in known), "")
 
 
 def _named_owner(user: str) -> Owner:

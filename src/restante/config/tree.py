@@ -160,7 +160,8 @@ class Mail:
     user: str = setting(
         "",
         "The system user whose uid and gid new accounts get. Empty: the user who runs the "
-        "command; must be set where that is root (init and demo then use nobody). Never uid 0.",
+        "command; must be set where that is root (init and demo then use vmail if the system has "
+        "that user, else nobody). Never uid 0.",
     )
     minimum_uid: int = setting(
         100, "Accounts with a smaller uid are refused. Never less than 1.", low=1

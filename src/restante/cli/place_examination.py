@@ -1,0 +1,122 @@
+"""What ``check`` says of the directories that mail, queues and the log lie in."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from restante.cli.findings import Findings
+from restante.cli.homes import mail_owner
+from restante.cli.output import human_size
+from restante.config.tree import Settings
+from restante.errors import OperatorError
+from restante.mda.home import is_trusted
+from restante.service.user import ServerUser
+
+MINIMUM_SPACE = 1 << 20
+"""Octets of a file system with which it counts as full."""
+
+FEW = 10
+"""Directories of which one complaint tells at the most."""
+
+
+def examine_places(settings: Settings, findings: Findings) -> None:
+    """Each is there, has space, and can be used by whoever works in it."""
+    if settings.control is not None and settings.control.alone:
+        return  # the server makes what it needs
+    for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
+        problem = _unusable(settings.path(path))
+        if problem:
+            findings.problems.append(f"{name}: {problem}")
+        _examine_space(name, settings.path(path), settings, findings)
+    findings.problems += _closed_to_owner(settings)
+    if settings.log.target not in ("stderr", "syslog"):
+        problem = _unusable(os.path.dirname(settings.path(settings.log.target)))
+        if problem:
+            findings.problems.append(f"log.target: {problem}")
+
+
+def _unusable(path: str) -> str:
+    """Why a directory cannot be used; empty if it can."""
+    if not os.path.exists(path):
+        return f"there is no directory {path}; make it with: mkdir -p {path}"
+    if not os.path.isdir(path):
+        return f"{path} is not a directory"
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        return f"{path} cannot be read and written by {own_name()}"
+    return ""
+
+
+def _examine_space(name: str, path: str, settings: Settings, findings: Findings) -> None:
+    try:
+        system = os.statvfs(path)
+    except OSError:
+        return  # named as a problem of the directory already
+    free = system.f_bavail * system.f_frsize
+    if free < MINIMUM_SPACE or (system.f_files and not system.f_favail):
+        findings.problems.append(f"{name}: the file system of {path} is full; mail is refused")
+    elif free < settings.smtp.databytes:
+        findings.advice.append(
+            f"{name}: the file system of {path} has {human_size(free)}B left, less than the "
+            "largest message that smtp.databytes allows"
+        )
+
+
+def own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
+
+def _closed_to_owner(settings: Settings) -> Iterator[str]:
+    """Why homes of new accounts cannot be made, where root starts the server and others do it."""
+    root = settings.path(settings.mail.root)
+    if os.geteuid() != 0 or not os.path.isdir(root):
+        return
+    try:
+        owner = mail_owner(settings)
+    except OperatorError:
+        return  # named as a problem of mail.user
+    user = ServerUser(settings.mail.user, owner.uid, owner.gid, (owner.gid,))
+    closed = _first_closed(root, user)
+    if closed:
+        yield (
+            f"mail.root: {user.name} (mail.user), to whom new accounts belong, cannot pass "
+            f"{closed}; run: chmod o+x {closed}"
+        )
+    foreign = _foreign(root, user)
+    if foreign:
+        yield (
+            f"mail.root: {foreign[0]} is neither root's alone nor {user.name}'s (mail.user), to "
+            "whom new accounts belong: their homes are not made there; "
+            f"run: chown --no-dereference {user.name}: {' '.join(foreign)}"
+        )
+
+
+def _first_closed(root: str, user: ServerUser) -> str:
+    with user.rights():
+        for directory in (*reversed(Path(root).parents), Path(root)):
+            if not os.access(directory, os.X_OK, effective_ids=True):
+                return str(directory)
+    return ""
+
+
+def _foreign(root: str, user: ServerUser) -> list[str]:
+    """The root of the homes and the directories of domains in it, a few of them."""
+    found = [root] if _is_foreign(os.stat(root), user) else []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            below = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(below.st_mode) and _is_foreign(below, user):
+                found.append(entry.path)
+            if len(found) == FEW:
+                break
+    return found
+
+
+def _is_foreign(directory: os.stat_result, user: ServerUser) -> bool:
+    return directory.st_uid != user.uid and not is_trusted(directory)
