@@ -48,6 +48,9 @@ ATTEMPTS = 4
 FIRST_PAUSE = 0.05
 """Seconds before the second attempt, twice as many before each further one."""
 
+OWN_WAYS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, autocommit = 1"
+"""What a connection begins with, whatever the server's ``init_connect`` has told it: within one
+transaction that never ends it would see the rows of its beginning for ever."""
 STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
 
 # Errors of a statement by a server that is otherwise well (dev.mysql.com, Server Error Message
@@ -293,6 +296,7 @@ class MySQLEngine:
             stmt_cache_size=STATEMENT_CACHE,
         )
         await connection.connect()
+        await connection.query(OWN_WAYS)  # type: ignore[no-untyped-call]
         make_lean(connection)
         return connection
 
