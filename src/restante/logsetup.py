@@ -184,10 +184,12 @@ def _open_file(path: str) -> int:
     Root takes none but a plain file where others may have put something in its place: a link
     would have it write to any file, and a FIFO would have it wait.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     if os.geteuid() != 0 or all(map(is_roots_alone, directories_to(path))):
-        return os.open(path, flags, FILE_MODE)
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+        descriptor = os.open(path, flags, FILE_MODE)  # a FIFO that nobody reads is refused
+        os.set_blocking(descriptor, True)
+        return descriptor
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, FILE_MODE)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
         return descriptor

@@ -284,3 +284,17 @@ def test_lines_of_threads_do_not_mix(log: LogFile) -> None:
         "level=info event=delivered id=1 recipient=x detail=" + "y" * 3000
     }
     assert len(log.lines()) == 200
+
+
+def test_a_fifo_that_nobody_reads_is_refused(log: LogFile) -> None:
+    """Whoever waited for a reader would serve nobody meanwhile; with one, it is waited for."""
+    os.mkfifo(log.path)
+    with pytest.raises(LogUnusable, match="cannot be opened for writing"):
+        log.open()
+    reader = os.open(log.path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        log.open()
+        maillog.server_stopped()
+        assert b"event=server_stopped" in os.read(reader, 1000)
+    finally:
+        os.close(reader)
