@@ -281,6 +281,11 @@ def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) 
     _log.info("message_refused", session=session, id=id, sender=sender, reply=str(reply), why=why)
 
 
+def message_not_kept(id: str, why: str) -> None:
+    """There is no place for a message: the disk is full or fails, or the queue is full."""
+    _log.error("message_not_kept", id=id, why=why)
+
+
 # Mail from programs on this host
 
 

@@ -185,6 +185,23 @@ def test_second_server_of_an_instance(tmp_path: Path) -> None:
         assert set(processes_of(instance.directory)) <= own
 
 
+@pytest.mark.parametrize("lines", [1, 10_000])
+def test_a_spool_that_cannot_be_written_is_an_error_of_this_host(
+    tmp_path: Path, lines: int
+) -> None:
+    with new_server(tmp_path / "instance", {"smtp": {"spool_threshold": 0}}) as instance:
+        (spool,) = instance.directory.glob("queue/spool/*")
+        spool.rmdir()
+        content = b"Subject: x\r\n\r\n" + (b"x" * 98 + b"\r\n") * lines
+        assert deliver(instance.smtp_port, IAIN, content).startswith("452 4.3.1 no room")
+        (told,) = [line for line in instance.log().splitlines() if "event=message_not_kept" in line]
+        assert "level=error" in told
+        assert f"{spool}: the spool cannot be written" in told
+        spool.mkdir()
+        spool.chmod(0o777)
+        assert deliver(instance.smtp_port, IAIN, content).startswith("250 ")
+
+
 def spooled(instance: Instance) -> int:
     """Octets of messages that are being received."""
     return sum(file.stat().st_size for file in instance.directory.glob("queue/spool/*/*"))

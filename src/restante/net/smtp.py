@@ -42,7 +42,6 @@ from restante.status import Reply
 T = TypeVar("T")
 
 SYSTEM_FAILURE = Reply(451, "3.0", "A system failure, try again later")
-NO_ROOM = Reply(452, "3.1", "No room to keep the message now, try again later")
 TIMEOUT = Reply(421, "4.2", "Timeout, closing the connection")
 SHUTDOWN = Reply(421, "3.2", "The server shuts down, try again later")
 FAILING = Reply(421, "3.0", "A system failure, try again later")
@@ -421,7 +420,7 @@ class _Session:
         assert self._origin is not None
         receiver, transaction = self._receiver, self._transaction
         if self._spool_failure is not None:
-            reply = receiver.refused(transaction, NO_ROOM, str(self._spool_failure))
+            reply = receiver.unkept(transaction, self._spool_failure)
         else:
             if self._spool is None:
                 self._spool = self._new_spool()

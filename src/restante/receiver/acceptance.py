@@ -88,7 +88,12 @@ class Acceptance:
                 return await self._keep(transaction, envelope, content)
             return await self._count_and_keep(transaction.allowance, transaction, envelope, content)
         except SpoolFailed as error:
-            return self.refused(transaction, NO_ROOM, str(error))
+            return self.unkept(transaction, error)
+
+    def unkept(self, transaction: Transaction, failure: TemporaryError) -> Reply:
+        """Record that there is no place for the content; the reply."""
+        maillog.message_not_kept(transaction.queue_id, str(failure))
+        return self.refused(transaction, NO_ROOM, str(failure))
 
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
         """Record that the content was not accepted; returns ``reply``."""
@@ -206,7 +211,7 @@ class Acceptance:
         try:
             await self._waiting.add(envelope, content, targets)
         except TemporaryError as error:
-            return self.refused(transaction, NO_ROOM, str(error))
+            return self.unkept(transaction, error)
         self._accepted(transaction, envelope, content, "queued")
         return _ok(envelope)
 

@@ -242,6 +242,10 @@ class Receiver:
         """Record that the content was not accepted; returns ``reply``."""
         return self._acceptance.refused(transaction, reply, why)
 
+    def unkept(self, transaction: Transaction, failure: TemporaryError) -> Reply:
+        """Record that there is no place for the content; the reply."""
+        return self._acceptance.unkept(transaction, failure)
+
 
 def _forget(transaction: Transaction, addresses: Sequence[Address]) -> None:
     """Whoever was taken before a bug ended the rest is told nothing of it, and gets nothing."""
