@@ -17,7 +17,7 @@ import functools
 import os
 import struct
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -272,20 +272,24 @@ class MaildirDrop:
         return b"%b/%b" % (self.maildir, place)
 
     def _relocate(self) -> None:
-        """Follow what other programs renamed.
+        """Follow what other programs renamed; what is gone is not looked for again."""
+        self._places = Column(self._where_now(self._places, self.listing.inodes))
+
+    def _where_now(self, places: Iterable[bytes], inodes: Mapping[int, int]) -> list[bytes]:
+        """Where messages are that were at these places.
 
         Reading a directory may miss a file that is renamed meanwhile, so that only what
-        is not there twice is gone, and is not looked for again.
+        is not there twice is gone.
         """
+        places = list(places)
         try:
-            inodes = self.listing.inodes
-            first = scan.relocate(self.maildir, self._places, inodes)
-            if scan.GONE in first:
-                second = scan.relocate(self.maildir, self._places, inodes)
-                first = [now or then for then, now in zip(first, second, strict=True)]
+            first = scan.relocate(self.maildir, places, inodes)
+            if scan.GONE not in first:
+                return first
+            second = scan.relocate(self.maildir, places, inodes)
         except OSError as error:
             raise _unavailable("read", self._name, error) from error
-        self._places = Column(first)
+        return [now or then for then, now in zip(first, second, strict=True)]
 
     def _remove(self, indexes: Sequence[int]) -> None:
         with self._way.rights():
@@ -308,10 +312,10 @@ class MaildirDrop:
     def _remove_here(self, indexes: Sequence[int]) -> None:
         folders: set[bytes] = set()
         problems: list[OSError] = []
-        moved = self._unlink(indexes, folders, problems)
-        if moved:
-            self._relocate()
-            self._unlink(moved, folders, problems)
+        where = zip(indexes, map(self._places.__getitem__, indexes), strict=True)
+        missed = self._unlink(where, folders, problems)
+        if missed and self._unlink_moved(missed, folders, problems):
+            problems.append(OSError(errno.EBUSY, "other programs go on renaming them"))
         for folder in sorted(folders):
             try:
                 files.fsync_directory(os.path.join(self.maildir, folder))
@@ -320,27 +324,49 @@ class MaildirDrop:
         if problems:
             raise _unavailable("delete messages in", self._name, problems[0])
 
+    def _unlink_moved(
+        self, missed: Sequence[int], folders: set[bytes], problems: list[OSError]
+    ) -> Sequence[int]:
+        """Look for messages that are not where they were, and unlink them; the rest is returned.
+
+        A program that changes the flags of all of them is as quick as this, so that some have
+        another name again by the time of their turn. What is not found has another chance for as
+        long as there are such ones, and is gone if there are none.
+        """
+        for _ in range(scan.LOOKS):
+            places = self._places_of(missed)
+            missed = self._unlink(zip(missed, places, strict=True), folders, problems)
+            if len(missed) == places.count(scan.GONE):
+                return ()
+        return missed
+
+    def _places_of(self, indexes: Sequence[int]) -> list[bytes]:
+        """Where some messages of the listing are now."""
+        inodes = self.listing.inodes
+        some = {now: inodes[index] for now, index in enumerate(indexes) if index in inodes}
+        return self._where_now(map(self.listing.places.__getitem__, indexes), some)
+
     def _unlink(
-        self, indexes: Sequence[int], folders: set[bytes], problems: list[OSError]
+        self, where: Iterable[tuple[int, bytes]], folders: set[bytes], problems: list[OSError]
     ) -> list[int]:
         """Unlink messages; those that are not where they were are returned.
 
         Little is done between two system calls: the event loop waits meanwhile.
         """
-        moved = []
+        missed = []
         root = os.path.join(self.maildir, b"")
-        for index in indexes:
-            place = self._places[index]
+        for index, place in where:
             if place == scan.GONE:
+                missed.append(index)
                 continue
             try:
                 os.unlink(root + place)
                 folders.add(place.partition(b"/")[0])
             except FileNotFoundError:
-                moved.append(index)
+                missed.append(index)
             except OSError as error:
                 problems.append(error)
-        return moved
+        return missed
 
 
 def _maildir_of(way: Way) -> bytes:

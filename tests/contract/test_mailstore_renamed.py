@@ -1,0 +1,128 @@
+"""Deletions of messages that another program renames at the same time, as when it sets flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from restante.helper.pool import Helpers
+from restante.helper.store import HelperStore
+from restante.mda.writer import BatchWriter
+from restante.store import MaildropUnavailable, MailStore, entries, scan
+from restante.store.maildir import MaildirStore
+from tests.support.deliveries import HOST
+from tests.support.helpers import HereSupplier
+from tests.support.maildrop_box import Box
+
+MESSAGES = 10
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    box = Box(tmp_path)
+    for number in range(MESSAGES):
+        box.put(f"cur/{1_700_000_000 + number}.a,S=13,W=16:2,")
+    return box
+
+
+@pytest.fixture(params=["here", "by a helper"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[MailStore]:
+    if request.param == "here":
+        yield MaildirStore()
+        return
+    writer = BatchWriter(HOST, 1, 1)
+    helpers = Helpers(HereSupplier(writer), 60.0)
+    yield HelperStore(helpers)
+    await helpers.close()
+    await writer.close()
+
+
+class Rival:
+    """A program that sets another flag just before a message is unlinked."""
+
+    def __init__(self, box: Box, monkeypatch: pytest.MonkeyPatch, times: float) -> None:
+        """``times``: how often it does so to each."""
+        self.cur = box.path / "cur"
+        self.times = times
+        self.renamed: dict[str, int] = {}
+        self.unlink = os.unlink
+        monkeypatch.setattr(os, "unlink", self.rename_first)
+
+    def rename_first(self, path: bytes) -> None:
+        base = os.fsdecode(path).rpartition("/")[2].partition(":")[0]
+        before = self.renamed.get(base, 0)
+        if base[0].isdigit() and before < self.times:
+            self.renamed[base] = before + 1
+            os.rename(path, f"{self.cur}/{base}:2,{'FRS'[before % 3]}")
+        self.unlink(path)
+
+
+@pytest.mark.parametrize("times", [1, 2, scan.LOOKS])
+async def test_what_is_renamed_meanwhile_is_deleted(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    drop = await store.open(box.account)
+    rival = Rival(box, monkeypatch, times)
+    await drop.remove(range(MESSAGES))
+    drop.close()
+    assert set(rival.renamed.values()) == {times}
+    assert os.listdir(box.path / "cur") == []
+
+
+async def test_what_is_renamed_without_end_is_not_said_to_be_deleted(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that believes it has its mail back as new mail (RFC 1939 §6 wants -ERR)."""
+    drop = await store.open(box.account)
+    Rival(box, monkeypatch, float("inf"))
+    with pytest.raises(MaildropUnavailable, match="other programs go on renaming them"):
+        await drop.remove(range(MESSAGES))
+    drop.close()
+    assert len(os.listdir(box.path / "cur")) == MESSAGES
+
+
+async def test_what_is_not_found_is_looked_for_while_others_are_renamed(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a directory may miss a file again and again that is renamed meanwhile."""
+    drop = await store.open(box.account)
+    Rival(box, monkeypatch, 2)
+    original, readings = entries.read, 0
+
+    def without_the_last(directory: bytes) -> entries.Entries:
+        nonlocal readings
+        found = original(directory)
+        readings += 1
+        if readings <= 2 * len(scan.FOLDERS):
+            del found.names[MESSAGES - 1 :]
+        return found
+
+    monkeypatch.setattr(entries, "read", without_the_last)
+    await drop.remove(range(MESSAGES))
+    drop.close()
+    assert os.listdir(box.path / "cur") == []
+
+
+async def test_what_a_program_has_removed_counts_as_deleted_beside_what_it_renames(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop = await store.open(box.account)
+    for name in sorted(os.listdir(box.path / "cur"))[::2]:
+        (box.path / "cur" / name).unlink()
+    Rival(box, monkeypatch, 2)
+    await drop.remove(range(MESSAGES))
+    drop.close()
+    assert os.listdir(box.path / "cur") == []
+
+
+async def test_deletions_look_at_no_directory_where_nothing_is_renamed(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop = await store.open(box.account)
+    monkeypatch.setattr(scan, "look", None)
+    await drop.remove(range(MESSAGES))
+    drop.close()
+    assert os.listdir(box.path / "cur") == []
