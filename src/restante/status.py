@@ -12,6 +12,10 @@ from restante.records import record
 
 MAX_REPLY_LINE = 512
 """Octets in one reply line with its CRLF (RFC 5321 §4.5.3.1.5)."""
+CHALLENGE = 334
+"""The server's part of an authentication follows (RFC 4954 §4)."""
+MAX_CHALLENGE_LINE = 12_288
+"""Octets in the line of a challenge with its CRLF: what is cut is no base64 (RFC 4954 §4)."""
 
 
 @record
@@ -50,7 +54,10 @@ class Reply:
         return " ".join(part for part in parts if part)
 
     def encode(self) -> bytes:
-        """The reply as it goes to the peer, every line within RFC 5321 §4.5.3.1.5."""
+        """The reply as it goes to the peer, every line within RFC 5321 §4.5.3.1.5.
+
+        But for a challenge, which has more room.
+        """
         wire = self._wire
         if wire is None:
             wire = self._encoded()
@@ -61,7 +68,8 @@ class Reply:
         code = str(self.code)
         status = f" {code[0]}.{self.topic}" if self.topic else ""
         wire = f"{code}{status} {self.text}\r\n".encode()
-        if len(wire) <= MAX_REPLY_LINE and "\n" not in self.text:
+        longest = MAX_CHALLENGE_LINE if self.code == CHALLENGE else MAX_REPLY_LINE
+        if len(wire) <= longest and "\n" not in self.text:
             return wire
         return self._encode_lines()
 

@@ -12,6 +12,7 @@ from restante.protocol.pop3 import events as pop3
 from restante.protocol.pop3 import profile as pop3_profile
 from restante.protocol.pop3.server import Pop3Server
 from restante.protocol.sasl import Bindings, ScramBegun, ScramDone, ScramProof
+from restante.protocol.sasl.scram import MAX_NONCE
 from restante.protocol.smtp import events as smtp
 from restante.protocol.smtp.profile import BASIC, Extension, Profile
 from restante.protocol.smtp.server import SmtpServer
@@ -82,6 +83,17 @@ def test_smtp_without_an_initial_response_bound_to_its_connection() -> None:
     assert challenge(core) == b""
     assert say(core, b64(client.first())) == ScramBegun("iain")
     core.scram_salt(STORED.salt, STORED.iterations)
+    assert isinstance(say(core, b64(client.final(challenge(core)))), ScramProof)
+
+
+@pytest.mark.parametrize("nonce", ["n" * 24, "n" * MAX_NONCE])
+@pytest.mark.parametrize("service", ["smtp", "pop3"])
+def test_a_challenge_of_whatever_size_is_whole(service: str, nonce: str) -> None:
+    """A reply line of SMTP ends at 512 octets, a challenge does not (RFC 4954 §4)."""
+    core = smtp_server() if service == "smtp" else Pop3Server(POP3, tls=True)
+    client = ScramClient("iain", "secret", nonce=nonce)
+    assert say(core, b"AUTH SCRAM-SHA-256 " + b64(client.first())) == ScramBegun("iain")
+    core.scram_salt(b"s" * 300, 4096)
     assert isinstance(say(core, b64(client.final(challenge(core)))), ScramProof)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from restante.status import MAX_REPLY_LINE, Reply
+from restante.status import MAX_CHALLENGE_LINE, MAX_REPLY_LINE, Reply
 
 
 def test_the_class_is_said_once() -> None:
@@ -30,6 +30,12 @@ def test_long_lines_are_cut_between_characters(text: str) -> None:
     assert len(wire) <= MAX_REPLY_LINE
     assert len(wire) >= MAX_REPLY_LINE - 1
     wire.decode("utf-8")
+
+
+def test_a_challenge_has_more_room() -> None:
+    line = "x" * (MAX_CHALLENGE_LINE - len("334 \r\n"))
+    assert Reply(334, "", line).encode() == f"334 {line}\r\n".encode()
+    assert Reply(334, "", "").encode() == b"334 \r\n"
 
 
 @pytest.mark.parametrize(

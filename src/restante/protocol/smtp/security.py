@@ -13,7 +13,7 @@ from restante.protocol.smtp import replies
 from restante.protocol.smtp.events import Authenticate, AuthEvent
 from restante.protocol.smtp.grammar import Refused
 from restante.protocol.smtp.profile import Extension, Profile
-from restante.status import Reply
+from restante.status import CHALLENGE, Reply
 
 
 @dataclass(slots=True)
@@ -128,4 +128,4 @@ class Security:
 
 def _challenge(challenge: sasl.Challenge) -> Reply:
     """The 334 that asks for the next line."""
-    return Reply(334, "", challenge.line.decode())
+    return Reply(CHALLENGE, "", challenge.line.decode())
