@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from restante.auth.login import PasswordAuthenticator
 from restante.config.tree import Auth, Pop3
 from restante.net.connection import Connection
 from restante.net.pop3 import Pop3Service
 from restante.protocol.pop3.server import FLUSH_AT
+from tests.support.deaf import flood
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 from tests.support.memory_store import MemoryStore
 
@@ -17,6 +20,7 @@ ANN = account("ann")
 LOGIN = b"USER ann\r\nPASS secret\r\n"
 MESSAGES = 5000
 FLOODS = 20
+PATIENCE = 30
 NO_TIME = 0.001
 """Seconds for a login: over before half of a megabyte is answered."""
 
@@ -87,3 +91,35 @@ async def test_whoever_never_lets_a_session_wait_has_no_more_time_for_a_login() 
         server.close()
         await authenticator.close()
     assert reasons == ["timeout"]
+
+
+@pytest.mark.parametrize("has_logged_in", [False, True])
+async def test_whoever_reads_nothing_has_no_more_time_for_a_login(has_logged_in: bool) -> None:
+    """A session that is logged in has the time that each wait has."""
+    reasons: list[str] = []
+    authenticator = PasswordAuthenticator(
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})), Auth()
+    )
+    settings = Pop3(login_timeout=1, timeout=1.5 if has_logged_in else PATIENCE)
+    service = Pop3Service(settings, "pop.example.com", Auth(), authenticator, MemoryStore(), None)
+    loop = asyncio.get_running_loop()
+    lasted = 0.0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal lasted
+        began = loop.time()
+        reasons.append(await service.serve(connection, "session"))
+        lasted = loop.time() - began
+
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
+    try:
+        async with asyncio.timeout(PATIENCE / 2):
+            port = server.sockets[0].getsockname()[1]
+            await flood(port, b"CAPA\r\n" * 4096, LOGIN if has_logged_in else b"")
+    finally:
+        server.close()
+        await authenticator.close()
+    assert reasons == ["timeout"]
+    assert (lasted >= 1.5) is has_logged_in

@@ -27,6 +27,7 @@ from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome
+from tests.support.deaf import flood
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 
 ANY = HostPort("127.0.0.1", 0)
@@ -196,6 +197,11 @@ async def test_a_client_that_never_rests_is_ended_too(tmp_path: Path) -> None:
             writer.write(b"NOOP\r\n")
             reply = await reader.readline()
     assert reply.startswith(b"421 4.4.2 ")
+
+
+async def test_a_client_that_reads_nothing_is_ended_too(tmp_path: Path) -> None:
+    async with serving(tmp_path) as port, asyncio.timeout(PATIENCE):
+        await flood(port, b"HELP\r\n" * 4096)
 
 
 async def test_a_flood_of_commands_leaves_others_their_turn(tmp_path: Path) -> None:

@@ -358,9 +358,10 @@ class Connection(asyncio.Protocol):
         if transport is not None and not (self._lost or transport.is_closing()):
             transport.write(data)
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, timeout: float, *, until: float = math.inf) -> None:
         """Wait until the peer has taken most of what was sent.
 
+        ``until``: when it is PeerTimeout whatever the peer has taken, by the event loop's clock.
         Raises PeerTimeout or PeerLost.
         """
         if self._lost:
@@ -369,7 +370,7 @@ class Connection(asyncio.Protocol):
             return
         self._drain_waiter = self._loop.create_future()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(min(self._loop.time() + timeout, until)):
                 await self._drain_waiter
         except TimeoutError:
             self.abort()

@@ -185,9 +185,13 @@ class _Session:
             self._take,
             self._service.settings.timeout,
             interruptible=always,
-            # Whoever never lets the session wait would have all the time it wants for a login.
-            until=self._login_by if self._account is None else math.inf,
+            until=self._until,
         )
+
+    @property
+    def _until(self) -> float:
+        """Whoever never lets the session wait would have all the time it wants for a login."""
+        return self._login_by if self._account is None else math.inf
 
     def _take(self, data: bytes) -> bool:
         """Answer what the client sends at once; False if something has to be waited for."""
@@ -205,7 +209,7 @@ class _Session:
 
     async def _flush(self) -> None:
         if not self._tell():
-            await self._connection.drain(self._service.settings.timeout)
+            await self._connection.drain(self._service.settings.timeout, until=self._until)
 
     def _answer(self, event: StartTls | LoginEvent | Retrieve | Update) -> Awaitable[None]:
         """Do what has to be waited for; no coroutine either."""

@@ -198,7 +198,7 @@ class _Session:
                 await self._handle(event)
                 continue
             if not self.tell():
-                await self._connection.drain(self._settings.timeoutsmtpd)
+                await self._connection.drain(self._settings.timeoutsmtpd, until=self._end_by)
             if event is NEED_DATA:
                 if not await self._more():
                     self._core.receive_eof()
