@@ -14,7 +14,7 @@ from restante.helper import NoHelper, Supplied, Supplier
 from restante.helper.channel import Channel
 from restante.helper.failures import read_failure
 from restante.helper.messages import MAX_TEXT, Owner
-from restante.helper.wire import BadFrame, Frame, Kind, Reader
+from restante.helper.wire import LASTING, BadFrame, Frame, Kind, Reader
 
 MAX_NUMBER = 2**31 - 1
 """Requests are numbered up to here, and then from 1 again."""
@@ -22,8 +22,10 @@ MAX_REMARK = 4096
 """Characters of a helper's line that are logged."""
 
 PATIENCE = 120.0
-"""Seconds until a helper has to have answered, or sent a part of its answer. Whoever owns the
-mailbox can stop its helper, or let it wait for a file system of their own."""
+"""Seconds until a helper has to have answered, sent a part of its answer, or given a sign of life.
+Whoever owns the mailbox can stop its helper, or let it wait for a file system of their own."""
+MOST_PATIENCE = 6 * 3600.0
+"""Seconds until it has to have answered, whatever it said meanwhile."""
 SULK = 60.0
 """Seconds for which nothing is asked of the helper of a uid that did not answer in time."""
 LOOK_INTERVAL = 5.0
@@ -32,6 +34,9 @@ LOOK_INTERVAL = 5.0
 OnPart = Callable[[Frame], None]
 """Takes the parts of an answer that come before its last one; may raise BadFrame."""
 
+_ON_THE_WAY = frozenset((Kind.LISTING, Kind.WORKING))
+"""What may come before an answer."""
+
 
 @dataclass(slots=True)
 class _Pending:
@@ -39,9 +44,12 @@ class _Pending:
 
     answer: asyncio.Future[Frame]
     on_part: OnPart | None
+    may_last: bool
     patience: float
     until: float
-    """When the helper is given up, in the loop's time."""
+    """When the helper is given up, in the loop's time ..."""
+    at_the_latest: float
+    """... and when it is whatever it says until then."""
 
 
 class Link:
@@ -92,7 +100,8 @@ class Link:
         """The answer, whatever its kind is but FAILED.
 
         Raises what the helper says it failed of, BadFrame, and NoHelper if the connection ends
-        first, or there is no answer for ``patience`` seconds: then nobody knows what was done.
+        first, or nothing of an answer comes for ``patience`` seconds: then nobody knows what was
+        done.
         ``descriptor`` belongs to the link from here on.
         """
         if not self._channel.is_open:
@@ -100,7 +109,7 @@ class Link:
                 os.close(descriptor)
             raise NoHelper(self._lost_text())
         number = number or self.next_number()
-        waiting = self._expect(number, on_part, patience)
+        waiting = self._expect(number, kind, on_part, patience)
         try:
             alone = len(self._pending) == 1  # others may come to be sent with it
             self._channel.send(number, kind, buffers, descriptor, at_once=alone)
@@ -139,9 +148,12 @@ class Link:
         self.close()
         return True
 
-    def _expect(self, number: int, on_part: OnPart | None, patience: float) -> _Pending:
-        until = self._loop.time() + patience
-        waiting = _Pending(self._loop.create_future(), on_part, patience, until)
+    def _expect(self, number: int, kind: Kind, on_part: OnPart | None, patience: float) -> _Pending:
+        now = self._loop.time()
+        answer: asyncio.Future[Frame] = self._loop.create_future()
+        waiting = _Pending(
+            answer, on_part, kind in LASTING, patience, now + patience, now + MOST_PATIENCE
+        )
         self._pending[number] = waiting
         return waiting
 
@@ -153,11 +165,9 @@ class Link:
         if waiting is None:
             raise BadFrame("an answer that nobody asked for")
         self.last_used = self._loop.time()
-        if frame.kind == Kind.LISTING:
-            if waiting.on_part is None:
-                raise BadFrame("a part of what nobody asked for")
-            waiting.on_part(frame)
-            waiting.until = self.last_used + waiting.patience
+        if frame.kind in _ON_THE_WAY:
+            _take_on_the_way(waiting, frame)
+            waiting.until = min(self.last_used + waiting.patience, waiting.at_the_latest)
             return
         del self._pending[frame.number]
         if not waiting.answer.done():
@@ -189,6 +199,16 @@ class Link:
 
     def _lost_text(self) -> str:
         return f"the helper of uid {self.owner.uid}: {self._why}"
+
+
+def _take_on_the_way(waiting: _Pending, frame: Frame) -> None:
+    if frame.kind == Kind.WORKING:
+        if frame.body or not waiting.may_last:
+            raise BadFrame("a sign of life that nobody asked for")
+    elif waiting.on_part is None:
+        raise BadFrame("a part of what nobody asked for")
+    else:
+        waiting.on_part(frame)
 
 
 class Helpers:

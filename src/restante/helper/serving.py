@@ -18,7 +18,7 @@ from restante.helper import NoHelper, messages
 from restante.helper.channel import Channel
 from restante.helper.failures import failure_of
 from restante.helper.messages import Message, Owner, Pieces
-from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
+from restante.helper.wire import LASTING, BadFrame, Frame, Kind, Reader, Writer
 from restante.mda.acts import MAX_APPENDS, MAX_PROGRAMS
 from restante.mda.writer import BatchWriter
 from restante.records import record
@@ -37,6 +37,9 @@ that it is done may have come by now, over another connection."""
 TURN = 30.0
 """Seconds that a command or an mbox waits for its turn. Where programs hang, or mboxes are locked,
 the worker is told in time: giving up the helper, it would give up all that the user has there."""
+SIGN_OF_LIFE = 10.0
+"""Seconds between two words to the worker that what lasts is still being worked on: it has no other
+way to tell a large maildrop from a helper that hangs, which it gives up."""
 MAX_DROPS = 10_000
 """Maildrops that one connection has open."""
 
@@ -113,9 +116,11 @@ class Serving:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(connection, self._take, self._lose, takes_descriptors=True)
-        self._under_way: dict[_UnderWay, int] = {}
-        """With the octets of each request."""
+        self._under_way: dict[_UnderWay, Frame] = {}
+        """With the request of each."""
         self._octets = 0
+        """Of these requests."""
+        self._next_sign: asyncio.TimerHandle | None = None
         self._drops: dict[int, _Drop] = {}
         self._requests: dict[int, Callable[[Frame, Reader], _Begun]] = {
             Kind.DELIVER: self._deliver,
@@ -170,11 +175,22 @@ class Serving:
             return
         # Deliveries have no task of their own: the writer's future is all that they wait for.
         work = begun if isinstance(begun, asyncio.Future) else self._loop.create_task(begun)
-        self._under_way[work] = len(frame.body)
+        self._under_way[work] = frame
         self._octets += len(frame.body)
         work.add_done_callback(partial(self._done, frame))
         if self._is_full():
             self._channel.hold()
+        if frame.kind in LASTING and self._next_sign is None:
+            self._next_sign = self._loop.call_later(SIGN_OF_LIFE, self._give_signs)
+
+    def _give_signs(self) -> None:
+        """Tell the worker what is still being worked on: now, and again for as long as it lasts."""
+        lasting = [each.number for each in self._under_way.values() if each.kind in LASTING]
+        if not self._channel.is_behind:
+            for number in lasting:
+                self._channel.send(number, Kind.WORKING, ())
+        again = bool(lasting) and self._channel.is_open
+        self._next_sign = self._loop.call_later(SIGN_OF_LIFE, self._give_signs) if again else None
 
     def _is_full(self) -> bool:
         return len(self._under_way) >= MAX_REQUESTS or self._octets >= MAX_OCTETS
@@ -193,7 +209,8 @@ class Serving:
 
     def _done(self, frame: Frame, work: _UnderWay) -> None:
         was_full = self._is_full()
-        self._octets -= self._under_way.pop(work)
+        del self._under_way[work]
+        self._octets -= len(frame.body)
         _close(frame.descriptor)
         try:
             if not work.cancelled():

@@ -56,6 +56,8 @@ class Kind(IntEnum):
     FILE = 71
     UNCHANGED = 72
     """The listing is the one that the request can recognise."""
+    WORKING = 73
+    """A sign of life, and nothing else: the request, one of LASTING, is still being worked on."""
 
     # Under number 0: nobody asked.
     REFUSED = 96
@@ -64,6 +66,11 @@ class Kind(IntEnum):
     """No more requests, please: the helper is wanted elsewhere once what was begun is done."""
     REMARK = 98
     """A line for the log."""
+
+
+LASTING = frozenset((Kind.OPEN, Kind.REMOVE))
+"""Requests that may take longer than a worker waits without a sign of life: a maildrop may have to
+be read as a whole, or a hundred thousand messages be deleted."""
 
 
 @lru_cache(maxsize=64)
