@@ -78,6 +78,48 @@ async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> Non
     assert not message.exists()
 
 
+@pytest.mark.parametrize("is_moved", [False, True])
+async def test_a_session_whose_lock_was_removed_deletes_nothing(box: Box, is_moved: bool) -> None:
+    """The next session makes and locks a file of its own."""
+    message = box.put("new/1.a.h")
+    drop = await box.open()
+    if is_moved:
+        (box.path / LOCK).rename(box.path / "elsewhere")
+    else:
+        (box.path / LOCK).unlink()
+    with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
+        await drop.remove([0])
+    other = await box.open()
+    with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
+        await drop.remove([0])
+    drop.close()
+    assert message.exists()
+    await other.remove([0])
+    other.close()
+    assert not message.exists()
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_lock_that_is_removed_while_it_is_taken_is_none(
+    box: Box, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    box.put("new/1.a.h,S=13,W=16")
+    box.store = MaildirStore(clock=lambda: time.time() + HOUR)
+    if is_known:
+        assert len(await box.listing()) == 1
+    original = fcntl.flock
+
+    def removed_first(lock: int, operation: int) -> None:
+        (box.path / LOCK).unlink(missing_ok=True)
+        original(lock, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", removed_first)
+        with pytest.raises(MaildropUnavailable, match="cannot read"):
+            await box.open()
+    assert len(await box.listing()) == 1
+
+
 def _take_away(lock: Path) -> None:
     """Unlock a file that this process has locked, behind the back of whoever did."""
     for name in os.listdir("/proc/self/fd"):

@@ -301,11 +301,13 @@ class MaildirDrop:
 
         A file server that has not heard of this machine for long gives its locks to others
         (NFSv4's lease, CephFS's eviction), and nobody says so before the next request for one.
+        Where somebody has removed the file, others may have made and locked another one.
         Raises MaildropUnavailable.
         """
         assert self._lock is not None, "messages lie in Maildirs alone, and those are locked"
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _check_name(self._lock, self.maildir + _LOCK_BELOW)
         except OSError as error:
             raise _unavailable("keep the lock on", self._name, error) from error
 
@@ -381,7 +383,9 @@ def _lock_unchanged(maildir: bytes, known: scan.Listing, stale_before: float) ->
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_mtime >= stale_before and _is_unchanged(maildir, known):
+        status = os.fstat(lock)
+        has_name = status.st_nlink > 0
+        if has_name and status.st_mtime >= stale_before and _is_unchanged(maildir, known):
             return lock
     except OSError:
         pass  # whoever opens it in earnest says what is wrong
@@ -421,6 +425,7 @@ def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
     if lock is None:
         return MaildirDrop(way, None)
     try:
+        _check_name(lock, os.path.join(maildir, LOCK))
         is_due = os.fstat(lock).st_mtime < stale_before
         if is_due:
             _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
@@ -458,6 +463,12 @@ def _take_lock(maildir: str, name: str) -> int | None:
         os.close(lock)
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     return lock
+
+
+def _check_name(lock: int, path: str | bytes) -> None:
+    """Raises OSError if the name of a locked file leads elsewhere, so that it keeps nobody out."""
+    if not os.path.samestat(os.fstat(lock), os.lstat(path)):
+        raise OSError(errno.ESTALE, f"{LOCK} is another file now")
 
 
 def _of_others(places: Mapping[str, str], uid: int) -> str:
