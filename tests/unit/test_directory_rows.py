@@ -13,7 +13,8 @@ from restante.directory.rows import MAX_ID, account_of, chosen, key_of
 
 
 @pytest.mark.parametrize(
-    "number", [0, 1000, MAX_ID, "1000", b"1000", 1000.0, cast(Value, Decimal(1000))]
+    "number",
+    [0, 1000, MAX_ID, "1000", b"1000", 1000.0, cast(Value, Decimal(1000)), "000", "0" * 99 + "7"],
 )
 def test_a_number_of_any_type_is_a_uid(number: Value) -> None:
     assert account_of(("iain", number, number, "/h")) == Account(

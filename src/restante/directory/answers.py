@@ -104,7 +104,7 @@ class Answers:
         for row in by_tag.get("r", ()):
             self._take_accepted(row)
         for row in by_tag.get("m", ()):
-            self._take_account(row)
+            self._take_account((*row[:3], row[4]))
         for row in by_tag.get("a", ()):
             self._take_line(row)
 

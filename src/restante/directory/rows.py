@@ -12,7 +12,8 @@ from restante.directory.engine import Row, Value
 MAX_ID = 2**32 - 2
 """The largest uid or gid; the one above it means "none" to chown(2)."""
 
-_DIGITS = re.compile(r"[0-9]{1,10}")
+_DIGITS = re.compile(r"0*([0-9]{1,10})")
+"""A column that is ZEROFILL has as many zeros in front as it is wide."""
 
 
 def text_of(value: Value) -> str:
@@ -87,10 +88,10 @@ def _optional(value: Value) -> str | None:
 def _id(name: str, column: str, value: Value) -> int:
     if isinstance(value, int) and 0 <= value <= MAX_ID:
         return value
-    text = text_of(value)
-    if not _DIGITS.fullmatch(text) or int(text) > MAX_ID:
+    digits = _DIGITS.fullmatch(text_of(value))
+    if digits is None or int(digits[1]) > MAX_ID:
         raise _bad(name, column, "is no user or group number")
-    return int(text)
+    return int(digits[1])
 
 
 def _home(name: str, value: Value) -> str:

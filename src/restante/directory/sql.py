@@ -3,7 +3,8 @@
 Every statement is plain text with ``?`` for parameters; backticks quote names on
 SQLite and MySQL alike (``virtual`` is reserved in MySQL 8). Values are compared
 by the database's own rules, which may find too much (accents, trailing blanks)
-but not too little: what was found is compared again in Python.
+but not too little: what was found is compared again in Python. A home is taken as
+it is, since a column of octets may hold some that are no UTF-8.
 """
 
 # ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
@@ -46,8 +47,8 @@ def accepts_domain(dialect: Dialect) -> str:
 @lru_cache
 def account(dialect: Dialect) -> str:
     """Parameters: username. Rows: username, uid, gid, home."""
-    columns = _select(dialect, "`username`", "`uid`", "`gid`", "`home`")
-    return f"SELECT {columns} FROM `mailbox` WHERE `username` = ?"
+    columns = _select(dialect, "`username`", "`uid`", "`gid`")
+    return f"SELECT {columns}, `home` FROM `mailbox` WHERE `username` = ?"
 
 
 @lru_cache
@@ -78,23 +79,23 @@ def instructions(dialect: Dialect) -> str:
     return f"SELECT {columns} FROM `alias` WHERE `username` = ? AND `alias` = ?"
 
 
-_CREDENTIALS = tuple(
-    f"m.`{name}`" for name in ("username", "uid", "gid", "home", "password", "password_type")
-)
+def _credentials(dialect: Dialect) -> str:
+    account = _select(dialect, "m.`username`", "m.`uid`", "m.`gid`")
+    return f"{account}, m.`home`, {_select(dialect, 'm.`password`', 'm.`password_type`')}"
 
 
 @lru_cache
 def credentials(dialect: Dialect) -> str:
     """Parameters: username. Rows: username, uid, gid, home, password, password_type."""
-    return f"SELECT {_select(dialect, *_CREDENTIALS)} FROM `mailbox` m WHERE m.`username` = ?"
+    return f"SELECT {_credentials(dialect)} FROM `mailbox` m WHERE m.`username` = ?"
 
 
 @lru_cache
 def owners_credentials(dialect: Dialect) -> str:
     """Parameters: host, local part. Rows: as credentials, then host, local part."""
-    columns = _select(dialect, *_CREDENTIALS, "v.`virtual_host`", "v.`virtual_username`")
+    address = _select(dialect, "v.`virtual_host`", "v.`virtual_username`")
     return (
-        f"SELECT {columns} "
+        f"SELECT {_credentials(dialect)}, {address} "
         f"FROM `virtual` v {dialect.join} `mailbox` m ON m.`username` = v.`username` "
         "WHERE v.`virtual_host` = ? AND v.`virtual_username` = ?"
     )
@@ -145,14 +146,14 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
     the rest is NULL; equal hosts of the two tables are not joined, as they may have collations
     that do not go together.
     """
+    columns = ", ".join(_OWNED)
     if shape.one_domain:
         rcpthosts = "LEFT JOIN `rcpthosts` r ON r.`host` = ?"
-        return f"SELECT {', '.join((*_OWNED, 'r.`host`'))} FROM {_owned(shape, rcpthosts)}"
-    nothing = ", NULL" * (len(_OWNED) - 1)
+        return f"SELECT {columns}, r.`host` FROM {_owned(shape, rcpthosts)}"
+    nothing = "NULL, " * len(_OWNED)
     hosts = f"`rcpthosts` WHERE `host` IN ({_marks(shape.pairs)})"
     return (
-        f"SELECT {_select(dialect, *_OWNED)}, NULL FROM {_owned(shape)} UNION ALL "
-        f"SELECT NULL{nothing}, {_select(dialect, '`host`')} FROM {hosts}"
+        f"SELECT {columns}, NULL FROM {_owned(shape)} UNION ALL SELECT {nothing}`host` FROM {hosts}"
     )
 
 
@@ -221,9 +222,9 @@ def thorough(dialect: Dialect, shape: ThoroughShape) -> str:
 
     Parameters: for each domain the domain and its local parts; the user names; the user
     names; the extensions of the user ``alias``; the (user, extension) pairs; the domains;
-    the domains. Rows, a tag and four texts each:
+    the domains. Rows, a tag, four texts and a home each:
 
-    ``v`` host, local part, owner; ``m`` username, uid, gid, home; ``a`` user, extension,
+    ``v`` host, local part, owner; ``m`` username, uid, gid, and the home; ``a`` user, extension,
     target's local part and host; ``r`` host in rcpthosts; ``k`` host in
     virtual, place of the domain among those asked.
     """
@@ -248,9 +249,10 @@ def _owners_of(locals_by_domain: Iterable[int]) -> str:
     )
 
 
-_MAILBOX = ("m.`username`", "m.`uid`", "m.`gid`", "m.`home`")
+_USER = ("m.`username`", "m.`uid`", "m.`gid`")
+_HOME = "m.`home`"
 _ALIAS = ("a.`username`", "a.`alias`", "a.`alias_username`", "a.`alias_host`")
-_OWNED = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_MAILBOX, *_ALIAS)
+_OWNED = ("v.`virtual_host`", "v.`virtual_username`", "v.`username`", *_USER, _HOME, *_ALIAS)
 
 
 _NOTHING = "SUBSTR(o.owner, 1, 0)"
@@ -261,7 +263,13 @@ def _owner_arms(dialect: Dialect) -> list[str]:
     """What ``virtual`` says, and what follows from it for the owners found."""
     return [
         _arm(dialect, "v", ("o.host", "o.name", "o.owner"), "o"),
-        _arm(dialect, "m", _MAILBOX, f"o {dialect.join} `mailbox` m ON m.`username` = o.owner"),
+        _arm(
+            dialect,
+            "m",
+            _USER,
+            f"o {dialect.join} `mailbox` m ON m.`username` = o.owner",
+            _HOME,
+        ),
         _arm(
             dialect,
             "a",
@@ -281,7 +289,7 @@ def _name_arms(dialect: Dialect, shape: ThoroughShape) -> list[str]:
     """What is there for the names that the addresses themselves may mean."""
     names, extensions = _marks(shape.names), _marks(shape.extensions)
     arms = [
-        _arm(dialect, "m", _MAILBOX, f"`mailbox` m WHERE m.`username` IN ({names})"),
+        _arm(dialect, "m", _USER, f"`mailbox` m WHERE m.`username` IN ({names})", _HOME),
         _arm(
             dialect,
             "a",
@@ -309,9 +317,12 @@ def _known_arm(dialect: Dialect, number: int) -> str:
 
 
 _WIDTH = 4
-"""Columns behind the tag of a thorough answer."""
+"""Texts behind the tag of a thorough answer."""
 
 
-def _arm(dialect: Dialect, tag: str, columns: tuple[str, ...], source: str) -> str:
+def _arm(
+    dialect: Dialect, tag: str, columns: tuple[str, ...], source: str, home: str = "NULL"
+) -> str:
+    """Rows of a UNION. A home has a place of its own: as text it might lose octets."""
     padding = ", NULL" * (_WIDTH - len(columns))
-    return f"SELECT '{tag}', {_select(dialect, *columns)}{padding} FROM {source}"
+    return f"SELECT '{tag}', {_select(dialect, *columns)}{padding}, {home} FROM {source}"
