@@ -12,7 +12,7 @@ import pytest
 from restante.cli.app import run
 from restante.eventlog import NOWHERE, log
 from tests.support.instance import ANY_PORTS
-from tests.support.mariadb import PASSWORD
+from tests.support.mariadb import PASSWORD, MariaDB
 
 pytestmark = pytest.mark.mariadb
 
@@ -67,3 +67,19 @@ def test_tables_that_were_there_survive_a_second_init(
 
     assert run(["-C", second, "domain", "list"]) == 0
     assert capsys.readouterr().out == "example.com\n"
+
+
+def test_check_names_capitals_that_the_database_tells_apart(
+    tmp_path: Path, mariadb_server: MariaDB, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance, name = str(tmp_path / "instance"), mariadb_server.new_database()
+    assert run(["init", instance, "--database", mariadb_server.url(name), *ANY_PORTS]) == 0
+    change = "ALTER TABLE rcpthosts CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    mariadb_server.sql(f"{change}; INSERT INTO rcpthosts VALUES ('Example.COM')", name)
+    capsys.readouterr()
+
+    assert run(["-C", instance, "check", "--json"]) == 1
+
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem.startswith("rcpthosts.host tells capitals from small letters")
+    assert "'Example.COM'" in problem

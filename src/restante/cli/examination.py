@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from restante.cli.certificate_examination import examine_certificates
@@ -21,6 +22,7 @@ from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
 
 if TYPE_CHECKING:
+    from restante.directory.engine import Engine
     from restante.directory.schema import Inspection
 
 
@@ -55,14 +57,20 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
 
 
 def _examine_rows(settings: Settings, findings: Findings) -> None:
+    from restante.cli.column_examination import examine_columns
     from restante.cli.password_examination import examine_passwords
     from restante.cli.row_examination import examine_rows
 
-    try:
-        ask(settings, lambda engine: examine_rows(engine, settings, findings))
-        ask(settings, lambda engine: examine_passwords(engine, settings.auth, findings))
-    except RestanteError as error:
-        findings.problems.append(str(error))
+    examinations: tuple[Callable[[Engine], Awaitable[None]], ...] = (
+        lambda engine: examine_columns(engine, findings),
+        lambda engine: examine_rows(engine, settings, findings),
+        lambda engine: examine_passwords(engine, settings.auth, findings),
+    )
+    for examination in examinations:
+        try:
+            ask(settings, examination)
+        except RestanteError as error:
+            findings.problems.append(str(error))
 
 
 def _examine_routing(settings: Settings, findings: Findings) -> None:

@@ -2,9 +2,11 @@
 
 Every statement is plain text with ``?`` for parameters; backticks quote names on
 SQLite and MySQL alike (``virtual`` is reserved in MySQL 8). Values are compared
-by the database's own rules, which may find too much (accents, trailing blanks)
-but not too little: what was found is compared again in Python. A home is taken as
-it is, since a column of octets may hold some that are no UTF-8.
+by the database's own rules, which may find too much (accents, trailing blanks):
+what was found is compared again in Python. They must not find too little: names
+are asked for in small letters, and ``check`` says where a collation would tell
+these from capitals. A home is taken as it is, since a column of octets may hold
+some that are no UTF-8.
 """
 
 # ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters

@@ -1,0 +1,117 @@
+"""Columns in which names are not compared as look-ups need it."""
+
+# ruff: noqa: S608 - the parts put together here are fixed texts
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from restante.cli.findings import Findings
+from restante.directory.engine import Engine
+from restante.directory.rows import text_of
+from restante.directory.schema import INDEXES, TABLES
+
+# Look-ups ask for names in small letters, and leave it to the column's collation to find others:
+# LOWER() around a column would keep its index from being used.
+_NAMES = tuple(
+    (table, column)
+    for table, indexes in INDEXES.items()
+    for column in dict.fromkeys(column for columns in indexes for column in columns)
+)
+"""Tables and columns that hold names which are asked for."""
+
+_COLUMNS = (
+    "SELECT table_name, column_name, data_type, character_set_name, collation_name "
+    "FROM information_schema.columns WHERE table_schema = DATABASE()"
+)
+_SQL_MODE = "SELECT @@sql_mode"
+_PADDING = "PAD_CHAR_TO_FULL_LENGTH"
+_OCTETS = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+
+
+class _Column(NamedTuple):
+    """A column as information_schema has it."""
+
+    table: str
+    name: str
+    kind: str
+    charset: str
+    collation: str
+    """Empty for a column of octets."""
+
+    @property
+    def tells_case(self) -> bool:
+        """Whether capitals are other letters than small ones: _bin, _cs, and octets."""
+        return self.kind in _OCTETS or bool(self.collation and "_ci" not in self.collation)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the look-ups read it, and some sql_mode fills it up with blanks."""
+        return self.kind == "char" and self.name.lower() in TABLES.get(self.table, ())
+
+
+async def examine_columns(engine: Engine, findings: Findings) -> None:
+    """Add what look-ups do not find because of its column; raises CannotKnow."""
+    if engine.dialect.name == "sqlite":
+        await _examine_sqlite(engine, findings)
+        return
+    columns = [_Column(*map(text_of, row)) for row in await engine.fetch(_COLUMNS)]
+    for column in columns:
+        if column.tells_case and (column.table, column.name.lower()) in _NAMES:
+            await _examine_capitals(engine, column, findings)
+    if _PADDING in text_of((await engine.fetch(_SQL_MODE))[0][0]):
+        findings.problems += [_padded(column) for column in columns if column.is_padded]
+
+
+async def _examine_sqlite(engine: Engine, findings: Findings) -> None:
+    for table, name in _NAMES:
+        column = f"`{name}`"
+        # GLOB knows no collation; whether the two are equal is for the column's to say.
+        capitals = f"{column} GLOB '*[A-Z]*' AND {column} <> LOWER({column})"
+        if example := await _example(engine, table, column, capitals):
+            problem = _not_found(table, name, example, f"LOWER({column})")
+            findings.problems.append(f"{problem}, or make the column COLLATE NOCASE")
+
+
+async def _examine_capitals(engine: Engine, column: _Column, findings: Findings) -> None:
+    quoted = f"`{column.name}`"
+    text = engine.dialect.text(quoted)
+    example = await _example(engine, column.table, quoted, f"{text} REGEXP '[A-Z]'")
+    if not example:
+        return
+    if column.kind in _OCTETS:
+        lowered, otherwise = f"LOWER({text})", "make the column VARCHAR"
+    else:
+        lowered, otherwise = f"LOWER({quoted})", _other_collation(column)
+    problem = _not_found(column.table, column.name, example, lowered)
+    findings.problems.append(f"{problem}, or {otherwise}")
+
+
+def _other_collation(column: _Column) -> str:
+    return (
+        f"ALTER TABLE `{column.table}` CONVERT TO CHARACTER SET {column.charset} "
+        f"COLLATE {column.charset}_general_ci"
+    )
+
+
+async def _example(engine: Engine, table: str, column: str, condition: str) -> str:
+    """What a row of the table for which the condition holds has in the column; empty if none."""
+    sql = f"SELECT {column} FROM `{table}` WHERE {condition} LIMIT 1"
+    rows = await engine.fetch(sql)
+    return text_of(rows[0][0]) if rows else ""
+
+
+def _not_found(table: str, column: str, example: str, lowered: str) -> str:
+    return (
+        f"{table}.{column} tells capitals from small letters, and look-ups ask in small letters: "
+        f"rows such as {example!r} are not found, and mail is refused for it; write them in small "
+        f"letters, UPDATE `{table}` SET `{column}` = {lowered}"
+    )
+
+
+def _padded(column: _Column) -> str:
+    return (
+        f"{column.table}.{column.name} is CHAR, and the server's sql_mode has {_PADDING}: what it "
+        "holds comes with blanks behind it, and is taken for something else; make the column "
+        "VARCHAR, or take the mode away"
+    )

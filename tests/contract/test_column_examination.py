@@ -1,0 +1,132 @@
+"""What ``check`` says of columns in which names are not found."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from restante.cli.column_examination import examine_columns
+from restante.cli.findings import Findings
+from restante.directory.engine import Engine, Statement
+from restante.directory.lookups import SqlDirectory
+from restante.directory.schema import INDEXES
+from tests.support.directory import Rows, engine_with, fill
+from tests.support.mariadb import MariaDB
+
+NAMES = {(t, column) for t, indexes in INDEXES.items() for each in indexes for column in each}
+CAPITALS: Rows = {
+    "rcpthosts": [("Example.COM",)],
+    "mailbox": [("Iain", 1000, 1000, "/Home", "X", "Crypt-Password")],
+    "virtual": [("Iain", "Info", "Example.COM"), ("Iain", "low", "example.com")],
+    "alias": [("Iain", "List", "./Maildir/", "")],
+}
+SMALL: Rows = {
+    "rcpthosts": [("example.com",), ("École.fr",)],
+    "mailbox": [("iain", 1000, 1000, "/Home", "X", "Crypt-Password")],
+    "virtual": [("iain", "info", "example.com"), ("iain", "", "École.fr")],
+    "alias": [("iain", "other", "|Program", "")],
+}
+
+
+async def make_case_sensitive(engine: Engine, column: str) -> None:
+    """All tables with names in columns of this type, by a statement that SQLite has as well."""
+    tables = {
+        "rcpthosts": f"`host` {column}",
+        "mailbox": f"`username` {column}, `uid` INT, `gid` INT, `home` VARCHAR(99), "
+        "`password` VARCHAR(99), `password_type` VARCHAR(20)",
+        "virtual": ", ".join(
+            f"`{name}` {column}" for name in ("username", "virtual_username", "virtual_host")
+        ),
+        "alias": f"`username` {column}, `alias` {column}, `alias_username` VARCHAR(99), "
+        "`alias_host` VARCHAR(99)",
+    }
+    for table, columns in tables.items():
+        await engine.transaction(
+            [Statement(f"DROP TABLE `{table}`"), Statement(f"CREATE TABLE `{table}` ({columns})")]
+        )
+
+
+async def problems_of(engine: Engine) -> list[str]:
+    findings = Findings()
+    await examine_columns(engine, findings)
+    assert findings.advice == []
+    return findings.problems
+
+
+async def check_that_capitals_are_named(engine: Engine) -> list[str]:
+    """Each column is named once; what the problems say of UPDATE lets the rows be found."""
+    await fill(engine, CAPITALS)
+    problems = await problems_of(engine)
+    named = {tuple(problem.split(" ")[0].split(".")) for problem in problems}
+    assert named == NAMES
+    assert len(problems) == len(NAMES)
+    updates = [re.search("UPDATE .*?(?=, or )", problem) for problem in problems]
+    await engine.transaction([Statement(found[0]) for found in updates if found])
+    assert await problems_of(engine) == []
+    directory = SqlDirectory(engine)
+    assert await directory.accepts_domain("example.com")
+    assert await directory.owners("info", "example.com") == ("iain",)
+    assert await directory.account("iain") is not None
+    assert await directory.instructions("iain", "list") == ("./Maildir/",)
+    return problems
+
+
+async def test_capitals_in_our_own_tables_are_no_problem(database_url: str) -> None:
+    async with engine_with(database_url, CAPITALS) as engine:
+        assert await problems_of(engine) == []
+
+
+async def test_capitals_that_sqlite_tells_apart(sqlite_url: str) -> None:
+    async with engine_with(sqlite_url) as engine:
+        await make_case_sensitive(engine, "TEXT")
+        await fill(engine, SMALL)
+        assert await problems_of(engine) == []
+        problems = await check_that_capitals_are_named(engine)
+        assert all("COLLATE NOCASE" in problem for problem in problems)
+        assert "'Example.COM'" in problems[0]
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize(
+    "column",
+    [
+        "VARCHAR(99) COLLATE utf8mb4_bin",
+        "VARCHAR(99) CHARACTER SET latin1 COLLATE latin1_general_cs",
+        "VARCHAR(99) CHARACTER SET latin1 BINARY",
+        "VARBINARY(99)",
+    ],
+)
+async def test_capitals_that_mariadb_tells_apart(mariadb_url: str, column: str) -> None:
+    async with engine_with(mariadb_url) as engine:
+        await make_case_sensitive(engine, column)
+        await fill(engine, SMALL)
+        assert await problems_of(engine) == []
+        await check_that_capitals_are_named(engine)
+
+
+@pytest.mark.mariadb
+async def test_another_collation_mends_it_too(mariadb_url: str) -> None:
+    async with engine_with(mariadb_url) as engine:
+        await make_case_sensitive(engine, "VARCHAR(99) COLLATE utf8mb4_bin")
+        await fill(engine, CAPITALS)
+        changes = {problem.rpartition(", or ")[2] for problem in await problems_of(engine)}
+        await engine.transaction([Statement(change) for change in sorted(changes)])
+        assert await problems_of(engine) == []
+        assert await SqlDirectory(engine).owners("info", "example.com") == ("Iain",)
+
+
+@pytest.mark.mariadb
+async def test_blanks_that_the_server_adds(mariadb_server: MariaDB) -> None:
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SMALL) as engine:
+        mariadb_server.sql("ALTER TABLE mailbox MODIFY username CHAR(99), ADD note CHAR(9)", name)
+        assert await problems_of(engine) == []
+        before = mariadb_server.sql("SELECT @@GLOBAL.sql_mode").strip()
+        mariadb_server.sql("SET GLOBAL sql_mode = 'PAD_CHAR_TO_FULL_LENGTH'")
+        try:
+            async with engine_with(mariadb_server.url(name)) as engine_then:
+                (problem,) = await problems_of(engine_then)
+        finally:
+            mariadb_server.sql(f"SET GLOBAL sql_mode = '{before}'")
+        assert problem.startswith("mailbox.username is CHAR")
