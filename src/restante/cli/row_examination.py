@@ -32,7 +32,12 @@ _WITHOUT_ACCOUNT = (
 )
 _WITHOUT_ADDRESSES = (
     "SELECT r.`host` FROM `rcpthosts` r WHERE NOT EXISTS "
-    "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = r.`host`) LIMIT ?"
+    "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {}) LIMIT ?"
+)
+"""With the host as ``virtual`` would have it."""
+_HOST_COLLATION = (
+    "SELECT character_set_name, collation_name FROM information_schema.columns "
+    "WHERE table_schema = DATABASE() AND table_name = 'virtual' AND column_name = 'virtual_host'"
 )
 _PROGRAMS = (
     "SELECT a.`username`, a.`alias_username` FROM `alias` a "
@@ -87,13 +92,23 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
     if settings.routing.virtualdomains:
         return
     local = {fold(domain) for domain in settings.routing.locals}
-    for row in await engine.fetch(_WITHOUT_ADDRESSES, (MAX_NAMED,)):
+    statement = _WITHOUT_ADDRESSES.format(await _host_to_compare(engine))
+    for row in await engine.fetch(statement, (MAX_NAMED,)):
         domain = text_of(row[0])
         if fold(domain) not in local:
             findings.advice.append(
                 f"the domain {domain} has no addresses: mail for it is accepted from everybody, "
                 "and waits to be sent to another host"
             )
+
+
+async def _host_to_compare(engine: Engine) -> str:
+    """rcpthosts.host in the collation of virtual.virtual_host: MySQL compares no others."""
+    if engine.dialect.name == "mysql":
+        for charset, collation in await engine.fetch(_HOST_COLLATION):
+            if charset is not None:  # a column of octets has none, and is compared with anything
+                return f"CONVERT(r.`host` USING {text_of(charset)}) COLLATE {text_of(collation)}"
+    return "r.`host`"
 
 
 async def _examine_programs(engine: Engine, settings: Settings, findings: Findings) -> None:
