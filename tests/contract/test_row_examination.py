@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from restante.cli.findings import Findings
+from restante.cli.findings import MAX_NAMED, Findings
 from restante.cli.row_examination import examine_rows
 from restante.config.tree import Settings
 from restante.directory.engine import Engine, Statement
-from tests.support.directory import Rows, engine_with
+from restante.directory.rows import MAX_ID
+from tests.support.directory import Rows, engine_with, fill
 
+OWN = os.geteuid() or 1000
+"""A uid that a server of whoever runs the tests delivers to."""
 SITE: Rows = {
     "rcpthosts": [("example.com",), ("empty.example",), ("café.example",)],
-    "mailbox": [("iain", 1000, 1000, "/home/iain", "x", "Crypt-Password")],
+    "mailbox": [("iain", OWN, OWN, "/home/iain", "x", "Crypt-Password")],
     "virtual": [("iain", "info", "Example.COM"), ("iain", "info", "café.example")],
 }
 
@@ -44,3 +49,87 @@ async def test_domains_without_addresses_whatever_the_columns_are(
     named = {line.split(" has no")[0] for line in advice}
     assert "the domain empty.example" in named
     assert "the domain café.example" not in named
+
+
+async def test_a_site_in_order_has_no_problem(database_url: str) -> None:
+    async with engine_with(database_url, SITE) as engine:
+        assert (await examined(engine)).problems == []
+
+
+async def allow_null(engine: Engine) -> None:
+    """Tables as a site may have them, in which nothing must be told."""
+    case = "NOCASE" if engine.dialect.name == "sqlite" else "utf8mb4_unicode_ci"
+    name = f"VARCHAR(99) COLLATE {case}"
+    tables = {
+        "mailbox": f"username {name}, uid BIGINT, gid BIGINT, home VARCHAR(99), "
+        "password VARCHAR(99), password_type VARCHAR(20)",
+        "virtual": f"username {name}, virtual_username {name}, virtual_host {name}",
+    }
+    for table, columns in tables.items():
+        await engine.transaction(
+            [Statement(f"DROP TABLE `{table}`"), Statement(f"CREATE TABLE `{table}` ({columns})")]
+        )
+
+
+async def test_accounts_that_nobody_can_deliver_to(database_url: str) -> None:
+    wrong = [(None, OWN), (OWN, None), (MAX_ID + 1, OWN), (OWN, 2**40), (-1, OWN), (OWN, -1)]
+    mailboxes = [(f"u{n}", *ids, "/h", "x", None) for n, ids in enumerate(wrong)]
+    rows: Rows = {
+        "mailbox": [
+            *mailboxes,
+            ("null", OWN, OWN, None, "x", None),
+            ("relative", OWN, OWN, "home", "x", None),
+            ("fine", OWN, OWN, "/h", "x", None),
+        ]
+    }
+    async with engine_with(database_url) as engine:
+        await allow_null(engine)
+        await fill(engine, rows)
+        problems = (await examined(engine)).problems
+        named = sorted(problem.split(": ")[0] for problem in problems)
+        assert named == [
+            *(f"table mailbox, row 'u{n}'" for n in range(len(wrong))),
+            "the mailbox null",
+            "the mailbox relative",
+        ]
+        for problem in problems:
+            assert problem.endswith("; its mail waits")
+
+
+async def test_addresses_without_an_owner(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        await allow_null(engine)
+        await fill(engine, {"virtual": [(None, "a", "x.org"), ("", "b", "x.org")]})
+        found = await examined(engine)
+    assert found.advice == []
+    assert sorted(found.problems) == [
+        f"virtual has a row for {name}@x.org without a username; its mail waits" for name in "ab"
+    ]
+
+
+async def test_instructions_that_cannot_be_obeyed(database_url: str) -> None:
+    wrong = [
+        ("alias", "words", "no address here", ""),
+        ("alias", "blank", "", ""),
+        ("ann", "", "|", ""),
+        ("ann", "far", "a b", "x.org"),
+    ]
+    right = [
+        ("alias", "list", "ann@x.org", ""),
+        ("alias", "list", "", ""),
+        ("alias", "away", "# nothing", ""),
+        ("bob", "", "./Maildir/", ""),
+        ("bob", "o'brien", "o'brien", "x.org"),
+        ("bob", "run", "|preline procmail", ""),
+    ]
+    async with engine_with(database_url, {"alias": [*right, *wrong]}) as engine:
+        problems = (await examined(engine)).problems
+    assert sorted(problem.split(":")[0] for problem in problems) == sorted(
+        f"alias has for {user!r}, extension {extension!r}" for user, extension, *_ in wrong
+    )
+
+
+async def test_a_list_of_instructions_is_short(sqlite_url: str) -> None:
+    rows = [("alias", f"word{number}", "no address", "") for number in range(MAX_NAMED + 5)]
+    async with engine_with(sqlite_url, {"alias": rows}) as engine:
+        assert len((await examined(engine)).problems) == MAX_NAMED

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
 from restante.cli.context import directory_of
 from restante.cli.findings import MAX_NAMED, Findings
-from restante.directory.engine import Engine
-from restante.directory.rows import text_of
+from restante.directory import BadRow
+from restante.directory.answers import folded
+from restante.directory.engine import Engine, Row
+from restante.directory.rows import MAX_ID, account_of, line_of, text_of
 from restante.routing.decision import NoSuchUser
+from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.router import Router
 from restante.service.user import serving_uid
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
 
-_WRONG_HOME = "SELECT `username` FROM `mailbox` WHERE `home` NOT LIKE '/%' LIMIT ?"
+MAX_READ = 20_000
+"""Rows of alias that are read: those of a large database would take minutes."""
+
+_WRONG_HOME = (
+    "SELECT `username` FROM `mailbox` WHERE `home` IS NULL OR `home` NOT LIKE '/%' LIMIT ?"
+)
+_WRONG_NUMBER = (
+    "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` IS NULL OR `gid` IS NULL "
+    "OR `uid` < 0 OR `gid` < 0 OR `uid` > ? OR `gid` > ? LIMIT ?"
+)
 _WRONG_OWNER = {
     True: "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` < ? OR `gid` < ? LIMIT ?",
     False: "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` <> ? LIMIT ?",
 }
 """Whether root asks, whose server delivers to everybody."""
+_WITHOUT_OWNER = (
+    "SELECT `virtual_username`, `virtual_host` FROM `virtual` "
+    "WHERE `username` IS NULL OR `username` = '' LIMIT ?"
+)
+_INSTRUCTIONS = "SELECT `username`, `alias`, `alias_username`, `alias_host` FROM `alias` LIMIT ?"
 _WITHOUT_ACCOUNT = (
     "SELECT v.`username`, v.`virtual_username`, v.`virtual_host` FROM `virtual` v "
-    "WHERE NOT EXISTS (SELECT 1 FROM `mailbox` m WHERE m.`username` = v.`username`) "
+    "WHERE v.`username` <> '' "
+    "AND NOT EXISTS (SELECT 1 FROM `mailbox` m WHERE m.`username` = v.`username`) "
     "AND NOT EXISTS (SELECT 1 FROM `alias` a WHERE a.`username` = 'alias' "
     "AND a.`alias` = v.`username`) LIMIT ?"
 )
@@ -49,8 +69,10 @@ _PROGRAMS = (
 async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -> None:
     """Add what is wrong with the rows; raises CannotKnow."""
     await _examine_accounts(engine, settings, findings)
+    await _examine_owners(engine, findings)
     await _examine_addresses(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
+    await _examine_instructions(engine, findings)
     await _examine_programs(engine, settings, findings)
 
 
@@ -61,15 +83,34 @@ async def _examine_accounts(engine: Engine, settings: Settings, findings: Findin
         )
     own, least = os.geteuid(), (max(settings.mail.minimum_uid, 1), settings.mail.minimum_gid)
     wanted = least if own == 0 else (own,)
+    rule = (
+        f"the least are mail.minimum_uid, {least[0]}, and mail.minimum_gid, {least[1]}"
+        if own == 0
+        else f"a server that runs as uid {own} cannot write there"
+    )
+    numbers = await engine.fetch(_WRONG_NUMBER, (MAX_ID, MAX_ID, MAX_NAMED))
+    wrong = [_wrong_number(row) for row in numbers]
     for row in await engine.fetch(_WRONG_OWNER[own == 0], (*wanted, MAX_NAMED)):
         name, uid, gid = map(text_of, row)
-        rule = (
-            f"the least are mail.minimum_uid, {least[0]}, and mail.minimum_gid, {least[1]}"
-            if own == 0
-            else f"a server that runs as uid {own} cannot write there"
-        )
+        there = f"the mailbox {name} has uid {uid} and gid {gid}, and {rule}"
+        wrong.append(_wrong_number(row) or there)
+    findings.problems += dict.fromkeys(f"{each}; its mail waits" for each in wrong if each)
+
+
+def _wrong_number(row: Row) -> str:
+    """What keeps uid and gid (behind a username) from being numbers; empty if they are some."""
+    try:
+        account_of((*row, "/"))
+    except BadRow as error:
+        return str(error)
+    return ""
+
+
+async def _examine_owners(engine: Engine, findings: Findings) -> None:
+    for row in await engine.fetch(_WITHOUT_OWNER, (MAX_NAMED,)):
+        local, domain = map(text_of, row)
         findings.problems.append(
-            f"the mailbox {name} has uid {uid} and gid {gid}, and {rule}; its mail waits"
+            f"virtual has a row for {local}@{domain} without a username; its mail waits"
         )
 
 
@@ -109,6 +150,25 @@ async def _host_to_compare(engine: Engine) -> str:
             if charset is not None:  # a column of octets has none, and is compared with anything
                 return f"CONVERT(r.`host` USING {text_of(charset)}) COLLATE {text_of(collation)}"
     return "r.`host`"
+
+
+async def _examine_instructions(engine: Engine, findings: Findings) -> None:
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in await engine.fetch(_INSTRUCTIONS, (MAX_READ,)):
+        lines.setdefault(folded(row), []).append(line_of(row[2], row[3]))
+    for user, extension, why in islice(_unusable(lines), MAX_NAMED):
+        findings.problems.append(
+            f"alias has for {user!r}, extension {extension!r}: {why}; its mail waits"
+        )
+
+
+def _unusable(lines: Mapping[tuple[str, str], list[str]]) -> Iterator[tuple[str, str, str]]:
+    """User, extension, and what is wrong with their first instruction that cannot be obeyed."""
+    for (user, extension), some in lines.items():
+        try:
+            parse_instructions(some)
+        except BadInstruction as error:
+            yield user, extension, str(error)
 
 
 async def _examine_programs(engine: Engine, settings: Settings, findings: Findings) -> None:
