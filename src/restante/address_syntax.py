@@ -63,10 +63,10 @@ def check_domain_syntax(domain: str) -> None:
     """Raise AddressSyntaxError unless ``domain`` can be a mail domain."""
     if not domain:
         raise AddressSyntaxError("the domain is empty")
+    if not domain.isprintable():  # octets that are no UTF-8 are not, and cannot be encoded
+        raise AddressSyntaxError("the domain holds a character that is not printable")
     if len(domain.encode()) > MAX_DOMAIN:
         raise AddressSyntaxError(f"the domain is longer than {MAX_DOMAIN} octets")
-    if not domain.isprintable():
-        raise AddressSyntaxError("the domain holds a character that is not printable")
     if domain.startswith("["):
         if not _LITERAL.fullmatch(domain):
             raise AddressSyntaxError("the address literal is malformed")

@@ -9,9 +9,10 @@ import typer
 
 import restante
 from restante.cli import accounts, diagnosis, guesses, instance, queues, submission
-from restante.cli.invocation import Invocation
+from restante.cli.invocation import Invocation, is_utf8
 from restante.cli.status import guarded
 from restante.config.load import CONTROL_VARIABLE, DIRECTORY_VARIABLE
+from restante.errors import OperatorError
 
 app = typer.Typer(
     name="restante",
@@ -73,4 +74,15 @@ def restante_command(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Errors are said on standard error."""
-    return guarded(lambda: app(list(arguments), prog_name="restante"))
+    return guarded(lambda: _run(list(arguments)))
+
+
+def _run(arguments: list[str]) -> int | None:
+    try:
+        code: int | None = app(arguments, prog_name="restante")
+    except UnicodeEncodeError:
+        for argument in arguments:
+            if not is_utf8(argument):
+                raise OperatorError(f"{argument!r} is not UTF-8") from None
+        raise
+    return code

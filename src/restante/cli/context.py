@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from restante.address import Address, AddressSyntaxError, check_domain
-from restante.cli.invocation import Invocation, NoInstance
+from restante.cli.invocation import Invocation, NoInstance, is_utf8
 from restante.cli.status import ExitCode
 from restante.config.tree import HostPort, Settings
 from restante.errors import OperatorError
@@ -89,8 +89,8 @@ def full_address(text: str) -> Address:
 
 def account_name(text: str) -> Address:
     """The name of an account: an address, or whatever else a row written by hand is named."""
-    if not text:
-        raise OperatorError("'' is no mailbox: restante mailbox list shows those there are")
+    if not text or not is_utf8(text):
+        raise OperatorError(f"{text!r} is no mailbox: restante mailbox list shows those there are")
     try:
         return Address.parse(text)
     except AddressSyntaxError:

@@ -42,3 +42,12 @@ class Invocation:
                 f"{DEFAULT_INSTANCE} to it"
             )
         return load(place, os.environ, self.control and os.path.abspath(self.control))
+
+
+def is_utf8(argument: str) -> bool:
+    """Whether an argument was UTF-8: of other octets Python makes what cannot be encoded."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

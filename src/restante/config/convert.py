@@ -21,6 +21,8 @@ MAX_SHOWN = 60
 """Characters of a wrong value that an error message repeats."""
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+_NO_CHARACTER = re.compile(r"[\ud800-\udfff]")
+"""What octets of the environment become that are no UTF-8, and what JSON may write as an escape."""
 _NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a string in quotes"}
 
 
@@ -88,6 +90,8 @@ def _convert_string(value: object) -> str:
         raise WrongValue(f"{shown(value)} is not {_NOUNS[str]}")
     if _CONTROL_CHARACTER.search(value):
         raise WrongValue(f"{shown(value)} holds a control character")
+    if _NO_CHARACTER.search(value):
+        raise WrongValue(f"{shown(value)} is not UTF-8")
     return value
 
 
@@ -142,4 +146,5 @@ def shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
         text = "the value"
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

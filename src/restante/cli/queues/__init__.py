@@ -37,6 +37,9 @@ queue = typer.Typer(
     no_args_is_help=True,
 )
 
+MAX_LIMIT = 10**9
+"""More than any queue has, and less than islice() takes."""
+
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Grouping = Annotated[
@@ -51,12 +54,15 @@ Grouping = Annotated[
 ListLimit = Annotated[
     int | None,
     typer.Option(
-        "--limit", metavar="N", min=0, show_default=False,
+        "--limit", metavar="N", min=0, max=MAX_LIMIT, show_default=False,
         help="Messages at most, 0: all; 300 on a terminal, all elsewhere if not given.",
     ),
 ]  # fmt: skip
 GroupLimit = Annotated[
-    int, typer.Option("--limit", metavar="N", min=0, help="Groups at most with --by; 0: all.")
+    int,
+    typer.Option(
+        "--limit", metavar="N", min=0, max=MAX_LIMIT, help="Groups at most with --by; 0: all."
+    ),
 ]
 T = TypeVar("T")
 

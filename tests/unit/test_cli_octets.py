@@ -1,0 +1,90 @@
+"""Arguments and settings that are not UTF-8, and numbers beyond all bounds: told, and no bug."""
+
+from __future__ import annotations
+
+import pytest
+
+from restante.cli.status import ExitCode
+from tests.support.shell import Shell
+from tests.support.waiting import some_mail
+
+OCTET = "\udcff"
+"""How Python hands on an octet of the command line that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["domain", "add", f"{OCTET}.com"],
+        ["domain", "remove", f"{OCTET}.com"],
+        ["mailbox", "list", OCTET],
+        ["mailbox", "add", f"a@{OCTET}.com", "--password-stdin"],
+        ["mailbox", "show", OCTET],
+        ["mailbox", "show", f"{OCTET}@example.com"],
+        ["mailbox", "passwd", OCTET, "--password-stdin"],
+        ["mailbox", "remove", f"iain@{OCTET}"],
+        ["alias", "list", OCTET],
+        ["alias", "add", f"@{OCTET}", "iain@example.com"],
+        ["alias", "add", "a@example.com", f"b@{OCTET}"],
+        ["explain", f"iain@{OCTET}"],
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_refused(hosted: Shell, command: list[str]) -> None:
+    refused = hosted(*command, stdin="secret\n")
+
+    assert (refused.code, refused.out) == (ExitCode.REFUSED, "")
+    assert r"\udcff" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--to", "--sender"])
+def test_a_filter_that_is_not_utf_8_is_a_usage_error(hosted: Shell, option: str) -> None:
+    refused = hosted("queue", "list", option, OCTET)
+
+    assert refused.code == ExitCode.USAGE
+    assert "neither an address nor a domain" in refused.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["list", "--lane", OCTET], ["list", "--reason", OCTET], ["show", OCTET], ["hold", OCTET]],
+)
+def test_what_no_queue_can_hold_is_refused(hosted: Shell, command: list[str]) -> None:
+    some_mail(hosted)
+
+    refused = hosted("queue", *command)
+
+    assert (refused.code, refused.out) == (ExitCode.REFUSED, "")
+    assert r"'\udcff'" in refused.err
+
+
+@pytest.mark.parametrize("command", [["list"], ["summary", "--by", "lane"]])
+def test_a_limit_beyond_all_bounds_is_a_usage_error(hosted: Shell, command: list[str]) -> None:
+    refused = hosted("queue", *command, "--limit", "9" * 23)
+
+    assert refused.code == ExitCode.USAGE
+    assert "'--limit'" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("SERVER__ME", f"{OCTET}.com"),
+        ("ROUTING__LOCALS", r'["\ud800.com"]'),
+        ("ROUTING__SMTPROUTES", r'{"\ud800.com": "x.org"}'),
+        ("ROUTING__DEFAULTDELIVERY", f"./{OCTET}/"),
+        ("RECEIVER__BADMAILFROM", r'["@\ud800.com"]'),
+        ("POP3__LISTEN", r'["\ud800:110"]'),
+        ("MAIL__ROOT", f"/{OCTET}"),
+    ],
+)
+def test_a_setting_that_is_not_utf_8_is_a_problem(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RESTANTE_{setting}", value)
+
+    refused = hosted("domain", "list")
+
+    assert (refused.code, refused.out) == (ExitCode.CONFIGURATION, "")
+    assert refused.err.startswith(f"restante: RESTANTE_{setting}: ")
+    assert refused.err.endswith(" is not UTF-8\n")
