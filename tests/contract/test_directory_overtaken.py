@@ -9,10 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from restante.config.tree import Database
-from restante.directory.engine import Engine, Statement, open_engine
+from restante.directory.engine import Engine, Overtaken, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.mysql import ATTEMPTS
-from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
 from tests.support.events import capture_logs
 from tests.support.instance import until
@@ -83,7 +82,7 @@ async def test_whoever_always_comes_second_gives_up(mariadb_server: MariaDB) -> 
             ours = engine(mariadb_server.url(database))
             with rival(mariadb_server, database) as other, capture_logs() as events:
                 other.does("BEGIN; UPDATE mailbox SET gid = 7 WHERE username = 'iain'")
-                with pytest.raises(CannotKnow, match=r"\(1205\)"):
+                with pytest.raises(Overtaken, match=r"\(1205\)"):
                     await ours.transaction([home_of("ann", "/ours"), home_of("iain", "/ours")])
             assert [event["event"] for event in events] == ["sql"] * ATTEMPTS
             homes = [row[0] for row in await ours.fetch("SELECT home FROM mailbox")]
@@ -100,7 +99,7 @@ async def test_a_look_up_that_is_overtaken_knows_nothing(mariadb_server: MariaDB
             with rival(mariadb_server, database) as other, capture_logs() as events:
                 other.does("LOCK TABLES mailbox WRITE")
                 for name in ("iain", "nobody"):
-                    with pytest.raises(CannotKnow, match=r"\(1205\)"):
+                    with pytest.raises(Overtaken, match=r"\(1205\)"):
                         await directory.account(name)
                 assert await directory.accepts_domain("x.org")
                 other.does("UNLOCK TABLES")

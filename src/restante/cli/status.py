@@ -75,8 +75,15 @@ def code_of(error: BaseException) -> ExitCode:
     if isinstance(error, ServerUnavailable):
         return ExitCode.UNAVAILABLE
     if isinstance(error, TemporaryError):
-        return ExitCode.TEMPORARY
+        return ExitCode.REFUSED if _is_rejected(error) else ExitCode.TEMPORARY
     return ExitCode.REFUSED if isinstance(error, RestanteError) else ExitCode.BUG
+
+
+def _is_rejected(error: TemporaryError) -> bool:
+    """Whether the database will say the same next time: it has no such table, or no such right."""
+    from restante.directory.engine import Overtaken, Rejected  # only a failure pays for it
+
+    return isinstance(error, Rejected) and not isinstance(error, Overtaken)
 
 
 def complain(error: BaseException) -> None:

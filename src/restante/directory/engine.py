@@ -47,6 +47,10 @@ class Rejected(CannotKnow):
     """The database answers, though not this statement: another may well be answered."""
 
 
+class Overtaken(Rejected):
+    """Another transaction goes first, as often as this one was tried: it may well succeed later."""
+
+
 class NothingChanged(Exception):
     """A statement changed no row and had to; the transaction was undone."""
 
@@ -158,13 +162,13 @@ def shown_parameters(statement: Statement) -> str:
     return ", ".join(shown)
 
 
-def cannot_know(where: str, why: object, *, away: bool = True) -> CannotKnow:
+def cannot_know(where: str, why: object, kind: type[CannotKnow] = CannotKnow) -> CannotKnow:
     """The error for a question to the database ``where`` that got no answer.
 
-    ``away``: it is about the database, rather than about this one statement.
+    ``kind``: Rejected, if it is about this one statement rather than about the database.
     """
     reason = " ".join(str(why).split())[:MAX_REASON]
-    return (CannotKnow if away else Rejected)(f"{where}: {reason}")
+    return kind(f"{where}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from restante.directory.engine import (
     MySQLLocation,
     MySQLServer,
     NothingChanged,
+    Overtaken,
+    Rejected,
     Row,
     Statement,
     StatementLog,
@@ -55,10 +57,13 @@ STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLE
 
 # Errors of a statement by a server that is otherwise well (dev.mysql.com, Server Error Message
 # Reference): bad syntax, columns, tables and values, missing rights on a table, duplicates, names
-# that a column's character set cannot hold (1267 to 1271 on MariaDB, 3854 and 3988 on MySQL 8).
+# that a column's character set cannot hold (1267 to 1271 on MariaDB, 3854 and 3988 on MySQL 8),
+# views that cannot be changed (1288, 1348, 1393 to 1395, 1423, 1471), constraints and triggers that
+# object (1644, 3819, 4025).
 _STATEMENT_ERRORS = frozenset(
     {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1270, 1271, 1292}
     | {1300, 1364, 1365, 1366, 1406, 1451, 1452, 3854, 3988}
+    | {1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
@@ -147,9 +152,9 @@ class MySQLEngine:
         All that can go wrong is CannotKnow, also what the driver trips over when the other end
         speaks no MySQL.
         """
-        away = _is_away(error)
-        failure = cannot_know(str(self._location), _reason(error), away=away)
-        if away:
+        kind = _kind(error)
+        failure = cannot_know(str(self._location), _reason(error), kind)
+        if kind is CannotKnow:
             self._health.failed(asked, str(failure))
         return failure
 
@@ -370,6 +375,12 @@ def _is_away(error: BaseException) -> bool:
     number = _number(error)
     is_well = number in _STATEMENT_ERRORS or number in _OVERTAKEN
     return not isinstance(error, UnicodeError) and not is_well
+
+
+def _kind(error: BaseException) -> type[CannotKnow]:
+    if _is_away(error):
+        return CannotKnow
+    return Overtaken if _number(error) in _OVERTAKEN else Rejected
 
 
 def _reason(error: BaseException) -> str:

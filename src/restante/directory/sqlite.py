@@ -15,6 +15,7 @@ from restante.directory.engine import (
     Dialect,
     Health,
     NothingChanged,
+    Rejected,
     Row,
     SQLiteLocation,
     Statement,
@@ -156,7 +157,7 @@ class SQLiteEngine:
     def _failure(self, asked: float, error: Exception) -> CannotKnow:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         away = not _is_about_the_statement(error)
-        failure = cannot_know(str(self._location), reason, away=away)
+        failure = cannot_know(str(self._location), reason, CannotKnow if away else Rejected)
         if away:
             self._drop()
             self._health.failed(asked, str(failure))
