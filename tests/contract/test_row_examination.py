@@ -133,3 +133,32 @@ async def test_a_list_of_instructions_is_short(sqlite_url: str) -> None:
     rows = [("alias", f"word{number}", "no address", "") for number in range(MAX_NAMED + 5)]
     async with engine_with(sqlite_url, {"alias": rows}) as engine:
         assert len((await examined(engine)).problems) == MAX_NAMED
+
+
+async def test_targets_that_nobody_has(database_url: str) -> None:
+    """Those of domains here, with the alias that leads there; all else is for others to say."""
+    rows: Rows = {
+        **SITE,
+        "alias": [
+            ("iain", "", "info", "example.com"),
+            ("iain", "", "nobody", "Example.com"),
+            ("alias", "sales", "who", "elsewhere.example"),
+            ("alias", "sales", "&gone@café.example", ""),
+        ],
+    }
+    async with engine_with(database_url, rows) as engine:
+        found = await examined(engine)
+    assert found.problems == []
+    told = [line for line in found.advice if line.startswith("alias has")]
+    bounces = "which nobody has: what is sent on to it bounces"
+    assert told == [
+        f"alias has for 'iain', extension '': nobody@example.com, {bounces}",
+        f"alias has for 'alias', extension 'sales': gone@café.example, {bounces}",
+    ]
+
+
+async def test_a_few_targets_that_nobody_has(database_url: str) -> None:
+    many = [("alias", f"a{number}", f"gone{number}", "example.com") for number in range(250)]
+    async with engine_with(database_url, {**SITE, "alias": many}) as engine:
+        advice = (await examined(engine)).advice
+    assert sum(line.startswith("alias has") for line in advice) == MAX_NAMED

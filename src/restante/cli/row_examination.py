@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
 from restante.cli.context import directory_of
 from restante.cli.findings import MAX_NAMED, Findings
-from restante.directory import BadRow
+from restante.directory import BadRow, Directory
 from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row
 from restante.directory.rows import MAX_ID, account_of, line_of, text_of
-from restante.routing.decision import NoSuchUser
+from restante.routing.decision import NoSuchUser, ToForward
 from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.router import Router
 from restante.service.user import serving_uid
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 MAX_READ = 20_000
 """Rows of alias that are read: those of a large database would take minutes."""
+AT_A_TIME = 100
+"""Addresses that are looked up together."""
+
+_User = tuple[str, str]
+"""A user and an extension."""
 
 _WRONG_HOME = (
     "SELECT `username` FROM `mailbox` WHERE `home` IS NULL OR `home` NOT LIKE '/%' LIMIT ?"
@@ -72,7 +77,7 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     await _examine_owners(engine, findings)
     await _examine_addresses(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
-    await _examine_instructions(engine, findings)
+    await _examine_instructions(engine, settings, findings)
     await _examine_programs(engine, settings, findings)
 
 
@@ -152,23 +157,43 @@ async def _host_to_compare(engine: Engine) -> str:
     return "r.`host`"
 
 
-async def _examine_instructions(engine: Engine, findings: Findings) -> None:
-    lines: dict[tuple[str, str], list[str]] = {}
+async def _examine_instructions(engine: Engine, settings: Settings, findings: Findings) -> None:
+    lines: dict[_User, list[str]] = {}
     for row in await engine.fetch(_INSTRUCTIONS, (MAX_READ,)):
         lines.setdefault(folded(row), []).append(line_of(row[2], row[3]))
-    for user, extension, why in islice(_unusable(lines), MAX_NAMED):
-        findings.problems.append(
-            f"alias has for {user!r}, extension {extension!r}: {why}; its mail waits"
+    unusable: list[str] = []
+    targets: dict[Address, _User] = {}
+    for (user, extension), some in lines.items():
+        try:
+            for each in parse_instructions(some):
+                if isinstance(each, ToForward):
+                    targets.setdefault(each.address, (user, extension))
+        except BadInstruction as error:
+            unusable.append(f"{_of(user, extension)}: {error}; its mail waits")
+    findings.problems += unusable[:MAX_NAMED]
+    router, directory = Router(settings.routing, settings.hostname), directory_of(settings, engine)
+    async for address in _without_mailbox(targets, router, directory):
+        findings.advice.append(
+            f"{_of(*targets[address])}: {address}, which nobody has: what is sent on to it bounces"
         )
 
 
-def _unusable(lines: Mapping[tuple[str, str], list[str]]) -> Iterator[tuple[str, str, str]]:
-    """User, extension, and what is wrong with their first instruction that cannot be obeyed."""
-    for (user, extension), some in lines.items():
-        try:
-            parse_instructions(some)
-        except BadInstruction as error:
-            yield user, extension, str(error)
+def _of(user: str, extension: str) -> str:
+    return f"alias has for {user!r}, extension {extension!r}"
+
+
+async def _without_mailbox(
+    targets: Iterable[Address], router: Router, directory: Directory
+) -> AsyncIterator[Address]:
+    """Addresses of domains here that no row knows, a few of them."""
+    left, named = iter(targets), 0
+    while some := list(islice(left, AT_A_TIME)):
+        for address, decision in zip(some, await router.route_many(some, directory), strict=True):
+            if isinstance(decision, NoSuchUser):
+                yield address
+                named += 1
+            if named == MAX_NAMED:
+                return
 
 
 async def _examine_programs(engine: Engine, settings: Settings, findings: Findings) -> None:
