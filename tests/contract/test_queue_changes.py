@@ -6,13 +6,15 @@ import asyncio
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from restante.queue import Action, LastAnswer, RecipientState
+from restante.queue import Action, LastAnswer, RecipientState, Submission
 from restante.queue.bodies import IN_ROW
 from restante.queue.lanes import settle_lanes
 from restante.queue.reader import QueueReader
@@ -20,16 +22,22 @@ from restante.queue.rows import Result, Settled, settle_message
 from restante.queue.schema import connect_writer
 from restante.queue.store import QueueStore
 from restante.queue.wake import wake
+from restante.queue.work import PendingReport
+from restante.queue.writer import GroupWriter
 from restante.status import Reply
-from tests.support.jumping_clock import START, until
+from tests.support.jumping_clock import PATIENCE, START, until
 from tests.support.queued import (
+    NEVER,
     content,
+    delivered,
     due,
     envelope,
+    from_nobody,
     next_due,
     record,
     reports,
     targets,
+    the_only,
 )
 
 NOW = START + 1
@@ -180,6 +188,77 @@ async def test_a_call_at_the_socket_has_the_queue_looked_at_anew(
     for _ in range(1000):  # more than the socket holds
         assert wake(str(tmp_path / "0"))
     await until(lambda: store.waiting == 1)
+
+
+async def an_arrival(store: QueueStore) -> Coroutine[Any, Any, object]:
+    return store.add(envelope(), content(), targets())
+
+
+async def an_end(store: QueueStore) -> Coroutine[Any, Any, object]:
+    await store.add(envelope(), content(), targets())
+    message = await the_only(store)
+    return record(store, message, delivered(message))
+
+
+async def a_failure(store: QueueStore) -> PendingReport:
+    await store.add(envelope(), content(), targets())
+    message = await the_only(store)
+    (recipient,) = message.recipients
+    failed = Result(recipient.id, RecipientState.FAILED, NEVER, notice=Action.FAILED)
+    await record(store, message, [failed])
+    (pending,) = await reports(store)
+    return pending
+
+
+async def the_end_of_a_report(store: QueueStore) -> Coroutine[Any, Any, object]:
+    return store.tell(await a_failure(store), None, NOW)
+
+
+async def a_report_that_nobody_wants_any_more(store: QueueStore) -> Coroutine[Any, Any, object]:
+    """Its message is gone, and has been counted as such by nobody yet."""
+    pending = await a_failure(store)
+    with closing(connect_writer(store.directory)) as connection:
+        connection.execute("DELETE FROM message")
+    return store.tell(pending, Submission(from_nobody(), content(), targets()), NOW)
+
+
+async def a_report(store: QueueStore) -> Coroutine[Any, Any, object]:
+    pending = await a_failure(store)
+    await store.add(envelope(), content(), targets())
+    return store.tell(pending, Submission(from_nobody(), content(), targets()), NOW)
+
+
+async def hold(writer: GroupWriter) -> threading.Event:
+    """Keep the writer busy until the event is set, so that operations gather behind it."""
+    gate = threading.Event()
+    writer.submit(lambda _: gate.wait(PATIENCE))
+    await until(writer._jobs.empty)
+    return gate
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [an_arrival, an_end, the_end_of_a_report, a_report, a_report_that_nobody_wants_any_more],
+)
+async def test_what_is_committed_with_the_count_after_a_call_is_counted_once(
+    store: QueueStore, prepared: Callable[[QueueStore], Awaitable[Coroutine[Any, Any, object]]]
+) -> None:
+    """Else the number would be wrong until the next call.
+
+    ``queue.max_waiting`` relies on it, and a queue is removed when it is empty.
+    """
+    store.watch(lambda: None)
+    work = await prepared(store)
+    gate = await hold(store._writer)
+    assert wake(store.directory)
+    await until(lambda: not store._writer._jobs.empty())
+    working = asyncio.create_task(work)
+    await until(lambda: store._writer._jobs.qsize() == 2)
+    gate.set()
+    await working
+    (there,) = store._reading.execute("SELECT count(*) FROM message").fetchone()
+    await until(lambda: not store._tasks)
+    assert store.waiting == there
 
 
 async def test_a_lane_that_was_set_too_early_is_set_right(

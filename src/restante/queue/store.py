@@ -298,12 +298,17 @@ class QueueStore:
         self._begin(self._look_anew())
 
     async def _look_anew(self) -> None:
-        # By way of the writer, so that nothing that is being recorded is counted twice.
         try:
-            waiting = await self._writer.submit(rows.count_messages)
+            await self._writer.submit(rows.count_messages, self._counted)
         except QueueFailed as error:
             maillog.queue_failed(self._directory, str(error))
-            return
+
+    def _counted(self, waiting: int) -> None:
+        """There were so many messages, as far as the writer has told of what it did.
+
+        Called in the writer's order, as whatever else changes the number is: nothing that was
+        committed with the count is counted twice.
+        """
         maillog.queue_changed(self._directory, waiting, waiting - self._waiting)
         self._waiting = waiting
         self._traffic.disturb_all()
@@ -359,15 +364,20 @@ class QueueStore:
                 self._adding(connection, arrivals)
             return bool(told), rows.settle_message(connection, queue_id, now)
 
+        def then(result: tuple[bool, Settled]) -> None:
+            told, settled = result
+            self._told(queue_id)
+            self._shortcut.close()
+            if settled is Settled.FINISHED:
+                self._waiting -= 1
+            if told:
+                self._arrived(arrivals, [])
+
         reports = [] if report is None else [report]
         async with self._kept_bodies(reports) as arrivals:
-            told, settled = await self._writer.submit(operation)
-        self._told(queue_id)
-        self._shortcut.close()
+            told, settled = await self._writer.submit(operation, then)
         await self._tidy(pending.message, settled)
-        if told:
-            self._arrived(arrivals, [])
-        else:
+        if not told:
             await self._in_files(lambda: self._discard(arrivals))
         return Told(told, settled is Settled.FINISHED)
 
@@ -379,8 +389,6 @@ class QueueStore:
 
     async def _tidy(self, message: QueuedMessage, settled: Settled) -> None:
         """Nobody needs the body's file of a message that is gone."""
-        if settled is Settled.FINISHED:
-            self._waiting -= 1
         if settled is not Settled.KEPT and message.content.body_size > IN_ROW:
             await self._in_files(lambda: self._bodies.discard(message.envelope.queue_id))
 

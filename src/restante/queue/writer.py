@@ -62,18 +62,20 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """The operation's result once it is durable; raises what it raised, or QueueFailed."""
-        return self._put(None, operation, None)
+    def submit(
+        self, operation: Operation[T], then: Callable[[T], None] | None = None
+    ) -> asyncio.Future[T]:
+        """The operation's result once it is durable; raises what it raised, or QueueFailed.
+
+        ``then`` is called on the event loop when the result is durable, before anybody who
+        waits goes on, and also if nobody does; in the order in which the operations were done.
+        """
+        return self._put(None, operation, then)
 
     def submit_item(
         self, bulk: Bulk[Item, T], item: Item, then: Callable[[T], None]
     ) -> asyncio.Future[T]:
-        """As ``submit``; with it is done what waits for the same ``bulk``, in whatever order.
-
-        ``then`` is called on the event loop when the result is durable, before anybody who
-        waits goes on, and also if nobody does.
-        """
+        """As ``submit``; with it is done what waits for the same ``bulk``, in whatever order."""
         return self._put(bulk, item, then)
 
     def _put(
