@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from restante.envelope import Notify, RecipientDsn
 from restante.queue import (
+    Action,
     RecipientState,
     Target,
     account_lane,
 )
 from restante.queue.reader import QueueReader
 from restante.queue.rows import Looping, Result
+from restante.queue.schema import connect_writer
 from restante.queue.store import QueueStore
 from tests.support.jumping_clock import START
 from tests.support.queued import (
@@ -26,6 +30,7 @@ from tests.support.queued import (
     due,
     envelope,
     record,
+    reports,
     targets,
     the_only,
     waits,
@@ -144,6 +149,43 @@ async def test_a_list_of_which_something_is_left_is_not_added_again(store: Queue
         ("iain@x", "./Maildir/"),
         ("ann@x", ""),
     ]
+
+
+async def of_which_is_asked_anew(store: QueueStore, was: str) -> bool:
+    """Whether a message is gone when one whose NOTIFY was NEVER is an alias's target as well."""
+    silent = Target("ann@x", dsn=RecipientDsn(Notify.NEVER), lane="x")
+    await store.add(envelope(), content(), [Target("iain@x"), silent])
+    message, of_ann = sorted(await due(store), key=lambda each: each.lane)
+    (iain,) = message.recipients
+    if was == "failed":
+        results = [Result(each.id, RecipientState.FAILED, NEVER) for each in of_ann.recipients]
+        await record(store, of_ann, results)
+    else:
+        with closing(connect_writer(store.directory)) as connection:
+            connection.execute("UPDATE recipient SET state = ? WHERE address = 'ann@x'", (was,))
+    alias = Result(iain.id, RecipientState.EXPANDED, targets=(Target("ann@x"),))
+    return await record(store, message, [alias])
+
+
+@pytest.mark.parametrize(
+    ("was", "told"), [("failed", True), ("removed", False), ("expanded", False)]
+)
+async def test_of_a_settled_target_is_told_what_nobody_has_been_told(
+    store: QueueStore, was: str, told: bool
+) -> None:
+    """An operator removes without a word; what an alias led to has its wishes by itself."""
+    assert await of_which_is_asked_anew(store, was) is not told
+    notices = [each for pending in await reports(store) for each in pending.notices]
+    assert [(each.action, each.recipient.last) for each in notices] == [
+        (Action.FAILED, NEVER)
+    ] * told
+
+
+async def test_a_held_target_takes_on_what_is_asked_for(store: QueueStore) -> None:
+    assert not await of_which_is_asked_anew(store, "held")
+    with closing(connect_writer(store.directory)) as connection:
+        (asked,) = connection.execute("SELECT notify FROM recipient WHERE state = 'held'")
+    assert asked == ((Notify.FAILURE | Notify.DELAY).value,)
 
 
 async def test_the_same_address_from_two_senders_has_two_copies(store: QueueStore) -> None:

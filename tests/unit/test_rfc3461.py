@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from restante.envelope import Notify, RecipientDsn
 from restante.queue import Answer, Expanded, Target
 from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
+from restante.queue.schema import connect_reader
 from restante.queue.store import QueueStore
 from restante.status import Delivered, Peer
 from tests.support.jumping_clock import PATIENCE, JumpingClock, until
@@ -183,3 +184,109 @@ async def test_recipients_of_several_ways_out_share_a_report(tmp_path: Path) -> 
         assert {block["Final-Recipient"] for block in report.recipients} == {
             f"rfc822; {goal.address}" for goal in goals[1:]
         }
+
+
+ALIAS = Expanded((Target(ANN, lane="x"),))
+WISHES: dict[str, tuple[Notify | None, Notify | None, Answer, str]] = {
+    # What RCPT asks for the alias and for its target, what becomes of that, what is told.
+    "a failure, by the alias": (None, Notify.NEVER, NEVER, "failed"),
+    "a failure, by the target": (Notify.NEVER, None, NEVER, "failed"),
+    "a failure, by both": (Notify.FAILURE, None, NEVER, "failed"),
+    "a failure, by nobody": (Notify.NEVER, Notify.SUCCESS, NEVER, ""),
+    "success, by the alias": (Notify.SUCCESS, Notify.FAILURE, HERE, "delivered"),
+    "success, by both": (Notify.SUCCESS, Notify.SUCCESS, HERE, "delivered"),
+    "success, by nobody": (Notify.FAILURE, None, HERE, ""),
+}
+ORDERS: dict[str, tuple[Sequence[Answer], Sequence[Answer], str]] = {
+    # What the alias and its target are answered before, and the lane of the target.
+    "in one attempt": ([], [], ""),
+    "in attempts of their own": ([], [], "x"),
+    "the alias first": ([], [LATER], "x"),
+    "the target first": ([LATER], [], "x"),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("named_first", [IAIN, ANN])
+async def test_of_the_target_of_an_alias_that_was_named_too_either_may_be_told(
+    tmp_path: Path, named_first: str, wish: str, order: str
+) -> None:
+    """There is one copy, and it is the only one that can tell what was promised to the alias."""
+    for_alias, for_target, outcome, told = WISHES[wish]
+    alias_before, target_before, lane = ORDERS[order]
+    async with at_work(tmp_path) as desk:
+        desk.courier.answer(IAIN, *alias_before, Expanded((Target(ANN, lane=lane),)))
+        desk.courier.answer(ANN, *target_before, outcome)
+        goals = [
+            Target(IAIN, dsn=RecipientDsn(for_alias)),
+            Target(ANN, dsn=RecipientDsn(for_target), lane=lane),
+        ]
+        await desk.send(*sorted(goals, key=lambda each: each.address != named_first))
+        assert actions(desk.reports(str(SENDER))) == told
+        assert len(desk.courier.of(ANN)) == len(target_before) + 1
+
+
+@pytest.mark.parametrize("wish", WISHES)
+async def test_so_it_is_if_the_alias_is_expanded_while_the_target_is_tried(
+    tmp_path: Path, wish: str
+) -> None:
+    for_alias, for_target, outcome, told = WISHES[wish]
+    async with at_work(tmp_path) as desk:
+        desk.courier.answer(IAIN, ALIAS)
+        desk.courier.answer(ANN, outcome)
+        slow = desk.courier.hold(ANN)
+        goals = [
+            Target(ANN, dsn=RecipientDsn(for_target), lane="x"),
+            Target(IAIN, dsn=RecipientDsn(for_alias)),
+        ]
+        sending = asyncio.ensure_future(desk.send(*goals))
+        with closing(connect_reader(desk.store.directory)) as connection:
+            states = "SELECT state FROM recipient"
+            await until(lambda: ("expanded",) in connection.execute(states).fetchall())
+        slow.set()
+        await sending
+        assert actions(desk.reports(str(SENDER))) == told
+
+
+async def test_a_host_that_has_taken_the_message_before_is_not_relied_upon(tmp_path: Path) -> None:
+    """It supports RFC 3461, and was not told that the sender wants to hear of success."""
+    async with at_work(tmp_path) as desk:
+        desk.courier.answer(IAIN, LATER, ALIAS)
+        desk.courier.answer(ANN, Delivered("ok", replace(PEER, dsn=True)))
+        await desk.send(Target(IAIN, dsn=RecipientDsn(ALL)), Target(ANN, lane="x"))
+        assert actions(desk.reports(str(SENDER))) == "relayed"
+
+
+async def test_two_aliases_with_a_common_target(tmp_path: Path) -> None:
+    """Neither has it alone: of success their expansions tell."""
+    async with at_work(tmp_path) as desk:
+        desk.courier.answer(IAIN, Expanded((Target(ANN), Target("a@example.com"))))
+        desk.courier.answer(EVE, LATER, Expanded((Target(ANN), Target("e@example.com"))))
+        desk.courier.answer(ANN, NEVER)
+        silent = Target(IAIN, dsn=RecipientDsn(Notify.NEVER))
+        await desk.send(silent, Target(EVE, dsn=RecipientDsn(ALL)))
+        assert actions(desk.reports(str(SENDER))) == "expanded failed"
+
+
+async def test_what_nobody_sent_asks_for_nothing(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as desk:
+        desk.courier.answer(IAIN, ALIAS)
+        goals = [
+            Target(ANN, dsn=RecipientDsn(Notify.NEVER), lane="x"),
+            Target(IAIN, dsn=RecipientDsn(ALL)),
+        ]
+        await desk.send(*goals, sender=NULL_REVERSE_PATH)
+        assert desk.reports(POSTMASTER) == []
+
+
+async def test_an_address_that_is_written_in_two_ways_is_told_of_as_both_ask(
+    tmp_path: Path,
+) -> None:
+    async with at_work(tmp_path) as desk:
+        goals = [
+            Target(ANN, dsn=RecipientDsn(Notify.NEVER)),
+            Target(ANN.title(), dsn=RecipientDsn(Notify.SUCCESS)),
+        ]
+        await desk.send(*goals)
+        assert actions(desk.reports(str(SENDER))) == "delivered"

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from restante.envelope import NO_DSN, Notify, RecipientDsn
 from restante.queue import QueuedMessage, RecipientState, is_here, lanes, rows
 from restante.queue.rows import Result, Settled
 from restante.queue.work import LaneNews
@@ -28,6 +29,11 @@ class Record:
     def queue_id(self) -> str:
         """The message's."""
         return self.message.envelope.queue_id
+
+    @property
+    def asked(self) -> dict[int, RecipientDsn]:
+        """What the attempt knew of the sender's wishes, by recipient."""
+        return {each.id: each.target.dsn for each in self.message.recipients}
 
     @property
     def lanes(self) -> set[str]:
@@ -78,10 +84,17 @@ def enter(connection: sqlite3.Connection, records: Sequence[Record], life: int) 
     return [together.get(each) or _enter_one(connection, each, life) for each in records]
 
 
+_UNSAID = -1
+"""Stands for NULL where a recipient's ``notify`` is compared."""
 _OPEN = "state IN ('waiting', 'held')"
-_ENDING = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?2))"
-"""Recipients with their messages: a number alone may be another's since its message was removed."""
-_OTHERS = f"(NOT {_OPEN} OR (queue_id, id) NOT IN {_ENDING})"
+_ENDING = (
+    "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
+    " FROM json_each(?2))"
+)
+"""Recipients with their messages: a number alone may be another's since its message was removed.
+
+And with what was known to be asked for: if there is more by now, somebody may be to be told."""
+_OTHERS = f"(NOT {_OPEN} OR (queue_id, id, coalesce(notify, {_UNSAID})) NOT IN {_ENDING})"
 _REMOVE = (
     "DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(?1))"  # noqa: S608 - constants
     " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
@@ -98,11 +111,22 @@ def _remove(connection: sqlite3.Connection, ending: Sequence[Record]) -> list[Re
     if not ending:
         return []
     ids = json.dumps([each.queue_id for each in ending])
-    recipients = json.dumps(
-        [(each.queue_id, result.recipient) for each in ending for result in each.results]
-    )
+    recipients = json.dumps([known for each in ending for known in _as_known(each)])
     removed = {queue_id for (queue_id,) in connection.execute(_REMOVE, (ids, recipients))}
     return [each for each in ending if each.queue_id in removed]
+
+
+def _as_known(record: Record) -> list[tuple[str, int, int]]:
+    """The recipients that an attempt has settled, as _ENDING has them."""
+    asked = record.asked
+    return [
+        (record.queue_id, each.recipient, _number(asked.get(each.recipient, NO_DSN).notify))
+        for each in record.results
+    ]
+
+
+def _number(notify: Notify | None) -> int:
+    return _UNSAID if notify is None else notify.value
 
 
 def _learn_of_successes(connection: sqlite3.Connection, records: Iterable[Record]) -> set[Record]:
@@ -124,8 +148,10 @@ def _learn_of_successes(connection: sqlite3.Connection, records: Iterable[Record
 
 def _enter_one(connection: sqlite3.Connection, record: Record, life: int) -> Entered:
     """Any record, by itself."""
+    asked = record.asked
     for result in record.results:
-        rows.record_result(connection, record.message.envelope, result, life)
+        known = asked.get(result.recipient)
+        rows.record_result(connection, record.message.envelope, result, life, known)
     until, recovered = _learn(connection, record)
     lanes.settle_lanes(connection, record.lanes, record.now)
     settled = rows.settle_message(connection, record.queue_id, record.now)

@@ -7,7 +7,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -22,6 +22,7 @@ from restante.queue import (
     Submission,
     Target,
     answers,
+    wishes,
 )
 from restante.queue.lanes import touch_lane
 
@@ -129,7 +130,7 @@ def insert_messages(
     except sqlite3.IntegrityError as error:
         ids = ", ".join(each.submission.envelope.queue_id for each in arrivals)
         raise DuplicateMessage(f"the queue has {ids} already") from error
-    fresh = [_distinct(each.submission.targets, known=set()) for each in arrivals]
+    fresh = [_distinct(each.submission.targets) for each in arrivals]
     pairs = [
         (arrival.submission.envelope, target)
         for arrival, targets in zip(arrivals, fresh, strict=True)
@@ -197,12 +198,17 @@ def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any,
 
 
 def record_result(
-    connection: sqlite3.Connection, envelope: Envelope, result: Result, life: int
+    connection: sqlite3.Connection,
+    envelope: Envelope,
+    result: Result,
+    life: int,
+    asked: RecipientDsn | None = None,
 ) -> None:
     """Take one recipient where its attempt led.
 
     An operator may have changed it meanwhile: what is held stays held if it is to wait, and
-    is settled if it is settled; what is removed, settled or gone is left as it is.
+    is settled if it is settled; what is removed, settled or gone is left as it is. ``asked``:
+    what the attempt knew of the sender's wishes, of which there may be more by now.
     """
     waits = result.state is RecipientState.WAITING
     row = connection.execute(
@@ -211,7 +217,8 @@ def record_result(
         " instruction = coalesce(?, instruction), account = coalesce(?, account),"
         " attempts = attempts + ?,"
         " life = coalesce(?, life), notice = coalesce(?, notice), delay_told = delay_told OR ?"
-        " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held') RETURNING address, trail",
+        " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held')"
+        " RETURNING address, trail, notify, orcpt",
         (
             waits,
             result.state,
@@ -228,8 +235,18 @@ def record_result(
             envelope.queue_id,
         ),
     ).fetchone()
-    if row is not None and result.state is RecipientState.EXPANDED:
-        _expand(connection, envelope, result, life, (*json.loads(row[1]), row[0]))
+    if row is None:
+        return
+    address, trail, notify, orcpt = row
+    if result.state is RecipientState.EXPANDED:
+        _expand(connection, envelope, result, life, (*json.loads(trail), address))
+    if asked is None:
+        return
+    notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
+    if notice is not None:
+        connection.execute(
+            "UPDATE recipient SET notice = ? WHERE id = ?", (notice, result.recipient)
+        )
 
 
 def settle_message(connection: sqlite3.Connection, queue_id: str, now: float) -> Settled:
@@ -331,7 +348,7 @@ def all_recipients(connection: sqlite3.Connection, queue_id: str) -> tuple[Queue
 def recipient_of(row: tuple[Any, ...]) -> QueuedRecipient:
     """The recipient that a row of SELECT_RECIPIENTS tells of."""
     number, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt = row[:10]
-    dsn = RecipientDsn(None if notify is None else Notify(notify), orcpt)
+    dsn = wishes.dsn_of(notify, orcpt)
     return QueuedRecipient(
         number,
         Target(address, _lines(instruction), tuple(json.loads(via)), lane, dsn, row[14], row[15]),
@@ -358,7 +375,11 @@ def _expand(
     life: int,
     trail: tuple[str, ...],
 ) -> None:
-    fresh = _distinct(result.targets, _known(connection, envelope.queue_id))
+    known = _known(connection, envelope.queue_id)
+    for target in result.targets:
+        if _key(target) in known:
+            wishes.widen(connection, envelope, known[_key(target)], target)
+    fresh = _distinct(each for each in result.targets if _key(each) not in known)
     rows = [_recipient_row(envelope, target, life, trail) for target in fresh]
     rows += [
         _recipient_row(envelope, each.target, life, trail, each.failure) for each in result.looping
@@ -368,33 +389,39 @@ def _expand(
         touch_lane(connection, lane, envelope.received_at)
 
 
-def _known(connection: sqlite3.Connection, queue_id: str) -> set[_Key]:
-    """What the message has already, in whatever state.
+def _known(connection: sqlite3.Connection, queue_id: str) -> dict[_Key, list[int]]:
+    """What the message has already, in whatever state, and which recipients that are.
 
     That includes the address as a whole where only some of its instructions are left.
     """
     rows = connection.execute(
-        "SELECT address, instruction, reverse_path FROM recipient WHERE queue_id = ?", (queue_id,)
+        "SELECT id, address, instruction, reverse_path FROM recipient WHERE queue_id = ?",
+        (queue_id,),
     )
-    return {
-        (fold(address), each, sender)
-        for address, instruction, sender in rows
-        for each in (_lines(instruction), "")
-    }
+    known: dict[_Key, list[int]] = {}
+    for number, address, instruction, sender in rows:
+        for each in {_lines(instruction), ""}:
+            known.setdefault((fold(address), each, sender), []).append(number)
+    return known
 
 
 _Key = tuple[str, str, str | None]
 """What makes two targets one and the same copy."""
 
 
-def _distinct(targets: Iterable[Target], known: set[_Key]) -> list[Target]:
-    fresh = []
+def _key(target: Target) -> _Key:
+    return fold(target.address), target.instruction, target.reverse_path
+
+
+def _distinct(targets: Iterable[Target]) -> list[Target]:
+    """Each copy once, in the order in which they are named first, with the wishes of all."""
+    copies: dict[_Key, Target] = {}
     for target in targets:
-        key = (fold(target.address), target.instruction, target.reverse_path)
-        if key not in known:
-            known.add(key)
-            fresh.append(target)
-    return fresh
+        key = _key(target)
+        first = copies.setdefault(key, target)
+        if first is not target:
+            copies[key] = replace(first, dsn=first.dsn.merged(target.dsn))
+    return list(copies.values())
 
 
 def _recipient_row(
@@ -419,7 +446,7 @@ def _recipient_row(
         target.reverse_path,
         json.dumps(target.via),
         json.dumps(trail),
-        None if target.dsn.notify is None else target.dsn.notify.value,
+        wishes.notify_column(target.dsn),
         target.dsn.orcpt,
         answers.encode(failure),
         Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
