@@ -19,7 +19,7 @@ from restante.status import PermanentFailure, Reply, TemporaryFailure
 MAX_EXCHANGERS = 8
 """Hosts of one domain that are looked up; RFC 5321 §5.1 allows a limit."""
 MAX_ADDRESSES = 4
-"""Addresses of one host that are tried."""
+"""Addresses of one host that are tried at a time; by chance, so that each is tried in time."""
 MAX_ENDPOINTS = 10
 """Addresses of one destination that are tried; RFC 5321 §5.1 asks for two at least."""
 
@@ -58,7 +58,10 @@ class Resolver:
         port: int = SMTP_PORT,
         shuffle: Callable[[list[str]], None] = random.shuffle,
     ) -> None:
-        """``port``: where mail exchangers are; ``shuffle`` orders those of one preference."""
+        """``port``: where mail exchangers are.
+
+        ``shuffle`` orders those of one preference, and the addresses of a host.
+        """
         self._dns = dns
         self._here = here
         self._port = port
@@ -160,13 +163,22 @@ class Resolver:
             return tuple(endpoints[:MAX_ENDPOINTS])
         return _unreachable(domain, answers, implicit=implicit)
 
+    def _shuffled(self, found: Records) -> list[str]:
+        values = list(found.values)
+        self._shuffle(values)
+        return values
+
     def _is_here(self, endpoint: Endpoint) -> bool:
         return self._here.takes_mail_at(endpoint.address, endpoint.port)
 
     async def _addresses(self, name: str) -> Answer:
-        """IPv6 and IPv4 in turns: whichever works, it is among the first two."""
+        """IPv6 and IPv4 in turns: whichever works, it is among the first two.
+
+        Those of a family come by chance, each time anew: the DNS has no order, and a host of
+        which some are dead must be reached at last by the others.
+        """
         six, four = await asyncio.gather(self._dns.ask(name, "AAAA"), self._dns.ask(name, "A"))
-        lists = [answer.values for answer in (six, four) if isinstance(answer, Records)]
+        lists = [self._shuffled(each) for each in (six, four) if isinstance(each, Records)]
         mixed = [each for each in chain.from_iterable(zip_longest(*lists)) if each is not None]
         if mixed:
             return Records(tuple(mixed[:MAX_ADDRESSES]))
