@@ -15,7 +15,7 @@ from tests.support.certificates import Issued, issue, write
 from tests.support.jumping_clock import until
 from tests.support.nameserver import nameserver
 from tests.support.relaying import LANE, believed, only, send, told, two_exchangers
-from tests.support.smtp_peer import SmtpPeer, smtp_peer
+from tests.support.smtp_peer import DROP, SmtpPeer, smtp_peer
 
 NAME = "mx1.peer.example"
 
@@ -133,6 +133,37 @@ async def test_a_handshake_that_fails(
     assert tls_peer.connections == 1 + good
     if not good:
         assert told(outcome)[3].startswith("454 4.7.5 the TLS handshake failed: ")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False)])
+async def test_a_host_that_wants_a_certificate_of_its_clients(
+    dns: HostPort, tls_peer: SmtpPeer, policy: str, good: bool, version: ssl.TLSVersion
+) -> None:
+    """In TLS 1.3 its client's handshake is over by the time that it objects."""
+    assert tls_peer.tls is not None
+    tls_peer.tls.minimum_version = tls_peer.tls.maximum_version = version
+    tls_peer.tls.verify_mode = ssl.CERT_REQUIRED
+    outcome = only(await send(dns, tls_peer.port, tls_policy={LANE: policy}))
+    await until(lambda: tls_peer.objections == ["PEER_DID_NOT_RETURN_A_CERTIFICATE"])
+    assert isinstance(outcome, Delivered) is good
+    assert tls_peer.encrypted == [False] * good
+    if not good:
+        assert told(outcome)[3].startswith("454 4.7.5 the ")
+
+
+@pytest.mark.parametrize(
+    ("said", "good"),
+    [(DROP, True), ("421 4.3.2 busy", False), ("554 5.7.0 go away", False), ("what?", False)],
+)
+async def test_a_host_that_says_nothing_in_tls_is_spoken_to_without_it(
+    dns: HostPort, tls_peer: SmtpPeer, said: str, good: bool
+) -> None:
+    """Whatever it says in TLS counts; clear text would be no better."""
+    tls_peer.says = {"EHLO": ["250-mx\r\n250 STARTTLS", said, "250 mx"], "HELO": DROP}
+    outcome = only(await send(dns, tls_peer.port))
+    assert isinstance(outcome, Delivered) is good
+    assert tls_peer.connections == 1 + good
 
 
 @pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False)])

@@ -69,7 +69,7 @@ class HostFailed(Exception):
 
 
 class TlsFailed(HostFailed):
-    """The handshake failed; the host may do without."""
+    """The handshake failed, or TLS right after it; the host may do without."""
 
 
 class ContentLost(Exception):
@@ -80,7 +80,7 @@ async def open_session(endpoint: Endpoint, terms: Terms) -> Session:
     """A session in which messages can be sent; raises HostFailed.
 
     Where TLS is opportunistic, a handshake that fails is followed by another
-    connection, in clear text.
+    connection, in clear text; so is one after which the host ends the connection.
     """
     try:
         return await _open(endpoint, terms)
@@ -131,6 +131,7 @@ class Session:
         self._deadline = 0.0
         self._block_deadline = 0.0
         self._is_silent = False
+        self._has_ended = False
         self._last_moment = self._opened_at + TRANSACTION_TIME
         self._is_open = False
         self.tls = ""
@@ -170,7 +171,7 @@ class Session:
         if isinstance(event, StartTls):
             await self._handshake()
             self._engine.tls_started()
-            await self._expect_ready()
+            await self._expect_ready_in_tls()
         elif isinstance(event, TlsRefused):
             if self._terms.policy != "may":
                 raise HostFailed(_put_off(event.reply, self.peer("STARTTLS")), answered=True)
@@ -215,6 +216,18 @@ class Session:
         peer = self.peer("EHLO", silent=True)
         failure = TemporaryFailure(Reply(451, f"7.{detail}", why), peer=peer)
         return HostFailed(failure, answered=True)
+
+    async def _expect_ready_in_tls(self) -> None:
+        """A host that ends the connection before it says a word in TLS does not get on with TLS.
+
+        In TLS 1.3 a client is done before the host has judged (RFC 8446 §2): that it wants a
+        certificate of the client, say, is known only by what follows.
+        """
+        event = await self._next()
+        if self._has_ended and _had_no_word(event):
+            raise self._tls_failed("the host ended the connection right after the TLS handshake")
+        if not isinstance(event, Ready):
+            raise self._closed(event)
 
     async def _expect_ready(self) -> None:
         event = await self._next()
@@ -360,6 +373,7 @@ class Session:
         if data:
             self._engine.receive(data)
         else:
+            self._has_ended = True
             self._engine.receive_eof()
 
     def _give_up(self, why: str) -> None:
@@ -376,6 +390,11 @@ def _put_off(reply: Reply, peer: Peer, detail: str = "") -> TemporaryFailure:
     So it returns nobody's mail: an operator may mend it, or the host may be mended.
     """
     return TemporaryFailure(reply, detail, peer)
+
+
+def _had_no_word(event: ClientEvent | ClientWait) -> bool:
+    """Whether the session is over and EHLO, its first command, was not answered."""
+    return isinstance(event, Closed) and event.reply is None and event.command.startswith("EHLO")
 
 
 def _handshake_error(error: OSError) -> str:
