@@ -286,6 +286,26 @@ async def test_only_what_is_better_than_this_host_is_tried(zone: Zone, server: H
     assert addresses(await resolve(server, "example.net")) == ["best.example 192.0.2.1"]
 
 
+async def test_this_host_is_found_among_more_exchangers_than_are_looked_up(
+    zone: Zone, server: HostPort
+) -> None:
+    """Else its mail would go to its equals, and to worse ones, which may send it back."""
+    names = [f"a{number}.example" for number in range(MAX_EXCHANGERS)]
+    zone.records = {
+        ("example.net", "MX"): [
+            "5 best.example.",
+            *[f"10 {name}." for name in names],
+            "10 mx.here.example.",
+            "20 worse.example.",
+        ]
+    }
+    for name in ("best.example", *names, "worse.example"):
+        zone.records[name, "A"] = ["192.0.2.1"]
+    assert addresses(await resolve(server, "example.net")) == ["best.example 192.0.2.1"]
+    del zone.records["best.example", "A"]
+    assert failure(await resolve(server, "example.net")) == (True, "5.4.6")
+
+
 async def test_a_better_exchanger_nobody_can_tell_of_is_no_loop(
     zone: Zone, server: HostPort
 ) -> None:

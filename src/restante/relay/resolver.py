@@ -128,12 +128,16 @@ class Resolver:
                 return await self._hosts(domain, self._ordered(exchangers), implicit=False)
 
     def _ordered(self, exchangers: Sequence[tuple[int, str]]) -> list[list[str]]:
-        """Hosts by preference, those of the same one by chance (RFC 5321 §5.1)."""
+        """Hosts by preference, those of the same one by chance (RFC 5321 §5.1).
+
+        But this host first of all, so that it is not among those for which there is no room.
+        """
         groups = []
         room = MAX_EXCHANGERS
         for _, group in groupby(sorted(exchangers), key=lambda each: each[0]):
             names = [host for _, host in group if host]
             self._shuffle(names)
+            names.sort(key=self._here.is_called, reverse=True)
             groups.append(names[:room])
             room -= len(groups[-1])
         return [group for group in groups if group]
