@@ -15,6 +15,7 @@ import pytest
 from restante.config.tree import MEBIBYTE, HostPort
 from restante.envelope import Content, memory_content, spooled_content
 from restante.relay.driver import PATIENCE
+from restante.relay.health import LONGEST_REST
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.jumping_clock import until
@@ -275,6 +276,30 @@ async def test_silent_hosts_do_not_hold_an_attempt_for_long(
         assert (second.connections, third.connections) == (1, 0)
         at_once = await send(dns, first.port, timeoutremote=0.2)
         assert told(only(at_once))[:2] == (Delivered, "mx3.peer.example")
+
+
+@pytest.mark.parametrize("verb", ["GREETING", "EHLO", "MAIL"])
+async def test_a_host_that_hangs_keeps_nothing_from_the_one_behind_it(
+    zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer, verb: str
+) -> None:
+    """Its addresses take all the time of an attempt; the next is made when their rest is over."""
+    zone.records["mx1.peer.example", "A"].append("127.0.0.4")
+    first.says[verb] = HANG
+
+    def clock() -> float:
+        return PATIENCE / 0.2 * time.monotonic()
+
+    with smtp_peer(SmtpPeer({verb: HANG}), "127.0.0.4", first.port):
+        async with relay(dns, first.port, clock, timeoutremote=0.2, idle_timeout=0.0) as made:
+            attempts = []
+            for _ in range(3):
+                attempts.append(only(await made.send(LANE, parcel())))
+                await asyncio.sleep(LONGEST_REST / PATIENCE * 0.2)
+    assert [told(each)[:2] for each in attempts] == [
+        (TemporaryFailure, "mx1.peer.example"),
+        (Delivered, "mx2.peer.example"),
+        (Delivered, "mx2.peer.example"),
+    ]
 
 
 @pytest.mark.parametrize("said", [HANG, DRIP])

@@ -76,6 +76,48 @@ def test_who_failed_longest_ago_makes_room() -> None:
     assert health.rest(HOST) == 0
 
 
+def test_those_that_were_silent_come_last_but_for_one() -> None:
+    """Whether their rest is over or not; or else they take the time of all who come behind."""
+    ticks = Ticks()
+    health = Health(ticks)
+    hosts = [Endpoint("mx.example", f"192.0.2.{number}", 25) for number in range(1, 5)]
+    first, second, third, fourth = hosts
+    assert health.in_turn(hosts) == (first, second, third, fourth)
+    health.failed(first)
+    assert health.in_turn(hosts) == (first, second, third, fourth)
+    ticks.now += 1
+    health.failed(second)
+    ticks.now += LONGEST_REST
+    assert health.in_turn(hosts) == (first, third, fourth, second)
+    assert health.rest(first) == 0
+    health.failed(first)
+    assert health.in_turn(hosts) == (second, third, fourth, first)
+    health.answered(second)
+    assert health.in_turn(hosts) == (first, second, third, fourth)
+
+
+def test_a_worse_host_that_was_silent_takes_no_better_ones_turn() -> None:
+    health = Health(Ticks())
+    hosts = [Endpoint("mx.example", f"192.0.2.{number}", 25) for number in range(1, 5)]
+    first, second, third, fourth = hosts
+    health.failed(fourth)
+    health.failed(second)
+    health.failed(first)
+    assert health.in_turn(hosts) == (first, third, second, fourth)
+
+
+def test_who_falls_silent_during_a_message_has_its_turn_but_no_rest() -> None:
+    ticks = Ticks()
+    health = Health(ticks)
+    last = Endpoint("mx2.example", "192.0.2.3", 25)
+    health.stalled(HOST)
+    health.stalled(OTHER)
+    assert health.in_turn([HOST, OTHER, last]) == (HOST, last, OTHER)
+    assert health.rest(OTHER) == 0
+    health.failed(OTHER)
+    assert health.rest(OTHER) == FIRST_REST
+
+
 def test_an_operator_may_know_better() -> None:
     health = Health(Ticks())
     health.failed(HOST)

@@ -34,9 +34,10 @@ SUBMISSIONS_PORT = 465
 """TLS comes first there (RFC 8314 §3.3)."""
 PATIENCE = 600.0
 """Seconds after which an attempt turns to no further host: silent ones must not keep others from
-their turn. Those that were silent rest then, so that the next attempt begins behind them."""
+their turn. The next attempt puts those that were silent last, all but one (``Health.in_turn``)."""
 LEAST_ADDRESSES = 2
-"""Addresses that are tried however long the first one took (RFC 5321 §5.1)."""
+"""Addresses that are tried however long the first one took (RFC 5321 §5.1): one that was silent
+the last time at most, if there is another."""
 NO_CONTENT = Reply(451, "3.0", "the message cannot be read here now")
 
 
@@ -119,12 +120,16 @@ class SmtpRelay:
             return
         terms = self._terms_for(where)
         began = self._clock()
-        for number, endpoint in enumerate(endpoints):
+        for number, endpoint in enumerate(self._health.in_turn(endpoints)):
             if number >= LEAST_ADDRESSES and self._clock() - began > PATIENCE:
                 break
             session = await self._open(endpoint, terms, attempt)
-            if session is not None and await self._send_over(session, lane, attempt):
+            if session is None:
+                continue
+            if await self._send_over(session, lane, attempt):
                 return
+            if session.is_silent:
+                self._health.stalled(endpoint)
         attempt.exhausted()
 
     def _terms_for(self, where: Destination) -> Terms:

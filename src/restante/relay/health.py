@@ -1,13 +1,16 @@
 """Which hosts did not answer lately: they are left alone for a while, as qmail's tcpto does.
 
 A dead host costs each attempt a time-out. Many domains may share it, so it is
-remembered by address and port, whatever mail was for.
+remembered by address and port, whatever mail was for. It is so until it answers, when
+its rest is over too: or else a host that hangs would keep mail from the one behind it, as an
+attempt has time for two of them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from restante.relay.resolver import Endpoint
@@ -58,8 +61,35 @@ class Health:
         if known is not None and not known.probed:
             return
         self._silent.pop(_key(endpoint), None)
-        rest = FIRST_REST if known is None else min(known.rest * 2, LONGEST_REST)
+        rest = FIRST_REST if known is None else min(known.rest * 2 or FIRST_REST, LONGEST_REST)
         self._silent[_key(endpoint)] = _Silence(rest, self._clock() + rest)
+        self._make_room()
+
+    def stalled(self, endpoint: Endpoint) -> None:
+        """It answered, and fell silent during a message, which may be that message's own trouble.
+
+        So it does not rest; but it has its turn as those that do.
+        """
+        silence = _Silence(0.0, self._clock(), probed=True)
+        self._silent.setdefault(_key(endpoint), silence)
+        self._make_room()
+
+    def in_turn(self, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """In the order in which one attempt is to try them: those that were silent come last.
+
+        But for one of those in front, whose rest is over or ends first: it keeps its place, so
+        that a good host gets its mail again once it is back.
+        """
+        silent = [each for each in endpoints if _key(each) in self._silent]
+        in_front = list(itertools.takewhile(silent.__contains__, endpoints))
+        if in_front:
+            silent.remove(min(in_front, key=self._end_of_rest))
+        return (*(each for each in endpoints if each not in silent), *silent)
+
+    def _end_of_rest(self, endpoint: Endpoint) -> float:
+        return self._silent[_key(endpoint)].until
+
+    def _make_room(self) -> None:
         if len(self._silent) > MAX_HOSTS:
             self._silent.popitem(last=False)
 

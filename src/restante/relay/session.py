@@ -320,6 +320,11 @@ class Session:
         """Whether another message can be sent: nothing is under way, and the peer is there."""
         return self._wire.is_quiet and self._engine.next_event() is ClientWait.NEED_ACTION
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the peer has let a time pass in which it had to say something."""
+        return self._is_silent
+
     # Ends
 
     async def quit(self) -> None:
