@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from tests.support.former_queue import write_former_queue
-from tests.support.instance import until
+from tests.support.instance import Instance, until
 from tests.support.serving import IAIN, new_server, start
 
 DOMAIN = ("example.com",)
@@ -36,3 +38,37 @@ def test_a_queue_of_another_machine_and_version_is_adopted(tmp_path: Path) -> No
         assert instance.stop() == os.EX_OK
         assert {each.name for each in (instance.directory / "queue").iterdir()} >= {"007", "notes"}
         assert "event=unplanned" not in instance.log()
+
+
+def test_a_left_queue_that_cannot_be_opened_is_told_of_once(tmp_path: Path) -> None:
+    """Its mail waits until somebody helps; nobody would, of what nobody hears."""
+    with new_server(tmp_path / "instance") as instance:
+        instance.stop()
+        left = instance.directory / "queue" / "4711"
+        write_former_queue(left)
+        with closing(sqlite3.connect(left / "queue.db")) as database:
+            database.execute("PRAGMA user_version = 99")
+        torn = instance.directory / "queue" / "4712"
+        write_former_queue(torn)
+        whole = (torn / "queue.db").read_bytes()
+        (torn / "queue.db").write_bytes(whole[:4096] + bytes(len(whole) - 4096))
+        held = instance.directory / "queue" / "4713"
+        held.mkdir()
+        mended = instance.directory / "queue" / "4714"
+        mended.mkdir()
+        (mended / "queue.db").write_bytes(b"this is no database, but a letter" * 100)
+        with open(held / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            start(instance)
+            until(lambda: len(failures(instance)) == 3, "all that cannot be opened are told of")
+            (mended / "queue.db").unlink()
+            until(lambda: not mended.exists(), "the next look finds it in order, and empty")
+            instance.stop()
+        assert [Path(path).name for path in failures(instance)] == ["4711", "4712", "4714"]
+        assert "newer version" in instance.log()
+
+
+def failures(instance: Instance) -> list[str]:
+    """Directories of queues that were said to fail."""
+    lines = [line for line in instance.log().splitlines() if "event=queue_failed" in line]
+    return sorted(re.findall(r" path=(\S+)", "\n".join(lines)))

@@ -35,6 +35,10 @@ class QueueUnusable(OperatorError):
     """The queue cannot be opened; the text says which one and why."""
 
 
+class QueueTaken(QueueUnusable):
+    """Another process has the queue."""
+
+
 class RecipientState(StrEnum):
     """Where a recipient of a queued message stands; only WAITING ones are ever tried."""
 

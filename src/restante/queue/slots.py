@@ -7,7 +7,7 @@ import os
 import re
 from typing import IO
 
-from restante.queue import QueueUnusable
+from restante.queue import QueueTaken, QueueUnusable
 from restante.queue.bodies import make_durable_directory
 
 _SLOT = re.compile("0|[1-9][0-9]*")
@@ -16,7 +16,8 @@ _SLOT = re.compile("0|[1-9][0-9]*")
 def lock_queue(directory: str) -> IO[bytes]:
     """The lock on the queue in ``directory``, which is made if need be.
 
-    Whoever had it may have removed the queue just before: then it is made again.
+    Whoever had it may have removed the queue just before: then it is made again. Raises
+    QueueTaken, or OSError.
     """
     while True:
         make_durable_directory(directory)
@@ -32,7 +33,7 @@ def _hold(lock: IO[bytes], directory: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise QueueUnusable(f"another process has the queue {directory}") from error
+        raise QueueTaken(f"another process has the queue {directory}") from error
 
 
 def queue_slots(root: str) -> frozenset[int]:

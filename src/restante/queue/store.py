@@ -80,7 +80,7 @@ class QueueStore:
 
     @classmethod
     def open(cls, root: str, slot: int, max_waiting: int = 0) -> QueueStore:
-        """The queue ``root/slot``, made if need be; blocks. Raises QueueUnusable.
+        """The queue ``root/slot``, made if need be; blocks. Raises QueueTaken or QueueUnusable.
 
         ``max_waiting``: messages at which ``add`` refuses; 0: no limit.
         """

@@ -38,7 +38,7 @@ from restante.net.smtp import SmtpService
 from restante.pickup.collector import Collector, settle
 from restante.pickup.place import prepare
 from restante.processors import Berth, own_processor
-from restante.queue import QueueUnusable
+from restante.queue import QueueTaken, QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
@@ -89,6 +89,8 @@ class Worker:
         self._tidying: asyncio.Task[None] | None = None
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
+        self._unusable: dict[int, str] = {}
+        """Queues that others left and why they cannot be opened."""
         self._metrics: metrics.MetricsServer | None = None
         self._adopting: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
@@ -308,12 +310,25 @@ class Worker:
 
     async def _adopt_once(self) -> None:
         for slot in self._left_by_others():
-            with contextlib.suppress(QueueUnusable):  # its worker lives
+            try:
                 # In a thread, for a long queue takes long to open, and sessions are served.
                 store = await asyncio.to_thread(self._adopt, slot)
-                await self._settle_dropped(slot, store)
-                self._run_queue(slot, store)
+            except QueueTaken:
+                continue  # its worker lives
+            except QueueUnusable as error:
+                self._cannot_adopt(slot, str(error))
+                continue
+            self._unusable.pop(slot, None)
+            await self._settle_dropped(slot, store)
+            self._run_queue(slot, store)
         await self._remove_emptied()
+
+    def _cannot_adopt(self, slot: int, why: str) -> None:
+        """Mail waits there until an operator helps; told once, not at each look."""
+        if self._unusable.get(slot) != why:
+            self._unusable[slot] = why
+            root = self._settings.path(self._settings.queue.root)
+            maillog.queue_failed(os.path.join(root, str(slot)), why)
 
     async def _settle_dropped(self, slot: int, store: QueueStore) -> None:
         """A queue whose last owner's pick-up cannot be put in order is adopted later."""
