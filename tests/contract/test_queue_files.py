@@ -9,7 +9,7 @@ import resource
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -31,6 +31,7 @@ from restante.queue.bodies import IN_ROW
 from restante.queue.reader import QueueReader
 from restante.queue.retry import FIRST_BACK_OFF
 from restante.queue.rows import Result
+from restante.queue.schema import begin_life
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
 from restante.queue.writer import Bulk, GroupWriter, Item
@@ -130,6 +131,36 @@ async def test_a_queue_that_is_none_says_so(tmp_path: Path) -> None:
     (tmp_path / "1").write_text("a file")
     with pytest.raises(QueueUnusable, match="cannot be opened"):
         QueueStore.open(str(tmp_path), 1)
+
+
+async def test_a_queue_on_a_full_disk_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its operator is to make room, not to look for a copy of it."""
+    await QueueStore.open(str(tmp_path), 0).close()
+    with monkeypatch.context() as patched:
+        patched.setattr("restante.queue.store.begin_life", begin_life_without_room)
+        with pytest.raises(QueueUnusable, match="0 cannot be opened: database or disk is full"):
+            QueueStore.open(str(tmp_path), 0)
+    await QueueStore.open(str(tmp_path), 0).close()
+
+
+def begin_life_without_room(connection: sqlite3.Connection) -> int:
+    """Ask for one page more than there is room for."""
+    connection.execute("PRAGMA max_page_count = 1")
+    connection.execute("CREATE TABLE more (number INTEGER)")
+    return begin_life(connection)
+
+
+async def test_a_torn_database_is_called_damaged(tmp_path: Path) -> None:
+    await QueueStore.open(str(tmp_path), 0).close()
+    database = tmp_path / "0" / "queue.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = database.read_bytes()
+    database.write_bytes(whole[:4096] + bytes(len(whole) - 4096))
+    with pytest.raises(QueueUnusable, match="0 is damaged: database disk image is malformed"):
+        QueueStore.open(str(tmp_path), 0)
 
 
 async def test_a_full_queue_refuses_mail_but_not_reports(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ VERSION = 3
 """Of the tables below, kept in ``user_version``."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for an operator's tool that holds the database."""
+PRIMARY_CODE = 0xFF
+"""The bits of an SQLite result code that are not its extension."""
 
 IN_LANE_OF_ACCOUNT = f"(substr(name, 1, 1) = '{OF_ACCOUNT}')"
 """Whether a lane is an account's (1 or 0), as questions and the index must both write it."""
@@ -137,6 +139,12 @@ def begin_life(connection: sqlite3.Connection) -> int:
     """The number of this process life: recipients that bear another one may have been tried."""
     row = connection.execute("UPDATE life SET number = number + 1 RETURNING number").fetchone()
     return int(row[0])
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the database itself is broken, rather than the disk full or failing."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _connect(path: str, uri: str) -> sqlite3.Connection:

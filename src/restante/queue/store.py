@@ -31,7 +31,7 @@ from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_s
 from restante.queue.handout import Position
 from restante.queue.loader import Loader
 from restante.queue.rows import Arrival, Inserted, Result, Settled
-from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer
+from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer, is_damage
 from restante.queue.shortcut import Shortcut
 from restante.queue.slots import lock_queue
 from restante.queue.traffic import Limits, Traffic
@@ -286,7 +286,8 @@ class QueueStore:
             waiting = rows.count_messages(connection)
         except (sqlite3.Error, OSError) as error:
             connection.close()
-            raise QueueUnusable(f"the queue {self._directory} is damaged: {error}") from error
+            what = "is damaged" if is_damage(error) else "cannot be opened"
+            raise QueueUnusable(f"the queue {self._directory} {what}: {error}") from error
         return life, waiting
 
     def _called(self) -> None:
