@@ -9,7 +9,6 @@ import pwd
 import socket
 import sqlite3
 import ssl
-import stat
 import threading
 from pathlib import Path
 
@@ -30,67 +29,6 @@ def put_message(shell: Shell, address: str, text: str) -> Path:
     new.mkdir(parents=True, exist_ok=True)
     (new / f"{len(list(new.iterdir()))}.host").write_text(text)
     return home
-
-
-# init
-
-
-def test_init_keeps_its_files_from_others(hosted: Shell) -> None:
-    for name in ("restante.toml", "tls/self-signed.key"):
-        assert stat.S_IMODE((hosted.directory / name).stat().st_mode) == 0o600
-    # Where root made it, the server's user reads it by its group.
-    readers = 0o640 if os.geteuid() == 0 else 0o600
-    assert stat.S_IMODE((hosted.directory / "restante.db").stat().st_mode) == readers
-    assert not stat.S_IMODE(hosted.directory.stat().st_mode) & 0o066
-
-
-def test_init_refuses_an_instance(hosted: Shell) -> None:
-    before = (hosted.directory / "restante.toml").read_text()
-
-    refused = hosted.bare("init", str(hosted.directory))
-
-    assert refused.code == ExitCode.REFUSED
-    assert "is an instance already" in refused.err
-    assert (hosted.directory / "restante.toml").read_text() == before
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--host", "a b"), "'a b' is no domain"),
-        (("--smtp", "2525"), "--smtp: '2525' is no address to listen on"),
-        (("--database", "oracle://x"), "scheme"),
-        (("--database", "sqlite:////proc/none/restante.db"), "/proc/none/restante.db"),
-        (("--database", "mysql://me:hunter2@127.0.0.1:1/mail"), "127.0.0.1:1"),
-    ],
-)
-def test_init_leaves_nothing_half_done(shell: Shell, options: tuple[str, ...], said: str) -> None:
-    refused = shell.bare("init", str(shell.directory / "deep" / "er"), *options)
-
-    assert refused.code in (ExitCode.REFUSED, ExitCode.TEMPORARY)
-    assert said in refused.err
-    assert refused.err.startswith("restante: ")
-    assert refused.err.count("\n") == 1
-    assert "hunter2" not in refused.err
-    assert not shell.directory.exists()
-
-
-def test_init_keeps_what_was_there(shell: Shell) -> None:
-    shell.directory.mkdir()
-    (shell.directory / "notes").write_text("mine")
-
-    assert shell.bare("init", str(shell.directory), "--database", "oracle://x").code != 0
-    assert [entry.name for entry in shell.directory.iterdir()] == ["notes"]
-
-
-def test_init_where_a_file_is(shell: Shell) -> None:
-    shell.directory.write_text("a file")
-
-    refused = shell.bare("init", str(shell.directory / "below"))
-
-    assert refused.code == ExitCode.REFUSED
-    assert refused.err.count("\n") == 1
-    assert shell.directory.read_text() == "a file"
 
 
 # Domains

@@ -13,6 +13,7 @@ from restante.cli.homes import initial_mail_user
 from restante.config.load import FILE_NAME, load
 from restante.config.template import render
 from restante.config.tree import Settings
+from restante.directory.engine import SQLiteLocation, parse_url
 from restante.drop import DropPaths
 from restante.errors import OperatorError
 from restante.pickup.place import prepare
@@ -21,6 +22,8 @@ CONFIGURATION_MODE = 0o600
 """restante.toml may hold the database's password."""
 CERTIFICATE = "tls/self-signed.pem"
 KEY = "tls/self-signed.key"
+_BESIDE_SQLITE = ("-wal", "-shm", "-journal")
+"""What SQLite adds to the name of a database, for files of its own (sqlite.org/tempfiles.html)."""
 
 
 def create_instance(
@@ -30,7 +33,8 @@ def create_instance(
 
     Without ``tables``, the database is one that has them, and is left alone. Raises
     OperatorError, ConfigurationError or CannotKnow; nothing that was made is left then, except
-    tables in a database that was there before.
+    tables in a database that was there before. A server may have used the directory without a
+    restante.toml: what was there before stays in any case.
     """
     directory = os.path.abspath(directory)
     if os.path.exists(os.path.join(directory, FILE_NAME)):
@@ -115,22 +119,32 @@ def _make_certificate(settings: Settings, undo: list[Callable[[], object]]) -> N
 
     certificate, key = settings.path(CERTIFICATE), settings.path(KEY)
     _make_directory(os.path.dirname(certificate), 0o700, undo)
-    undo += [partial(os.unlink, certificate), partial(os.unlink, key)]
+    undo += [partial(os.unlink, path) for path in _missing(certificate, key)]
     write_self_signed(settings.hostname, certificate, key, utc_now())
 
 
 def _make_drop(settings: Settings, undo: list[Callable[[], object]]) -> None:
     """So that mail can be left before the server has run for the first time."""
-    undo.append(lambda: shutil.rmtree(DropPaths.of(settings.directory).root, ignore_errors=True))
+    paths = DropPaths.of(settings.directory)
+    undo += [partial(_remove_drop, paths) for _ in _missing(paths.root)]
     prepare(settings)
 
 
+def _remove_drop(paths: DropPaths) -> None:
+    """Unless a program has left mail in it meanwhile, which is kept then (OSError)."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(paths.incoming)
+    shutil.rmtree(paths.root)
+
+
 def _create_schema(settings: Settings, undo: list[Callable[[], object]]) -> None:
-    before = set(os.listdir(settings.directory))
-
-    def remove_database() -> None:
-        for name in set(os.listdir(settings.directory)) - before:
-            os.unlink(os.path.join(settings.directory, name))
-
-    undo.append(remove_database)
+    location = parse_url(settings.database.url, settings.directory)
+    if isinstance(location, SQLiteLocation):
+        for file in _missing(location.path):
+            undo += [partial(os.unlink, file + suffix) for suffix in ("", *_BESIDE_SQLITE)]
     administer_new(settings, lambda admin: admin.create_schema())
+
+
+def _missing(*paths: str) -> list[str]:
+    """Those that are not there: whatever is made of them now may be undone, and nothing else."""
+    return [path for path in paths if not os.path.lexists(path)]
