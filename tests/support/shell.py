@@ -78,3 +78,12 @@ class Shell:
         with connection:
             connection.execute(statement)
         connection.close()
+
+
+def put_message(shell: Shell, address: str, text: str) -> Path:
+    """Mail in a mailbox, without a server."""
+    home = Path(shell.json("mailbox", "show", address)["home"])
+    new = home / "Maildir" / "new"
+    new.mkdir(parents=True, exist_ok=True)
+    (new / f"{len(list(new.iterdir()))}.host").write_text(text)
+    return home

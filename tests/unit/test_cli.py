@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import pwd
 import socket
-import sqlite3
 import ssl
 import threading
 from pathlib import Path
@@ -19,17 +17,7 @@ from restante.cli.output import human_span
 from restante.cli.status import ExitCode
 from restante.tls.certificate import PairFiles
 from tests.support.certificates import DAY, NOW, issue, replace, write
-from tests.support.shell import Shell, advice
-
-
-def put_message(shell: Shell, address: str, text: str) -> Path:
-    """Mail in a mailbox, without a server."""
-    home = Path(shell.json("mailbox", "show", address)["home"])
-    new = home / "Maildir" / "new"
-    new.mkdir(parents=True, exist_ok=True)
-    (new / f"{len(list(new.iterdir()))}.host").write_text(text)
-    return home
-
+from tests.support.shell import Shell, advice, put_message
 
 # Domains
 
@@ -152,65 +140,6 @@ def test_no_password(hosted: Shell, given: str) -> None:
     assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
 
 
-def test_removing_a_mailbox_does_not_lose_mail(hosted: Shell) -> None:
-    home = put_message(hosted, "iain@example.com", "dear")
-
-    refused = hosted("mailbox", "remove", "iain@example.com")
-
-    assert refused.code == ExitCode.REFUSED
-    assert "holds 1 message;" in refused.err
-    assert home.exists()
-    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
-
-
-def test_removing_a_mailbox_with_its_mail(hosted: Shell) -> None:
-    home = put_message(hosted, "iain@example.com", "dear")
-
-    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
-    assert not home.exists()
-    assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
-    assert hosted.rows("SELECT count(*) FROM virtual") == [(0,)]
-
-
-def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    (outside / "Maildir" / "new").mkdir(parents=True)
-    (hosted.directory / "mail" / "link").symlink_to(outside)
-    connection = sqlite3.connect(hosted.directory / "restante.db")
-    with connection:
-        connection.execute(
-            "UPDATE mailbox SET home = ?", (str(hosted.directory / "mail" / "link"),)
-        )
-    connection.close()
-
-    done = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
-
-    assert done.code == ExitCode.REFUSED
-    assert "nothing was removed" in done.err
-    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
-    assert (outside / "Maildir" / "new").exists()
-
-
-def test_mail_that_cannot_be_deleted_keeps_its_mailbox(
-    hosted: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = put_message(hosted, "iain@example.com", "dear")
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("os.rename", fail)
-
-    refused = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
-
-    assert refused.code == ExitCode.REFUSED
-    assert "nothing was removed" in refused.err
-    assert "Read-only" in refused.err
-    assert home.exists()
-    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
-    assert hosted.rows("SELECT count(*) FROM virtual") == [(1,)]
-
-
 def test_a_mailbox_that_was_named_by_hand(hosted: Shell) -> None:
     hosted.change(
         "INSERT INTO mailbox VALUES ('bob', 1000, 1000, '/nowhere/bob', NULL, 'Password')"
@@ -232,15 +161,6 @@ def test_a_mailbox_that_is_misconfigured_hides_no_other(hosted: Shell) -> None:
     assert listed.code == ExitCode.REFUSED
     assert listed.out.startswith("iain@example.com\t")
     assert "row 'bob': uid" in listed.err
-
-
-def test_removing_a_mailbox_names_aliases_that_point_to_it(hosted: Shell) -> None:
-    hosted("alias", "add", "sales@example.com", "iain@example.com")
-
-    done = hosted("mailbox", "remove", "iain@example.com")
-
-    assert done.code == 0
-    assert "the alias sales@example.com still points to iain@example.com" in done.err
 
 
 # Aliases

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -159,7 +158,7 @@ def remove_mailbox(
     ] = False,
 ) -> None:
     """Remove an account; refused while it holds mail, unless --delete-mail is given."""
-    from restante.cli.homes import mail_set_aside, measure
+    from restante.cli.homes import deletable_home, delete_home, measure
 
     wanted = account_name(address)
     settings = settings_of(context)
@@ -170,9 +169,11 @@ def remove_mailbox(
             f"the mailbox {account.name} holds {count(held.messages, 'message')}; "
             "nothing was removed; add --delete-mail to delete them with it"
         )
-    with mail_set_aside(settings, account.home) if delete_mail else nullcontext():
-        removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
+    doomed = deletable_home(settings, account.home) if delete_mail else ""
+    removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
     _name_dangling(removed)
+    if doomed:
+        delete_home(doomed)
 
 
 def _name_dangling(removed: RemovedMailbox) -> None:

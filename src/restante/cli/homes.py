@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -120,39 +119,56 @@ def _message_sizes(folder: str) -> Iterator[int]:
                 yield entry.stat(follow_symlinks=False).st_size
 
 
-@contextmanager
-def mail_set_aside(settings: Settings, home: str) -> Iterator[None]:
-    """Remove a home and all that is in it, once the block has succeeded.
+def deletable_home(settings: Settings, home: str) -> str:
+    """The path of a home that ``delete_home`` may remove; raises OperatorError.
 
-    Before the block it gets another name, so that what cannot be removed is noticed while
-    nothing has changed; if the block fails it gets its own again. Raises OperatorError.
+    What can be known to stand in the way is told here, while nothing has changed.
     """
     root = os.path.realpath(settings.path(settings.mail.root))
     real = os.path.realpath(home)
-    if os.path.commonpath([root, real]) != root or real == root:
+    if not _holds(root, real) or real == root:
         raise OperatorError(
             f"nothing was removed: the mail in {home} is not below mail.root, {root}; "
             "delete it by hand, then remove the mailbox without --delete-mail"
         )
-    aside = f"{real}.removed-{os.getpid()}"
+    parent = os.path.dirname(real)
+    if os.path.lexists(real) and not os.access(parent, os.W_OK | os.X_OK):
+        raise OperatorError(
+            f"nothing was removed: {home} cannot be deleted: {parent} is not writable"
+        )
+    return real
+
+
+def _holds(directory: str, path: str) -> bool:
+    """Whether the path is the directory's own, or leads to something below it."""
+    return os.path.commonpath([directory, path]) == directory
+
+
+def delete_home(real: str) -> None:
+    """Remove a home whose account is gone, and all that is in it.
+
+    The account goes first, so that no failure parts an account from its mail. Each of these
+    states is left by an end in between, and by nothing else:
+
+    1. The account and its home, as before.
+    2. No account; its home as it was. What a worker was about to deliver may still come.
+    3. No account; what is left of its home bears another name, which ``home_of`` gives to nobody
+       (capitals): who is given the same address later does not find this mail, and nothing is
+       delivered into it.
+    4. Neither.
+
+    Raises OperatorError in the states 2 and 3, with the place where the mail is.
+    """
+    aside = f"{real}.REMOVED-{os.getpid()}"
+    place = real
     try:
         os.rename(real, aside)
+        place = aside
+        shutil.rmtree(aside)
     except FileNotFoundError:
-        yield
         return
     except OSError as error:
         raise OperatorError(
-            f"nothing was removed: {home} cannot be deleted: {error.strerror}"
-        ) from None
-    try:
-        yield
-    except BaseException:
-        os.rename(aside, real)
-        raise
-    try:
-        shutil.rmtree(aside)
-    except OSError as error:
-        raise OperatorError(
-            f"the account is gone, but some of its mail is still in {aside}: "
-            f"{error.filename}: {error.strerror}"
+            f"the account is gone, but mail of it is still in {place}, which you can delete by "
+            f"hand: {error.filename}: {error.strerror}"
         ) from None

@@ -1,0 +1,140 @@
+"""Removing mailboxes: whose mail goes with them, and whose never does."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from restante.address import Address
+from restante.cli.status import ExitCode
+from restante.directory.admin import Administration
+from restante.errors import CannotKnow
+from tests.support.shell import Shell, put_message
+
+
+def test_removing_a_mailbox_does_not_lose_mail(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    refused = hosted("mailbox", "remove", "iain@example.com")
+
+    assert refused.code == ExitCode.REFUSED
+    assert "holds 1 message;" in refused.err
+    assert home.exists()
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
+
+
+def test_removing_a_mailbox_with_its_mail(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
+    assert not home.exists()
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
+    assert hosted.rows("SELECT count(*) FROM virtual") == [(0,)]
+
+
+def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "Maildir" / "new").mkdir(parents=True)
+    (hosted.directory / "mail" / "link").symlink_to(outside)
+    connection = sqlite3.connect(hosted.directory / "restante.db")
+    with connection:
+        connection.execute(
+            "UPDATE mailbox SET home = ?", (str(hosted.directory / "mail" / "link"),)
+        )
+    connection.close()
+
+    done = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert done.code == ExitCode.REFUSED
+    assert "nothing was removed" in done.err
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
+    assert (outside / "Maildir" / "new").exists()
+
+
+def test_mail_that_cannot_be_deleted_keeps_its_mailbox(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that can be known before."""
+    home = put_message(hosted, "iain@example.com", "dear")
+    monkeypatch.setattr("os.access", lambda path, _: path != str(home.parent))
+
+    refused = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert refused.code == ExitCode.REFUSED
+    assert "nothing was removed" in refused.err
+    assert f"{home.parent} is not writable" in refused.err
+    assert home.exists()
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(1,)]
+    assert hosted.rows("SELECT count(*) FROM virtual") == [(1,)]
+
+
+def test_mail_that_turns_out_to_be_undeletable_is_told_of(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    def fail(name: str, *_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", name)
+
+    monkeypatch.setattr("os.rename", fail)
+
+    failed = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert failed.code == ExitCode.REFUSED
+    assert f"the account is gone, but mail of it is still in {home}, " in failed.err
+    assert (home / "Maildir" / "new" / "0.host").read_text() == "dear"
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
+
+
+def test_mail_that_is_left_is_nobody_else_s(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gets the same address does not get what could not be deleted."""
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    def fail(name: str) -> None:
+        raise OSError(errno.EIO, "Input/output error", name)
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+
+    failed = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert failed.code == ExitCode.REFUSED
+    (left,) = home.parent.iterdir()
+    assert f"is still in {left}, " in failed.err
+    assert hosted.add_mailbox("iain@example.com").code == 0
+    assert hosted.json("mailbox", "show", "iain@example.com")["messages"] == 0
+
+
+def test_a_database_that_goes_away_hides_no_mail(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mail comes in while the account cannot be removed: it lies with what was there before."""
+    home = put_message(hosted, "iain@example.com", "old")
+
+    def deliver() -> None:
+        new = home / "Maildir" / "new"
+        new.mkdir(parents=True, exist_ok=True)
+        (new / "1.host").write_text("new")
+
+    async def fail(_: Administration, address: Address) -> None:
+        deliver()
+        raise CannotKnow("the database is locked")
+
+    monkeypatch.setattr(Administration, "remove_mailbox", fail)
+
+    failed = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert failed.code == ExitCode.TEMPORARY
+    assert hosted.json("mailbox", "show", "iain@example.com")["messages"] == 2
+
+
+def test_removing_a_mailbox_names_aliases_that_point_to_it(hosted: Shell) -> None:
+    hosted("alias", "add", "sales@example.com", "iain@example.com")
+
+    done = hosted("mailbox", "remove", "iain@example.com")
+
+    assert done.code == 0
+    assert "the alias sales@example.com still points to iain@example.com" in done.err
