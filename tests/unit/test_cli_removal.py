@@ -55,6 +55,42 @@ def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -
     assert (outside / "Maildir" / "new").exists()
 
 
+@pytest.mark.parametrize("whose", ["mail/example.com/iain", "mail/example.com", "mail/link"])
+def test_mail_of_others_is_never_deleted(hosted: Shell, whose: str) -> None:
+    """Rows may share a home, and a home may hold those of others."""
+    home = put_message(hosted, "iain@example.com", "dear")
+    (hosted.directory / "mail" / "link").symlink_to(home)
+    hosted.change(
+        "INSERT INTO mailbox SELECT 'second', uid, gid, "
+        f"'{hosted.directory / whose}', password, password_type FROM mailbox"
+    )
+    rows = hosted.rows("SELECT * FROM mailbox")
+
+    refused = hosted("mailbox", "remove", "second", "--delete-mail")
+
+    assert refused.code == ExitCode.REFUSED
+    assert refused.err.startswith("restante: nothing was removed: ")
+    assert "holds the mail of iain@example.com too; give one of the two another" in refused.err
+    assert refused.err.count("\n") == 1
+    assert (home / "Maildir" / "new" / "0.host").read_text() == "dear"
+    assert hosted.rows("SELECT * FROM mailbox") == rows
+
+
+def test_a_home_within_another_s_is_deleted_alone(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+    hosted.change(
+        "INSERT INTO mailbox SELECT 'second', uid, gid, "
+        f"'{home.parent}', password, password_type FROM mailbox"
+    )
+    hosted.change(
+        "INSERT INTO mailbox VALUES ('3', 1, 1, '', '', ''), ('4', 1, 1, '/a' || char(0), '', '')"
+    )
+
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
+    assert home.parent.exists()
+    assert not home.exists()
+
+
 def test_mail_that_cannot_be_deleted_keeps_its_mailbox(
     hosted: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

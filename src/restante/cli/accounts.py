@@ -19,6 +19,7 @@ from restante.cli.output import AsJson, count, human_size, print_record, print_r
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
+    from restante.config.tree import Settings
     from restante.directory import Account
     from restante.directory.admin import Administration, RemovedMailbox
 
@@ -157,8 +158,11 @@ def remove_mailbox(
         bool, typer.Option("--delete-mail", help="Delete the mail that is in it, too.")
     ] = False,
 ) -> None:
-    """Remove an account; refused while it holds mail, unless --delete-mail is given."""
-    from restante.cli.homes import deletable_home, delete_home, measure
+    """Remove an account; refused while it holds mail, unless --delete-mail is given.
+
+    Mail in a home that holds another account's too is never deleted.
+    """
+    from restante.cli.homes import delete_home, measure
 
     wanted = account_name(address)
     settings = settings_of(context)
@@ -169,11 +173,19 @@ def remove_mailbox(
             f"the mailbox {account.name} holds {count(held.messages, 'message')}; "
             "nothing was removed; add --delete-mail to delete them with it"
         )
-    doomed = deletable_home(settings, account.home) if delete_mail else ""
+    doomed = _doomed_home(settings, account) if delete_mail else ""
     removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
     _name_dangling(removed)
     if doomed:
         delete_home(doomed)
+
+
+def _doomed_home(settings: Settings, account: Account) -> str:
+    from restante.cli.homes import deletable_home
+
+    name = account_name(account.name)
+    others = administer(settings, lambda admin: admin.homes_of_others(name))
+    return deletable_home(settings, account.home, others)
 
 
 def _name_dangling(removed: RemovedMailbox) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from restante.address import Address, fold
 from restante.config.tree import Settings
 from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.directory.admin import AccountHome
 
 _USUAL_USERS = ("vmail", "nobody")
 """To whom the mail belongs where root makes an instance: the first that the system has."""
@@ -119,10 +123,11 @@ def _message_sizes(folder: str) -> Iterator[int]:
                 yield entry.stat(follow_symlinks=False).st_size
 
 
-def deletable_home(settings: Settings, home: str) -> str:
+def deletable_home(settings: Settings, home: str, others: Iterable[AccountHome]) -> str:
     """The path of a home that ``delete_home`` may remove; raises OperatorError.
 
-    What can be known to stand in the way is told here, while nothing has changed.
+    What can be known to stand in the way is told here, while nothing has changed. ``others`` are
+    all that are to keep their mail: several accounts may share a home, and a home may hold others.
     """
     root = os.path.realpath(settings.path(settings.mail.root))
     real = os.path.realpath(home)
@@ -131,12 +136,23 @@ def deletable_home(settings: Settings, home: str) -> str:
             f"nothing was removed: the mail in {home} is not below mail.root, {root}; "
             "delete it by hand, then remove the mailbox without --delete-mail"
         )
+    for other in others:
+        if _is_path(other.home) and _holds(real, os.path.realpath(other.home)):
+            raise OperatorError(
+                f"nothing was removed: {home} holds the mail of {other.name} too; give one of the "
+                "two another home first (column home of table mailbox), and move its mail there"
+            )
     parent = os.path.dirname(real)
     if os.path.lexists(real) and not os.access(parent, os.W_OK | os.X_OK):
         raise OperatorError(
             f"nothing was removed: {home} cannot be deleted: {parent} is not writable"
         )
     return real
+
+
+def _is_path(home: str) -> bool:
+    """Whether mail can lie there at all; rows may hold anything."""
+    return home.startswith("/") and "\0" not in home
 
 
 def _holds(directory: str, path: str) -> bool:

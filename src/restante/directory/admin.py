@@ -43,6 +43,14 @@ class RemovedMailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountHome:
+    """A row of ``mailbox``, and where it says that its mail lies."""
+
+    name: str
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mailboxes:
     """The accounts, and what is wrong with the rows that are none."""
 
@@ -153,6 +161,12 @@ class Administration:
         """The addresses that ``virtual`` gives to an account, sorted; catch-alls as ``@domain``."""
         rows = await self._rows("virtual", username=name)
         return list(distinct(f"{text_of(row[1])}@{text_of(row[2])}" for row in rows))
+
+    async def homes_of_others(self, address: Address) -> list[AccountHome]:
+        """All other rows of ``mailbox`` that name a home, also those that are no account."""
+        own = fold(str(address))
+        named = sorted({(text_of(row[0]), text_of(row[3])) for row in await self._rows("mailbox")})
+        return [AccountHome(name, home) for name, home in named if home and fold(name) != own]
 
     async def set_password(self, address: Address, password: str, password_type: str) -> None:
         """Store another hash."""
