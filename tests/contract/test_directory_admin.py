@@ -154,12 +154,13 @@ async def test_an_alias_is_one_row_for_each_target(database_url: str) -> None:
             AliasEntry("sales@example.com", "x@elsewhere.org"),
         ]
         assert await admin.aliases("other.org") == []
-        await admin.remove_alias(("SALES", "example.com"), Address("IAIN", "example.com"))
+        await admin.remove_alias(AliasEntry("SALES@example.com", "IAIN@example.com"))
         assert await directory.owners("sales", "example.com") == ("sales@example.com",)
-        await admin.remove_alias(sales, Address("x", "elsewhere.org"))
+        await admin.remove_alias(AliasEntry("sales@example.com", "x@elsewhere.org"))
         assert await admin.aliases() == []
         assert await directory.owners("sales", "example.com") == ()
-        await _refuses(admin.remove_alias(sales, IAIN), "no alias sales@example.com")
+        gone = AliasEntry("sales@example.com", "iain@example.com")
+        await _refuses(admin.remove_alias(gone), "no alias sales@example.com")
 
 
 async def test_a_catch_all(database_url: str) -> None:
@@ -170,7 +171,7 @@ async def test_a_catch_all(database_url: str) -> None:
         assert await directory.owners("", "example.com") == ("@example.com",)
         assert await directory.instructions("alias", "@example.com") == ("&iain@example.com",)
         assert await admin.aliases() == [AliasEntry("@example.com", "iain@example.com")]
-        await admin.remove_alias(("", "example.com"), IAIN)
+        await admin.remove_alias(AliasEntry("@example.com", "iain@example.com"))
         assert await directory.owners("", "example.com") == ()
 
 
@@ -208,6 +209,62 @@ async def test_rows_written_by_hand_are_shown(database_url: str) -> None:
         ]
         assert await admin.aliases() == shown
         assert await admin.aliases("X.org") == shown[1:]
+
+
+async def test_a_name_that_is_given_again_inherits_no_instructions(database_url: str) -> None:
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        others: Rows = {
+            "alias": [
+                ("anna@example.com", "", "anna", "private.org"),
+                ("alias", "iain@example.com", "x", "private.org"),
+            ]
+        }
+        own: Rows = {
+            "alias": [
+                ("IAIN@example.com", "", "iain", "private.org"),
+                ("iain@example.com", "list", "|cat", ""),
+            ]
+        }
+        await fill(engine, others)
+        kept = await admin.aliases()
+        await fill(engine, own)
+        await admin.remove_mailbox(IAIN)
+        await _add(admin, IAIN)
+        assert await SqlDirectory(engine).instructions("iain@example.com", "") == ()
+        assert await admin.aliases() == kept
+
+
+async def test_aliases_are_not_the_instructions_of_an_account_alias(database_url: str) -> None:
+    rows: Rows = {"mailbox": [("alias", 1, 1, "/h", "x", None)]}
+    async with engine_with(database_url, rows) as engine:
+        admin = await _site(engine)
+        await admin.add_alias(("sales", "example.com"), IAIN)
+        await admin.remove_mailbox(Address("alias", ""))
+        assert await admin.aliases() == [AliasEntry("sales@example.com", "iain@example.com")]
+
+
+async def test_all_that_is_listed_can_be_removed(database_url: str) -> None:
+    """Also what users have, and instructions that are no address."""
+    rows: Rows = {
+        "alias": [
+            ("alias", "info@example.com", "./Maildir/", ""),
+            ("alias", "sales-default", "|Cat", ""),
+            ("iain@example.com", "list", "anna", "example.com"),
+            ("iain", "", "|cat", ""),
+        ],
+        "virtual": [("info@example.com", "info", "example.com")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = await _site(engine)
+        await _refuses(admin.remove_alias(AliasEntry("sales-default", "|cat")), "no alias")
+        for entry in await admin.aliases():
+            await admin.remove_alias(entry)
+            assert entry not in await admin.aliases()
+        assert await admin.aliases() == []
+        directory = SqlDirectory(engine)
+        assert await directory.owners("info", "example.com") == ()
+        assert await directory.owners("iain", "example.com") == ("iain@example.com",)
 
 
 async def test_only_the_exact_name_is_removed(database_url: str) -> None:

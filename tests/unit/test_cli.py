@@ -181,6 +181,16 @@ def test_aliases(hosted: Shell) -> None:
     assert hosted("alias", "list").out == "@example.com\tiain@example.com\n"
 
 
+def test_aliases_are_removed_as_they_are_listed(hosted: Shell) -> None:
+    hosted.change(
+        "INSERT INTO alias VALUES ('iain@example.com', 'x', 'ann', 'elsewhere.example'), "
+        "('bob', '', '|cat', ''), ('alias', 'info@example.com', './Maildir/', '')"
+    )
+    for line in hosted("alias", "list").out.splitlines():
+        assert hosted("alias", "remove", *line.split("\t")).code == 0
+    assert hosted("alias", "list").out == ""
+
+
 # explain
 
 

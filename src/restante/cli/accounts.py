@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restante.address import Address
+from restante.address import Address, AddressSyntaxError
 from restante.cli.context import (
     account_name,
     administer,
@@ -160,7 +160,8 @@ def remove_mailbox(
 ) -> None:
     """Remove an account; refused while it holds mail, unless --delete-mail is given.
 
-    Mail in a home that holds another account's too is never deleted.
+    Its addresses go, and its own rows of the table alias, so that whoever gets the name later
+    inherits none. Mail in a home that holds another account's too is never deleted.
     """
     from restante.cli.homes import delete_home, measure
 
@@ -213,9 +214,19 @@ def list_aliases(
 
 @aliases.command("remove")
 def remove_alias(context: typer.Context, address: AddressArgument, target: TargetArgument) -> None:
-    """Forward an address to this target no more."""
-    forwarded, to = _alias_address(address), full_address(target)
-    administer(settings_of(context), lambda admin: admin.remove_alias(forwarded, to))
+    """Forward an address to this target no more; both as alias list shows them."""
+    from restante.directory.admin import AliasEntry
+
+    entry = AliasEntry(_as_listed(address), _as_listed(target))
+    administer(settings_of(context), lambda admin: admin.remove_alias(entry))
+
+
+def _as_listed(text: str) -> str:
+    """An address as rows hold it, without quoting; rows written by hand may hold anything else."""
+    try:
+        return str(Address.parse(text))
+    except AddressSyntaxError:
+        return text
 
 
 def _alias_address(text: str) -> tuple[str, str]:

@@ -180,7 +180,10 @@ class Administration:
         )
 
     async def remove_mailbox(self, address: Address) -> RemovedMailbox:
-        """Remove the account and its addresses; its mail stays where it lies."""
+        """Remove the account, its addresses and its instructions; its mail stays where it lies.
+
+        Whoever gets the name later has none of them.
+        """
         stored = await self._need_mailbox(address)
         account = await self._directory.account(str(address))
         if account is None:
@@ -190,6 +193,7 @@ class Administration:
             f"the mailbox {address}",
             *(self._delete("mailbox", row) for row in {row[:1] for row in stored}),
             *(self._delete("virtual", row) for row in set(owned)),
+            *(self._delete("alias", row) for row in await self._instructions_of(address)),
         )
         pointing = await self._rows(
             "alias", alias_username=address.local, alias_host=address.domain
@@ -231,23 +235,37 @@ class Administration:
         wanted = _domain(domain)
         return [one for one in entries if fold(one.address.rpartition("@")[2]) == wanted]
 
-    async def remove_alias(self, address: tuple[str, str], target: Address) -> None:
-        """Forward to this target no more; with the last target the address goes too."""
-        local, domain = _alias_address(address)
-        name = f"{local}@{domain}"
-        key = {"username": ALIAS_USER, "alias": name}
-        lines = await self._rows("alias", **key, **_target_columns(target))
+    async def remove_alias(self, entry: AliasEntry) -> None:
+        """Forward to this target no more; with the last target of an alias its address goes too.
+
+        An entry is what ``aliases`` lists, in whatever case an address in it is written.
+        """
+        name = entry.address
+        lines = _lines_of(entry, await self._rows("alias", username=ALIAS_USER, alias=name))
+        if not lines:
+            lines = _lines_of(entry, await self._rows("alias"))
         if not lines:
             raise OperatorError(
-                f"no alias {name} forwards to {target}: restante alias list shows them"
+                f"no alias {entry.address} forwards to {entry.target}: restante alias list shows "
+                "them"
             )
+        local, _, domain = name.rpartition("@")
         owned = await self._rows("virtual", **_address_columns(name, local, domain))
-        unused = (_absent("alias", **key), _absent("mailbox", username=name))
+        unused = (
+            _absent("alias", username=ALIAS_USER, alias=name),
+            _absent("mailbox", username=name),
+        )
         await self._change(
             f"the alias {name}",
-            *(self._delete("alias", row) for row in set(lines)),
+            *(self._delete("alias", row) for row in lines),
             *(self._delete("virtual", row, unused, may_stay=True) for row in set(owned)),
         )
+
+    async def _instructions_of(self, address: Address) -> set[tuple[Value, ...]]:
+        """The rows of ``alias`` that are an account's own; those of the alias user are aliases."""
+        if fold(str(address)) == ALIAS_USER:
+            return set()
+        return set(await self._rows("alias", username=str(address)))
 
     async def _rows(self, table: str, **wanted: str) -> list[tuple[Value, ...]]:
         """All columns of the rows whose columns are, folded, as ``wanted``."""
@@ -408,6 +426,20 @@ def _entry(row: Sequence[Value]) -> AliasEntry:
     local, at, domain = user.partition("@")
     dash = "-" if extension else ""
     return AliasEntry(f"{local}{dash}{extension}{at}{domain}", target.removeprefix("&"))
+
+
+def _lines_of(asked: AliasEntry, rows: Iterable[tuple[Value, ...]]) -> set[tuple[Value, ...]]:
+    return {row for row in rows if _is(_entry(row), asked)}
+
+
+def _is(shown: AliasEntry, asked: AliasEntry) -> bool:
+    """Whether an entry is the one that is asked for; programs and paths have no other case."""
+    if fold(shown.address) != fold(asked.address):
+        return False
+    if shown.target == asked.target:
+        return True
+    is_address = "@" in shown.target and not shown.target.startswith(("|", ".", "/"))
+    return is_address and fold(shown.target) == fold(asked.target)
 
 
 def _address(local: str, domain: str) -> Address:
