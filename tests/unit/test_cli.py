@@ -207,6 +207,19 @@ def test_explain_tells_accepted_and_refused(hosted: Shell, address: str, code: i
     assert str(code) in hosted("explain", address).out
 
 
+def test_explain_tells_what_a_server_says_that_verifies_nobody(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_RECEIVER__VERIFY_RECIPIENTS", "false")
+
+    told = hosted("explain", "nobody@example.com").out
+
+    assert "A stranger hears at RCPT: 250 2.1.5 recipient ok\n" in told
+    assert "is taken and returned: setting receiver.verify_recipients\n" in told
+    assert hosted.json("explain", "nobody@example.com")["reply_to_user"]["code"] == 250
+    assert "relaying denied" in hosted("explain", "nobody@elsewhere.example").out
+
+
 def test_explain_tells_which_way_mail_for_another_host_leaves(
     hosted: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

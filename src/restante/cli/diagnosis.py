@@ -110,7 +110,13 @@ def explain(
     wanted = Literals(settings.routing.localiphost).resolved(asked)
     router = Router(settings.routing, settings.hostname)
     found = ask(
-        settings, lambda engine: find_explanation(router, directory_of(settings, engine), wanted)
+        settings,
+        lambda engine: find_explanation(
+            router,
+            directory_of(settings, engine),
+            wanted,
+            verify=settings.receiver.verify_recipients,
+        ),
     )
     name_places(settings, found.trace)
     if as_json:

@@ -38,6 +38,8 @@ def render(explanation: Explanation) -> str:
     lines.append(f"A stranger hears at RCPT: {explanation.reply}")
     if explanation.reply_to_user != explanation.reply:
         lines.append(f"A user who has logged in hears: {explanation.reply_to_user}")
+    if isinstance(explanation.decision, NoSuchUser) and explanation.reply_to_user.is_success:
+        lines.append("Mail for it is taken and returned: setting receiver.verify_recipients")
     return "\n".join(lines) + "\n"
 
 

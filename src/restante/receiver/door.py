@@ -22,7 +22,7 @@ from restante.receiver.literals import Literals
 from restante.receiver.policy import Policy
 from restante.receiver.senders import Senders
 from restante.receiver.trust import FamiliarRecipients, Trust
-from restante.routing.decision import Decision, NoSuchUser
+from restante.routing.decision import Decision
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
 from restante.routing.router import Router
 from restante.routing.strangers import Strangers
@@ -211,9 +211,7 @@ class Receiver:
 
     def _take(self, transaction: Transaction, address: Address, decision: Decision) -> Reply:
         """The answer to a recipient that the peer may send to, who is taken if it is a success."""
-        reply = reply_to(decision)
-        if isinstance(decision, NoSuchUser) and not self._settings.receiver.verify_recipients:
-            reply = RECIPIENT_OK
+        reply = reply_to(decision, verify=self._settings.receiver.verify_recipients)
         if not reply.is_success:
             return self._refuse(transaction, address, reply, getattr(decision, "why", ""))
         return self._accepted(transaction, address, decision)

@@ -39,8 +39,13 @@ async def explain(
     directory: Directory,
     address: Address,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    verify: bool = True,
 ) -> Explanation:
-    """Route ``address`` question by question; never raises what it foresees."""
+    """Route ``address`` question by question; never raises what it foresees.
+
+    ``verify``: whether recipients who are nobody are refused (receiver.verify_recipients).
+    """
     trace = Trace()
     lookups = TracedLookups(directory, trace, clock)
     accepted: bool | None = None
@@ -49,8 +54,13 @@ async def explain(
     except TemporaryError as error:
         trace.note("1", "cannot know: %s", error)
     decision = await router.route(address, lookups, trace)
-    reply = CANNOT_KNOW if accepted is None else reply_to_stranger(decision, accepted=accepted)
+    reply = (
+        CANNOT_KNOW
+        if accepted is None
+        else reply_to_stranger(decision, accepted=accepted, verify=verify)
+    )
     leaves: tuple[Leaf, ...] = ()
     if isinstance(decision, Instructions):
         leaves = await expand(router, directory, [(address, decision)])
-    return Explanation(address, accepted, decision, reply, reply_to(decision), trace, leaves)
+    to_user = reply_to(decision, verify=verify)
+    return Explanation(address, accepted, decision, reply, to_user, trace, leaves)

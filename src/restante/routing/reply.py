@@ -12,11 +12,14 @@ CANNOT_KNOW = Reply(451, "3.0", "cannot look up the recipient now, try again lat
 MISCONFIGURED = Reply(451, "3.5", "the recipient is not set up correctly, try again later")
 
 
-def reply_to(decision: Decision) -> Reply:
-    """The reply to a peer that may relay, or for a domain that decision 1 accepts."""
+def reply_to(decision: Decision, *, verify: bool = True) -> Reply:
+    """The reply to a peer that may relay, or for a domain that decision 1 accepts.
+
+    Without ``verify`` (receiver.verify_recipients), mail for nobody is taken, and returned.
+    """
     match decision:
         case NoSuchUser():
-            return NO_SUCH_USER
+            return NO_SUCH_USER if verify else RECIPIENT_OK
         case Unknown():
             return CANNOT_KNOW
         case Misconfigured():
@@ -24,6 +27,6 @@ def reply_to(decision: Decision) -> Reply:
     return RECIPIENT_OK
 
 
-def reply_to_stranger(decision: Decision, *, accepted: bool) -> Reply:
+def reply_to_stranger(decision: Decision, *, accepted: bool, verify: bool = True) -> Reply:
     """The reply to anybody else; ``accepted`` is the answer of decision 1 for the domain."""
-    return reply_to(decision) if accepted else RELAYING_DENIED
+    return reply_to(decision, verify=verify) if accepted else RELAYING_DENIED
