@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import quote
 
 import pytest
 
@@ -38,11 +37,7 @@ def told_at_first(server: MariaDB, statement: str) -> Iterator[None]:
 async def test_what_init_connect_says(mariadb_server: MariaDB, statement: str) -> None:
     name = mariadb_server.new_database()
     async with engine_with(mariadb_server.url(name), SITE):
-        mariadb_server.sql(
-            f"CREATE OR REPLACE USER reader@localhost IDENTIFIED BY 'r'; "
-            f"GRANT SELECT ON {name}.* TO reader@localhost"
-        )
-        url = f"mysql://reader:r@/{name}?unix_socket={quote(str(mariadb_server.socket), safe='')}"
+        url = mariadb_server.url_of("reader", f"SELECT ON {name}.*", name)
         with told_at_first(mariadb_server, statement):
             directory = SqlDirectory(open_engine(Database(url=url), "/"))
             try:

@@ -118,11 +118,8 @@ async def test_hash_is_never_cut_short(mariadb_server: MariaDB, change: str, why
 async def test_right_to_one_column_is_enough(mariadb_server: MariaDB) -> None:
     name = mariadb_server.new_database()
     async with engine_with(mariadb_server.url(name), SITE) as engine:
-        mariadb_server.sql(
-            f"CREATE OR REPLACE USER changer@localhost IDENTIFIED BY 'c'; "
-            f"GRANT SELECT, UPDATE (password) ON {name}.mailbox TO changer@localhost"
-        )
-        url = f"mysql://changer:c@/{name}?unix_socket={quote(str(mariadb_server.socket), safe='')}"
+        rights = f"SELECT, UPDATE (password) ON {name}.mailbox"
+        url = mariadb_server.url_of("changer", rights, name)
         directory = SqlDirectory(open_engine(Database(url=url), "/"))
         assert await directory.replace_password(await iain(directory), NEW)
         await directory.close()

@@ -65,6 +65,14 @@ class MariaDB:
             return f"mysql://{login}@127.0.0.1:{self.port}/{database}"
         return f"mysql://{login}@/{database}?unix_socket={quote(str(self.socket), safe='')}"
 
+    def url_of(self, user: str, rights: str, database: str) -> str:
+        """The URL of a database for a new user with some rights to it, by the unix socket."""
+        self.sql(
+            f"CREATE OR REPLACE USER {user}@localhost IDENTIFIED BY 'u'; "
+            f"GRANT {rights} TO {user}@localhost"
+        )
+        return f"mysql://{user}:u@/{database}?unix_socket={quote(str(self.socket), safe='')}"
+
     def new_database(self) -> str:
         """The name of a fresh, empty database."""
         self._databases += 1
