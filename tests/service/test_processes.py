@@ -156,6 +156,17 @@ def refused_start(instance: Instance) -> str:
     return done.stderr
 
 
+def test_default_delivery_that_is_none(tmp_path: Path) -> None:
+    """Well-formed as a setting, but every SMTP session would end at it."""
+    with new_server(tmp_path / "instance") as instance:
+        instance.stop()
+        configure(instance, {"routing": {"defaultdelivery": "# to a program\n|"}})
+        done = instance.run("serve", check=False)
+        assert done.returncode == os.EX_CONFIG
+        assert "[routing] defaultdelivery: an instruction has | and no command" in done.stderr
+        assert processes_of(instance.directory) == {}
+
+
 @pytest.mark.parametrize("service", ["smtp", "metrics"])
 def test_taken_port(tmp_path: Path, service: str) -> None:
     with new_server(tmp_path / "instance") as instance, taken_port() as taken:

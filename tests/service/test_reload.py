@@ -158,6 +158,18 @@ def assert_unchanged(instance: Instance, pids: set[int]) -> None:
         assert reader.line().startswith("+OK")
 
 
+@pytest.mark.parametrize("delivery", ["|", "&nope nope"])
+def test_default_delivery_that_is_none_changes_nothing(tmp_path: Path, delivery: str) -> None:
+    """No worker could route by it, though it is well-formed as a setting."""
+    with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
+        pids = workers(instance, 1)
+        configure(instance, {"routing": {"defaultdelivery": delivery}})
+        refusal = reload(instance)
+        assert "event=reload_refused" in refusal
+        assert "[routing] defaultdelivery: " in refusal
+        assert_unchanged(instance, pids)
+
+
 @pytest.mark.parametrize("workers_after", [1, 3])
 def test_taken_port_changes_nothing(tmp_path: Path, workers_after: int) -> None:
     before: Sections = {"smtp": {"greeting": "before"}, "server": {"workers": 2}}

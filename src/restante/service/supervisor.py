@@ -24,9 +24,11 @@ from restante import maillog, metrics
 from restante.config import Settings
 from restante.config.load import load_again
 from restante.config.tree import HostPort
-from restante.errors import OperatorError
+from restante.errors import ConfigurationError, OperatorError
 from restante.logsetup import setup_logging
 from restante.queue.slots import queue_slots
+from restante.routing.instructions import BadInstruction
+from restante.routing.router import Router
 from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
 from restante.service.manager import Manager, passed_sockets
@@ -137,6 +139,7 @@ class Supervisor:
     # Start
 
     def _start(self) -> None:
+        _check_routing(self._settings)
         self._listeners = self._listeners.adjusted(self._settings)
         # Only now: where the ports are taken by a server of this instance, its figures stay.
         if self._user is not None:
@@ -346,6 +349,7 @@ class Supervisor:
         listeners = self._listeners
         try:
             settings = load_again(self._settings, os.environ)
+            _check_routing(settings)
             self._check_user(settings)
             self._change_log(settings)
             if not self._settings.metrics.listen:
@@ -429,6 +433,17 @@ class Supervisor:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _check_routing(settings: Settings) -> None:
+    """Raise ConfigurationError for what no worker could route by: its SMTP sessions would all end.
+
+    It is seen here, as ``config`` cannot read instructions.
+    """
+    try:
+        Router(settings.routing, settings.hostname)
+    except BadInstruction as error:
+        raise ConfigurationError([f"[routing] defaultdelivery: {error}"]) from error
 
 
 def _tell_control(settings: Settings) -> None:
