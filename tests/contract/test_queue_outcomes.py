@@ -196,6 +196,31 @@ async def test_the_same_address_from_two_senders_has_two_copies(store: QueueStor
     assert [each.target.account for each in tried] == ["", "i", ""]
 
 
+async def test_local_parts_that_differ_in_case_are_two_elsewhere_and_one_here(
+    store: QueueStore,
+) -> None:
+    """RFC 5321 §2.4: what they mean is known to their own host alone."""
+    dsn = RecipientDsn(Notify.SUCCESS)
+    there = [Target("Bob@y", lane="y"), Target("bob@y", lane="y", dsn=dsn)]
+    await store.add(envelope(), content(), [*there, there[0], Target("Ann@x"), Target("ann@x")])
+    both, here = sorted(await due(store), key=lambda each: each.lane, reverse=True)
+    assert [each.target for each in both.recipients] == there
+    assert [each.target.address for each in here.recipients] == ["Ann@x"]
+
+
+async def test_an_alias_that_leads_to_a_recipient_elsewhere_makes_no_second_one(
+    store: QueueStore, tmp_path: Path
+) -> None:
+    named = Target("Bob@y", lane="y")
+    await store.add(envelope(), content(), [Target("all@x"), named])
+    alias, _ = sorted(await due(store), key=lambda each: each.lane)
+    children = (Target("Bob@y"), Target("bob@y"), replace(named, address="bob@y"), named)
+    (everyone,) = alias.recipients
+    await record(store, alias, [Result(everyone.id, RecipientState.EXPANDED, targets=children)])
+    (message,) = QueueReader(str(tmp_path)).messages()
+    assert [each.target.address for each in message.recipients] == ["all@x", "Bob@y"]
+
+
 OUTCOMES = [
     RecipientState.WAITING,
     RecipientState.DELIVERED,

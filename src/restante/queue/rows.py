@@ -22,6 +22,7 @@ from restante.queue import (
     Submission,
     Target,
     answers,
+    is_here,
     wishes,
 )
 from restante.queue.lanes import touch_lane
@@ -400,8 +401,9 @@ def _known(connection: sqlite3.Connection, queue_id: str) -> dict[_Key, list[int
     )
     known: dict[_Key, list[int]] = {}
     for number, address, instruction, sender in rows:
-        for each in {_lines(instruction), ""}:
-            known.setdefault((fold(address), each, sender), []).append(number)
+        for name in {address, fold(address)}:
+            for each in {_lines(instruction), ""}:
+                known.setdefault((name, each, sender), []).append(number)
     return known
 
 
@@ -410,7 +412,15 @@ _Key = tuple[str, str, str | None]
 
 
 def _key(target: Target) -> _Key:
-    return fold(target.address), target.instruction, target.reverse_path
+    return _name(target), target.instruction, target.reverse_path
+
+
+def _name(target: Target) -> str:
+    """The address as it is compared: what a local part means elsewhere is known there alone.
+
+    RFC 5321 §2.4. Whom an alias leads to is not routed yet, and compared as those here are.
+    """
+    return fold(target.address) if is_here(target.lane) else target.address
 
 
 def _distinct(targets: Iterable[Target]) -> list[Target]:
