@@ -60,15 +60,14 @@ def test_a_left_queue_that_cannot_be_opened_is_told_of_once(tmp_path: Path) -> N
         with open(held / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             start(instance)
-            until(lambda: len(failures(instance)) == 3, "all that cannot be opened are told of")
+            until(lambda: len(failures(instance)) >= 3, "all that cannot be opened are told of")
             (mended / "queue.db").unlink()
             until(lambda: not mended.exists(), "the next look finds it in order, and empty")
             instance.stop()
-        assert [Path(path).name for path in failures(instance)] == ["4711", "4712", "4714"]
+        assert failures(instance) == ["4711", "4712", "4714"], instance.log()
         assert "newer version" in instance.log()
 
 
 def failures(instance: Instance) -> list[str]:
-    """Directories of queues that were said to fail."""
-    lines = [line for line in instance.log().splitlines() if "event=queue_failed" in line]
-    return sorted(re.findall(r" path=(\S+)", "\n".join(lines)))
+    """The names of the queues that were said to fail."""
+    return sorted(re.findall(r"event=queue_failed path=\S+/(\d+) ", instance.log()))
