@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,8 @@ def passable_directories(tmp_path_factory: pytest.TempPathFactory) -> None:
         return
     base = tmp_path_factory.getbasetemp()
     for directory in (base.parent, base):
-        directory.chmod(PASSABLE)
+        if not directory.stat().st_mode & stat.S_ISVTX:  # /tmp, if --basetemp lies right in it
+            directory.chmod(PASSABLE)
     make = tmp_path_factory.mktemp
 
     def make_passable(basename: str, numbered: bool = True) -> Path:
