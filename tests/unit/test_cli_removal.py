@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -126,12 +127,18 @@ def test_mail_that_turns_out_to_be_undeletable_is_told_of(
     assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
 
 
-def test_mail_that_is_left_is_nobody_else_s(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who gets the same address does not get what could not be deleted."""
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT])
+def test_mail_that_is_left_is_nobody_else_s(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Who gets the same address does not get what could not be deleted.
+
+    Nor what was left because something was deleted by somebody else at the same moment.
+    """
     home = put_message(hosted, "iain@example.com", "dear")
 
     def fail(name: str) -> None:
-        raise OSError(errno.EIO, "Input/output error", name)
+        raise OSError(number, os.strerror(number), name)
 
     monkeypatch.setattr(shutil, "rmtree", fail)
 

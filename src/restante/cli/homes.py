@@ -178,11 +178,11 @@ def delete_home(real: str) -> None:
     aside = f"{real}.REMOVED-{os.getpid()}"
     place = real
     try:
+        if not os.path.lexists(real):
+            return
         os.rename(real, aside)
         place = aside
         shutil.rmtree(aside)
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise OperatorError(
             f"the account is gone, but mail of it is still in {place}, which you can delete by "

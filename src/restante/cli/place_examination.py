@@ -18,7 +18,6 @@ from restante.service.user import ServerUser
 
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
-
 FEW = 10
 """Directories of which one complaint tells at the most."""
 
@@ -66,6 +65,7 @@ def _examine_space(name: str, path: str, settings: Settings, findings: Findings)
 
 
 def own_name() -> str:
+    """The user who looks, by name if there is one."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
