@@ -230,9 +230,14 @@ async def a_report(store: QueueStore) -> Coroutine[Any, Any, object]:
 
 async def hold(writer: GroupWriter) -> threading.Event:
     """Keep the writer busy until the event is set, so that operations gather behind it."""
-    gate = threading.Event()
-    writer.submit(lambda _: gate.wait(PATIENCE))
-    await until(writer._jobs.empty)
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        begun.set()  # from now on nothing else comes into the same batch
+        gate.wait(PATIENCE)
+
+    writer.submit(wait)
+    await until(begun.is_set)
     return gate
 
 
