@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from restante.address_syntax import MAX_DOMAIN as MAX_DOMAIN
 from restante.address_syntax import MAX_LOCAL_PART as MAX_LOCAL_PART
+from restante.address_syntax import VERP as VERP
 from restante.address_syntax import AddressSyntaxError as AddressSyntaxError
 from restante.address_syntax import check_domain_syntax, join_mailbox, split_mailbox
 from restante.records import record
@@ -114,6 +115,18 @@ class Address:
 
 
 ReversePath = Address | NullReversePath
+
+
+def sender_for(sender: str, recipient: Address) -> str:
+    """The sender of the copy for one recipient of a list (qmail-send(8)).
+
+    ``list-owner-@example.com-@[]`` is for ann@example.net
+    ``list-owner-ann=example.net@example.com``; a sender that does not end in VERP is for all.
+    """
+    if not sender.endswith(VERP):
+        return sender
+    local, at, domain = sender.removesuffix(VERP).rpartition("@")
+    return f"{local}{recipient.local}={recipient.domain}{at}{domain}"
 
 
 def check_domain(text: str) -> str:

@@ -15,6 +15,9 @@ MAX_DOMAIN = 255
 """Octets in a domain (RFC 5321 §4.5.3.1.2)."""
 MAX_LABEL = 63
 """Octets in one label of a domain name (RFC 1035 §2.3.4)."""
+VERP = "-@[]"
+"""The end of a sender that is made anew for each recipient: a variable envelope return path
+(qmail-send(8))."""
 
 # What is beyond ASCII is legal everywhere (RFC 6531 §3.3): the classes name what is not, which
 # compiles in a hundredth of the time.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from restante.address import Address, ReversePath, fold
+from restante.address import Address, ReversePath, fold, sender_for
 from restante.directory import Directory
 from restante.envelope import Content, delivered_to_field
 from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
@@ -41,7 +41,7 @@ from restante.routing.decision import (
 )
 from restante.routing.expand import Act, children, settle
 from restante.routing.instructions import BadInstruction, resolve_path
-from restante.routing.owner import sender_for, sender_of_list
+from restante.routing.owner import sender_of_list
 from restante.routing.reply import CANNOT_KNOW, MISCONFIGURED, NO_SUCH_USER
 from restante.routing.router import Router
 from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text

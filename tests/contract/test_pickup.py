@@ -151,6 +151,22 @@ async def test_a_message_is_queued_as_it_was_dropped(world: World) -> None:
     assert await world.store.taken() == frozenset()
 
 
+async def test_a_list_has_a_sender_for_each_recipient(world: World) -> None:
+    world.drop(HELLO, to("ann@example.com", '"b c"@x.example', sender="list-@example.com-@[]"))
+    (message,) = await world.collect()
+    assert message.envelope.reverse_path == Address("list-", "example.com")
+    assert [each.target.reverse_path for each in message.recipients] == [
+        "list-ann=example.com@example.com",
+        "list-b c=x.example@example.com",
+    ]
+
+
+async def test_a_recipient_without_a_domain_is_left_to_routing(world: World) -> None:
+    world.drop(HELLO, to("Ann"))
+    (message,) = await world.collect()
+    assert message.envelope.recipients == (Address("Ann", ""),)
+
+
 async def test_a_bounce_and_mail_beyond_ascii(world: World) -> None:
     world.drop(b"Subject: \xc3\xa9\n\n", to("ann@example.com", sender=""))
     world.drop(HELLO, to("é@example.com"))
@@ -219,7 +235,6 @@ BAD = {
     "a large envelope": encode_head(Head(5_000_000, 0)) + b"S\0" * 2_500_000,
     "many recipients": file(b"S\0" + b"Ta@b.example\0" * 10_001),
     "no sender's domain": recorded(sender="iain"),
-    "no domain": recorded(Recipient("ann")),
     "no address": recorded(Recipient("ann@exa mple.com")),
     "a long address": recorded(Recipient("a" * (MAX_LOCAL_PART + 1) + "@example.com")),
     "unknown RET": recorded(ret="SOME"),

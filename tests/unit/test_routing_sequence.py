@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.address import NULL_REVERSE_PATH, Address, ReversePath
+from restante.address import NULL_REVERSE_PATH, Address, ReversePath, sender_for
 from restante.routing.decision import ToForward, ToMaildir, ToMbox, ToProgram
 from restante.routing.instructions import (
     LONG,
@@ -14,7 +14,7 @@ from restante.routing.instructions import (
     parse_instruction,
     parse_instructions,
 )
-from restante.routing.owner import DOUBLE_BOUNCE, sender_for, sender_of_list
+from restante.routing.owner import DOUBLE_BOUNCE, sender_of_list
 from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text
 
 ANN = ToForward(Address("ann", "x.org"))

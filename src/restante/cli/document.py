@@ -11,7 +11,9 @@ import typer
 from restante.cli.app import app
 from restante.cli.status import ExitCode
 
-PROGRAMS = tuple(Path(__file__).with_name(name) for name in ("sendmail.md", "checkpassword.md"))
+PROGRAMS = tuple(
+    Path(__file__).with_name(name) for name in ("sendmail.md", "qmail_queue.md", "checkpassword.md")
+)
 """What there is to say of the small programs, whose options are not typer's."""
 
 _HEADER = """\

@@ -6,7 +6,8 @@
     envelope                                     parts, each a letter, its value and a NUL
     content
 
-``S`` is the reverse-path (empty: the null one), ``R`` RET, ``V`` ENVID, ``T`` a recipient, and
+``S`` is the reverse-path (empty: the null one; with ``-@[]`` behind it one for each recipient, see
+``address.sender_for``), ``R`` RET, ``V`` ENVID, ``T`` a recipient, and
 ``N`` and ``O`` NOTIFY and ORCPT of the recipient before (RFC 3461). Addresses stand as in SMTP
 paths, without the angle brackets; text is UTF-8. A file whose size is not the sum of its sizes
 is no message.

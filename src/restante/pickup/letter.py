@@ -12,10 +12,12 @@ from typing import Literal, cast
 
 from restante.address import (
     NULL_REVERSE_PATH,
+    VERP,
     Address,
     AddressSyntaxError,
     NullReversePath,
     ReversePath,
+    sender_for,
 )
 from restante.drop.record import (
     HEAD_SIZE,
@@ -141,11 +143,16 @@ async def read_letter(
         eight_bit = eight_bit or not block.isascii()
         await spool.write(block)
     addresses = tuple(_address(recipient.address) for recipient in record.recipients)
+    sender = _sender(record.sender.removesuffix(VERP))
+    each_its_own = f"{sender}{VERP}" if record.sender.endswith(VERP) else None
     targets = tuple(
-        Target(str(address), dsn=_dsn(recipient))
+        Target(
+            str(address),
+            dsn=_dsn(recipient),
+            reverse_path=each_its_own and sender_for(each_its_own, address),
+        )
         for address, recipient in zip(addresses, record.recipients, strict=True)
     )
-    sender = _sender(record.sender)
     envelope = Envelope(
         queue_id,
         sender,
@@ -167,17 +174,20 @@ async def read_letter(
 
 
 def _sender(text: str) -> ReversePath:
-    return _address(text) if text else NULL_REVERSE_PATH
-
-
-def _address(text: str) -> Address:
-    try:
-        address = Address.parse(text)
-    except (AddressSyntaxError, UnicodeEncodeError) as error:
-        raise BadRecord(f"{text[:100]!r} is no address: {error}") from None
+    if not text:
+        return NULL_REVERSE_PATH
+    address = _address(text)
     if not address.domain:
         raise BadRecord(f"{text[:100]!r} has no domain")
     return address
+
+
+def _address(text: str) -> Address:
+    """The address, which may have no domain: routing knows which one is meant."""
+    try:
+        return Address.parse(text)
+    except (AddressSyntaxError, UnicodeEncodeError) as error:
+        raise BadRecord(f"{text[:100]!r} is no address: {error}") from None
 
 
 def _ret(text: str) -> Literal["", "FULL", "HDRS"]:

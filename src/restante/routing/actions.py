@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from restante.address import Address
+from restante.address import VERP, Address
 from restante.directory import Account, DotQmail, Lookups, NoHome
 from restante.routing.decision import (
     Destination,
@@ -22,7 +22,6 @@ from restante.routing.decision import (
     ToProgram,
 )
 from restante.routing.instructions import parse_instructions, resolve_path
-from restante.routing.owner import VERP
 from restante.routing.ownership import Owner
 from restante.routing.trace import Notes
 from restante.routing.users import User, find_alias_account

@@ -79,7 +79,7 @@ class Child:
     new_sender: str = ""
     """Whom the copy is from, if that is a list's owner; empty: whom the alias's was from.
 
-    As in ``Destination``: see ``owner.sender_for``.
+    As in ``Destination``: see ``address.sender_for``.
     """
 
 

@@ -9,7 +9,7 @@ import os
 import pwd
 from collections.abc import Mapping
 
-from restante.address_syntax import AddressSyntaxError, join_mailbox, split_mailbox
+from restante.address_syntax import VERP, AddressSyntaxError, join_mailbox, split_mailbox
 from restante.completion import Author, Hosts, MailboxSyntaxError, parse_mailboxes
 from restante.sendmail import Refusal
 from restante.sendmail.options import Options
@@ -17,9 +17,6 @@ from restante.sendmail.options import Options
 _USER = ("QMAILUSER", "MAILUSER", "USER", "LOGNAME")
 _HOST = ("QMAILHOST", "MAILHOST")
 _NAME = ("QMAILNAME", "MAILNAME", "NAME")
-_VARIABLE = "-@[]"
-"""The end of a list's sender that is made anew for each member (NEWSENDER, qmail-command(8)). A
-program that sends on in its name has the owner's address instead, where the reports go as well."""
 
 
 def addresses(text: str, hosts: Hosts, status: int) -> list[tuple[str, str]]:
@@ -48,7 +45,9 @@ def author(options: Options, environ: Mapping[str, str], hosts: Hosts) -> Author
     """Whose message it is, unless it has a From field of its own; raises Refusal."""
     name = options.name if options.name is not None else _first(environ, _NAME)
     if options.sender:
-        found = addresses(options.sender.removesuffix(_VARIABLE), hosts, os.EX_USAGE)
+        # A program that sends on in a list's name (NEWSENDER, qmail-command(8)) has the owner's
+        # address, where the reports go as well.
+        found = addresses(options.sender.removesuffix(VERP), hosts, os.EX_USAGE)
         if len(found) != 1:
             raise Refusal(os.EX_USAGE, f"-f takes one address, not {options.sender[:100]!r}")
         return Author(*found[0], name)

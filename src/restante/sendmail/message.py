@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from restante.address_syntax import join_mailbox
@@ -61,7 +61,7 @@ class Letter:
         self._source = Source(blocks, home.site, ends_with_dot=ends_with_dot)
         start = self._source.start()
         fields, end = split_header(start)
-        _check_header(fields, end, home.site)
+        check_header(fields, end, home.site)
         clean = [Field(field.name, header_text(field.raw)) for field in fields]
         self.fields = [made_whole(field, home.hosts) for field in clean]
         """Its header fields, every address made whole."""
@@ -69,20 +69,7 @@ class Letter:
 
     def drop(self, record: Record, who: Author) -> None:
         """Leave the completed message for the server, durably; raises Refusal, nothing left."""
-        try:
-            deposit = Deposit(self._home.paths, record)
-            try:
-                for block in self._within_databytes(self._content(who)):
-                    deposit.write(block)
-                deposit.finish()
-            except BaseException:
-                deposit.discard()
-                raise
-        except OSError as error:
-            status = _STATUS.get(error.errno or 0, os.EX_TEMPFAIL)
-            where = self._home.paths.incoming
-            text = f"the message cannot be left in {where}: {error.strerror}"
-            raise Refusal(status, text) from None
+        leave(self._home, record, self._content(who))
 
     def _content(self, who: Author) -> Iterator[bytes]:
         message_id = f"{time.time_ns() // 1000}.{os.urandom(8).hex()}@{self._home.site.me}"
@@ -94,15 +81,33 @@ class Letter:
         for block in self._source.rest():
             yield body_text(block)
 
-    def _within_databytes(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """The blocks, as long as they are no more octets with CRLF line ends than is allowed."""
-        most = self._home.site.databytes
-        size = 0
-        for block in blocks:
-            size += len(block) + block.count(b"\n")
-            if most and size > most:
-                raise Refusal(os.EX_DATAERR, f"the message is larger than {most} octets")
-            yield block
+
+def leave(home: Home, record: Record, content: Iterable[bytes]) -> None:
+    """Leave a message for the server, durably; raises Refusal, nothing left."""
+    try:
+        deposit = Deposit(home.paths, record)
+        try:
+            for block in _within_databytes(content, home.site.databytes):
+                deposit.write(block)
+            deposit.finish()
+        except BaseException:
+            deposit.discard()
+            raise
+    except OSError as error:
+        status = _STATUS.get(error.errno or 0, os.EX_TEMPFAIL)
+        where = home.paths.incoming
+        text = f"the message cannot be left in {where}: {error.strerror}"
+        raise Refusal(status, text) from None
+
+
+def _within_databytes(blocks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """The blocks, as long as they are no more octets with CRLF line ends than is allowed."""
+    size = 0
+    for block in blocks:
+        size += len(block) + block.count(b"\n")
+        if most and size > most:
+            raise Refusal(os.EX_DATAERR, f"the message is larger than {most} octets")
+        yield block
 
 
 def send(options: Options, environ: Mapping[str, str], blocks: Iterator[bytes], home: Home) -> None:
@@ -115,7 +120,8 @@ def send(options: Options, environ: Mapping[str, str], blocks: Iterator[bytes], 
     letter.drop(record, who)
 
 
-def _check_header(fields: Sequence[Field], end: int, site: Site) -> None:
+def check_header(fields: Sequence[Field], end: int, site: Site) -> None:
+    """Raise Refusal for a header that the server would not take, as far as it was read."""
     if end > site.max_header:
         raise Refusal(os.EX_DATAERR, f"the header is larger than {site.max_header} octets")
     received = sum(field.name == b"received" for field in fields)

@@ -22,18 +22,27 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if options.mode is Mode.ALIASES:
         print("aliases are rows of the database: there is nothing to build")
         return os.EX_OK
-    instance = environ.get("RESTANTE_DIR") or DEFAULT_INSTANCE
     if options.mode in _COMMANDS:
         from restante.cli.app import run as run_restante  # slow to load
 
-        return run_restante(["--dir", instance, *_COMMANDS[options.mode]])
-    home = Home(DropPaths.of(instance), _site(instance))
+        return run_restante(["--dir", _instance(environ), *_COMMANDS[options.mode]])
+    home = home_of(environ)
     if options.mode is Mode.SMTP:
         from restante.sendmail.smtp import converse  # slow to load
 
         return converse(environ, home)
     send(options, environ, standard_input(), home)
     return os.EX_OK
+
+
+def home_of(environ: Mapping[str, str]) -> Home:
+    """Where messages are dropped, by the environment; raises Refusal."""
+    instance = _instance(environ)
+    return Home(DropPaths.of(instance), _site(instance))
+
+
+def _instance(environ: Mapping[str, str]) -> str:
+    return environ.get("RESTANTE_DIR") or DEFAULT_INSTANCE
 
 
 def _site(instance: str) -> Site:
