@@ -110,6 +110,72 @@ def test_rules_of_tcpserver_are_told_of(tmp_path: Path, monkeypatch: pytest.Monk
     assert "receiver.relay_networks" in told
 
 
+@pytest.fixture
+def qmail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host's qmail, as it was installed."""
+    monkeypatch.setattr("restante.config.leftovers.RELAY_RULES", str(tmp_path / "none"))
+    control_directory(tmp_path, {"me": "mx.example.com\n"})
+    for number in range(3):
+        (tmp_path / "queue" / "mess" / str(number)).mkdir(parents=True)
+    for name in ("bin", "users"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def left_of(qmail: Path) -> list[str]:
+    """What is told, in short: file and reason without the directory."""
+    return [line.replace(f"{qmail}/", "") for line in leftovers(str(qmail / "control"))]
+
+
+def test_messages_that_qmail_has_taken_are_told_of(qmail: Path) -> None:
+    assert left_of(qmail) == []
+    for place in ("0/23", "2/25"):
+        (qmail / "queue" / "mess" / place).touch()
+    (told,) = left_of(qmail)
+    assert told.startswith("messages wait in queue, 2 of them: ")
+
+
+def test_qmails_own_way_into_its_queue_is_told_of(qmail: Path) -> None:
+    program = qmail / "bin" / "qmail-queue"
+    program.write_bytes(b"\x7fELF\x02")
+    (told,) = left_of(qmail)
+    assert told.startswith("bin/qmail-queue is qmail's: ")
+    program.write_bytes(b"#!/usr/bin/python3\n")
+    assert left_of(qmail) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "default"),
+    [
+        ("exec env - PATH=x \\\nqmail-start ./Mailbox splogger qmail\n", "./Mailbox"),
+        ("qmail-start '|preline procmail' splogger qmail\n", "|preline procmail"),
+        ('qmail-start "|dot-forward .forward\n./Mailbox" splogger\n', "|dot-forward .forward"),
+        ("qmail-start ./Maildir/ splogger qmail\n", ""),
+        ('qmail-start "`cat /var/qmail/control/defaultdelivery`" splogger\n', ""),
+        ("# qmail-start ./Mailbox\ntrue\n", ""),
+    ],
+)
+def test_a_default_delivery_of_the_start_script_is_told_of(
+    qmail: Path, script: str, default: str
+) -> None:
+    (qmail / "rc").write_text(script)
+    told = left_of(qmail)
+    assert len(told) == bool(default)
+    assert all(line.startswith(f"rc has qmail do '{default}") for line in told)
+    (qmail / "control" / "defaultdelivery").write_text("./Mailbox\n")
+    assert left_of(qmail) == []
+
+
+def test_users_that_were_compiled_are_told_of(qmail: Path) -> None:
+    (qmail / "users" / "cdb").write_bytes(bytes(2048))
+    assert left_of(qmail) == []
+    (qmail / "users" / "cdb").write_bytes(bytes(2100))
+    (told,) = left_of(qmail)
+    assert told.startswith("users/cdb is not read: ")
+    (qmail / "users" / "assign").write_text(".\n")
+    assert left_of(qmail) == []
+
+
 def test_check_tells_it_too(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "mx.example.com\n", "percenthack": "a\n"})
     done = Instance(tmp_path / "x", {"RESTANTE_CONTROL": str(control)}).run("check", check=False)

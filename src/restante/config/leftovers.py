@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from restante.config.control import SOURCES
 
 RELAY_RULES = "/etc/tcp.smtp"
 """Where tcpserver's rules for qmail-smtpd usually are."""
+MAILDIR = "./Maildir/"
+"""What Restante does where nothing says what is to be done."""
+MAX_SCRIPT = 64 * 1024
+"""Octets of qmail's start script that are looked at."""
+_START = re.compile(r"""(?m)^[^#\n]*\bqmail-start[ \t]+(?:'([^']*)'|"([^"]*)"|([^\s'"]+))""")
+_ELF = b"\x7fELF"
+_EMPTY_CDB = 2048
+"""Octets of a cdb that holds nothing."""
 _READ = frozenset(name for source in SOURCES for name in source.files)
 _REASONS = {
     "badmailto": "recipients who are not to get mail are no addresses here: remove the row",
@@ -40,11 +49,70 @@ def leftovers(directory: str) -> Iterator[str]:
         else:
             reason = _REASONS.get(name, "no file of qmail 1.03's")
             yield f"{directory}/{name} is not read: {reason}"
-    assign = os.path.normpath(os.path.join(directory, "../users/assign"))
     if os.path.exists(RELAY_RULES):
         yield f"{RELAY_RULES} is not read: its RELAYCLIENT networks are for receiver.relay_networks"
-    if _holds_something(assign):
-        yield f"{assign} is not read: its users need rows in mailbox, or in the passwd file"
+    yield from _of_qmail(os.path.dirname(os.path.abspath(directory)), names)
+
+
+def _of_qmail(home: str, names: list[str]) -> Iterator[str]:
+    """What lies beside the control directory, whose files are ``names``: there is qmail itself."""
+    if assigned := _assigned_users(os.path.join(home, "users")):
+        yield f"{assigned} is not read: its users need rows in mailbox, or in the passwd file"
+    script = os.path.join(home, "rc")
+    default = _default_delivery(script)
+    if default not in ("", MAILDIR) and "defaultdelivery" not in names:
+        yield (
+            f"{script} has qmail do {default!r} where nothing else is said, and Restante does "
+            f"{MAILDIR}: write it into control/defaultdelivery"
+        )
+    yield from _unsent(os.path.join(home, "queue"))
+    program = os.path.join(home, "bin/qmail-queue")
+    if _begins_with(program, _ELF):
+        yield (
+            f"{program} is qmail's: what forward, qmail-inject and their kind send by it waits for "
+            "qmail-send; restante-qmail-queue goes in its place"
+        )
+
+
+def _assigned_users(directory: str) -> str:
+    """The file that says something in the directory of qmail-users(5), or an empty string."""
+    assign, compiled = (os.path.join(directory, name) for name in ("assign", "cdb"))
+    if os.path.exists(assign):
+        return assign if _holds_something(assign) else ""
+    try:
+        return compiled if os.path.getsize(compiled) > _EMPTY_CDB else ""
+    except OSError:
+        return ""
+
+
+def _default_delivery(script: str) -> str:
+    """The default delivery that qmail's start script names itself; empty where it does not."""
+    try:
+        with open(script, encoding="utf-8", errors="replace") as file:
+            found = _START.search(file.read(MAX_SCRIPT))
+    except OSError:
+        return ""
+    said = next(filter(None, found.groups()), "") if found else ""
+    return "" if "$" in said or "`" in said else said.strip()
+
+
+def _unsent(queue: str) -> Iterator[str]:
+    """Messages that qmail has taken, and that nobody sends once it has stopped."""
+    messages = 0
+    try:
+        for entry in os.scandir(os.path.join(queue, "mess")):
+            if entry.is_dir(follow_symlinks=False):
+                messages += sum(each.is_file(follow_symlinks=False) for each in os.scandir(entry))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield f"{queue} cannot be looked at, whether messages wait in it: {error.strerror}"
+        return
+    if messages:
+        yield (
+            f"messages wait in {queue}, {messages} of them: nothing but qmail-send delivers these; "
+            "let it run until there are none"
+        )
 
 
 def _counts(name: str) -> bool:
@@ -57,5 +125,13 @@ def _holds_something(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return file.read(3).strip() not in (b"", b".")
+    except OSError:
+        return False
+
+
+def _begins_with(path: str, octets: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(octets)) == octets
     except OSError:
         return False
