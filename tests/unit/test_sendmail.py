@@ -20,8 +20,9 @@ from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths
 from restante.drop.record import MAX_RECIPIENTS, Recipient
 from restante.drop.site import Site
+from restante.mda.ending import PERMANENT
 from restante.pickup.place import prepare, site_of
-from restante.sendmail import Refusal
+from restante.sendmail import NO_INSTANCE, Refusal
 from restante.sendmail.message import Home, send
 from restante.sendmail.options import parse
 from restante.sendmail.source import Source
@@ -333,7 +334,7 @@ def test_a_drop_directory_that_cannot_be_written_to(instance: Path) -> None:
     Path(DropPaths.of(str(instance)).incoming).rmdir()
     with pytest.raises(Refusal) as refusal:
         drop(instance, "ann")
-    assert refusal.value.status == os.EX_CONFIG
+    assert refusal.value.status == NO_INSTANCE
     assert "drop/incoming: No such file or directory" in str(refusal.value)
 
 
@@ -362,16 +363,38 @@ def test_the_program_says_one_line(
     assert (done.returncode, done.stderr) == (status, says)
 
 
+def test_what_this_host_lacks_returns_no_mail() -> None:
+    """In a .qmail file the status decides about somebody's message."""
+    assert NO_INSTANCE not in PERMANENT
+
+
+def test_a_bug_returns_no_mail(instance: Path) -> None:
+    script = (
+        "import restante.sendmail.program as program\n"
+        "program.parse = None\n"
+        "import restante.sendmail as sendmail\n"
+        "sendmail.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env=CLEAN | {"RESTANTE_DIR": str(instance)},
+        check=False,
+    )
+    assert done.returncode not in {0, *PERMANENT}
+    assert done.stderr.startswith(b"sendmail: a bug: TypeError: ")
+
+
 def test_no_instance(tmp_path: Path) -> None:
     done = sendmail(tmp_path, "ann", stdin=HELLO)
-    assert done.returncode == os.EX_CONFIG
+    assert done.returncode == NO_INSTANCE
     assert b"RESTANTE_DIR" in done.stderr
 
 
 def test_a_damaged_site(instance: Path) -> None:
     Path(DropPaths.of(str(instance)).site).write_text("me mx.example.com\n")
     done = sendmail(instance, "ann", stdin=HELLO)
-    assert done.returncode == os.EX_CONFIG
+    assert done.returncode == NO_INSTANCE
     assert b"site is damaged" in done.stderr
 
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 import os
 import sys
 
+NO_INSTANCE = os.EX_OSFILE
+"""This host lacks what it takes to leave a message. A status with which a program in a .qmail file
+is tried again (``mda.ending``), and which PHP, unlike EX_TEMPFAIL, does not take for success."""
+
 
 class Refusal(Exception):
     """The program ends here: its exit status, one of sysexits, and what it says."""
@@ -32,7 +36,7 @@ def main() -> None:
         status = 130
     except Exception as error:  # noqa: BLE001 - a bug is said in a sentence too
         _say(f"a bug: {type(error).__name__}: {error}")
-        status = os.EX_SOFTWARE
+        status = os.EX_OSERR  # not EX_SOFTWARE: nobody has decided that it cannot be sent
     sys.exit(status)
 
 

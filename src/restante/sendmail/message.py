@@ -26,18 +26,13 @@ from restante.drop import DropPaths
 from restante.drop.deposit import Deposit
 from restante.drop.record import MAX_RECIPIENTS, Recipient, Record
 from restante.drop.site import Site
-from restante.sendmail import Refusal
+from restante.sendmail import NO_INSTANCE, Refusal
 from restante.sendmail.author import addresses, author, checked, reverse_path
 from restante.sendmail.options import Options
 from restante.sendmail.source import Source, body_text, header_text
 
-_STATUS = {
-    errno.EACCES: os.EX_NOPERM,
-    errno.EPERM: os.EX_NOPERM,
-    errno.ENOENT: os.EX_CONFIG,
-    errno.ENOTDIR: os.EX_CONFIG,
-}
-"""What a drop directory that cannot be written to means; all else is temporary: a full disk."""
+_LACKING = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR})
+"""What an error of the drop directory says that does not pass by itself, as a full disk does."""
 
 
 class Home(NamedTuple):
@@ -94,7 +89,7 @@ def leave(home: Home, record: Record, content: Iterable[bytes]) -> None:
             deposit.discard()
             raise
     except OSError as error:
-        status = _STATUS.get(error.errno or 0, os.EX_TEMPFAIL)
+        status = NO_INSTANCE if error.errno in _LACKING else os.EX_TEMPFAIL
         where = home.paths.incoming
         text = f"the message cannot be left in {where}: {error.strerror}"
         raise Refusal(status, text) from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from restante.drop import DEFAULT_INSTANCE, DropPaths
 from restante.drop.site import Site, SiteUnreadable, read_site
-from restante.sendmail import Refusal
+from restante.sendmail import NO_INSTANCE, Refusal
 from restante.sendmail.message import Home, send
 from restante.sendmail.options import Mode, parse
 from restante.sendmail.source import standard_input
@@ -53,6 +53,6 @@ def _site(instance: str) -> Site:
             f"{instance} is no instance of Restante that takes mail from programs; RESTANTE_DIR "
             f"names one, or a link {DEFAULT_INSTANCE} does, and restante serve prepares it"
         )
-        raise Refusal(os.EX_CONFIG, text) from None
+        raise Refusal(NO_INSTANCE, text) from None
     except SiteUnreadable as error:
-        raise Refusal(os.EX_CONFIG, str(error)) from None
+        raise Refusal(NO_INSTANCE, str(error)) from None

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from restante.address_syntax import VERP, AddressSyntaxError, join_mailbox, split_mailbox
 from restante.completion import split_header
 from restante.drop.record import MAX_ENVELOPE, MAX_RECIPIENTS, Recipient, Record
-from restante.sendmail import Refusal
+from restante.sendmail import NO_INSTANCE, Refusal
 from restante.sendmail.message import Home, check_header, leave
 from restante.sendmail.program import home_of
 from restante.sendmail.source import BLOCK, Source, body_text, header_text, standard_input
@@ -27,13 +27,12 @@ _DOUBLE_BOUNCE = "#@[]"
 
 TOO_LONG, REFUSED = 11, 31
 """Exit codes of failures for good; 11 to 40 are."""
-WRITE_ERROR, READ_ERROR, NO_CONFIGURATION, NO_DIRECTORY, BUG, BAD_ENVELOPE = 53, 54, 55, 62, 81, 91
+WRITE_ERROR, READ_ERROR, NO_CONFIGURATION, BUG, BAD_ENVELOPE = 53, 54, 55, 81, 91
 """Exit codes of those that may be gone at the next try."""
 _CODES = {
     os.EX_DATAERR: REFUSED,
     os.EX_IOERR: READ_ERROR,
-    os.EX_CONFIG: NO_CONFIGURATION,
-    os.EX_NOPERM: NO_DIRECTORY,
+    NO_INSTANCE: NO_CONFIGURATION,
 }
 """What the sendmail program's statuses are here; of all others, WRITE_ERROR."""
 
