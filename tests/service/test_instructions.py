@@ -111,6 +111,8 @@ def test_a_program(site: Site) -> None:
     assert variables["RECIPIENT"] == site.address("run")
     assert (variables["USER"], variables["EXT"]) == (site.user, "run")
     assert variables["HOME"] == variables["PWD"] == str(site.home)
+    # So that restante-sendmail leaves what it sends with the server that has run it.
+    assert variables["RESTANTE_DIR"] == str(site.server.directory)
     until(lambda: "exit 0, it wrote: ready" in site.server.log(), "its words in the log")
 
 

@@ -24,6 +24,8 @@ class Limits:
     """So many at the same time at most."""
     drain_timeout: float
     """Seconds that workers have to finish when the server stops."""
+    instance: str = ""
+    """The instance directory, which commands are told."""
     programs: Programs = field(default_factory=Programs)
     """How they run commands."""
     homes: HomeRules = field(default_factory=HomeRules)

@@ -43,6 +43,7 @@ async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
         limits.minimum_uid,
         limits.minimum_gid,
         programs=limits.programs,
+        instance=limits.instance,
         is_server=False,
         may_block=True,
     )

@@ -83,7 +83,7 @@ class Actor:
             return Ran(failure(f"|{program.command}", error))
 
     def _run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
-        variables = environment(envelope, program, self.programs.path)
+        variables = environment(envelope, program, self.programs.path, self.policy.instance)
         message = _come_by(program.delivered_to[1:], content)
         home = open_home(self.disk, program.account)
         try:

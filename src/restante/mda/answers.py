@@ -33,6 +33,8 @@ class Policy:
     host: str
     minimum_uid: int
     minimum_gid: int
+    instance: str = ""
+    """The instance directory, by which programs find this server; empty: they are not told."""
 
     def objection(self, account: Account) -> str:
         """Why nothing is delivered to this account from here, or an empty string."""

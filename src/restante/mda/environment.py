@@ -16,8 +16,13 @@ from restante.mda.mboxrd import from_line
 SHELL = "/bin/sh"
 
 
-def environment(envelope: Envelope, program: ProgramDelivery, path: str) -> dict[str, str]:
-    """The whole environment of the program; ``path`` is PATH."""
+def environment(
+    envelope: Envelope, program: ProgramDelivery, path: str, instance: str = ""
+) -> dict[str, str]:
+    """The whole environment of the program; ``path`` is PATH.
+
+    ``instance``: where restante-sendmail is to leave what the program sends; empty: not said.
+    """
     recipient = program.delivered_to[0]
     local, _, host = recipient.rpartition("@")
     sender = str(envelope.reverse_path)
@@ -38,6 +43,8 @@ def environment(envelope: Envelope, program: ProgramDelivery, path: str) -> dict
         **_numbered("HOST", _shorter_hosts(host)),
         **_numbered("EXT", _later_extensions(program.extension)),
     }
+    if instance:
+        variables["RESTANTE_DIR"] = instance
     if program.default:
         variables["DEFAULT"] = program.default
     return variables

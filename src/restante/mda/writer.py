@@ -56,16 +56,18 @@ class BatchWriter:
         disk: Disk | None = None,
         *,
         programs: Programs | None = None,
+        instance: str = "",
         is_server: bool = True,
         may_block: bool = False,
     ) -> None:
-        """``is_server``: as for ``Actor``. ``programs``: None for the defaults.
+        """``is_server``: as for ``Actor``. ``instance``: as in ``Policy``. ``programs``: None for
+        the defaults.
 
         ``may_block``: a message that comes alone is written in the event loop, which waits for
         the disk meanwhile, if that has been quick for a minute. It spares two switches of
         threads; for processes that have little else to do.
         """
-        self._policy = Policy(host, minimum_uid, minimum_gid)
+        self._policy = Policy(host, minimum_uid, minimum_gid, instance)
         self._acts = Acts(self._policy, programs or Programs(), is_server=is_server)
         self._disk = disk or LocalDisk()
         self._may_block = may_block

@@ -72,7 +72,11 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
 def _own_writer(settings: Settings) -> BatchWriter:
     mail = settings.mail
     return BatchWriter(
-        settings.hostname, mail.minimum_uid, mail.minimum_gid, programs=settings.programs
+        settings.hostname,
+        mail.minimum_uid,
+        mail.minimum_gid,
+        programs=settings.programs,
+        instance=settings.directory,
     )
 
 
@@ -85,6 +89,7 @@ def limits(settings: Settings) -> Limits:
         mail.minimum_gid,
         mail.helpers,
         settings.server.drain_timeout,
+        settings.directory,
         settings.programs,
         HomeRules(
             [settings.path(root) for root in (mail.root, *mail.home_roots)],
