@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from restante.directory.admin import Administration
     from restante.directory.engine import Engine
     from restante.directory.lookups import SqlDirectory
+    from restante.routing.decision import Decision
 
 _T = TypeVar("_T")
 
@@ -69,6 +70,14 @@ def directory_of(settings: Settings, engine: Engine) -> SqlDirectory:
     from restante.directory.system import system_files
 
     return SqlDirectory(engine, system_files(settings))
+
+
+def decision_about(settings: Settings, address: Address) -> Decision:
+    """What becomes of mail for an address; raises RestanteError."""
+    from restante.routing.router import Router
+
+    router = Router(settings.routing, settings.hostname)
+    return ask(settings, lambda engine: router.route(address, directory_of(settings, engine)))
 
 
 def any_address(text: str) -> Address:

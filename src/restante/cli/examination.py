@@ -16,6 +16,7 @@ from restante.cli.mount_examination import examine_mounts
 from restante.cli.place_examination import examine_places, own_name
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
+from restante.cli.report_examination import examine_reports
 from restante.cli.sending_examination import examine_sending
 from restante.cli.system_examination import examine_system_files
 from restante.config.tree import Settings
@@ -39,6 +40,7 @@ def examine(settings: Settings, findings: Findings) -> None:
     examine_listeners(settings, findings)
     examine_queues(settings, findings)
     examine_programs(settings, findings)
+    examine_reports(settings, findings)
 
 
 def _examine_database(settings: Settings, findings: Findings) -> None:

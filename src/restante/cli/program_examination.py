@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
-from restante.cli.context import ask, directory_of
+from restante.cli.context import decision_about
 from restante.cli.findings import Findings
 from restante.cli.output import count
 from restante.config.tree import Settings
 from restante.drop import DEFAULT_INSTANCE, DropPaths
 from restante.errors import RestanteError
 from restante.pickup.place import site_of
-
-if TYPE_CHECKING:
-    from restante.directory.engine import Engine
-    from restante.routing.decision import Decision
 
 
 def examine_programs(settings: Settings, findings: Findings) -> None:
@@ -57,7 +52,7 @@ def _examine_root(settings: Settings, findings: Findings) -> None:
 
     root = Address("root", fold(site_of(settings).defaulthost))
     with contextlib.suppress(RestanteError):  # named as a problem of the database already
-        match ask(settings, lambda engine: _decision(engine, settings, root)):
+        match decision_about(settings, root):
             case Remote():
                 findings.advice.append(
                     f"what programs send to root goes to {root}, which is for another host: set "
@@ -68,10 +63,3 @@ def _examine_root(settings: Settings, findings: Findings) -> None:
                     f"what programs send to root goes to {root}, whom nobody knows: "
                     f"restante alias add {root} ADDRESS"
                 )
-
-
-async def _decision(engine: Engine, settings: Settings, address: Address) -> Decision:
-    from restante.routing.router import Router
-
-    router = Router(settings.routing, settings.hostname)
-    return await router.route(address, directory_of(settings, engine))
