@@ -421,6 +421,8 @@ WRONG: list[tuple[str, str | bytes, str]] = [
     ("locals", b"a.example\nb\xff.example\n", "locals: line 2: is not UTF-8"),
     ("locals", b"a.example\r\n", "locals: line 1: holds a control character"),
     ("locals", b"a.\0example\n", "locals: line 1: holds a control character"),
+    ("locals", "\ufeffa.example\n", r"locals: line 1: holds '\ufeff', which cannot be seen"),
+    ("virtualdomains", "a.example\xa0:b\n", r"virtualdomains: line 1: holds '\xa0', which cannot"),
     ("concurrencylocal", "0\n", "concurrencylocal: 0 is too small; 1 is the least"),
     ("concurrencyremote", "100000\n", "concurrencyremote: 100000 is too large; 10000 is the most"),
     (

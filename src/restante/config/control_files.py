@@ -109,6 +109,10 @@ class Files:
         if _CONTROL_CHARACTER.search(text):
             self.problem(name, "holds a control character", number)
             return ""
+        # A byte order mark, a no-break space: what was meant is there to see, and does not match.
+        if unseen := _unseen(text):
+            self.problem(name, f"holds {unseen!r}, which cannot be seen", number)
+            return ""
         return text
 
     def _read(self, name: str) -> bytes | None:
@@ -149,6 +153,13 @@ class Files:
             told.append(complaint)
         elif len(told) == MAX_COMPLAINTS:
             told.append(f"{self.place(name)}: there is more of this kind")
+
+
+def _unseen(text: str) -> str:
+    """The first character that is neither to be seen nor a blank; empty if there is none."""
+    if text.isprintable():
+        return ""  # as nearly all lines are
+    return next((each for each in text if each != "\t" and not each.isprintable()), "")
 
 
 def _whole(descriptor: int) -> bytes:
