@@ -22,6 +22,13 @@ from tests.support.shell import Shell, advice, put_message
 # Domains
 
 
+def test_an_alias_whose_target_has_dots_anywhere(hosted: Shell) -> None:
+    assert hosted("alias", "add", "info@example.com", '"a..b"@x.example').code == 0
+    assert "a..b@x.example is for elsewhere" in hosted("explain", "info@example.com").out
+    assert hosted("alias", "remove", "info@example.com", "a..b@x.example").code == 0
+    assert hosted("alias", "list").out == ""
+
+
 def test_domains(hosted: Shell) -> None:
     assert hosted("domain", "add", "Example.ORG").code == 0
     assert hosted("domain", "list").out == "example.com\nexample.org\n"

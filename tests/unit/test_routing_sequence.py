@@ -45,6 +45,23 @@ def test_a_long_list_is_read_once() -> None:
         parse_instructions([*lines, "&no address"], "/x/.qmail")
 
 
+@pytest.mark.parametrize("local", ["a..b", "a.", ".a", "a...b.", "."])
+def test_dots_of_an_address_need_no_quotes(local: str) -> None:
+    """Addresses that hosts have given out, and qmail has always sent to."""
+    expected = ToForward(Address(local, "x.org"))
+    assert parse_instruction(f"&{local}@X.org") == expected
+    assert parse_instruction(f"&<{local}@x.org>") == expected
+    assert parse_instruction(f'&"{local}"@x.org') == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["a..b", "a..b@", "a..b@x..org", "a b@x.org", "a@b@x.org", "a.,b@x.org"]
+)
+def test_what_is_no_address_for_all_its_dots(text: str) -> None:
+    with pytest.raises(BadInstruction):
+        parse_instruction(f"&{text}")
+
+
 @given(st.lists(st.text(), min_size=1))
 def test_the_text_of_a_list_says_the_same(lines: list[str]) -> None:
     """Invariant: whatever can be parsed comes back from the queue as it was."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
 from restante.address import Address, AddressSyntaxError
+from restante.address_syntax import join_mailbox
 from restante.errors import OperatorError
 from restante.routing.decision import Instruction, ToForward, ToMaildir, ToMbox, ToProgram
 
@@ -17,6 +19,10 @@ LONG = 100
 may ask for the address as often as they like."""
 KEPT = 8
 """So many of them, those that were asked for last."""
+
+_DOTS_ANYWHERE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
+"""A local part that needs quotes for its dots alone, as ``a..b`` does: neither qmail nor the rows
+write any, and such addresses are in use."""
 
 
 class BadInstruction(OperatorError):
@@ -98,6 +104,16 @@ def _forward(text: str) -> ToForward:
     mailbox = text.removeprefix("&").strip()
     mailbox = mailbox.removeprefix("<").removesuffix(">")
     try:
-        return ToForward(Address.parse(mailbox))
+        return ToForward(_address(mailbox))
     except AddressSyntaxError as error:
         raise BadInstruction(f"the instruction {text!r} forwards to no address: {error}") from None
+
+
+def _address(mailbox: str) -> Address:
+    try:
+        return Address.parse(mailbox)
+    except AddressSyntaxError:
+        local, _, domain = mailbox.rpartition("@")
+        if not (domain and _DOTS_ANYWHERE.fullmatch(local)):
+            raise
+        return Address.parse(join_mailbox(local, domain))
