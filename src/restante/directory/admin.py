@@ -195,9 +195,7 @@ class Administration:
             *(self._delete("virtual", row) for row in set(owned)),
             *(self._delete("alias", row) for row in await self._instructions_of(address)),
         )
-        pointing = await self._rows(
-            "alias", alias_username=address.local, alias_host=address.domain
-        )
+        pointing = await self._rows("alias", **_target_columns(address))
         return RemovedMailbox(account, tuple(sorted({_entry(row) for row in pointing})))
 
     async def add_alias(self, address: tuple[str, str], target: Address) -> None:
@@ -414,7 +412,9 @@ def _address_columns(owner: str, local: str, domain: str) -> dict[str, str]:
 
 
 def _target_columns(target: Address) -> dict[str, str]:
-    return {"alias_username": target.local, "alias_host": target.domain}
+    """With quotes where it needs any: the columns together are an instruction line's address."""
+    local, _, domain = target.to_mailbox().rpartition("@")
+    return {"alias_username": local, "alias_host": domain}
 
 
 def _entry(row: Sequence[Value]) -> AliasEntry:
@@ -439,7 +439,15 @@ def _is(shown: AliasEntry, asked: AliasEntry) -> bool:
     if shown.target == asked.target:
         return True
     is_address = "@" in shown.target and not shown.target.startswith(("|", ".", "/"))
-    return is_address and fold(shown.target) == fold(asked.target)
+    return is_address and fold(_unquoted(shown.target)) == fold(_unquoted(asked.target))
+
+
+def _unquoted(target: str) -> str:
+    """An address as ``str(Address)``, in whichever way it is written; anything else as it is."""
+    try:
+        return str(Address.parse(target))
+    except AddressSyntaxError:
+        return target
 
 
 def _address(local: str, domain: str) -> Address:
