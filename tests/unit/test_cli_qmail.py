@@ -103,6 +103,7 @@ def test_rules_of_tcpserver_are_told_of(tmp_path: Path, monkeypatch: pytest.Monk
     control = control_directory(tmp_path, {"me": "mx.example.com\n"})
     rules = tmp_path / "tcp.smtp"
     monkeypatch.setattr("restante.config.leftovers.RELAY_RULES", str(rules))
+    monkeypatch.setattr("restante.config.leftovers.QMAIL", str(tmp_path))
     assert list(leftovers(str(control))) == []
 
     rules.write_text('127.:allow,RELAYCLIENT=""\n')
@@ -114,6 +115,7 @@ def test_rules_of_tcpserver_are_told_of(tmp_path: Path, monkeypatch: pytest.Monk
 def qmail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host's qmail, as it was installed."""
     monkeypatch.setattr("restante.config.leftovers.RELAY_RULES", str(tmp_path / "none"))
+    monkeypatch.setattr("restante.config.leftovers.QMAIL", str(tmp_path))
     control_directory(tmp_path, {"me": "mx.example.com\n"})
     for number in range(3):
         (tmp_path / "queue" / "mess" / str(number)).mkdir(parents=True)
@@ -133,6 +135,15 @@ def test_messages_that_qmail_has_taken_are_told_of(qmail: Path) -> None:
         (qmail / "queue" / "mess" / place).touch()
     (told,) = left_of(qmail)
     assert told.startswith("messages wait in queue, 2 of them: ")
+
+
+def test_control_files_may_lie_elsewhere(qmail: Path) -> None:
+    """As in Debian, where /var/qmail/control is a link to /etc/qmail."""
+    (qmail / "etc").mkdir()
+    (qmail / "control").rename(qmail / "etc" / "qmail")
+    (qmail / "queue" / "mess" / "0" / "23").touch()
+    (told,) = leftovers(str(qmail / "etc" / "qmail"))
+    assert told.startswith(f"messages wait in {qmail}/queue, 1 of them: ")
 
 
 def test_qmails_own_way_into_its_queue_is_told_of(qmail: Path) -> None:

@@ -10,6 +10,8 @@ from restante.config.control import SOURCES
 
 RELAY_RULES = "/etc/tcp.smtp"
 """Where tcpserver's rules for qmail-smtpd usually are."""
+QMAIL = "/var/qmail"
+"""Where qmail is, also where its control directory is a link, or was copied."""
 MAILDIR = "./Maildir/"
 """What Restante does where nothing says what is to be done."""
 MAX_SCRIPT = 64 * 1024
@@ -51,11 +53,12 @@ def leftovers(directory: str) -> Iterator[str]:
             yield f"{directory}/{name} is not read: {reason}"
     if os.path.exists(RELAY_RULES):
         yield f"{RELAY_RULES} is not read: its RELAYCLIENT networks are for receiver.relay_networks"
-    yield from _of_qmail(os.path.dirname(os.path.abspath(directory)), names)
+    for home in dict.fromkeys((os.path.dirname(os.path.abspath(directory)), QMAIL)):
+        yield from _of_qmail(home, names)
 
 
 def _of_qmail(home: str, names: list[str]) -> Iterator[str]:
-    """What lies beside the control directory, whose files are ``names``: there is qmail itself."""
+    """What qmail itself has in its directory; ``names``: the control files."""
     if assigned := _assigned_users(os.path.join(home, "users")):
         yield f"{assigned} is not read: its users need rows in mailbox, or in the passwd file"
     script = os.path.join(home, "rc")
