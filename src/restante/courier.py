@@ -10,6 +10,7 @@ from typing import TypeVar
 from restante.address import Address, ReversePath, fold, sender_for
 from restante.directory import Directory
 from restante.envelope import Content, delivered_to_field
+from restante.labels import name_forms, name_in_a_labels
 from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
 from restante.queue import (
     LOCAL_LANE,
@@ -184,7 +185,8 @@ class MailCourier:
         Here, or on another host, whose Delivered-To says so.
         """
         here = decision.delivered_to
-        if fold(here) in message.content.facts.delivered_to | {fold(each) for each in target.via}:
+        came_by = message.content.facts.delivered_to | {fold(each) for each in target.via}
+        if not came_by.isdisjoint(name_forms(fold(here))):
             return PermanentFailure(looping(here, target.via), f"came by {here} before")
         if len(target.via) >= self._router.max_alias_depth:
             return PermanentFailure(too_deep(here, target.via), "see routing.max_alias_depth")
@@ -388,13 +390,15 @@ def _of_one_transaction(message: QueuedMessage) -> list[int]:
 
 
 def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
-    """The message with a Delivered-To field of each alias, where its header may hold the name."""
+    """The message with a Delivered-To field of each alias, where its header may hold the name.
+
+    A header without SMTPUTF8 may hold its domain in A-labels alone.
+    """
     content = message.content
     if not came_by:
         return content
+    named = came_by if message.envelope.smtputf8 else map(name_in_a_labels, came_by)
     fields = [
-        delivered_to_field(alias)
-        for alias in came_by
-        if alias.isascii() or message.envelope.smtputf8
+        delivered_to_field(alias) for alias in named if alias.isascii() or message.envelope.smtputf8
     ]
     return replace(content, trace=b"".join((*fields, content.trace)))

@@ -9,13 +9,15 @@ import pytest
 from restante.address import Address
 from restante.directory import Account
 from restante.directory.admin import Administration, AliasEntry
-from restante.directory.engine import Engine
+from restante.directory.engine import Engine, Statement
 from restante.directory.lookups import SqlDirectory
+from restante.directory.schema import TABLES
 from restante.errors import OperatorError
 from tests.support.directory import Rows, engine_with, fill
 
 IAIN = Address("iain", "example.com")
 ANNA = Address("anna", "example.com")
+U_LABELS, A_LABELS = "müller.example", "xn--mller-kva.example"
 
 
 def _account(address: Address) -> Account:
@@ -287,3 +289,58 @@ async def test_names_with_quotes_are_names(database_url: str) -> None:
         assert await admin.mailbox(odd) == _account(odd)
         await admin.remove_mailbox(odd)
         assert await admin.mailbox(odd) is None
+
+
+async def test_a_domain_is_one_in_either_form(database_url: str) -> None:
+    """U-labels and A-labels; what is added has the form in which the domain was added."""
+    for written, other in ((U_LABELS, A_LABELS), (A_LABELS, U_LABELS)):
+        async with engine_with(database_url) as engine:
+            await engine.transaction([Statement(f"DELETE FROM `{table}`") for table in TABLES])
+            admin = Administration(engine)
+            await admin.add_domain(written)
+            await _refuses(admin.add_domain(other), f"{written} is there already")
+            address = await admin.hosted(Address("ann", other))
+            assert address == Address("ann", written)
+            await _add(admin, address)
+            await _refuses(_add(admin, Address("ann", other)), f"ann@{written} exists")
+            await admin.add_alias(("info", other), Address("ann", other))
+            await _refuses(
+                admin.add_alias(("info", other), Address("ann", written)), "forwards to .* already"
+            )
+            await _refuses(admin.add_alias(("x", other), Address("x", written)), "itself")
+            await _refuses(admin.add_alias(("ann", other), IAIN), "is a mailbox")
+            await _refuses(_add(admin, Address("info", other)), "is an alias")
+
+            listed = [AliasEntry(f"info@{written}", f"ann@{other}")]
+            assert await admin.aliases(other) == await admin.aliases() == listed
+            found = await admin.mailbox(Address("ann", other))
+            assert found == _account(address)
+            assert (await admin.mailboxes(other)).accounts == (found,)
+            await admin.set_password(Address("ann", other), "{HASH}new", "Password")
+            credentials = await SqlDirectory(engine).credentials(f"ann@{written}")
+            assert credentials is not None
+            assert credentials.password == "{HASH}new"
+
+            await _refuses(admin.remove_domain(other), "2 rows")
+            removed = await admin.remove_mailbox(Address("ann", other))
+            assert removed.pointing == tuple(listed)
+            await admin.remove_alias(AliasEntry(f"info@{other}", f"ann@{written}"))
+            await admin.remove_domain(other)
+            assert await admin.domains() == []
+
+
+async def test_addresses_of_a_domain_in_another_form_keep_it(database_url: str) -> None:
+    rows: Rows = {
+        "rcpthosts": [(U_LABELS,)],
+        "virtual": [(f"ann@{A_LABELS}", "ann", A_LABELS)],
+        "alias": [("alias", f"ann@{A_LABELS}", "iain", "example.com")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = Administration(engine)
+        await _refuses(admin.remove_domain(U_LABELS), "1 row")
+        await admin.add_alias(("ann", U_LABELS), ANNA)
+        name = f"ann@{A_LABELS}"
+        assert await admin.aliases() == [
+            AliasEntry(name, str(ANNA)),
+            AliasEntry(name, str(IAIN)),
+        ]

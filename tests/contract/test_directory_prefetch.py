@@ -26,7 +26,7 @@ from tests.support.directory import Rows, directory_with, engine_with, fill
 from tests.support.mariadb import MariaDB
 
 LOCALS = ["", "a", "A", "a-b", "a-b-c", "é", "e", "a@x.org", "a-b@x.org", "alias", "a ", "%"]
-DOMAINS = ["x.org", "X.org", "é.fr", "e.fr", "y.net"]
+DOMAINS = ["x.org", "X.org", "é.fr", "e.fr", "xn--9ca.fr", "y.net"]
 T = TypeVar("T")
 
 name = st.sampled_from(LOCALS)
@@ -311,26 +311,27 @@ async def test_among_many_addresses_the_first_of_a_domain_are_not_missed(
 
 
 @pytest.mark.parametrize("statement", range(6))
+@pytest.mark.parametrize(("asked", "written"), [("x.org", "x.org"), ("é.fr", "xn--9ca.fr")])
 async def test_among_many_addresses_a_new_catch_all_has_no_others_mail(
-    database_url: str, statement: int
+    database_url: str, statement: int, asked: str, written: str
 ) -> None:
     """Not that of an address which came with it, and was asked for a moment earlier."""
     names = [f"n{number}" for number in range(2 * MAX_ORDINARY)]
     there: Rows = {
         "mailbox": [(who, 1, 1, "/h", None, None) for who in ("anna", "all")],
-        "virtual": [("anna", "old", "x.org")],
+        "virtual": [("anna", "old", asked)],
     }
-    new: Rows = {"virtual": [("all", "", "x.org"), *(("anna", name, "x.org") for name in names)]}
+    new: Rows = {"virtual": [("all", "", asked), *(("anna", name, written) for name in names)]}
     async with engine_with(database_url, there) as engine:
         directory = SqlDirectory(Changing(engine, statement, new))
         router = Router(Routing(), "mail.host")
-        addresses = [Address(name, "x.org") for name in names]
+        addresses = [Address(name, asked) for name in names]
         for decision in await router.route_many(addresses, directory):
-            assert isinstance(decision, NoSuchUser) or decision == _mailbox("anna")
+            assert isinstance(decision, NoSuchUser) or decision == _mailbox("anna", written)
 
 
-def _mailbox(user: str) -> Mailbox:
-    return Mailbox(Account(user, 1, 1, "/h"), f"{user}@x.org", "/h/Maildir")
+def _mailbox(user: str, domain: str = "x.org") -> Mailbox:
+    return Mailbox(Account(user, 1, 1, "/h"), f"{user}@{domain}", "/h/Maildir")
 
 
 async def test_a_row_without_an_owner_spoils_no_other_address(database_url: str) -> None:
@@ -381,10 +382,17 @@ async def test_no_look_up_reads_a_whole_table(database_url: str) -> None:
         explaining = Explaining(open_engine(database, "/"))
         directory = SqlDirectory(explaining)
         await explaining.refresh(engine)
-        for some in ([("u1", "d1.org")], [(f"u{n}-x", f"d{n}.org") for n in range(3)]):
+        for some in (
+            [("u1", "d1.org")],
+            [(f"u{n}-x", f"d{n}.org") for n in range(3)],
+            [("u1", "é.fr")],
+            [(f"u{n}", f"{domain}.fr") for n in range(3) for domain in ("É", "ж", "xn--9ca")],
+        ):
             await directory.prefetch(some)
             await directory.thorough(tuple(some))
         await directory.credentials("u1@d1.org")
+        await directory.credentials("u1@xn--9ca.fr")
+        await directory.owns_in("u1@d.org", "é.fr")
         await directory.account("u1@d.org")
         await directory.owners("u1", "d1.org")
         await directory.knows_domain("d1.org")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.address import NULL_REVERSE_PATH
+from restante.address import NULL_REVERSE_PATH, Address
 from restante.envelope import Content, Envelope, Notify, RecipientDsn
 from restante.queue import (
     Action,
@@ -394,6 +394,18 @@ async def test_selecting(running: Queue, selection: Selection, expected: str) ->
     found = [entry.envelope.queue_id for entry in reader.messages(selection)]
 
     assert found == [sent[name].queue_id for name in expected]
+
+
+@pytest.mark.parametrize("domain", ["müller.example", "xn--mller-kva.example"])
+async def test_a_domain_is_selected_in_either_form(running: Queue, domain: str) -> None:
+    sent = replace(envelope(), reverse_path=Address("a", "xn--mller-kva.example"))
+    await running.put(sent, "b@müller.example")
+    reader = QueueReader(str(running.root))
+    for pattern in (domain, f"a@{domain}"):
+        assert list(reader.messages(Selection(sender=AddressPattern.parse(pattern))))
+    for pattern in (domain, f"b@{domain}"):
+        assert list(reader.messages(to(pattern)))
+    assert not list(reader.messages(to(f"a@{domain}")))
 
 
 async def test_ids_and_filters_must_both_be_true(running: Queue) -> None:

@@ -30,8 +30,11 @@ SITE = Tables(
         account("bob@example.com"),
         account("unlisted@example.com"),
         account("iain"),
+        account("uwe@müller.example"),
     ],
     virtual=[
+        ("uwe@müller.example", "uwe", "müller.example"),
+        ("uwe@müller.example", "team", "büro.test"),
         ("ann@example.com", "ann", "example.com"),
         ("bob@example.com", "bob", "example.com"),
         ("ann@example.com", "a.smith", "example.com"),
@@ -65,11 +68,14 @@ SITE = Tables(
     ],
 )
 ROUTING = Routing(
-    locals=("iain.cx",), envnoathost="babasse.com", envnoathosts={"iain.cx": "babasse.com"}
+    locals=("iain.cx", "örtlich.test"),
+    envnoathost="babasse.com",
+    envnoathosts={"iain.cx": "babasse.com"},
 )
 
 YES, NO, LATER, BROKEN = "yes", "553 5.7.1", "451 4.3.0", "451 4.3.5"
 ANN, BOB, UNLISTED, IAIN = "ann@example.com", "bob@example.com", "unlisted@example.com", "iain"
+UWE = "uwe@müller.example"
 CASES: list[tuple[Allowed, str, str, str]] = [
     # the account's own name, in any case, quoted or not, with rows in virtual or without
     ("own", ANN, "ann@example.com", YES),
@@ -137,6 +143,17 @@ CASES: list[tuple[Allowed, str, str, str]] = [
     ("domains", ANN, "any@babasse.com", NO),
     ("domains", ANN, "ann@far.example", NO),
     ("domains", UNLISTED, "any@caught.example", NO),
+    # both forms of a domain
+    ("own", UWE, "uwe@müller.example", YES),
+    ("own", UWE, "uwe@xn--mller-kva.example", YES),
+    ("own", UWE, "uwe+x@xn--mller-kva.example", YES),
+    ("own", UWE, "team@xn--bro-hoa.test", YES),
+    ("own", UWE, "zoe@xn--mller-kva.example", NO),
+    ("own", ANN, "uwe@xn--mller-kva.example", NO),
+    ("own", IAIN, "iain@xn--rtlich-vxa.test", YES),
+    ("domains", UWE, "zoe@xn--mller-kva.example", YES),
+    ("domains", UWE, "zoe@xn--bro-hoa.test", YES),
+    ("domains", ANN, "zoe@xn--bro-hoa.test", NO),
     ("any", ANN, "president@white.example", YES),
 ]
 

@@ -2,13 +2,14 @@
 -- :uid, :gid and :mail (where homes lie) are filled in by the test.
 
 INSERT INTO rcpthosts (host) VALUES
-    ('example.com'), ('caught.example'), ('iain.cx');
+    ('example.com'), ('caught.example'), ('iain.cx'), ('müller.example');
 
 INSERT INTO mailbox (username, uid, gid, home, password, password_type) VALUES
     ('iain@example.com',     :uid, :gid, ':mail/iain',     'secret', 'Password'),
     ('ann@example.com',      :uid, :gid, ':mail/ann',      'secret', 'Password'),
     ('jürgen@example.com',   :uid, :gid, ':mail/jürgen',   'geheim', 'Password'),
     ('john doe@example.com', :uid, :gid, ':mail/john doe', 'secret', 'Password'),
+    ('uwe@müller.example',   :uid, :gid, ':mail/uwe',      'secret', 'Password'),
     -- The overview's own example: a user without a domain.
     ('iain',                 :uid, :gid, ':mail/old',      'secret', 'Password');
 
@@ -18,6 +19,8 @@ INSERT INTO virtual (username, virtual_username, virtual_host) VALUES
     ('jürgen@example.com',   'jürgen',     'example.com'),
     ('john doe@example.com', 'john doe',   'example.com'),
     ('iain@example.com',     'postmaster', 'mx.example.com'),
+    ('uwe@müller.example',   'uwe',        'müller.example'),
+    ('team@müller.example',  'team',       'müller.example'),
     ('ann@example.com',      '',           'caught.example'),
     ('iain@example.com',     'iain',       'caught.example'),
     ('iain',                 'example',    'babasse.com'),
@@ -35,6 +38,7 @@ INSERT INTO alias (username, alias, alias_username, alias_host) VALUES
     ('alias', 'all@example.com',   'sales', 'example.com'),
     ('alias', 'mixed@example.com', 'ann',   'example.com'),
     ('alias', 'mixed@example.com', 'far',   'elsewhere.test'),
+    ('alias', 'team@müller.example', 'uwe', 'xn--mller-kva.example'),
     ('alias', 'round@example.com', 'about', 'example.com'),
     ('alias', 'round@example.com', 'ann',   'example.com'),
     ('alias', 'about@example.com', 'round', 'example.com'),

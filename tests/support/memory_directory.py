@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from restante.address import fold
 from restante.directory import Account, Credentials, DotQmail, KnownLookups, SystemFiles
 from restante.errors import CannotKnow, TemporaryError
+from restante.labels import forms, name_forms
 
 _Key = tuple[str, ...]
 
@@ -105,20 +106,21 @@ class MemoryDirectory:
     async def credentials(self, login: str) -> Credentials | None:
         """As Directory has it."""
         self._statement("credentials", login)
-        local, at, domain = login.rpartition("@")
-        owners = _owners(self.tables, local, domain) if at else ()
-        found = _account(self.tables, login) or (
-            _account(self.tables, owners[0]) if owners else None
-        )
-        if found is None:
-            return None
-        return Credentials(found, *self.tables.passwords.get(found.name, (None, None)))
+        for name in name_forms(fold(login)):
+            local, at, domain = name.rpartition("@")
+            owners = _owners(self.tables, local, domain) if at else ()
+            for user in (name, *owners[:1]):
+                if found := _account(self.tables, user):
+                    password = self.tables.passwords.get(found.name, (None, None))
+                    return Credentials(found, *password)
+        return None
 
     async def owns_in(self, user: str, domain: str) -> bool:
         """As Directory has it."""
         self._statement("virtual", user, domain)
         rows = self.tables.virtual
-        return any(_key(owner, host) == _key(user, domain) for owner, _, host in rows)
+        wanted = [_key(user, form) for form in forms(fold(domain))]
+        return any(_key(owner, host) in wanted for owner, _, host in rows)
 
     async def ping(self) -> None:
         """As Directory has it."""

@@ -161,6 +161,8 @@ async def test_nobody_has_a_salt_that_stays(desk: Desk) -> None:
     salt, iterations = await desk.offer("nobody@example.com")
     assert (len(salt), iterations) == (SALT_SIZE, ITERATIONS)
     assert await desk.offer("Nobody@Example.com") == (salt, iterations)
+    in_a_labels = await desk.offer("nobody@xn--mller-kva.example")
+    assert await desk.offer("nobody@müller.example") == in_a_labels
     assert await desk.offer("nobody2@example.com") != (salt, iterations)
     desk.add("nobody@example.com", "{PLAIN}secret")
     assert await desk.offer("nobody@example.com") == (salt, iterations)

@@ -121,6 +121,35 @@ def test_listing_mailboxes(hosted: Shell) -> None:
     assert hosted("mailbox", "list", "example.org").out.startswith("ann@example.org\t")
 
 
+@pytest.mark.parametrize(
+    ("written", "other"),
+    [
+        ("müller.example", "xn--mller-kva.example"),
+        ("xn--mller-kva.example", "müller.example"),
+    ],
+)
+def test_commands_know_a_domain_in_either_form(hosted: Shell, written: str, other: str) -> None:
+    assert hosted("domain", "add", written).code == 0
+    refused = hosted("domain", "add", other)
+    assert written in refused.err
+
+    assert hosted.add_mailbox(f"ann@{other}").code == 0
+    assert f"ann@{written}" in hosted.add_mailbox(f"ann@{other}").err
+    assert hosted("alias", "add", f"sales@{other}", f"ann@{other}").code == 0
+
+    shown = hosted.json("mailbox", "show", f"ann@{other}")
+    assert (shown["mailbox"], shown["addresses"]) == (f"ann@{written}", [f"ann@{written}"])
+    for name, leads_to in (("ann", []), ("sales", [f"ann@{written}"])):
+        for domain in (written, other):
+            told = hosted.json("explain", f"{name}@{domain}")
+            assert told["accepted"] is True
+            assert told["decision"]["delivered_to"] == f"{name}@{written}"
+            assert [each["decision"]["account"] for each in told["leads_to"]] == leads_to
+    removed = hosted("mailbox", "remove", f"ann@{other}")
+    assert removed.code == 0
+    assert f"sales@{written} still points to ann@{other}" in removed.err
+
+
 def test_show_counts_mail_in_subfolders_too(hosted: Shell) -> None:
     home = put_message(hosted, "iain@example.com", "four")
     sent = home / "Maildir" / ".Sent" / "cur"
@@ -377,6 +406,8 @@ def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:
     hosted.change("INSERT INTO virtual VALUES ('iain', 'boss', 'example.com')")
     hosted.change("INSERT INTO virtual VALUES ('iain@example.com', 'chief', 'example.com')")
     hosted.change("INSERT INTO rcpthosts VALUES ('empty.example')")
+    hosted.change("INSERT INTO rcpthosts VALUES ('xn--mller-kva.example')")
+    hosted.change("INSERT INTO virtual VALUES ('iain@example.com', 'iain', 'müller.example')")
     hosted.change("INSERT INTO mailbox VALUES ('low', 0, 0, '/root', NULL, 'Password')")
 
     found = json.loads(hosted("check", "--json").out)

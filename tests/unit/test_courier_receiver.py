@@ -127,8 +127,10 @@ def site() -> MemoryDirectory:
             virtual=[
                 (f"{name}@example.com", name, "example.com")
                 for name in ("iain", "group", *OTHERS, *LISTS)
-            ],
+            ]
+            + [("sales@müller.example", "sales", "müller.example")],
             alias=[
+                ("alias", "sales@müller.example", "&iain@example.com", ""),
                 *(
                     ("alias", f"{name}@example.com", line, "")
                     for name in LISTS
@@ -167,8 +169,15 @@ async def test_courier_expands_an_alias_into_what_it_names() -> None:
     assert answer == Expanded((Target("iain@example.com", via=("sales@example.com",)),))
 
 
-async def test_courier_ends_a_loop_by_way_of_another_host() -> None:
-    queued = message(Target("sales@example.com"), bears="sales@example.com")
+@pytest.mark.parametrize(
+    ("alias", "bears"),
+    [
+        ("sales@example.com", "sales@example.com"),
+        ("sales@müller.example", "sales@xn--mller-kva.example"),
+    ],
+)
+async def test_courier_ends_a_loop_by_way_of_another_host(alias: str, bears: str) -> None:
+    queued = message(Target(alias), bears=bears)
     answer = await attempt(Recorder(), queued)
     assert isinstance(answer, PermanentFailure)
     assert answer.reply.enhanced == "5.4.6"
@@ -221,6 +230,13 @@ async def test_a_copy_that_leaves_bears_the_aliases_that_it_came_by() -> None:
     ((_, together),) = recorder.parcels
     assert [str(each.address) for each in together] == ["a@example.net", "c@example.net"]
     assert recorder.traces == [b"Delivered-To: list@example.com\nDelivered-To: sales@example.com\n"]
+
+
+async def test_a_header_without_smtputf8_has_an_alias_in_a_labels() -> None:
+    recorder = Recorder()
+    aliases = ("list@müller.example", "é@müller.example")
+    await relay_targets(recorder, "example.net", Target("a@example.net", via=aliases))
+    assert recorder.traces == [b"Delivered-To: list@xn--mller-kva.example\n"]
 
 
 async def test_recipients_in_the_wrong_lane_move() -> None:
@@ -306,14 +322,23 @@ async def test_what_is_more_than_maildirs_of_one_user_takes_the_way_of_the_queue
     ]
 
 
-async def test_an_alias_that_the_message_came_by_is_not_delivered_again(tmp_path: object) -> None:
+@pytest.mark.parametrize(
+    ("alias", "came_by"),
+    [
+        ("sales@example.com", "Sales@example.com"),
+        ("sales@müller.example", "sales@xn--mller-kva.example"),
+    ],
+)
+async def test_an_alias_that_the_message_came_by_is_not_delivered_again(
+    tmp_path: object, alias: str, came_by: str
+) -> None:
     """Another host sent it back: the queue will end the loop with a bounce."""
     recorder = Recorder()
-    body = b"Delivered-To: Sales@example.com\n" + HELLO
-    reply = await accept(recorder, body, str(tmp_path), "sales@example.com")
+    body = f"Delivered-To: {came_by}\n".encode() + HELLO
+    reply = await accept(recorder, body, str(tmp_path), alias)
     assert reply.code == 250
     assert recorder.together == []
-    assert recorder.queued == [(Target("sales@example.com"),)]
+    assert recorder.queued == [(Target(alias),)]
 
 
 async def test_what_cannot_be_delivered_now_waits_as_a_whole(tmp_path: object) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "restante"
 
-VOCABULARY = {"address", "address_syntax", "envelope", "errors", "network", "records", "status"}
+VOCABULARY = {"address", "address_syntax", "envelope", "errors", "labels", "network"} | {
+    "records",
+    "status",
+}
 EVERYTHING = {"*"}
 RULES: dict[str, set[str]] = {
     "": set(),
@@ -21,6 +24,7 @@ RULES: dict[str, set[str]] = {
     "address_syntax": set(),
     "address": {"address_syntax", "errors", "records"},
     "envelope": {"address", "status", "errors", "records"},
+    "labels": {"address_syntax"},
     "network": set(),
     "completion": {"address_syntax"},
     "drop": set(),

@@ -11,7 +11,7 @@ from restante.receiver.policy import Policy
 POLICY = Policy(
     Receiver(
         relay_networks=("192.0.2.0/24", "2001:db8::/32"),
-        badmailfrom=("Bad@example.com", "@spam.example"),
+        badmailfrom=("Bad@example.com", "@spam.example", "@spähm.example", "a@xn--bro-hoa.test"),
     )
 )
 
@@ -37,6 +37,10 @@ def test_who_may_relay(peer: str, may: bool) -> None:
         (Address("good", "example.com"), False),
         (Address("any", "spam.example"), True),
         (Address("any", "sub.spam.example"), False),
+        (Address("any", "xn--sphm-moa.example"), True),
+        (Address("any", "SPÄHM.example"), True),
+        (Address("a", "büro.test"), True),
+        (Address("b", "büro.test"), False),
         (NULL_REVERSE_PATH, False),
     ],
 )

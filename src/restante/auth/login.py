@@ -30,6 +30,7 @@ from restante.config.tree import Auth
 from restante.directory import Credentials, Directory
 from restante.errors import RestanteError
 from restante.guessing import CLEAR, Guard, Standing, Unguarded, delay
+from restante.labels import name_in_a_labels
 from restante.network import network_of
 
 MAX_LOGIN = 320
@@ -166,7 +167,7 @@ class PasswordAuthenticator:
     async def _judge(self, attempt: LoginAttempt, check: _Check) -> _Verdict:
         credentials = await self._credentials(attempt.login)
         # Whether there is such an account makes no difference to what guessing leads to.
-        name = credentials.account.name if credentials is not None else attempt.login
+        name = credentials.account.name if credentials else name_in_a_labels(attempt.login)
         async with self._accounts.of(fold(name)):
             return await self._judge_account(name, attempt, credentials, check)
 

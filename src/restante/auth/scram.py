@@ -20,6 +20,7 @@ from restante.auth.schemes import ScramKeys, scram_source
 from restante.auth.schemes.derived import make_scram
 from restante.directory import Credentials
 from restante.errors import OperatorError
+from restante.labels import name_in_a_labels
 
 HASH = "sha256"
 ITERATIONS = 4096
@@ -78,7 +79,8 @@ def offer(credentials: Credentials | None, login: str, secret: bytes) -> Offer:
         source = scram_source(credentials.password, credentials.password_type)
     if isinstance(source, ScramKeys):
         return Offer(source.salt, source.iterations, source, None)
-    salt = hmac.digest(secret, fold(login).encode("utf-8", "surrogateescape"), HASH)[:SALT_SIZE]
+    name = name_in_a_labels(fold(login)).encode("utf-8", "surrogateescape")
+    salt = hmac.digest(secret, name, HASH)[:SALT_SIZE]
     return Offer(salt, ITERATIONS, None, source)
 
 

@@ -70,19 +70,23 @@ def add_mailbox(
     from restante.cli.homes import home_of, mail_owner
     from restante.directory import Account
 
-    wanted = full_address(address)
+    given = full_address(address)
     settings = settings_of(context)
     owner = mail_owner(settings)
+    wanted = administer(settings, lambda admin: _free_address(admin, given))
     account = Account(str(wanted), owner.uid, owner.gid, home_of(settings, wanted))
-    administer(settings, lambda admin: _refuse_taken(admin, wanted))
     password = hashed_password(from_stdin=password_stdin)
     administer(settings, lambda admin: admin.add_mailbox(wanted, account, password, PASSWORD_TYPE))
 
 
-async def _refuse_taken(admin: Administration, address: Address) -> None:
-    """Before a password is asked for; adding checks it again."""
-    if await admin.mailbox(address) is not None:
-        raise OperatorError(f"the mailbox {address} exists already")
+async def _free_address(admin: Administration, address: Address) -> Address:
+    """The address as its domain is written here, before a password is asked for.
+
+    That nobody has it is checked again when it is added.
+    """
+    if taken := await admin.mailbox(address):
+        raise OperatorError(f"the mailbox {taken.name} exists already")
+    return await admin.hosted(address)
 
 
 @mailboxes.command("list")

@@ -15,6 +15,7 @@ from restante.directory import BadRow, Directory
 from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row
 from restante.directory.rows import MAX_ID, account_of, line_of, text_of
+from restante.labels import forms
 from restante.routing.decision import NoSuchUser, ToForward
 from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.router import Router
@@ -137,11 +138,14 @@ async def _examine_addresses(engine: Engine, settings: Settings, findings: Findi
 async def _examine_domains(engine: Engine, settings: Settings, findings: Findings) -> None:
     if settings.routing.virtualdomains:
         return
-    local = {fold(domain) for domain in settings.routing.locals}
+    local = {form for domain in settings.routing.locals for form in forms(fold(domain))}
+    directory = directory_of(settings, engine)
     statement = _WITHOUT_ADDRESSES.format(await _host_to_compare(engine))
     for row in await engine.fetch(statement, (MAX_NAMED,)):
         domain = text_of(row[0])
-        if fold(domain) not in local:
+        others = forms(fold(domain))[1:]
+        has_addresses = [await directory.knows_domain(form) for form in others]
+        if fold(domain) not in local and not any(has_addresses):
             findings.advice.append(
                 f"the domain {domain} has no addresses: mail for it is accepted from everybody, "
                 "and waits to be sent to another host"

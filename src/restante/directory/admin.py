@@ -2,6 +2,8 @@
 
 Every change is one transaction, in which what it depends on is checked again:
 it is done wholly, or refused with an OperatorError that says what to do.
+A domain is found in either of its forms, and what is added bears it in the form
+that ``rcpthosts`` has.
 """
 
 # ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
@@ -18,6 +20,7 @@ from restante.directory.lookups import SqlDirectory
 from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
 from restante.directory.sql import ALIAS_USER
 from restante.errors import OperatorError
+from restante.labels import forms, name_forms, name_in_a_labels
 
 MAX_HOME = 1024
 """Characters in the path of a home (the width of its column)."""
@@ -76,8 +79,8 @@ class Administration:
     async def add_domain(self, name: str) -> None:
         """Accept mail for a domain."""
         domain = _domain(name)
-        if await self._directory.accepts_domain(domain):
-            raise OperatorError(f"the domain {domain} is there already: nothing to do")
+        if there := await self._hosted(domain):
+            raise OperatorError(f"the domain {there} is there already: nothing to do")
         await self._change(
             f"the domain {domain}",
             _insert("rcpthosts", {"host": domain}, (_absent("rcpthosts", host=domain),)),
@@ -89,20 +92,20 @@ class Administration:
 
     async def remove_domain(self, name: str) -> None:
         """Accept no more mail for a domain that has no addresses left."""
-        domain = _domain(name)
-        stored = await self._rows("rcpthosts", host=domain)
-        if not stored:
+        domain = await self._hosted(_domain(name))
+        if not domain:
             raise OperatorError(
-                f"the domain {domain} is not hosted here: restante domain list shows those that are"
+                f"the domain {name} is not hosted here: restante domain list shows those that are"
             )
-        addresses = len(await self._rows("virtual", virtual_host=domain))
+        stored = await self._rows("rcpthosts", host=domain)
+        addresses = sum([len(await self._rows("virtual", virtual_host=it)) for it in forms(domain)])
         if addresses:
             rows = "1 row" if addresses == 1 else f"{addresses} rows"
             raise OperatorError(
                 f"the domain {domain} still has {rows} in virtual: remove its mailboxes and "
                 "aliases first"
             )
-        unused = (_absent("virtual", virtual_host=domain),)
+        unused = tuple(_absent("virtual", virtual_host=form) for form in forms(domain))
         await self._change(
             f"the domain {domain}", *(self._delete("rcpthosts", row, unused) for row in set(stored))
         )
@@ -112,12 +115,12 @@ class Administration:
     ) -> None:
         """Make an account and give it the address; ``password`` is the hash to be stored.
 
-        The account bears the address as its name.
+        The account bears the address as its name, as ``hosted`` has it.
         """
         checked = _address(address.local, address.domain)
         name = str(checked)
         _check_account(account, name)
-        await self._need_domain(checked.domain)
+        host = await self._need_domain(checked.domain)
         await self._need_free(checked)
         columns: dict[str, Value] = {
             "username": name,
@@ -129,7 +132,7 @@ class Administration:
         }
         own = _address_columns(name, checked.local, checked.domain)
         conditions = (
-            _present("rcpthosts", host=checked.domain),
+            _present("rcpthosts", host=host),
             _absent("mailbox", username=name),
             _absent("virtual", virtual_host=checked.domain, virtual_username=checked.local),
         )
@@ -155,7 +158,14 @@ class Administration:
 
     async def mailbox(self, address: Address) -> Account | None:
         """The account of this name."""
-        return await self._directory.account(str(address))
+        for name in name_forms(str(address)):
+            if found := await self._directory.account(name):
+                return found
+        return None
+
+    async def hosted(self, address: Address) -> Address:
+        """The address, its domain as ``rcpthosts`` has it if it does."""
+        return Address(address.local, await self._hosted(address.domain) or address.domain)
 
     async def addresses_of(self, name: str) -> list[str]:
         """The addresses that ``virtual`` gives to an account, sorted; catch-alls as ``@domain``."""
@@ -170,7 +180,7 @@ class Administration:
 
     async def set_password(self, address: Address, password: str, password_type: str) -> None:
         """Store another hash."""
-        stored = await self._need_mailbox(address)
+        _, stored = await self._need_mailbox(address)
         await self._change(
             f"the mailbox {address}",
             *(
@@ -184,7 +194,7 @@ class Administration:
 
         Whoever gets the name later has none of them.
         """
-        stored = await self._need_mailbox(address)
+        address, stored = await self._need_mailbox(address)
         account = await self._directory.account(str(address))
         if account is None:
             raise _unknown_mailbox(address)
@@ -195,7 +205,11 @@ class Administration:
             *(self._delete("virtual", row) for row in set(owned)),
             *(self._delete("alias", row) for row in await self._instructions_of(address)),
         )
-        pointing = await self._rows("alias", **_target_columns(address))
+        pointing = [
+            row
+            for form in forms(address.domain)
+            for row in await self._rows("alias", **_target_columns(Address(address.local, form)))
+        ]
         return RemovedMailbox(account, tuple(sorted({_entry(row) for row in pointing})))
 
     async def add_alias(self, address: tuple[str, str], target: Address) -> None:
@@ -204,18 +218,20 @@ class Administration:
         An empty local part is the domain's catch-all.
         """
         local, domain = _alias_address(address)
-        name = f"{local}@{domain}"
         goal = _address(target.local, target.domain)
-        if fold(str(goal)) == fold(name):
+        if _key(str(goal)) == _key(f"{local}@{domain}"):
+            name = f"{local}@{domain}"
             raise OperatorError(f"the alias {name} cannot forward to itself: name another target")
-        await self._need_domain(domain)
-        await self._need_alias_or_nothing(local, domain)
+        host = await self._need_domain(domain)
+        domain = await self._need_alias_or_nothing(local, domain) or host
+        name = f"{local}@{domain}"
         line = {"username": ALIAS_USER, "alias": name} | _target_columns(goal)
-        if await self._rows("alias", **line):
-            raise OperatorError(f"the alias {name} forwards to {goal} already: nothing to do")
+        for form in forms(goal.domain):
+            if await self._rows("alias", **line | {"alias_host": form}):
+                raise OperatorError(f"the alias {name} forwards to {goal} already: nothing to do")
         own = _address_columns(name, local, domain)
         conditions = (
-            _present("rcpthosts", host=domain),
+            _present("rcpthosts", host=host),
             _absent("mailbox", username=name),
             _absent("alias", **line),
         )
@@ -230,17 +246,20 @@ class Administration:
         entries = sorted({_entry(row) for row in await self._rows("alias")})
         if domain is None:
             return entries
-        wanted = _domain(domain)
-        return [one for one in entries if fold(one.address.rpartition("@")[2]) == wanted]
+        wanted = forms(_domain(domain))
+        return [one for one in entries if fold(one.address.rpartition("@")[2]) in wanted]
 
     async def remove_alias(self, entry: AliasEntry) -> None:
         """Forward to this target no more; with the last target of an alias its address goes too.
 
         An entry is what ``aliases`` lists, in whatever case an address in it is written.
         """
-        name = entry.address
-        lines = _lines_of(entry, await self._rows("alias", username=ALIAS_USER, alias=name))
-        if not lines:
+        for name in (entry.address, *name_forms(fold(entry.address))[1:]):
+            lines = _lines_of(entry, await self._rows("alias", username=ALIAS_USER, alias=name))
+            if lines:
+                break
+        else:
+            name = entry.address
             lines = _lines_of(entry, await self._rows("alias"))
         if not lines:
             raise OperatorError(
@@ -322,25 +341,43 @@ class Administration:
         )
 
     async def _names_in(self, domain: str, names: Iterable[str]) -> set[str]:
-        rows = await self._rows("virtual", virtual_host=domain)
-        owners = {fold(text_of(row[0])) for row in rows}
-        return {name for name in names if name in owners or name.rpartition("@")[2] == domain}
+        owners: set[str] = set()
+        for form in forms(domain):
+            rows = await self._rows("virtual", virtual_host=form)
+            owners |= {fold(text_of(row[0])) for row in rows}
+        return {
+            name for name in names if name in owners or name.rpartition("@")[2] in forms(domain)
+        }
 
-    async def _need_domain(self, domain: str) -> None:
-        if not await self._directory.accepts_domain(domain):
+    async def _hosted(self, domain: str) -> str:
+        """The domain in the form that ``rcpthosts`` has; empty: it has none."""
+        for form in forms(domain):
+            if await self._directory.accepts_domain(form):
+                return form
+        return ""
+
+    async def _need_domain(self, domain: str) -> str:
+        host = await self._hosted(domain)
+        if not host:
             raise _unknown_domain(domain)
+        return host
 
-    async def _need_mailbox(self, address: Address) -> list[tuple[Value, ...]]:
-        rows = await self._rows("mailbox", username=str(address))
-        if not rows:
-            raise _unknown_mailbox(address)
-        return rows
+    async def _need_mailbox(self, address: Address) -> tuple[Address, list[tuple[Value, ...]]]:
+        """The rows of the account, and the form of the address that is its name."""
+        for name in name_forms(str(address)):
+            if rows := await self._rows("mailbox", username=name):
+                return Address.from_stored(name), rows
+        raise _unknown_mailbox(address)
 
     async def _need_free(self, address: Address) -> None:
-        if await self._rows("mailbox", username=str(address)):
-            raise OperatorError(f"the mailbox {address} exists: restante mailbox show prints it")
-        owners = await self._directory.owners(address.local, address.domain)
-        if {fold(owner) for owner in owners} == {fold(str(address))}:
+        if there := await self.mailbox(address):
+            raise OperatorError(f"the mailbox {there.name} exists: restante mailbox show prints it")
+        owners = [
+            owner
+            for form in forms(address.domain)
+            for owner in await self._directory.owners(address.local, form)
+        ]
+        if {_key(owner) for owner in owners} == {_key(str(address))}:
             raise OperatorError(f"{address} is an alias and cannot be a mailbox: remove it first")
         if owners:
             raise OperatorError(
@@ -348,17 +385,21 @@ class Administration:
                 "mailbox first"
             )
 
-    async def _need_alias_or_nothing(self, local: str, domain: str) -> None:
-        name = f"{local}@{domain}"
-        if await self._rows("mailbox", username=name):
-            raise OperatorError(f"{name} is a mailbox and cannot be an alias: remove it first")
-        owners = await self._directory.owners(local, domain)
-        others = [owner for owner in owners if fold(owner) != fold(name)]
-        if others:
-            raise OperatorError(
-                f"the address {name} belongs to {', '.join(others)} and cannot be an alias: "
-                "remove that row of virtual first"
-            )
+    async def _need_alias_or_nothing(self, local: str, domain: str) -> str:
+        """The domain in the form that the alias has already; empty: there is none yet."""
+        found = ""
+        for form in forms(domain):
+            name = f"{local}@{form}"
+            if await self._rows("mailbox", username=name):
+                raise OperatorError(f"{name} is a mailbox and cannot be an alias: remove it first")
+            owners = await self._directory.owners(local, form)
+            if others := [owner for owner in owners if fold(owner) != fold(name)]:
+                raise OperatorError(
+                    f"the address {name} belongs to {', '.join(others)} and cannot be an alias: "
+                    "remove that row of virtual first"
+                )
+            found = found or (form if owners else "")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,12 +475,12 @@ def _lines_of(asked: AliasEntry, rows: Iterable[tuple[Value, ...]]) -> set[tuple
 
 def _is(shown: AliasEntry, asked: AliasEntry) -> bool:
     """Whether an entry is the one that is asked for; programs and paths have no other case."""
-    if fold(shown.address) != fold(asked.address):
+    if _key(shown.address) != _key(asked.address):
         return False
     if shown.target == asked.target:
         return True
     is_address = "@" in shown.target and not shown.target.startswith(("|", ".", "/"))
-    return is_address and fold(_unquoted(shown.target)) == fold(_unquoted(asked.target))
+    return is_address and _key(_unquoted(shown.target)) == _key(_unquoted(asked.target))
 
 
 def _unquoted(target: str) -> str:
@@ -448,6 +489,11 @@ def _unquoted(target: str) -> str:
         return str(Address.parse(target))
     except AddressSyntaxError:
         return target
+
+
+def _key(name: str) -> str:
+    """The same for all forms of one address."""
+    return name_in_a_labels(fold(name))
 
 
 def _address(local: str, domain: str) -> Address:

@@ -17,6 +17,7 @@ from restante.directory.rows import (
     text_of,
 )
 from restante.directory.sql import ALIAS_USER
+from restante.labels import forms
 
 
 class Answers:
@@ -47,10 +48,10 @@ class Answers:
         has changed in between all addresses are to be asked anew: the new one may have come with
         some that were not there yet, and must not have their mail.
         """
-        changed = set()
+        changed: set[str] = set()
         for pair, owners in other.owners.items():
             if self.owners.setdefault(pair, owners) != owners:
-                changed.add(pair[1])
+                changed.update(forms(pair[1]))
         if changed:
             self.owners = {pair: it for pair, it in self.owners.items() if pair[1] not in changed}
         self.accepted |= other.accepted
@@ -62,7 +63,8 @@ class Answers:
     def add_ordinary(self, question: OrdinaryQuestion, rows: Sequence[Row]) -> list[str]:
         """Take up the rows of ``sql.ordinary``; returns the domains of which virtual has none.
 
-        None for the addresses that were asked, that is: there may be others.
+        None for the addresses that were asked, that is: there may be others. A domain that has some
+        in another form is not among them.
         """
         for pair in question.pairs:
             self.owners[pair] = set()
@@ -74,7 +76,8 @@ class Answers:
                 self._take_owned(row)
             if row[11] is not None:
                 self._take_accepted(row[11:])
-        return [domain for domain in question.domains if domain not in self.known]
+        unowned = [domain for domain in question.domains if domain not in self.known]
+        return [each for each in unowned if self.known.keys().isdisjoint(forms(each))]
 
     def add_unowned(self, domains: Sequence[str], rows: Iterable[Row]) -> None:
         """Take up the rows of ``sql.unowned`` for ``domains``."""

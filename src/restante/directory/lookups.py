@@ -17,12 +17,20 @@ from restante.directory import (
     sql,
 )
 from restante.directory.answers import Answers, Prefetched, folded
-from restante.directory.engine import Engine, NothingChanged, Rejected, Row, Statement
+from restante.directory.engine import (
+    Engine,
+    NothingChanged,
+    Overtaken,
+    Rejected,
+    Row,
+    Statement,
+)
 from restante.directory.gathering import Gathering
 from restante.directory.question import (
     MAX_ORDINARY,
     Pair,
     folded_pairs,
+    in_all_forms,
     ordinary_question,
     padded,
     thorough_questions,
@@ -38,6 +46,7 @@ from restante.directory.rows import (
     text_of,
 )
 from restante.errors import CannotKnow
+from restante.labels import MAX_FORMS, forms, name_forms
 
 ASKED_SINGLY = 2
 """Questions beyond the ordinary that are asked one by one, for one address: each of them is far
@@ -57,7 +66,7 @@ class SqlDirectory:
 
     async def accepts_domain(self, domain: str) -> bool:
         """Whether ``rcpthosts`` has the domain; raises CannotKnow."""
-        rows = await self._engine.fetch(sql.accepts_domain(self._dialect), (domain,))
+        rows = await self._of_domain(sql.accepts_domain(self._dialect), domain)
         return _has(rows, domain)
 
     async def account(self, name: str) -> Account | None:
@@ -68,14 +77,14 @@ class SqlDirectory:
 
     async def owners(self, local: str, domain: str) -> tuple[str, ...]:
         """The users to whom ``virtual`` gives this address; raises CannotKnow, BadRow."""
-        rows = await self._engine.fetch(sql.owners(self._dialect), (domain, local))
+        rows = await self._of_domain(sql.owners(self._dialect), domain, (domain, local))
         wanted = (fold(domain), fold(local))
         found = (text_of(row[2]) for row in rows if folded(row) == wanted)
         return checked_owners(found, local, domain)
 
     async def knows_domain(self, domain: str) -> bool:
         """Whether ``virtual`` has any row for the domain; raises CannotKnow."""
-        some = await self._engine.fetch(sql.known(self._dialect), (domain,))
+        some = await self._of_domain(sql.known(self._dialect), domain)
         if not some or _has((row[1:] for row in some), domain):
             return bool(some)
         # The database takes another for the same, and this one may stand behind it.
@@ -101,12 +110,14 @@ class SqlDirectory:
 
         If one of several is in the way of the others, they know little yet, and ask singly.
         """
-        pairs = folded_pairs(addresses)
+        asked = folded_pairs(addresses)
+        pairs = in_all_forms(asked)
         try:
             if 0 < len(pairs) <= MAX_ORDINARY:
                 found = await self._gathering.ask(pairs)
             else:
-                found = await self._in_parts(pairs)
+                step = MAX_ORDINARY if pairs is asked else MAX_ORDINARY // MAX_FORMS
+                found = await self._in_parts(asked, step)
         except Rejected:
             if len(pairs) > 1:
                 return Prefetched(await self._known(pairs), self)
@@ -125,10 +136,11 @@ class SqlDirectory:
                 found.known[domain] = await self.knows_domain(domain)
         return found
 
-    async def _in_parts(self, pairs: tuple[Pair, ...]) -> Answers:
+    async def _in_parts(self, pairs: tuple[Pair, ...], step: int) -> Answers:
+        """So many at a time, each with all of its forms."""
         found = Answers()
-        for start in range(0, len(pairs), MAX_ORDINARY):
-            found.add(await self._gathering.ask(pairs[start : start + MAX_ORDINARY]))
+        for start in range(0, len(pairs), step):
+            found.add(await self._gathering.ask(in_all_forms(pairs[start : start + step])))
         return found
 
     async def _ask_ordinary(self, pairs: tuple[Pair, ...]) -> Answers:
@@ -160,22 +172,27 @@ class SqlDirectory:
     async def credentials(self, login: str) -> Credentials | None:
         """Whom this login names; raises CannotKnow and BadRow.
 
-        Where ``virtual`` names several accounts, it is the first of them by name.
+        Where ``virtual`` names several accounts, it is the first of them by name. The form in which
+        the login has its domain goes before others.
         """
-        row = await self._named(login)
-        local, _, domain = login.rpartition("@")
-        if row is None and local and domain:
-            row = await self._owning(local, domain)
-        return None if row is None else credentials_of(row)
+        for name in (login, *name_forms(fold(login))[1:]):
+            local, _, domain = name.rpartition("@")
+            row = await self._named(name, domain)
+            if row is None and local and domain:
+                row = await self._owning(local, domain)
+            if row is not None:
+                return credentials_of(row)
+        return None
 
-    async def _named(self, login: str) -> Row | None:
+    async def _named(self, login: str, domain: str = "") -> Row | None:
         """The row of ``mailbox`` with this user name: what nearly every login is."""
-        rows = await self._engine.fetch(sql.credentials(self._dialect), (login,))
+        rows = await self._of_domain(sql.credentials(self._dialect), domain, (login,))
         return chosen(row for row in rows if _has((row,), login))
 
     async def _owning(self, local: str, domain: str) -> Row | None:
         """The row of ``mailbox`` whose user ``virtual`` gives for the address."""
-        rows = await self._engine.fetch(sql.owners_credentials(self._dialect), (domain, local))
+        text = sql.owners_credentials(self._dialect)
+        rows = await self._of_domain(text, domain, (domain, local))
         wanted = (fold(domain), fold(local))
         return chosen(row for row in rows if folded(row[6:]) == wanted)
 
@@ -212,9 +229,29 @@ class SqlDirectory:
 
     async def owns_in(self, user: str, domain: str) -> bool:
         """Whether ``virtual`` gives the user any address of the domain; raises CannotKnow."""
-        rows = await self._engine.fetch(sql.owns_in(self._dialect), (user, domain))
-        wanted = (fold(user), fold(domain))
-        return any(folded(row) == wanted for row in rows)
+        for form in forms(fold(domain)):
+            rows = await self._of_domain(sql.owns_in(self._dialect), form, (user, form))
+            if any(folded(row) == (fold(user), form) for row in rows):
+                return True
+        return False
+
+    async def _of_domain(
+        self, text: str, domain: str, parameters: tuple[str, ...] = ()
+    ) -> list[Row]:
+        """The rows of a statement about a domain; none where no column could hold its name.
+
+        A database may reject such a name (U-labels, and columns in latin1). That it is the name
+        which is rejected is known when the same statement is answered for another.
+        """
+        try:
+            return await self._engine.fetch(text, parameters or (domain,))
+        except Overtaken:
+            raise
+        except Rejected:
+            if domain.isascii():
+                raise
+            await self._engine.fetch(text, tuple("x" for _ in parameters or (domain,)))
+            return []
 
     async def ping(self) -> None:
         """Raise CannotKnow unless the database answers now."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from restante.address import dash_prefixes, fold
 from restante.directory.sql import OrdinaryShape, ThoroughShape
+from restante.labels import forms, is_international
 
 MAX_ORDINARY = 50
 """Addresses in one ordinary statement: what each of them costs hardly falls any further."""
@@ -41,6 +42,15 @@ class OrdinaryQuestion(NamedTuple):
 def folded_pairs(addresses: Iterable[Pair]) -> tuple[Pair, ...]:
     """The (local part, domain) pairs folded, each once."""
     return tuple(dict.fromkeys([(fold(local), fold(domain)) for local, domain in addresses]))
+
+
+def in_all_forms(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """Folded pairs, each in all forms of its domain: the very same if none has another."""
+    for _, domain in pairs:
+        if is_international(domain):
+            every = [(local, form) for local, domain in pairs for form in forms(domain)]
+            return tuple(dict.fromkeys(every))
+    return pairs
 
 
 def ordinary_question(addresses: Sequence[Pair]) -> OrdinaryQuestion:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from restante.address import Address, NullReversePath, check_domain, fold
+from restante.labels import forms
 from restante.queue import RecipientState
 
 TABLES = "recipient r JOIN message m ON m.queue_id = r.queue_id LEFT JOIN lane l ON l.name = r.lane"
@@ -118,15 +119,18 @@ def _standing(states: tuple[RecipientState, ...]) -> Condition:
 def _sender(pattern: AddressPattern | NullReversePath) -> Condition:
     if isinstance(pattern, NullReversePath):
         return "m.sender_local IS NULL", ()
+    domains = forms(pattern.domain)
+    in_domain = f"m.sender_domain IN ({', '.join('?' * len(domains))})"
     if pattern.local is None:
-        return "m.sender_domain = ?", (pattern.domain,)
-    folded = fold(pattern.local)
-    return "m.sender_domain = ? AND lower(m.sender_local) = ?", (pattern.domain, folded)
+        return in_domain, domains
+    return f"{in_domain} AND lower(m.sender_local) = ?", (*domains, fold(pattern.local))
 
 
 def _recipient(pattern: AddressPattern) -> Condition:
     """SQLite's ``lower`` folds ASCII alone, as ``fold`` does."""
-    ending = f"@{pattern.domain}"
+    endings = [f"@{domain}" for domain in forms(pattern.domain)]
     if pattern.local is None:
-        return "substr(lower(r.address), ?) = ?", (-len(ending), ending)
-    return "lower(r.address) = ?", (fold(pattern.local) + ending,)
+        parameters = [each for ending in endings for each in (-len(ending), ending)]
+        return " OR ".join(["substr(lower(r.address), ?) = ?"] * len(endings)), tuple(parameters)
+    addresses = [fold(pattern.local) + ending for ending in endings]
+    return f"lower(r.address) IN ({', '.join('?' * len(addresses))})", tuple(addresses)

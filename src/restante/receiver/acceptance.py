@@ -13,6 +13,7 @@ from restante.courier import copy_for, lane_here
 from restante.directory import Directory
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
+from restante.labels import name_forms
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
@@ -252,4 +253,5 @@ def _are_of_one_user(deliveries: Sequence[Delivery]) -> bool:
 
 def _came_by(leaf: Leaf, content: Content) -> bool:
     """Whether the message bears the Delivered-To of an alias that it comes by now: a loop."""
-    return any(fold(alias) in content.facts.delivered_to for alias in leaf.via)
+    seen = content.facts.delivered_to
+    return any(not seen.isdisjoint(name_forms(fold(alias))) for alias in leaf.via)

@@ -6,6 +6,7 @@ import ipaddress
 
 from restante.address import ReversePath, fold
 from restante.config.tree import Receiver as ReceiverSettings
+from restante.labels import name_in_a_labels
 
 
 class Policy:
@@ -15,7 +16,7 @@ class Policy:
         self._networks = [
             ipaddress.ip_network(each, strict=False) for each in settings.relay_networks
         ]
-        self._bad_senders = frozenset(map(fold, settings.badmailfrom))
+        self._bad_senders = frozenset(map(_key, settings.badmailfrom))
 
     def may_relay(self, address: str) -> bool:
         """Whether a peer at this IP address may send anywhere."""
@@ -28,6 +29,11 @@ class Policy:
         """Whether the reverse-path or its domain is listed (qmail-control(5), badmailfrom)."""
         if not self._bad_senders:
             return False
-        sender = fold(str(reverse_path))
+        sender = _key(str(reverse_path))
         domain = sender.rpartition("@")[2]
         return bool(sender) and (sender in self._bad_senders or f"@{domain}" in self._bad_senders)
+
+
+def _key(sender: str) -> str:
+    """The same for all forms of one address."""
+    return name_in_a_labels(fold(sender))

@@ -12,6 +12,7 @@ from restante.address import Address, fold, split_subaddress
 from restante.config import Settings
 from restante.directory import Account, Directory
 from restante.errors import CannotKnow, TemporaryError
+from restante.labels import forms
 from restante.receiver import Refusal
 from restante.routing.reach import reaches
 from restante.routing.router import Router
@@ -28,7 +29,7 @@ class Senders:
     def __init__(self, settings: Settings, router: Router, directory: Directory) -> None:
         routing = settings.routing
         homes = (settings.envnoathost, *routing.locals, *routing.envnoathosts.values())
-        self._homes = frozenset(map(fold, homes))
+        self._homes = frozenset(form for home in homes for form in forms(fold(home)))
         self._delimiter = routing.subaddress_delimiter
         self._allowed = settings.submission.senders
         self._router = router
@@ -72,4 +73,4 @@ class Senders:
         A name without a domain is an address in all of ``routing.locals`` and at envnoathost.
         """
         local, at, domain = fold(account.name).rpartition("@")
-        return (local, frozenset((domain,))) if at else (domain, self._homes)
+        return (local, frozenset(forms(domain))) if at else (domain, self._homes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from restante.address import Address, split_subaddress
 from restante.directory import Account, Lookups
+from restante.labels import forms, in_a_labels
 from restante.routing.decision import NoSuchUser, Remote
 from restante.routing.site import Site
 from restante.routing.trace import Notes
@@ -23,7 +24,10 @@ class Owner:
     name: str
     """A user name, perhaps with an extension; ``name@domain`` too if it came from ``virtual``."""
     delivered_to: str
-    """``owner@domain``, or the owner's name when it holds an ``@``."""
+    """``owner@domain``, or the owner's name when it holds an ``@``.
+
+    The domain is as ``virtual`` has it; where a setting knows it, it is in A-labels.
+    """
     from_virtual: bool = False
     """The name is a row's; otherwise it is a local part, in which ``@`` means nothing."""
     tag: str = ""
@@ -77,7 +81,7 @@ class _Search:
     async def _exact(self, address: Address) -> Owner | None:
         if account := await self.lookups.account(address.local):
             self.notes.note("2.2a", "mailbox has the user %s", account.name)
-            delivered_to = f"{account.name}@{address.domain}"
+            delivered_to = f"{account.name}@{in_a_labels(address.domain)}"
             return Owner(account.name, delivered_to, account=account)
         return await self._owned("2.2b", address)
 
@@ -104,17 +108,21 @@ class _Search:
         return replace(owner, tag=tag)
 
     async def _owned(self, step: str, address: Address) -> Owner | None:
-        owners = await self.lookups.owners(address.local, address.domain)
-        return self._first(step, owners, address.domain, f"virtual gives {address}")
+        for domain in forms(address.domain):
+            owners = await self.lookups.owners(address.local, domain)
+            if owners:
+                what = f"virtual gives {address.local}@{domain}"
+                return self._first(step, owners, domain, what)
+        return None
 
     async def _catch_all(self, step: str, address: Address) -> Owner | None:
-        owners = await self.lookups.owners("", address.domain)
-        what = f"virtual gives the catch-all of {address.domain}"
-        return self._first(step, owners, address.domain, what)
+        for domain in forms(address.domain):
+            owners = await self.lookups.owners("", domain)
+            if owners:
+                return self._first(step, owners, domain, f"virtual gives the catch-all of {domain}")
+        return None
 
-    def _first(self, step: str, owners: tuple[str, ...], domain: str, what: str) -> Owner | None:
-        if not owners:
-            return None
+    def _first(self, step: str, owners: tuple[str, ...], domain: str, what: str) -> Owner:
         name = owners[0]
         self.notes.note(step, "%s to %s", what, name)
         if len(owners) > 1:
@@ -133,15 +141,16 @@ class _Search:
             return None
         name = f"{prefix}-{address.local}"
         self.notes.note("2.4", "setting routing.virtualdomains has %r: user %s", key, name)
-        return Owner(name, f"{name}@{address.domain}")
+        return Owner(name, f"{name}@{in_a_labels(address.domain)}")
 
     async def _unowned(self, address: Address, local: bool) -> Owner | Remote | NoSuchUser:
         """Steps 5 to 7."""
         if local:
             self.notes.note("2.5", "it is local: user %s", address.local)
-            return Owner(address.local, str(address))
-        if await self.lookups.knows_domain(address.domain):
-            self.notes.note("2.6", "virtual has %s, but not this address", address.domain)
-            return NoSuchUser(address, f"virtual has rows for {address.domain}, none for {address}")
+            return Owner(address.local, f"{address.local}@{in_a_labels(address.domain)}")
+        for domain in forms(address.domain):
+            if await self.lookups.knows_domain(domain):
+                self.notes.note("2.6", "virtual has %s, but not this address", domain)
+                return NoSuchUser(address, f"virtual has rows for {domain}, none for {address}")
         self.notes.note("2.7", "nothing here knows %s: it is remote", address.domain)
         return Remote(address)

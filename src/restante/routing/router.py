@@ -10,6 +10,7 @@ from restante.address import Address, dash_prefixes, split_subaddress
 from restante.config.tree import Routing
 from restante.directory import Directory, KnownLookups, Lookups
 from restante.errors import CannotKnow, TemporaryError
+from restante.labels import forms
 from restante.routing.actions import ActionRules, find_actions
 from restante.routing.decision import (
     Decision,
@@ -64,12 +65,18 @@ class Router:
         if here in self._site.locals:
             notes.note("1", "setting routing.locals has %s", here)
             return True
-        return await self._accepts(here, lookups, notes) or await lookups.knows_domain(here)
+        if await self._accepts(here, lookups, notes):
+            return True
+        for form in forms(here):
+            if await lookups.knows_domain(form):
+                return True
+        return False
 
     async def _accepts(self, domain: str, lookups: Lookups, notes: Notes) -> bool:
-        if await lookups.accepts_domain(domain):
-            notes.note("1", "rcpthosts has %s", domain)
-            return True
+        for form in forms(domain):
+            if await lookups.accepts_domain(form):
+                notes.note("1", "rcpthosts has %s", form)
+                return True
         key = self._site.rcpthosts_key(domain)
         if key is None:
             notes.note("1", "neither rcpthosts nor setting routing.rcpthosts has %s", domain)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from restante.address import Address, domain_keys, fold
 from restante.config.tree import Routing
+from restante.labels import forms, name_forms
 
 
 class Site:
-    """``routing.*`` settings, folded once; every question takes folded names."""
+    """``routing.*`` settings, folded once; every question takes folded names.
+
+    Domains are here in all their forms, so that no question has to find them.
+    """
 
     def __init__(self, settings: Routing, me: str) -> None:
-        self.locals = frozenset(map(fold, settings.locals))
+        self.locals = _in_all_forms(settings.locals)
         """The domains that ``routing.locals`` names."""
         self._envnoathost = fold(settings.envnoathost or me)
         self._envnoathosts = _folded_keys(settings.envnoathosts)
-        self._rcpthosts = frozenset(map(fold, settings.rcpthosts))
+        self._rcpthosts = _in_all_forms(settings.rcpthosts)
         self._virtualdomains = _folded_keys(settings.virtualdomains)
         self.has_virtualdomains = bool(self._virtualdomains)
         """Whether ``routing.virtualdomains`` says anything."""
@@ -45,5 +49,14 @@ class Site:
         return self._virtualdomains[key]
 
 
+def _in_all_forms(domains: Iterable[str]) -> frozenset[str]:
+    return frozenset(form for domain in domains for form in forms(fold(domain)))
+
+
 def _folded_keys(table: Mapping[str, str]) -> dict[str, str]:
-    return {fold(key): value for key, value in table.items()}
+    """Addresses and domains in all forms; a key that is there as it is asked for goes first."""
+    found = {fold(key): value for key, value in table.items()}
+    for key, value in tuple(found.items()):
+        for form in name_forms(key) if "@" in key else forms(key):
+            found.setdefault(form, value)
+    return found

@@ -27,9 +27,10 @@ _RELAYING = (
     "dns.rdtypes.ANY.SOA",
     "dns.rdtypes.IN.A",
     "dns.rdtypes.IN.AAAA",
-    "idna",
 )
-"""What the DNS answers, and names in other letters."""
+"""What the DNS answers."""
+_LETTERS = ("idna", "idna.uts46data", "encodings.punycode")
+"""What names in other letters are read with."""
 _ENCODINGS = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "stringprep")
 
 _MISTAKES = ("difflib", "restante.config.control", "restante.config.nexthop")
@@ -38,7 +39,7 @@ _MISTAKES = ("difflib", "restante.config.control", "restante.config.nexthop")
 
 def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
     """Import what workers with these settings may need; ``rights`` are theirs."""
-    for name in (*_RELAYING, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
+    for name in (*_RELAYING, *_LETTERS, *_ENCODINGS, *_MISTAKES, "binascii", "ipaddress"):
         import_module(name)
     preload_driver(settings, rights)
     if settings.metrics.listen:
