@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.queue.retry import JITTER, LOCAL_STEP, REMOTE_STEP, RetryPolicy
+from restante.queue.retry import JITTER, LOCAL_STEP, REMOTE_STEP, RetryPolicy, furthest_attempt
 
-WEEK = 7 * 86400.0
+DAY = 86400.0
+WEEK = 7 * DAY
 
 
 def steady(lifetime: float = WEEK) -> RetryPolicy:
@@ -42,6 +43,21 @@ def test_one_last_attempt_comes_after_the_lifetime() -> None:
     *earlier, last = schedule(policy, LOCAL_STEP)
     assert max(earlier) < 1000.0 <= last
     assert steady(0.0).next_attempt(0.0, 0.0, LOCAL_STEP) is None
+
+
+@given(
+    age=st.floats(-1e6, WEEK - 1),
+    step=st.sampled_from([LOCAL_STEP, REMOTE_STEP]),
+    luck=st.floats(0, 1, exclude_max=True),
+)
+def test_no_attempt_lies_further_ahead_than_any_may(age: float, step: float, luck: float) -> None:
+    """Nor when it is looked at later than it was set, by a clock that goes on."""
+    born = 1_800_000_000.0
+    now = born + age
+    following = RetryPolicy(WEEK, lambda: luck, DAY).next_attempt(born, now, step)
+    assert following is not None
+    for later in (0.0, 1.0, 1e6):
+        assert following <= furthest_attempt(born, now + later) + 0.001
 
 
 @given(

@@ -310,6 +310,20 @@ async def test_a_failure_that_cannot_be_reported_is_not_forgotten(
     assert len(courier.of("sender@example.com")) == 1
 
 
+async def test_a_report_that_is_put_off_does_not_wait_for_a_clock_that_was_ahead(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    courier.answer("nobody@x", NEVER)
+    async with at_work(tmp_path, clock, courier, BrokenOnce()) as desk:
+        await desk.queue(envelope(), "nobody@x")
+        await desk.rest()
+    clock.set(START - 5 * HOUR)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.pass_time(HOUR + 1)
+        assert desk.store.waiting == 0
+    assert len(courier.of("sender@example.com")) == 1
+
+
 class Failing(QueueStore):
     """A queue whose disk fails for a while."""
 

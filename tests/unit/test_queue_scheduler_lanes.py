@@ -10,12 +10,13 @@ import pytest
 
 from restante.config.tree import DAY, HOUR
 from restante.envelope import Notify, RecipientDsn
-from restante.queue import LOCAL_LANE, Expanded, Moved, Target, Untried
+from restante.queue import LOCAL_LANE, BackOff, Expanded, Moved, Target, Untried
 from restante.queue.lanes import settle_lanes
 from restante.queue.reader import QueueReader
-from restante.queue.retry import LONGEST_BACK_OFF, RetryPolicy
+from restante.queue.retry import LOCAL_STEP, LONGEST_BACK_OFF, RetryPolicy
 from restante.queue.rows import REPORT_PATIENCE
 from restante.queue.schema import connect_writer
+from restante.queue.store import QueueStore
 from restante.queue.wake import wake
 from restante.status import Delivered
 from tests.support.desk import Event, at_work, names
@@ -123,6 +124,69 @@ async def test_a_clock_that_is_set_back_delays_nobody(
         await desk.pass_time(HOUR)
         assert desk.store.waiting == 0
     assert "clock_set_back" in names(log)
+
+
+@pytest.mark.parametrize("ahead", [5 * HOUR, 400 * DAY])
+@pytest.mark.parametrize("address", ["a@here", "b@dead", "new@here"])
+async def test_a_clock_that_is_set_back_between_two_lives_delays_nobody(
+    tmp_path: Path,
+    clock: JumpingClock,
+    courier: ScriptedCourier,
+    log: list[Event],
+    address: str,
+    ahead: float,
+) -> None:
+    """Neither one who was tried, nor one whose lane is left alone, nor one who is new."""
+    courier.answer("a@here", LATER, HERE)
+    courier.answer("b@dead", LATER, HERE)
+    courier.lane_fails("dead")
+    if address == "new@here":
+        store = QueueStore.open(str(tmp_path), 0)
+        await store.add(from_nobody(), content(), [Target(address)])
+        await store.close()
+    else:
+        async with at_work(tmp_path, clock, courier) as desk:
+            await desk.queue_in_lanes(from_nobody(), address)
+            await desk.rest()
+    courier.lane_works("dead")
+    clock.set(START - ahead)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.pass_time(HOUR)
+        assert desk.store.waiting == 0
+    assert "clock_set_back" in names(log)
+
+
+async def test_what_is_old_waits_no_longer_than_it_may(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    """And no shorter, where nothing shows that the clock was set back."""
+    courier.answer("a@here", LATER, HERE)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(from_nobody(at=START - 10_000), "a@here")
+        await desk.rest()
+    waits = RetryPolicy(DAY, lambda: 0.0).next_attempt(START - 10_000, START, LOCAL_STEP)
+    assert waits == START + 2100
+    clock.set(START - 1000)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.pass_time(3000)
+        assert len(courier.attempts) == 1
+        await desk.pass_time(200)
+        assert len(courier.attempts) == 2
+
+
+async def test_a_restart_without_a_jump_brings_nothing_forward(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("a@here", LATER, HERE)
+    courier.lane_fails("dead", BackOff("it is down", LONGEST_BACK_OFF))
+    policy = RetryPolicy(DAY, lambda: 0.999)
+    async with at_work(tmp_path, clock, courier, policy=policy) as desk:
+        await desk.queue_in_lanes(from_nobody(), "a@here", "b@dead")
+        await desk.rest()
+    async with at_work(tmp_path, clock, courier, policy=policy) as desk:
+        await desk.rest()
+        assert len(courier.attempts) == 2
+    assert "clock_set_back" not in names(log)
 
 
 async def test_a_restart_remembers_that_a_lane_is_down(

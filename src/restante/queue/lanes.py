@@ -10,7 +10,12 @@ import sqlite3
 from collections.abc import Iterable
 
 from restante.queue import BackOff
-from restante.queue.retry import back_off_seconds
+from restante.queue.retry import (
+    LONGEST_BACK_OFF,
+    REPORT_RETRY,
+    back_off_seconds,
+    furthest_attempt,
+)
 
 MAX_WHY = 500
 """Characters that are kept of why a lane is left alone; hosts may have greeted at any length."""
@@ -100,6 +105,27 @@ def bring_forward(connection: sqlite3.Connection, seconds: float, now: float) ->
         {"now": now, "seconds": seconds},
     )
     connection.execute("UPDATE report SET due = due - ? WHERE due > ?", (seconds, now))
+
+
+def too_far_ahead(connection: sqlite3.Connection, now: float) -> float:
+    """Seconds by which something waits longer than it was ever to wait; 0: nothing does.
+
+    By so much, at the least, the time of day was ahead when it was put off.
+    """
+    waiting = connection.execute(
+        "SELECT next_attempt, received_at FROM recipient"
+        " WHERE state = 'waiting' AND next_attempt > ?",
+        (now,),
+    )
+    attempts = (due - furthest_attempt(born, now) for due, born in waiting)
+    (blocked,) = connection.execute("SELECT max(blocked_until) FROM lane").fetchone()
+    (report,) = connection.execute("SELECT max(due) FROM report").fetchone()
+    return max(
+        max(attempts, default=0.0),
+        (blocked or 0.0) - (now + LONGEST_BACK_OFF),
+        (report or 0.0) - (now + REPORT_RETRY),
+        0.0,
+    )
 
 
 def works_again(connection: sqlite3.Connection, lane: str, began: float) -> bool:

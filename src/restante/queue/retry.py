@@ -21,6 +21,8 @@ JITTER = 0.1
 FIRST_BACK_OFF = 60.0
 """Seconds that a lane is left alone after its first failure; doubled with each further one."""
 LONGEST_BACK_OFF = 1800.0
+REPORT_RETRY = 3600.0
+"""Seconds until a report that could not be made is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,7 @@ class RetryPolicy:
         age = max(0.0, now - born)
         if age >= self.lifetime:
             return None
-        interval = (math.sqrt(age) + step) ** 2 - age
-        following = now + interval * (1.0 + JITTER * self.random())
+        following = now + _interval(age, step) * (1.0 + JITTER * self.random())
         if age < self.delay_notice:
             return min(following, born + self.delay_notice)
         return following
@@ -52,6 +53,16 @@ class RetryPolicy:
     def is_late(self, born: float, now: float) -> bool:
         """Whether a notice of delay is due for what still waits."""
         return 0 < self.delay_notice <= now - born
+
+
+def furthest_attempt(born: float, now: float) -> float:
+    """The latest time that any policy can have set until ``now``, for whatever lane."""
+    return now + _interval(max(0.0, now - born), REMOTE_STEP) * (1.0 + JITTER)
+
+
+def _interval(age: float, step: float) -> float:
+    """Seconds in which the square root of the age grows by ``step``."""
+    return (math.sqrt(age) + step) ** 2 - age
 
 
 def back_off_seconds(failures: int) -> float:

@@ -24,7 +24,7 @@ from restante.queue import (
 )
 from restante.queue.clock import Clock
 from restante.queue.handout import Position
-from restante.queue.retry import RetryPolicy
+from restante.queue.retry import REPORT_RETRY, RetryPolicy
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits
 from restante.queue.verdict import Verdict, judge, uncertain
@@ -38,8 +38,6 @@ CLOCK_TOLERANCE = 60.0
 FIRST_PAUSE = 1.0
 """Seconds until a queue that failed is asked again; doubled each time."""
 LONGEST_FAILURE_PAUSE = 60.0
-REPORT_RETRY = 3600.0
-"""Seconds until a report that could not be made is tried again."""
 
 T = TypeVar("T")
 
@@ -68,7 +66,8 @@ class Scheduler:
         self._clock = clock
         self._new_id = new_id
         self._limits = limits
-        self._looked_at = clock.now()
+        self._looked_at: float | None = None
+        """None: not in this life of the queue."""
         self._wake = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,9 +118,15 @@ class Scheduler:
         return LONGEST_FAILURE_PAUSE
 
     async def _heed_clock(self) -> None:
-        """See to it that a clock that is set back by hours does not delay everything by hours."""
+        """See to it that a clock that is set back by hours does not delay everything by hours.
+
+        How far it was set back since the queue's former life is seen by what waits alone.
+        """
         now = self._clock.now()
-        back = self._looked_at - now
+        if self._looked_at is None:
+            back = await self._store.too_far_ahead(now)
+        else:
+            back = self._looked_at - now
         if back > CLOCK_TOLERANCE:
             await self._store.bring_forward(back, now)
             maillog.clock_set_back(self._store.directory, back)

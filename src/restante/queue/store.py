@@ -237,6 +237,10 @@ class QueueStore:
 
         await self._finish(work())
 
+    async def too_far_ahead(self, now: float) -> float:
+        """See lanes.too_far_ahead; raises QueueFailed."""
+        return await self._read(lambda connection: lanes.too_far_ahead(connection, now))
+
     async def bring_forward(self, seconds: float, now: float) -> None:
         """The time of day was set back to ``now``, by ``seconds``: nobody waits for it to return.
 
