@@ -238,7 +238,12 @@ class MailCourier:
     async def _deliver(
         self, message: QueuedMessage, deliveries: Mapping[int, Delivery]
     ) -> dict[int, Answer]:
-        """All Maildirs: together, as far as they have the sender in common."""
+        """All Maildirs: together, as far as they have the sender in common.
+
+        Who was delivered to by another address, before an alias led here or while this one was put
+        off, has the message under the name that this copy would have, and gets no other. A copy
+        from a list's owner is another one.
+        """
         if not deliveries:
             return {}
         by_sender: dict[str | None, list[int]] = {}
@@ -251,9 +256,9 @@ class MailCourier:
                     message.recipients[numbers[0]].target.envelope(message.envelope),
                     message.content,
                     [deliveries[number] for number in numbers],
-                    again=message.again,
+                    again=message.again or (message.has_copies and sender is None),
                 )
-                for numbers in by_sender.values()
+                for sender, numbers in by_sender.items()
             )
         )
         answers: dict[int, Answer] = {}

@@ -195,6 +195,9 @@ class QueuedMessage:
     again: bool
     """An attempt may have been made whose outcome was never recorded."""
     lane: str = LOCAL_LANE
+    has_copies: bool = False
+    """There are some in mailboxes here, from the message's own sender, which may be those of these
+    recipients: one mailbox may have several addresses."""
 
 
 @dataclass(frozen=True, slots=True)

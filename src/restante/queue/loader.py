@@ -136,7 +136,8 @@ class Loader:
         )
         if loaded is None or not recipients:
             return None
-        return QueuedMessage(*loaded, recipients, again, lane)
+        has_copies = lane == LOCAL_LANE and rows.has_copies(connection, queue_id)
+        return QueuedMessage(*loaded, recipients, again, lane, has_copies)
 
     def _pending(self, connection: sqlite3.Connection, queue_id: str) -> Iterator[PendingReport]:
         """One report for each sender: that of the message, and owners of lists by which it went."""

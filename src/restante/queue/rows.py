@@ -14,6 +14,7 @@ from typing import Any
 from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, ReversePath, fold
 from restante.envelope import Content, Envelope, HeaderFacts, Notify, RecipientDsn
 from restante.queue import (
+    LOCAL_LANE,
     Action,
     DuplicateMessage,
     LastAnswer,
@@ -338,6 +339,16 @@ def waiting_recipients(
         (queue_id, lane, now, limit),
     ).fetchall()
     return tuple(map(recipient_of, rows)), any(row[-1] != life for row in rows)
+
+
+def has_copies(connection: sqlite3.Connection, queue_id: str) -> bool:
+    """Whether a recipient has the message in a mailbox here, from the message's own sender."""
+    row = connection.execute(
+        "SELECT 1 FROM recipient WHERE queue_id = ? AND state = 'delivered' AND lane = ?"
+        " AND reverse_path IS NULL LIMIT 1",
+        (queue_id, LOCAL_LANE),
+    ).fetchone()
+    return row is not None
 
 
 def all_recipients(connection: sqlite3.Connection, queue_id: str) -> tuple[QueuedRecipient, ...]:
