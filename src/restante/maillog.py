@@ -521,6 +521,11 @@ def socket_failed(path: str, why: str) -> None:
     _log.error("socket_failed", path=path, why=why)
 
 
+def metrics_failed(path: str, why: str) -> None:
+    """A worker has no place for its figures, and serves without."""
+    _log.error("metrics_failed", path=path, why=why)
+
+
 def user_not_found(login: str, why: str) -> None:
     """A checkpassword program asked whose a login is, and it cannot be known."""
     _log.error("user_not_found", login=login, why=why)

@@ -27,6 +27,10 @@ MAX_SCRAPES = 16
 """Connections at the same time; more are closed at once."""
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus-client looks for the directory of all processes' figures."""
+ROOM = 64 * 1024
+"""Octets of a file of figures; prometheus-client begins one with as many."""
+_FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemin")
+"""How prometheus-client calls a process's files, before ``_PID.db``."""
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
@@ -95,6 +99,8 @@ class PrometheusMeter(Meter):
     """Counts in files under ``directory``; names and meanings stand in docs/log.md."""
 
     def __init__(self, directory: str) -> None:
+        """Raises OSError where there is no room for the files."""
+        _reserve(directory)
         os.environ[DIRECTORY_VARIABLE] = directory
         from prometheus_client import Counter, Gauge, Histogram
 
@@ -231,6 +237,25 @@ def forget(directory: str, pid: int) -> None:
 
 
 # The worker's part
+
+
+def _reserve(directory: str) -> None:
+    """All room that this process's files take; raises OSError where the disk does not have it.
+
+    They are mapped into memory: a process that writes where the disk had no room would be killed
+    (SIGBUS).
+    """
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    paths = [os.path.join(directory, f"{name}_{os.getpid()}.db") for name in _FILES]
+    try:
+        for path in paths:
+            with open(path, "ab") as file:
+                os.posix_fallocate(file.fileno(), 0, ROOM)
+    except OSError:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
 
 
 class MetricsServer:

@@ -168,6 +168,7 @@ class Spool:
 
     def _append(self, block: bytes) -> None:
         if self._file is None:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
             self._file, self._path = tempfile.mkstemp(prefix=PREFIX, dir=self._directory)
         rest = memoryview(block)
         while rest:

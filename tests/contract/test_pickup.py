@@ -396,11 +396,12 @@ async def test_a_spool_that_fails_loses_nothing(
 ) -> None:
     monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
     world.spool.rmdir()
+    world.spool.touch()
     world.drop(b"Subject: large\n\n" + b"x\n" * 140_000)
     world.drop()
     async with world.collecting():
         await until(lambda: world.store.waiting == 1)
-        world.spool.mkdir()
+        world.spool.unlink()
         await until(lambda: world.store.waiting == 2)
     assert world.left() == []
 

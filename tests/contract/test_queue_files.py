@@ -23,6 +23,7 @@ from restante.queue import (
     QueueFailed,
     QueueFull,
     QueueUnusable,
+    QueueWithoutRoom,
     RecipientState,
     Submission,
     Target,
@@ -52,6 +53,7 @@ from tests.support.queued import (
     the_only,
     waits,
 )
+from tests.support.small_disk import PAGE, small_disk
 
 T = TypeVar("T")
 NOW = START + 1
@@ -133,6 +135,16 @@ async def test_a_queue_that_is_none_says_so(tmp_path: Path) -> None:
         QueueStore.open(str(tmp_path), 1)
 
 
+async def test_a_queue_that_cannot_be_opened_is_closed(tmp_path: Path) -> None:
+    """Whoever tries again and again leaves nothing open."""
+    await QueueStore.open(str(tmp_path), 0).close()
+    (tmp_path / "0" / "wake").mkdir()
+    with pytest.raises(QueueUnusable, match="cannot be opened") as failure:
+        QueueStore.open(str(tmp_path), 0)
+    assert not (tmp_path / "0" / "queue.db-wal").exists()
+    assert failure.value.__traceback__, "which keeps what was half made"
+
+
 async def test_a_queue_on_a_full_disk_is_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,9 +152,31 @@ async def test_a_queue_on_a_full_disk_is_not_called_damaged(
     await QueueStore.open(str(tmp_path), 0).close()
     with monkeypatch.context() as patched:
         patched.setattr("restante.queue.store.begin_life", begin_life_without_room)
-        with pytest.raises(QueueUnusable, match="0 cannot be opened: database or disk is full"):
+        with pytest.raises(QueueWithoutRoom, match="0 cannot be opened: database or disk is full"):
             QueueStore.open(str(tmp_path), 0)
     await QueueStore.open(str(tmp_path), 0).close()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_however_little_room_there_is_that_is_what_is_missing(
+    tmp_path: Path, *, is_new: bool
+) -> None:
+    """SQLite calls a full disk by many names."""
+    with small_disk(tmp_path / "disk") as disk:
+        root = str(disk.directory / "queue")
+        if not is_new:
+            await QueueStore.open(root, 0).close()
+        failures = []
+        for pages in range(40):
+            disk.fill(but=pages * PAGE)
+            try:
+                await QueueStore.open(root, 0).close()
+            except QueueWithoutRoom as error:
+                failures.append(str(error))
+            if is_new:
+                shutil.rmtree(root, ignore_errors=True)
+        assert 0 < len(failures) < 40
+        assert not any("rollback" in each for each in failures)
 
 
 def begin_life_without_room(connection: sqlite3.Connection) -> int:

@@ -203,13 +203,13 @@ def test_a_spool_that_cannot_be_written_is_an_error_of_this_host(
     with new_server(tmp_path / "instance", {"smtp": {"spool_threshold": 0}}) as instance:
         (spool,) = instance.directory.glob("queue/spool/*")
         spool.rmdir()
+        spool.touch()
         content = b"Subject: x\r\n\r\n" + (b"x" * 98 + b"\r\n") * lines
         assert deliver(instance.smtp_port, IAIN, content).startswith("452 4.3.1 no room")
         (told,) = [line for line in instance.log().splitlines() if "event=message_not_kept" in line]
         assert "level=error" in told
         assert f"{spool}: the spool cannot be written" in told
-        spool.mkdir()
-        spool.chmod(0o777)
+        spool.unlink()
         assert deliver(instance.smtp_port, IAIN, content).startswith("250 ")
 
 

@@ -42,6 +42,8 @@ class Instance:
     environ: dict[str, str] = field(default_factory=dict)
     within: list[str] = field(default_factory=list)
     """A command that runs the server, given the server's own."""
+    log_directory: Path | None = None
+    """Where the log lies; None: with all the rest."""
     process: subprocess.Popen[bytes] | None = None
     smtp_port: int = 0
     pop3_port: int = 0
@@ -49,7 +51,7 @@ class Instance:
     @property
     def log_file(self) -> Path:
         """Everything the server said."""
-        return self.directory / "restante.log"
+        return (self.log_directory or self.directory) / "restante.log"
 
     def log(self) -> str:
         """The log so far."""

@@ -335,7 +335,7 @@ def missing() -> list[str]:
 def place_in(directory: Path) -> Iterator[Place]:
     """A place on a tmpfs of its own, mounted at the directory."""
     directory.mkdir()
-    with _mounted("-t", "tmpfs", "power", directory):
+    with mounted("-t", "tmpfs", "power", directory):
         place = Place(directory)
         for each in (place.fuse, place.live, place.after):
             each.mkdir()
@@ -357,7 +357,7 @@ def power(place: Place, wanted: int, seed: int) -> Iterator[None]:
         server = _serve(place, wanted, seed)
         stack.callback(_end, server)
         stack.callback(_unmount, place.fuse)
-        stack.enter_context(_mounted("-o", "loop", place.fuse / IMAGE_NAME, place.live))
+        stack.enter_context(mounted("-o", "loop", place.fuse / IMAGE_NAME, place.live))
         yield
 
 
@@ -407,12 +407,12 @@ def mounted_after(place: Place, cut: Cut) -> Iterator[Path]:
             os.pwrite(file.fileno(), octets, block * BLOCK)
     checked = subprocess.run(["e2fsck", "-fy", left], capture_output=True, text=True, check=False)
     assert checked.returncode in REPAIRED, checked.stdout
-    with _mounted("-o", "loop", left, place.after):
+    with mounted("-o", "loop", left, place.after):
         yield place.after
 
 
 @contextlib.contextmanager
-def _mounted(*what: str | Path) -> Iterator[None]:
+def mounted(*what: str | Path) -> Iterator[None]:
     """Mounted as mount(8) is told, the last word of which is where."""
     _run("mount", *what)
     try:

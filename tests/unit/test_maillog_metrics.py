@@ -112,6 +112,17 @@ def test_figures_of_two_workers_are_added_up(directory: str) -> None:
     assert 'restante_sessions_total{service="smtp"} 4.0' in left
 
 
+def test_all_figures_have_their_room_from_the_first(directory: str) -> None:
+    """Whoever writes to memory for which a full disk has no room is killed."""
+    pid = work(directory)
+    files = sorted(Path(directory).iterdir())
+    names = ("counter", "gauge_livemin", "gauge_livesum", "histogram")
+    assert [file.name for file in files] == [f"{name}_{pid}.db" for name in names]
+    for file in files:
+        assert file.stat().st_size == metrics.ROOM
+        assert file.stat().st_blocks * 512 >= metrics.ROOM
+
+
 def test_a_worker_that_is_just_starting_stops_no_scrape(directory: str) -> None:
     work(directory)
     (Path(directory) / "counter_1.db").touch()

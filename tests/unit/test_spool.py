@@ -140,8 +140,17 @@ async def test_a_full_disk_is_temporary(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_missing_directory_is_temporary(tmp_path: Path) -> None:
-    spool = Spool(str(tmp_path / "missing"), 0, 1000)
+async def test_a_missing_directory_is_made(tmp_path: Path) -> None:
+    """There was no room for it when the worker started."""
+    spool = Spool(str(tmp_path / "spool" / "0"), 0, 1000)
+    content = await fill(spool, MESSAGE, 1000)
+    assert content.read().endswith(MESSAGE)
+    spool.close()
+
+
+async def test_a_directory_that_cannot_be_made_is_temporary(tmp_path: Path) -> None:
+    (tmp_path / "spool").touch()
+    spool = Spool(str(tmp_path / "spool" / "0"), 0, 1000)
     await spool.write(b"x")
     with pytest.raises(SpoolFailed):
         spool.finish(b"")

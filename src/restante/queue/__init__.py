@@ -39,6 +39,10 @@ class QueueTaken(QueueUnusable):
     """Another process has the queue."""
 
 
+class QueueWithoutRoom(QueueUnusable):
+    """The disk is full: the queue can be opened when there is room again."""
+
+
 class RecipientState(StrEnum):
     """Where a recipient of a queued message stands; only WAITING ones are ever tried."""
 

@@ -143,8 +143,13 @@ def begin_life(connection: sqlite3.Connection) -> int:
 
 def is_damage(error: Exception) -> bool:
     """Whether the database itself is broken, rather than the disk full or failing."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code & PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def primary_code(error: BaseException | None) -> int:
+    """SQLite's result code, without its extension; SQLITE_OK for an error of another kind."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & PRIMARY_CODE
 
 
 def _connect(path: str, uri: str) -> sqlite3.Connection:
@@ -174,10 +179,11 @@ def _create(connection: sqlite3.Connection, path: str) -> None:
             for statement in statements(TABLES):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has had SQLite undo it already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _check_is_current(connection: sqlite3.Connection, path: str) -> None:

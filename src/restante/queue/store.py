@@ -19,7 +19,9 @@ from restante.queue import (
     QueuedMessage,
     QueueFailed,
     QueueFull,
+    QueueTaken,
     QueueUnusable,
+    QueueWithoutRoom,
     Submission,
     Target,
     lanes,
@@ -30,6 +32,7 @@ from restante.queue.attempts import Entered, Record, enter
 from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_small
 from restante.queue.handout import Position
 from restante.queue.loader import Loader
+from restante.queue.room import is_full, lacks_room
 from restante.queue.rows import Arrival, Inserted, Result, Settled
 from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer, is_damage
 from restante.queue.shortcut import Shortcut
@@ -59,13 +62,17 @@ class QueueStore:
         self._max_waiting = max_waiting
         self._lock = lock
         self._bodies = Bodies(os.path.join(directory, BODIES))
-        connection = connect_writer(directory)
-        self._life, self._waiting = self._recover(connection)
+        with contextlib.ExitStack() as undoing:
+            connection = connect_writer(directory)
+            undoing.callback(connection.close)
+            self._life, self._waiting = self._recover(connection)
+            self._wake = WakeSocket(directory)
+            undoing.callback(self._wake.close)
+            self._reading = connect_reader(directory)
+            undoing.pop_all()
         self._loader = Loader(self._bodies, self._life)
         self._adding = partial(rows.insert_messages, life=self._life)
         self._entering = partial(enter, life=self._life)
-        self._wake = WakeSocket(directory)
-        self._reading = connect_reader(directory)
         self._writer = GroupWriter(connection)
         self._reader = ThreadPoolExecutor(1, "queue-reader")
         self._files = ThreadPoolExecutor(FILE_THREADS, "queue-files")
@@ -80,11 +87,23 @@ class QueueStore:
 
     @classmethod
     def open(cls, root: str, slot: int, max_waiting: int = 0) -> QueueStore:
-        """The queue ``root/slot``, made if need be; blocks. Raises QueueTaken or QueueUnusable.
+        """The queue ``root/slot``, made if need be; blocks.
 
-        ``max_waiting``: messages at which ``add`` refuses; 0: no limit.
+        ``max_waiting``: messages at which ``add`` refuses; 0: no limit. Raises QueueTaken,
+        QueueWithoutRoom, or QueueUnusable.
         """
         directory = os.path.join(os.path.abspath(root), str(slot))
+        try:
+            return cls._opened(directory, max_waiting)
+        except QueueTaken:
+            raise
+        except QueueUnusable as error:
+            if is_full(error.__cause__) or lacks_room(directory):
+                raise QueueWithoutRoom(str(error)) from error
+            raise
+
+    @classmethod
+    def _opened(cls, directory: str, max_waiting: int) -> QueueStore:
         try:
             lock = lock_queue(directory)
             make_durable_directory(os.path.join(directory, BODIES))
@@ -289,7 +308,6 @@ class QueueStore:
             self._bodies.clean(lambda queue_id: rows.exists(connection, queue_id))
             waiting = rows.count_messages(connection)
         except (sqlite3.Error, OSError) as error:
-            connection.close()
             what = "is damaged" if is_damage(error) else "cannot be opened"
             raise QueueUnusable(f"the queue {self._directory} {what}: {error}") from error
         return life, waiting

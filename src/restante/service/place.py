@@ -51,6 +51,9 @@ class WorkerPlace:
     slot: int
     """The queue it owns: ``queue/SLOT``."""
     generation: Generation
+    needs_queue: bool
+    """It does not serve without it: those who do now have theirs. Otherwise a queue that there is
+    no room for is opened when there is."""
     ready_fd: int
     """A byte is written here when it serves; on failure the reason."""
     life_fd: int

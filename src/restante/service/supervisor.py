@@ -26,6 +26,7 @@ from restante.config.load import load_again
 from restante.config.tree import HostPort
 from restante.errors import ConfigurationError, OperatorError
 from restante.logsetup import setup_logging
+from restante.queue.room import is_full
 from restante.queue.slots import queue_slots
 from restante.routing.instructions import BadInstruction
 from restante.routing.router import Router
@@ -163,7 +164,8 @@ class Supervisor:
             with self._rights_of_workers():
                 metrics.prepare(self._figures)
         except OSError as error:
-            raise OperatorError(f"{self._figures} cannot be used: {error.strerror}") from error
+            if not is_full(error):  # or else mail is served without
+                raise OperatorError(f"{self._figures} cannot be used: {error.strerror}") from error
 
     def _rights_of_workers(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self._user is None else self._user.rights()
@@ -177,7 +179,9 @@ class Supervisor:
                 slots = self._assign_slots(settings)
             generation = Generation.begin(settings, slots)
             for number, slot in enumerate(slots):
-                worker, ready = self._fork(settings, listeners, number, slot, generation)
+                worker, ready = self._fork(
+                    settings, listeners, number, slot, generation, needs_queue=bool(self._workers)
+                )
                 starting.append(_Starting(worker, ready))
             self._await_ready(starting)
         except OperatorError:
@@ -229,12 +233,21 @@ class Supervisor:
         number: int,
         slot: int,
         generation: Generation,
+        *,
+        needs_queue: bool = False,
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
         office = self._open_office(slot, settings)
         place = WorkerPlace(
-            number, slot, generation, ready_write, self._life_read, self._user, office
+            number,
+            slot,
+            generation,
+            needs_queue,
+            ready_write,
+            self._life_read,
+            self._user,
+            office,
         )
         try:
             pid = fork("worker", partial(self._be_worker, settings, listeners, place, ready_read))

@@ -10,6 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from restante import maillog, metrics
 from restante.auth import SystemLogins
@@ -41,6 +42,7 @@ from restante.processors import Berth, own_processor
 from restante.queue import QueueTaken, QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
+from restante.queue.room import is_full
 from restante.queue.scheduler import Scheduler
 from restante.queue.slots import queue_slots
 from restante.queue.store import QueueStore
@@ -55,6 +57,7 @@ from restante.routing.strangers import Strangers
 from restante.service.allocator import give_back_for_ever
 from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
 from restante.service.hands import helping_hands, own_hands
+from restante.service.own_queue import ROOM_INTERVAL, OwnQueue
 from restante.service.place import WorkerPlace
 from restante.service.renewal import renew
 from restante.service.system_logins import system_logins
@@ -67,10 +70,6 @@ from restante.usage.ledger import UsageLedger
 
 ADOPTION_INTERVAL = 10.0
 """Seconds between two looks for queues that no worker owns."""
-
-PREDECESSOR_PATIENCE = 5.0
-"""Seconds to wait for a killed process to be gone from the worker's own queue."""
-PREDECESSOR_INTERVAL = 0.05
 
 
 class Worker:
@@ -92,6 +91,12 @@ class Worker:
         self._unusable: dict[int, str] = {}
         """Queues that others left and why they cannot be opened."""
         self._metrics: metrics.MetricsServer | None = None
+        self._is_first = place.slot == min(place.generation.fellows)
+        """It does what one worker of a generation does for all."""
+        self._needs_queue = place.needs_queue
+        self._own = OwnQueue(self._directory_of(place.slot), partial(self._open_queue, place.slot))
+        self._completing: asyncio.Task[None] | None = None
+        self._drop_failure = ""
         self._adopting: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
         self._desk: Desk | None = None
@@ -119,19 +124,22 @@ class Worker:
         self._courier = CurrentCourier(Derived(live, self._make_courier))
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
-        """Open the queue, then serve; raises OperatorError when something cannot be opened."""
+        """Open the queue, then serve; raises OperatorError when something cannot be opened.
+
+        Where only room for the queue is missing, it is opened later.
+        """
         self._tidying = asyncio.create_task(give_back_for_ever())
         if "metrics" in sockets:
             await self._measure(sockets["metrics"])
         if self._window is not None and self._pem is not None:
             self._renewing = asyncio.create_task(renew(self._pem, self._settings, self._window))
-        own = await self._run_own_queue()
+        store = await self._own.open(needed=self._needs_queue)
+        if store is not None:
+            self._run_queue(self._slot, store)
         # Only now: whoever has the queue has the spool of the same name as well.
         spool = self._spool_directory()
         sending = SendingLimits(self._settings.submission, self._ledger, time.time)
-        receiver = Derived(
-            self._live, lambda settings: self._make_receiver(settings, own.store, sending)
-        )
+        receiver = Derived(self._live, lambda settings: self._make_receiver(settings, sending))
         server_settings = self._settings.server
         limits = ConnectionLimits(
             server_settings.max_connections,
@@ -146,13 +154,14 @@ class Worker:
             # The s of submissions and pop3s, as IANA has registered them.
             server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
         self._share.open()
-        if self._slot == min(self._fellows):
+        if self._is_first:
             self._adopting = asyncio.create_task(self._adopt_queues())
             answers = Answers(self._authenticator, self._directory, sessions)
             path = socket_path(self._settings.directory)
             self._desk = Desk(path, MAX_QUESTION, answers.respond)
             self._desk.start()
-            self._collect_dropped(own.store, spool)
+        if store is None or not self._collects_dropped(store, spool):
+            self._completing = asyncio.create_task(self._complete(store, spool))
 
     async def stop(self) -> None:
         """Accept no more, let commands in progress finish, and close everything."""
@@ -161,6 +170,7 @@ class Worker:
             server.accept_no_more()
         self._share.close()  # only now: whoever sees it takes the sockets to be closed
         self._berth.close()
+        await _cancel(self._completing)
         await _cancel(self._adopting)
         # Attempts, sessions and pick-up have the same time to finish, not one after the other.
         for queue in self._queues.values():
@@ -187,21 +197,25 @@ class Worker:
             self._window.close()
 
     async def _measure(self, sockets: list[socket.socket]) -> None:
-        """Count from now on; before the queue is opened, which is what the first figure tells."""
+        """Count from now on; before the queue is opened, which is what the first figure tells.
+
+        A worker without room for its figures has none: counted from later on, they were wrong.
+        """
         figures = metrics.figures_directory(self._settings.directory)
-        maillog.measure_with(metrics.PrometheusMeter(figures))
+        try:
+            maillog.measure_with(metrics.PrometheusMeter(figures))
+        except OSError as error:
+            maillog.metrics_failed(figures, error.strerror or str(error))
         self._metrics = metrics.MetricsServer(figures)
         await self._metrics.start(sockets)
 
-    def _make_receiver(
-        self, settings: Settings, waiting: QueueStore, sending: SendingLimits
-    ) -> Receiver:
+    def _make_receiver(self, settings: Settings, sending: SendingLimits) -> Receiver:
         return Receiver(
             settings,
             self._router(),
             self._directory,
             self._hands.writer,
-            waiting,
+            self._own,
             self._routes,
             self._ids,
             limits=sending,
@@ -231,42 +245,54 @@ class Worker:
             self._handshakes,
         )
 
+    async def _complete(self, store: QueueStore | None, spool: str) -> None:
+        """Begin later with what the start had no room for."""
+        if store is None:
+            store = await self._own.open_later()
+            self._run_queue(self._slot, store)
+        while True:
+            if self._collects_dropped(store, spool):
+                return
+            await asyncio.sleep(ROOM_INTERVAL)
+
     def _spool_directory(self) -> str:
+        """Where there is no room for it now, it is made when the first message needs it."""
         directory = self._spool_of(self._slot)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             clean_spool(directory)
         except OSError as error:
-            raise OperatorError(
-                f"the spool {directory} cannot be used: {error.strerror}"
-            ) from error
+            if not is_full(error):
+                raise OperatorError(
+                    f"the spool {directory} cannot be used: {error.strerror}"
+                ) from error
         return directory
 
     def _spool_of(self, slot: int) -> str:
         return os.path.join(self._settings.path(self._settings.queue.root), "spool", str(slot))
 
-    def _collect_dropped(self, store: QueueStore, spool: str) -> None:
-        """Mail from programs on this host; without it the server serves all the same."""
+    def _collects_dropped(self, store: QueueStore, spool: str) -> bool:
+        """Whether mail from programs on this host is picked up, now or by another worker.
+
+        Where it is not, the server serves all the same.
+        """
+        if not self._is_first:
+            return True
         try:
             prepare(self._settings)
         except OperatorError as error:
-            maillog.drop_failed(DropPaths.of(self._settings.directory).root, str(error))
-            return
+            if self._drop_failure != str(error):
+                self._drop_failure = str(error)
+                maillog.drop_failed(DropPaths.of(self._settings.directory).root, str(error))
+            return False
         self._collector = Collector(self._settings, self._slot, store, self._ids.__next__, spool)
         self._collector.start()
+        return True
 
     # Queues
 
-    async def _run_own_queue(self) -> RunningQueue:
-        """A predecessor that was killed may hold the queue for a moment longer."""
-        deadline = time.monotonic() + PREDECESSOR_PATIENCE
-        while True:
-            try:
-                return self._run_queue(self._slot, self._open_queue(self._slot))
-            except QueueUnusable:
-                if time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(PREDECESSOR_INTERVAL)
+    def _directory_of(self, slot: int) -> str:
+        return os.path.join(self._settings.path(self._settings.queue.root), str(slot))
 
     def _open_queue(self, slot: int) -> QueueStore:
         queue = self._settings.queue
@@ -327,8 +353,7 @@ class Worker:
         """Mail waits there until an operator helps; told once, not at each look."""
         if self._unusable.get(slot) != why:
             self._unusable[slot] = why
-            root = self._settings.path(self._settings.queue.root)
-            maillog.queue_failed(os.path.join(root, str(slot)), why)
+            maillog.queue_failed(self._directory_of(slot), why)
 
     async def _settle_dropped(self, slot: int, store: QueueStore) -> None:
         """A queue whose last owner's pick-up cannot be put in order is adopted later."""
