@@ -170,6 +170,23 @@ def test_default_delivery_that_is_none_changes_nothing(tmp_path: Path, delivery:
         assert_unchanged(instance, pids)
 
 
+def test_user_that_does_not_exist_changes_nothing(tmp_path: Path) -> None:
+    """Nor is a server started with it."""
+    before: Sections = {"smtp": {"greeting": "before"}, "mail": {"user": "nobody"}}
+    with new_server(tmp_path / "instance", before) as instance:
+        pids = workers(instance, 1)
+        configure(instance, {"mail": {"user": "restante-nobody-has-this-name"}})
+        refusal = reload(instance)
+        assert "event=reload_refused" in refusal
+        told = "[mail] user: there is no user 'restante-nobody-has-this-name' on this system"
+        assert f'"{told}"' in refusal
+        assert_unchanged(instance, pids)
+        instance.stop()
+        refused = instance.run("serve", check=False)
+        assert refused.returncode == os.EX_CONFIG
+        assert refused.stderr == f"restante: {told}\n"
+
+
 @pytest.mark.parametrize("workers_after", [1, 3])
 def test_taken_port_changes_nothing(tmp_path: Path, workers_after: int) -> None:
     before: Sections = {"smtp": {"greeting": "before"}, "server": {"workers": 2}}

@@ -37,7 +37,7 @@ from restante.service.ownership import hand_over
 from restante.service.place import READY, Generation, WorkerPlace
 from restante.service.preload import preload
 from restante.service.steward import Steward
-from restante.service.user import server_user
+from restante.service.user import is_user, server_user
 from restante.service.watch import Watch
 from restante.service.worker import run_worker
 
@@ -140,7 +140,7 @@ class Supervisor:
     # Start
 
     def _start(self) -> None:
-        _check_routing(self._settings)
+        _check_settings(self._settings)
         self._listeners = self._listeners.adjusted(self._settings)
         # Only now: where the ports are taken by a server of this instance, its figures stay.
         if self._user is not None:
@@ -362,7 +362,7 @@ class Supervisor:
         listeners = self._listeners
         try:
             settings = load_again(self._settings, os.environ)
-            _check_routing(settings)
+            _check_settings(settings)
             self._check_user(settings)
             self._change_log(settings)
             if not self._settings.metrics.listen:
@@ -448,15 +448,17 @@ class Supervisor:
             os.waitpid(pid, 0)
 
 
-def _check_routing(settings: Settings) -> None:
-    """Raise ConfigurationError for what no worker could route by: its SMTP sessions would all end.
-
-    It is seen here, as ``config`` cannot read instructions.
-    """
+def _check_settings(settings: Settings) -> None:
+    """Raise ConfigurationError for what ``config`` cannot see, which is no more than a reader."""
+    problems = []
     try:
         Router(settings.routing, settings.hostname)
-    except BadInstruction as error:
-        raise ConfigurationError([f"[routing] defaultdelivery: {error}"]) from error
+    except BadInstruction as error:  # no worker could route: its SMTP sessions would all end
+        problems.append(f"[routing] defaultdelivery: {error}")
+    if settings.mail.user and not is_user(settings.mail.user):
+        problems.append(f"[mail] user: there is no user {settings.mail.user!r} on this system")
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _tell_control(settings: Settings) -> None:

@@ -127,6 +127,13 @@ def serving_uid(settings: Settings) -> int:
     return os.geteuid() if user is None else user.uid
 
 
+def is_user(name: str) -> bool:
+    """Whether this system has a user of that name."""
+    with suppress(KeyError):
+        return bool(pwd.getpwnam(name))
+    return False
+
+
 def _entry(name: str) -> pwd.struct_passwd:
     for candidate in (name,) if name else DEFAULT_USERS:
         try:
