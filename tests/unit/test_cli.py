@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -389,7 +391,7 @@ def test_check_knows_its_own_server_behind_tls(
         with context.wrap_socket(listener.accept()[0], server_side=True) as client:
             client.sendall(b"220 mx.example.com ESMTP\r\n")
 
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken, held_open(hosted.directory):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with_pairs(monkeypatch, files, listen_tls=address)
         greeting = threading.Thread(target=greet, args=[taken])
@@ -400,6 +402,14 @@ def test_check_knows_its_own_server_behind_tls(
     assert advice(found) == [
         f"{address} is served by mx.example.com already: 220 mx.example.com ESMTP"
     ]
+
+
+@contextlib.contextmanager
+def held_open(directory: Path) -> Iterator[None]:
+    """As the processes of an instance's server have its directory."""
+    descriptor = os.open(directory, os.O_PATH)
+    yield
+    os.close(descriptor)
 
 
 def test_check_names_rows_that_lead_nowhere(hosted: Shell) -> None:

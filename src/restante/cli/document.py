@@ -39,7 +39,8 @@ characters as `%2F`.
 
 `explain` exits with 0 whether the address is accepted or refused, and with 75 where the database
 could not be asked. `check` exits with 1 when there is any problem, a wrong setting included.
-A port that is taken by this host's own running server is no problem for `check`.
+A port that the instance's own running server has is no problem for `check`, if that answers.
+Whose a port is, root and the server's user can see; others have to go by the greeting.
 
 `queue` commands work on a running server, at once, and on a stopped one, whose next start finds
 what they did. They may be run by root or by the server's own user. Filters of one command must

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from restante.cli.findings import Findings
 from restante.cli.greetings import METRICS_ANSWER, greeting, greets
+from restante.cli.listener_holder import holder_of
 from restante.config import Settings
 from restante.config.listeners import LISTENERS, Listening
 from restante.config.tree import HostPort
@@ -26,13 +27,33 @@ def examine_listeners(settings: Settings, findings: Findings) -> None:
 def _explain_taken(
     settings: Settings, listening: Listening, address: HostPort, problem: str, findings: Findings
 ) -> None:
-    """A port that this host's own server holds is as it should be."""
+    """A port that this instance's own server holds is as it should be, if that serves.
+
+    Where it cannot be seen whose the port is, its greeting has to do.
+    """
     said = greeting(listening, address)
-    if not greets(listening, said):
-        findings.problems.append(problem)
-    elif said == METRICS_ANSWER:
-        findings.advice.append(f"{address} is served by a restante already: its metrics")
-    elif settings.hostname in said:
-        findings.advice.append(f"{address} is served by {settings.hostname} already: {said}")
+    holder = holder_of(address, settings.directory)
+    if holder is not None and not holder.is_ours:
+        findings.problems.append(
+            f"{problem}; it is {holder.name} (process {holder.pid}), not a server of this instance"
+        )
+    elif greets(listening, said) and (holder is not None or _is_named(settings, said)):
+        findings.advice.append(f"{address} is served by {_server(settings, said)}")
+    elif holder is not None:
+        heard = f"says {said!r}" if said else "does not answer"
+        findings.problems.append(
+            f"the server of this instance has {address} for {listening.name}, and {heard}; its log "
+            "may say why"
+        )
     else:
         findings.problems.append(problem)
+
+
+def _is_named(settings: Settings, said: str) -> bool:
+    return said == METRICS_ANSWER or settings.hostname in said
+
+
+def _server(settings: Settings, said: str) -> str:
+    if said == METRICS_ANSWER:
+        return "a restante already: its metrics"
+    return f"{settings.hostname} already: {said}"

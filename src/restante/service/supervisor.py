@@ -112,6 +112,8 @@ class Supervisor:
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
         self._restart_at = 0.0
+        # Kept by all that is forked: so others can see whose server they are.
+        self._place = os.open(settings.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._life_read, self._life_write = os.pipe()
         self._watch: Watch
         self._steward: Steward | None = None
@@ -425,6 +427,7 @@ class Supervisor:
         if self._steward is not None:
             self._steward.stop()
         self._watch.close()
+        os.close(self._place)
         os.close(self._life_read)
         os.close(self._life_write)
 

@@ -1,0 +1,72 @@
+"""``restante check`` on ports that somebody has: whether it is this instance's own server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.instance import Instance
+from tests.support.serving import Sections, free_port, new_server, workers
+
+GREETING = "220 mx.example.com ESMTP"
+
+
+@contextlib.contextmanager
+def server(directory: Path) -> Iterator[tuple[Instance, str]]:
+    """One that runs, and its address for SMTP."""
+    address = f"127.0.0.1:{free_port()}"
+    sections: Sections = {"smtp": {"listen": [address]}}
+    with new_server(directory / "instance", sections) as instance:
+        yield instance, address
+
+
+def about(address: str, instance: Instance) -> tuple[list[str], list[str]]:
+    """The problems and the advice that name the address."""
+    found = json.loads(instance.run("check", "--json", check=False).stdout)
+    problems, advice = (
+        [line for line in found[kind] if address in line] for kind in ("problems", "advice")
+    )
+    return problems, advice
+
+
+def test_own_server_that_serves_and_that_does_not_answer(tmp_path: Path) -> None:
+    with server(tmp_path) as (instance, address):
+        served = f"{address} is served by mx.example.com already: {GREETING}"
+        assert about(address, instance) == ([], [served])
+        (worker,) = workers(instance, 1)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            (problem,), advice = about(address, instance)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert problem.startswith(f"the server of this instance has {address} for smtp, and does ")
+        assert advice == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_another_server_that_greets_alike(tmp_path: Path, host: str) -> None:
+    """At the address, and at all addresses of this host."""
+    with server(tmp_path) as (instance, address):
+        instance.stop()
+        with socket.create_server((host, int(address.rpartition(":")[2]))) as taken:
+            other = threading.Thread(target=greet, args=[taken], daemon=True)
+            other.start()
+            (problem,), advice = about(address, instance)
+            other.join()
+        assert f"(process {os.getpid()}), not a server of this instance" in problem
+        assert "cannot listen on" in problem
+        assert advice == []
+
+
+def greet(taken: socket.socket) -> None:
+    """As the instance's own server would."""
+    with taken.accept()[0] as client:
+        client.sendall(f"{GREETING}\r\n".encode())
