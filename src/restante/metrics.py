@@ -272,10 +272,14 @@ class MetricsServer:
             server = await asyncio.start_server(self._accept, sock=bound, limit=MAX_REQUEST)
             self._servers.append(server)
 
-    async def stop(self) -> None:
-        """Close the sockets and the connections."""
+    def accept_no_more(self) -> None:
+        """Close the sockets; who is connected may have an answer yet."""
         for server in self._servers:
             server.close()
+
+    async def stop(self) -> None:
+        """Close the sockets and the connections."""
+        self.accept_no_more()
         for scrape in self._scrapes:
             scrape.cancel()
         await asyncio.gather(*self._scrapes, return_exceptions=True)

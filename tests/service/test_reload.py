@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import time
@@ -65,6 +66,44 @@ def test_old_workers_are_waited_for_but_not_for_ever(tmp_path: Path) -> None:
         finally:
             os.kill(old, signal.SIGCONT)
         until(lambda: not is_alive(old), "the old worker has left")
+
+
+def test_a_worker_that_is_just_restarted_is_waited_for_and_does_not_serve(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        assert instance.process is not None
+        (first,) = workers(instance, 1)
+        instance.process.send_signal(signal.SIGSTOP)
+        os.kill(first, signal.SIGKILL)
+        with open(instance.directory / "queue" / "0" / "lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # as soon as it is gone; its successor starts so long
+            instance.process.send_signal(signal.SIGCONT)
+            until(lambda: workers(instance, 1) != {first}, "it has a successor")
+            (successor,) = workers(instance, 1)
+            os.kill(successor, signal.SIGSTOP)
+            begun = time.monotonic()
+            assert "event=server_reloaded" in reload(instance)
+            assert time.monotonic() - begun >= LETTING_GO
+            os.kill(successor, signal.SIGCONT)
+            until(lambda: not is_alive(successor), "it has left")
+        assert "event=worker_failed" not in instance.log(), "it has not waited for its queue"
+
+
+def test_figures_are_not_served_any_more_at_a_former_address(tmp_path: Path) -> None:
+    former, latter = free_port(), free_port()
+    figures: list[Sections] = [
+        {"metrics": {"listen": [f"127.0.0.1:{port}"]}} for port in (former, latter)
+    ]
+    with (
+        new_server(tmp_path / "instance", figures[0]) as instance,
+        smtp(instance.smtp_port) as old,
+    ):
+        begin_data(old, IAIN)
+        configure(instance, figures[1])
+        assert "event=server_reloaded" in reload(instance)
+        assert is_free(former), "though the former worker is there yet"
+        assert not is_free(latter)
+        old.send(SAMPLE + b".\r\n")
+        assert old.reply().startswith("250 ")
 
 
 def test_old_worker_leaves(tmp_path: Path) -> None:

@@ -62,11 +62,13 @@ class _Worker:
     pid: int
     place: WorkerPlace
     settings: Settings
+    is_starting: bool = False
+    """It may begin to take connections, and has not said whether it does."""
 
     @property
     def accepts(self) -> bool:
-        """Whether it takes connections, as far as it has said."""
-        return self.place.generation.board.is_open(self.place.number)
+        """Whether it takes connections, or is about to, as far as it has said."""
+        return self.is_starting or self.place.generation.board.is_open(self.place.number)
 
 
 @dataclass(slots=True)
@@ -356,8 +358,15 @@ class Supervisor:
                 maillog.worker_failed(place.slot, str(error))
                 self._missing.append(worker)
                 continue
-            os.close(ready)
+            successor.is_starting = True
+            self._watch.add(ready, partial(self._note_started, successor, ready))
             self._workers[successor.pid] = successor
+
+    def _note_started(self, successor: _Worker, ready: int) -> None:
+        """It serves, or has ended."""
+        successor.is_starting = False
+        self._watch.drop(ready)
+        os.close(ready)
 
     def _reload(self) -> None:
         """A new generation of workers serves before the old one is told to leave."""

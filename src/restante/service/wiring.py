@@ -168,6 +168,8 @@ class Worker:
         patience = self._settings.server.drain_timeout
         for server in self._servers:
             server.accept_no_more()
+        if self._metrics is not None:
+            self._metrics.accept_no_more()
         self._share.close()  # only now: whoever sees it takes the sockets to be closed
         self._berth.close()
         await _cancel(self._completing)

@@ -72,13 +72,28 @@ async def _serve(
     loop.add_reader(place.life_fd, stop.set)
     worker = Worker(settings, place, pem)
     try:
-        await worker.start(sockets)
-        _say(place.ready_fd, READY)
-        os.close(place.ready_fd)
-        await stop.wait()
+        if await _is_started(worker, sockets, stop):
+            _say(place.ready_fd, READY)
+            os.close(place.ready_fd)
+            await stop.wait()
     finally:
         loop.remove_reader(place.life_fd)
         await worker.stop()
+
+
+async def _is_started(
+    worker: Worker, sockets: Mapping[str, list[socket.socket]], stop: asyncio.Event
+) -> bool:
+    """Whether it serves: not if it was told to leave before; raises OperatorError."""
+    starting = asyncio.create_task(worker.start(sockets))
+    leaving = asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, leaving), return_when=asyncio.FIRST_COMPLETED)
+    for each in (starting, leaving):
+        each.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+        return True
+    return False
 
 
 def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
