@@ -44,6 +44,7 @@ from tests.support.deliveries import (
 )
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.helpers import FarWriter, HereSupplier
+from tests.support.instance import PATIENCE
 
 ANN = account("ann")
 
@@ -253,6 +254,60 @@ async def test_a_helper_that_does_not_answer(
     with pytest.raises(NoHelper, match="has not answered lately"):
         await helpers.link(ANN)
     await helpers.close()
+
+
+async def test_a_request_that_is_not_answered_in_time_is_given_up_alone(
+    helpers: Helpers, scripted: Scripted
+) -> None:
+    """A helper that says anything is at work: others' requests and maildrops stay."""
+    link = await helpers.link(ANN)
+    late = asyncio.create_task(link.request(Kind.READ, [], patience=0.0))
+    number = (await scripted.hear()).number
+    await asyncio.sleep(0.01)  # for the loop's clock
+    other = asyncio.create_task(link.request(Kind.READ, []))
+    last = asyncio.create_task(link.request(Kind.READ, []))
+    await scripted.hear()
+    await scripted.say(number + 1, Kind.DONE)
+    await other
+    assert not link.give_up_if_late()
+    with pytest.raises(NoHelper, match="does not answer this request"):
+        await late
+    await scripted.say(number, Kind.DONE)
+    await scripted.say(number + 2, Kind.DONE)
+    assert (await last).kind == Kind.DONE
+    assert await helpers.link(ANN) is link
+
+
+async def test_a_maildrop_that_is_not_opened_in_time_is_given_back(
+    helpers: Helpers, scripted: Scripted
+) -> None:
+    opening = asyncio.create_task(HelperStore(helpers).open(ANN))
+    await until(lambda: bool(scripted.ends))
+    number = (await scripted.hear()).number
+    link = await helpers.link(ANN)
+    await scripted.say(number, Kind.FAILED, b"")
+    with pytest.raises(MaildropUnavailable):
+        await opening
+    async with asyncio.timeout(PATIENCE):
+        assert (await scripted.hear()).kind == Kind.CLOSE
+    assert link.is_unused
+
+
+async def test_answers_that_never_come_are_not_waited_for_without_end(
+    helpers: Helpers, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_GIVEN_UP", 0)
+    link = await helpers.link(ANN)
+    late = asyncio.create_task(link.request(Kind.READ, [], patience=0.0))
+    await scripted.hear()
+    await asyncio.sleep(0.01)  # for the loop's clock
+    other = asyncio.create_task(link.request(Kind.READ, []))
+    await scripted.hear()
+    await scripted.say(2, Kind.DONE)
+    await other
+    assert link.give_up_if_late()
+    with pytest.raises(NoHelper):
+        await late
 
 
 async def test_lines_of_a_helper_are_logged(

@@ -28,6 +28,8 @@ MOST_PATIENCE = 6 * 3600.0
 """Seconds until it has to have answered, whatever it said meanwhile."""
 SULK = 60.0
 """Seconds for which nothing is asked of the helper of a uid that did not answer in time."""
+MAX_GIVEN_UP = 100
+"""Requests of one connection that were given up and may be answered yet."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at what takes too long, at most."""
 
@@ -46,10 +48,12 @@ class _Pending:
     on_part: OnPart | None
     may_last: bool
     patience: float
+    begun: float
+    """In the loop's time."""
     until: float
-    """When the helper is given up, in the loop's time ..."""
+    """When it is given up ..."""
     at_the_latest: float
-    """... and when it is whatever it says until then."""
+    """... and when it is whatever the helper says of it until then."""
 
 
 class Link:
@@ -63,6 +67,8 @@ class Link:
             supplied.connection, self._take, self._lose, takes_descriptors=False
         )
         self._pending: dict[int, _Pending] = {}
+        self._given_up: set[int] = set()
+        """Requests that nobody waits for any more, and that the helper has not answered."""
         self._number = 0
         self._is_asked_back = False
         self._why = ""
@@ -84,7 +90,7 @@ class Link:
         """A number that no request under way has."""
         while True:
             self._number = self._number % MAX_NUMBER + 1
-            if self._number not in self._pending:
+            if self._number not in self._pending and self._number not in self._given_up:
                 return self._number
 
     async def request(
@@ -101,13 +107,13 @@ class Link:
 
         Raises what the helper says it failed of, BadFrame, and NoHelper if the connection ends
         first, or nothing of an answer comes for ``patience`` seconds: then nobody knows what was
-        done.
+        done, or will be.
         ``descriptor`` belongs to the link from here on.
         """
         if not self._channel.is_open:
             if descriptor >= 0:
                 os.close(descriptor)
-            raise NoHelper(self._lost_text())
+            raise NoHelper(self._text(self._why))
         number = number or self.next_number()
         waiting = self._expect(number, kind, on_part, patience)
         try:
@@ -140,19 +146,30 @@ class Link:
             self.close()
 
     def give_up_if_late(self) -> bool:
-        """End the connection if the helper has not answered in time; whether it has not."""
+        """Give up what is not answered in time; whether that is the helper, which is silent.
+
+        One that has said anything since it got the request is at work for others, whose requests
+        stay.
+        """
         now = self._loop.time()
-        if all(waiting.until > now for waiting in self._pending.values()):
+        late = [number for number, waiting in self._pending.items() if waiting.until <= now]
+        if not late:
             return False
-        self._why = "it does not answer"
-        self.close()
-        return True
+        self._given_up.update(late)
+        is_silent = any(self.last_used <= self._pending[number].begun for number in late)
+        if is_silent or len(self._given_up) > MAX_GIVEN_UP:
+            self._why = "it does not answer"
+            self.close()
+            return True
+        for number in late:
+            self._fail(self._pending.pop(number), "it does not answer this request")
+        return False
 
     def _expect(self, number: int, kind: Kind, on_part: OnPart | None, patience: float) -> _Pending:
         now = self._loop.time()
         answer: asyncio.Future[Frame] = self._loop.create_future()
         waiting = _Pending(
-            answer, on_part, kind in LASTING, patience, now + patience, now + MOST_PATIENCE
+            answer, on_part, kind in LASTING, patience, now, now + patience, now + MOST_PATIENCE
         )
         self._pending[number] = waiting
         return waiting
@@ -163,7 +180,8 @@ class Link:
             return
         waiting = self._pending.get(frame.number)
         if waiting is None:
-            raise BadFrame("an answer that nobody asked for")
+            self._take_late(frame)
+            return
         self.last_used = self._loop.time()
         if frame.kind in _ON_THE_WAY:
             _take_on_the_way(waiting, frame)
@@ -174,6 +192,12 @@ class Link:
             waiting.answer.set_result(frame)
         if self._is_asked_back:
             self.settle()
+
+    def _take_late(self, frame: Frame) -> None:
+        if frame.number not in self._given_up:
+            raise BadFrame("an answer that nobody asked for")
+        if frame.kind not in _ON_THE_WAY:
+            self._given_up.remove(frame.number)
 
     def _take_unasked(self, frame: Frame) -> None:
         if frame.kind == Kind.GOODBYE:
@@ -192,13 +216,16 @@ class Link:
         self._why = self._why or why
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
-            if not waiting.answer.done():
-                waiting.answer.set_exception(NoHelper(self._lost_text()))
-                waiting.answer.exception()  # if nobody waits for it, that is no bug
+            self._fail(waiting, self._why)
         self._on_end(self)
 
-    def _lost_text(self) -> str:
-        return f"the helper of uid {self.owner.uid}: {self._why}"
+    def _fail(self, waiting: _Pending, why: str) -> None:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(NoHelper(self._text(why)))
+            waiting.answer.exception()  # if nobody waits for it, that is no bug
+
+    def _text(self, why: str) -> str:
+        return f"the helper of uid {self.owner.uid}: {why}"
 
 
 def _take_on_the_way(waiting: _Pending, frame: Frame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
@@ -134,12 +133,9 @@ class HelperDrop:
         self._link.drops += 1
         try:
             frame = await self._request(Kind.OPEN, request, number=number, on_part=self._list)
-        except asyncio.CancelledError:
+        except BaseException:
             # The helper may be about to open it: the word that it is to close follows.
             self._link.tell(Kind.CLOSE, (self._named,))
-            self._forget()
-            raise
-        except BaseException:
             self._forget()
             raise
         try:
