@@ -24,8 +24,9 @@ def peer() -> Iterator[SmtpPeer]:
 
 
 def queue(running: Instance, *arguments: str) -> str:
-    """What a command prints."""
-    return running.run("queue", *arguments).stdout
+    """What a command prints, and then what it says besides."""
+    done = running.run("queue", *arguments)
+    return done.stdout + done.stderr
 
 
 def states(running: Instance) -> dict[str, list[str]]:

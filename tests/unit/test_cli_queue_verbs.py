@@ -32,19 +32,20 @@ def test_verbs_say_what_they_did(waiting: Waiting) -> None:
     line = f"{waiting.busy}\tann@example.com\tann@busy.example\n"
     one = "1 message (1 recipient)"
 
-    assert shell("queue", "hold", waiting.busy).out == f"{line}{one} held.\n{here}"
+    held = shell("queue", "hold", waiting.busy)
+    assert held == (0, line, f"{one} held.\n{here}")
     assert waiting.states()[waiting.busy] == {"held"}
-    assert shell("queue", "release", "--to", "busy.example").out == f"{line}{one} released.\n{here}"
+    released = shell("queue", "release", "--to", "busy.example")
+    assert released == (0, line, f"{one} released.\n{here}")
     assert waiting.states()[waiting.busy] == {"waiting"}
-    assert (
-        shell("queue", "retry", waiting.busy).out
-        == f"{line}{one} put up for an attempt now.\n{here}"
-    )
+    retried = shell("queue", "retry", waiting.busy)
+    assert retried == (0, line, f"{one} put up for an attempt now.\n{here}")
     assert lines(shell("queue", "list", "--to", "busy.example").out)[0][3] == "now"
-    bounced = shell("queue", "bounce", waiting.busy).out
-    assert bounced == f"{line}{one} returned to the sender.\n{here}"
+    bounced = shell("queue", "bounce", waiting.busy)
+    assert bounced == (0, line, f"{one} returned to the sender.\n{here}")
     assert waiting.states()[waiting.busy] == {"failed"}
-    assert shell("queue", "remove", "--to", "dead.example").out.endswith(f"{one} removed.\n{here}")
+    removed = shell("queue", "remove", "--to", "dead.example")
+    assert removed.err == f"{one} removed.\n{here}"
     assert waiting.dead not in waiting.states()
 
 
@@ -64,8 +65,8 @@ def test_dry_run_changes_nothing(waiting: Waiting, verb: str) -> None:
     done = waiting.shell("queue", verb, "--all", "--dry-run")
 
     assert done.code == 0
-    assert "3 messages (3 recipients) would be " in done.out
-    assert {line[0] for line in lines(done.out)[:3]} == set(waiting.ids)
+    assert "3 messages (3 recipients) would be " in done.err
+    assert {line[0] for line in lines(done.out)} == set(waiting.ids)
     assert waiting.shell("queue", "list", "--json").out == before
 
 
@@ -95,8 +96,8 @@ def test_an_id_that_is_not_there(waiting: Waiting) -> None:
     done = waiting.shell("queue", "remove", "nothing", waiting.busy)
 
     assert done.code == ExitCode.REFUSED
-    assert done.err == (
-        "restante: no queue has a message 'nothing'; it may have been delivered by now\n"
+    assert done.err.endswith(
+        "\nrestante: no queue has a message 'nothing'; it may have been delivered by now\n"
     )
     assert waiting.busy not in waiting.states()
 
@@ -152,8 +153,8 @@ def test_a_log_that_fails_keeps_nothing_from_being_done(
 def test_nothing_matches(waiting: Waiting) -> None:
     done = waiting.shell("queue", "remove", "--to", "x.example", "--yes")
 
-    assert (done.code, done.err) == (0, "")
-    assert done.out == "Nothing that waits or is held matches; nothing was changed.\n"
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "Nothing that waits or is held matches; nothing was changed.\n"
 
 
 @pytest.mark.parametrize("verb", ["remove", "bounce"])

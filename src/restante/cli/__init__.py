@@ -12,7 +12,18 @@ import sys
 
 def main() -> None:
     """Run the command line and end the process with one of the codes of ``ExitCode``."""
+    _open_what_is_closed()
     sys.exit(_run(sys.argv[1:]))
+
+
+def _open_what_is_closed() -> None:
+    """A standard stream that the caller has closed is as if it were /dev/null."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _run(arguments: list[str]) -> int:

@@ -28,8 +28,11 @@ directory (docs/qmail.md). Then a restante.toml is not needed, and the instance 
 names one, `/etc/restante` if that is there and else `/var/lib/restante`.
 
 Lists are tables on a terminal. In a pipe they are one line an entry, its columns parted by
-tabs, without heads. `--json` prints JSON instead. What goes wrong is said on standard error, in
-lines that begin with `restante: `, and nothing is left half done.
+tabs, without heads, and nothing else stands on standard output: that there is more, or how many
+messages were changed, is said on standard error. `--json` prints JSON instead. What goes wrong is
+said on standard error too, in lines that begin with `restante: `, and nothing is left half done,
+also if whoever reads the output goes away. `queue summary` without `--by` is a sentence and
+three tables, for people.
 
 `mailbox add` and `mailbox passwd` ask twice for the password, or take the first line of standard
 input with `--password-stdin`. New accounts get the uid and gid of the `mail.user` setting; run by
@@ -43,16 +46,17 @@ A port that the instance's own running server has is no problem for `check`, if 
 Whose a port is, root and the server's user can see; others have to go by the greeting.
 
 `queue` commands work on a running server, at once, and on a stopped one, whose next start finds
-what they did. They may be run by root or by the server's own user. Filters of one command must
-all be true; they choose recipients, so that `remove --to example.net` leaves a message's
-recipients elsewhere as they are, and `remove ID --to ann@example.net` is for one recipient of
-one message. What comes into the queue later is not meant: `hold` does not stop it. A `SPAN` is
-`90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next hop: mail for one that is down is left
-alone as a whole for a while; `local` is for mailboxes here. `retry` ends that, `release` does
-not. What is being tried while it is held or removed may yet be delivered. `remove` and `bounce`
-ask before they change more than one message that was not named by its id; where there is no
-terminal, they want `--yes`. With several ids, those that are there are changed, and the exit
-code is 1 if another is not.
+what they did. They may be run by root, or by the user who runs the server, if that may read
+restante.toml. Filters of one command must all be true; they choose recipients, so that `remove
+--to example.net` leaves a message's recipients elsewhere as they are, and `remove ID --to
+ann@example.net` is for one recipient of one message. What comes into the queue later is not
+meant: `hold` does not stop it. A `SPAN` is `90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next
+hop: mail for one that is down is left alone as a whole for a while; `local` is for mailboxes
+here. `retry` ends that, `release` does not. What is being tried while it is held or removed may
+yet be delivered. `remove` and `bounce` ask before they change more than one message that was not
+named by its id; where there is no terminal, they want `--yes`. With several ids, those that are
+there are changed, and the exit code is 1 if another is not; filters that no message matches are
+no failure.
 
 | Elsewhere | Here |
 |---|---|

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from enum import IntEnum
 
-from restante.errors import ConfigurationError, RestanteError, TemporaryError
+from restante.errors import ConfigurationError, OperatorError, RestanteError, TemporaryError
 
 
 class ExitCode(IntEnum):
@@ -19,6 +20,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     UNAVAILABLE = 69
     BUG = 70
+    UNHEARD = 74
     TEMPORARY = 75
     CONFIGURATION = 78
     INTERRUPTED = 130
@@ -41,10 +43,20 @@ _MEANINGS = {
         "listeners does not answer."
     ),
     ExitCode.BUG: "An error that nobody foresaw.",
+    ExitCode.UNHEARD: (
+        "What was asked for is done, but standard output did not take all there was to say: a full "
+        "disk, or a reader that has gone."
+    ),
     ExitCode.TEMPORARY: "The database cannot be asked now; the same command may work later.",
     ExitCode.CONFIGURATION: "restante.toml or the environment is wrong; every problem is named.",
-    ExitCode.INTERRUPTED: "Ended by Ctrl-C at a prompt.",
+    ExitCode.INTERRUPTED: (
+        "Ended by Ctrl-C. At a prompt nothing was changed; `queue` commands say what was done."
+    ),
 }
+
+
+_NOT_TAKEN = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of output, where no file is named: whatever else is written names its own."""
 
 
 class ServerUnavailable(RestanteError):
@@ -53,19 +65,36 @@ class ServerUnavailable(RestanteError):
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Do a command's work; the exit code. Errors are said on standard error."""
+    code = _carried_out(work)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _unheard(error)
+    return code
+
+
+def _carried_out(work: Callable[[], int | None]) -> int:
     try:
         return work() or ExitCode.OK
     except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # what typer makes of it
+            return _unheard(ended.__context__)
         return ended.code if isinstance(ended.code, int) else ExitCode.REFUSED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough; what is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.REFUSED
     except Exception as error:  # noqa: BLE001 - a bug is said in a sentence too
+        if isinstance(error, OSError) and error.errno in _NOT_TAKEN and error.filename is None:
+            return _unheard(error)
         complain(error)
         return code_of(error)
+
+
+def _unheard(error: OSError) -> int:
+    """What is still to be written must not fail once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno != errno.EPIPE:  # else the reader has seen enough
+        complain(OperatorError(f"standard output cannot be written to: {error.strerror}"))
+    return ExitCode.UNHEARD
 
 
 def code_of(error: BaseException) -> ExitCode:

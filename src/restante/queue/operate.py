@@ -121,6 +121,8 @@ class QueueOperator:
         self._began = now()
         self.unserved = False
         """A queue was changed that no server has: the next one finds what was done."""
+        self.stopped = False
+        """``stop`` was called."""
 
     def matching(self, verb: Verb, selection: Selection) -> Iterator[Affected]:
         """What ``apply`` would change now, oldest first within a queue; raises QueueUnusable.
@@ -136,13 +138,19 @@ class QueueOperator:
     def apply(self, verb: Verb, selection: Selection) -> Generator[Affected]:
         """Do it to the selected recipients that it is for; yields what is done, durably.
 
-        An attempt that is in progress goes on, and may yet deliver. Ending the iteration early
-        leaves the rest as it was. A message of many recipients may come in several parts.
-        Raises QueueUnusable, or QueueFailed when a queue cannot be written to now.
+        An attempt that is in progress goes on, and may yet deliver. To end early, call ``stop``
+        and iterate to the end: what comes then is done already, and nothing else is. A message of
+        many recipients may come in several parts. Raises QueueUnusable, or QueueFailed when a
+        queue cannot be written to now.
         """
         wanted = self._bounded(verb, selection)
         for slot in queue_names(self._root):
-            yield from self._apply(self._path(slot), verb, wanted)
+            if not self.stopped:
+                yield from self._apply(self._path(slot), verb, wanted)
+
+    def stop(self) -> None:
+        """End ``apply`` behind what it has begun, all of which it still yields."""
+        self.stopped = True
 
     def _apply(self, directory: str, verb: Verb, selection: Selection) -> Iterator[Affected]:
         bodies = Bodies(os.path.join(directory, BODIES))
@@ -160,6 +168,8 @@ class QueueOperator:
                     for queue_id in finished:
                         bodies.discard(queue_id)
                     yield from _affected([each for each in chunk if each.id in changed])
+                    if self.stopped:
+                        return
                     time.sleep(ended - began)  # the server's writer has as much of the time
             finally:
                 if untold:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,30 +75,66 @@ class _Tally:
         return f"{count(self.messages, 'message')} ({count(self.recipients, 'recipient')})"
 
 
+@dataclass(slots=True)
+class _Lines:
+    """Lines on standard output, for as long as they can be written."""
+
+    failure: OSError | None = None
+
+    def say(self, line: str) -> None:
+        """Who reads no more must not keep what was asked for from being done, and noted."""
+        if self.failure is None:
+            try:
+                print(line)
+            except OSError as error:
+                self.failure = error
+
+
 def carry_out(operator: QueueOperator, reader: QueueReader, order: Order, note: Note) -> None:
     """Do it, or say what would be done; ``note`` is called with what was done.
 
     Raises OperatorError where it is refused, and where a message that was named by its id
-    is not there to have it done to; with the others it is done all the same.
+    is not there to have it done to; with the others it is done all the same. Raises OSError
+    where all is done, and standard output did not take what there was to say.
     """
     if not (order.confirmed or order.dry_run):
         _ask(operator, order)
     act = operator.matching if order.dry_run else operator.apply
-    tally, missing = _Tally(), set(order.selection.ids)
+    tally, missing, lines = _Tally(), set(order.selection.ids), _Lines()
     most = SHOWN if sys.stdout.isatty() else None
-    for part in tally.counting(act(order.verb, order.selection)):
-        missing.discard(part.queue_id)
-        if not order.dry_run:
-            note(order.verb, part)
-        if most is None or tally.parts <= most:
-            print(_line(part))
+    with _stopping(operator):
+        for part in tally.counting(act(order.verb, order.selection)):
+            missing.discard(part.queue_id)
+            if not order.dry_run:
+                note(order.verb, part)
+            if most is None or tally.parts <= most:
+                lines.say(_line(part))
     if most is not None and tally.parts > most:
-        print(f"... and {tally.parts - most} more")
+        lines.say(f"... and {tally.parts - most} more")
     _conclude(operator, order, tally)
+    if operator.stopped:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if lines.failure is not None:
+        raise lines.failure
     if missing:
         raise OperatorError(
             "\n".join(_explain(reader, order.verb, each) for each in sorted(missing))
         )
+
+
+@contextmanager
+def _stopping(operator: QueueOperator) -> Iterator[None]:
+    """Have Ctrl-C end the work where nothing is half done; a second one ends it anywhere."""
+
+    def stop(_number: int, _frame: object) -> None:
+        operator.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    former = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _ask(operator: QueueOperator, order: Order) -> None:
@@ -130,16 +168,24 @@ def _line(part: Affected) -> str:
 
 
 def _conclude(operator: QueueOperator, order: Order, tally: _Tally) -> None:
-    if not tally.messages:
+    """On a terminal below the lines; elsewhere apart from them, since programs count those."""
+    out = sys.stdout if sys.stdout.isatty() else sys.stderr
+    for line in _conclusion(operator, order, tally):
+        print(line, file=out)
+
+
+def _conclusion(operator: QueueOperator, order: Order, tally: _Tally) -> Iterator[str]:
+    if operator.stopped:
+        yield f"Stopped: {tally} {_DONE[order.verb]}; all others are as they were."
+    elif not tally.messages:
         if not order.selection.ids:
-            print(f"Nothing that {_NOTHING[order.verb]} matches; nothing was changed.")
-        return
-    if order.dry_run:
-        print(f"{tally} would be {_DONE[order.verb]}; nothing was changed.")
-        return
-    print(f"{tally} {_DONE[order.verb]}.")
+            yield f"Nothing that {_NOTHING[order.verb]} matches; nothing was changed."
+    elif order.dry_run:
+        yield f"{tally} would be {_DONE[order.verb]}; nothing was changed."
+    else:
+        yield f"{tally} {_DONE[order.verb]}."
     if operator.unserved:
-        print("No server has the queue just now; the next one that does finds this.")
+        yield "No server has the queue just now; the next one that does finds this."
 
 
 def _explain(reader: QueueReader, verb: Verb, queue_id: str) -> str:

@@ -1,0 +1,147 @@
+"""Commands whose standard streams are full, closed, or read by somebody who has gone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from restante.cli.status import ExitCode
+from restante.queue.operate import CHUNK
+from tests.support.shell import Shell
+from tests.support.waiting import Sent, put, to
+
+RESTANTE = (sys.executable, "-m", "restante", "--dir")
+MANY = CHUNK + 10
+BUFFERED = {"buffered": "", "unbuffered": "1"}
+
+
+@pytest.fixture(params=BUFFERED)
+def unbuffered(request: pytest.FixtureRequest) -> str:
+    """PYTHONUNBUFFERED: output fails when it is printed, or when the command ends."""
+    return BUFFERED[request.param]
+
+
+@pytest.fixture
+def full() -> Iterator[IO[bytes]]:
+    with open("/dev/full", "wb") as device:
+        yield device
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The end of a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with closing(os.fdopen(writer, "wb")) as end:
+        yield end.fileno()
+
+
+def command(
+    shell: Shell, *arguments: str, out: int | IO[bytes] = subprocess.PIPE, unbuffered: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RESTANTE, str(shell.directory), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+
+
+def closed(shell: Shell, redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a shell starts it that closes a stream."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *RESTANTE, str(shell.directory), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def log_of(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What commands that change the queue write to."""
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail.log")
+    log = shell.directory / "mail.log"
+    log.touch()
+    return log
+
+
+def test_a_full_disk_is_told_of(hosted: Shell, full: IO[bytes], unbuffered: str) -> None:
+    for arguments in (("mailbox", "list", "--json"), ("--help",)):
+        done = command(hosted, *arguments, out=full, unbuffered=unbuffered)
+
+        assert done.returncode == ExitCode.UNHEARD
+        assert done.stderr == (
+            "restante: standard output cannot be written to: No space left on device\n"
+        )
+
+
+def test_a_reader_that_has_gone_is_not(hosted: Shell, unread: int, unbuffered: str) -> None:
+    for arguments in (("mailbox", "list", "--json"), ("--help",)):
+        done = command(hosted, *arguments, out=unread, unbuffered=unbuffered)
+
+        assert (done.returncode, done.stderr) == (ExitCode.UNHEARD, "")
+
+
+def test_the_queue_is_changed_wholly_whoever_reads_of_it(
+    hosted: Shell, unread: int, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by ``restante queue remove --all --yes | head -1``: and the log has all of it."""
+    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(MANY)])
+    log = log_of(hosted, monkeypatch)
+
+    done = command(hosted, "queue", "remove", "--all", "--yes", out=unread, unbuffered=unbuffered)
+
+    assert done.returncode == ExitCode.UNHEARD
+    assert f"{MANY} messages ({MANY} recipients) removed.\n" in done.stderr
+    assert hosted.json("queue", "list") == []
+    assert log.read_text().count("event=operated") == MANY
+
+
+def test_ctrl_c_leaves_nothing_half_done(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed before it has ended is told of, in the log too, and nothing else is."""
+    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(MANY)])
+    log = log_of(hosted, monkeypatch)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # which is full before the first CHUNK is told
+    process = subprocess.Popen(
+        [*RESTANTE, str(hosted.directory), "queue", "remove", "--all", "--yes"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    os.close(writer)
+    with closing(os.fdopen(reader, "rb", buffering=0)) as said:
+        said.readline()
+        process.send_signal(signal.SIGINT)
+        lines = 1 + len(said.readlines())
+    _, errors = process.communicate()
+
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert errors.startswith(f"Stopped: {lines} messages ({lines} recipients) removed;")
+    assert lines == CHUNK
+    assert len(hosted.json("queue", "list")) == MANY - lines
+    assert log.read_text().count("event=operated") == lines
+
+
+def test_streams_that_are_closed(hosted: Shell) -> None:
+    for arguments in (("domain", "list"), ("queue", "list", "--json")):
+        done = closed(hosted, ">&-", *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    refused = closed(hosted, "<&-", "mailbox", "add", "ann@example.com", "--password-stdin")
+    assert refused.returncode == ExitCode.REFUSED
+    assert "standard input holds no password" in refused.stderr
+    silent = closed(hosted, "2>&-", "domain", "add", "")
+    assert (silent.returncode, silent.stdout) == (ExitCode.REFUSED, "")
