@@ -32,3 +32,9 @@ class ConfigurationError(OperatorError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def reason_of(error: Exception) -> str:
+    """What a sentence says behind what failed and where: an OSError without number and path."""
+    reason = getattr(error, "strerror", None)
+    return str(reason or error) or type(error).__name__

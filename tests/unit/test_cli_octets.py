@@ -26,7 +26,10 @@ OCTET = "\udcff"
         ["alias", "list", OCTET],
         ["alias", "add", f"@{OCTET}", "iain@example.com"],
         ["alias", "add", "a@example.com", f"b@{OCTET}"],
+        ["alias", "remove", f"{OCTET}@example.com", "iain@example.com"],
+        ["alias", "remove", "a@example.com", OCTET],
         ["explain", f"iain@{OCTET}"],
+        ["submission", "may", OCTET, "iain@example.com"],
     ],
 )
 def test_a_name_that_is_not_utf_8_is_refused(hosted: Shell, command: list[str]) -> None:
@@ -34,6 +37,7 @@ def test_a_name_that_is_not_utf_8_is_refused(hosted: Shell, command: list[str]) 
 
     assert (refused.code, refused.out) == (ExitCode.REFUSED, "")
     assert r"\udcff" in refused.err
+    assert "codec" not in refused.err
     assert refused.err.count("\n") == 1
 
 
@@ -88,3 +92,40 @@ def test_a_setting_that_is_not_utf_8_is_a_problem(
     assert (refused.code, refused.out) == (ExitCode.CONFIGURATION, "")
     assert refused.err.startswith(f"restante: RESTANTE_{setting}: ")
     assert refused.err.endswith(" is not UTF-8\n")
+
+
+# What is told goes to a terminal, whoever wrote it
+
+
+ESCAPE = "\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["mailbox", "show", f"{ESCAPE}@example.com"],
+        ["alias", "remove", f"{ESCAPE}@example.com", "iain@example.com"],
+        ["submission", "may", ESCAPE, "iain@example.com"],
+        ["guesses", "clear", ESCAPE],
+        ["--dir", f"/{ESCAPE}", "domain", "list"],
+    ],
+)
+def test_an_argument_that_is_told_commands_no_terminal(hosted: Shell, command: list[str]) -> None:
+    refused = hosted(*command)
+
+    assert refused.code != 0
+    assert refused.err.startswith("restante: ")
+    assert ESCAPE not in refused.err
+    assert r"\x1b[31m" in refused.err
+
+
+def test_rows_that_are_told_command_no_terminal(hosted: Shell) -> None:
+    """An account and an alias as anybody may have them in the database."""
+    name = f"{ESCAPE}@example.com"
+    hosted.change(f"INSERT INTO mailbox VALUES ('{name}', 1, 1, '/nowhere', NULL, NULL)")
+    hosted.change(f"INSERT INTO alias VALUES ('alias', 'x{ESCAPE}', '{ESCAPE}', 'example.com')")
+
+    removed = hosted("mailbox", "remove", name)
+
+    assert "still points to" in removed.err
+    assert ESCAPE not in removed.err

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from restante.checkpassword import TEMPORARY, Ending
 from restante.checkpassword.wire import Person
+from restante.errors import reason_of
 
 SHELL = "/bin/sh"
 """SHELL for accounts that are nobody in the passwd file."""
@@ -53,7 +54,7 @@ def become(person: Person) -> None:
         os.chdir(person.home)
         owner = os.stat(".").st_uid
     except (OSError, ValueError) as error:
-        raise Ending(TEMPORARY, f"{person.home}: {error}") from None
+        raise Ending(TEMPORARY, f"{person.home}: {reason_of(error)}") from None
     if owner != person.uid:
         why = f"the home {person.home} belongs to uid {owner}, not to {person.uid}"
         raise Ending(TEMPORARY, why)
@@ -103,7 +104,7 @@ def _minimums(directory: str, environ: Mapping[str, str]) -> list[int]:
     except FileNotFoundError:
         mail = {}
     except (OSError, ValueError) as error:
-        raise Ending(TEMPORARY, f"restante.toml in {directory}: {error}") from None
+        raise Ending(TEMPORARY, f"restante.toml in {directory}: {reason_of(error)}") from None
     named = {name: environ.get(f"RESTANTE_MAIL__{name.upper()}") for name in MINIMUMS}
     return [int(named[name] or mail.get(name, usual)) for name, usual in MINIMUMS.items()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,16 @@ from restante.cli.context import (
     full_address,
     hashed_password,
     settings_of,
+    stored_text,
 )
-from restante.cli.output import AsJson, count, human_size, print_record, print_rows
+from restante.cli.output import (
+    AsJson,
+    count,
+    human_size,
+    one_line,
+    print_record,
+    print_rows,
+)
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -195,7 +204,8 @@ def _doomed_home(settings: Settings, account: Account) -> str:
 
 def _name_dangling(removed: RemovedMailbox) -> None:
     for entry in removed.pointing:
-        typer.echo(f"restante: the alias {entry.address} still points to {entry.target}", err=True)
+        line = one_line(f"the alias {entry.address} still points to {entry.target}")
+        print(f"restante: {line}", file=sys.stderr)
 
 
 @aliases.command("add")
@@ -230,7 +240,7 @@ def _as_listed(text: str) -> str:
     try:
         return str(Address.parse(text))
     except AddressSyntaxError:
-        return text
+        return stored_text(text)
 
 
 def _alias_address(text: str) -> tuple[str, str]:

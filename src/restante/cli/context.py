@@ -106,6 +106,13 @@ def account_name(text: str) -> Address:
         return Address.from_stored(text)
 
 
+def stored_text(text: str) -> str:
+    """What a row may hold, whatever it is; raises OperatorError for what is not UTF-8."""
+    if not is_utf8(text):
+        raise OperatorError(f"{text!r} is not UTF-8")
+    return text
+
+
 def domain_name(text: str) -> str:
     """The domain in an argument; raises OperatorError unless it can be one."""
     try:

@@ -119,15 +119,16 @@ def explain(
         ),
     )
     name_places(settings, found.trace)
+    leaving = ways(settings, found)
     if as_json:
-        print_json({**to_json(found), "leaves_by": [*map(way_record, ways(settings, found))]})
+        print_json({**to_json(found), "leaves_by": [*map(way_record, leaving)]})
     else:
         if wanted != asked:
             print(f"{asked} is at this host itself: setting routing.localiphost makes it {wanted}")
         print(render(found), end="")
         for line in _undeliverable(settings, found):
             print(line)
-        for way in ways(settings, found):
+        for way in leaving:
             print(f"Leaves     {way}")
     if isinstance(found.decision, Unknown):
         raise typer.Exit(ExitCode.TEMPORARY)

@@ -53,6 +53,8 @@ def ways(settings: Settings, found: Explanation) -> list[Way]:
     addresses = [each.address for each in decisions if isinstance(each, Remote)]
     routes = Routes(settings.routing.smtproutes)
     lanes = {str(address): routes.of(address.domain) for address in addresses}
+    if not lanes:
+        return []
     alone = QueueReader(settings.path(settings.queue.root)).left_alone(set(lanes.values()))
     logins = {str(NextHop.parse(hop)): login for hop, login in settings.relay.credentials.items()}
     policies = TlsPolicies(settings.relay.tls_policy, logins)

@@ -117,12 +117,14 @@ def _is_rejected(error: TemporaryError) -> bool:
 
 def complain(error: BaseException) -> None:
     """Say on standard error what is wrong, one line a problem and no trace."""
+    from restante.cli.output import one_line  # only a failure pays for it
+
     if isinstance(error, RestanteError):
         lines = str(error).splitlines() or [type(error).__name__]
     else:
         lines = [_describe_bug(error)]
     for line in lines:
-        print(f"restante: {line}", file=sys.stderr)
+        print(f"restante: {one_line(line)}", file=sys.stderr)
 
 
 def _describe_bug(error: BaseException) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restante.address import Address, fold
-from restante.cli.context import any_address, ask, directory_of, settings_of
-from restante.cli.output import AsJson, print_record, print_rows
+from restante.cli.context import any_address, ask, directory_of, settings_of, stored_text
+from restante.cli.output import AsJson, one_line, print_record, print_rows
 from restante.cli.status import ExitCode
 from restante.cli.tallies import opened
 from restante.errors import OperatorError
@@ -78,8 +78,8 @@ def may_send(
 ) -> None:
     """Say whether an account may send as an address, and what it hears if not."""
     settings = settings_of(context)
-    wanted = any_address(address)
-    refusal = ask(settings, lambda engine: _refusal(settings, engine, account, wanted))
+    wanted, login = any_address(address), stored_text(account)
+    refusal = ask(settings, lambda engine: _refusal(settings, engine, login, wanted))
     answer = {
         "account": account,
         "address": str(wanted),
@@ -90,7 +90,7 @@ def may_send(
     if as_json:
         print_record(answer, as_json=True)
     else:
-        print("yes" if refusal is None else f"no: {refusal.reply} ({refusal.why})")
+        print("yes" if refusal is None else one_line(f"no: {refusal.reply} ({refusal.why})"))
     if refusal is not None and refusal.reply.is_temporary:
         raise typer.Exit(ExitCode.TEMPORARY)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from restante.errors import OperatorError, reason_of
+
 if TYPE_CHECKING:
     from restante.config.tree import Settings
     from restante.guessing.file import GuessFile
@@ -19,15 +21,30 @@ if TYPE_CHECKING:
 def opened(
     settings: Settings, name: str, open_file: Callable[[str], File]
 ) -> Iterator[File | None]:
-    """The file of that name, in a transaction; None if nothing was ever counted."""
+    """The file of that name, in a transaction; None if nothing was ever counted.
+
+    Raises OperatorError where it cannot be seen whether anything was.
+    """
     from restante.tally.owner import as_owner
 
     directory = settings.path(settings.queue.root)
     path = os.path.join(directory, name)
     with as_owner(directory):
-        if not os.path.exists(path):
+        if not _is_there(path):
             yield None
             return
         file = open_file(path)
         with closing(file), file.transaction():
             yield file
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be read: {reason_of(error)}; run this as root or as the server's user"
+        ) from error
+    return True

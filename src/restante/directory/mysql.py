@@ -10,6 +10,8 @@ to one question can never be taken for the answer to another.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -35,7 +37,7 @@ from restante.directory.engine import (
 )
 from restante.directory.overdue import Overdue
 from restante.directory.servers import Servers
-from restante.errors import CannotKnow
+from restante.errors import CannotKnow, reason_of
 
 MAX_WAIT = 9.0
 """Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
@@ -68,6 +70,15 @@ _STATEMENT_ERRORS = frozenset(
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
 _OVERTAKEN = frozenset({1205, 1213})
+_NOT_CONNECTED = 2003
+_REMEDIES = {
+    _NOT_CONNECTED: "is the server running, and is database.url right?",
+    1044: "is the database in database.url this user's?",
+    1045: "are user and password in database.url right?",
+    1049: "is the name at the end of database.url right?",
+}
+"""What to look at after errors that an operator has most often when something is set up."""
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 _FIRST_CLIENT_ERROR = 2000
 _LAST_CLIENT_ERROR = 2999
 """Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
@@ -383,9 +394,22 @@ def _kind(error: BaseException) -> type[CannotKnow]:
     return Overtaken if _number(error) in _OVERTAKEN else Rejected
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, MySQLError) and len(error.args) > 1:
-        return f"{error.args[1]} ({error.args[0]})"
-    return str(error) or type(error).__name__
+    if not isinstance(error, MySQLError):
+        return reason_of(error)
+    if len(error.args) < 2:
+        return f"what answers there is no MySQL server: {error}"
+    number, text = _number(error), str(error.args[1])
+    if number == _NOT_CONNECTED and isinstance(error.__cause__, OSError):
+        text = f"cannot connect: {_refusals(error.__cause__)}"
+    else:
+        text += f" ({number})"
+    return f"{text}; {_REMEDIES[number]}" if number in _REMEDIES else text
+
+
+def _refusals(error: OSError) -> str:
+    """Of each address of the server, without addresses and numbers, which asyncio tells of."""
+    numbers = dict.fromkeys(map(int, _ERRNO.findall(str(error))))
+    return ", ".join(map(os.strerror, numbers)) or reason_of(error)

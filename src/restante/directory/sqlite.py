@@ -23,7 +23,7 @@ from restante.directory.engine import (
     Value,
     cannot_know,
 )
-from restante.errors import CannotKnow
+from restante.errors import CannotKnow, reason_of
 
 STATEMENT_CACHE = 128
 """Prepared statements kept."""
@@ -41,6 +41,8 @@ LONGEST_PAUSE = 0.05
 
 _T = TypeVar("_T")
 
+_OPENED = {sqlite3.SQLITE_CANTOPEN: os.O_RDONLY, sqlite3.SQLITE_READONLY: os.O_RDWR}
+"""How the file was to be opened, after errors that do not say why it was not."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRIMARY = 0xFF
 """An extended result code holds its primary code in the low octet (sqlite.org/rescode.html)."""
@@ -129,7 +131,7 @@ class SQLiteEngine:
         except FileExistsError:
             return False
         except OSError as error:
-            raise cannot_know(str(self._location), error.strerror or error) from error
+            raise cannot_know(str(self._location), reason_of(error)) from error
         os.close(descriptor)
         return True
 
@@ -155,13 +157,25 @@ class SQLiteEngine:
         return count
 
     def _failure(self, asked: float, error: Exception) -> CannotKnow:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         away = not _is_about_the_statement(error)
-        failure = cannot_know(str(self._location), reason, CannotKnow if away else Rejected)
+        kind = CannotKnow if away else Rejected
+        failure = cannot_know(str(self._location), self._reason(error), kind)
         if away:
             self._drop()
             self._health.failed(asked, str(failure))
         return failure
+
+    def _reason(self, error: Exception) -> str:
+        """What SQLite says, and what the system does where SQLite keeps that to itself."""
+        path, flags = self._location.path, _OPENED.get(_code(error))
+        if flags is None:
+            return reason_of(error)
+        try:
+            os.close(os.open(path, flags | os.O_CLOEXEC))
+        except OSError as refused:
+            return f"{error}: {reason_of(refused)}"
+        writable = os.access(os.path.dirname(path), os.W_OK)
+        return str(error) if writable else f"{error}: its directory cannot be written to"
 
     def _drop(self) -> None:
         if self._connection is not None:

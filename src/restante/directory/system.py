@@ -28,7 +28,7 @@ from restante.directory.rows import MAX_ID
 from restante.directory.shadow import ShadowEntry, system_password
 from restante.directory.sql import ALIAS_USER
 from restante.directory.threads import Threads
-from restante.errors import CannotKnow
+from restante.errors import CannotKnow, reason_of
 from restante.rights import RightsRefused, owners_rights
 
 PATIENCE = 5.0
@@ -71,7 +71,9 @@ def _objection(entry: PasswdEntry, minimum_uid: int) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return f"the home {entry.home} is missing"
     except (OSError, ValueError) as error:
-        raise CannotKnow(f"passwd: {entry.name}: cannot see {entry.home}: {error}") from error
+        raise CannotKnow(
+            f"passwd: {entry.name}: cannot see {entry.home}: {reason_of(error)}"
+        ) from error
     if not stat.S_ISDIR(home.st_mode):
         return f"the home {entry.home} is no directory"
     if home.st_uid != entry.uid:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from restante.envelope import Content
+from restante.errors import reason_of
 from restante.queue import DuplicateMessage, QueueFailed
 
 IN_ROW = 64 * 1024
@@ -38,13 +39,15 @@ class Bodies:
         except FileExistsError as error:
             raise DuplicateMessage(f"the queue has a body for {queue_id} already") from error
         except OSError as error:
-            raise QueueFailed(f"the body {path} cannot be kept: {error}") from error
+            raise QueueFailed(f"the body {path} cannot be kept: {reason_of(error)}") from error
         try:
             _sync(path)
             _sync(self._directory)
         except OSError as error:
             self.discard(queue_id)
-            raise QueueFailed(f"the body {path} cannot be made durable: {error}") from error
+            raise QueueFailed(
+                f"the body {path} cannot be made durable: {reason_of(error)}"
+            ) from error
 
     def discard(self, queue_id: str) -> None:
         """Remove a body that no row names any more; one that stays is removed at the next start."""
@@ -65,7 +68,9 @@ def read_small(content: Content) -> bytes:
     try:
         return b"".join(content.body_chunks())
     except OSError as error:
-        raise QueueFailed(f"the body {content.body!r} cannot be read: {error}") from error
+        raise QueueFailed(
+            f"the body {content.body!r} cannot be read: {reason_of(error)}"
+        ) from error
 
 
 def _put(content: Content, path: str) -> None:

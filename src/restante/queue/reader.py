@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from restante.envelope import Content, Envelope
+from restante.errors import reason_of
 from restante.queue import (
     QueuedRecipient,
     QueueUnusable,
@@ -160,7 +161,10 @@ def queue_names(root: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise QueueUnusable(f"the queues in {root} cannot be read: {error}") from error
+        raise QueueUnusable(
+            f"the queues in {root} cannot be read: {reason_of(error)}; they are for root and the "
+            "server's own user"
+        ) from error
     return sorted(name for name in names if os.path.exists(os.path.join(root, name, DATABASE)))
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 
 from restante import maillog
 from restante.envelope import Content, Envelope
+from restante.errors import reason_of
 from restante.queue import (
     QueuedMessage,
     QueueFailed,
@@ -108,12 +109,16 @@ class QueueStore:
             lock = lock_queue(directory)
             make_durable_directory(os.path.join(directory, BODIES))
         except OSError as error:
-            raise QueueUnusable(f"the queue {directory} cannot be opened: {error}") from error
+            raise QueueUnusable(
+                f"the queue {directory} cannot be opened: {reason_of(error)}"
+            ) from error
         try:
             store = cls(directory, max_waiting, lock)
         except OSError as error:
             lock.close()
-            raise QueueUnusable(f"the queue {directory} cannot be opened: {error}") from error
+            raise QueueUnusable(
+                f"the queue {directory} cannot be opened: {reason_of(error)}"
+            ) from error
         except BaseException:
             lock.close()
             raise
@@ -309,7 +314,9 @@ class QueueStore:
             waiting = rows.count_messages(connection)
         except (sqlite3.Error, OSError) as error:
             what = "is damaged" if is_damage(error) else "cannot be opened"
-            raise QueueUnusable(f"the queue {self._directory} {what}: {error}") from error
+            raise QueueUnusable(
+                f"the queue {self._directory} {what}: {reason_of(error)}"
+            ) from error
         return life, waiting
 
     def _called(self) -> None:

@@ -22,7 +22,7 @@ from restante.config import Settings
 from restante.config.load import FILE_NAME
 from restante.directory.engine import SQLiteLocation, parse_url
 from restante.drop import DropPaths
-from restante.errors import OperatorError
+from restante.errors import OperatorError, reason_of
 from restante.service.user import ServerUser
 
 RUN = "run"
@@ -212,7 +212,9 @@ def _show_database(settings: Settings, user: ServerUser) -> None:
     try:
         _show_file(file, location.path, user.gid)
     except (OSError, sqlite3.Error) as error:
-        raise OperatorError(f"{location.path} cannot be shown to {user.name}: {error}") from error
+        raise OperatorError(
+            f"{location.path} cannot be shown to {user.name}: {reason_of(error)}"
+        ) from error
     finally:
         os.close(file)
 

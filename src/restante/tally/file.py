@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from restante.errors import TemporaryError
+from restante.errors import TemporaryError, reason_of
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for other workers and operators."""
@@ -109,4 +109,4 @@ def _quoted(path: str) -> str:
 
 
 def _unusable(layout: Layout, path: str, error: Exception) -> TemporaryError:
-    return layout.unusable(f"{path} cannot be used: {error}")
+    return layout.unusable(f"{path} cannot be used: {reason_of(error)}")

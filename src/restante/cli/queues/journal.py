@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from restante import eventlog, maillog
+from restante.cli.output import one_line
 from restante.logsetup import SYSLOG_SOCKET, LogUnusable, setup_logging
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def journal(settings: Settings) -> Iterator[Note]:
     try:
         log = setup_logging(replace(settings.log, target=target), settings.directory)
     except LogUnusable as error:
-        print(f"restante: what is done now is not logged: {error}", file=sys.stderr)
+        line = one_line(f"what is done now is not logged: {error}")
+        print(f"restante: {line}", file=sys.stderr)
         yield _forget
         return
     try:
