@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -83,3 +84,47 @@ def test_check_names_capitals_that_the_database_tells_apart(
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem.startswith("rcpthosts.host tells capitals from small letters")
     assert "'Example.COM'" in problem
+
+
+def test_check_names_a_server_that_cannot_be_asked_while_others_are(
+    tmp_path: Path,
+    mariadb_server: MariaDB,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    instance = str(tmp_path / "instance")
+    url = mariadb_server.url(mariadb_server.new_database(), tcp=True)
+    assert run(["init", instance, "--database", url, *ANY_PORTS]) == 0
+    there = f"127.0.0.1:{mariadb_server.port}"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+        for hosts in (f"{there},{away}", f"{away},{there}"):
+            monkeypatch.setenv("RESTANTE_DATABASE__URL", url.replace(there, hosts))
+            capsys.readouterr()
+
+            assert run(["-C", instance, "check", "--json"]) == 0
+
+            told = [
+                line
+                for line in json.loads(capsys.readouterr().out)["advice"]
+                if line.startswith("database.url")
+            ]
+            (one,) = told
+            assert f" at {away}: cannot connect: Connection refused; " in one
+            assert there not in one
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_that_is_away_is_told_of_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        place = f"{host}:{nobody.getsockname()[1]}"
+        assert run(["init", str(tmp_path / "i"), "--database", f"mysql://u:p@{place}/mail"]) == 75
+
+    assert capsys.readouterr().err == (
+        f"restante: the database mail at {place}: cannot connect: Connection refused; "
+        "is the server running, and is database.url right?\n"
+    )

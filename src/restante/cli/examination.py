@@ -18,6 +18,7 @@ from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.report_examination import examine_reports
 from restante.cli.sending_examination import examine_sending
+from restante.cli.server_examination import examine_servers
 from restante.cli.system_examination import examine_system_files
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
@@ -53,6 +54,7 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
         return
     findings.problems += found.problems
     findings.advice += found.advice
+    examine_servers(settings, findings)
     if not found.problems:
         _examine_rows(settings, findings)
         examine_system_files(settings, findings)

@@ -123,7 +123,8 @@ class Database:
         "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or "
         "mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. "
         "Special characters are percent-encoded. Several hosts, host:port,host:port, are the nodes "
-        "of one cluster: the first that answers is asked.",
+        "of one cluster: the first that answers is asked, and restante check names the others that "
+        "do not.",
         secret=True,
     )
     pool_size: int = setting(
