@@ -17,6 +17,7 @@ from restante.cli.context import (
     settings_of,
     stored_text,
 )
+from restante.cli.groups import Group
 from restante.cli.output import (
     AsJson,
     count,
@@ -45,9 +46,9 @@ PasswordFromStdin = Annotated[
     typer.Option("--password-stdin", help="Take the password from standard input's first line."),
 ]
 
-domains = typer.Typer(help="Domains whose mail is accepted.", no_args_is_help=True)
-mailboxes = typer.Typer(help="Accounts and their mail.", no_args_is_help=True)
-aliases = typer.Typer(help="Addresses that forward.", no_args_is_help=True)
+domains = typer.Typer(cls=Group, help="Domains whose mail is accepted.", no_args_is_help=True)
+mailboxes = typer.Typer(cls=Group, help="Accounts and their mail.", no_args_is_help=True)
+aliases = typer.Typer(cls=Group, help="Addresses that forward.", no_args_is_help=True)
 
 
 @domains.command("add")

@@ -9,6 +9,7 @@ import typer
 
 import restante
 from restante.cli import accounts, diagnosis, guesses, instance, queues, submission
+from restante.cli.groups import Group
 from restante.cli.invocation import Invocation, is_utf8
 from restante.cli.status import guarded
 from restante.config.load import CONTROL_VARIABLE, DIRECTORY_VARIABLE
@@ -16,6 +17,7 @@ from restante.errors import OperatorError
 
 app = typer.Typer(
     name="restante",
+    cls=Group,
     help=restante.__doc__,
     no_args_is_help=True,
     add_completion=False,

@@ -11,6 +11,7 @@ import typer
 
 from restante.address import fold
 from restante.cli.context import settings_of
+from restante.cli.groups import Group
 from restante.cli.output import AsJson, print_rows
 from restante.cli.tallies import opened
 from restante.errors import OperatorError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from restante.config.tree import Settings
     from restante.guessing.file import Guessed, GuessFile
 
-guesses = typer.Typer(help="Wrong passwords that count.", no_args_is_help=True)
+guesses = typer.Typer(cls=Group, help="Wrong passwords that count.", no_args_is_help=True)
 
 _COLUMNS = ["account", "network", "guesses", "last"]
 

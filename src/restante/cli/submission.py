@@ -12,6 +12,7 @@ import typer
 
 from restante.address import Address, fold
 from restante.cli.context import any_address, ask, directory_of, settings_of, stored_text
+from restante.cli.groups import Group
 from restante.cli.output import AsJson, one_line, print_record, print_rows
 from restante.cli.status import ExitCode
 from restante.cli.tallies import opened
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from restante.receiver import Refusal
     from restante.usage.file import AccountUsage, UsageFile
 
-submission = typer.Typer(help="What users send.", no_args_is_help=True)
+submission = typer.Typer(cls=Group, help="What users send.", no_args_is_help=True)
 
 _COLUMNS = [
     "account",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from restante.cli.context import settings_of
+from restante.cli.groups import Group
 from restante.cli.output import AsJson, one_line
 from restante.cli.queues.selecting import (
     All,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from restante.queue.reader import QueueReader
 
 queue = typer.Typer(
+    cls=Group,
     help="Mail that has to wait.",
     epilog=(
         "Who knows another mail system: mailq, postqueue -p, exim -bp are list and summary;"
