@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import sqlite3
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
+from restante.cli.homes import path_resolver
 from restante.cli.status import ExitCode
 from restante.directory.admin import Administration
 from restante.errors import CannotKnow
@@ -181,3 +183,49 @@ def test_removing_a_mailbox_names_aliases_that_point_to_it(hosted: Shell) -> Non
 
     assert done.code == 0
     assert "the alias sales@example.com still points to iain@example.com" in done.err
+
+
+def test_paths_are_resolved_as_the_system_does(tmp_path: Path) -> None:
+    """However they are spelled, and whatever links there are, or are not."""
+    (tmp_path / "mail" / "iain").mkdir(parents=True)
+    for link, target in {
+        "link": "mail",
+        "ann": "mail/iain",
+        "mail/up": "..",
+        "mail/lost": "nowhere",
+        "mail/round": "round",
+    }.items():
+        (tmp_path / link).symlink_to(target)
+    names = ["mail", "link", "ann", "up", "lost", "round", "none", "iain", "", ".", ".."]
+    paths = [
+        prefix + end
+        for first, second, third in itertools.product(names, repeat=3)
+        for prefix in (f"{tmp_path}/{first}/{second}/{third}", f"/{tmp_path}//{second}/{third}")
+        for end in ("", "/")
+    ]
+
+    resolved = path_resolver()
+
+    assert [resolved(path) for path in paths] == [os.path.realpath(path) for path in paths]
+
+
+def test_another_account_costs_one_look_at_the_file_system(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [f"{hosted.directory}/mail/example.com/{number}" for number in range(500)]
+    hosted.change(
+        "INSERT INTO mailbox (username, uid, gid, home) VALUES "
+        + ", ".join(f"('{home}', 1, 1, '{home}')" for home in others)
+    )
+    looked: list[object] = []
+    lstat = os.lstat
+
+    def counting(path: str) -> os.stat_result:
+        looked.append(path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", counting)
+
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
+
+    assert len(looked) < 600

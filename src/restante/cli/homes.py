@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -136,8 +137,9 @@ def deletable_home(settings: Settings, home: str, others: Iterable[AccountHome])
             f"nothing was removed: the mail in {home} is not below mail.root, {root}; "
             "delete it by hand, then remove the mailbox without --delete-mail"
         )
+    resolved = path_resolver()
     for other in others:
-        if _is_path(other.home) and _holds(real, os.path.realpath(other.home)):
+        if _is_path(other.home) and _holds(real, resolved(other.home)):
             raise OperatorError(
                 f"nothing was removed: {home} holds the mail of {other.name} too; give one of the "
                 "two another home first (column home of table mailbox), and move its mail there"
@@ -150,14 +152,31 @@ def deletable_home(settings: Settings, home: str, others: Iterable[AccountHome])
     return real
 
 
+def path_resolver() -> Callable[[str], str]:
+    """As os.path.realpath, for many paths that share directories: these are looked at once.
+
+    Only the file system knows whether two homes are one: links may lead from any to any.
+    """
+    real_directory = cache(os.path.realpath)
+
+    def resolved(path: str) -> str:
+        directory, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        place = os.path.join(real_directory(directory), name)
+        return os.path.realpath(place) if os.path.islink(place) else place
+
+    return resolved
+
+
 def _is_path(home: str) -> bool:
     """Whether mail can lie there at all; rows may hold anything."""
     return home.startswith("/") and "\0" not in home
 
 
 def _holds(directory: str, path: str) -> bool:
-    """Whether the path is the directory's own, or leads to something below it."""
-    return os.path.commonpath([directory, path]) == directory
+    """Whether the path is the directory's own, or leads to something below it; both are real."""
+    return f"{path}/".startswith(os.path.join(directory, ""))
 
 
 def delete_home(real: str) -> None:

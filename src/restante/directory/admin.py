@@ -174,9 +174,12 @@ class Administration:
 
     async def homes_of_others(self, address: Address) -> list[AccountHome]:
         """All other rows of ``mailbox`` that name a home, also those that are no account."""
-        own = fold(str(address))
-        named = sorted({(text_of(row[0]), text_of(row[3])) for row in await self._rows("mailbox")})
-        return [AccountHome(name, home) for name, home in named if home and fold(name) != own]
+        own, text = fold(str(address)), self._engine.dialect.text
+        rows = await self._engine.fetch(
+            f"SELECT {text('`username`')}, {text('`home`')} FROM `mailbox` WHERE `home` <> ''"
+        )
+        named = sorted({(text_of(name), text_of(home)) for name, home in rows})
+        return [AccountHome(name, home) for name, home in named if fold(name) != own]
 
     async def set_password(self, address: Address, password: str, password_type: str) -> None:
         """Store another hash."""
