@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from restante.cli.status import ExitCode
 from restante.queue.operate import CHUNK
 from tests.support.shell import Shell
+from tests.support.terminal import at_terminal
 from tests.support.waiting import Sent, put, to
 
 RESTANTE = (sys.executable, "-m", "restante", "--dir")
@@ -46,15 +48,19 @@ def unread() -> Iterator[int]:
 
 
 def command(
-    shell: Shell, *arguments: str, out: int | IO[bytes] = subprocess.PIPE, unbuffered: str = ""
+    shell: Shell,
+    *arguments: str,
+    out: int | IO[bytes] = subprocess.PIPE,
+    unbuffered: str = "",
+    encoding: str = "utf-8",
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*RESTANTE, str(shell.directory), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=out,
         stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        encoding=encoding,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": encoding},
         check=False,
     )
 
@@ -145,3 +151,28 @@ def test_streams_that_are_closed(hosted: Shell) -> None:
     assert "standard input holds no password" in refused.stderr
     silent = closed(hosted, "2>&-", "domain", "add", "")
     assert (silent.returncode, silent.stdout) == (ExitCode.REFUSED, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_letters_that_a_locale_does_not_have(hosted: Shell, encoding: str) -> None:
+    address = "gr\xfc\xdfe-\u2713@example.com"
+    assert hosted.add_mailbox(address).code == 0
+
+    listed = command(hosted, "mailbox", "list", encoding=encoding)
+    shown = command(hosted, "mailbox", "show", address, "--json", encoding=encoding)
+
+    assert (listed.returncode, shown.returncode) == (0, 0)
+    assert "-\\u2713@example.com\t" in listed.stdout
+    assert json.loads(shown.stdout)["mailbox"] == address
+
+
+def test_a_table_fits_on_a_terminal_that_can_do_nothing_else(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+    shown = at_terminal(hosted.directory, "mailbox", "list", columns=40).screen.splitlines()
+
+    assert len(shown) > 2
+    assert max(map(len, shown)) <= 40
+    assert "\x1b" not in "".join(shown)

@@ -6,24 +6,30 @@ that ``restante --help`` and the shell's completion answer at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 
 def main() -> None:
     """Run the command line and end the process with one of the codes of ``ExitCode``."""
-    _open_what_is_closed()
+    _prepare_streams()
     sys.exit(_run(sys.argv[1:]))
 
 
-def _open_what_is_closed() -> None:
-    """A standard stream that the caller has closed is as if it were /dev/null."""
+def _prepare_streams() -> None:
+    """A stream that the caller has closed is /dev/null; output takes letters that it cannot have.
+
+    Addresses have any, and not every locale's encoding does: those are escaped.
+    """
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shlex
@@ -34,8 +35,12 @@ def print_json_list(values: Iterable[object]) -> None:
 
 
 def _json(value: object) -> str:
-    """Octets that were no UTF-8 where they came from are escaped, as JSON lets them be."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Octets that were no UTF-8 where they came from are escaped, as JSON lets them be.
+
+    So is all that is not ASCII, where output is not in UTF-8, which JSON must be.
+    """
+    is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    text = json.dumps(value, indent=2, ensure_ascii=not is_utf8)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -78,7 +83,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    Console().print(table)
+    Console().print(table, width=shutil.get_terminal_size().columns)  # not 80 if TERM is dumb
 
 
 def human_size(octets: int) -> str:
