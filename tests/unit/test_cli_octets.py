@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+
 import pytest
 
 from restante.cli.status import ExitCode
@@ -30,6 +35,7 @@ OCTET = "\udcff"
         ["alias", "remove", "a@example.com", OCTET],
         ["explain", f"iain@{OCTET}"],
         ["submission", "may", OCTET, "iain@example.com"],
+        ["init", OCTET],
     ],
 )
 def test_a_name_that_is_not_utf_8_is_refused(hosted: Shell, command: list[str]) -> None:
@@ -129,3 +135,24 @@ def test_rows_that_are_told_command_no_terminal(hosted: Shell) -> None:
 
     assert "still points to" in removed.err
     assert ESCAPE not in removed.err
+
+
+@pytest.mark.parametrize("program", ["sendmail", "checkpassword"])
+def test_small_programs_command_no_terminal_either(program: str) -> None:
+    run = f"import sys; from restante.{program} import main; sys.argv[1:] = ['x']; main()"
+    with tempfile.TemporaryFile() as login:
+        login.write(b"iain\0secret\0x\0")
+        login.seek(0)
+
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" 3<&0', "sh", sys.executable, "-c", run],
+            stdin=login,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "RESTANTE_DIR": f"/{ESCAPE}"},
+            check=False,
+        )
+
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{program}: ".encode())
+    assert rb"/\x1b[31m" in done.stderr
+    assert ESCAPE.encode() not in done.stderr

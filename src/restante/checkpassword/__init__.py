@@ -47,4 +47,5 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    print(f"checkpassword: {text}", file=sys.stderr)
+    plain = text if text.isprintable() else text.encode("unicode_escape").decode()
+    print(f"checkpassword: {plain}", file=sys.stderr)

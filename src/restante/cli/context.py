@@ -107,7 +107,7 @@ def account_name(text: str) -> Address:
 
 
 def stored_text(text: str) -> str:
-    """What a row may hold, whatever it is; raises OperatorError for what is not UTF-8."""
+    """What a row or a setting may hold; raises OperatorError for what is not UTF-8."""
     if not is_utf8(text):
         raise OperatorError(f"{text!r} is not UTF-8")
     return text

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from restante.cli.context import administer_new
+from restante.cli.context import administer_new, stored_text
 from restante.cli.homes import initial_mail_user
 from restante.config.load import FILE_NAME, load
 from restante.config.template import render
@@ -36,7 +36,7 @@ def create_instance(
     tables in a database that was there before. A server may have used the directory without a
     restante.toml: what was there before stays in any case.
     """
-    directory = os.path.abspath(directory)
+    directory = os.path.abspath(stored_text(directory))
     if os.path.exists(os.path.join(directory, FILE_NAME)):
         raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
     with _undone_on_failure() as undo:

@@ -41,4 +41,5 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    print(f"sendmail: {text}", file=sys.stderr)
+    plain = text if text.isprintable() else text.encode("unicode_escape").decode()
+    print(f"sendmail: {plain}", file=sys.stderr)
