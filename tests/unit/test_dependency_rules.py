@@ -31,6 +31,7 @@ RULES: dict[str, set[str]] = {
     "interfaces": set(),
     "processors": set(),
     "crowds": set(),
+    "threads": set(),
     "checkpassword": VOCABULARY
     | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
@@ -49,11 +50,13 @@ RULES: dict[str, set[str]] = {
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
-    "mda": VOCABULARY | {"config", "crowds", "maillog", "processors", "directory.contract"},
-    "queue": VOCABULARY | {"config", "maillog", "dsn"},
+    "mda": VOCABULARY
+    | {"config", "crowds", "maillog", "processors", "threads", "directory.contract"},
+    "queue": VOCABULARY | {"config", "maillog", "dsn", "threads"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
-    "helper": VOCABULARY | {"config", "eventlog", "maillog", "mda", "store", "directory"},
+    "helper": VOCABULARY
+    | {"config", "eventlog", "maillog", "mda", "store", "directory", "threads"},
     "relay": VOCABULARY
     | {"config", "interfaces", "maillog", "protocol", "queue.contract", "tls_stream"},
     "courier": VOCABULARY

@@ -17,6 +17,7 @@ from restante.mda.acts import Acts
 from restante.mda.answers import Policy
 from restante.status import Delivered, Outcome, TemporaryFailure
 from tests.support.deliveries import CONTENT, GROUP, HOST, OWNER, envelope
+from tests.support.no_threads import no_more_threads
 from tests.support.owner import as_owner, owner, owners_home
 
 ADDRESSES = ("iain@example.com",)
@@ -153,3 +154,25 @@ def test_a_call_that_is_given_up_does_no_harm(home: Path, monkeypatch: pytest.Mo
         return await acting.run(envelope(), CONTENT, command(home, "true"))
 
     assert isinstance(as_owners_loop(give_up).outcome, Delivered)
+
+
+def test_what_no_thread_could_be_started_for_is_done_once_when_it_is_tried_again(
+    home: Path,
+) -> None:
+    """Nothing of the first attempt is left for the thread of the second."""
+
+    async def twice(acting: Acts) -> list[Outcome]:
+        program, letter = command(home, "echo >>ran"), mbox(home)
+        with no_more_threads():
+            refused = [
+                (await acting.run(envelope(), CONTENT, program)).outcome,
+                await acting.append(envelope(), CONTENT, letter, again=False),
+            ]
+        assert isinstance((await acting.run(envelope(), CONTENT, program)).outcome, Delivered)
+        await acting.append(envelope(), CONTENT, letter, again=False)
+        return refused
+
+    for outcome in as_owners_loop(twice):
+        assert "thread" in detail_of(outcome)
+    assert (home / "ran").read_text() == "\n"
+    assert (home / "Mailbox").read_bytes().count(b"From paul@example.org ") == 1

@@ -10,7 +10,6 @@ import asyncio
 import os
 import select
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,6 +19,7 @@ from restante.mda import MboxDelivery, ProgramDelivery, Ran
 from restante.mda.answers import (
     CLOSING,
     MISCONFIGURED,
+    NOT_NOW,
     AnyDelivery,
     Policy,
     failure,
@@ -36,6 +36,7 @@ from restante.mda.mboxrd import Letter
 from restante.mda.program import run_command
 from restante.processors import ROAMING, roam
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+from restante.threads import Threads
 
 MAX_PROGRAMS = 40
 """Commands that one process runs at the same time; the others wait."""
@@ -132,8 +133,8 @@ class Acts:
     def __init__(self, policy: Policy, programs: Programs, *, is_server: bool) -> None:
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._actor = Actor(policy, programs, is_server, LocalDisk(), self._stop)
-        self._programs = ThreadPoolExecutor(MAX_PROGRAMS, ROAMING + "program", initializer=roam)
-        self._appends = ThreadPoolExecutor(MAX_APPENDS, "mbox")
+        self._programs = Threads(MAX_PROGRAMS, ROAMING + "program", initializer=roam)
+        self._appends = Threads(MAX_APPENDS, "mbox")
         self._closed = False
 
     async def append(
@@ -142,15 +143,23 @@ class Acts:
         """See MailboxWriter."""
         if self._closed:
             return TemporaryFailure(CLOSING)
-        return await _in(
-            self._appends, lambda: self._actor.append(envelope, content, mbox, again=again)
-        )
+        try:
+            work = _begun(
+                self._appends, lambda: self._actor.append(envelope, content, mbox, again=again)
+            )
+        except RuntimeError as error:
+            return TemporaryFailure(NOT_NOW, str(error))
+        return await work
 
     async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
         """See MailboxWriter."""
         if self._closed:
             return Ran(TemporaryFailure(CLOSING))
-        return await _in(self._programs, lambda: self._actor.run(envelope, content, program))
+        try:
+            work = _begun(self._programs, lambda: self._actor.run(envelope, content, program))
+        except RuntimeError as error:
+            return Ran(TemporaryFailure(NOT_NOW, str(error)))
+        return await work
 
     async def close(self) -> None:
         """End commands that run, finish what is being appended; the rest is answered with later."""
@@ -163,5 +172,6 @@ class Acts:
         os.close(self._stop)
 
 
-async def _in(pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(pool, work)
+def _begun(pool: Threads, work: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Work in a thread; raises RuntimeError where none can be started."""
+    return asyncio.get_running_loop().run_in_executor(pool, work)

@@ -508,8 +508,14 @@ def _unavailable(doing: str, maildir: str, error: OSError) -> MaildropUnavailabl
 
 
 async def _in_thread(work: Callable[[], _Result], release: Callable[[_Result], None]) -> _Result:
-    """Do blocking work; if the session is cancelled meanwhile, its result is released."""
-    working = asyncio.get_running_loop().run_in_executor(None, work)
+    """Do blocking work; if the session is cancelled meanwhile, its result is released.
+
+    Raises MaildropUnavailable where no thread can be started, and what the work raises.
+    """
+    try:
+        working = asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError as error:
+        raise MaildropUnavailable(str(error)) from error
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:

@@ -1,0 +1,43 @@
+"""Threads for work that must not be done once somebody was told that it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Threads(ThreadPoolExecutor):
+    """A ThreadPoolExecutor that forgets what it could not begin.
+
+    Python's own keeps work for which no thread could be started (RLIMIT_NPROC, ``pids.max``), and
+    does it as soon as there is one, for nobody: a maildrop would stay locked, a command would run
+    a second time.
+    """
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """See ThreadPoolExecutor; after RuntimeError the work was not done, and never will be."""
+        promise: Future[_T] = Future()
+        try:
+            super().submit(_fulfil, promise, lambda: fn(*args, **kwargs))
+        except RuntimeError:
+            if promise.cancel():
+                raise
+            # A thread that became free meanwhile has begun it.
+        return promise
+
+
+def _fulfil(promise: Future[_T], work: Callable[[], _T]) -> None:
+    """Do the work, unless nobody wants it any more."""
+    if not promise.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - whoever waits deals with it
+        promise.set_exception(error)
+        del promise  # it holds the error, which holds this frame: a circle
+    else:
+        promise.set_result(result)

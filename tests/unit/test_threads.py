@@ -1,0 +1,64 @@
+"""What no thread could be started for is not done later, when it was given up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from restante.store import MaildropUnavailable
+from restante.threads import Threads
+from tests.support.deliveries import GROUP, OWNER
+from tests.support.maildrop_box import Box
+from tests.support.no_threads import no_more_threads
+from tests.support.owner import as_owner, owners_home
+
+
+def test_results_and_errors() -> None:
+    with Threads(2) as threads:
+        assert threads.submit(pow, 2, exp=3).result() == 8
+        assert isinstance(threads.submit(int, "x").exception(), ValueError)
+
+
+def test_work_that_could_not_be_begun_is_never_done() -> None:
+    def work() -> list[str]:
+        done: list[str] = []
+        with Threads(2) as threads:
+            with no_more_threads(), pytest.raises(RuntimeError):
+                threads.submit(done.append, "given up")
+            threads.submit(done.append, "wanted").result()
+        return done
+
+    assert as_owner(work) == ["wanted"]
+
+
+def test_work_that_was_cancelled_is_never_done() -> None:
+    done: list[str] = []
+    go = threading.Event()
+    with Threads(1) as threads:
+        first = threads.submit(go.wait)
+        second = threads.submit(done.append, "cancelled")
+        assert second.cancel()
+        go.set()
+        assert first.result()
+    assert done == []
+    with pytest.raises(CancelledError):
+        second.result()
+
+
+def test_a_maildrop_that_could_not_be_opened_is_locked_by_nobody() -> None:
+    async def session(root: Path) -> int:
+        asyncio.get_running_loop().set_default_executor(Threads(2))
+        box = Box(root)
+        box.put("new/1.a.h")
+        with no_more_threads(), pytest.raises(MaildropUnavailable, match="thread"):
+            await box.open()
+        return len(await box.listing())
+
+    with owners_home() as home:
+        assert (os.stat(home).st_uid, os.stat(home).st_gid) == (OWNER, GROUP)
+        assert as_owner(lambda: asyncio.run(session(home))) == 1
