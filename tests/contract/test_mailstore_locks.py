@@ -16,6 +16,7 @@ import pytest
 
 from restante.store import MaildropInUse, MaildropUnavailable, files, scan
 from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
+from tests.support.few_inodes import few_inodes, use_up
 from tests.support.maildrop_box import Box
 
 HOUR = 3600
@@ -207,3 +208,35 @@ async def test_what_cannot_be_deleted_is_said_and_the_rest_deleted(
         await drop.remove([0, 1, 2])
     drop.close()
     assert os.listdir(box.path / "new") == ["2.b"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+async def test_without_room_for_the_lock_messages_can_be_deleted(tmp_path: Path) -> None:
+    """A mailbox that is full, and was never opened by POP3, is for its owner to make room in."""
+    with few_inodes(tmp_path / "full") as root:
+        box = Box(root)
+        box.put("new/1.a.h")
+        box.put("new/2.b.h")
+        use_up(root)
+        drop = await box.open()
+        assert len(drop.messages) == 2
+        with pytest.raises(MaildropInUse):
+            await box.open()
+        await drop.remove([0])
+        drop.close()
+        assert [uid for uid, _ in await box.listing()] == ["2.b.h"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+async def test_who_had_no_room_for_the_lock_deletes_nothing_once_there_is_one(
+    tmp_path: Path,
+) -> None:
+    with few_inodes(tmp_path / "full") as root:
+        box = Box(root)
+        box.put("new/1.a.h")
+        fillers = use_up(root)
+        drop = await box.open()
+        fillers[0].unlink()
+        other = await box.open()
+        assert (box.path / LOCK).exists()
+        await _check_who_deletes(box, drop, other)

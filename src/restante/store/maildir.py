@@ -15,6 +15,7 @@ import errno
 import fcntl
 import functools
 import os
+import stat
 import struct
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
@@ -56,6 +57,7 @@ _Result = TypeVar("_Result")
 
 _NO_MESSAGE_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 """What opening says of a name that has become a link, a socket or a directory."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class MaildirStore:
@@ -445,7 +447,7 @@ def _take_lock(maildir: str, name: str) -> int | None:
     Raises PermissionError too.
     """
     try:
-        lock = os.open(os.path.join(maildir, LOCK), _LOCK_FLAGS | os.O_CREAT, 0o600)
+        lock = _open_lock(maildir)
     except FileNotFoundError as error:
         if os.path.islink(maildir):
             raise _unavailable("follow the link", name, error) from error
@@ -465,9 +467,32 @@ def _take_lock(maildir: str, name: str) -> int | None:
     return lock
 
 
+def _open_lock(maildir: str) -> int:
+    """The file; the Maildir itself where there is no room for one; raises OSError.
+
+    Else nobody could make room who has no other way to his mail.
+    """
+    try:
+        return os.open(os.path.join(maildir, LOCK), _LOCK_FLAGS | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return os.open(maildir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def _check_name(lock: int, path: str | bytes) -> None:
-    """Raises OSError if the name of a locked file leads elsewhere, so that it keeps nobody out."""
-    if not os.path.samestat(os.fstat(lock), os.lstat(path)):
+    """Raises OSError if the name of a locked file leads elsewhere, so that it keeps nobody out.
+
+    A Maildir that is locked itself keeps nobody out once somebody has made the file.
+    """
+    held = os.fstat(lock)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        if not stat.S_ISDIR(held.st_mode):
+            raise
+        found = os.stat(os.path.dirname(path))
+    if not os.path.samestat(held, found):
         raise OSError(errno.ESTALE, f"{LOCK} is another file now")
 
 
