@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 import stat
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from restante.address import MAX_LOCAL_PART
 from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths
 from restante.drop.record import MAX_RECIPIENTS, Recipient
-from restante.drop.site import Site
+from restante.drop.site import Site, write_site
 from restante.mda.ending import PERMANENT
 from restante.pickup.place import prepare, site_of
 from restante.sendmail import NO_INSTANCE, Refusal
@@ -396,6 +397,40 @@ def test_a_damaged_site(instance: Path) -> None:
     done = sendmail(instance, "ann", stdin=HELLO)
     assert done.returncode == NO_INSTANCE
     assert b"site is damaged" in done.stderr
+
+
+def test_a_site_that_cannot_be_read_now(instance: Path) -> None:
+    """A disk that fails, as this file of the kernel's does, may work when it is tried again."""
+    site = Path(DropPaths.of(str(instance)).site)
+    site.unlink()
+    site.symlink_to("/proc/self/mem")
+    done = sendmail(instance, "ann", stdin=HELLO)
+    assert done.returncode == os.EX_TEMPFAIL
+    assert b"cannot be read now: Input/output error" in done.stderr
+
+
+def test_a_site_that_is_no_file(instance: Path) -> None:
+    site = Path(DropPaths.of(str(instance)).site)
+    site.unlink()
+    site.mkdir()
+    done = sendmail(instance, "ann", stdin=HELLO)
+    assert done.returncode == os.EX_CONFIG
+    assert b"site cannot be read: Is a directory" in done.stderr
+
+
+def test_a_site_is_published_whole_or_not_at_all(instance: Path) -> None:
+    """Where there is room for a part of it, the former one stays."""
+    paths = DropPaths.of(str(instance))
+    before = Path(paths.site).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_site(paths.site, site_of(settings(instance)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Path(paths.site).read_bytes() == before
+    assert "site." not in " ".join(os.listdir(paths.root))
 
 
 def test_standard_input_that_cannot_be_read(instance: Path) -> None:

@@ -6,11 +6,14 @@ writes the file ``site``, anew and at once, whenever they may have changed.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
 MAX_SITE = 64 * 1024
 """Octets of the file."""
+_LASTING = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
+"""What stays so until the operator does something."""
 
 
 class SiteUnreadable(Exception):
@@ -32,21 +35,29 @@ class Site(NamedTuple):
 
 
 def read_site(path: str) -> Site:
-    """What stands in the file; raises SiteUnreadable, and FileNotFoundError if it is not there."""
+    """What stands in the file.
+
+    Raises SiteUnreadable where only the operator can help, FileNotFoundError if it is not there,
+    and OSError where another attempt may go well.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise
+        octets = _read(path)
     except OSError as error:
+        if error.errno not in _LASTING:
+            raise
         raise SiteUnreadable(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        octets = os.read(descriptor, MAX_SITE)
-    finally:
-        os.close(descriptor)
     try:
         return _decode(octets.decode())
     except (ValueError, KeyError) as error:
         raise SiteUnreadable(f"{path} is damaged: {error}") from None
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, MAX_SITE)
+    finally:
+        os.close(descriptor)
 
 
 def _decode(text: str) -> Site:
@@ -70,7 +81,9 @@ def write_site(path: str, site: Site) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         os.fchmod(descriptor, 0o644)
-        os.write(descriptor, text.encode())
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
         os.rename(temporary, path)
     except OSError:

@@ -56,3 +56,6 @@ def _site(instance: str) -> Site:
         raise Refusal(NO_INSTANCE, text) from None
     except SiteUnreadable as error:
         raise Refusal(NO_INSTANCE, str(error)) from None
+    except OSError as error:
+        text = f"{instance} cannot be read now: {error.strerror}"
+        raise Refusal(os.EX_TEMPFAIL, text) from None
