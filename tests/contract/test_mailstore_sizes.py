@@ -14,6 +14,9 @@ from restante.store import files, maildir, scan
 from restante.store.sizes import CACHE
 from tests.support.maildrop_box import Box, read
 
+PATH_MAX = 4096
+"""Octets of a path, with the one that ends it."""
+
 
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
@@ -190,3 +193,20 @@ async def test_sizes_that_lie_do_not_make_more_be_read_ahead(box: Box) -> None:
     for index in range(len(drop.messages)):
         assert await read(drop, index) == content
     drop.close()
+
+
+async def test_a_message_that_cannot_be_looked_at_keeps_nobody_from_the_others(
+    tmp_path: Path,
+) -> None:
+    """As where its inode is damaged: here its path is longer than the kernel takes."""
+    root = tmp_path
+    while len(f"{root}/Maildir/new") < PATH_MAX - 200:
+        root /= "d" * 100
+    box = Box(root)
+    box.put("new/1.a.h")
+    directory = os.open(box.path / "new", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.close(os.open("2." + "b" * 250, os.O_WRONLY | os.O_CREAT, dir_fd=directory))
+    finally:
+        os.close(directory)
+    assert [size for _, size in await box.listing()] == [15, 0]

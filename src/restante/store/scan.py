@@ -277,9 +277,18 @@ def _measure_at(
             elif isinstance(size, FileNotFoundError):
                 missing.append(index)
             elif not isinstance(size, files.NotRegular):
-                status = _status(maildir, where)
-                if status is None:
+                guess = _size_on_disk(maildir, where)
+                if guess is None:
                     missing.append(index)
                 else:
-                    measured.guessed[index] = status.st_size
+                    measured.guessed[index] = guess
     return missing
+
+
+def _size_on_disk(maildir: bytes, place: bytes) -> int | None:
+    """None if it is gone; 0 where nobody can say, as the inode is damaged."""
+    try:
+        status = _status(maildir, place)
+    except OSError:
+        return 0
+    return None if status is None else status.st_size
