@@ -303,7 +303,17 @@ def _give_back(paths: DropPaths, path: str) -> None:
 
 
 def _settle_orphans(paths: DropPaths, queues: str) -> None:
-    """Give back what was claimed for queues that are no more: nobody else will."""
+    """Give back what was claimed for queues that are no more: nobody else will.
+
+    Raises OSError, also where nobody can say: what a queue has taken would come twice.
+    """
     for slot in os.listdir(paths.claimed):
-        if not os.path.isdir(os.path.join(queues, slot)):
+        if not _is_queue(os.path.join(queues, slot)):
             _settle(paths, os.path.join(paths.claimed, slot), frozenset())
+
+
+def _is_queue(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
