@@ -10,7 +10,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Threads(ThreadPoolExecutor):
+class ThreadPool(ThreadPoolExecutor):
     """A ThreadPoolExecutor that forgets what it could not begin.
 
     Python's own keeps work for which no thread could be started (RLIMIT_NPROC, ``pids.max``), and

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from restante.store import MaildropUnavailable
-from restante.threads import Threads
+from restante.threads import ThreadPool
 from tests.support.deliveries import GROUP, OWNER
 from tests.support.maildrop_box import Box
 from tests.support.no_threads import no_more_threads
@@ -19,7 +19,7 @@ from tests.support.owner import as_owner, owners_home
 
 
 def test_results_and_errors() -> None:
-    with Threads(2) as threads:
+    with ThreadPool(2) as threads:
         assert threads.submit(pow, 2, exp=3).result() == 8
         assert isinstance(threads.submit(int, "x").exception(), ValueError)
 
@@ -27,7 +27,7 @@ def test_results_and_errors() -> None:
 def test_work_that_could_not_be_begun_is_never_done() -> None:
     def work() -> list[str]:
         done: list[str] = []
-        with Threads(2) as threads:
+        with ThreadPool(2) as threads:
             with no_more_threads(), pytest.raises(RuntimeError):
                 threads.submit(done.append, "given up")
             threads.submit(done.append, "wanted").result()
@@ -39,7 +39,7 @@ def test_work_that_could_not_be_begun_is_never_done() -> None:
 def test_work_that_was_cancelled_is_never_done() -> None:
     done: list[str] = []
     go = threading.Event()
-    with Threads(1) as threads:
+    with ThreadPool(1) as threads:
         first = threads.submit(go.wait)
         second = threads.submit(done.append, "cancelled")
         assert second.cancel()
@@ -52,7 +52,7 @@ def test_work_that_was_cancelled_is_never_done() -> None:
 
 def test_a_maildrop_that_could_not_be_opened_is_locked_by_nobody() -> None:
     async def session(root: Path) -> int:
-        asyncio.get_running_loop().set_default_executor(Threads(2))
+        asyncio.get_running_loop().set_default_executor(ThreadPool(2))
         box = Box(root)
         box.put("new/1.a.h")
         with no_more_threads(), pytest.raises(MaildropUnavailable, match="thread"):

@@ -20,7 +20,7 @@ from restante.helper.nursery import CONNECTION, COUNT, HURRY
 from restante.helper.serving import Serving, Tools
 from restante.mda.writer import BatchWriter
 from restante.store.maildir import MaildirStore
-from restante.threads import Threads
+from restante.threads import ThreadPool
 
 FILE_THREADS = 32
 """Maildrops and messages that are read at the same time."""
@@ -36,7 +36,7 @@ def run_helper(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
 
 async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(Threads(FILE_THREADS, "files"))
+    loop.set_default_executor(ThreadPool(FILE_THREADS, "files"))
     loop.set_exception_handler(_unplanned)
     writer = BatchWriter(
         limits.host,

@@ -36,7 +36,7 @@ from restante.mda.mboxrd import Letter
 from restante.mda.program import run_command
 from restante.processors import ROAMING, roam
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
-from restante.threads import Threads
+from restante.threads import ThreadPool
 
 MAX_PROGRAMS = 40
 """Commands that one process runs at the same time; the others wait."""
@@ -133,8 +133,8 @@ class Acts:
     def __init__(self, policy: Policy, programs: Programs, *, is_server: bool) -> None:
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._actor = Actor(policy, programs, is_server, LocalDisk(), self._stop)
-        self._programs = Threads(MAX_PROGRAMS, ROAMING + "program", initializer=roam)
-        self._appends = Threads(MAX_APPENDS, "mbox")
+        self._programs = ThreadPool(MAX_PROGRAMS, ROAMING + "program", initializer=roam)
+        self._appends = ThreadPool(MAX_APPENDS, "mbox")
         self._closed = False
 
     async def append(
@@ -172,6 +172,6 @@ class Acts:
         os.close(self._stop)
 
 
-def _begun(pool: Threads, work: Callable[[], _T]) -> asyncio.Future[_T]:
+def _begun(pool: ThreadPool, work: Callable[[], _T]) -> asyncio.Future[_T]:
     """Work in a thread; raises RuntimeError where none can be started."""
     return asyncio.get_running_loop().run_in_executor(pool, work)

@@ -41,7 +41,7 @@ from restante.queue.traffic import Limits, Traffic
 from restante.queue.wake import WakeSocket
 from restante.queue.work import LaneNews, PendingReport, Recorded, Told, Work
 from restante.queue.writer import GroupWriter
-from restante.threads import Threads
+from restante.threads import ThreadPool
 
 FILE_THREADS = 4
 """Large bodies that are made durable at the same time."""
@@ -75,8 +75,8 @@ class QueueStore:
         self._adding = partial(rows.insert_messages, life=self._life)
         self._entering = partial(enter, life=self._life)
         self._writer = GroupWriter(connection)
-        self._reader = Threads(1, "queue-reader")
-        self._files = Threads(FILE_THREADS, "queue-files")
+        self._reader = ThreadPool(1, "queue-reader")
+        self._files = ThreadPool(FILE_THREADS, "queue-files")
         self._traffic = Traffic()
         self._shortcut = Shortcut()
         self._telling = Counter[str]()

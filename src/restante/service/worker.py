@@ -20,7 +20,7 @@ from restante.errors import RestanteError
 from restante.service.place import EXIT_CONFIGURATION, READY, WorkerPlace
 from restante.service.user import open_pem_for
 from restante.service.wiring import Worker
-from restante.threads import Threads
+from restante.threads import ThreadPool
 from restante.tls.certificates import paths_of
 from restante.tls.files import HandedFiles
 
@@ -67,7 +67,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unplanned)
     # The usual number follows the cores; these threads wait for disks.
-    loop.set_default_executor(Threads(FILE_THREADS, "files"))
+    loop.set_default_executor(ThreadPool(FILE_THREADS, "files"))
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(place.life_fd, stop.set)
     worker = Worker(settings, place, pem)
