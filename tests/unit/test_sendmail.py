@@ -414,7 +414,7 @@ def test_a_site_that_is_no_file(instance: Path) -> None:
     site.unlink()
     site.mkdir()
     done = sendmail(instance, "ann", stdin=HELLO)
-    assert done.returncode == os.EX_CONFIG
+    assert done.returncode == NO_INSTANCE
     assert b"site cannot be read: Is a directory" in done.stderr
 
 
