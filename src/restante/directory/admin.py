@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from restante.address import Address, AddressSyntaxError, check_domain, fold
+from restante.address_syntax import join_mailbox
 from restante.directory import Account, BadRow, schema
 from restante.directory.engine import Engine, NothingChanged, Statement, Value
 from restante.directory.lookups import SqlDirectory
@@ -211,7 +212,8 @@ class Administration:
         pointing = [
             row
             for form in forms(address.domain)
-            for row in await self._rows("alias", **_target_columns(Address(address.local, form)))
+            for local in {address.local, _quoted(address.local)}
+            for row in await self._rows("alias", alias_username=local, alias_host=form)
         ]
         return RemovedMailbox(account, tuple(sorted({_entry(row) for row in pointing})))
 
@@ -456,9 +458,13 @@ def _address_columns(owner: str, local: str, domain: str) -> dict[str, str]:
 
 
 def _target_columns(target: Address) -> dict[str, str]:
-    """With quotes where it needs any: the columns together are an instruction line's address."""
-    local, _, domain = target.to_mailbox().rpartition("@")
-    return {"alias_username": local, "alias_host": domain}
+    """The columns together are an instruction line's address."""
+    return {"alias_username": _quoted(target.local), "alias_host": target.domain}
+
+
+def _quoted(local: str) -> str:
+    """A local part with quotes if it needs any (RFC 5321 §4.1.2, Quoted-string)."""
+    return join_mailbox(local, "")
 
 
 def _entry(row: Sequence[Value]) -> AliasEntry:

@@ -89,14 +89,14 @@ _UNSAID = -1
 _OPEN = "state IN ('waiting', 'held')"
 _ENDING = (
     "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
-    " FROM json_each(?2))"
+    " FROM json_each(:recipients))"
 )
 """Recipients with their messages: a number alone may be another's since its message was removed.
 
 And with what was known to be asked for: if there is more by now, somebody may be to be told."""
 _OTHERS = f"(NOT {_OPEN} OR (queue_id, id, coalesce(notify, {_UNSAID})) NOT IN {_ENDING})"
 _REMOVE = (
-    "DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(?1))"  # noqa: S608 - constants
+    "DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608 - constants
     " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
     f" AND {_OPEN} AND {_OTHERS})"
     " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
@@ -110,9 +110,11 @@ def _remove(connection: sqlite3.Connection, ending: Sequence[Record]) -> list[Re
     """Remove the messages of which nothing is left; those records after which it is so."""
     if not ending:
         return []
-    ids = json.dumps([each.queue_id for each in ending])
-    recipients = json.dumps([known for each in ending for known in _as_known(each)])
-    removed = {queue_id for (queue_id,) in connection.execute(_REMOVE, (ids, recipients))}
+    about = {
+        "ids": json.dumps([each.queue_id for each in ending]),
+        "recipients": json.dumps([known for each in ending for known in _as_known(each)]),
+    }
+    removed = {queue_id for (queue_id,) in connection.execute(_REMOVE, about)}
     return [each for each in ending if each.queue_id in removed]
 
 

@@ -81,9 +81,9 @@ def leave_alone(
     elif until <= blocked_until:
         return None
     connection.execute(
-        "INSERT INTO lane VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET"
-        " next_attempt = ?2, blocked_until = ?2, failures = ?3, why = ?4",
-        (lane, until, failures, back_off.why[:MAX_WHY]),
+        "INSERT INTO lane VALUES (:lane, :until, :until, :failures, :why) ON CONFLICT DO UPDATE SET"
+        " next_attempt = :until, blocked_until = :until, failures = :failures, why = :why",
+        {"lane": lane, "until": until, "failures": failures, "why": back_off.why[:MAX_WHY]},
     )
     return until
 
