@@ -221,9 +221,9 @@ def test_a_dead_lane_costs_the_same_however_many_wait_in_it(tmp_path: Path, bloc
             connection.execute("BEGIN")
             populate(connection, messages)
             connection.execute(
-                "UPDATE lane SET failures = 3, blocked_until = ?1, next_attempt = max(?1, ?2)"
-                " WHERE name = 'dead'",
-                (START + 1000 if blocked else 0, START),
+                "UPDATE lane SET failures = 3, blocked_until = :until,"
+                " next_attempt = max(:until, :now) WHERE name = 'dead'",
+                {"until": START + 1000 if blocked else 0, "now": START},
             )
             connection.execute("COMMIT")
             costs.append(steps(connection, 1 if blocked else 2))
