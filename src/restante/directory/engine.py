@@ -47,6 +47,10 @@ class Rejected(CannotKnow):
     """The database answers, though not this statement: another may well be answered."""
 
 
+class Unfit(Rejected):
+    """A value has letters that the column it is compared with cannot hold: no row has it."""
+
+
 class Overtaken(Rejected):
     """Another transaction goes first, as often as this one was tried: it may well succeed later."""
 

@@ -20,10 +20,10 @@ from restante.directory.answers import Answers, Prefetched, folded
 from restante.directory.engine import (
     Engine,
     NothingChanged,
-    Overtaken,
     Rejected,
     Row,
     Statement,
+    Unfit,
 )
 from restante.directory.gathering import Gathering
 from restante.directory.question import (
@@ -241,13 +241,12 @@ class SqlDirectory:
         """The rows of a statement about a domain; none where no column could hold its name.
 
         A database may reject such a name (U-labels, and columns in latin1). That it is the name
-        which is rejected is known when the same statement is answered for another.
+        which is rejected, and not whatever it is compared with, is known when the same statement is
+        answered for another.
         """
         try:
             return await self._engine.fetch(text, parameters or (domain,))
-        except Overtaken:
-            raise
-        except Rejected:
+        except Unfit:
             if domain.isascii():
                 raise
             await self._engine.fetch(text, tuple("x" for _ in parameters or (domain,)))

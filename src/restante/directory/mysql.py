@@ -32,6 +32,7 @@ from restante.directory.engine import (
     Row,
     Statement,
     StatementLog,
+    Unfit,
     Value,
     cannot_know,
 )
@@ -62,10 +63,10 @@ STRICT = Statement("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLE
 # that a column's character set cannot hold (1267 to 1271 on MariaDB, 3854 and 3988 on MySQL 8),
 # views that cannot be changed (1288, 1348, 1393 to 1395, 1423, 1471), constraints and triggers that
 # object (1644, 3819, 4025).
-_STATEMENT_ERRORS = frozenset(
-    {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1267, 1270, 1271, 1292}
-    | {1300, 1364, 1365, 1366, 1406, 1451, 1452, 3854, 3988}
-    | {1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
+_UNFIT = frozenset({1267, 1270, 1271, 3854, 3988})
+_STATEMENT_ERRORS = _UNFIT | frozenset(
+    {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1292, 1300, 1364, 1365}
+    | {1366, 1406, 1451, 1452, 1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken.
@@ -391,6 +392,8 @@ def _is_away(error: BaseException) -> bool:
 def _kind(error: BaseException) -> type[CannotKnow]:
     if _is_away(error):
         return CannotKnow
+    if _number(error) in _UNFIT:
+        return Unfit
     return Overtaken if _number(error) in _OVERTAKEN else Rejected
 
 
