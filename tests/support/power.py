@@ -333,9 +333,12 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def place_in(directory: Path) -> Iterator[Place]:
-    """A place on a tmpfs of its own, mounted at the directory."""
+    """A place on a tmpfs of its own, mounted at the directory.
+
+    It is shared, so that what is unmounted is so in namespaces that follow this one as well.
+    """
     directory.mkdir()
-    with mounted("-t", "tmpfs", "power", directory):
+    with mounted("--make-shared", "-t", "tmpfs", "power", directory):
         place = Place(directory)
         for each in (place.fuse, place.live, place.after):
             each.mkdir()
@@ -401,6 +404,9 @@ def cuts_of(place: Place) -> list[Cut]:
 def mounted_after(place: Place, cut: Cut) -> Iterator[Path]:
     """The file system as it is when power is back: the journal is replayed, and all is checked."""
     left = place.root / "left"
+    # A file of its own for each cut: mount(8) would find the loop device of one that is mounted in
+    # another namespace still, and show what was left by the cut before.
+    left.unlink(missing_ok=True)
     shutil.copyfile(place.new, left)
     with left.open("r+b") as file:
         for block, octets in cut.blocks.items():
