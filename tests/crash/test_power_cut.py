@@ -36,7 +36,12 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.power import (
+    BTRFS,
+    EXT4,
+    EXT4_WITHOUT_JOURNAL,
+    XFS,
     Cut,
+    FileSystem,
     Place,
     cuts_of,
     make_file_system,
@@ -62,9 +67,9 @@ _NUMBER = re.compile(r"\.queue(\d+)_")
 
 
 class SlowDisk(LocalDisk):
-    """Links take a while now and then, in which others have the journal committed.
+    """Names take a while now and then, in which others have the journal committed.
 
-    It remembers in which ways octets were brought to the disk.
+    It remembers in which ways octets were brought to the disk, and got their names.
     """
 
     def __init__(self) -> None:
@@ -73,8 +78,23 @@ class SlowDisk(LocalDisk):
 
     def link(self, fd: int, name: str, parent: int | None) -> None:
         super().link(fd, name, parent)
+        self._dawdle()
+
+    def rename(self, old: str, source: int | None, new: str, target: int | None) -> None:
+        super().rename(old, source, new, target)
+        self._dawdle()
+
+    def _dawdle(self) -> None:
         if random.random() < 0.3:
             time.sleep(random.random() * 0.01)
+
+    def create(self, name: str, parent: int | None) -> int:
+        self.ways.add("named")
+        return super().create(name, parent)
+
+    def create_unnamed(self, directory: str, parent: int | None) -> int:
+        self.ways.add("unnamed")
+        return super().create_unnamed(directory, parent)
 
     def order(self, fd: int) -> None:
         self.ways.add("order")
@@ -158,7 +178,7 @@ def body(number: int) -> bytes:
     return b"Subject: power\n\n" + line.encode() * LINES[number % len(LINES)]
 
 
-def make_homes(place: Place, tree: Path, *, journal: bool) -> None:
+def make_homes(place: Place, system: FileSystem, tree: Path) -> None:
     """The file system, with a Maildir for each mailbox that has been there for long."""
     for number in range(len(MAILBOXES)):
         each = mailbox(tree, number)
@@ -168,11 +188,11 @@ def make_homes(place: Place, tree: Path, *, journal: bool) -> None:
         for directory in (each.account.home, each.maildir, *parts):
             os.chown(directory, OWNER, GROUP)
         settle(each)
-    make_file_system(place, tree, journal=journal)
+    make_file_system(place, system, tree)
 
 
 @contextmanager
-def somebody_else(root: Path) -> Iterator[None]:
+def somebody_else(root: Path, system: FileSystem) -> Iterator[None]:
     """Who syncs a file every few milliseconds, and commits whatever the journal holds."""
     done = threading.Event()
 
@@ -180,7 +200,7 @@ def somebody_else(root: Path) -> Iterator[None]:
         with open(root / "other", "wb", buffering=0) as file:
             while not done.wait(random.uniform(0.01, 0.09)):
                 file.write(b"x")
-                os.fsync(file.fileno())
+                system.commit(file.fileno())
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -216,13 +236,13 @@ async def deliver(place: Place, disk: SlowDisk, sessions: int) -> None:
             await writer.close()
 
 
-def find_all(place: Place) -> Found:
+def find_all(place: Place, system: FileSystem) -> Found:
     """Look at all that the cuts have left."""
     noted = place.note.read_bytes()
     found = Found()
     for number, cut in enumerate(cuts_of(place)):
         acknowledged = {int(line) for line in noted[: cut.noted].split()}
-        whole, short = found_after(place, cut)
+        whole, short = found_after(place, system, cut)
         found.whole += len(whole)
         found.short += short
         if lost := acknowledged - whole:
@@ -231,10 +251,10 @@ def find_all(place: Place) -> Found:
     return found
 
 
-def found_after(place: Place, cut: Cut) -> tuple[set[int], int]:
+def found_after(place: Place, system: FileSystem, cut: Cut) -> tuple[set[int], int]:
     """The numbers of the whole messages, and how many others there are."""
     whole, short = set[int](), 0
-    with mounted_after(place, cut) as root:
+    with mounted_after(place, system, cut) as root:
         for turn in range(len(MAILBOXES)):
             each = mailbox(root, turn)
             for name, octets in messages(each).items():
@@ -249,57 +269,65 @@ def found_after(place: Place, cut: Cut) -> tuple[set[int], int]:
 
 
 def cut_while_delivering(
-    directory: Path, disk: SlowDisk, sessions: int, cuts: int, *, journal: bool = True
+    directory: Path, system: FileSystem, disk: SlowDisk, sessions: int, cuts: int
 ) -> Found:
     """Deliver so many messages at a time, cut the power so often, look."""
-    assert not missing(), f"power cuts need {', '.join(missing())}"
+    assert not missing(system), f"power cuts need {', '.join(missing(system))}"
     with place_in(directory / "power") as place:
-        make_homes(place, directory / "tree", journal=journal)
-        with power(place, cuts, seed=sessions), somebody_else(place.live):
+        make_homes(place, system, directory / "tree")
+        with power(place, system, cuts, seed=sessions), somebody_else(place.live, system):
             asyncio.run(deliver(place, disk, sessions))
-        return find_all(place)
+        return find_all(place, system)
 
 
 if os.geteuid() == 0:
     pytestmark = pytest.mark.soak
 
-    # Many share their writes: there are few cuts within as many messages.
-    @pytest.mark.parametrize(("sessions", "cuts"), [(SINGLE, CUTS), (FEW, CUTS), (MANY, CONTROLS)])
-    def test_power_cuts(tmp_path: Path, sessions: int, cuts: int) -> None:
-        disk = SlowDisk()
-        found = cut_while_delivering(tmp_path, disk, sessions, cuts)
-        assert "order" in disk.ways
-        assert found.whole > 0
-        assert found.short == 0
-        assert found.lost == 0, found.losses
-
-    @pytest.mark.parametrize(
-        ("sessions", "way", "cuts"),
-        [
-            (SINGLE, "names follow", CUTS),
-            (FEW, "order_all", CUTS),
-            (MANY, "order_all", CONTROLS),
-        ],
+    each_system = pytest.mark.parametrize(
+        "system", [EXT4, EXT4_WITHOUT_JOURNAL, XFS, BTRFS], ids=str
     )
-    def test_power_cuts_without_a_journal(
-        tmp_path: Path, sessions: int, way: str, cuts: int
+
+    # Many share their writes: there are few cuts within as many messages.
+    @pytest.mark.parametrize(
+        ("system", "sessions", "cuts", "ways"),
+        [
+            (EXT4, SINGLE, CUTS, ["unnamed", "order"]),
+            (EXT4, FEW, CUTS, ["unnamed", "order"]),
+            (EXT4, MANY, CONTROLS, ["unnamed", "order"]),
+            (EXT4_WITHOUT_JOURNAL, SINGLE, CUTS, ["unnamed", "names follow"]),
+            (EXT4_WITHOUT_JOURNAL, FEW, CUTS, ["unnamed", "order_all"]),
+            (EXT4_WITHOUT_JOURNAL, MANY, CONTROLS, ["unnamed", "order_all"]),
+            (XFS, SINGLE, CUTS, ["unnamed"]),
+            (XFS, FEW, CUTS, ["unnamed", "order_all"]),
+            (XFS, MANY, CONTROLS, ["unnamed", "order_all"]),
+            (BTRFS, SINGLE, CUTS, ["named"]),
+            (BTRFS, FEW, CUTS, ["named", "order_all"]),
+            (BTRFS, MANY, CONTROLS, ["named", "order_all"]),
+        ],
+        ids=str,
+    )
+    def test_power_cuts(
+        tmp_path: Path, system: FileSystem, sessions: int, cuts: int, ways: list[str]
     ) -> None:
         disk = SlowDisk()
-        found = cut_while_delivering(tmp_path, disk, sessions, cuts, journal=False)
-        assert way in disk.ways
+        found = cut_while_delivering(tmp_path, system, disk, sessions, cuts)
+        assert disk.ways.issuperset(ways)
         assert found.whole > 0
         assert found.short == 0
         assert found.lost == 0, found.losses
 
-    @pytest.mark.parametrize("journal", [True, False])
-    def test_names_before_octets_would_be_noticed(tmp_path: Path, journal: bool) -> None:
-        disk = HastyDisk()
-        assert cut_while_delivering(tmp_path, disk, FEW, CONTROLS, journal=journal).short > 0
+    @each_system
+    def test_names_before_octets_would_be_noticed(tmp_path: Path, system: FileSystem) -> None:
+        assert cut_while_delivering(tmp_path, system, HastyDisk(), FEW, CONTROLS).short > 0
 
-    @pytest.mark.parametrize("sessions", [SINGLE, FEW, MANY])
-    def test_answers_before_the_sync_would_be_noticed(tmp_path: Path, sessions: int) -> None:
-        assert cut_while_delivering(tmp_path, ForgetfulDisk(), sessions, CONTROLS).lost > 0
+    @each_system
+    def test_answers_before_the_sync_would_be_noticed(tmp_path: Path, system: FileSystem) -> None:
+        assert cut_while_delivering(tmp_path, system, ForgetfulDisk(), FEW, CONTROLS).lost > 0
+
+    @pytest.mark.parametrize("sessions", [SINGLE, MANY])
+    def test_answers_before_any_sync_would_be_noticed(tmp_path: Path, sessions: int) -> None:
+        assert cut_while_delivering(tmp_path, EXT4, ForgetfulDisk(), sessions, CONTROLS).lost > 0
 
     def test_names_that_do_not_follow_would_be_noticed(tmp_path: Path) -> None:
-        disk = NamelessDisk()
-        assert cut_while_delivering(tmp_path, disk, SINGLE, CONTROLS, journal=False).lost > 0
+        disk, system = NamelessDisk(), EXT4_WITHOUT_JOURNAL
+        assert cut_while_delivering(tmp_path, system, disk, SINGLE, CONTROLS).lost > 0

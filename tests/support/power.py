@@ -1,4 +1,4 @@
-"""An ext4 on a disk with a volatile cache, and what power cuts would have left of it.
+"""A file system on a disk with a volatile cache, and what power cuts would have left of it.
 
 Below the file system is a loop device, below that the one file of a FUSE file system, which the
 process that this module is (``python -m tests.support.power``) serves by the kernel's own protocol.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import pickle
 import random
@@ -18,8 +19,9 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -27,13 +29,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 FUSE_DEVICE = "/dev/fuse"
 LOOP_DEVICES = "/dev/loop-control"
-PROGRAMS = ("mkfs.ext4", "e2fsck", "mount", "umount")
-REPAIRED = (0, 1)
-"""What e2fsck(8) says of a file system that is in order, or is by now."""
-SIZE = 48 << 20
-"""Octets of the disk."""
-JOURNAL = 8
-"""MiB of its journal."""
+PROGRAMS = ("mount", "umount")
 BLOCK = 4096
 """Octets that the disk writes wholly or not at all, as ext4 takes for granted."""
 SHARES = (0.0, 0.3, 0.5, 0.8, 1.0)
@@ -68,6 +64,60 @@ FOR_LONG = 60
 ROOT, IMAGE = 1, 2
 """The nodes: a directory with one file."""
 IMAGE_NAME = "image"
+
+
+_Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """A kind of file system; the image is the last word of each of its commands."""
+
+    name: str
+    size: int
+    """MiB of the disk."""
+    make: _Command
+    before: Sequence[_Command] = ()
+    """After a cut, before the file system is mounted."""
+    after: Sequence[_Command] = ()
+    """After that: all must be in order."""
+    options: str = "loop"
+    committing: int = 0
+    """The request of ioctl(2) that has a transaction committed; 0: fsync(2) of any file does."""
+
+    def __str__(self) -> str:
+        return f"{self.name}, no journal" if "^has_journal" in self.make else self.name
+
+    @property
+    def programs(self) -> set[str]:
+        """All that it takes."""
+        return {command[0] for command in (self.make, *self.before, *self.after)}
+
+    def commit(self, fd: int) -> None:
+        """Have whatever was changed before written, but for the octets of other files."""
+        os.fsync(fd)
+        if self.committing:
+            fcntl.ioctl(fd, self.committing, bytes(8))
+
+
+_E2FSCK = ("sh", "-c", 'e2fsck -fy "$0" || test $? = 1')
+"""1: it is in order by now."""
+_MKFS_EXT4 = ("mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-E", "lazy_itable_init=0")
+EXT4 = FileSystem("ext4", 48, (*_MKFS_EXT4, "-J", "size=8"), before=[_E2FSCK])
+EXT4_WITHOUT_JOURNAL = FileSystem("ext4", 48, (*_MKFS_EXT4, "-O", "^has_journal"), before=[_E2FSCK])
+# The smallest that xfsprogs makes. Its image bears the name of one that may be mounted still.
+XFS = FileSystem(
+    "xfs", 300, ("mkfs.xfs", "-q"), after=[("xfs_repair", "-n", "-f")], options="loop,nouuid"
+)
+# Devices that are gone are forgotten: what is older than they were would be refused.
+BTRFS = FileSystem(
+    "btrfs",
+    160,
+    ("mkfs.btrfs", "-q"),
+    before=[("sh", "-c", "btrfs device scan --forget")],
+    after=[("btrfs", "check")],
+    committing=0x80089418,  # BTRFS_IOC_START_SYNC of linux/btrfs.h
+)
 
 
 class Opcode(IntEnum):
@@ -113,6 +163,11 @@ class VolatileDisk:
         self._chance = chance
         self._safe: dict[int, bytes] = {}
         self._waiting: dict[int, list[bytes]] = {}
+
+    @property
+    def size(self) -> int:
+        """Octets."""
+        return len(self._now)
 
     def read(self, offset: int, size: int) -> bytes:
         """What was written last."""
@@ -183,15 +238,15 @@ class ImageServer:
         self._after_write = after_write
         self._acts: dict[int, Callable[[_Request], bytes]] = {
             Opcode.INIT: _begin,
-            Opcode.LOOKUP: _look_up,
-            Opcode.GETATTR: _tell_attributes,
-            Opcode.SETATTR: _tell_attributes,
+            Opcode.LOOKUP: self._look_up,
+            Opcode.GETATTR: self._tell_attributes,
+            Opcode.SETATTR: self._tell_attributes,
             Opcode.OPEN: _open,
             Opcode.OPENDIR: _open,
             Opcode.READ: self._read,
             Opcode.WRITE: self._write,
             Opcode.FSYNC: self._flush,
-            Opcode.STATFS: _tell_size,
+            Opcode.STATFS: self._tell_size,
             Opcode.FLUSH: _nothing,  # of a descriptor that is closed, which is no flush of a disk
             Opcode.RELEASE: _nothing,
             Opcode.RELEASEDIR: _nothing,
@@ -236,6 +291,25 @@ class ImageServer:
         self._disk.flush()
         return b""
 
+    def _look_up(self, request: _Request) -> bytes:
+        if request.body.rstrip(b"\0") != IMAGE_NAME.encode():
+            raise FileNotFoundError(errno.ENOENT, IMAGE_NAME)
+        return _ENTRY_OUT.pack(IMAGE, 0, FOR_LONG, FOR_LONG, 0, 0) + self._attributes(IMAGE)
+
+    def _tell_attributes(self, request: _Request) -> bytes:
+        return _ATTRIBUTES_OUT.pack(FOR_LONG, 0, 0) + self._attributes(request.node)
+
+    def _attributes(self, node: int) -> bytes:
+        size, mode, links = (self._disk.size, 0o100600, 1) if node == IMAGE else (0, 0o040700, 2)
+        times_and_parts, owner, device, flags = (0,) * 6, (0, 0), 0, 0
+        return _ATTRIBUTES.pack(
+            node, size, size // 512, *times_and_parts, mode, links, *owner, device, BLOCK, flags
+        )
+
+    def _tell_size(self, _: _Request) -> bytes:
+        blocks = self._disk.size // BLOCK
+        return _STATFS_OUT.pack(blocks, 0, 0, 1, 0, BLOCK, 255, BLOCK, 0, *(0,) * 6)
+
 
 def _request(octets: bytes) -> _Request:
     length, opcode, unique, node, *_ = _IN_HEADER.unpack_from(octets)
@@ -251,30 +325,8 @@ def _begin(_: _Request) -> bytes:
     )
 
 
-def _look_up(request: _Request) -> bytes:
-    if request.body.rstrip(b"\0") != IMAGE_NAME.encode():
-        raise FileNotFoundError(errno.ENOENT, IMAGE_NAME)
-    return _ENTRY_OUT.pack(IMAGE, 0, FOR_LONG, FOR_LONG, 0, 0) + _attributes(IMAGE)
-
-
-def _tell_attributes(request: _Request) -> bytes:
-    return _ATTRIBUTES_OUT.pack(FOR_LONG, 0, 0) + _attributes(request.node)
-
-
-def _attributes(node: int) -> bytes:
-    size, mode, links = (SIZE, 0o100600, 1) if node == IMAGE else (0, 0o040700, 2)
-    times_and_parts, owner, device, flags = (0,) * 6, (0, 0), 0, 0
-    return _ATTRIBUTES.pack(
-        node, size, size // 512, *times_and_parts, mode, links, *owner, device, BLOCK, flags
-    )
-
-
 def _open(_: _Request) -> bytes:
     return _OPEN_OUT.pack(1, 0, 0)
-
-
-def _tell_size(_: _Request) -> bytes:
-    return _STATFS_OUT.pack(SIZE // BLOCK, 0, 0, 1, 0, BLOCK, 255, BLOCK, 0, *(0,) * 6)
 
 
 def _nothing(_: _Request) -> bytes:
@@ -325,10 +377,11 @@ class Place:
         return self.root / "after"
 
 
-def missing() -> list[str]:
+def missing(system: FileSystem) -> list[str]:
     """What root lacks here for such a disk."""
     devices = [each for each in (FUSE_DEVICE, LOOP_DEVICES) if not os.path.exists(each)]
-    return devices + [each for each in PROGRAMS if not shutil.which(each)]
+    programs = {*PROGRAMS, *system.programs}
+    return devices + sorted(each for each in programs if not shutil.which(each))
 
 
 @contextlib.contextmanager
@@ -346,21 +399,23 @@ def place_in(directory: Path) -> Iterator[Place]:
         yield place
 
 
-def make_file_system(place: Place, tree: Path, *, journal: bool = True) -> None:
-    """Have the disk begin with an ext4 that holds a copy of the tree, owners and times included."""
-    options: list[str | Path] = ["-d", tree, "-b", str(BLOCK), "-E", "lazy_itable_init=0"]
-    options += ["-J", f"size={JOURNAL}"] if journal else ["-O", "^has_journal"]
-    _run("mkfs.ext4", "-q", "-F", *options, place.new, f"{SIZE >> 10}k")
+def make_file_system(place: Place, system: FileSystem, tree: Path) -> None:
+    """Have the disk begin with one that holds a copy of the tree, owners and times included."""
+    with place.new.open("wb") as file:
+        file.truncate(system.size << 20)
+    _run(*system.make, place.new)
+    with mounted("-o", system.options, place.new, place.live):
+        _run("cp", "--archive", f"{tree}/.", place.live)
 
 
 @contextlib.contextmanager
-def power(place: Place, wanted: int, seed: int) -> Iterator[None]:
+def power(place: Place, system: FileSystem, wanted: int, seed: int) -> Iterator[None]:
     """The file system is mounted, and cuts are taken until there are as many as wanted."""
     with contextlib.ExitStack() as stack:
         server = _serve(place, wanted, seed)
         stack.callback(_end, server)
         stack.callback(_unmount, place.fuse)
-        stack.enter_context(mounted("-o", "loop", place.fuse / IMAGE_NAME, place.live))
+        stack.enter_context(mounted("-o", system.options, place.fuse / IMAGE_NAME, place.live))
         yield
 
 
@@ -401,20 +456,20 @@ def cuts_of(place: Place) -> list[Cut]:
 
 
 @contextlib.contextmanager
-def mounted_after(place: Place, cut: Cut) -> Iterator[Path]:
+def mounted_after(place: Place, system: FileSystem, cut: Cut) -> Iterator[Path]:
     """The file system as it is when power is back: the journal is replayed, and all is checked."""
-    left = place.root / "left"
     # A file of its own for each cut: mount(8) would find the loop device of one that is mounted in
     # another namespace still, and show what was left by the cut before.
-    left.unlink(missing_ok=True)
-    shutil.copyfile(place.new, left)
-    with left.open("r+b") as file:
+    with tempfile.NamedTemporaryFile(dir=place.root) as left:
+        _run("cp", "--sparse=always", place.new, left.name)
         for block, octets in cut.blocks.items():
-            os.pwrite(file.fileno(), octets, block * BLOCK)
-    checked = subprocess.run(["e2fsck", "-fy", left], capture_output=True, text=True, check=False)
-    assert checked.returncode in REPAIRED, checked.stdout
-    with mounted("-o", "loop", left, place.after):
-        yield place.after
+            os.pwrite(left.fileno(), octets, block * BLOCK)
+        for command in system.before:
+            _run(*command, left.name)
+        with mounted("-o", system.options, left.name, place.after):
+            yield place.after
+        for command in system.after:
+            _run(*command, left.name)
 
 
 @contextlib.contextmanager
@@ -439,7 +494,7 @@ def _unmount(where: Path) -> None:
 
 def _run(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
 
 def _main(fd: int, root: Path, wanted: int, seed: int) -> None:

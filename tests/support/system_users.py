@@ -45,7 +45,8 @@ class SystemUsers:
     def seen_by(self, command: Sequence[str]) -> list[str]:
         """The command in a namespace where these users exist."""
         files = [str(self.directory / name) for name in ("passwd", "shadow")]
-        return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _ENTER, "sh", *files, *command]
+        apart = ["unshare", "--mount", "--propagation", "slave"]
+        return [*apart, "sh", "-c", _ENTER, "sh", *files, *command]
 
 
 def hashed(password: str, setting: str = "$6$") -> str:
