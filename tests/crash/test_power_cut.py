@@ -6,15 +6,10 @@ Whole messages alone are visible after one, and all of those that were acknowled
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import re
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -35,21 +30,8 @@ from tests.support.deliveries import (
     messages,
     settle,
 )
-from tests.support.power import (
-    BTRFS,
-    EXT4,
-    EXT4_WITHOUT_JOURNAL,
-    XFS,
-    Cut,
-    FileSystem,
-    Place,
-    cuts_of,
-    make_file_system,
-    missing,
-    mounted_after,
-    place_in,
-    power,
-)
+from tests.support.power import BTRFS, EXT4, EXT4_WITHOUT_JOURNAL, XFS, FileSystem
+from tests.support.power_cuts import Found, Turns, cut_while
 
 CUTS = 120
 CONTROLS = 60
@@ -57,8 +39,6 @@ CONTROLS = 60
 MAILBOXES = [f"user{number}" for number in range(60)]
 """So many that what is delivered to one fits into the first block of its directory: ext4 without a
 journal may lose all of it, whatever is synced, when that is divided (docs/internals.md)."""
-MOST = 2500
-"""Messages within which there are enough cuts, and for which the disk has room."""
 LINES = (6, 50, 50, 120, 500)
 """Lengths of the messages, in lines of 74 octets; one in turn."""
 SINGLE, FEW, MANY = 1, 6, 32
@@ -154,19 +134,6 @@ class ForgetfulDisk(SlowDisk):
         pass
 
 
-@dataclass(slots=True)
-class Found:
-    """What was found after the cuts."""
-
-    whole: int = 0
-    short: int = 0
-    """Or garbled."""
-    lost: int = 0
-    """Though acknowledged."""
-    losses: list[str] = field(default_factory=list)
-    """In which cuts: one whose Maildirs are not there is another matter than a single message."""
-
-
 def mailbox(root: Path, number: int) -> Delivery:
     """Whose turn it is."""
     return delivery(root, MAILBOXES[number % len(MAILBOXES)])
@@ -178,83 +145,47 @@ def body(number: int) -> bytes:
     return b"Subject: power\n\n" + line.encode() * LINES[number % len(LINES)]
 
 
-def make_homes(place: Place, system: FileSystem, tree: Path) -> None:
-    """The file system, with a Maildir for each mailbox that has been there for long."""
-    for number in range(len(MAILBOXES)):
-        each = mailbox(tree, number)
-        parts = [f"{each.maildir}/{part}" for part in ("tmp", "new", "cur")]
-        for part in parts:
-            os.makedirs(part)
-        for directory in (each.account.home, each.maildir, *parts):
-            os.chown(directory, OWNER, GROUP)
-        settle(each)
-    make_file_system(place, system, tree)
+class Deliveries:
+    """Messages for Maildirs, so many at a time."""
 
+    def __init__(self, disk: SlowDisk, sessions: int) -> None:
+        self.disk = disk
+        self.sessions = sessions
 
-@contextmanager
-def somebody_else(root: Path, system: FileSystem) -> Iterator[None]:
-    """Who syncs a file every few milliseconds, and commits whatever the journal holds."""
-    done = threading.Event()
+    def prepare(self, tree: Path) -> None:
+        for number in range(len(MAILBOXES)):
+            each = mailbox(tree, number)
+            parts = [f"{each.maildir}/{part}" for part in ("tmp", "new", "cur")]
+            for part in parts:
+                os.makedirs(part)
+            for directory in (each.account.home, each.maildir, *parts):
+                os.chown(directory, OWNER, GROUP)
+            settle(each)
 
-    def write() -> None:
-        with open(root / "other", "wb", buffering=0) as file:
-            while not done.wait(random.uniform(0.01, 0.09)):
-                file.write(b"x")
-                system.commit(file.fileno())
+    def do(self, root: Path, turns: Turns) -> None:
+        asyncio.run(self._deliver(root, turns))
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-async def deliver(place: Place, disk: SlowDisk, sessions: int) -> None:
-    """Messages, so many at a time, until there are enough cuts; what is acknowledged is noted."""
-    writer = BatchWriter(HOST, 1, 1, disk)
-    numbers = itertools.count()
-    with place.note.open("ab", buffering=0) as note:
+    async def _deliver(self, root: Path, turns: Turns) -> None:
+        writer = BatchWriter(HOST, 1, 1, self.disk)
 
         async def session() -> None:
-            while not place.cuts.exists():
-                number = next(numbers)
-                assert number < MOST, "the disk takes no cuts"
+            for number in turns:
                 content = memory_content(TRACE, body(number), HeaderFacts(received=1))
-                to = [mailbox(place.live, number)]
+                to = [mailbox(root, number)]
                 outcome = await writer.deliver_all(envelope(number), content, to)
                 assert isinstance(outcome, Delivered), outcome
-                note.write(b"%d\n" % number)
+                turns.promise(number)
                 await asyncio.sleep(random.random() * 0.004)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(sessions):
+                for _ in range(self.sessions):
                     group.create_task(session())
         finally:
             await writer.close()
 
-
-def find_all(place: Place, system: FileSystem) -> Found:
-    """Look at all that the cuts have left."""
-    noted = place.note.read_bytes()
-    found = Found()
-    for number, cut in enumerate(cuts_of(place)):
-        acknowledged = {int(line) for line in noted[: cut.noted].split()}
-        whole, short = found_after(place, system, cut)
-        found.whole += len(whole)
-        found.short += short
-        if lost := acknowledged - whole:
-            found.lost += len(lost)
-            found.losses.append(f"cut {number}: {len(lost)} of {len(acknowledged)}")
-    return found
-
-
-def found_after(place: Place, system: FileSystem, cut: Cut) -> tuple[set[int], int]:
-    """The numbers of the whole messages, and how many others there are."""
-    whole, short = set[int](), 0
-    with mounted_after(place, system, cut) as root:
+    def found(self, root: Path) -> tuple[set[int], int]:
+        whole, short = set[int](), 0
         for turn in range(len(MAILBOXES)):
             each = mailbox(root, turn)
             for name, octets in messages(each).items():
@@ -265,19 +196,12 @@ def found_after(place: Place, system: FileSystem, cut: Cut) -> tuple[set[int], i
                     whole.add(number)
                 else:
                     short += 1
-    return whole, short
+        return whole, short
 
 
-def cut_while_delivering(
-    directory: Path, system: FileSystem, disk: SlowDisk, sessions: int, cuts: int
-) -> Found:
+def cut_while_delivering(system: FileSystem, disk: SlowDisk, sessions: int, cuts: int) -> Found:
     """Deliver so many messages at a time, cut the power so often, look."""
-    assert not missing(system), f"power cuts need {', '.join(missing(system))}"
-    with place_in(directory / "power") as place:
-        make_homes(place, system, directory / "tree")
-        with power(place, system, cuts, seed=sessions), somebody_else(place.live, system):
-            asyncio.run(deliver(place, disk, sessions))
-        return find_all(place, system)
+    return cut_while(Deliveries(disk, sessions), system, cuts, seed=sessions)
 
 
 if os.geteuid() == 0:
@@ -306,28 +230,26 @@ if os.geteuid() == 0:
         ],
         ids=str,
     )
-    def test_power_cuts(
-        tmp_path: Path, system: FileSystem, sessions: int, cuts: int, ways: list[str]
-    ) -> None:
+    def test_power_cuts(system: FileSystem, sessions: int, cuts: int, ways: list[str]) -> None:
         disk = SlowDisk()
-        found = cut_while_delivering(tmp_path, system, disk, sessions, cuts)
+        found = cut_while_delivering(system, disk, sessions, cuts)
         assert disk.ways.issuperset(ways)
         assert found.whole > 0
         assert found.short == 0
         assert found.lost == 0, found.losses
 
     @each_system
-    def test_names_before_octets_would_be_noticed(tmp_path: Path, system: FileSystem) -> None:
-        assert cut_while_delivering(tmp_path, system, HastyDisk(), FEW, CONTROLS).short > 0
+    def test_names_before_octets_would_be_noticed(system: FileSystem) -> None:
+        assert cut_while_delivering(system, HastyDisk(), FEW, CONTROLS).short > 0
 
     @each_system
-    def test_answers_before_the_sync_would_be_noticed(tmp_path: Path, system: FileSystem) -> None:
-        assert cut_while_delivering(tmp_path, system, ForgetfulDisk(), FEW, CONTROLS).lost > 0
+    def test_answers_before_the_sync_would_be_noticed(system: FileSystem) -> None:
+        assert cut_while_delivering(system, ForgetfulDisk(), FEW, CONTROLS).lost > 0
 
     @pytest.mark.parametrize("sessions", [SINGLE, MANY])
-    def test_answers_before_any_sync_would_be_noticed(tmp_path: Path, sessions: int) -> None:
-        assert cut_while_delivering(tmp_path, EXT4, ForgetfulDisk(), sessions, CONTROLS).lost > 0
+    def test_answers_before_any_sync_would_be_noticed(sessions: int) -> None:
+        assert cut_while_delivering(EXT4, ForgetfulDisk(), sessions, CONTROLS).lost > 0
 
-    def test_names_that_do_not_follow_would_be_noticed(tmp_path: Path) -> None:
+    def test_names_that_do_not_follow_would_be_noticed() -> None:
         disk, system = NamelessDisk(), EXT4_WITHOUT_JOURNAL
-        assert cut_while_delivering(tmp_path, system, disk, SINGLE, CONTROLS).lost > 0
+        assert cut_while_delivering(system, disk, SINGLE, CONTROLS).lost > 0
