@@ -31,7 +31,7 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.power import BTRFS, EXT4, EXT4_WITHOUT_JOURNAL, XFS, FileSystem
-from tests.support.power_cuts import Found, Turns, cut_while
+from tests.support.power_cuts import Found, Turns, cut_while, where_nobody_mounts
 
 CUTS = 120
 CONTROLS = 60
@@ -199,9 +199,15 @@ class Deliveries:
         return whole, short
 
 
-def cut_while_delivering(system: FileSystem, disk: SlowDisk, sessions: int, cuts: int) -> Found:
-    """Deliver so many messages at a time, cut the power so often, look."""
-    return cut_while(Deliveries(disk, sessions), system, cuts, seed=sessions)
+def cut_while_delivering(
+    system: FileSystem, disk: SlowDisk, sessions: int, cuts: int
+) -> tuple[Found, set[str]]:
+    """Deliver so many messages at a time, cut the power so often, look; and the disk's ways."""
+
+    def task() -> tuple[Found, set[str]]:
+        return cut_while(Deliveries(disk, sessions), system, cuts, seed=sessions), disk.ways
+
+    return where_nobody_mounts(task)
 
 
 if os.geteuid() == 0:
@@ -231,25 +237,27 @@ if os.geteuid() == 0:
         ids=str,
     )
     def test_power_cuts(system: FileSystem, sessions: int, cuts: int, ways: list[str]) -> None:
-        disk = SlowDisk()
-        found = cut_while_delivering(system, disk, sessions, cuts)
-        assert disk.ways.issuperset(ways)
+        found, taken = cut_while_delivering(system, SlowDisk(), sessions, cuts)
+        assert taken.issuperset(ways)
         assert found.whole > 0
         assert found.short == 0
         assert found.lost == 0, found.losses
 
     @each_system
     def test_names_before_octets_would_be_noticed(system: FileSystem) -> None:
-        assert cut_while_delivering(system, HastyDisk(), FEW, CONTROLS).short > 0
+        found, _ = cut_while_delivering(system, HastyDisk(), FEW, CONTROLS)
+        assert found.short > 0
 
     @each_system
     def test_answers_before_the_sync_would_be_noticed(system: FileSystem) -> None:
-        assert cut_while_delivering(system, ForgetfulDisk(), FEW, CONTROLS).lost > 0
+        found, _ = cut_while_delivering(system, ForgetfulDisk(), FEW, CONTROLS)
+        assert found.lost > 0
 
     @pytest.mark.parametrize("sessions", [SINGLE, MANY])
     def test_answers_before_any_sync_would_be_noticed(sessions: int) -> None:
-        assert cut_while_delivering(EXT4, ForgetfulDisk(), sessions, CONTROLS).lost > 0
+        found, _ = cut_while_delivering(EXT4, ForgetfulDisk(), sessions, CONTROLS)
+        assert found.lost > 0
 
     def test_names_that_do_not_follow_would_be_noticed() -> None:
-        disk, system = NamelessDisk(), EXT4_WITHOUT_JOURNAL
-        assert cut_while_delivering(system, disk, SINGLE, CONTROLS).lost > 0
+        found, _ = cut_while_delivering(EXT4_WITHOUT_JOURNAL, NamelessDisk(), SINGLE, CONTROLS)
+        assert found.lost > 0

@@ -386,12 +386,9 @@ def missing(system: FileSystem) -> list[str]:
 
 @contextlib.contextmanager
 def place_in(directory: Path) -> Iterator[Place]:
-    """A place on a tmpfs of its own, mounted at the directory.
-
-    It is shared, so that what is unmounted is so in namespaces that follow this one as well.
-    """
+    """A place on a tmpfs of its own, mounted at the directory."""
     directory.mkdir()
-    with mounted("--make-shared", "-t", "tmpfs", "power", directory):
+    with mounted("-t", "tmpfs", "power", directory):
         place = Place(directory)
         for each in (place.fuse, place.live, place.after):
             each.mkdir()
@@ -458,8 +455,6 @@ def cuts_of(place: Place) -> list[Cut]:
 @contextlib.contextmanager
 def mounted_after(place: Place, system: FileSystem, cut: Cut) -> Iterator[Path]:
     """The file system as it is when power is back: the journal is replayed, and all is checked."""
-    # A file of its own for each cut: mount(8) would find the loop device of one that is mounted in
-    # another namespace still, and show what was left by the cut before.
     with tempfile.NamedTemporaryFile(dir=place.root) as left:
         _run("cp", "--sparse=always", place.new, left.name)
         for block, octets in cut.blocks.items():

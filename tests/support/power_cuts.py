@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import random
+import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from tests.support.owner import as_owner
 from tests.support.power import (
     FileSystem,
     Place,
@@ -24,8 +27,12 @@ from tests.support.power import (
     power,
 )
 
+CLONE_NEWNS = 0x00020000
+"""unshare(2): mounts."""
 MOST = 2500
 """Turns within which there are enough cuts, and for which the disk has room."""
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Turns(Iterator[int]):
@@ -81,8 +88,28 @@ class Found:
     """In which cuts: one whose directories are not there is another matter than single turns."""
 
 
+T = TypeVar("T")
+
+
+def where_nobody_mounts(task: Callable[[], T]) -> T:
+    """Do something in a child process with mounts of its own, which end with it.
+
+    A namespace that somebody makes of ours meanwhile would hold what is unmounted here: mount(8)
+    finds the loop device of the last cut in use then, and shows what that has left.
+    """
+
+    def apart() -> T:
+        if libc.unshare(CLONE_NEWNS):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        return task()
+
+    return as_owner(apart, uid=0, gid=0)
+
+
 def cut_while(work: Work, system: FileSystem, cuts: int, seed: int) -> Found:
-    """Do it, cut the power so often, look."""
+    """Do it, cut the power so often, look; a task for ``where_nobody_mounts``."""
     assert not missing(system), f"power cuts need {', '.join(missing(system))}"
     with tempfile.TemporaryDirectory(prefix="restante-power-") as directory:
         os.chmod(directory, 0o711)  # other users may be those who work

@@ -45,8 +45,7 @@ class SystemUsers:
     def seen_by(self, command: Sequence[str]) -> list[str]:
         """The command in a namespace where these users exist."""
         files = [str(self.directory / name) for name in ("passwd", "shadow")]
-        apart = ["unshare", "--mount", "--propagation", "slave"]
-        return [*apart, "sh", "-c", _ENTER, "sh", *files, *command]
+        return ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *files, *command]
 
 
 def hashed(password: str, setting: str = "$6$") -> str:
