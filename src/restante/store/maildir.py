@@ -431,7 +431,7 @@ def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
         is_due = os.fstat(lock).st_mtime < stale_before
         if is_due:
             _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
-            os.utime(lock)
+            _note_the_look(lock)
         return MaildirDrop(way, lock, scan.listing(os.fsencode(maildir), thorough=is_due))
     except OSError as error:
         os.close(lock)
@@ -513,6 +513,16 @@ def _clean_tmp(tmp: str, stale_before: float) -> None:
             with contextlib.suppress(OSError):
                 if entry.is_file(follow_symlinks=False) and _last_used(entry) < stale_before:
                     os.unlink(entry.path)
+
+
+def _note_the_look(lock: int) -> None:
+    """Give the lock file the time of this look; where that takes room and there is none, the next
+    session looks again (btrfs). Raises OSError."""
+    try:
+        os.utime(lock)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
 
 
 def _last_used(entry: os.DirEntry[str]) -> float:
