@@ -30,6 +30,7 @@ RULES: dict[str, set[str]] = {
     "drop": set(),
     "interfaces": set(),
     "processors": set(),
+    "btrfs": set(),
     "crowds": set(),
     "threads": set(),
     "checkpassword": VOCABULARY
@@ -51,7 +52,7 @@ RULES: dict[str, set[str]] = {
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
     "mda": VOCABULARY
-    | {"config", "crowds", "maillog", "processors", "threads", "directory.contract"},
+    | {"btrfs", "config", "crowds", "maillog", "processors", "threads", "directory.contract"},
     "queue": VOCABULARY | {"config", "maillog", "dsn", "threads"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},

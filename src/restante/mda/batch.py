@@ -70,6 +70,9 @@ class Copy:
     """As it was found last."""
     place: Place = Place.NOWHERE
     device: int = 0
+    """On which its file was made."""
+    system: int = 0
+    """The file system of that (``Disk.file_system``)."""
     needs_name: bool = True
     """It is made in ``tmp``, as enough others are held open without a name."""
     fd: int = -1
@@ -140,11 +143,11 @@ class Batch:
     policy: Policy
     jobs: Sequence[Job]
     whole: dict[int, int] = field(default_factory=dict)
-    """Devices that are synced as a whole, each with a descriptor on it."""
+    """File systems that are synced as a whole, each with a descriptor on it."""
     last: dict[int, Copy] = field(default_factory=dict)
-    """On devices that keep an order: the copy that gets its name last. All are durable with it."""
+    """On those that keep an order: the copy that gets its name last. All are durable with it."""
     files: dict[int, int] = field(default_factory=dict)
-    """How many copies each device gets."""
+    """How many copies each file system gets."""
     prepared: int = 0
     """How many copies are."""
     _pairs: list[tuple[Job, Copy]] = field(init=False)
@@ -202,7 +205,7 @@ class Batch:
             return
         copy.head(job, self.policy.host)
         maildir = copy.maildir = self.maildirs.find(copy.delivery)
-        copy.device = maildir.device
+        copy.device, copy.system = maildir.device, maildir.system
         if job.again:
             self._look_for(copy, maildir)
         self._choose_sync(maildir)
@@ -215,40 +218,49 @@ class Batch:
             if any(map(copy.name.is_borne_by, list_messages(self.disk, maildir, part))):
                 copy.place = Place.FOUND
                 # Who made it may not have come so far.
-                copy.device = self._sync_as_a_whole(maildir)
+                copy.system = self._sync_as_a_whole(maildir)
                 return
 
     def _choose_sync(self, maildir: KnownMaildir) -> None:
         """Many files on a file system, or new directories: it is synced as a whole."""
-        device = maildir.device
-        files = self.files[device] = self.files.get(device, 0) + 1
-        if device not in self.whole and (maildir.fresh or files > FEW_FILES):
+        system = maildir.system
+        files = self.files[system] = self.files.get(system, 0) + 1
+        if system not in self.whole and (maildir.fresh or files > FEW_FILES):
             self._sync_as_a_whole(maildir)
 
     def _sync_as_a_whole(self, maildir: KnownMaildir) -> int:
         """Take a descriptor before anything is written: it reports what fails from now on.
 
-        The device, which is another one if the Maildir has moved.
+        The file system, which is another one if the Maildir has moved.
         """
-        if maildir.device in self.whole:
-            return maildir.device
+        if maildir.system in self.whole:
+            return maildir.system
         fd = maildir.new.open(self.disk)
-        device = os.fstat(fd).st_dev
-        if self.whole.setdefault(device, fd) != fd:
+        _, system = self._place_of(fd, maildir)
+        if self.whole.setdefault(system, fd) != fd:
             self.disk.close(fd)
         else:
-            self.last.pop(device, None)  # who was alone there is not any more
-        return device
+            self.last.pop(system, None)  # who was alone there is not any more
+        return system
+
+    def _place_of(self, fd: int, maildir: KnownMaildir) -> tuple[int, int]:
+        """The device on which an open file lies, and the file system.
+
+        What is named by its path may lie elsewhere by now: its Maildir became a link.
+        """
+        device = os.fstat(fd).st_dev
+        if device == maildir.device:
+            return device, maildir.system
+        return device, self.disk.file_system(fd)
 
     def _stage(self, job: Job, copy: Copy) -> None:
         if copy.place is Place.FOUND:
             return
         fd = self._create(copy)
         try:
-            # What is named by its path may lie elsewhere by now: its Maildir became a link.
-            copy.device = os.fstat(fd).st_dev
+            copy.device, copy.system = self._place_of(fd, self._reach(copy))
             self._fill(fd, job, copy)
-            if copy.device not in self.whole:
+            if copy.system not in self.whole:
                 self._order_alone(fd, copy)
         finally:
             if copy.place is Place.TMP:
@@ -258,7 +270,7 @@ class Batch:
         """Bring the octets of the only file of its file system to the disk before its name."""
         if copy.place is Place.UNNAMED and self.disk.keeps_order(fd):
             self.disk.order(fd)
-            self.last[copy.device] = copy
+            self.last[copy.system] = copy
         else:
             self.disk.fsync(fd)
 
@@ -346,7 +358,7 @@ class Batch:
             self._write_again(job, copy, maildir, error)
             return
         copy.place = Place.NEW
-        if copy.device not in self.whole and self.last.get(copy.device) is not copy:
+        if copy.system not in self.whole and self.last.get(copy.system) is not copy:
             # Without a journal, the file itself says on the disk that it has no name; a power cut
             # would be the end of it, whatever ``new`` says.
             self.disk.fsync(copy.fd)
@@ -355,7 +367,7 @@ class Batch:
 
     def _hold(self, copy: Copy, new: Part) -> None:
         """Take the directory in which a name is given, where it is synced for itself."""
-        is_last, is_alone = self.last.get(copy.device) is copy, copy.device not in self.whole
+        is_last, is_alone = self.last.get(copy.system) is copy, copy.system not in self.whole
         if not (is_last or (is_alone and not self._name_follows(copy))):
             return
         try:
@@ -363,7 +375,7 @@ class Batch:
         except PermissionError:
             if is_alone:
                 raise
-            del self.last[copy.device]  # who may not open it has the file system synced
+            del self.last[copy.system]  # who may not open it has the file system synced
 
     def _name_follows(self, copy: Copy) -> bool:
         """Whether a sync of the file itself will do."""
@@ -393,8 +405,8 @@ class Batch:
         """Make the file by way of ``tmp``, since it may get no name where it is."""
         self._let_go(copy)
         copy.place = Place.NOWHERE
-        if self.last.get(copy.device) is copy:
-            del self.last[copy.device]  # it comes by another way than those before
+        if self.last.get(copy.system) is copy:
+            del self.last[copy.system]  # it comes by another way than those before
         fd = self._create_named(copy, maildir.tmp)
         try:
             if os.fstat(fd).st_dev != copy.device:
@@ -418,20 +430,20 @@ class Batch:
 
     def _on_whole(self, sync: Callable[[int, int], None]) -> None:
         """Do this with each file system that is synced as a whole, and its descriptor."""
-        for device, fd in self.whole.items():
+        for system, fd in self.whole.items():
             try:
-                sync(device, fd)
+                sync(system, fd)
             except OSError as error:
-                self._fail_all_on(device, error)
+                self._fail_all_on(system, error)
 
-    def _order(self, device: int, fd: int) -> None:
+    def _order(self, system: int, fd: int) -> None:
         """Bring octets to the disk before they get names.
 
         They are brought there each for itself, where they are in order by that. That makes nothing
         durable, which is for ``_make_durable`` to do, with the directory of the last one alone: it
         spares ext4 one commit of two, and the search for whatever else there is to be written.
         """
-        pairs = [pair for pair in self._pairs if pair[1].device == device]
+        pairs = [pair for pair in self._pairs if pair[1].system == system]
         if not self._may_go_alone(pairs) or not self.disk.keeps_order(fd):
             self.disk.order_all(fd)
             return
@@ -440,7 +452,7 @@ class Batch:
         self._each(pairs, lambda _, copy: self.disk.order(copy.fd))
         left = [copy for _, copy in pairs if copy.outcome is None]
         if left:
-            self.last[device] = left[-1]
+            self.last[system] = left[-1]
 
     def _may_go_alone(self, pairs: Sequence[tuple[Job, Copy]]) -> bool:
         """Whether these are new files, all without names, in old Maildirs."""
@@ -450,13 +462,13 @@ class Batch:
             if copy.outcome is None
         )
 
-    def _make_durable(self, device: int, fd: int) -> None:
-        last = self.last.get(device)
+    def _make_durable(self, system: int, fd: int) -> None:
+        last = self.last.get(system)
         if last is not None and last.directory >= 0:
             self.disk.fsync(last.directory)
             return
         self.disk.syncfs(fd)
-        self.maildirs.settle(device)
+        self.maildirs.settle(system)
 
     def _each_with_sync(self, step: Callable[[Job, Copy], None]) -> None:
         """As ``_each``; of many copies, a thread syncs the first half while the second is made.
@@ -471,23 +483,23 @@ class Batch:
         with ThreadPoolExecutor(1, "early sync") as executor:
             early = self._begun(executor)
             self._each(self._pairs[half:], step)
-        for device, sync in early.items():
+        for system, sync in early.items():
             try:
                 sync.result()
             except OSError as error:
-                self._fail_all_on(device, error)
+                self._fail_all_on(system, error)
 
     def _begun(self, executor: ThreadPoolExecutor) -> dict[int, Future[None]]:
-        """Syncs of each device; none where no thread can be started."""
+        """Syncs of each file system; none where no thread can be started."""
         with contextlib.suppress(RuntimeError):
             return {
-                device: executor.submit(self.disk.order_all, fd)
-                for device, fd in self.whole.items()
+                system: executor.submit(self.disk.order_all, fd)
+                for system, fd in self.whole.items()
             }
         return {}
 
     def _settle(self, _job: Job, copy: Copy) -> None:
-        if not (copy.is_durable or copy.device in self.whole):
+        if not (copy.is_durable or copy.system in self.whole):
             self.disk.fsync(copy.directory)
         copy.outcome = Delivered(shown(f"{copy.delivery.maildir}/new/{copy.name.full}"))
 
@@ -503,9 +515,9 @@ class Batch:
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
                 self._fail(job, copy, failure(copy.delivery.maildir, error))
 
-    def _fail_all_on(self, device: int, error: OSError) -> None:
+    def _fail_all_on(self, system: int, error: OSError) -> None:
         for job, copy in self._pairs:
-            if copy.outcome is None and copy.device == device:
+            if copy.outcome is None and copy.system == system:
                 self._fail(job, copy, failure(copy.delivery.maildir, error))
 
     def _fail(self, job: Job, copy: Copy, outcome: Outcome) -> None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
+from restante import btrfs
 from restante.mda import unnamed
 from restante.mda.ext4 import Ext4
 
@@ -84,6 +85,13 @@ class Disk(Protocol):
 
     def fsync(self, fd: int) -> None:
         """Make one file, or the entries of one directory, survive a power cut."""
+        ...
+
+    def file_system(self, fd: int) -> int:
+        """What ``syncfs`` and ``order_all`` reach: the same number for all files of which they do.
+
+        Unknown is the device.
+        """
         ...
 
     def syncfs(self, fd: int) -> None:
@@ -211,6 +219,10 @@ class LocalDisk:
     def fsync(self, fd: int) -> None:
         """See Disk."""
         os.fsync(fd)
+
+    def file_system(self, fd: int) -> int:
+        """See Disk."""
+        return btrfs.file_system(fd)
 
     def syncfs(self, fd: int) -> None:
         """See Disk."""

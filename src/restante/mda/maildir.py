@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from restante.btrfs import is_whole
 from restante.mda import Delivery
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace, check_path, components, is_trusted
@@ -75,7 +76,9 @@ class KnownMaildir:
     tmp: Part
     new: Part
     device: int
-    """The file system on which ``new`` lies."""
+    """On which ``new`` lies."""
+    system: int
+    """The file system of that (``Disk.file_system``)."""
     inode: int
     """Of ``new``."""
     owner: int
@@ -112,7 +115,7 @@ class Maildirs:
         key = (delivery.maildir, delivery.account.uid)
         maildir = self._known.get(key)
         if maildir is None:
-            maildir = _glance(delivery) or _Walk(self._disk, delivery).open()
+            maildir = _glance(self._disk, delivery) or _Walk(self._disk, delivery).open()
             self._remember(key, maildir)
         self._known.move_to_end(key)
         return maildir
@@ -123,8 +126,8 @@ class Maildirs:
         maildir = self._known.get(key)
         if maildir is None:
             try:
-                maildir = _glance(delivery)
-            except (UnsafePlace, ValueError):  # it is no path at all
+                maildir = _glance(self._disk, delivery)
+            except (OSError, UnsafePlace, ValueError):  # whoever delivers there is told
                 return False
             if maildir is None:
                 return False
@@ -137,10 +140,10 @@ class Maildirs:
         if maildir is not None:
             self._close(maildir)
 
-    def settle(self, device: int) -> None:
+    def settle(self, system: int) -> None:
         """Note that everything on this file system is durable."""
         for maildir in self._fresh:
-            maildir.fresh = maildir.fresh and maildir.device != device
+            maildir.fresh = maildir.fresh and maildir.system != system
         self._fresh = [maildir for maildir in self._fresh if maildir.fresh]
 
     def close(self) -> None:
@@ -173,10 +176,10 @@ class Maildirs:
                 self._disk.close(part.fd)
 
 
-def _glance(delivery: Delivery) -> KnownMaildir | None:
+def _glance(disk: Disk, delivery: Delivery) -> KnownMaildir | None:
     """The Maildir for a process that is its owner, if there is nothing to make or to object to.
 
-    None: the walk finds out.
+    None: the walk finds out. Raises OSError, UnsafePlace, and ValueError where it is no path.
     """
     if os.geteuid() == 0:
         return None
@@ -190,12 +193,29 @@ def _glance(delivery: Delivery) -> KnownMaildir | None:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != delivery.account.uid:
             return None
     parts = _named(delivery, "tmp"), _named(delivery, "new")
-    return _known(*parts, new, fresh=_is_young(whole))
+    return _known(disk, *parts, new, fresh=_is_young(whole))
 
 
-def _known(tmp: Part, new: Part, found: os.stat_result, *, fresh: bool) -> KnownMaildir:
-    """``found``: of ``new``."""
-    return KnownMaildir(tmp, new, found.st_dev, found.st_ino, found.st_uid, fresh)
+def _known(disk: Disk, tmp: Part, new: Part, found: os.stat_result, *, fresh: bool) -> KnownMaildir:
+    """``found``: of ``new``. Raises OSError."""
+    device = found.st_dev
+    return KnownMaildir(
+        tmp, new, device, _system(disk, new, device), found.st_ino, found.st_uid, fresh
+    )
+
+
+def _system(disk: Disk, new: Part, device: int) -> int:
+    """The file system of ``new``; as good as another one where nobody may look."""
+    if is_whole(device):
+        return device
+    try:
+        fd = new.open(disk)
+    except PermissionError:
+        return device
+    try:
+        return disk.file_system(fd)
+    finally:
+        disk.close(fd)
 
 
 def _named(delivery: Delivery, part: str) -> Part:
@@ -224,11 +244,11 @@ class _Walk:
         finally:
             self._disk.close(place)
         if self._self == 0:
-            return _known(Part(tmp, ""), Part(new, ""), found, fresh=is_fresh)
+            return _known(self._disk, Part(tmp, ""), Part(new, ""), found, fresh=is_fresh)
         self._disk.close(tmp)
         self._disk.close(new)
         named = _named(self._delivery, "tmp"), _named(self._delivery, "new")
-        return _known(*named, found, fresh=is_fresh)
+        return _known(self._disk, *named, found, fresh=is_fresh)
 
     def _descend(self) -> int:
         names = list(components(self._delivery.maildir))
