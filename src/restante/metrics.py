@@ -19,6 +19,8 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 
+from restante.btrfs import change_in_place
+
 MAX_REQUEST = 8192
 """Octets of an HTTP request's head."""
 REQUEST_TIMEOUT = 10.0
@@ -250,6 +252,7 @@ def _reserve(directory: str) -> None:
     try:
         for path in paths:
             with open(path, "ab") as file:
+                change_in_place(file.fileno())
                 os.posix_fallocate(file.fileno(), 0, ROOM)
     except OSError:
         for path in paths:

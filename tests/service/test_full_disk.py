@@ -11,6 +11,12 @@ from pathlib import Path
 
 from tests.support.dropping import sendmail
 from tests.support.instance import Instance, until
+from tests.support.other_disks import (
+    fill,
+    keeps_its_place,
+    other_disk,
+    spares_what_keeps_its_place,
+)
 from tests.support.serving import (
     IAIN,
     SAMPLE,
@@ -92,6 +98,34 @@ def test_whoever_serves_without_need_of_room_is_not_replaced(tmp_path: Path) -> 
         disk.make_room()
         assert "event=server_reloaded" in reload(instance)
         assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+
+
+def test_who_counts_is_not_killed_where_no_room_is_left(tmp_path: Path) -> None:
+    """The figures are mapped into memory, and btrfs would write what changes elsewhere."""
+    with (
+        other_disk(tmp_path / "btrfs", "btrfs") as disk,
+        new_server(disk / "instance", FIGURES) as instance,
+    ):
+        assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+        assert len(instance.messages(IAIN)) == 1
+        figures = list((disk / "instance" / "run" / "metrics").iterdir())
+        assert figures
+        assert all(map(keeps_its_place, figures))
+        if not spares_what_keeps_its_place():
+            return
+        (worker,) = workers(instance, 1)
+        filler = fill(disk)
+        for large in (b"", b"large\r\n" * 30_000):
+            assert deliver(instance.smtp_port, IAIN, SAMPLE + large).startswith(NO_ROOM)
+        with contextlib.closing(instance.pop3(IAIN)) as session:
+            session.dele(1)
+            assert session.quit().startswith(b"+OK")
+        assert workers(instance, 1) == {worker}
+        filler.unlink()
+        os.sync()
+        assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+        assert len(instance.messages(IAIN)) == 1
+        assert instance.stop() == 0
 
 
 def failures(instance: Instance) -> list[str]:

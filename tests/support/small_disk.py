@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -30,8 +31,18 @@ class SmallDisk:
     def fill(self, *, but: int = 0) -> None:
         """Leave room for so many octets more."""
         with self._filler.open("wb") as file:
-            system = os.statvfs(self.directory)
-            os.posix_fallocate(file.fileno(), 0, system.f_bavail * system.f_frsize - but)
+            while not self._take_all(file.fileno(), but):
+                pass  # a server has taken some of it meanwhile
+
+    def _take_all(self, fd: int, but: int) -> bool:
+        system = os.statvfs(self.directory)
+        try:
+            os.posix_fallocate(fd, 0, system.f_bavail * system.f_frsize - but)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        return True
 
     def fill_inodes(self) -> None:
         """Leave room for no file, nor for a directory."""

@@ -37,7 +37,7 @@ RULES: dict[str, set[str]] = {
     | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
-    "metrics": VOCABULARY | {"config"},
+    "metrics": VOCABULARY | {"btrfs", "config"},
     "eventlog": set(),
     "maillog": VOCABULARY | {"eventlog", "metrics"},
     "logsetup": VOCABULARY | {"config", "eventlog", "rights"},
@@ -47,13 +47,13 @@ RULES: dict[str, set[str]] = {
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY
     | {"config", "maillog", "processors", "directory.contract", "guessing.contract"},
-    "tally": VOCABULARY,
+    "tally": VOCABULARY | {"btrfs"},
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY,
     "mda": VOCABULARY
     | {"btrfs", "config", "crowds", "maillog", "processors", "threads", "directory.contract"},
-    "queue": VOCABULARY | {"config", "maillog", "dsn", "threads"},
+    "queue": VOCABULARY | {"btrfs", "config", "maillog", "dsn", "threads"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
     "helper": VOCABULARY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 
+from restante.btrfs import prepare_index
 from restante.queue import OF_ACCOUNT, QueueUnusable
 from restante.queue.migration import from_version_1, from_version_2, statements
 
@@ -105,6 +106,7 @@ def connect_writer(directory: str) -> sqlite3.Connection:
     The tables of an earlier version are migrated. Raises QueueUnusable.
     """
     path = os.path.join(directory, DATABASE)
+    prepare_index(path)
     connection = _connect(path, f"file://{_quote(path)}?mode=rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from restante.btrfs import prepare_index
 from restante.errors import TemporaryError, reason_of
 
 BUSY_TIMEOUT = 5.0
@@ -46,6 +47,7 @@ class SharedFile:
         try:
             if create:
                 _make(path)
+                prepare_index(path)
             connection = sqlite3.connect(
                 f"file://{_quoted(path)}?mode=rw",
                 uri=True,
