@@ -227,9 +227,9 @@ if os.geteuid() == 0:
             (EXT4_WITHOUT_JOURNAL, SINGLE, CUTS, ["unnamed", "names follow"]),
             (EXT4_WITHOUT_JOURNAL, FEW, CUTS, ["unnamed", "order_all"]),
             (EXT4_WITHOUT_JOURNAL, MANY, CONTROLS, ["unnamed", "order_all"]),
-            (XFS, SINGLE, CUTS, ["unnamed"]),
-            (XFS, FEW, CUTS, ["unnamed", "order_all"]),
-            (XFS, MANY, CONTROLS, ["unnamed", "order_all"]),
+            (XFS, SINGLE, CUTS, ["unnamed", "order"]),
+            (XFS, FEW, CUTS, ["unnamed", "order"]),
+            (XFS, MANY, CONTROLS, ["unnamed", "order"]),
             (BTRFS, SINGLE, CUTS, ["named"]),
             (BTRFS, FEW, CUTS, ["named", "order_all"]),
             (BTRFS, MANY, CONTROLS, ["named", "order_all"]),
@@ -245,7 +245,9 @@ if os.geteuid() == 0:
 
     @each_system
     def test_names_before_octets_would_be_noticed(system: FileSystem) -> None:
-        found, _ = cut_while_delivering(system, HastyDisk(), FEW, CONTROLS)
+        # XFS hardly writes anything but its log then, and there are few moments for a cut.
+        cuts = CONTROLS // 3 if system is XFS else CONTROLS
+        found, _ = cut_while_delivering(system, HastyDisk(), FEW, cuts)
         assert found.short > 0
 
     @each_system

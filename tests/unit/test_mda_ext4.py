@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from restante.mda import ext4
-from restante.mda.ext4 import REMEMBERED, Ext4
+from restante.mda.ext4 import Ext4
+from restante.mda.remembered import REMEMBERED
 
 OPTIONS = "rw\ndelalloc\nbarrier\ndata=ordered\n"
 

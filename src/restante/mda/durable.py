@@ -15,6 +15,7 @@ from typing import Protocol
 from restante import btrfs
 from restante.mda import unnamed
 from restante.mda.ext4 import Ext4
+from restante.mda.xfs import Xfs
 
 _NO_COPY_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """What copy_file_range(2) says where the file systems cannot copy among themselves."""
@@ -152,6 +153,7 @@ class LocalDisk:
 
     def __init__(self, ext4: Ext4 | None = None) -> None:
         self._ext4 = ext4 or Ext4()
+        self._xfs = Xfs()
 
     def open_path(self, name: str, parent: int | None, *, follow: bool) -> int:
         """See Disk."""
@@ -236,7 +238,7 @@ class LocalDisk:
 
     def keeps_order(self, fd: int) -> bool:
         """See Disk."""
-        return self._ext4.keeps_order(fd)
+        return self._ext4.keeps_order(fd) or self._xfs.keeps_order(fd)
 
     def names_follow(self, fd: int) -> bool:
         """See Disk."""

@@ -1,24 +1,23 @@
 """What is known of ext4: in which order it writes, and what its fsync(2) and syncfs(2) do.
 
-Learned from the kernel's pages about each file system, and remembered for some seconds: another may
-be mounted under the same number. What they do not say is unknown, and unknown is never "yes".
+Learned from the kernel's pages about each file system. What they do not say is unknown, and unknown
+is never "yes".
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import re
 import time
 from collections.abc import Callable
 
+from restante.mda.remembered import Clock, Remembered
+
 KIND = 0xEF53
 """Of ext4, and of ext2 and ext3 (statfs(2))."""
 _PROC = "/proc"
 _SYS = "/sys"
-REMEMBERED = 10.0
-"""Seconds."""
 WRITES_ALL = (5, 2)
 """The version of Linux from which on sync_file_range(2) passes nothing over there is to write."""
 SYNCS_PARENTS = (4, 4)
@@ -28,9 +27,6 @@ _NUMBER = re.compile(r"\d+")
 _NO_TASK = [b"<none>"]
 _STATFS_SIZE = 256
 """Octets that hold a ``struct statfs``, whose first member is the type."""
-
-_Known = dict[int, tuple[float, bool]]
-"""An answer for each device, and when it was found."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,16 +39,15 @@ class Ext4:
         proc: str = _PROC,
         sys: str = _SYS,
         release: str = "",
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         """``release``: of Linux, as uname(2) has it; empty for the one that runs."""
         self._proc = proc
         self._sys = sys
-        self._linux = tuple(map(int, _NUMBER.findall(release or os.uname().release)[:2]))
-        self._clock = clock
-        self._in_order: _Known = {}
-        self._following: _Known = {}
-        self._flushing_early: _Known = {}
+        self._linux = linux(release)
+        self._in_order = Remembered(clock)
+        self._following = Remembered(clock)
+        self._flushing_early = Remembered(clock)
 
     def keeps_order(self, fd: int) -> bool:
         """Whether octets that a device has taken are on the disk before any name given later.
@@ -84,13 +79,9 @@ class Ext4:
         """Whether the kernel says so; names of a directory may be lost at a power cut there."""
         return kind(fd) == KIND and self._has_no_journal(self._name(os.fstat(fd).st_dev))
 
-    def _once(self, known: _Known, fd: int, find: Callable[[str], bool]) -> bool:
-        device, now = os.fstat(fd).st_dev, self._clock()
-        found, answer = known.get(device, (-math.inf, False))
-        if now >= found + REMEMBERED:
-            answer = kind(fd) == KIND and find(self._name(device))
-            known[device] = now, answer
-        return answer
+    def _once(self, known: Remembered, fd: int, find: Callable[[str], bool]) -> bool:
+        device = os.fstat(fd).st_dev
+        return known.about(device, lambda: kind(fd) == KIND and find(self._name(device)))
 
     def _name(self, device: int) -> str:
         """What the kernel calls a block device; empty if it does not say."""
@@ -126,6 +117,11 @@ class Ext4:
             return _words(f"{self._sys}/fs/ext4/{name}/journal_task")
         except OSError:
             return []
+
+
+def linux(release: str = "") -> tuple[int, ...]:
+    """The version of Linux, two numbers of it: of a release, or of the one that runs."""
+    return tuple(map(int, _NUMBER.findall(release or os.uname().release)[:2]))
 
 
 def kind(fd: int) -> int:

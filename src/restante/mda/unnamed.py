@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 
-from restante.mda import ext4
+from restante.mda import ext4, xfs
 
 MOST = 1024
 """That are held open at the same time; other copies of a batch get a name in ``tmp``."""
@@ -17,7 +17,7 @@ SHARE = 8
 """One in so many of the descriptors that the process may have is for them, at the most."""
 LINKS = "/proc/self/fd"
 """Where an open file is found by its descriptor: it gets its name from there (open(2))."""
-_KEEPING = {ext4.KIND: "ext4", 0x58465342: "xfs", 0x01021994: "tmpfs"}
+_KEEPING = {ext4.KIND: "ext4", xfs.KIND: "xfs", 0x01021994: "tmpfs"}
 """File systems on which such a file is known to survive a power cut once it was synced, and synced
 with its name. On btrfs the name may survive, and nothing of the octets: fsync(2) records nothing of
 a file without a name there (before Linux 6.17). ZFS writes all that waits, at each link(2)."""
