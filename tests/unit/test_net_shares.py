@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import cast
+
 import pytest
 
 from restante.net import shares as module
@@ -28,6 +31,35 @@ def test_who_holds_about_as_few_as_anybody_is_due() -> None:
     assert other.due() == 1
     other.enter()
     assert one.due() == 0
+
+
+def test_others_change_their_figures_at_any_time() -> None:
+    board = Board(2)
+    mine, other = board.share(0), board.share(1)
+    mine.open()
+    other.open()
+    other.enter()
+    for _ in range(5):
+        mine.enter()
+    held = Restless(mine._figures.held, other.enter)
+    mine._figures = mine._figures._replace(held=cast("memoryview[int]", held))
+    assert mine.due() == 1
+
+
+class Restless:
+    """Figures of which one changes after each look at them."""
+
+    def __init__(self, figures: memoryview[int], change: Callable[[], None]) -> None:
+        self._figures = figures
+        self._change = change
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.tolist())
+
+    def tolist(self) -> list[int]:
+        found = self._figures.tolist()
+        self._change()
+        return found
 
 
 def test_who_accepts_nothing_is_not_waited_for() -> None:

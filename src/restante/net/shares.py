@@ -102,10 +102,9 @@ class Share:
 
     def due(self) -> int:
         """The worker itself if it holds at most one more than the fewest, else who holds those."""
-        fewest = min(self._figures.held)
-        if self._held <= fewest + 1:
-            return self._number
-        return self._figures.held.tolist().index(fewest)
+        held = self._figures.held.tolist()  # once: others change theirs meanwhile
+        fewest = min(held)
+        return self._number if self._held <= fewest + 1 else held.index(fewest)
 
     def due_for_company(self, company: int, capacity: int) -> int:
         """The first worker that has room for company; where none has, as ``due``.
