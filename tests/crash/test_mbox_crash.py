@@ -115,15 +115,16 @@ def test_killed_at_every_step(home: Path, before: bytes | None, content: Content
     assert step > 5
 
 
+@pytest.mark.parametrize("singly", [False, True], ids=["as a whole", "one by one"])
 @pytest.mark.parametrize("entries_lost", [True, False])
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("before", [None, b"", OTHERS], ids=["missing", "empty", "used"])
 def test_power_cut_at_every_step(
-    home: Path, before: bytes | None, content: Content, entries_lost: bool
+    home: Path, before: bytes | None, content: Content, entries_lost: bool, singly: bool
 ) -> None:
     def append_and_lose_power(step: int) -> bool:
         acknowledged = False
-        disk = FaultyDisk(cut_at=step)
+        disk = FaultyDisk(cut_at=step, singly=singly)
         with contextlib.suppress(PowerCut):
             acknowledged = append(home, content, disk)
         disk.lose_power(entries_lost=entries_lost)

@@ -45,6 +45,7 @@ FILE_SYSTEMS: dict[str, MakeDisk] = {
     "in order": partial(FaultyDisk, in_order=True),
     "in order, names in tmp": partial(FaultyDisk, in_order=True, named_only=True),
     "names follow": partial(FaultyDisk, following=True),
+    "nothing as a whole": partial(FaultyDisk, singly=True, named_only=True),
 }
 everywhere = pytest.mark.parametrize("make_disk", FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
 

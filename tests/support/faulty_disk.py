@@ -33,6 +33,8 @@ class FaultyDisk(LocalDisk):
     in_order: bool = False
     """As on file systems on which octets that are written are not lost by what is named later, and
     a change is not written before those that came earlier."""
+    singly: bool = False
+    """As on file systems of which nothing is made durable by a sync of the whole."""
     following: bool = False
     """As on file systems on which a file is written with its name."""
     faults: dict[str, Callable[[str], int]] = field(default_factory=dict)
@@ -141,8 +143,13 @@ class FaultyDisk(LocalDisk):
             synced == path and kind == "create" and self.following
         )
 
+    def syncs_all(self, fd: int) -> bool:
+        return not self.singly
+
     def syncfs(self, fd: int) -> None:
         self._step("syncfs")
+        if self.singly:
+            return
         synced = os.fstat(fd).st_dev
         # Another thread may write meanwhile: only what is there now is safe then.
         files = [path for path in [*self._data, *self._ordered] if _device(path) == synced]
@@ -157,6 +164,8 @@ class FaultyDisk(LocalDisk):
 
     def order_all(self, fd: int) -> None:
         self._step("order_all")
+        if self.singly:
+            return
         synced = os.fstat(fd).st_dev
         files = [path for path in list(self._data) if _device(path) == synced]
         super().order_all(fd)

@@ -65,6 +65,15 @@ def test_syncs_report_their_errors(operation: str) -> None:
         getattr(LocalDisk(), operation)(-1)
 
 
+def test_where_a_sync_of_the_whole_is_known_to_reach_the_disk(directory: int) -> None:
+    disk = LocalDisk()
+    elsewhere = os.open("/proc", os.O_RDONLY)
+    try:
+        assert [disk.syncs_all(fd) for fd in (directory, elsewhere, -1)] == [True, False, False]
+    finally:
+        os.close(elsewhere)
+
+
 @pytest.mark.parametrize("operation", ["begin_order", "order"])
 def test_files_are_ordered_while_they_are_written(
     tmp_path: Path, directory: int, operation: str

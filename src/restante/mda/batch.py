@@ -16,7 +16,7 @@ from enum import Enum
 from restante.envelope import Content, Envelope, delivered_to_field, return_path_field
 from restante.mda import Delivery
 from restante.mda.answers import Policy, failure, refusal, shown, unplanned_failure
-from restante.mda.durable import Disk
+from restante.mda.durable import Disk, sync_way
 from restante.mda.home import UnsafePlace
 from restante.mda.maildir import KnownMaildir, Maildirs, Part, list_messages
 from restante.mda.names import NO_NAME, DeliveryName, delivery_name
@@ -144,6 +144,8 @@ class Batch:
     jobs: Sequence[Job]
     whole: dict[int, int] = field(default_factory=dict)
     """File systems that are synced as a whole, each with a descriptor on it."""
+    singly: set[int] = field(default_factory=set)
+    """Those where that is not to be trusted: each copy's name is synced when it has got it."""
     last: dict[int, Copy] = field(default_factory=dict)
     """On those that keep an order: the copy that gets its name last. All are durable with it."""
     files: dict[int, int] = field(default_factory=dict)
@@ -231,16 +233,22 @@ class Batch:
     def _sync_as_a_whole(self, maildir: KnownMaildir) -> int:
         """Take a descriptor before anything is written: it reports what fails from now on.
 
-        The file system, which is another one if the Maildir has moved.
+        Or leave each copy there to itself, where the file system knows no such sync. The file
+        system, which is another one if the Maildir has moved.
         """
-        if maildir.system in self.whole:
+        if maildir.system in self.whole or maildir.system in self.singly:
             return maildir.system
         fd = maildir.new.open(self.disk)
-        _, system = self._place_of(fd, maildir)
-        if self.whole.setdefault(system, fd) != fd:
-            self.disk.close(fd)
-        else:
-            self.last.pop(system, None)  # who was alone there is not any more
+        try:
+            _, system = self._place_of(fd, maildir)
+            if not self.disk.syncs_all(fd):
+                self.singly.add(system)
+            elif system not in self.whole:
+                self.whole[system], fd = fd, -1
+                self.last.pop(system, None)  # who was alone there is not any more
+        finally:
+            if fd >= 0:
+                self.disk.close(fd)
         return system
 
     def _place_of(self, fd: int, maildir: KnownMaildir) -> tuple[int, int]:
@@ -346,6 +354,20 @@ class Batch:
             self._give_name(job, copy, maildir)
         elif copy.place is Place.TMP:
             self._move(copy, maildir)
+        if copy.system in self.singly:
+            self._sync_name(copy, maildir)
+
+    def _sync_name(self, copy: Copy, maildir: KnownMaildir) -> None:
+        """Make a copy's name durable, and that of its Maildir if it is new."""
+        if copy.directory < 0:
+            copy.directory = maildir.new.open(self.disk)
+        if maildir.fresh:
+            sync_way(self.disk, copy.directory)
+            self.maildirs.settle_one(maildir)
+        else:
+            self.disk.fsync(copy.directory)
+        copy.is_durable = True
+        self._let_directory_go(copy)
 
     def _give_name(self, job: Job, copy: Copy, maildir: KnownMaildir) -> None:
         self._hold(copy, maildir.new)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from restante import btrfs
-from restante.mda import unnamed
+from restante.mda import ext4, unnamed, xfs
 from restante.mda.ext4 import Ext4
 from restante.mda.xfs import Xfs
 
@@ -22,6 +22,21 @@ _NO_COPY_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOT
 
 _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 """Flags of sync_file_range(2)."""
+
+_SYNCED_AS_A_WHOLE = {
+    ext4.KIND: "ext4",
+    xfs.KIND: "xfs",
+    0x9123683E: "btrfs",
+    0x2FC12FC1: "zfs",
+    0xF2F52010: "f2fs",
+    0x01021994: "tmpfs",
+    0x794C7630: "overlayfs",
+    0x6969: "nfs",
+    0x00C36400: "ceph",
+}
+"""File systems whose syncfs(2) is known to bring all of it to the disk. FUSE's says that it has,
+and asks nothing of the process behind it (GlusterFS, ceph-fuse, sshfs); the server of CIFS is not
+told to flush."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -97,6 +112,13 @@ class Disk(Protocol):
 
     def syncfs(self, fd: int) -> None:
         """Make all of the file system that holds ``fd`` survive a power cut."""
+        ...
+
+    def syncs_all(self, fd: int) -> bool:
+        """Whether ``syncfs`` keeps its promise on the file system that holds ``fd``.
+
+        Unknown is "no".
+        """
         ...
 
     def order_all(self, fd: int) -> None:
@@ -232,6 +254,10 @@ class LocalDisk:
         if self._ext4.flushes_early(fd):
             os.fsync(fd)  # there is hardly anything to write, but the device's cache is flushed
 
+    def syncs_all(self, fd: int) -> bool:
+        """See Disk."""
+        return ext4.kind(fd) in _SYNCED_AS_A_WHOLE
+
     def order_all(self, fd: int) -> None:
         """See Disk."""
         _check(_libc.syncfs(fd))
@@ -264,6 +290,30 @@ class LocalDisk:
     def close(self, fd: int) -> None:
         """See Disk."""
         os.close(fd)
+
+
+def sync_way(disk: Disk, directory: int) -> None:
+    """Make a directory's names durable, and those by which it is reached on its file system.
+
+    As far up as this process may read: it has made nothing above. Raises OSError.
+    """
+    below = os.fstat(directory)
+    way = directory, "."
+    held: list[int] = []
+    try:
+        while True:
+            held.append(disk.open_directory(way[1], way[0]))
+            found = os.fstat(held[-1])
+            is_root = way[1] == ".." and found.st_ino == below.st_ino
+            if found.st_dev != below.st_dev or is_root:
+                return
+            disk.fsync(held[-1])
+            below, way = found, (held[-1], "..")
+    except PermissionError:
+        return
+    finally:
+        for fd in held:
+            disk.close(fd)
 
 
 def _check(result: int) -> None:

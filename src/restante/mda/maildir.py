@@ -146,6 +146,11 @@ class Maildirs:
             maildir.fresh = maildir.fresh and maildir.system != system
         self._fresh = [maildir for maildir in self._fresh if maildir.fresh]
 
+    def settle_one(self, maildir: KnownMaildir) -> None:
+        """Note that the Maildir is durable."""
+        maildir.fresh = False
+        self._fresh = [each for each in self._fresh if each.fresh]
+
     def close(self) -> None:
         """Give all descriptors back."""
         while self._known:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from restante.envelope import CHUNK
 from restante.errors import TemporaryError
 from restante.mda import MboxDelivery
-from restante.mda.durable import Disk
+from restante.mda.durable import Disk, sync_way
 from restante.mda.home import UnsafePlace, enter, is_trusted, open_home
 from restante.mda.mbox_lock import DotLock, Held, release, take
 from restante.mda.mboxrd import BLANK_LINE, Letter
@@ -55,6 +55,18 @@ class OpenMbox:
             return False
         return os.path.samestat(found, os.fstat(self.fd))
 
+    def sync(self, disk: Disk) -> None:
+        """Make its octets durable."""
+        disk.fsync(self.fd)
+
+    def sync_with_names(self, disk: Disk) -> None:
+        """Make it durable, and the names by which it is reached."""
+        if disk.syncs_all(self.fd):
+            disk.syncfs(self.fd)
+            return
+        disk.fsync(self.fd)
+        sync_way(disk, self.directory)
+
     def close(self, disk: Disk) -> None:
         """Give the descriptors back, and with them the locks of the kernel."""
         disk.close(self.fd)
@@ -85,20 +97,20 @@ def append_letter(
             disk.truncate(file.fd, remains.torn_at)
             size = remains.torn_at
         # The file and the home may be new, by this attempt or an earlier one: their names count.
-        sync = disk.syncfs if again or not size else disk.fsync
+        sync = file.sync_with_names if again or not size else file.sync
         if remains.is_whole:
-            sync(file.fd)
+            sync(disk)
         else:
             _write(disk, file.fd, size, letter, sync)
 
 
-def _write(disk: Disk, fd: int, size: int, letter: Letter, sync: Callable[[int], None]) -> None:
+def _write(disk: Disk, fd: int, size: int, letter: Letter, sync: Callable[[Disk], None]) -> None:
     written = 0
     try:
         for block in _blocks(itertools.chain([_separator(fd, size)], letter.pieces())):
             written += len(block)
             disk.write(fd, [block])
-        sync(fd)
+        sync(disk)
     except Exception:
         # Should that fail as well, what is there looks like a message that breaks off.
         with contextlib.suppress(OSError):
