@@ -439,6 +439,18 @@ class AsRoot:
         assert isinstance(await site.deliver(site.bob, number=1), Delivered)
         assert pid in site.processes()
 
+    async def test_one_uid_has_a_helper_for_each_far_file_system(self, site: Site) -> None:
+        ends = []
+        for place in ("", "/srv/far", "/srv/far", "/srv/farther"):
+            ours, its = socket.socketpair()
+            order(site.supplier.orders, ANN, ANN, its, place=place)
+            ends.append(ours)
+        assert isinstance(await site.deliver(site.ann), Delivered)
+        assert isinstance(await site.deliver(site.bob), Delivered)
+        assert len(site.processes()) == len({"", "/srv/far", "/srv/farther", "bob's"})
+        for end in ends:
+            end.close()
+
     async def test_orders_that_are_none(self, site: Site) -> None:
         for octets in (b"{", b"[]", b"{}", b'{"uid": "x", "gid": 1}', b'{"uid": {}, "gid": 1}'):
             ours, its = socket.socketpair()

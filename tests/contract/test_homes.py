@@ -197,7 +197,7 @@ if os.geteuid() == 0:
     async def told(orders: socket.socket, home: str, uid: int = ANN.uid) -> bytes:
         """What the process says to whoever asked."""
         ours, its = socket.socketpair()
-        order(orders, uid, ANN.gid, its, home)
+        order(orders, uid, ANN.gid, its, home=home)
         with ours:
             said = b""
             while more := await asyncio.to_thread(ours.recv, 65536):

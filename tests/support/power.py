@@ -311,6 +311,14 @@ class ImageServer:
         return _STATFS_OUT.pack(blocks, 0, 0, 1, 0, BLOCK, 255, BLOCK, 0, *(0,) * 6)
 
 
+def begun(fd: int) -> None:
+    """Answer the first request, and no other."""
+    request = _request(os.read(fd, REQUEST_SIZE))
+    assert request.opcode == Opcode.INIT
+    body = _begin(request)
+    os.write(fd, _OUT_HEADER.pack(_OUT_HEADER.size + len(body), 0, request.unique) + body)
+
+
 def _request(octets: bytes) -> _Request:
     length, opcode, unique, node, *_ = _IN_HEADER.unpack_from(octets)
     return _Request(opcode, unique, node, octets[_IN_HEADER.size : length])
@@ -419,7 +427,7 @@ def power(place: Place, system: FileSystem, wanted: int, seed: int) -> Iterator[
 def _serve(place: Place, wanted: int, seed: int) -> subprocess.Popen[bytes]:
     fd = os.open(FUSE_DEVICE, os.O_RDWR)
     try:
-        _mount_fuse(fd, place.fuse)
+        mount_fuse(fd, place.fuse)
         command = [sys.executable, "-m", __name__, str(fd), str(place.root), f"{wanted}", f"{seed}"]
         try:
             return subprocess.Popen(command, cwd=REPOSITORY, pass_fds=[fd])
@@ -430,11 +438,11 @@ def _serve(place: Place, wanted: int, seed: int) -> subprocess.Popen[bytes]:
         os.close(fd)  # it is the server's alone: nobody waits for one that has died
 
 
-def _mount_fuse(fd: int, where: Path) -> None:
+def mount_fuse(fd: int, where: Path, *options: bytes) -> None:
     """mount(2), as mount(8) would look for a program that serves."""
     libc = ctypes.CDLL(None, use_errno=True)
-    options = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fd
-    if libc.mount(b"power", bytes(where), b"fuse", 0, options) != 0:
+    said = b",".join([b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fd, *options])
+    if libc.mount(b"power", bytes(where), b"fuse", 0, said) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(where))
 

@@ -39,6 +39,7 @@ RULES: dict[str, set[str]] = {
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"btrfs", "config"},
     "eventlog": set(),
+    "mounts": set(),
     "maillog": VOCABULARY | {"eventlog", "metrics"},
     "logsetup": VOCABULARY | {"config", "eventlog", "rights"},
     "protocol": {"address", "envelope", "records", "status"},
@@ -57,7 +58,7 @@ RULES: dict[str, set[str]] = {
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
     "helper": VOCABULARY
-    | {"config", "eventlog", "maillog", "mda", "store", "directory", "threads"},
+    | {"config", "eventlog", "maillog", "mda", "mounts", "store", "directory", "threads"},
     "relay": VOCABULARY
     | {"config", "interfaces", "maillog", "protocol", "queue.contract", "tls_stream"},
     "courier": VOCABULARY

@@ -486,7 +486,7 @@ async def test_what_is_opened_with_a_bad_answer_is_closed(
         await opening
     told = await asyncio.wait_for(scripted.hear(), 10)
     assert (told.kind, Reader(told.body).count(number)) == (Kind.CLOSE, number)
-    assert not helpers._links[Owner(ANN.uid, ANN.gid)].drops
+    assert not helpers._links[Owner(ANN.uid, ANN.gid), ""].drops
 
 
 async def test_a_drop_outlives_nothing_of_its_helper(helpers: Helpers, scripted: Scripted) -> None:

@@ -5,49 +5,31 @@ docs/cluster.md), and of those that lose at a power cut what was acknowledged (d
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from restante.cli.findings import Findings
 from restante.config.tree import Settings
 from restante.mda.ext4 import Ext4
+from restante.mounts import TABLE, Mount, mount_of, read_mounts
 
-MOUNTS = "/proc/self/mounts"
 _NFS = frozenset({"nfs", "nfs4"})
-_OF_A_NETWORK = _NFS | {"ceph", "cifs", "smb3", "glusterfs", "fuse.ceph-fuse", "fuse.glusterfs"}
+_NFS_3 = frozenset({"vers=2", "vers=3"})
+"""Locks are a protocol of their own there, in which the dead keep theirs."""
 _LOCAL_LOCKS = frozenset({"nolock", "local_lock=flock", "local_lock=all"})
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _UNFLUSHED = frozenset({"nobarrier", "barrier=0", "barrier=none", "fsync_mode=nobarrier"})
 """With these, nobody tells the disk to write what it keeps in its cache."""
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-"""Blanks in a name, as proc_mounts(5) has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A line of the table of mounts."""
-
-    place: str
-    kind: str
-    options: frozenset[str]
-
-    @property
-    def is_nfs_3(self) -> bool:
-        """Whether locks are a protocol of their own, in which the dead keep theirs."""
-        return self.kind in _NFS and not self.options.isdisjoint({"vers=2", "vers=3"})
 
 
 def examine_mounts(
-    settings: Settings, findings: Findings, table: str = MOUNTS, ext4: Ext4 | None = None
+    settings: Settings, findings: Findings, table: str = TABLE, ext4: Ext4 | None = None
 ) -> None:
     """Mail on a file system that keeps its locks, queues on a disk of this machine.
 
     And either where a power cut takes nothing that was acknowledged.
     """
     try:
-        with open(table, encoding="utf-8", errors="surrogateescape") as lines:
-            mounts = list(map(_mount, lines))
+        mounts = read_mounts(table)
     except OSError:
         return  # as in a container without /proc, of which nothing can be said
     findings.problems += _about_queues(settings.path(settings.queue.root), mounts)
@@ -57,7 +39,7 @@ def examine_mounts(
 
 def _about_queues(path: str, mounts: list[Mount]) -> Iterator[str]:
     mount = _mount_of(path, mounts)
-    if mount is not None and mount.kind in _OF_A_NETWORK:
+    if mount is not None and mount.is_far:
         yield (
             f"queue.root: {path} is on a network file system ({mount.kind}), where SQLite's "
             "write-ahead log cannot be trusted: choose a directory on a disk of this machine"
@@ -74,7 +56,7 @@ def _about_mail(path: str, mounts: list[Mount]) -> Iterator[str]:
             f"mail.root: {mount.place} is mounted with {local[0]}: on each machine that mounts it "
             "a session may have the same maildrop"
         )
-    elif mount.is_nfs_3:
+    elif not mount.options.isdisjoint(_NFS_3):
         yield (
             f"mail.root: {mount.place} is mounted as NFSv3: a machine that dies keeps its "
             "maildrops locked until it is back; mount it with vers=4.2"
@@ -136,14 +118,5 @@ def _has_no_journal(path: str, ext4: Ext4) -> bool:
         os.close(fd)
 
 
-def _mount(line: str) -> Mount:
-    _, place, kind, options, *_ = line.split(" ")
-    place = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), place)
-    return Mount(place, kind, frozenset(options.split(",")))
-
-
 def _mount_of(path: str, mounts: list[Mount]) -> Mount | None:
-    """Where a path lies: the longest place that it is below, the last of several there."""
-    real = os.path.realpath(path)
-    around = [each for each in mounts if os.path.commonpath([real, each.place]) == each.place]
-    return max(reversed(around), key=lambda each: len(each.place), default=None)
+    return mount_of(os.path.realpath(path), mounts)

@@ -171,7 +171,8 @@ class Mail:
     helpers: int = setting(
         100,
         "Where root has started the server: how many uids that own mail are served at the same "
-        "time, each by a process of its own (some 5 MiB). Mail for more of them waits.",
+        "time, each by a process of its own (some 5 MiB), and by one more for each network file "
+        "system that homes of it lie on. Mail for more of them waits.",
         low=1,
     )
     helper_idle: float = setting(

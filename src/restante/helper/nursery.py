@@ -1,8 +1,9 @@
 """The nursery: the process of root that forks helpers, and knows nothing else.
 
 It has one thread, reads nothing from the network, and takes orders from the supervisor
-alone: a datagram ``{"uid": 1000, "gid": 1000}`` with one descriptor, a worker's connection.
-It hands the connection to the helper of that uid and gid, which it forks if there is none.
+alone: a datagram ``{"uid": 1000, "gid": 1000, "place": ""}`` with one descriptor, a worker's
+connection. It hands the connection to the helper of that uid and gid, which it forks if there is
+none. For a ``place``, a network file system, there is one of its own: it may come to hang.
 Where there is to be no helper, the connection's other end is told why (Kind.REFUSED). An order
 with a ``home`` is for a process that makes it (restante.helper.makers).
 
@@ -64,6 +65,8 @@ PRELOADED = (
 """Modules that Python imports only when it needs them, of those that helpers may need."""
 
 RunHelper = Callable[[socket.socket, Owner, Limits], None]
+_Place = tuple[Owner, str]
+"""Whose helper, and for which network file system."""
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class _Helper:
     """A living process."""
 
     pid: int
-    owner: Owner
+    place: _Place
     hatch: socket.socket
     handed: int = 0
     """Connections it was given."""
@@ -79,10 +82,15 @@ class _Helper:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    owner: Owner
+    place: _Place
     connection: socket.socket
     until: float
     """When it is given up, on the monotonic clock."""
+
+    @property
+    def owner(self) -> Owner:
+        """Whose helper is wanted."""
+        return self.place[0]
 
     def refuse(self, why: str) -> None:
         """Tell the worker, which may not be there any more."""
@@ -95,13 +103,13 @@ class _Order:
 
 
 class Nursery:
-    """Helpers by uid and gid, bounded in number."""
+    """Helpers by uid, gid and file system, bounded in number."""
 
     def __init__(self, orders: socket.socket, limits: Limits, run_helper: RunHelper) -> None:
         self._orders = orders
         self._limits = limits
         self._run_helper = run_helper
-        self._helpers: dict[Owner, _Helper] = {}
+        self._helpers: dict[_Place, _Helper] = {}
         self._leaving: dict[int, float] = {}
         """Processes that were let go, and when they are killed."""
         self._waiting: deque[_Order] = deque()
@@ -142,14 +150,14 @@ class Nursery:
         try:
             said = json.loads(octets)
             owner = Owner(int(said["uid"]), int(said["gid"]))
-            home = str(said.get("home", ""))
+            home, place = str(said.get("home", "")), str(said.get("place", ""))
         except (ValueError, KeyError, TypeError, AttributeError):
             connection.close()
             return
         if home:
             self._make(Wish(home, owner, connection))
         else:
-            self._place(_Order(owner, connection, time.monotonic() + ORDER_PATIENCE))
+            self._place(_Order((owner, place), connection, time.monotonic() + ORDER_PATIENCE))
 
     def _make(self, wish: Wish) -> None:
         objection = self._limits.objection(wish.owner.uid, wish.owner.gid)
@@ -162,7 +170,7 @@ class Nursery:
         objection = self._limits.objection(order.owner.uid, order.owner.gid)
         if objection:
             order.refuse(objection)
-        elif order.owner in self._helpers or self._has_room():
+        elif order.place in self._helpers or self._has_room():
             self._hand(order)
         elif len(self._waiting) >= MAX_WAITING:
             order.refuse(f"all {self._limits.helpers} helpers are busy (mail.helpers)")
@@ -175,7 +183,7 @@ class Nursery:
 
     def _hand(self, order: _Order) -> None:
         try:
-            helper = self._helpers.get(order.owner) or self._fork(order.owner)
+            helper = self._helpers.get(order.place) or self._fork(order.place)
             socket.send_fds(helper.hatch, [CONNECTION], [order.connection.fileno()])
         except OSError as error:
             order.refuse(f"the helper of uid {order.owner.uid} cannot be had: {error.strerror}")
@@ -186,7 +194,7 @@ class Nursery:
     def _serve_waiting(self) -> None:
         for _ in range(len(self._waiting)):
             order = self._waiting.popleft()
-            if order.owner in self._helpers or self._has_room():
+            if order.place in self._helpers or self._has_room():
                 self._hand(order)
             elif order.until < time.monotonic():
                 order.refuse(f"all {self._limits.helpers} helpers are busy (mail.helpers)")
@@ -202,7 +210,7 @@ class Nursery:
 
     # Helpers
 
-    def _fork(self, owner: Owner) -> _Helper:
+    def _fork(self, place: _Place) -> _Helper:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine.setblocking(False)
         try:
@@ -212,11 +220,11 @@ class Nursery:
             raise
         else:
             if pid == 0:
-                self._become_helper(its, owner)
+                self._become_helper(its, place[0])
         finally:
             its.close()
-        helper = _Helper(pid, owner, mine)
-        self._helpers[owner] = helper
+        helper = _Helper(pid, place, mine)
+        self._helpers[place] = helper
         self._selector.register(mine, selectors.EVENT_READ, partial(self._listen, helper))
         return helper
 
@@ -235,7 +243,7 @@ class Nursery:
 
     def _listen(self, helper: _Helper) -> None:
         """What comes up a hatch: a count, or the end."""
-        if self._helpers.get(helper.owner) is not helper:
+        if self._helpers.get(helper.place) is not helper:
             return  # it was let go since the kernel said that there is something
         try:
             octets = helper.hatch.recv(COUNT.size)
@@ -250,7 +258,7 @@ class Nursery:
         """The helper ends as soon as it finds its hatch shut; nobody is handed to it any more."""
         self._selector.unregister(helper.hatch)
         helper.hatch.close()
-        del self._helpers[helper.owner]
+        del self._helpers[helper.place]
         patience = self._limits.drain_timeout + END_PATIENCE
         self._leaving[helper.pid] = time.monotonic() + patience
 

@@ -15,6 +15,7 @@ from restante.helper.channel import Channel
 from restante.helper.failures import read_failure
 from restante.helper.messages import MAX_TEXT, Owner
 from restante.helper.wire import LASTING, BadFrame, Frame, Kind, Reader
+from restante.mounts import FarPlaces
 
 MAX_NUMBER = 2**31 - 1
 """Requests are numbered up to here, and then from 1 again."""
@@ -32,6 +33,10 @@ MAX_GIVEN_UP = 100
 """Requests of one connection that were given up and may be answered yet."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at what takes too long, at most."""
+
+_Place = tuple[Owner, str]
+"""Whose helper, and the network file system (restante.mounts) for whose homes it is: one that
+hangs holds up nobody whose home is elsewhere."""
 
 OnPart = Callable[[Frame], None]
 """Takes the parts of an answer that come before its last one; may raise BadFrame."""
@@ -239,31 +244,32 @@ def _take_on_the_way(waiting: _Pending, frame: Frame) -> None:
 
 
 class Helpers:
-    """Links by uid and gid. Belongs to one event loop."""
+    """Links by uid, gid and file system. Belongs to one event loop."""
 
-    def __init__(self, supplier: Supplier, idle: float) -> None:
+    def __init__(self, supplier: Supplier, idle: float, places: FarPlaces | None = None) -> None:
         """``idle``: seconds that an unused connection is kept."""
         self._supplier = supplier
         self._idle = idle
-        self._links: dict[Owner, Link] = {}
-        self._sulking: dict[Owner, float] = {}
+        self._places = places or FarPlaces()
+        self._links: dict[_Place, Link] = {}
+        self._sulking: dict[_Place, float] = {}
         """Whose helpers did not answer in time, and when they are asked again."""
-        self._opening: dict[Owner, asyncio.Task[Link]] = {}
-        self._all: set[Link] = set()
+        self._opening: dict[_Place, asyncio.Task[Link]] = {}
+        self._all: dict[Link, _Place] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     async def link(self, account: Account) -> Link:
-        """A usable connection to the helper of the account's uid and gid; raises NoHelper."""
-        owner = Owner(account.uid, account.gid)
-        link = self._links.get(owner)
+        """A usable connection to the helper of the account; raises NoHelper."""
+        place = Owner(account.uid, account.gid), self._places.of(account.home)
+        link = self._links.get(place)
         if link is not None and link.is_usable:
             return link
-        opening = self._opening.get(owner)
+        opening = self._opening.get(place)
         if opening is None:
-            opening = asyncio.create_task(self._open(account, owner))
-            self._opening[owner] = opening
-            opening.add_done_callback(partial(self._opened, owner))
+            opening = asyncio.create_task(self._open(account, place))
+            self._opening[place] = opening
+            opening.add_done_callback(partial(self._opened, place))
         return await asyncio.shield(opening)
 
     async def close(self) -> None:
@@ -276,10 +282,11 @@ class Helpers:
         for link in list(self._all):
             link.close()
 
-    async def _open(self, account: Account, owner: Owner) -> Link:
+    async def _open(self, account: Account, place: _Place) -> Link:
+        owner, _ = place
         if self._is_closed:
             raise NoHelper("the server shuts down")
-        if self._sulking.get(owner, 0.0) > asyncio.get_running_loop().time():
+        if self._sulking.get(place, 0.0) > asyncio.get_running_loop().time():
             raise NoHelper(f"the helper of uid {owner.uid} has not answered lately")
         supplied = await self._supplier.supply(account)
         if (supplied.uid, supplied.gid) != (owner.uid, owner.gid):
@@ -289,31 +296,31 @@ class Helpers:
                 f" {supplied.uid} and {supplied.gid} now"
             )
         link = Link(supplied, owner, self._forget)
-        self._links[owner] = link
-        self._all.add(link)
+        self._links[place] = link
+        self._all[link] = place
         if self._sweeping is None:
             self._sweep()
         return link
 
-    def _opened(self, owner: Owner, opening: asyncio.Task[Link]) -> None:
-        del self._opening[owner]
+    def _opened(self, place: _Place, opening: asyncio.Task[Link]) -> None:
+        del self._opening[place]
         if not opening.cancelled():
             opening.exception()  # if nobody waits for it any more, that is no bug
 
     def _forget(self, link: Link) -> None:
-        self._all.discard(link)
-        for owner, known in list(self._links.items()):
+        self._all.pop(link, None)
+        for place, known in list(self._links.items()):
             if known is link:
-                del self._links[owner]
+                del self._links[place]
 
     def _sweep(self) -> None:
         """Close what is late, and what has not been used for long; from now on again and again."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._sulking = {owner: until for owner, until in self._sulking.items() if until > now}
-        for link in list(self._all):
+        self._sulking = {place: until for place, until in self._sulking.items() if until > now}
+        for link, place in list(self._all.items()):
             if link.give_up_if_late():
-                self._sulking[link.owner] = now + SULK
+                self._sulking[place] = now + SULK
             elif link.is_unused and now - link.last_used >= self._idle:
                 link.close()
         interval = min(self._idle / 2, LOOK_INTERVAL)

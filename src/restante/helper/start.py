@@ -41,12 +41,19 @@ def start_nursery(limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socke
 
 
 def order(
-    orders: socket.socket, uid: int, gid: int, connection: socket.socket, home: str = ""
+    orders: socket.socket,
+    uid: int,
+    gid: int,
+    connection: socket.socket,
+    *,
+    home: str = "",
+    place: str = "",
 ) -> None:
     """Give the helper of a uid and gid a connection; closed here afterwards. Raises OSError.
 
-    With a ``home`` no helper is meant: the home is made, and the connection's end told so.
+    There is one for each ``place``, a network file system on which there are homes. With a
+    ``home`` no helper is meant: the home is made, and the connection's end told so.
     """
     with connection:
-        message = {"uid": uid, "gid": gid} | ({"home": home} if home else {})
+        message = {"uid": uid, "gid": gid, "place": place} | ({"home": home} if home else {})
         socket.send_fds(orders, [json.dumps(message).encode()], [connection.fileno()])

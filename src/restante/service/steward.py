@@ -27,6 +27,7 @@ from restante.config import Settings
 from restante.directory.rows import MAX_ID
 from restante.errors import OperatorError
 from restante.helper.start import order, start_nursery
+from restante.mounts import FarPlaces
 from restante.service.children import fork, poll
 from restante.service.hands import limits
 from restante.service.office import REST, Office, Request
@@ -104,6 +105,7 @@ class Steward:
         """There are to be both, from the first request on until the server stops."""
         self._dismissed: list[_Servant] = []
         """Processes that were told to end."""
+        self._places = FarPlaces()
         self._errands: dict[int, _Errand] = {}
         self._asked = 0
 
@@ -386,6 +388,7 @@ class Steward:
     def _connect(self, number: int, errand: _Errand, nursery: _Servant, account: _Account) -> None:
         """One end of a new connection for the worker, the other for the helper."""
         home = account.home if errand.request.kind == "home" else ""
+        place = self._places.of(account.home)
         try:
             ours, its = _pair(socket.SOCK_STREAM)
         except OperatorError as error:
@@ -393,7 +396,7 @@ class Steward:
             return
         with ours:
             try:
-                order(nursery.end, account.uid, account.gid, its, home)
+                order(nursery.end, account.uid, account.gid, its, home=home, place=place)
             except OSError:
                 return
             self._finish(number)

@@ -1,0 +1,64 @@
+"""A file system that hangs, or is not connected: its mail waits, and nobody else's does."""
+
+from __future__ import annotations
+
+import poplib
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.hanging import IS_POSSIBLE, HangingSystem, hanging
+from tests.support.instance import Instance, new_instance
+from tests.support.serving import ANN, IAIN, deliver
+
+pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="only root mounts, and by FUSE")
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[HangingSystem]:
+    with hanging(tmp_path / "far") as system:
+        yield system
+
+
+@pytest.fixture
+def instance(tmp_path: Path, far: HangingSystem) -> Iterator[Instance]:
+    """Ann's home is on that file system, Iain's is not; both have one uid, not the server's."""
+    with new_instance(tmp_path / "instance", environ={"RESTANTE_SERVER__USER": "daemon"}) as it:
+        for address in (ANN, IAIN):
+            it.add_mailbox(address)
+        with closing(sqlite3.connect(it.directory / "restante.db")) as rows:
+            rows.execute(
+                "UPDATE mailbox SET home = ? WHERE username = ?", (f"{far.place}/ann", ANN)
+            )
+            rows.commit()
+        it.start()
+        yield it
+
+
+def log_in(instance: Instance) -> str:
+    """What Ann hears."""
+    with pytest.raises(poplib.error_proto) as heard, closing(instance.pop3(ANN)):
+        pass
+    return str(heard.value)
+
+
+def test_who_has_a_home_elsewhere_waits_for_nothing(instance: Instance, far: HangingSystem) -> None:
+    with ThreadPoolExecutor(2) as clients:
+        try:
+            sent = clients.submit(deliver, instance.smtp_port, ANN)
+            far.wait_until_asked()
+            fetched = clients.submit(log_in, instance)
+            for count in (1, 2):
+                assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+                assert len(instance.messages(IAIN)) == count
+            assert not sent.done()
+            assert not fetched.done()
+        finally:
+            far.end()
+        assert sent.result()[:4] in {"250 ", "451 "}
+        assert "-ERR [SYS/TEMP]" in fetched.result()
+    assert "event=unplanned" not in instance.log()

@@ -1,0 +1,69 @@
+"""Where file systems are mounted, and which of them may hang."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from restante.mounts import REMEMBERED, FarPlaces, mount_of, read_mounts
+
+TABLE = r"""/dev/sda1 / ext4 rw,relatime 0 0
+proc /proc proc rw 0 0
+10.0.0.10:/mail /srv/mail nfs4 rw,vers=4.2,hard 0 0
+/dev/sdb1 /srv/mail/near xfs rw 0 0
+me:/our /srv/our\040mail fuse.glusterfs rw 0 0
+sshfs /srv/own fuse rw 0 0
+/dev/sdc1 /srv/disk fuseblk rw 0 0
+mail@fsid.cephfs=/ /srv/both ceph rw 0 0
+/dev/sdd1 /srv/both ext4 rw 0 0
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "mounts"
+    path.write_text(TABLE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/home/iain", ""),
+        ("/srv/mail", "/srv/mail"),
+        ("/srv/mail/example.com/iain", "/srv/mail"),
+        ("/srv//mail/./example.com/iain", "/srv/mail"),
+        ("/srv/mail/near/iain", ""),
+        ("/srv/mailboxes/iain", ""),
+        ("/srv/our mail/iain", "/srv/our mail"),
+        ("/srv/own/iain", "/srv/own"),
+        ("/srv/disk/iain", ""),
+        ("/srv/both/iain", ""),
+        ("no path", ""),
+        ("", ""),
+    ],
+)
+def test_what_lies_on_a_far_file_system(table: Path, path: str, place: str) -> None:
+    assert FarPlaces(str(table)).of(path) == place
+
+
+def test_the_table_is_read_again(table: Path) -> None:
+    now = 1000.0
+    places = FarPlaces(str(table), lambda: now)
+    assert places.of("/srv/mail/iain") == "/srv/mail"
+    table.write_text(TABLE.replace("nfs4", "ext4"))
+    now += REMEMBERED - 1
+    assert places.of("/srv/mail/iain") == "/srv/mail"
+    now += 1
+    assert places.of("/srv/mail/iain") == ""
+
+
+def test_where_there_is_no_table_nothing_is_far(tmp_path: Path) -> None:
+    assert FarPlaces(str(tmp_path / "missing")).of("/srv/mail/iain") == ""
+
+
+def test_this_machine_s_own_table() -> None:
+    mount = mount_of("/", read_mounts())
+    assert mount is not None
+    assert mount.place == "/"
