@@ -14,7 +14,7 @@ from dataclasses import dataclass
 TABLE = "/proc/self/mounts"
 REMEMBERED = 10.0
 """Seconds for which the table counts as it was read."""
-OF_A_NETWORK = frozenset({"nfs", "nfs4", "ceph", "cifs", "smb3", "glusterfs", "lustre", "9p"})
+OF_A_NETWORK = frozenset({"nfs", "nfs4", "ceph", "cifs", "smb3", "glusterfs", "lustre"})
 """Kinds whose files another machine has. Those of FUSE may have any process."""
 _FUSE = "fuse"
 _ESCAPED = re.compile(r"\\([0-7]{3})")

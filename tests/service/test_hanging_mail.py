@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import poplib
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hanging import IS_POSSIBLE, HangingSystem, hanging
-from tests.support.instance import Instance, new_instance
+from tests.support.instance import Instance, new_instance, until
 from tests.support.serving import ANN, IAIN, deliver
 
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="only root mounts, and by FUSE")
@@ -62,3 +63,33 @@ def test_who_has_a_home_elsewhere_waits_for_nothing(instance: Instance, far: Han
         assert sent.result()[:4] in {"250 ", "451 "}
         assert "-ERR [SYS/TEMP]" in fetched.result()
     assert "event=unplanned" not in instance.log()
+
+
+def test_check_says_that_it_does_not_answer(tmp_path: Path, far: HangingSystem) -> None:
+    with new_instance(tmp_path / "instance") as instance:
+        instance.environ["RESTANTE_MAIL__ROOT"] = str(far.place)
+        told = instance.run("check", check=False)
+        assert told.returncode == 1
+        assert f"problem: mail.root: the file system of {far.place} does not answer" in told.stdout
+        far.end()
+        told = instance.run("check", check=False)
+        assert told.returncode == 1
+        (line,) = [each for each in told.stdout.splitlines() if "problem: mail.root" in each]
+        assert "Transport endpoint is not connected (FUSE: " in line
+        assert "mkdir" not in told.stdout
+
+
+def test_who_has_a_home_there_is_served_once_it_is_mounted_again(
+    tmp_path: Path, instance: Instance, far: HangingSystem
+) -> None:
+    """Without a restart, and mail that has waited is there, once."""
+    far.end()
+    heard = deliver(instance.smtp_port, ANN)
+    assert heard[:4] in {"250 ", "451 "}
+    assert "-ERR [SYS/TEMP]" in log_in(instance)
+    subprocess.run(["umount", "--lazy", far.place], check=True)
+    subprocess.run(["mount", "--bind", tmp_path / "instance" / "mail", far.place], check=True)
+    instance.run("queue", "retry", "--all")
+    until(lambda: len(instance.messages(ANN)) == 1 or heard.startswith("451 "), "it is there")
+    assert deliver(instance.smtp_port, ANN).startswith("250 ")
+    assert len(instance.messages(ANN)) == (2 if heard.startswith("250 ") else 1)

@@ -35,6 +35,9 @@ def nfs(options: str, place: str = "/srv/mail", kind: str = "nfs4") -> str:
         nfs("vers=4.2,hard,local_lock=posix"),
         nfs("vers=3,soft,nolock,local_lock=all", place="/srv/mailing-lists", kind="nfs"),
         "mail@fsid.cephfs=/mail /srv/mail ceph rw,noatime 0 0\n",
+        "ceph-fuse /srv/mail fuse.ceph-fuse rw,noatime,allow_other 0 0\n",
+        "gl1:/mail /srv/mail fuse.glusterfs rw,default_permissions,allow_other 0 0\n",
+        "fuse-overlayfs / fuse.fuse-overlayfs rw,lowerdir=l 0 0\n",
         nfs("vers=3,soft,nolock", kind="nfs") + "/dev/sdb1 /srv/mail ext4 rw 0 0\n",
     ],
 )
@@ -124,7 +127,12 @@ def test_of_a_directory_that_is_missing_nothing_is_said(tmp_path: Path) -> None:
     assert findings == Findings()
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "ceph", "fuse.glusterfs"])
+def test_sshfs_keeps_its_locks_to_itself(tmp_path: Path) -> None:
+    (advice,) = examined(tmp_path, "x:/mail /srv/mail fuse.sshfs rw,allow_other 0 0\n").advice
+    assert advice.startswith("mail.root: /srv/mail is mounted by sshfs")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "ceph", "fuse.glusterfs", "fuse.sshfs"])
 def test_queues_lie_on_a_disk(tmp_path: Path, kind: str) -> None:
     findings = examined(tmp_path, f"server:/x /srv/restante {kind} rw,vers=4.2,hard 0 0\n")
     assert findings.advice == []

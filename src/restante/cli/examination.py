@@ -13,7 +13,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.mount_examination import examine_mounts
-from restante.cli.place_examination import examine_places, own_name
+from restante.cli.place_examination import examine_places, own_name, places_answer
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.report_examination import examine_reports
@@ -33,8 +33,9 @@ def examine(settings: Settings, findings: Findings) -> None:
     examine_control(settings, findings)
     _examine_database(settings, findings)
     _examine_routing(settings, findings)
-    examine_places(settings, findings)
-    examine_mounts(settings, findings)
+    if places_answer(settings, findings):
+        examine_places(settings, findings)
+        examine_mounts(settings, findings)
     _examine_user(settings, findings)
     examine_sending(settings, findings)
     examine_certificates(settings, findings)

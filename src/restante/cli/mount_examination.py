@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from restante.cli.findings import Findings
 from restante.config.tree import Settings
 from restante.mda.ext4 import Ext4
-from restante.mounts import TABLE, Mount, mount_of, read_mounts
+from restante.mounts import OF_A_NETWORK, TABLE, Mount, mount_of, read_mounts
 
 _NFS = frozenset({"nfs", "nfs4"})
+_SSHFS = "fuse.sshfs"
+_OF_A_NETWORK = OF_A_NETWORK | {"fuse.ceph-fuse", "fuse.glusterfs", _SSHFS}
 _NFS_3 = frozenset({"vers=2", "vers=3"})
 """Locks are a protocol of their own there, in which the dead keep theirs."""
 _LOCAL_LOCKS = frozenset({"nolock", "local_lock=flock", "local_lock=all"})
@@ -39,7 +41,7 @@ def examine_mounts(
 
 def _about_queues(path: str, mounts: list[Mount]) -> Iterator[str]:
     mount = _mount_of(path, mounts)
-    if mount is not None and mount.is_far:
+    if mount is not None and mount.kind in _OF_A_NETWORK:
         yield (
             f"queue.root: {path} is on a network file system ({mount.kind}), where SQLite's "
             "write-ahead log cannot be trusted: choose a directory on a disk of this machine"
@@ -48,6 +50,11 @@ def _about_queues(path: str, mounts: list[Mount]) -> Iterator[str]:
 
 def _about_mail(path: str, mounts: list[Mount]) -> Iterator[str]:
     mount = _mount_of(path, mounts)
+    if mount is not None and mount.kind == _SSHFS:
+        yield (
+            f"mail.root: {mount.place} is mounted by sshfs, where each machine that mounts it keeps "
+            "its own locks, and what it remembers of directories: choose another file system"
+        )
     if mount is None or mount.kind not in _NFS:
         return
     local = sorted(mount.options & _LOCAL_LOCKS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pwd
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from restante.service.user import ServerUser
 
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
+PATIENCE = 10.0
+"""Seconds for a file system to say whether a directory is there."""
 FEW = 10
 """Directories of which one complaint tells at the most."""
 
@@ -38,15 +43,51 @@ def examine_places(settings: Settings, findings: Findings) -> None:
             findings.problems.append(f"log.target: {problem}")
 
 
+def places_answer(settings: Settings, findings: Findings) -> bool:
+    """Whether the file systems do that these directories lie on.
+
+    Whoever asks one that hangs, as while its server is away, waits with it.
+    """
+    for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
+        asking = threading.Thread(target=_ask, args=(settings.path(path),), daemon=True)
+        asking.start()
+        asking.join(PATIENCE)
+        if asking.is_alive():
+            findings.problems.append(
+                f"{name}: the file system of {settings.path(path)} does not answer; nothing else "
+                "is said of it"
+            )
+            return False
+    return True
+
+
+def _ask(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.stat(path)
+
+
 def _unusable(path: str) -> str:
     """Why a directory cannot be used; empty if it can."""
-    if not os.path.exists(path):
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return f"there is no directory {path}; make it with: mkdir -p {path}"
-    if not os.path.isdir(path):
+    except OSError as error:
+        return f"{path} cannot be reached: {error.strerror}{_remedy(error)}"
+    if not stat.S_ISDIR(found.st_mode):
         return f"{path} is not a directory"
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return f"{path} cannot be read and written by {own_name()}"
     return ""
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno != errno.ENOTCONN:
+        return ""
+    return (
+        " (FUSE: the process that serves it has ended, or has lost its servers); unless it comes "
+        "back by itself, unmount it with umount --lazy, and mount it again"
+    )
 
 
 def _examine_space(name: str, path: str, settings: Settings, findings: Findings) -> None:
