@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -50,6 +51,8 @@ class FaultyDisk(LocalDisk):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self._lock = threading.Lock()
+        """Files may be synced by several threads at the same time."""
 
     def _step(self, operation: str, name: str = "") -> None:
         if 0 <= self.cut_at <= self.counts.total():
@@ -116,6 +119,10 @@ class FaultyDisk(LocalDisk):
         super().chown(fd, uid, gid)
 
     def fsync(self, fd: int) -> None:
+        with self._lock:
+            self._fsync(fd)
+
+    def _fsync(self, fd: int) -> None:
         self._step("fsync", _path(fd))
         super().fsync(fd)
         path = self._named.get(_path(fd), _path(fd))

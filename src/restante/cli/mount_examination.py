@@ -52,8 +52,8 @@ def _about_mail(path: str, mounts: list[Mount]) -> Iterator[str]:
     mount = _mount_of(path, mounts)
     if mount is not None and mount.kind == _SSHFS:
         yield (
-            f"mail.root: {mount.place} is mounted by sshfs, where each machine that mounts it keeps "
-            "its own locks, and what it remembers of directories: choose another file system"
+            f"mail.root: {mount.place} is mounted by sshfs, where each machine has locks of its "
+            "own, and remembers directories as they were: choose another file system"
         )
     if mount is None or mount.kind not in _NFS:
         return

@@ -148,8 +148,9 @@ class Maildirs:
 
     def settle_one(self, maildir: KnownMaildir) -> None:
         """Note that the Maildir is durable."""
-        maildir.fresh = False
-        self._fresh = [each for each in self._fresh if each.fresh]
+        if maildir.fresh:
+            maildir.fresh = False
+            self._fresh = [each for each in self._fresh if each.fresh]
 
     def close(self) -> None:
         """Give all descriptors back."""

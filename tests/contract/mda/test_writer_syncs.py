@@ -27,6 +27,7 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.faulty_disk import FaultyDisk
+from tests.support.instance import PATIENCE
 from tests.support.mailbox_writers import (
     SYNCS,
     as_owner,
@@ -252,3 +253,62 @@ async def test_a_single_message_is_refused_where_its_directory_may_not_be_read(
         os.chmod(f"{one.maildir}/new", 0o700)
     assert isinstance(outcome, Delivered) == disk.following
     assert len(messages(one)) == 1 + disk.following
+
+
+class Patient(FaultyDisk):
+    """A far disk, on which no sync ends before all four of a batch have begun."""
+
+    def __init__(self) -> None:
+        super().__init__(singly=True, named_only=True)
+        self.together = threading.Barrier(4, timeout=PATIENCE)
+
+    def fsync(self, fd: int) -> None:
+        self.together.wait()
+        super().fsync(fd)
+
+
+async def test_what_is_synced_one_by_one_is_waited_for_together(tmp_path: Path) -> None:
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(4)]
+    await deliver_anew(FaultyDisk(), deliveries)
+    settle(*deliveries)
+    disk = Patient()
+    await deliver_anew(disk, deliveries)
+    assert (disk.counts["fsync"], disk.counts["syncfs"]) == (2 * len(deliveries), 0)
+
+
+async def test_where_no_threads_can_be_started_they_are_synced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(3)]
+    disk = FaultyDisk(singly=True, named_only=True)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("restante.mda.together.ThreadPoolExecutor", refuse)
+    await deliver_anew(disk, deliveries)
+    disk.lose_power(entries_lost=True)
+    assert [list(messages(each).values()) for each in deliveries] == [
+        [expected(each)] for each in deliveries
+    ]
+
+
+@pytest.mark.parametrize("far", ["a new Maildir", "one that is there"])
+async def test_one_that_cannot_be_synced_fails_for_itself(tmp_path: Path, far: str) -> None:
+    deliveries = [delivery(tmp_path, name) for name in ("one", "two", "three")]
+    disk = FaultyDisk(singly=True, named_only=True)
+    if far == "one that is there":
+        await deliver_anew(FaultyDisk(), deliveries)
+        settle(*deliveries)
+    writer = BatchWriter(HOST, 1, 1, disk)
+    before = len(messages(deliveries[1]))
+    descriptors = set()
+    for number, part in ((7, "/two/Maildir/tmp/"), (8, "/two/Maildir/new")):
+        disk.faults["fsync"] = lambda path, part=part: errno.EIO if part in path else 0  # type: ignore[misc]
+        outcomes = await writer.deliver_each(envelope(number), CONTENT, deliveries, again=False)
+        assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True]
+        assert reply_of(outcomes[1]) == "451 4.3.0"
+        assert len(messages(deliveries[1])) == before
+        descriptors.add(len(os.listdir("/proc/self/fd")))
+    await writer.close()
+    assert len(descriptors) == 1
