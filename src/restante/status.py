@@ -103,6 +103,14 @@ class Peer:
     silent: bool = False
     """It did not say what stands with it: those are this host's words about it."""
 
+    @property
+    def place(self) -> str:
+        """Name and address in one, for people; an address once where there is no name."""
+        if not self.address:
+            return self.host
+        place = self.address if self.address.startswith("[") else f"[{self.address}]"
+        return place if self.host.startswith("[") else f"{self.host} {place}"
+
 
 @record
 class Delivered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from restante.status import MAX_CHALLENGE_LINE, MAX_REPLY_LINE, Reply
+from restante.status import MAX_CHALLENGE_LINE, MAX_REPLY_LINE, Peer, Reply
 
 
 def test_the_class_is_said_once() -> None:
@@ -45,3 +45,20 @@ def test_a_challenge_has_more_room() -> None:
 def test_classes(code: int, success: bool, temporary: bool) -> None:
     reply = Reply(code, "0.0", "")
     assert (reply.is_success, reply.is_temporary) == (success, temporary)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "place"),
+    [
+        ("mx.example.net", "192.0.2.1", "mx.example.net [192.0.2.1]"),
+        ("mx.example.net", "", "mx.example.net"),
+        ("[192.0.2.1]", "192.0.2.1", "[192.0.2.1]"),
+        ("[192.0.2.1]", "192.0.2.1:2525", "[192.0.2.1:2525]"),
+        ("[2001:db8::1]", "2001:db8::1", "[2001:db8::1]"),
+        ("[2001:db8::1]", "[2001:db8::1]:2525", "[2001:db8::1]:2525"),
+        ("mx.example.net", "[2001:db8::1]:2525", "mx.example.net [2001:db8::1]:2525"),
+        ("[192.0.2.1]", "", "[192.0.2.1]"),
+    ],
+)
+def test_another_host_is_named_once(host: str, address: str, place: str) -> None:
+    assert Peer(host, address, "connect").place == place

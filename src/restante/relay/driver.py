@@ -269,4 +269,4 @@ class _Attempt:
 def _why(failure: TemporaryFailure) -> str:
     peer = failure.peer
     assert peer is not None
-    return f"{peer.host} [{peer.address}], {peer.command}: {failure.reply}"
+    return f"{peer.place}, {peer.command}: {failure.reply}"

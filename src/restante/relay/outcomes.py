@@ -43,7 +43,7 @@ def outcome(session: Session, result: Result) -> Outcome:
         return TemporaryFailure(reply, peer=peer)
     if result.local:
         # This host's own words: the other one was not asked.
-        return PermanentFailure(reply, f"{peer.host} [{peer.address}] cannot take it")
+        return PermanentFailure(reply, f"{peer.place} cannot take it")
     return PermanentFailure(reply, peer=peer)
 
 

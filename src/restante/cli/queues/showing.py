@@ -142,11 +142,10 @@ def _speaker(last: LastAnswer) -> str:
     peer = last.peer
     if peer is None:
         return "this host says:"
-    address = f" [{peer.address}]" if peer.address else ""
     tls = f" ({peer.tls})" if peer.tls else ""
     if peer.silent:
-        return f"this host says of {peer.host}{address}{tls}, at {peer.command}:"
-    return f"{peer.host}{address}{tls} said to {peer.command}:"
+        return f"this host says of {peer.place}{tls}, at {peer.command}:"
+    return f"{peer.place}{tls} said to {peer.command}:"
 
 
 def _wishes(recipient: QueuedRecipient) -> str:
