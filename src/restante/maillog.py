@@ -74,7 +74,7 @@ def worker_failed(slot: int, why: str) -> None:
 
 
 def worker_left(slot: int, pid: int) -> None:
-    """A worker that was asked to leave has served whom it had, and is gone."""
+    """A worker that was asked to leave has closed its sessions, and is gone."""
     _log.info("worker_left", slot=slot, pid=pid)
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from restante import maillog, metrics
+from restante.config.listeners import LISTENERS
+from restante.protocol.pop3.events import CloseReason as Pop3Reason
+from restante.protocol.smtp.events import CloseReason as SmtpReason
 
 PAGE = Path(__file__).parents[2] / "docs" / "log.md"
 WITHOUT_FUNCTION = {"log_lost"}
@@ -98,6 +101,27 @@ def test_example_line(event: Event) -> None:
     pairs = [pair.partition("=") for pair in shlex.split(line)]
     assert [key for key, _, _ in pairs] == ["ts", "level", "event", *event.fields]
     assert [value for _, _, value in pairs][1:3] == [level, event.name]
+
+
+def test_every_reason_why_a_session_ended_is_told() -> None:
+    _, text = DOCUMENTED["session_closed"]
+    reasons = {str(each.value) for kind in (SmtpReason, Pop3Reason) for each in kind}
+    assert {reason for reason in reasons if f"`{reason}`" not in text} == set()
+
+
+def test_every_service_that_listens_is_told() -> None:
+    _, text = DOCUMENTED["listening"]
+    names = {each.name for each in LISTENERS}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_labels_of_metrics() -> None:
+    source = inspect.getsource(metrics.PrometheusMeter)
+    made = re.findall(r'(?:counter|histogram)\(\s*"(\w+)",\s*"[^"]*"((?:,\s*"\w+")*)', source)
+    table = re.findall(r"(?m)^\| `restante_(\w+?)(?:_total)?` \| \w+ \|([^|]*)\|", PAGE.read_text())
+    told = {name: re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", cell)) for name, cell in table}
+    for name, labels in made:
+        assert told[name] == re.findall(r'"(\w+)"', labels), name
 
 
 def test_every_metric_is_documented_and_no_other() -> None:

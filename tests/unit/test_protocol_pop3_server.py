@@ -112,9 +112,9 @@ def test_an_empty_message_is_sent() -> None:
 def test_errors_are_counted_up_to_the_limit() -> None:
     core = Pop3Server(Profile(HOST, Limits(max_errors=2)))
     core.receive(b"X\r\nNOOP\r\nQUIT\r\n")
-    assert core.next_event() == Closed(CloseReason.ERRORS)
+    assert core.next_event() == Closed(CloseReason.TOO_MANY_ERRORS)
     assert core.outgoing().count(b"-ERR") == 2
-    assert core.next_event() == Closed(CloseReason.ERRORS)
+    assert core.next_event() == Closed(CloseReason.TOO_MANY_ERRORS)
 
 
 def test_nothing_is_asked_after_quit() -> None:

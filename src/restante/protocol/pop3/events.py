@@ -41,7 +41,7 @@ class CloseReason(StrEnum):
     QUIT = "quit"
     LOST = "lost"
     """The client closed the connection without QUIT: nothing is deleted."""
-    ERRORS = "errors"
+    TOO_MANY_ERRORS = "too many errors"
     REFUSED_LOGINS = "refused logins"
     OUT_OF_SYNC = "out of sync"
     """Commands behind STLS: they came in clear text, and may be anybody's."""

@@ -531,7 +531,7 @@ class Pop3Server:
         self._errors += 1
         self._err(text, code)
         if self._errors >= self._limits.max_errors:
-            self._end(CloseReason.ERRORS)
+            self._end(CloseReason.TOO_MANY_ERRORS)
 
     def _status(self, indicator: str, text: str) -> None:
         line = f"{indicator} {text}"
