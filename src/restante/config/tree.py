@@ -102,7 +102,10 @@ class Server:
         high=256,
     )
     drain_timeout: int = setting(
-        20, "Seconds that sessions may take for their last command after SIGTERM.", low=0, high=HOUR
+        20,
+        "Seconds that sessions may take for their last command after SIGTERM or SIGHUP.",
+        low=0,
+        high=HOUR,
     )
     max_connections: int = setting(
         10000, "Connections of all services together that one worker holds.", low=1, high=1000000
