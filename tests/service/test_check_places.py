@@ -70,3 +70,25 @@ if os.geteuid() == 0:
             assert told.returncode == 1
             command = f"run: chown --no-dereference {mail_user(directory)}: {directory}/mail"
             assert command in told.stdout
+
+    def test_a_maildir_of_somebody_else_as_a_backup_without_owners_leaves_it(
+        directory: Path,
+    ) -> None:
+        with new_instance(directory) as instance:
+            instance.add_mailbox(IAIN)
+            instance.start()
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            instance.stop()
+            (maildir,) = directory.glob("mail/*/*/Maildir")
+            home, right = maildir.parent, maildir.stat()
+            for place in (home, *home.rglob("*")):
+                os.chown(place, 0, 0)
+            told = instance.run("check", check=False)
+            assert told.returncode == 1
+            assert (
+                f"problem: the mailbox {IAIN}: {maildir} belongs to uid 0, the account's uid is "
+                f"{right.st_uid}; its mail waits\n"
+            ) in told.stdout
+            for place in (home, *home.rglob("*")):
+                os.chown(place, right.st_uid, right.st_gid)
+            assert instance.run("check").returncode == 0

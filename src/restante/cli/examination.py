@@ -63,6 +63,7 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
 
 def _examine_rows(settings: Settings, findings: Findings) -> None:
     from restante.cli.column_examination import examine_columns
+    from restante.cli.home_examination import examine_homes
     from restante.cli.password_examination import examine_passwords
     from restante.cli.row_examination import examine_rows
 
@@ -70,6 +71,7 @@ def _examine_rows(settings: Settings, findings: Findings) -> None:
         lambda engine: examine_columns(engine, findings),
         lambda engine: examine_rows(engine, settings, findings),
         lambda engine: examine_passwords(engine, settings.auth, findings),
+        lambda engine: examine_homes(engine, findings),
     )
     for examination in examinations:
         try:

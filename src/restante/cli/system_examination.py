@@ -6,18 +6,15 @@ import os
 
 from restante.cli.context import ask, directory_of
 from restante.cli.findings import MAX_NAMED, Findings
+from restante.cli.home_examination import accounts
 from restante.config.tree import Settings
-from restante.directory import Account, BadRow
+from restante.directory import Account
 from restante.directory.engine import Engine
-from restante.directory.rows import account_of
 from restante.directory.shadow import SHADOW, shadow_groups
 from restante.errors import RestanteError
 from restante.routing.users import ALIAS_USER, find_alias_account
 
-MAX_HOMES = 1000
-"""Homes that are looked into, so that a check of a large database stays short."""
 _ANY_EXTENSION = "postmaster"
-_ACCOUNTS = "SELECT `username`, `uid`, `gid`, `home` FROM `mailbox` LIMIT ?"
 
 
 def examine_system_files(settings: Settings, findings: Findings) -> None:
@@ -49,19 +46,10 @@ def _workers_read_shadow() -> bool:
 
 
 async def _unfit_homes(settings: Settings, engine: Engine) -> list[str]:
-    """What holds up all mail for an account; raises what the database does.
-
-    Homes of others are nobody's business but root's.
-    """
+    """What holds up all mail for an account; raises what the database does."""
     directory = directory_of(settings, engine)
     found: list[str] = []
-    for row in await engine.fetch(_ACCOUNTS, (MAX_HOMES,)):
-        try:
-            account = account_of(row)
-        except BadRow:
-            continue  # it is told of with the other rows
-        if os.geteuid() not in (0, account.uid):
-            continue
+    for account in await accounts(engine):
         try:
             await directory.dot_qmail(account, "")
         except RestanteError as error:

@@ -1,0 +1,48 @@
+"""What ``check`` says of Maildirs that belong to others than their account."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from itertools import islice
+
+from restante.cli.findings import MAX_NAMED, Findings
+from restante.directory import Account, BadRow
+from restante.directory.engine import Engine
+from restante.directory.rows import account_of
+
+MAX_HOMES = 1000
+"""Homes that are looked into, so that a check of a large database stays short."""
+_ACCOUNTS = "SELECT `username`, `uid`, `gid`, `home` FROM `mailbox` LIMIT ?"
+
+
+async def accounts(engine: Engine) -> list[Account]:
+    """Some whose homes this user may look into; those with bad rows are told of elsewhere.
+
+    Homes of others are nobody's business but root's. Raises CannotKnow.
+    """
+    found: list[Account] = []
+    for row in await engine.fetch(_ACCOUNTS, (MAX_HOMES,)):
+        with contextlib.suppress(BadRow):
+            found.append(account_of(row))
+    return [account for account in found if os.geteuid() in (0, account.uid)]
+
+
+async def examine_homes(engine: Engine, findings: Findings) -> None:
+    """Add Maildirs of other uids, as who restores a backup may leave them; raises CannotKnow."""
+    wrong = (told for account in await accounts(engine) if (told := _foreign(account)))
+    findings.problems += islice(wrong, MAX_NAMED)
+
+
+def _foreign(account: Account) -> str:
+    maildir = os.path.join(account.home, "Maildir")
+    try:
+        owner = os.stat(maildir).st_uid
+    except OSError:
+        return ""  # there is none yet, or it is where nobody can look now
+    if owner == account.uid:
+        return ""
+    return (
+        f"the mailbox {account.name}: {maildir} belongs to uid {owner}, the account's uid is "
+        f"{account.uid}; its mail waits"
+    )
