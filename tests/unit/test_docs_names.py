@@ -92,6 +92,14 @@ def test_files_behind_the_rfcs_exist() -> None:
     assert [name for name in names if not list(SOURCE.rglob(name.rstrip("/")))] == []
 
 
+def test_every_room_is_in_the_table_of_the_architecture() -> None:
+    page = (TOP / "docs" / "architecture.md").read_text().partition("## The rooms")[2]
+    first_cells = re.findall(r"(?m)^\| (`[^|]+) \|", page.partition("\n## ")[0])
+    told = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert told == {room for room in rooms if not room.startswith("__")}
+
+
 # Commands
 
 
