@@ -92,12 +92,14 @@ class HangingDirectory(MemoryDirectory):
 
 @asynccontextmanager
 async def serving(
-    directory: Path, session_timeout: float = SESSION, known: MemoryDirectory | None = None
+    directory: Path,
+    session_timeout: float = SESSION,
+    known: MemoryDirectory | None = None,
+    greeting: str = "",
 ) -> AsyncIterator[int]:
     """The port of a server that is ready; ``known``: what answers for its one mailbox."""
-    settings = Settings(
-        str(directory), smtp=Smtp((ANY,), session_timeout=session_timeout), pop3=Pop3(())
-    )
+    smtp = Smtp((ANY,), session_timeout=session_timeout, greeting=greeting)
+    settings = Settings(str(directory), smtp=smtp, pop3=Pop3(()))
     known = known or MemoryDirectory(tables())
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
@@ -137,6 +139,25 @@ async def connected(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     async with serving(directory) as port, visiting(port) as (reader, writer):
         yield reader, writer
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [
+        ("", "NAME ESMTP"),
+        ("hello", "NAME hello"),
+        ("NAME hello", "NAME hello"),
+        ("NAME", "NAME ESMTP"),
+        ("NAME.au hello", "NAME NAME.au hello"),
+    ],
+)
+async def test_the_name_comes_first_and_once(tmp_path: Path, greeting: str, said: str) -> None:
+    name = Settings("/").hostname
+    async with (
+        serving(tmp_path, greeting=greeting.replace("NAME", name)) as port,
+        visiting(port) as (reader, _),
+    ):
+        assert await reader.readline() == f"220 {said}\r\n".replace("NAME", name).encode()
 
 
 async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> None:

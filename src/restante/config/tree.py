@@ -274,7 +274,7 @@ class Smtp:
         "those who cannot be moved there.",
     )
     greeting: str = setting(
-        "", "The text of the 220 greeting (control/smtpgreeting). Empty: server.me."
+        "", "The text behind server.me in the 220 greeting (control/smtpgreeting). Empty: ESMTP."
     )
     databytes: int = setting(
         50 * MEBIBYTE,

@@ -96,11 +96,9 @@ class SmtpService:
             max_messages=settings.smtp.max_messages,
             max_refused_logins=settings.auth.max_attempts,
         )
-        # RFC 5321 §4.2 wants the name first, and so a greeting taken over from qmail has it.
-        greeting = settings.smtp.greeting.removeprefix(settings.hostname).strip()
         return Profile(
             settings.hostname,
-            greeting,
+            _behind_name(settings.smtp.greeting, settings.hostname),
             limits,
             tuple(each for each in Extension if self._offers(each)),
             plaintext_auth=settings.auth.plaintext == "always",
@@ -444,3 +442,9 @@ async def _planned(work: Awaitable[T], otherwise: T) -> T:
     except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
         maillog.unplanned("smtp session", error)
         return otherwise
+
+
+def _behind_name(greeting: str, name: str) -> str:
+    """A greeting without the name: RFC 5321 §4.2 wants that first, and so qmail's greetings do."""
+    first, _, rest = greeting.strip().partition(" ")
+    return rest.strip() if first == name else greeting.strip()
