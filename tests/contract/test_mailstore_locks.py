@@ -17,6 +17,7 @@ import pytest
 from restante.store import MaildropInUse, MaildropUnavailable, files, scan
 from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
 from tests.support.few_inodes import few_inodes, use_up
+from tests.support.hanging import IS_POSSIBLE, far_file
 from tests.support.maildrop_box import Box
 
 HOUR = 3600
@@ -240,3 +241,19 @@ async def test_who_had_no_room_for_the_lock_deletes_nothing_once_there_is_one(
         other = await box.open()
         assert (box.path / LOCK).exists()
         await _check_who_deletes(box, drop, other)
+
+
+@pytest.mark.skipif(not IS_POSSIBLE, reason="only root mounts, and by FUSE")
+async def test_a_maildrop_is_let_go_though_its_file_system_is_gone(tmp_path: Path) -> None:
+    """close(2) of the lock says that it is not connected: it is closed all the same."""
+    box = Box(tmp_path)
+    box.put("new/1.a.h")
+    (box.path / LOCK).touch()
+    begun = len(os.listdir("/proc/self/fd"))
+    with far_file(tmp_path / "far", box.path / LOCK) as end:
+        drop = await box.open()
+        end()
+        drop.close()
+        with pytest.raises(MaildropUnavailable, match="Transport endpoint is not connected"):
+            await box.open()
+    assert len(os.listdir("/proc/self/fd")) == begun

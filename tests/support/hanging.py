@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import selectors
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.support.instance import PATIENCE
-from tests.support.power import FUSE_DEVICE, REQUEST_SIZE, begun, mount_fuse
+from tests.support.power import (
+    FUSE_DEVICE,
+    IMAGE_NAME,
+    REQUEST_SIZE,
+    ImageServer,
+    VolatileDisk,
+    begun,
+    mount_fuse,
+    mounted,
+)
 
 IS_POSSIBLE = os.geteuid() == 0 and os.path.exists(FUSE_DEVICE)
 
@@ -56,3 +67,40 @@ def hanging(place: Path) -> Iterator[HangingSystem]:
     finally:
         system.end()
         subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def far_file(directory: Path, place: Path) -> Iterator[Callable[[], None]]:
+    """A file at ``place`` that lies on such a file system, mounted at ``directory``.
+
+    It is well, until the function is called that this gives.
+    """
+    directory.mkdir()
+    fd = os.open(FUSE_DEVICE, os.O_RDWR)
+    mount_fuse(fd, directory)
+    stop = os.eventfd(0)
+    serving = threading.Thread(target=_serve, args=(fd, stop))
+    serving.start()
+
+    def end() -> None:
+        if serving.is_alive():
+            os.eventfd_write(stop, 1)
+            serving.join()
+            os.close(fd)
+
+    try:
+        with mounted("--bind", directory / IMAGE_NAME, place):
+            yield end
+    finally:
+        end()
+        os.close(stop)
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def _serve(fd: int, stop: int) -> None:
+    server = ImageServer(fd, VolatileDisk(b"", random.Random(0)), lambda: None)
+    with selectors.DefaultSelector() as selector:
+        for each in (fd, stop):
+            selector.register(each, selectors.EVENT_READ)
+        while stop not in [key.fd for key, _ in selector.select()]:
+            server.serve_one()

@@ -254,16 +254,21 @@ class ImageServer:
 
     def serve(self) -> None:
         """Answer every request."""
-        while True:
-            try:
-                octets = os.read(self._fd, REQUEST_SIZE)
-            except FileNotFoundError:
-                continue  # who had asked is gone
-            except OSError as error:
-                if error.errno != errno.ENODEV:
-                    raise
-                return  # unmounted
-            self._answer(_request(octets))
+        while self.serve_one():
+            pass
+
+    def serve_one(self) -> bool:
+        """Answer the next request; False once it is unmounted."""
+        try:
+            octets = os.read(self._fd, REQUEST_SIZE)
+        except FileNotFoundError:
+            return True  # who had asked is gone
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return False
+        self._answer(_request(octets))
+        return True
 
     def _answer(self, request: _Request) -> None:
         if request.opcode in UNANSWERED:

@@ -529,10 +529,7 @@ class Batch:
         for (job, copy), error in zip(waiting, errors, strict=True):
             if error is not None:
                 self._fail(job, copy, failure(copy.delivery.maildir, error))
-            elif copy.place is Place.TMP and copy.fd >= 0:
-                self._let_go(copy)
-            elif copy.directory >= 0:
-                self._note_durable(copy)
+        self._each(waiting, self._note_synced)
 
     def _sync_one(self, copy: Copy) -> None:
         """In any thread. In a new Maildir, the way to it counts too."""
@@ -543,11 +540,14 @@ class Batch:
         elif copy.directory >= 0:
             self.disk.fsync(copy.directory)
 
-    def _note_durable(self, copy: Copy) -> None:
-        if copy.maildir is not None:
-            self.maildirs.settle_one(copy.maildir)
-        copy.is_durable = True
-        self._let_directory_go(copy)
+    def _note_synced(self, _job: Job, copy: Copy) -> None:
+        if copy.place is Place.TMP and copy.fd >= 0:
+            self._let_go(copy)
+        elif copy.directory >= 0:
+            if copy.maildir is not None:
+                self.maildirs.settle_one(copy.maildir)
+            copy.is_durable = True
+            self._let_directory_go(copy)
 
     def _begun(self, executor: ThreadPoolExecutor) -> dict[int, Future[None]]:
         """Syncs of each file system; none where no thread can be started."""

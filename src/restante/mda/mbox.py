@@ -69,8 +69,10 @@ class OpenMbox:
 
     def close(self, disk: Disk) -> None:
         """Give the descriptors back, and with them the locks of the kernel."""
-        disk.close(self.fd)
-        disk.close(self.directory)
+        try:
+            disk.close(self.fd)
+        finally:
+            disk.close(self.directory)
 
 
 def append_letter(

@@ -20,6 +20,18 @@ that it takes for one after another, and more in hardly less."""
 _READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+def close(descriptor: int) -> None:
+    """Give back what was only read or locked: it is, whatever a file system says of it.
+
+    FUSE and NFS ask their servers at each close(2), which may be away by then.
+    """
+    try:
+        os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise
+
+
 class NotRegular(OSError):
     """The name is not that of a regular file: a FIFO, a link, a directory."""
 
@@ -47,7 +59,7 @@ class Reader:
         """Give the descriptor back."""
         with self._lock:
             if self._descriptor >= 0:
-                os.close(self._descriptor)
+                close(self._descriptor)
                 self._descriptor = -1
 
 
@@ -57,7 +69,7 @@ def blocks(path: bytes) -> Iterator[bytes]:
     try:
         yield from _pieces(descriptor, size, BLOCK)
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def _open(path: bytes) -> tuple[int, int]:
@@ -69,7 +81,7 @@ def _open(path: bytes) -> tuple[int, int]:
     try:
         return descriptor, _size_of_regular(descriptor, path)
     except BaseException:
-        os.close(descriptor)
+        close(descriptor)
         raise
 
 
@@ -130,7 +142,7 @@ def _wire_sizes_together(paths: Iterable[bytes]) -> list[int | OSError]:
     finally:
         for each in opened:
             if not isinstance(each, OSError):
-                os.close(each[0])
+                close(each[0])
 
 
 def _open_ahead(path: bytes) -> tuple[int, int] | OSError:
@@ -181,4 +193,4 @@ def fsync_directory(path: bytes) -> None:
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        close(descriptor)

@@ -214,7 +214,7 @@ class MaildirDrop:
         """See ``Maildrop.close``."""
         self._ahead = None
         if self._lock is not None:
-            os.close(self._lock)
+            files.close(self._lock)
             self._lock = None
         self._way.close()
 
@@ -391,7 +391,7 @@ def _lock_unchanged(maildir: bytes, known: scan.Listing, stale_before: float) ->
             return lock
     except OSError:
         pass  # whoever opens it in earnest says what is wrong
-    os.close(lock)
+    files.close(lock)
     return None
 
 
@@ -434,10 +434,10 @@ def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
             _note_the_look(lock)
         return MaildirDrop(way, lock, scan.listing(os.fsencode(maildir), thorough=is_due))
     except OSError as error:
-        os.close(lock)
+        files.close(lock)
         raise _unavailable("read", name, error) from error
     except BaseException:
-        os.close(lock)
+        files.close(lock)
         raise
 
 
@@ -459,10 +459,10 @@ def _take_lock(maildir: str, name: str) -> int | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
+        files.close(lock)
         raise MaildropInUse(f"{name} is in use by another session") from None
     except OSError as error:
-        os.close(lock)
+        files.close(lock)
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     return lock
 
