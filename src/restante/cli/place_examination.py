@@ -23,6 +23,8 @@ MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
 PATIENCE = 10.0
 """Seconds for a file system to say whether a directory is there."""
+_DISCONNECTED = (errno.ENOTCONN, errno.ESHUTDOWN)
+"""What FUSE says whose process is gone, or has no servers, and ceph-fuse that was evicted."""
 FEW = 10
 """Directories of which one complaint tells at the most."""
 
@@ -82,11 +84,11 @@ def _unusable(path: str) -> str:
 
 
 def _remedy(error: OSError) -> str:
-    if error.errno != errno.ENOTCONN:
+    if error.errno not in _DISCONNECTED:
         return ""
     return (
-        " (FUSE: the process that serves it has ended, or has lost its servers); unless it comes "
-        "back by itself, unmount it with umount --lazy, and mount it again"
+        " (FUSE: the process that serves it has ended, or its servers are away, or have shut it "
+        "out); unless it comes back by itself, unmount it with umount --lazy, and mount it again"
     )
 
 
