@@ -17,7 +17,8 @@ import pytest
 
 from restante.mda import Delivery
 from restante.mda.answers import Policy
-from restante.mda.batch import Batch, Job
+from restante.mda.batch import Batch
+from restante.mda.copies import Job
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.maildir import Maildirs
 from restante.status import Delivered

@@ -16,7 +16,8 @@ from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.acts import Acts
 from restante.mda.answers import CLOSING, Policy
-from restante.mda.batch import Batch, Job
+from restante.mda.batch import Batch
+from restante.mda.copies import Job
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.maildir import Maildirs
 from restante.status import Delivered, Outcome, TemporaryFailure
