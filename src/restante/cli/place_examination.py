@@ -17,6 +17,7 @@ from restante.cli.output import human_size
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.mda.home import is_trusted
+from restante.queue.room import lacks_room
 from restante.service.user import ServerUser
 
 MINIMUM_SPACE = 1 << 20
@@ -100,6 +101,8 @@ def _examine_space(name: str, path: str, settings: Settings, findings: Findings)
     free = system.f_bavail * system.f_frsize
     if free < MINIMUM_SPACE or (system.f_files and not system.f_favail):
         findings.problems.append(f"{name}: the file system of {path} is full; mail is refused")
+    elif lacks_room(path):
+        findings.problems.append(f"{name}: a quota leaves no room in {path}; mail is refused")
     elif free < settings.smtp.databytes:
         findings.advice.append(
             f"{name}: the file system of {path} has {human_size(free)}B left, less than the "
