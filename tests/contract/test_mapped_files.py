@@ -18,7 +18,7 @@ from restante.tally.file import Layout, SharedFile
 from tests.support.other_disks import fill, keeps_its_place, other_disk, spares_what_keeps_its_place
 
 LAYOUT = Layout("CREATE TABLE seen (number INTEGER);", 1, TemporaryError)
-CUTS = 40
+CUTS = 24
 """So often the disk gets a little room again, and has none as soon as it is used."""
 _WRITE_AND_READ = """
 import sqlite3, sys

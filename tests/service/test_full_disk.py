@@ -16,6 +16,7 @@ from tests.support.other_disks import (
     keeps_its_place,
     other_disk,
     spares_what_keeps_its_place,
+    write_out,
 )
 from tests.support.serving import (
     IAIN,
@@ -122,7 +123,7 @@ def test_who_counts_is_not_killed_where_no_room_is_left(tmp_path: Path) -> None:
             assert session.quit().startswith(b"+OK")
         assert workers(instance, 1) == {worker}
         filler.unlink()
-        os.sync()
+        write_out(disk)
         assert deliver(instance.smtp_port, IAIN).startswith("250 ")
         assert len(instance.messages(IAIN)) == 1
         assert instance.stop() == 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from restante.mda.durable import LocalDisk
 from tests.support.power import mounted
 
 SIZES = {"btrfs": 160 << 20, "xfs": 320 << 20}
@@ -83,8 +84,17 @@ def fill(disk: Path, *, but: int = 0) -> Path:
                     file.write(os.urandom(size))
         os.fsync(file.fileno())
         file.truncate(max(file.tell() - but * PAGE, 0))
-        os.sync()
+    write_out(disk)
     return filler
+
+
+def write_out(disk: Path) -> None:
+    """Have all of it on the disk; no other is waited for."""
+    fd = os.open(disk, os.O_RDONLY)
+    try:
+        LocalDisk().syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def keeps_its_place(path: Path) -> bool:
