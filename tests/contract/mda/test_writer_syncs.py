@@ -13,6 +13,7 @@ import pytest
 
 from restante.mda import MailboxWriter
 from restante.mda.batch import MANY
+from restante.mda.durable import LocalDisk
 from restante.mda.writer import BatchWriter
 from restante.status import Delivered
 from tests.support.deliveries import (
@@ -27,6 +28,7 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.faulty_disk import FaultyDisk
+from tests.support.hanging import IS_POSSIBLE, far_file
 from tests.support.instance import PATIENCE
 from tests.support.mailbox_writers import (
     SYNCS,
@@ -312,3 +314,11 @@ async def test_one_that_cannot_be_synced_fails_for_itself(tmp_path: Path, far: s
         descriptors.add(len(os.listdir("/proc/self/fd")))
     await writer.close()
     assert len(descriptors) == 1
+
+
+@pytest.mark.skipif(not IS_POSSIBLE, reason="only root mounts, and by FUSE")
+def test_the_sync_of_a_whole_fuse_is_not_trusted(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.touch()
+    with far_file(tmp_path / "far", place), place.open("rb") as file:
+        assert not LocalDisk().syncs_all(file.fileno())
