@@ -65,6 +65,12 @@ def test_who_has_a_home_elsewhere_waits_for_nothing(instance: Instance, far: Han
     assert "event=unplanned" not in instance.log()
 
 
+def test_check_says_that_homes_are_out_of_reach(instance: Instance, far: HangingSystem) -> None:
+    told = instance.run("check", check=False)
+    assert told.returncode == 1
+    assert f"problem: the file system at {far.place} does not answer; nothing is" in told.stdout
+
+
 def test_check_says_that_it_does_not_answer(tmp_path: Path, far: HangingSystem) -> None:
     with new_instance(tmp_path / "instance") as instance:
         instance.environ["RESTANTE_MAIL__ROOT"] = str(far.place)

@@ -16,6 +16,7 @@ from restante.cli.mount_examination import examine_mounts
 from restante.cli.place_examination import examine_places, own_name, places_answer
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
+from restante.cli.reach import Reach
 from restante.cli.report_examination import examine_reports
 from restante.cli.sending_examination import examine_sending
 from restante.cli.server_examination import examine_servers
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def examine(settings: Settings, findings: Findings) -> None:
     """Look at everything, whatever is found on the way."""
     examine_control(settings, findings)
-    _examine_database(settings, findings)
+    _examine_database(settings, findings, Reach())
     _examine_routing(settings, findings)
     if places_answer(settings, findings):
         examine_places(settings, findings)
@@ -45,7 +46,7 @@ def examine(settings: Settings, findings: Findings) -> None:
     examine_reports(settings, findings)
 
 
-def _examine_database(settings: Settings, findings: Findings) -> None:
+def _examine_database(settings: Settings, findings: Findings, reach: Reach) -> None:
     from restante.directory.schema import inspect
 
     try:
@@ -57,11 +58,11 @@ def _examine_database(settings: Settings, findings: Findings) -> None:
     findings.advice += found.advice
     examine_servers(settings, findings)
     if not found.problems:
-        _examine_rows(settings, findings)
-        examine_system_files(settings, findings)
+        _examine_rows(settings, findings, reach)
+        examine_system_files(settings, findings, reach)
 
 
-def _examine_rows(settings: Settings, findings: Findings) -> None:
+def _examine_rows(settings: Settings, findings: Findings, reach: Reach) -> None:
     from restante.cli.column_examination import examine_columns
     from restante.cli.home_examination import examine_homes
     from restante.cli.password_examination import examine_passwords
@@ -71,7 +72,7 @@ def _examine_rows(settings: Settings, findings: Findings) -> None:
         lambda engine: examine_columns(engine, findings),
         lambda engine: examine_rows(engine, settings, findings),
         lambda engine: examine_passwords(engine, settings.auth, findings),
-        lambda engine: examine_homes(engine, findings),
+        lambda engine: examine_homes(engine, findings, reach),
     )
     for examination in examinations:
         try:

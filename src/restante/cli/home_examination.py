@@ -7,6 +7,7 @@ import os
 from itertools import islice
 
 from restante.cli.findings import MAX_NAMED, Findings
+from restante.cli.reach import Reach
 from restante.directory import Account, BadRow
 from restante.directory.engine import Engine
 from restante.directory.rows import account_of
@@ -16,8 +17,10 @@ MAX_HOMES = 1000
 _ACCOUNTS = "SELECT `username`, `uid`, `gid`, `home` FROM `mailbox` LIMIT ?"
 
 
-async def accounts(engine: Engine) -> list[Account]:
+async def accounts(engine: Engine, reach: Reach) -> list[Account]:
     """Some whose homes this user may look into; those with bad rows are told of elsewhere.
+
+    No home is among them whose file system does not answer.
 
     Homes of others are nobody's business but root's. Raises CannotKnow.
     """
@@ -25,13 +28,18 @@ async def accounts(engine: Engine) -> list[Account]:
     for row in await engine.fetch(_ACCOUNTS, (MAX_HOMES,)):
         with contextlib.suppress(BadRow):
             found.append(account_of(row))
-    return [account for account in found if os.geteuid() in (0, account.uid)]
+    own = [account for account in found if os.geteuid() in (0, account.uid)]
+    return [account for account in own if reach.includes(account.home)]
 
 
-async def examine_homes(engine: Engine, findings: Findings) -> None:
+async def examine_homes(engine: Engine, findings: Findings, reach: Reach) -> None:
     """Add Maildirs of other uids, as who restores a backup may leave them; raises CannotKnow."""
-    wrong = (told for account in await accounts(engine) if (told := _foreign(account)))
+    wrong = (told for account in await accounts(engine, reach) if (told := _foreign(account)))
     findings.problems += islice(wrong, MAX_NAMED)
+    findings.problems += (
+        f"the file system at {place} does not answer; nothing is said of the homes on it"
+        for place in reach.silent
+    )
 
 
 def _foreign(account: Account) -> str:

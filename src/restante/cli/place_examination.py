@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import pwd
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.output import human_size
+from restante.cli.reach import answers
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.mda.home import is_trusted
@@ -22,8 +21,6 @@ from restante.service.user import ServerUser
 
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
-PATIENCE = 10.0
-"""Seconds for a file system to say whether a directory is there."""
 _DISCONNECTED = (errno.ENOTCONN, errno.ESHUTDOWN)
 """What FUSE says whose process is gone, or has no servers, and ceph-fuse that was evicted."""
 FEW = 10
@@ -47,26 +44,15 @@ def examine_places(settings: Settings, findings: Findings) -> None:
 
 
 def places_answer(settings: Settings, findings: Findings) -> bool:
-    """Whether the file systems do that these directories lie on.
-
-    Whoever asks one that hangs, as while its server is away, waits with it.
-    """
+    """Whether the file systems do that these directories lie on."""
     for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
-        asking = threading.Thread(target=_ask, args=(settings.path(path),), daemon=True)
-        asking.start()
-        asking.join(PATIENCE)
-        if asking.is_alive():
+        if not answers(settings.path(path)):
             findings.problems.append(
                 f"{name}: the file system of {settings.path(path)} does not answer; nothing else "
                 "is said of it"
             )
             return False
     return True
-
-
-def _ask(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.stat(path)
 
 
 def _unusable(path: str) -> str:

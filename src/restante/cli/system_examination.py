@@ -7,6 +7,7 @@ import os
 from restante.cli.context import ask, directory_of
 from restante.cli.findings import MAX_NAMED, Findings
 from restante.cli.home_examination import accounts
+from restante.cli.reach import Reach
 from restante.config.tree import Settings
 from restante.directory import Account
 from restante.directory.engine import Engine
@@ -17,7 +18,7 @@ from restante.routing.users import ALIAS_USER, find_alias_account
 _ANY_EXTENSION = "postmaster"
 
 
-def examine_system_files(settings: Settings, findings: Findings) -> None:
+def examine_system_files(settings: Settings, findings: Findings, reach: Reach) -> None:
     """Homes must be fit to have mail, and that of who has the addresses of nobody else be there."""
     if not settings.routing.system_files:
         return
@@ -28,7 +29,7 @@ def examine_system_files(settings: Settings, findings: Findings) -> None:
             "starts makes use of"
         )
     try:
-        findings.problems += ask(settings, lambda engine: _unfit_homes(settings, engine))
+        findings.problems += ask(settings, lambda engine: _unfit_homes(settings, engine, reach))
         account = ask(settings, lambda engine: _alias_account(settings, engine))
     except RestanteError as error:
         findings.problems.append(f"routing.system_files: {error}")
@@ -45,11 +46,11 @@ def _workers_read_shadow() -> bool:
     return bool(shadow_groups()) if os.geteuid() == 0 else os.access(SHADOW, os.R_OK)
 
 
-async def _unfit_homes(settings: Settings, engine: Engine) -> list[str]:
+async def _unfit_homes(settings: Settings, engine: Engine, reach: Reach) -> list[str]:
     """What holds up all mail for an account; raises what the database does."""
     directory = directory_of(settings, engine)
     found: list[str] = []
-    for account in await accounts(engine):
+    for account in await accounts(engine, reach):
         try:
             await directory.dot_qmail(account, "")
         except RestanteError as error:
