@@ -20,6 +20,7 @@ from types import TracebackType
 
 from tests.support.cluster import MIXED, PASSWORD, POP3, SMTP, USERS, Cluster, Node
 from tests.support.instance import PATIENCE
+from tests.support.pop3_client import Session
 
 SENDERS = 4
 READERS = 2
@@ -29,18 +30,6 @@ PAUSE = 0.02
 _TOKEN = re.compile(rb"(?m)^X-Token: (\S+)\r?$")
 BEARABLE = (b"-ERR [IN-USE]", b"-ERR [SYS/TEMP]", b"-ERR EOF")
 """What a reader may hear; the last is poplib's own word for a connection that has ended."""
-
-
-class Session(poplib.POP3):
-    """A connection that is closed also where the greeting does not come."""
-
-    def __init__(self, host: str) -> None:
-        try:
-            super().__init__(host, POP3, timeout=PATIENCE)
-        except (poplib.error_proto, OSError):
-            if hasattr(self, "file"):
-                self.close()
-            raise
 
 
 class Load:
@@ -158,7 +147,7 @@ class Load:
             self.complaints.append(f"{node.machine.front}: {user}: {line!r}")
 
     def _read(self, node: Node, life: int, user: str) -> None:
-        with contextlib.closing(Session(node.machine.front)) as session:
+        with contextlib.closing(Session(node.machine.front, POP3)) as session:
             session.user(user)
             session.pass_(PASSWORD)
             # Who has had no mail has no Maildir, no lock, and nothing that another could take.
