@@ -2,6 +2,7 @@
 # make test   set everything up and run lint and all tests
 # make lint   ruff and mypy alone
 # make soak   long crash and fuzz runs
+# make endurance   a day and more: a thousand kills, then 24 hours in which nothing may grow
 # make bench  speed on this machine, beside Postfix and Dovecot
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 DEMO ?= $(shell if [ "$$(id -u)" = 0 ] && ! setpriv --reuid 65534 --clear-groups test -x "$(CURDIR)"; \
 	then echo /var/tmp/restante-demo; else echo demo; fi)
 
-.PHONY: run test lint soak bench clean
+.PHONY: run test lint soak endurance bench clean
 
 run: $(VENV)/.run
 	$(BIN)/restante demo --dir $(DEMO)
@@ -31,6 +32,10 @@ lint: $(VENV)/.dev
 soak: $(VENV)/.dev peers
 	$(PYTEST) -m soak
 	$(PYTEST) --hypothesis-profile=soak tests/fuzz
+
+endurance: $(VENV)/.dev
+	$(BIN)/python -m tests.endurance kills
+	$(BIN)/python -m tests.endurance flat
 
 bench: $(VENV)/.bench
 	./scripts/peers bench

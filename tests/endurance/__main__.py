@@ -1,4 +1,4 @@
-"""``python -m tests.endurance``: what takes hours (make endurance)."""
+"""``python -m tests.endurance kills`` and ``flat``: what takes hours (make endurance)."""
 
 from __future__ import annotations
 
@@ -6,39 +6,76 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.endurance.kills import campaign
+from tests.endurance import flat, kills
+
+SHOWN = 50
+"""So many faults are named."""
 
 
 def main() -> int:
-    """0: nothing was lost, doubled, torn or brought back; 1: something was."""
-    parser = argparse.ArgumentParser(prog="tests.endurance", description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--period", type=int, default=25, help="kills between two reckonings")
-    parser.add_argument("--life", type=float, default=3.0, help="seconds between kills, at most")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    """0: every promise was kept; 1: not, and the server's directory is left."""
+    options = _options()
     directory = Path(tempfile.mkdtemp(prefix="restante-endurance-", dir="/var/tmp"))
     directory.chmod(0o711)
-    outcome = campaign(
-        directory / "site",
+    work = _kills if options.work == "kills" else _flat
+    faults = work(directory / "site", options)
+    _tell(*faults[:SHOWN], f"{len(faults)} faults")
+    if faults:
+        _tell(f"see {directory}")
+    else:
+        shutil.rmtree(directory)
+    return bool(faults)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.endurance", description=__doc__)
+    works = parser.add_subparsers(dest="work", required=True)
+    one = works.add_parser("kills", help="kill it often, and reckon up every message")
+    one.add_argument("--kills", type=int, default=1000)
+    one.add_argument("--period", type=int, default=25, help="kills between two reckonings")
+    one.add_argument("--life", type=float, default=4.0, help="seconds between kills, at most")
+    one.add_argument("--seed", type=int, default=1)
+    other = works.add_parser("flat", help="see that memory and descriptors do not grow")
+    other.add_argument("--hours", type=float, default=24.0)
+    other.add_argument("--samples", type=int, default=100)
+    other.add_argument("--pace", type=float, default=0.05, help="seconds each client rests")
+    other.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+def _kills(directory: Path, options: argparse.Namespace) -> Sequence[str]:
+    outcome = kills.campaign(
+        directory,
         kills=options.kills,
         period=options.period,
         life=options.life,
         seed=options.seed,
-        tell=lambda line: print(line, flush=True),
+        tell=_tell,
     )
-    sys.stdout.writelines(f"{how}: {times}\n" for how, times in outcome.kills.most_common())
-    sys.stdout.writelines(
-        f"clients heard {times} times: {what}\n" for what, times in outcome.borne.items()
+    _tell(*(f"killed {times} times: {what}" for what, times in outcome.kills.most_common()))
+    _tell(*(f"heard {times} times: {what}" for what, times in outcome.borne.most_common()))
+    return outcome.faults
+
+
+def _flat(directory: Path, options: argparse.Namespace) -> Sequence[str]:
+    seconds = options.hours * 3600
+    course = flat.run(
+        directory,
+        seconds=seconds,
+        interval=seconds / options.samples,
+        pace=options.pace,
+        seed=options.seed,
+        tell=_tell,
     )
-    sys.stdout.writelines(f"{fault}\n" for fault in outcome.faults[:50])
-    if outcome.faults:
-        sys.stdout.write(f"see {directory}\n")
-    else:
-        shutil.rmtree(directory)
-    return bool(outcome.faults)
+    return course.faults()
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

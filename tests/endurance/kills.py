@@ -49,7 +49,7 @@ class Campaign:
     promises: Promises
     chance: random.Random
     life: float
-    """Seconds between two ends, at most."""
+    """Seconds from the first message that is taken to the end, at most."""
     kills: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
 
@@ -69,6 +69,8 @@ class Campaign:
             readers=READERS,
         ):
             while self.kills.total() - before < kills:
+                seen = promises.total
+                until(lambda seen=seen: promises.total > seen, "a message is taken")
                 time.sleep(self.chance.uniform(0, self.life))
                 self._end()
         self.site.settle(promises)

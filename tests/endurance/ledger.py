@@ -11,7 +11,7 @@ from pathlib import Path
 
 _TOKEN = re.compile(rb"^X-Token: (\d+)\r?\nX-Sum: (\d+)\r?\n", re.MULTILINE)
 _ID = re.compile(rb"\bid ([0-9a-z]+)")
-_QUEUED = re.compile(r" event=message_accepted .* id=(\S+) .* how=queued ")
+_DELIVERED = re.compile(r" event=message_accepted .* id=(\S+) .* how=delivered ")
 
 Pair = tuple[int, str]
 """A message's token and a mailbox that has it, or is to have it."""
@@ -100,7 +100,7 @@ class Ledger:
 
     def judge(self, log: str) -> Verdict:
         """What became of it all; ``log`` is what the server said in this period."""
-        queued = set(_QUEUED.findall(log))
+        at_once = set(_DELIVERED.findall(log))
         faults = [f"torn: {each}" for each in self.torn]
         faults += [f"lost: {token} for {mailbox}" for token, mailbox in self._missing()]
         repeated = 0
@@ -110,7 +110,7 @@ class Ledger:
             if token < self.first:
                 faults.append(f"came back: {token} in {mailbox}")
             elif len(found) > 1 or len(found) + len(fetched) > 1:
-                if len(found) > 1 or fetched[0].queue_id not in queued:
+                if len(found) > 1 or fetched[0].queue_id in at_once:
                     faults.append(f"doubled: {token} in {mailbox}: {found} and {fetched}")
                 repeated += 1
         return Verdict(faults, repeated)

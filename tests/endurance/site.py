@@ -19,6 +19,10 @@ from tests.support.smtp_peer import LOOPBACK, SmtpPeer, smtp_peer
 
 DOMAIN = "example.com"
 FAR = "elsewhere.test"
+POSTBOX = f"postbox@{DOMAIN}"
+"""A mailbox that nobody counts the messages of."""
+REFUSED = f"refused@{FAR}"
+"""The far host knows nobody of that name."""
 OTHER_UID = 54321
 """Whose every second mailbox is, where root runs the server: helpers work for it."""
 SETTLE_SECONDS = 180.0
@@ -84,7 +88,10 @@ def far_host(promises: Promises) -> contextlib.AbstractContextManager[SmtpPeer]:
                 promises.ledger.torn.append(f"far: {error}")
         return "250 2.0.0 taken"
 
-    peer = SmtpPeer(says={"END": note})
+    def recipient(command: str) -> str:
+        return "550 5.1.1 nobody" if REFUSED in command.lower() else "250 2.1.5 ok"
+
+    peer = SmtpPeer(says={"END": note, "RCPT": recipient})
     return smtp_peer(peer)
 
 
@@ -105,7 +112,8 @@ def _furnish(instance: Instance, each: int) -> Site:
         aliases += [(lists[number], member) for member in group]
         targets.append((mixed[number], (queued[number],), True))
         aliases += [(mixed[number], queued[number]), (mixed[number], f"far@{FAR}")]
-    homes = _write_rows(instance, mailboxes, aliases)
+    homes = _write_rows(instance, [*mailboxes, POSTBOX], aliases)
+    del homes[POSTBOX]
     return Site(instance, targets, direct + members, homes)
 
 
