@@ -92,6 +92,14 @@ async def test_one_process_has_the_queue(store: QueueStore, tmp_path: Path) -> N
     await other.close()
 
 
+async def test_a_closed_queue_is_a_database_and_nothing_beside_it(tmp_path: Path) -> None:
+    store = QueueStore.open(str(tmp_path), 0)
+    await store.add(envelope(), content(LARGE), targets())
+    assert await due(store)  # by the connection that only reads
+    await store.close()
+    assert sorted(os.listdir(tmp_path / "0")) == ["bodies", "lock", "queue.db"]
+
+
 async def test_an_empty_queue_can_be_removed(tmp_path: Path) -> None:
     store = QueueStore.open(str(tmp_path), 0)
     await store.remove()

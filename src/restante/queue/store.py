@@ -302,10 +302,11 @@ class QueueStore:
 
     def _close_files(self) -> None:
         self._wake.close()
-        self._writer.close()
         self._reader.shutdown()
-        self._files.shutdown()
         self._reading.close()
+        self._files.shutdown()
+        # Last, for it takes the log into the database; a connection that only reads cannot.
+        self._writer.close()
 
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, int]:
         try:
