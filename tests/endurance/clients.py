@@ -33,14 +33,27 @@ class Promises:
 
     ledger: Ledger
     tokens: Iterator[int]
-    far: set[int]
-    """Tokens that a far host has still to get."""
+    far: set[int] = field(default_factory=set)
+    """Tokens that a far host is to get."""
+    arrived: set[int] = field(default_factory=set)
+    """Tokens that it has got, some of them before their sender has heard the 250."""
     complaints: list[str] = field(default_factory=list)
     """What no client may hear."""
     borne: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
     total: int = 0
     """How many messages were acknowledged, in all periods."""
+
+    def begin(self, ledger: Ledger) -> None:
+        """Forget what was promised."""
+        self.ledger = ledger
+        self.far.clear()
+        self.arrived.clear()
+
+    def missing(self) -> set[int]:
+        """What the far host was to get, and has not."""
+        with self.lock:
+            return self.far - self.arrived
 
 
 class Refusal(Exception):

@@ -125,7 +125,7 @@ def run(
     tell: Callable[[str], None],
 ) -> Course:
     """Work for ``seconds``, with a sample each ``interval`` and a reload each tenth of the time."""
-    promises = Promises(Ledger(0), itertools.count(1), set())
+    promises = Promises(Ledger(0), itertools.count(1))
     samples: list[Sample] = []
     with site(directory, promises, each=40, workers=2) as here:
         here.instance.start()
@@ -181,7 +181,8 @@ def _visits(here: Site, promises: Promises, pace: float, seed: int) -> Iterator[
 
 
 def _forget(here: Site, promises: Promises) -> None:
-    """What the load remembers; here nobody reckons up."""
-    promises.ledger = Ledger(0)
+    """What the clients remember; here nobody reckons up."""
+    with promises.lock:
+        promises.begin(Ledger(0))
     if here.instance.log_file.stat().st_size > MOST_LOG:
         os.truncate(here.instance.log_file, 0)

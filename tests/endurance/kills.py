@@ -56,7 +56,7 @@ class Campaign:
     def period(self, kills: int) -> list[str]:
         """So many kills under load; then whatever was broken."""
         instance, promises = self.site.instance, self.promises
-        promises.ledger = Ledger(next(promises.tokens))
+        promises.begin(Ledger(next(promises.tokens)))
         before = self.kills.total()
         instance.start()
         with Load(
@@ -73,7 +73,10 @@ class Campaign:
                 until(lambda seen=seen: promises.total > seen, "a message is taken")
                 time.sleep(self.chance.uniform(0, self.life))
                 self._end()
-        self.site.settle(promises)
+        try:
+            self.site.settle(promises)
+        except TimeoutError as error:
+            return [str(error)]
         instance.stop()
         self.site.harvest(promises)
         verdict = promises.ledger.judge(instance.log())
@@ -160,7 +163,7 @@ def campaign(
 
     The instance stays in ``directory``.
     """
-    promises = Promises(Ledger(0), itertools.count(1), set())
+    promises = Promises(Ledger(0), itertools.count(1))
     began = time.monotonic()
     faults: list[str] = []
     with site(directory, promises, each=40, workers=2) as here:

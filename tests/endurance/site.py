@@ -46,10 +46,10 @@ class Site:
         Raises TimeoutError if it is not in time.
         """
         deadline = time.monotonic() + SETTLE_SECONDS
-        while json.loads(self.instance.run("queue", "list", "--json").stdout) or promises.far:
+        while json.loads(self.instance.run("queue", "list", "--json").stdout) or promises.missing():
             if time.monotonic() > deadline:
                 waiting = self.instance.run("queue", "summary").stdout
-                raise TimeoutError(f"{waiting}{len(promises.far)} of the far host's")
+                raise TimeoutError(f"{waiting}the far host has not got {promises.missing()}")
             self.instance.run("queue", "retry", "--all")
             time.sleep(0.3)
 
@@ -76,14 +76,14 @@ def site(directory: Path, promises: Promises, *, each: int, workers: int) -> Ite
 
 
 def far_host(promises: Promises) -> contextlib.AbstractContextManager[SmtpPeer]:
-    """Takes everything, and strikes it off what it was to get."""
+    """Takes everything, and notes it."""
 
     def note(_: str) -> str:
         message = peer.contents.pop()
         peer.commands.clear()
         with promises.lock:
             try:
-                promises.far.discard(read_copy(message).token)
+                promises.arrived.add(read_copy(message).token)
             except TornError as error:
                 promises.ledger.torn.append(f"far: {error}")
         return "250 2.0.0 taken"
