@@ -1,7 +1,8 @@
 """Everything that a mail host meets, for hours: its memory, its descriptors, its files do not grow.
 
-One life of a server, with a reload now and then. Mail comes and is fetched at a pace that leaves
-the machine time, so that what the processes hold between two messages is what is seen.
+One life of a server without a reload, which would replace its workers. Mail comes and is fetched at
+a pace that leaves the machine time, so that what the processes hold between two messages is what is
+seen.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import itertools
 import os
 import random
-import signal
 import statistics
 import threading
 import time
@@ -124,21 +124,17 @@ def run(
     seed: int,
     tell: Callable[[str], None],
 ) -> Course:
-    """Work for ``seconds``, with a sample each ``interval`` and a reload each tenth of the time."""
+    """Work for ``seconds``, with a sample each ``interval``."""
     promises = Promises(Ledger(0), itertools.count(1))
     samples: list[Sample] = []
     with site(directory, promises, each=40, workers=2) as here:
         here.instance.start()
         process = here.instance.process
         assert process is not None
-        began = reloaded = time.monotonic()
+        began = time.monotonic()
         with _load(here, promises, pace, seed), _visits(here, promises, pace, seed):
             while (passed := time.monotonic() - began) < seconds:
                 time.sleep(interval)
-                if time.monotonic() - reloaded > seconds / 10:
-                    process.send_signal(signal.SIGHUP)
-                    reloaded = time.monotonic()
-                    time.sleep(interval)
                 samples.append(measure(process.pid, directory))
                 tell(f"{passed:6.0f} s: {promises.total} messages, {samples[-1]}")
                 _forget(here, promises)
