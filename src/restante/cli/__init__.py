@@ -8,13 +8,33 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+
+_SERVING = frozenset({"serve", "demo"})
+_INTERRUPTED = 130
+"""``ExitCode.INTERRUPTED``."""
 
 
 def main() -> None:
     """Run the command line and end the process with one of the codes of ``ExitCode``."""
-    _prepare_streams()
-    sys.exit(_run(sys.argv[1:]))
+    try:
+        _hold_reloads(sys.argv[1:])
+        _prepare_streams()
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # before anything was done: what is read first takes its time
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def _hold_reloads(arguments: list[str]) -> None:
+    """SIGHUP waits until the server is up, which then reads its settings again.
+
+    By default it would end a server that is just starting. Another command that has such a word in
+    its line hears it when it has ended.
+    """
+    if not _SERVING.isdisjoint(arguments):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def _prepare_streams() -> None:

@@ -9,6 +9,7 @@ import signal
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _CAPABILITIES = (b"CapPrm", b"CapEff", b"CapAmb")
+_UNHEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NAME = b"restante-helper"
 """What ps(1) shows as the process's name; 15 octets at most (prctl(2))."""
 
@@ -34,18 +35,30 @@ def become(uid: int, gid: int) -> None:
     _verify(uid, gid)
 
 
+def heed_no_end() -> None:
+    """What ends processes ends this one no more; its children, from their beginning on, as well.
+
+    A group that is told to end, by a terminal or a service manager, is the supervisor's to end; a
+    handler, since what is ignored would stay ignored in programs that helpers run.
+    """
+    for number in _UNHEEDED:
+        signal.signal(number, lambda *_: None)
+
+
 def leave_surroundings(keep: int) -> int:
     """Drop what the parent had that is no helper's business; returns where ``keep`` is now.
 
     All descriptors but ``keep`` and the three standard ones are closed, signals do what they
-    usually do, the working directory is /, files are made for their owner alone.
+    usually do but for those of ``heed_no_end``, the working directory is /, files are made for
+    their owner alone.
     """
+    heed_no_end()
     signal.set_wakeup_fd(-1)
     first = 3
     if keep != first:
         os.dup2(keep, first, inheritable=False)
     os.closerange(first + 1, os.sysconf("SC_OPEN_MAX"))
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, *_UNHEEDED}:
         if signal.getsignal(number) is not None:
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

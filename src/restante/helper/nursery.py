@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from restante.helper.become import become, leave_surroundings
+from restante.helper.become import become, heed_no_end, leave_surroundings
 from restante.helper.limits import Limits
 from restante.helper.makers import Makers, Wish
 from restante.helper.messages import MAX_TEXT, Owner
@@ -300,10 +300,7 @@ def main(arguments: list[str]) -> int:
     for name in PRELOADED:
         importlib.import_module(name)
 
-    # A group that is told to end, by a terminal or a service manager, is the supervisor's to end;
-    # a handler, since what is ignored would stay ignored in programs that helpers run.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
+    heed_no_end()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     orders = socket.socket(fileno=int(arguments[0]))
     orders.set_inheritable(False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import traceback
 from collections.abc import Callable
@@ -28,8 +27,6 @@ FILE_THREADS = 32
 
 def run_helper(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
     """Serve what comes down the hatch until it is shut and no connection is left."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # the nursery's word counts; see ``nursery.main``
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(hatch, owner, limits))
 

@@ -13,10 +13,14 @@ from restante.errors import OperatorError
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """Signals that the supervisor keeps blocked, and takes one at a time."""
+_NOT_THEIRS = (signal.SIGINT, signal.SIGHUP)
+"""What a terminal sends to the whole group: the supervisor decides, and tells by SIGTERM."""
 
 
 def fork(what: str, body: Callable[[], int]) -> int:
     """Start a child that does ``body`` and exits with its status; its process id.
+
+    It hears SIGTERM, and never SIGINT or SIGHUP.
 
     What is alive now is looked at by no collector any more, of neither process: to look at an
     object is to write to its page, which is shared until then. Garbage is collected before.
@@ -40,6 +44,8 @@ def _live(what: str, body: Callable[[], int]) -> None:
     """Never returns: the child's only way out is its exit status."""
     status = 1
     try:
+        for number in _NOT_THEIRS:
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         status = body()
     except BaseException as error:  # noqa: BLE001 - the last line before the process ends

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import socket
 from dataclasses import replace
 
@@ -44,8 +43,6 @@ MAX_WORDS = 1000
 
 def run_registrar(settings: Settings, user: ServerUser, end: socket.socket) -> int:
     """Answer until the supervisor closes its end; the exit status of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # While this process is root: the driver, and what that needs, may lie where only root may read.
     preload_driver(settings, user.rights())
     engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)

@@ -53,8 +53,17 @@ STOP_MARGIN = 10.0
 """Seconds beyond server.drain_timeout after which a worker is killed."""
 MAX_DESCRIPTORS = 1024 * 1024
 """Open files that one process asks for."""
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
+
+
+class _ToldToStop(OperatorError):
+    """The server is to end while it waits for workers to start."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number).name
+        super().__init__(f"the server is told to stop ({self.signal})")
 
 
 @dataclass(slots=True)
@@ -134,6 +143,9 @@ class Supervisor:
             if on_ready is not None:
                 on_ready([(listener.service, listener.bound) for listener in self._listeners])
             self._go_on()
+        except _ToldToStop as told:
+            maillog.server_stopping(told.signal)
+            self._manager.stopping()
         finally:
             self._stop()
             signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
@@ -199,7 +211,7 @@ class Supervisor:
     def _await_ready(self, starting: Sequence[_Starting]) -> None:
         """Wait until all of them serve, and answer in their offices meanwhile.
 
-        Raises OperatorError, with the own words of one that cannot.
+        Raises OperatorError, with the own words of one that cannot, or _ToldToStop.
         """
         deadline = time.monotonic() + START_TIMEOUT
         for each in starting:
@@ -207,6 +219,8 @@ class Supervisor:
         try:
             while any(each.said is None for each in starting):
                 self._serve_offices(max(deadline - time.monotonic(), 0))
+                for number in _ENDING.intersection(self._watch.come):
+                    raise _ToldToStop(number)
                 for each in starting:
                     each.check(too_late=time.monotonic() >= deadline)
         finally:
@@ -289,10 +303,8 @@ class Supervisor:
     def _go_on(self) -> None:
         while True:
             for number in self._watch.signals():
-                if number in (signal.SIGTERM, signal.SIGINT):
-                    maillog.server_stopping(signal.Signals(number).name)
-                    self._manager.stopping()
-                    return
+                if number in _ENDING:
+                    raise _ToldToStop(number)
                 if number == signal.SIGHUP:
                     self._manager.reloading()
                     self._reload()

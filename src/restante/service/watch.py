@@ -47,6 +47,11 @@ class Watch:
             if self._is_watched(key):
                 key.data()
 
+    @property
+    def come(self) -> Collection[int]:
+        """The signals that have come and were not taken yet."""
+        return self._come
+
     def signals(self) -> Iterator[int]:
         """The signals that have come while it served, each once."""
         while self._come:

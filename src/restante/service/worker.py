@@ -32,8 +32,6 @@ def run_worker(
     settings: Settings, place: WorkerPlace, sockets: Mapping[str, list[socket.socket]]
 ) -> int:
     """Serve until SIGTERM, or until the supervisor is gone; the exit status of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; SIGTERM decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         sys.unraisablehook = _unraisable
         pem = _give_up_root(settings, place)
