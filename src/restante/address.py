@@ -129,6 +129,17 @@ def sender_for(sender: str, recipient: Address) -> str:
     return f"{local}{recipient.local}={recipient.domain}{at}{domain}"
 
 
+def shown(stored: str) -> str:
+    """A stored address (``str`` of it) as people and commands write it: quoted if it must be.
+
+    So are the empty reverse-path and a sender that ends in VERP as they stand.
+    """
+    if _PLAIN_MAILBOX.fullmatch(stored) or not stored or stored.endswith(VERP):
+        return stored
+    local, at, domain = stored.rpartition("@")
+    return join_mailbox(local, domain) if at else join_mailbox(domain, "")
+
+
 def check_domain(text: str) -> str:
     """``text`` folded, if it can be a mail domain; raises AddressSyntaxError."""
     if len(text) <= MAX_DOMAIN and _PLAIN_DOMAIN.fullmatch(text):

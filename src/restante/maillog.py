@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from restante.address import shown
 from restante.eventlog import log as _log
 from restante.metrics import Meter
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
@@ -222,7 +223,7 @@ def sender_refused(session: str, sender: str, account: str, reply: Reply, why: s
     _log.info(
         "sender_refused",
         session=session,
-        sender=sender,
+        sender=shown(sender),
         account=account,
         reply=str(reply),
         why=why,
@@ -243,7 +244,12 @@ def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: 
     """RCPT was answered with a failure; ``why`` is more than the peer was told."""
     _meter.recipient_refused(reply.code)
     _log.info(
-        "recipient_refused", session=session, id=id, recipient=recipient, reply=str(reply), why=why
+        "recipient_refused",
+        session=session,
+        id=id,
+        recipient=shown(recipient),
+        reply=str(reply),
+        why=why,
     )
 
 
@@ -266,7 +272,7 @@ def message_accepted(
         "message_accepted",
         session=session,
         id=id,
-        sender=sender,
+        sender=shown(sender),
         account=account,
         recipients=recipients,
         size=size,
@@ -278,7 +284,9 @@ def message_accepted(
 def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) -> None:
     """A message was not accepted after its content was sent."""
     _meter.message_refused(reply.code)
-    _log.info("message_refused", session=session, id=id, sender=sender, reply=str(reply), why=why)
+    _log.info(
+        "message_refused", session=session, id=id, sender=shown(sender), reply=str(reply), why=why
+    )
 
 
 def message_not_kept(id: str, why: str) -> None:
@@ -298,7 +306,7 @@ def picked_up(
         "picked_up",
         id=id,
         uid=uid,
-        sender=sender,
+        sender=shown(sender),
         recipients=recipients,
         size=size,
         waited=round(waited, 3),
@@ -322,7 +330,7 @@ def drop_failed(path: str, why: str) -> None:
 def delivered(id: str, recipient: str, detail: str) -> None:
     """One recipient here has the message, durably; ``detail`` says where."""
     _meter.delivered()
-    _log.info("delivered", id=id, recipient=recipient, detail=detail)
+    _log.info("delivered", id=id, recipient=shown(recipient), detail=detail)
 
 
 def sent(id: str, recipient: str, peer: Peer, reply: str) -> None:
@@ -331,7 +339,7 @@ def sent(id: str, recipient: str, peer: Peer, reply: str) -> None:
     _log.info(
         "sent",
         id=id,
-        recipient=recipient,
+        recipient=shown(recipient),
         host=peer.host,
         address=peer.address,
         tls=peer.tls,
@@ -352,7 +360,7 @@ def deferred(
     _log.warning(
         "deferred",
         id=id,
-        recipient=recipient,
+        recipient=shown(recipient),
         reply=str(answer.reply),
         detail=answer.detail,
         host=peer.host,
@@ -371,7 +379,7 @@ def failed(id: str, recipient: str, answer: PermanentFailure | TemporaryFailure)
     _log.warning(
         "failed",
         id=id,
-        recipient=recipient,
+        recipient=shown(recipient),
         reply=str(answer.reply),
         detail=answer.detail,
         host=peer.host,
@@ -383,24 +391,24 @@ def failed(id: str, recipient: str, answer: PermanentFailure | TemporaryFailure)
 
 def expanded(id: str, recipient: str, targets: int) -> None:
     """An alias was replaced by its targets."""
-    _log.info("expanded", id=id, recipient=recipient, targets=targets)
+    _log.info("expanded", id=id, recipient=shown(recipient), targets=targets)
 
 
 def partly_delivered(id: str, recipient: str, detail: str) -> None:
     """One instruction of several was done; those that are left follow at once."""
-    _log.info("partly_delivered", id=id, recipient=recipient, detail=detail)
+    _log.info("partly_delivered", id=id, recipient=shown(recipient), detail=detail)
 
 
 def bounced(id: str, bounce: str, recipient: str) -> None:
     """A report of a failure of message ``id`` is queued under the id ``bounce`` for its sender."""
     _meter.bounced()
-    _log.info("bounced", id=id, bounce=bounce, recipient=recipient)
+    _log.info("bounced", id=id, bounce=bounce, recipient=shown(recipient))
 
 
 def reported(id: str, report: str, recipient: str, actions: str) -> None:
     """A report that tells of no failure is queued under the id ``report`` for the sender."""
     _meter.reported()
-    _log.info("reported", id=id, report=report, recipient=recipient, actions=actions)
+    _log.info("reported", id=id, report=report, recipient=shown(recipient), actions=actions)
 
 
 def bounce_dropped(id: str, why: str) -> None:
@@ -410,7 +418,7 @@ def bounce_dropped(id: str, why: str) -> None:
 
 def moved(id: str, recipient: str, lane: str) -> None:
     """One recipient is tried in another lane from now on: the next hop, or here if it is empty."""
-    _log.info("moved", id=id, recipient=recipient, lane=lane)
+    _log.info("moved", id=id, recipient=shown(recipient), lane=lane)
 
 
 def lane_blocked(lane: str, why: str, until: float) -> None:
@@ -448,7 +456,7 @@ def queue_changed(path: str, messages: int, change: int) -> None:
 
 def operated(queue_id: str, change: str, recipients: Sequence[str], uid: int) -> None:
     """A user of this host changed what becomes of these recipients of a message."""
-    _log.info("operated", id=queue_id, change=change, recipients=[*recipients], uid=uid)
+    _log.info("operated", id=queue_id, change=change, recipients=[*map(shown, recipients)], uid=uid)
 
 
 def queue_failed(path: str, why: str) -> None:

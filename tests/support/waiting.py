@@ -48,7 +48,7 @@ async def _put(shell: Shell, slot: int, sent: Sequence[Sent]) -> list[str]:
     store = QueueStore.open(str(shell.directory / "queue"), slot)
     ids = []
     for each in sent:
-        addresses = tuple(Address.parse(target.address) for target in each.targets)
+        addresses = tuple(Address.from_stored(target.address) for target in each.targets)
         envelope = Envelope(
             new_id(), each.sender, addresses, now - each.age, ret="HDRS", envid="order 7"
         )

@@ -15,6 +15,7 @@ from restante.address import (
     check_domain,
     dash_prefixes,
     fold,
+    shown,
     split_subaddress,
 )
 from restante.address_syntax import split_mailbox
@@ -110,6 +111,21 @@ def test_any_text_is_an_address_or_malformed(local: str, domain: str) -> None:
 def test_any_printable_local_part_can_be_quoted(local: str) -> None:
     address = Address(local, "x.y")
     assert Address.parse(address.to_mailbox()) == address
+
+
+@pytest.mark.parametrize(
+    ("stored", "written"),
+    [
+        ("ann@example.com", "ann@example.com"),
+        ("a b@example.com", '"a b"@example.com'),
+        ("a@b@example.com", '"a@b"@example.com'),
+        ("postmaster", "postmaster"),
+        ("", ""),
+        ("list-owner-@example.com-@[]", "list-owner-@example.com-@[]"),
+    ],
+)
+def test_what_is_stored_is_shown_as_it_is_written(stored: str, written: str) -> None:
+    assert shown(stored) == written
 
 
 def test_folding_touches_ascii_only() -> None:

@@ -29,7 +29,8 @@ from tests.support.shell import Shell, advice, put_message
 def test_an_alias_whose_target_needs_quotes(hosted: Shell, local: str) -> None:
     target = Address(local, "x.example").to_mailbox()
     assert hosted("alias", "add", "info@example.com", target).code == 0
-    assert f"{local}@x.example is for elsewhere" in hosted("explain", "info@example.com").out
+    quoted = Address(local, "x.example").to_mailbox()
+    assert f"{quoted} is for elsewhere" in hosted("explain", "info@example.com").out
     assert hosted("alias", "list").out == f"info@example.com\t{target}\n"
     assert hosted("alias", "remove", "info@example.com", target).code == 0
     assert hosted("alias", "list").out == ""

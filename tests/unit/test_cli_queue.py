@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from restante.address import Address
 from restante.cli.status import ExitCode
 from restante.queue import LastAnswer, Target
 from restante.queue.bodies import IN_ROW
@@ -18,6 +19,7 @@ from tests.support.waiting import (
     BUSY,
     GREYLISTED,
     HEADER,
+    HOUR,
     TIMED_OUT,
     Sent,
     Waiting,
@@ -117,6 +119,43 @@ def test_list_fits_a_terminal(waiting: Waiting, columns: int) -> None:
         for text in ("bob@dead.example", "ann@busy.example", TIMED_OUT, "450 4.2.0"):
             assert text in shown.screen
     assert len(shown.screen.splitlines()) == (4 if columns >= 140 else 8)
+
+
+@pytest.mark.parametrize("local", ["a b", "a@b", 'a"b', "a..b", "+1 a, b;"])
+def test_addresses_are_shown_as_commands_take_them(hosted: Shell, local: str) -> None:
+    address = Address(local, "dead.example")
+    (queue_id,) = put(hosted, 0, [Sent(to(str(address)), HOUR, address)])
+    quoted = address.to_mailbox()
+
+    (line,) = lines(hosted("queue", "list", "--to", quoted, "--sender", quoted).out)
+    assert line[4:6] == [quoted, quoted]
+    (found,) = hosted.json("queue", "list")
+    assert (found["sender"], found["recipients"][0]["address"]) == (quoted, quoted)
+    told = hosted("queue", "show", queue_id).out
+    assert f"<{quoted}>" in told
+    assert f"\n{quoted}: waiting" in told
+    assert hosted("queue", "mailq").out.count(quoted) == 2
+    assert quoted in hosted("queue", "summary", "--by", "sender").out
+    (line,) = lines(hosted("queue", "hold", "--to", quoted).out)
+    assert line[1:] == [quoted, quoted]
+    told = hosted("explain", quoted).out
+    assert told.startswith(f"Routing of {quoted}\n")
+
+
+def test_a_recipient_with_a_blank_is_one_on_a_terminal(hosted: Shell) -> None:
+    put(hosted, 0, [Sent(to("a b@dead.example"), HOUR)])
+
+    shown = at_terminal(hosted.directory, "queue", "list", columns=200)
+    assert '"a b"@dead.example' in shown.screen
+    assert "+1" not in shown.screen
+
+
+def test_a_sender_for_each_member_of_a_list_is_taken_as_it_is_shown(hosted: Shell) -> None:
+    sender = Address("list-owner-@example.com-", "[]")
+    put(hosted, 0, [Sent(to("ann@dead.example"), HOUR, sender)])
+
+    (line,) = lines(hosted("queue", "list", "--sender", str(sender)).out)
+    assert line[4] == "list-owner-@example.com-@[]"
 
 
 # mailq

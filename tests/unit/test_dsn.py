@@ -344,6 +344,12 @@ def test_the_text_names_the_address_that_the_sender_wrote_first() -> None:
     assert "some@x" not in made.text
 
 
+def test_the_text_writes_addresses_with_the_quotes_that_they_need() -> None:
+    made = read(message(Address("a b", "x.org")), notice("c@d@x", NO_USER, Action.FAILED, "e f@x"))
+    assert '<"a b"@x.org>' in made.text
+    assert '    <"e f"@x>\n      (which leads to <"c@d"@x>)\n' in made.text
+
+
 def test_the_text_blames_no_other_system_for_what_this_one_decided() -> None:
     made = read(message(), notice(reply=Reply(554, "0.0", "returned by the operator")))
     assert "This mail system does not deliver the message." in words(made.text)

@@ -70,6 +70,15 @@ def test_logfmt_line(log: LogFile) -> None:
     )
 
 
+def test_an_address_has_the_quotes_that_it_needs(log: LogFile) -> None:
+    log.open(format="json")
+    maillog.expanded("id1", "a b@example.com", 1)
+    maillog.operated("id1", "hold", ["a@b@example.com", "ann@example.com"], 0)
+    expanded, operated = map(json.loads, log.lines())
+    assert expanded["recipient"] == '"a b"@example.com'
+    assert operated["recipients"] == ['"a@b"@example.com', "ann@example.com"]
+
+
 def test_json_line(log: LogFile) -> None:
     log.open(format="json")
     maillog.worker_ended(3, 4711, -9)

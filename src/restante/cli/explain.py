@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from restante.address import shown
 from restante.routing.decision import (
     Decision,
     Instructions,
@@ -25,7 +26,7 @@ MAX_ROWS_SHOWN = 5
 
 def render(explanation: Explanation) -> str:
     """The explanation as text for a terminal, with a line end at its end."""
-    lines = [f"Routing of {explanation.address}"]
+    lines = [f"Routing of {explanation.address.to_mailbox()}"]
     width = max((len(_question(each)) for each in _questions(explanation)), default=0)
     for entry in explanation.trace.entries:
         lines += _asked(entry, width) if isinstance(entry, Question) else [_step(entry)]
@@ -60,7 +61,7 @@ def describe(decision: Decision | Final) -> str:
             line = instruction_line(action)
             return f"{line} of {account.name} ({rights}), Delivered-To: {delivered_to}"
         case Remote(address):
-            return f"remote: {address} is for elsewhere"
+            return f"remote: {address.to_mailbox()} is for elsewhere"
         case NoSuchUser(_, why):
             return f"no such user: {why}"
         case Unknown(_, why):
@@ -74,7 +75,7 @@ def describe(decision: Decision | Final) -> str:
 def to_json(explanation: Explanation) -> dict[str, object]:
     """The explanation out of dictionaries, lists, texts and numbers."""
     return {
-        "address": str(explanation.address),
+        "address": explanation.address.to_mailbox(),
         "accepted": explanation.accepted,
         "steps": [_entry_json(entry) for entry in explanation.trace.entries],
         "decision": _decision_json(explanation.decision),
@@ -130,14 +131,14 @@ def _destination(decision: Decision) -> list[str]:
         told.append(f"DEFAULT {destination.default}")
     lines = [_plain(", ".join(told))] if destination.extension else []
     if destination.new_sender:
-        lines.append(_plain(f"reports about what is sent on go to {destination.new_sender}"))
+        lines.append(_plain(f"reports about what is sent on go to {shown(destination.new_sender)}"))
     return lines
 
 
 def _leaf(leaf: Leaf) -> str:
-    via = f" (by way of {', '.join(leaf.via)})" if leaf.via else ""
-    sender = f" (from {leaf.new_sender})" if leaf.new_sender else ""
-    return _plain(f"{leaf.address} -> {describe(leaf.decision)}{via}{sender}")
+    via = f" (by way of {', '.join(map(shown, leaf.via))})" if leaf.via else ""
+    sender = f" (from {shown(leaf.new_sender)})" if leaf.new_sender else ""
+    return _plain(f"{leaf.address.to_mailbox()} -> {describe(leaf.decision)}{via}{sender}")
 
 
 def _plain(text: str) -> str:
@@ -177,9 +178,9 @@ def _decision_json(decision: Decision | Final) -> dict[str, object]:
 
 def _leaf_json(leaf: Leaf) -> dict[str, object]:
     return {
-        "address": str(leaf.address),
-        "via": list(leaf.via),
-        "new_sender": leaf.new_sender or None,
+        "address": leaf.address.to_mailbox(),
+        "via": list(map(shown, leaf.via)),
+        "new_sender": shown(leaf.new_sender) or None,
         "decision": _decision_json(leaf.decision),
     }
 

@@ -52,7 +52,7 @@ def ways(settings: Settings, found: Explanation) -> list[Way]:
     decisions = (found.decision, *(leaf.decision for leaf in found.leaves))
     addresses = [each.address for each in decisions if isinstance(each, Remote)]
     routes = Routes(settings.routing.smtproutes)
-    lanes = {str(address): routes.of(address.domain) for address in addresses}
+    lanes = {address.to_mailbox(): routes.of(address.domain) for address in addresses}
     if not lanes:
         return []
     alone = QueueReader(settings.path(settings.queue.root)).left_alone(set(lanes.values()))

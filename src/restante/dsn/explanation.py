@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from restante.address import NullReversePath, fold
+from restante.address import NullReversePath, fold, shown
 from restante.dsn.fields import named, status
 from restante.dsn.hostile import printable, reply_lines
 from restante.dsn.original import Original
@@ -114,7 +114,7 @@ class Explanation:
         return "\n".join(sections)
 
     def _message(self, envelope: Envelope, original: Original, notices: Sequence[Notice]) -> str:
-        sender = printable(envelope.reverse_path.to_path())
+        sender = printable(f"<{shown(str(envelope.reverse_path))}>")
         whose = "a message of your list" if _words(notices) is not _WORDS else "your message"
         if isinstance(envelope.reverse_path, NullReversePath):
             # Nobody's message: it goes to those who run this host (doublebounceto).
@@ -147,9 +147,9 @@ class Explanation:
         recipient = notice.recipient
         address = recipient.target.address
         written = next(iter(recipient.trail), address)
-        yield f"    <{printable(written)}>"
+        yield f"    <{printable(shown(written))}>"
         if fold(written) != fold(address):
-            yield f"      (which leads to <{printable(address)}>)"
+            yield f"      (which leads to <{printable(shown(address))}>)"
         if recipient.last is None:
             return
         if notice.action in {Action.FAILED, Action.DELAYED}:

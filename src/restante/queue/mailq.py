@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from restante.address import shown
 from restante.queue.reader import QueueEntry, QueueReader
 
 EMPTY = "Mail queue is empty"
@@ -36,10 +37,10 @@ def _entry(entry: QueueEntry) -> Iterator[str]:
     envelope, pending = entry.envelope, (*entry.waiting, *entry.held)
     mark = "!" if entry.held and not entry.waiting else " "
     arrival = time.strftime("%a %b %e %H:%M:%S", time.localtime(envelope.received_at))
-    sender = str(envelope.reverse_path) or "MAILER-DAEMON"
+    sender = shown(str(envelope.reverse_path)) or "MAILER-DAEMON"
     yield f"{envelope.queue_id}{mark} {entry.size:>8} {arrival}  {sender}"
     for recipient in pending:
         why = entry.reason(recipient)
         if why:
             yield f"({why})".rjust(len(_INDENT))
-        yield f"{_INDENT}{recipient.target.address}"
+        yield f"{_INDENT}{shown(recipient.target.address)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from restante.address import Address, NullReversePath, check_domain, fold
+from restante.address import VERP, Address, NullReversePath, check_domain, fold
 from restante.labels import forms
 from restante.queue import RecipientState
 
@@ -55,7 +55,7 @@ class AddressPattern:
         """
         if "@" not in text[1:]:
             return cls(check_domain(text.removeprefix("@")))
-        address = Address.parse(text)
+        address = Address.from_stored(text) if text.endswith(VERP) else Address.parse(text)
         return cls(address.domain, address.local)
 
 

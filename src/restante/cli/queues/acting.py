@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from restante.address import shown
 from restante.cli.output import count, one_line
 from restante.cli.status import ExitCode
 from restante.errors import OperatorError
@@ -159,10 +160,11 @@ def _ask(operator: QueueOperator, order: Order) -> None:
 
 
 def _line(part: Affected) -> str:
-    sender = str(part.sender) or "<>"
+    sender = shown(str(part.sender)) or "<>"
+    recipients = list(map(shown, part.recipients))
     if not sys.stdout.isatty():
-        return "\t".join(map(one_line, (part.queue_id, sender, " ".join(part.recipients))))
-    first, *others = part.recipients
+        return "\t".join(map(one_line, (part.queue_id, sender, " ".join(recipients))))
+    first, *others = recipients
     more = f" and {len(others)} more" if others else ""
     return one_line(f"{part.queue_id}  from {sender} to {first}{more}")
 

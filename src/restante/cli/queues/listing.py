@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from restante.address import shown
 from restante.cli.output import fit, human_due, human_size, human_span, one_line, print_json_list
 from restante.cli.queues.record import entry_record
 
@@ -43,7 +44,7 @@ def print_entries(entries: Iterator[QueueEntry], limit: int | None, *, as_json: 
         _print_table(shown)
     else:
         for entry in shown:
-            print("\t".join(map(one_line, _cells(entry))))
+            print("\t".join(map(one_line, _cells(entry, " ".join))))
     if most and next(entries, None) is not None:
         print(
             f"restante: these are the oldest {most}, there are more: --limit 0 lists all, "
@@ -60,16 +61,16 @@ def reason(entry: QueueEntry) -> str:
     return next(filter(None, map(entry.reason, pending)), "")
 
 
-def _cells(entry: QueueEntry) -> tuple[str, ...]:
-    """What stands under _HEADS."""
+def _cells(entry: QueueEntry, joined: Callable[[list[str]], str]) -> tuple[str, ...]:
+    """What stands under _HEADS; ``joined`` makes one text of the recipients."""
     envelope, due = entry.envelope, entry.next_attempt
     return (
         envelope.queue_id,
         human_span(time.time() - envelope.received_at),
         human_size(entry.size),
         human_due(due) if due is not None else "held" if entry.held else "",
-        str(envelope.reverse_path) or "<>",
-        " ".join(each.target.address for each in (*entry.waiting, *entry.held)),
+        shown(str(envelope.reverse_path)) or "<>",
+        joined([shown(each.target.address) for each in (*entry.waiting, *entry.held)]),
         reason(entry),
     )
 
@@ -82,24 +83,23 @@ def _print_table(entries: Iterator[QueueEntry]) -> None:
         if heads:
             print(line(_HEADS, width))
         heads = False
-        print(line(tuple(map(one_line, _cells(entry))), width))
+        print(line(tuple(map(one_line, _cells(entry, _first))), width))
     if heads:
         print("No message.")
 
 
 def _wide_line(cells: Sequence[str], width: int) -> str:
-    *fixed, sender, recipients, why = cells
     room = width - sum(_WIDTHS) - len(_GAP) * (len(cells) - 1)
     parties = room // 4
     shares = (*_WIDTHS, parties, parties, room - 2 * parties)
-    return _aligned((*fixed, sender, _first(recipients), why), shares)
+    return _aligned(cells, shares)
 
 
 def _narrow_line(cells: Sequence[str], width: int) -> str:
     *fixed, sender, recipients, why = cells
     room = width - sum(_WIDTHS) - len(_GAP) * len(_WIDTHS)
     indent = " " * _WIDTHS[0]
-    below = f"{_first(recipients)}: {why}" if recipients and why else _first(recipients) or why
+    below = f"{recipients}: {why}" if recipients and why else recipients or why
     return "\n".join(
         (
             _aligned((*fixed, sender), (*_WIDTHS, max(room, 1))),
@@ -112,7 +112,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return _GAP.join(map(fit, cells, widths)).rstrip()
 
 
-def _first(recipients: str) -> str:
+def _first(recipients: list[str]) -> str:
     """The first address, and how many others there are."""
-    first, *others = recipients.split(" ")
+    first, *others = recipients or [""]
     return f"{first} +{len(others)}" if others else first

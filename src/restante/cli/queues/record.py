@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from restante.address import shown
 from restante.cli.output import timestamp
 from restante.cli.queues.selecting import lane_name
 
@@ -20,7 +21,7 @@ def entry_record(entry: QueueEntry) -> dict[str, Any]:
     return {
         "id": envelope.queue_id,
         "queue": entry.slot,
-        "sender": str(envelope.reverse_path),
+        "sender": shown(str(envelope.reverse_path)),
         "received": timestamp(envelope.received_at),
         "size": entry.size,
         "ret": envelope.ret or None,
@@ -34,12 +35,12 @@ def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str
     target = recipient.target
     alone = entry.alone.get(target.lane)
     return {
-        "address": target.address,
+        "address": shown(target.address),
         # Of a user's file, so that there may be octets in it that are no UTF-8.
         "instruction": target.instruction.encode(errors="backslashreplace").decode() or None,
-        "reverse_path": target.reverse_path,
-        "via": list(target.via),
-        "trail": list(recipient.trail),
+        "reverse_path": None if target.reverse_path is None else shown(target.reverse_path),
+        "via": list(map(shown, target.via)),
+        "trail": list(map(shown, recipient.trail)),
         "state": recipient.state.value,
         "attempts": recipient.attempts,
         "next_attempt": _moment(entry.due(recipient) if recipient.state == "waiting" else None),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from restante.address import shown
 from restante.cli.output import (
     count,
     human_due,
@@ -17,7 +18,6 @@ from restante.cli.output import (
     timestamp,
 )
 from restante.cli.queues.record import notify_names
-from restante.queue import reverse_path_of
 
 if TYPE_CHECKING:
     from restante.envelope import Content
@@ -30,7 +30,7 @@ def print_entry(entry: QueueEntry) -> None:
     envelope = entry.envelope
     record = {
         "id": envelope.queue_id,
-        "sender": envelope.reverse_path.to_path(),
+        "sender": f"<{shown(str(envelope.reverse_path))}>",
         "received": _ago(envelope.received_at),
         "size": _size(entry.size),
         "queue": entry.slot,
@@ -104,13 +104,13 @@ def _tally(entry: QueueEntry) -> str:
 
 def _recipient(entry: QueueEntry, recipient: QueuedRecipient) -> Iterator[str]:
     target = recipient.target
-    yield f"{target.address}: {_standing(entry, recipient)}"
+    yield f"{shown(target.address)}: {_standing(entry, recipient)}"
     if target.instruction:
         yield from (f"  only: {line}" for line in target.instruction.split("\n"))
     if target.reverse_path is not None:
-        yield f"  from: {reverse_path_of(target.reverse_path).to_path()}"
+        yield f"  from: <{shown(target.reverse_path)}>"
     if recipient.trail:
-        yield f"  by way of: {', '.join(recipient.trail)}"
+        yield f"  by way of: {', '.join(map(shown, recipient.trail))}"
     if target.dsn.notify is not None or target.dsn.orcpt:
         yield f"  asked for: {_wishes(recipient)}"
     if recipient.last is not None:

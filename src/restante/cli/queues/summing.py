@@ -9,6 +9,7 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
+from restante.address import shown
 from restante.cli.output import count, human_due, human_span, print_json, print_rows, timestamp
 from restante.cli.queues.selecting import lane_name
 from restante.queue.selection import By
@@ -145,4 +146,4 @@ def _left_alone(reader: QueueReader, by: By, found: list[Group]) -> Mapping[str,
 def _key(by: By, group: Group) -> str:
     if by is By.LANE:
         return lane_name(group.key)
-    return (group.key or "<>") if by is By.SENDER else group.key
+    return (shown(group.key) or "<>") if by is By.SENDER else group.key
