@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 
@@ -188,6 +189,8 @@ def test_what_is_announced() -> None:
     assert announced(core) == ["SASL SCRAM-SHA-256"]
     assert say(core, b"USER iain") is pop3.Need.DATA
     assert core.outgoing().startswith(b"-ERR [AUTH] no passwords are taken")
+    bound = replace(only, mechanisms=("SCRAM-SHA-256-PLUS",), plaintext_logins=True)
+    assert announced(Pop3Server(bound)) == []  # nor "SASL" without a mechanism
 
 
 def test_bindings_of_a_handshake_count_from_then_on() -> None:

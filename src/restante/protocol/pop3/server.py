@@ -334,7 +334,7 @@ class Pop3Server:
             "TOP": True,
             "UIDL": True,
             "USER": self._may_log_in and self._profile.takes_passwords,
-            f"SASL {' '.join(mechanisms)}": self._may_log_in,
+            f"SASL {' '.join(mechanisms)}": self._may_log_in and bool(mechanisms),
             # Before the login only (RFC 2595 §4).
             "STLS": self._offers_stls and self._state is _State.AUTHORIZATION,
             "RESP-CODES": True,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from restante.status import Reply
 
 OK = Reply(250, "0.0", "Ok")
 BYE = Reply(221, "0.0", "Bye")
 START_CONTENT = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 CANNOT_VERIFY = Reply(252, "0.0", "Cannot VRFY user, but will accept message and attempt delivery")
-HELP = Reply(
-    214,
-    "0.0",
-    "HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321",
-)
+_HELP = "HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"
 
 NOT_A_COMMAND = Reply(500, "5.2", "Command not recognized")
 NOT_TEXT = Reply(500, "5.2", "A command is one line of UTF-8 text without control characters")
@@ -61,6 +59,12 @@ NOT_A_WEB_SERVER = Reply(554, "5.1", "This is a mail server")
 TOO_BIG = Reply(552, "3.4", "Message too big")
 BARE_LINE_END = Reply(554, "6.0", "Lines must end with <CR><LF>; a bare <CR> or <LF> is refused")
 LONG_LINE = Reply(554, "6.0", "A line of the message is too long")
+
+
+def help_without(commands: Collection[str]) -> Reply:
+    """The commands there are, but for those that cannot be used now."""
+    usable = (each for each in _HELP.split() if each not in commands)
+    return Reply(214, "0.0", f"{' '.join(usable)}\nSee RFC 5321")
 
 
 def auth_malformed(what: str) -> Reply:

@@ -37,9 +37,18 @@ class Security:
     @property
     def hello(self) -> bytes:
         """The reply to EHLO as things stand now."""
-        may_log_in = self._may_send_passwords and not self.authenticated
-        mechanisms = sasl.offered(self.profile.mechanisms, self.bindings) if may_log_in else ()
-        return self.profile.hellos[self.tls, mechanisms]
+        return self.profile.hellos[self.tls, self._mechanisms]
+
+    @property
+    def help(self) -> Reply:
+        """The reply to HELP, which names the commands that EHLO's reply offers, and no others."""
+        extensions = self.profile.extensions
+        usable = {
+            "STARTTLS": Extension.STARTTLS in extensions and not self.tls,
+            "AUTH": Extension.AUTH in extensions and bool(self._mechanisms),
+            "BDAT": Extension.CHUNKING in extensions,
+        }
+        return replies.help_without({name for name, is_usable in usable.items() if not is_usable})
 
     def check_starttls(self) -> None:
         """Raises Refused unless a handshake may begin."""
@@ -120,6 +129,12 @@ class Security:
             case sasl.ScramBegun() | sasl.ScramProof() | sasl.ScramDone():
                 self.exchange = exchange
                 return step
+
+    @property
+    def _mechanisms(self) -> tuple[str, ...]:
+        """Those by which the client may log in now."""
+        may_log_in = self._may_send_passwords and not self.authenticated
+        return sasl.offered(self.profile.mechanisms, self.bindings) if may_log_in else ()
 
     @property
     def _may_send_passwords(self) -> bool:

@@ -365,7 +365,7 @@ class SmtpServer:
         return replies.OK
 
     def _help_command(self, _argument: str) -> Reply:
-        return replies.HELP
+        return self._security.help
 
     def _vrfy_command(self, argument: str) -> Reply:
         return replies.CANNOT_VERIFY if argument else replies.VRFY_SYNTAX
