@@ -190,7 +190,11 @@ def _open_file(path: str) -> int:
         os.set_blocking(descriptor, True)
         return descriptor
     descriptor = os.open(path, flags | os.O_NOFOLLOW, FILE_MODE)
-    found = os.fstat(descriptor)
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
         return descriptor
     os.close(descriptor)

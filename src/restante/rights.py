@@ -131,8 +131,13 @@ class _OwnersWay(Way):
         self._gid = account.gid
         self._descriptor = _open_home(account.home)
         direct = f"/proc/self/fd/{self._descriptor}"
+        try:
+            uid = os.fstat(self._descriptor).st_uid
+        except OSError as error:
+            self.close()
+            raise RightsRefused(f"cannot enter {account.home}: {error.strerror}") from error
         # Only for what is the owner's: a link may have led to what others keep behind closed doors.
-        if os.fstat(self._descriptor).st_uid == account.uid and os.path.isdir(direct):
+        if uid == account.uid and os.path.isdir(direct):
             self.path = direct
 
     @contextlib.contextmanager

@@ -115,8 +115,12 @@ def _bind(path: str) -> socket.socket:
     directory, name = os.path.split(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     fresh = f"{name}.{os.getpid()}"
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        bound.close()
+        raise
     try:
         os.fchmod(bound.fileno(), 0o600)  # the file gets this mode, from the first
         with contextlib.suppress(FileNotFoundError):

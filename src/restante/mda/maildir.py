@@ -246,13 +246,24 @@ class _Walk:
         try:
             self._check_owner(place, "")
             tmp, new = self._open_parts(place)
-            found, is_fresh = os.fstat(new), self._made or _is_young(os.fstat(place))
+            try:
+                known = self._known(place, tmp, new)
+            except BaseException:
+                self._disk.close(tmp)
+                self._disk.close(new)
+                raise
         finally:
             self._disk.close(place)
+        if self._self != 0:
+            self._disk.close(tmp)
+            self._disk.close(new)
+        return known
+
+    def _known(self, place: int, tmp: int, new: int) -> KnownMaildir:
+        """Root keeps the descriptors; others know the parts by their names."""
+        found, is_fresh = os.fstat(new), self._made or _is_young(os.fstat(place))
         if self._self == 0:
             return _known(self._disk, Part(tmp, ""), Part(new, ""), found, fresh=is_fresh)
-        self._disk.close(tmp)
-        self._disk.close(new)
         named = _named(self._delivery, "tmp"), _named(self._delivery, "new")
         return _known(self._disk, *named, found, fresh=is_fresh)
 
@@ -313,10 +324,9 @@ class _Walk:
 
     def _adopt(self, directory: int, place: int, name: str, *, own: bool) -> None:
         """Give an open directory away if that was left undone; it is closed where that fails."""
-        if not own or not self._was_left_behind(directory):
-            return
         try:
-            self._give_away(place, name)
+            if own and self._was_left_behind(directory):
+                self._give_away(place, name)
         except BaseException:
             self._disk.close(directory)
             raise

@@ -182,17 +182,20 @@ def _try_to_lock(disk: Disk, mbox: MboxDelivery, mark: bytes) -> tuple[OpenMbox,
     file = _open(disk, mbox)
     try:
         lock = take(disk, file.fd, file.directory, file.name, mark)
-        _check_in_place(disk, file, lock)
+        try:
+            _check_in_place(file)
+        except BaseException:
+            if lock is not None:
+                release(disk, file.directory, lock)
+            raise
     except BaseException:
         file.close(disk)
         raise
     return file, lock
 
 
-def _check_in_place(disk: Disk, file: OpenMbox, lock: DotLock | None) -> None:
+def _check_in_place(file: OpenMbox) -> None:
     if not file.is_in_place:
-        if lock is not None:
-            release(disk, file.directory, lock)
         raise Held("another program has replaced it just now")
 
 

@@ -76,7 +76,12 @@ def _make(disk: Disk, directory: int, name: str, mark: bytes) -> DotLock | None:
         if error.errno in _WITHOUT_DOT_LOCK:
             return None
         raise
-    lock = DotLock(name, _identity_of(os.fstat(fd)))
+    try:
+        lock = DotLock(name, _identity_of(os.fstat(fd)))
+    except OSError:
+        disk.close(fd)
+        disk.unlink(name, directory)  # made this moment: nobody takes it for left behind yet
+        raise
     try:
         # liblockfile asks whether the process lives that stands at the beginning.
         disk.write(fd, [b"%d %s\n" % (os.getpid(), mark)])

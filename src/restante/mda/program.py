@@ -96,10 +96,18 @@ class _Pipe:
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
-        read, write = os.pipe()
-        self.read = self._held.enter_context(_raised(read))
         self._writing = contextlib.ExitStack()
-        self.write = self._writing.enter_context(_raised(write))
+        read, write = os.pipe()
+        try:
+            self.read = self._held.enter_context(_raised(read))
+        except OSError:
+            os.close(write)
+            raise
+        try:
+            self.write = self._writing.enter_context(_raised(write))
+        except OSError:
+            self._held.close()
+            raise
 
     def __enter__(self) -> _Pipe:
         return self

@@ -66,7 +66,11 @@ class DroppedFile:
             if error.errno in _NO_FILE:
                 raise BadRecord(f"it cannot be opened: {error.strerror}") from error
             raise
-        self._facts = os.fstat(self._file)
+        try:
+            self._facts = os.fstat(self._file)
+        except OSError:
+            self.close()
+            raise
 
     def check(self) -> None:
         """Raise BadRecord unless it is a plain file that has this name only."""

@@ -22,8 +22,13 @@ def lock_queue(directory: str) -> IO[bytes]:
     while True:
         make_durable_directory(directory)
         lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - held while open
-        _hold(lock, directory)
-        if os.fstat(lock.fileno()).st_nlink:
+        try:
+            _hold(lock, directory)
+            is_there = os.fstat(lock.fileno()).st_nlink > 0
+        except BaseException:
+            lock.close()
+            raise
+        if is_there:
             return lock
         lock.close()
 
@@ -32,7 +37,6 @@ def _hold(lock: IO[bytes], directory: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        lock.close()
         raise QueueTaken(f"another process has the queue {directory}") from error
 
 
