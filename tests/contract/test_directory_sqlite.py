@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from restante.address import Address
 from restante.config.tree import Database
 from restante.directory import Account, sql
@@ -14,7 +16,9 @@ from restante.directory.engine import SQLITE, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.sql import OrdinaryShape
 from restante.directory.sqlite import PAGE_CACHE
+from restante.errors import CannotKnow
 from tests.support.directory import engine_with
+from tests.support.small_disk import small_disk
 
 FORMER = """
 CREATE TABLE `rcpthosts` (`host` TEXT NOT NULL COLLATE NOCASE PRIMARY KEY);
@@ -96,3 +100,30 @@ async def test_each_connection_keeps_few_pages(tmp_path: Path) -> None:
             database.execute(f"VACUUM INTO '{restored}'")
         restored.rename(path)
         assert await engine.fetch("PRAGMA cache_size") == [(-PAGE_CACHE,)]
+
+
+async def test_a_file_on_a_full_disk_can_be_read_from_the_first(tmp_path: Path) -> None:
+    """Its first reader is whoever may make room."""
+    with small_disk(tmp_path / "disk") as disk:
+        database = Database(f"sqlite:///{disk.directory}/restante.db")
+        engine = open_engine(database, "/", create=True)
+        await Administration(engine).create_schema()
+        await Administration(engine).add_domain("example.com")
+        await engine.close()
+        disk.fill()
+        reader = open_engine(database, "/")
+        assert await SqlDirectory(reader).accepts_domain("example.com")
+        await reader.close()
+
+
+async def test_a_write_ahead_log_that_has_no_room_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        path = disk.directory / "restante.db"
+        with closing(sqlite3.connect(path)) as made:
+            made.execute("PRAGMA journal_mode = WAL")
+            made.executescript(FORMER)
+        disk.fill()
+        engine = open_engine(Database(f"sqlite:///{path}"), "/")
+        with pytest.raises(CannotKnow, match="no room for the index of its write-ahead log"):
+            await engine.fetch("SELECT 1 FROM mailbox")
+        await engine.close()

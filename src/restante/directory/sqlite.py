@@ -43,6 +43,8 @@ _T = TypeVar("_T")
 
 _OPENED = {sqlite3.SQLITE_CANTOPEN: os.O_RDONLY, sqlite3.SQLITE_READONLY: os.O_RDWR}
 """How the file was to be opened, after errors that do not say why it was not."""
+_NO_INDEX = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP})
+"""Errors of the index of a write-ahead log; one that cannot be made is CANTOPEN."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRIMARY = 0xFF
 """An extended result code holds its primary code in the low octet (sqlite.org/rescode.html)."""
@@ -73,9 +75,8 @@ class SQLiteEngine:
 
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
         """Carry out all statements or none; raises CannotKnow and NothingChanged."""
-        if self._create and self._make_file():
-            # Readers and the one writer then do not wait for each other.
-            await self._ask(lambda connection: connection.execute("PRAGMA journal_mode = WAL"))
+        if self._create:
+            self._make_file()
         return await self._ask(lambda connection: self._carry_out(connection, statements))
 
     async def close(self) -> None:
@@ -124,16 +125,19 @@ class SQLiteEngine:
             raise
         return connection
 
-    def _make_file(self) -> bool:
-        """Make the file if there is none, readable by its owner alone: it will hold passwords."""
+    def _make_file(self) -> None:
+        """Make the file if there is none, readable by its owner alone: it will hold passwords.
+
+        It keeps SQLite's usual journal: readers of a write-ahead log have to write as well, and
+        on a full disk nobody could log in who might make room.
+        """
         try:
             descriptor = os.open(self._location.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except FileExistsError:
-            return False
+            return
         except OSError as error:
             raise cannot_know(str(self._location), reason_of(error)) from error
         os.close(descriptor)
-        return True
 
     def _carry_out(
         self, connection: sqlite3.Connection, statements: Sequence[Statement]
@@ -167,6 +171,11 @@ class SQLiteEngine:
 
     def _reason(self, error: Exception) -> str:
         """What SQLite says, and what the system does where SQLite keeps that to itself."""
+        if getattr(error, "sqlite_errorcode", None) in _NO_INDEX:
+            return (
+                f"{error}: no room for the index of its write-ahead log; with another journal "
+                "(PRAGMA journal_mode = DELETE) reading needs none"
+            )
         path, flags = self._location.path, _OPENED.get(_code(error))
         if flags is None:
             return reason_of(error)
