@@ -201,26 +201,29 @@ def deliver_where_it_is_made_again(one: Delivery, make_disk: MakeDisk) -> bool:
     The Maildir goes away while the second looks into it; the third cannot make it again, so that
     the first does when its file is created.
     """
-    moved: list[str] = []
     refused: list[str] = []
-
-    def move(_name: str) -> int:
-        if not moved:
-            moved.append(one.maildir)
-            os.rename(one.maildir, one.maildir + ".old")
-        return 0
 
     def refuse_once(name: str) -> int:
         refused.append(name)
         return errno.EIO if len(refused) == 1 else 0
 
-    disk = make_disk(faults={"fsync": move, "make_directory": refuse_once})
+    disk = make_disk(faults={"make_directory": refuse_once})
+    open_directory = disk.open_directory
+
+    def move_and_open(name: str, parent: int | None) -> int:
+        opened = open_directory(name, parent)
+        if name.endswith("../new"):
+            os.rename(one.maildir, one.maildir + ".old")
+        return opened
+
     jobs = [
         Job(envelope(number), CONTENT, [one], together=False, again=number == 1)
         for number in range(3)
     ]
     maildirs = Maildirs(disk)
-    Batch(disk, maildirs, Policy(HOST, 1, 1), jobs).run()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(disk, "open_directory", move_and_open)
+        Batch(disk, maildirs, Policy(HOST, 1, 1), jobs).run()
     maildirs.close()
     disk.lose_power(entries_lost=True)
     return isinstance(jobs[0].outcomes()[0], Delivered)

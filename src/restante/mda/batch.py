@@ -17,7 +17,7 @@ from restante.mda.answers import Policy, failure, refusal, shown, unplanned_fail
 from restante.mda.copies import Copy, Job, Place
 from restante.mda.durable import Disk, sync_way
 from restante.mda.home import UnsafePlace
-from restante.mda.maildir import KnownMaildir, Maildirs, Part, list_messages
+from restante.mda.maildir import KnownMaildir, Maildirs, Part, has_message
 from restante.mda.together import all_together
 from restante.status import Delivered, Outcome
 
@@ -133,7 +133,7 @@ class Batch:
     def _look_for(self, copy: Copy, maildir: KnownMaildir) -> None:
         """Find what an earlier attempt delivered; ``new`` first, as readers move to ``cur``."""
         for part in ("new", "cur"):
-            if any(map(copy.name.is_borne_by, list_messages(self.disk, maildir, part))):
+            if has_message(self.disk, maildir, part, copy.name):
                 copy.place = Place.FOUND
                 # Who made it may not have come so far.
                 copy.system = self._sync_as_a_whole(maildir)

@@ -18,6 +18,7 @@ from restante.btrfs import is_whole
 from restante.mda import Delivery
 from restante.mda.durable import Disk
 from restante.mda.home import UnsafePlace, check_path, components, is_trusted
+from restante.mda.names import DeliveryName
 from restante.mda.unnamed import UnnamedFiles
 from restante.records import record
 
@@ -382,13 +383,14 @@ class _Walk:
             )
 
 
-def list_messages(disk: Disk, maildir: KnownMaildir, part: str) -> list[str]:
-    """The file names in ``new`` or ``cur``, all of them durable; raises OSError."""
+def has_message(disk: Disk, maildir: KnownMaildir, part: str, name: DeliveryName) -> bool:
+    """Whether a delivery lies in ``new`` or ``cur``, and then durably; raises OSError."""
     new = maildir.new
     fd = disk.open_directory(f"{new.path}/../{part}" if new.path else f"../{part}", new.fd)
     try:
-        names = os.listdir(fd)
+        if not any(map(name.is_borne_by, os.listdir(fd))):
+            return False  # most often, and nothing that was found need be synced
         disk.fsync(fd)
-        return names
+        return True
     finally:
         disk.close(fd)

@@ -128,6 +128,23 @@ async def test_what_an_earlier_attempt_left_is_not_ordered_file_by_file(tmp_path
     assert (disk.counts["order"], disk.counts["order_all"], disk.counts["syncfs"]) == (0, 1, 1)
 
 
+async def test_where_an_earlier_attempt_left_nothing_the_look_syncs_nothing(
+    tmp_path: Path, disk: FaultyDisk
+) -> None:
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(MANY)]
+    await deliver_anew(disk, deliveries)
+    settle(*deliveries)
+    writer = BatchWriter(HOST, 1, 1, disk)
+    syncs = []
+    for number, again in enumerate((False, True), 1):
+        disk.counts.clear()
+        await writer.deliver_each(envelope(number), CONTENT, deliveries, again=again)
+        syncs.append((disk.counts["fsync"], disk.counts["syncfs"]))
+    await writer.close()
+    first, retry = syncs
+    assert retry == first
+
+
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
 async def test_a_sync_of_many_that_fails_acknowledges_nothing(
     tmp_path: Path,
