@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import resource
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
@@ -191,6 +193,60 @@ def test_sender_and_author(
         assert message_from_bytes(message.content)["From"] == author
 
 
+@pytest.mark.parametrize(
+    ("line", "environ", "sender"),
+    [
+        ("", {"QMAILSUSER": "s"}, "s@mx.example.com"),
+        ("", {"QMAILSHOST": "s"}, "u@s.example.com"),
+        ("", {"QMAILSUSER": "s", "QMAILSHOST": "s.example", "QMAILHOST": "q"}, "s@s.example"),
+        ("", {"QMAILSUSER": "", "QMAILSHOST": "", "QMAILHOST": "q.example"}, "u@q.example"),
+        (
+            "-f iain",
+            {"QMAILSUSER": "s", "QMAILSHOST": "s", "QMAILINJECT": "m"},
+            "iain@mx.example.com",
+        ),
+        ("-f <>", {"QMAILSUSER": "s", "QMAILINJECT": "r"}, ""),
+        ("", {"QMAILINJECT": "r"}, "u-@mx.example.com-@[]"),
+        ("-f l-@x.example", {"QMAILINJECT": "r"}, "l-@x.example-@[]"),
+        ("", {"QMAILINJECT": "csxyz"}, "u@mx.example.com"),
+    ],
+)
+def test_a_sender_who_is_not_the_author(
+    instance: Path, line: str, environ: dict[str, str], sender: str
+) -> None:
+    message = drop(
+        instance, f"{line} ann", b"Return-Path: <x@y>\n\nhello\n", {"USER": "u"} | environ
+    )
+    assert message.record.sender == sender
+    if "-f" not in line and "QMAILHOST" not in environ:
+        assert message_from_bytes(message.content)["From"] == "u@mx.example.com"
+
+
+def test_a_sender_of_its_own_for_a_message(instance: Path) -> None:
+    environ = {"USER": "u", "QMAILSUSER": "list", "QMAILINJECT": "rm"}
+    before = int(time.time())
+    sender = drop(instance, "ann", b"\nhello\n", environ).record.sender
+    found = re.fullmatch(rf"list-(\d+)\.{os.getpid()}-@mx\.example\.com-@\[\]", sender)
+    assert found is not None
+    assert before <= int(found[1]) <= time.time()
+
+
+def test_a_sender_in_the_environment_that_makes_no_address(instance: Path) -> None:
+    with pytest.raises(Refusal, match="is no address") as refusal:
+        drop(instance, "ann", HELLO, {"USER": "u", "QMAILSHOST": "no host"})
+    assert refusal.value.status == os.EX_CONFIG
+
+
+@pytest.mark.parametrize("letter", ["f", "i"])
+def test_fields_that_are_made_anew(instance: Path, letter: str) -> None:
+    made = message_from_bytes(
+        drop(instance, "ann", HELLO, {"USER": "u", "QMAILINJECT": letter}).content
+    )
+    assert made.get_all("From") == ["u@mx.example.com" if letter == "f" else "y@z.example"]
+    (message_id,) = made.get_all("Message-ID", [])
+    assert (message_id == "<z>") is (letter == "f")
+
+
 def test_without_a_word_in_the_environment_it_is_the_login(instance: Path) -> None:
     message = drop(instance, "ann", b"\nhello\n", {})
     assert message.record.sender == f"{pwd.getpwuid(os.getuid()).pw_name}@mx.example.com"
@@ -347,6 +403,24 @@ def test_the_program_says_nothing_when_all_is_well(instance: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     (message,) = dropped(instance)
     assert message.record.sender == "ann@mx.example.com"
+
+
+def test_the_program_takes_names_of_hosts_from_the_environment(instance: Path) -> None:
+    named = {"USER": "u", "QMAILDEFAULTHOST": "vhost", "QMAILDEFAULTDOMAIN": "customers.example"}
+    environ = named | {"QMAILPLUSDOMAIN": "plus.test", "QMAILIDHOST": "id.example"}
+    done = sendmail(instance, "ann", "bob@x+", stdin=b"\nhello\n", environ=environ)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (message,) = dropped(instance)
+    assert message.record.sender == "u@vhost.customers.example"
+    to = [recipient.address for recipient in message.record.recipients]
+    assert to == ["ann@vhost.customers.example", "bob@x.plus.test"]
+    assert message_from_bytes(message.content)["Message-ID"].endswith("@id.example>")
+
+
+def test_the_program_takes_no_host_that_is_none(instance: Path) -> None:
+    done = sendmail(instance, "ann", stdin=b"\nhello\n", environ={"QMAILIDHOST": "a\nX: y"})
+    assert done.returncode == os.EX_CONFIG
+    assert done.stderr.startswith(b"sendmail: QMAILIDHOST: ")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Who sends: the reverse-path and the From field of a message that has none.
 
-As in qmail-inject(8): the command line first, then the environment, then the login.
+As in qmail-inject(8): the command line first, then the environment, then the login. A Return-Path
+field counts for nothing, which may be of a message that somebody else has sent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from restante.sendmail.options import Options
 _USER = ("QMAILUSER", "MAILUSER", "USER", "LOGNAME")
 _HOST = ("QMAILHOST", "MAILHOST")
 _NAME = ("QMAILNAME", "MAILNAME", "NAME")
+_LETTERS = "QMAILINJECT"
+PER_RECIPIENT, PER_MESSAGE = "r", "m"
+"""Letters in it: a sender of its own for each recipient, or for this message."""
+REMOVED = {"f": b"from", "i": b"message-id"}
+"""Letters in it, and the field of the message that is taken out, to be made anew."""
 
 
 def addresses(text: str, hosts: Hosts, status: int) -> list[tuple[str, str]]:
@@ -60,9 +66,31 @@ def author(options: Options, environ: Mapping[str, str], hosts: Hosts) -> Author
     return Author(*checked(user, hosts.whole(_first(environ, _HOST)), os.EX_CONFIG), name)
 
 
-def reverse_path(options: Options, who: Author) -> str:
-    """The envelope's sender; empty: the null reverse-path, if -f asks for it."""
-    return "" if options.sender == "" else join_mailbox(who.local, who.domain)
+def letters(environ: Mapping[str, str]) -> str:
+    """What the environment asks for; letters that mean nothing here are no mistake."""
+    return environ.get(_LETTERS, "")
+
+
+def reverse_path(
+    options: Options, environ: Mapping[str, str], hosts: Hosts, who: Author, at: float
+) -> str:
+    """The envelope's sender, ``at`` now; empty: the null one, if -f asks for it; raises Refusal.
+
+    -f leaves no word to the environment, but for a sender of its own for each recipient.
+    """
+    if options.sender == "":
+        return ""
+    asked = letters(environ)
+    local, domain = who.local, who.domain
+    if options.sender is None:
+        host = environ.get("QMAILSHOST")
+        local, domain = environ.get("QMAILSUSER") or local, hosts.whole(host) if host else domain
+        if PER_MESSAGE in asked:
+            local += f"-{int(at)}.{os.getpid()}"
+        if PER_RECIPIENT in asked:
+            local += "-"
+    path = join_mailbox(*checked(local, domain, os.EX_CONFIG))
+    return path + VERP if PER_RECIPIENT in asked else path
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str:

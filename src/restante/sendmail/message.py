@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from restante.address_syntax import join_mailbox
@@ -27,7 +27,7 @@ from restante.drop.deposit import Deposit
 from restante.drop.record import MAX_RECIPIENTS, Recipient, Record
 from restante.drop.site import Site
 from restante.sendmail import NO_INSTANCE, Refusal
-from restante.sendmail.author import addresses, author, checked, reverse_path
+from restante.sendmail.author import REMOVED, addresses, author, checked, letters, reverse_path
 from restante.sendmail.options import Options
 from restante.sendmail.source import Source, body_text, header_text
 
@@ -50,14 +50,22 @@ class Home(NamedTuple):
 class Letter:
     """A message while it is read: its header at once, its body when it is dropped."""
 
-    def __init__(self, blocks: Iterator[bytes], home: Home, *, ends_with_dot: bool) -> None:
-        """Read the header; raises Refusal."""
+    def __init__(
+        self,
+        blocks: Iterator[bytes],
+        home: Home,
+        *,
+        ends_with_dot: bool,
+        without: Collection[bytes] = (),
+    ) -> None:
+        """Read the header, all fields but those ``without``; raises Refusal."""
         self._home = home
         self._source = Source(blocks, home.site, ends_with_dot=ends_with_dot)
         start = self._source.start()
         fields, end = split_header(start)
         check_header(fields, end, home.site)
-        clean = [Field(field.name, header_text(field.raw)) for field in fields]
+        kept = [field for field in fields if field.name not in without]
+        clean = [Field(field.name, header_text(field.raw)) for field in kept]
         self.fields = [made_whole(field, home.hosts) for field in clean]
         """Its header fields, every address made whole."""
         self._body = start[end:].removeprefix(b"\n")
@@ -109,9 +117,16 @@ def send(options: Options, environ: Mapping[str, str], blocks: Iterator[bytes], 
     """Drop the message that ``blocks`` hold, durably; raises Refusal, with nothing dropped."""
     given = _given_recipients(options, home.hosts)
     who = author(options, environ, home.hosts)
-    letter = Letter(blocks, home, ends_with_dot=options.ends_with_dot)
+    sender = reverse_path(options, environ, home.hosts, who, time.time())
+    asked = letters(environ)
+    letter = Letter(
+        blocks,
+        home,
+        ends_with_dot=options.ends_with_dot,
+        without=[name for each, name in REMOVED.items() if each in asked],
+    )
     recipients = _recipients(options, given, letter.fields, home.hosts)
-    record = Record(reverse_path(options, who), recipients, options.ret, options.envid)
+    record = Record(sender, recipients, options.ret, options.envid)
     letter.drop(record, who)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from restante.address_syntax import AddressSyntaxError, check_domain_syntax
 from restante.drop import DEFAULT_INSTANCE, DropPaths
 from restante.drop.site import Site, SiteUnreadable, read_site
 from restante.sendmail import NO_INSTANCE, Refusal
@@ -31,8 +32,29 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         from restante.sendmail.smtp import converse  # slow to load
 
         return converse(environ, home)
-    send(options, environ, standard_input(), home)
+    send(options, environ, standard_input(), home._replace(site=_named(home.site, environ)))
     return os.EX_OK
+
+
+def _named(site: Site, environ: Mapping[str, str]) -> Site:
+    """With the names that qmail-inject(8) finds in the environment; raises Refusal."""
+    return site._replace(
+        defaulthost=_host(environ, "QMAILDEFAULTHOST", site.defaulthost),
+        defaultdomain=_host(environ, "QMAILDEFAULTDOMAIN", site.defaultdomain),
+        plusdomain=_host(environ, "QMAILPLUSDOMAIN", site.plusdomain),
+        me=_host(environ, "QMAILIDHOST", site.me),  # where a Message-ID is made of it
+    )
+
+
+def _host(environ: Mapping[str, str], variable: str, otherwise: str) -> str:
+    named = environ.get(variable)
+    if not named:
+        return otherwise
+    try:
+        check_domain_syntax(named)
+    except (AddressSyntaxError, UnicodeEncodeError) as error:
+        raise Refusal(os.EX_CONFIG, f"{variable}: {named[:100]!r} is no host: {error}") from None
+    return named
 
 
 def home_of(environ: Mapping[str, str]) -> Home:
