@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hanging import IS_POSSIBLE, HangingSystem, hanging
-from tests.support.instance import Instance, new_instance, until
+from tests.support.instance import NOBODY, Instance, new_instance, until
 from tests.support.serving import ANN, IAIN, deliver
 
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="only root mounts, and by FUSE")
@@ -25,10 +25,13 @@ def far(tmp_path: Path) -> Iterator[HangingSystem]:
         yield system
 
 
-@pytest.fixture
-def instance(tmp_path: Path, far: HangingSystem) -> Iterator[Instance]:
-    """Ann's home is on that file system, Iain's is not; both have one uid, not the server's."""
-    with new_instance(tmp_path / "instance", environ={"RESTANTE_SERVER__USER": "daemon"}) as it:
+@pytest.fixture(params=["daemon", NOBODY], ids=["another uid", "the server's uid"])
+def instance(
+    tmp_path: Path, far: HangingSystem, request: pytest.FixtureRequest
+) -> Iterator[Instance]:
+    """Ann's home is on that file system, Iain's is not; both have one uid, or the server has it."""
+    environ = {"RESTANTE_SERVER__USER": request.param}
+    with new_instance(tmp_path / "instance", environ=environ) as it:
         for address in (ANN, IAIN):
             it.add_mailbox(address)
         with closing(sqlite3.connect(it.directory / "restante.db")) as rows:

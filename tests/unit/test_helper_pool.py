@@ -16,9 +16,9 @@ from restante import maillog
 from restante.directory import Account
 from restante.envelope import HeaderFacts, spooled_content
 from restante.eventlog import NOWHERE, log
-from restante.helper import NoHelper, Supplied, choice, pool, serving, store
+from restante.helper import NoHelper, Supplied, pool, serving, store
 from restante.helper.channel import Channel
-from restante.helper.choice import ChoosingWriter
+from restante.helper.choice import ChoosingWriter, Nearness
 from restante.helper.messages import Owner, listing, opened, read_open
 from restante.helper.office import OfficeSupplier
 from restante.helper.pool import Helpers
@@ -28,6 +28,7 @@ from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Reader, Writer, he
 from restante.helper.writer import HelperWriter
 from restante.mda import MboxDelivery, ProgramDelivery
 from restante.mda.writer import BatchWriter
+from restante.mounts import FarPlaces
 from restante.status import Delivered, TemporaryFailure
 from restante.store import MaildropUnavailable, Messages
 from tests.support.deliveries import (
@@ -377,18 +378,29 @@ async def test_what_hangs_takes_no_other_work_from_its_user(
     await writer.close()
 
 
-@pytest.fixture
-def mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accounts of here-… are this process's own."""
-    monkeypatch.setattr(choice, "is_own", lambda account: account.name.startswith("here"))
+class ByName(Nearness):
+    """The accounts of here-… are near."""
+
+    def of(self, account: Account) -> bool:
+        return account.name.startswith("here")
 
 
-@pytest.mark.usefixtures("mixed")
+def test_who_is_near(tmp_path: Path) -> None:
+    """An own account whose home is on a file system that may hang is not."""
+    table = tmp_path / "mounts"
+    table.write_text("/dev/sda1 / ext4 rw 0 0\nserver:/mail /srv/mail nfs4 rw,hard 0 0\n")
+    nearness = Nearness(FarPlaces(str(table)))
+    own = Account("iain", os.geteuid(), os.getegid(), "/home/iain")
+    assert nearness.of(own)
+    assert not nearness.of(replace(own, home="/srv/mail/iain"))
+    assert not nearness.of(replace(own, uid=own.uid + 1))
+
+
 @pytest.mark.parametrize("failing", ["", "/here1/", "/there1/"])
 async def test_all_or_none_of_what_is_here_and_there(tmp_path: Path, failing: str) -> None:
     here, there = FaultyDisk(), FaultyDisk()
     near, far = BatchWriter(HOST, 1, 1, here), FarWriter(BatchWriter(HOST, 1, 1, there))
-    writer = ChoosingWriter(near, far)
+    writer = ChoosingWriter(near, far, ByName(FarPlaces()))
     those = [delivery(tmp_path, name) for name in ("here1", "there1", "here2", "there2")]
     for disk in (here, there):
         disk.faults["write"] = lambda path: errno.ENOSPC if failing and failing in path else 0

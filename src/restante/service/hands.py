@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from restante.config import Settings
 from restante.directory import SystemFiles
 from restante.directory.system import system_files
-from restante.helper.choice import ChoosingFiles, ChoosingStore, ChoosingWriter
+from restante.helper.choice import ChoosingFiles, ChoosingStore, ChoosingWriter, Nearness
 from restante.helper.files import HelperFiles
 from restante.helper.homemaking import Homes, HomesFirst
 from restante.helper.homes import HomeRules
@@ -20,6 +20,7 @@ from restante.helper.store import HelperStore
 from restante.helper.writer import HelperWriter
 from restante.mda import MailboxWriter
 from restante.mda.writer import BatchWriter
+from restante.mounts import FarPlaces
 from restante.rights import own_rights, owners_rights
 from restante.store import MailStore
 from restante.store.maildir import MaildirStore
@@ -53,17 +54,20 @@ def own_hands(settings: Settings) -> Hands:
 
 
 def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
-    """A helper of each owner does it, but for the mailboxes of the process's own user."""
+    """A helper of each owner does it, but for the mailboxes of the process's own user, as far as
+    those lie on disks of this machine."""
     mail = settings.mail
-    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle)
+    places = FarPlaces()
+    nearness = Nearness(places)
+    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle, places)
     near = _own_writer(settings)
     files: SystemFiles = system_files(settings)
     if settings.routing.system_files:
-        files = ChoosingFiles(files, HelperFiles(helpers))
-    writer = ChoosingWriter(near, HelperWriter(helpers, settings.programs.timeout))
+        files = ChoosingFiles(files, HelperFiles(helpers), nearness)
+    writer = ChoosingWriter(near, HelperWriter(helpers, settings.programs.timeout), nearness)
     return Hands(
         HomesFirst(writer, Homes(supervisor)),
-        ChoosingStore(MaildirStore(own_rights), HelperStore(helpers)),
+        ChoosingStore(MaildirStore(own_rights), HelperStore(helpers), nearness),
         files,
         helpers,
     )
