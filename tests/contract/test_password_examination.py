@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import pytest
 
 from restante.auth.schemes import hash_password
@@ -83,13 +81,8 @@ async def test_column_and_right_that_upgrades_need(mariadb_server: MariaDB) -> N
     name = mariadb_server.new_database()
     findings = Findings()
     async with engine_with(mariadb_server.url(name)):
-        mariadb_server.sql(
-            f"ALTER TABLE mailbox MODIFY password VARCHAR(100); "
-            f"CREATE OR REPLACE USER looker@localhost IDENTIFIED BY 'l'; "
-            f"GRANT SELECT ON {name}.* TO looker@localhost",
-            name,
-        )
-        url = f"mysql://looker:l@/{name}?unix_socket={quote(str(mariadb_server.socket), safe='')}"
+        mariadb_server.sql("ALTER TABLE mailbox MODIFY password VARCHAR(100)", name)
+        url = mariadb_server.url_of("looker", f"SELECT ON {name}.*", name)
         engine = open_engine(Database(url=url), "/")
         await examine_passwords(engine, Auth(upgrade="argon2id"), findings)
         await engine.close()

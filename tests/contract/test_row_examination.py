@@ -34,9 +34,9 @@ async def examined(engine: Engine) -> Findings:
     [
         "rcpthosts CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
         "rcpthosts CONVERT TO CHARACTER SET latin1",
-        "virtual CONVERT TO CHARACTER SET latin1",
+        "`virtual` CONVERT TO CHARACTER SET latin1",
         "rcpthosts MODIFY host VARBINARY(99)",
-        "virtual MODIFY virtual_host VARBINARY(99)",
+        "`virtual` MODIFY virtual_host VARBINARY(99)",
     ],
 )
 async def test_domains_without_addresses_whatever_the_columns_are(

@@ -27,12 +27,12 @@ TABLES = """
 CREATE TABLE rcpthosts (host VARCHAR(100) NOT NULL);
 CREATE TABLE mailbox (username VARCHAR(80), uid INT, gid INT, home VARCHAR(200),
     password VARCHAR(100), password_type VARCHAR(30) DEFAULT 'MySQL-Password');
-CREATE TABLE virtual (username VARCHAR(80), virtual_username VARCHAR(80),
+CREATE TABLE `virtual` (username VARCHAR(80), virtual_username VARCHAR(80),
     virtual_host VARCHAR(100));
 CREATE TABLE alias (username VARCHAR(80), alias VARCHAR(80), alias_username VARCHAR(200),
     alias_host VARCHAR(100));
 INSERT INTO rcpthosts VALUES ('iain.cx'), ('babasse.com'), ('catch.example');
-INSERT INTO virtual VALUES ('iain', 'example', 'babasse.com'),
+INSERT INTO `virtual` VALUES ('iain', 'example', 'babasse.com'),
     ('ann@babasse.com', 'ann', 'babasse.com'), ('iain', '', 'catch.example');
 INSERT INTO alias VALUES ('iain', 'list', 'ann', 'babasse.com'), ('fred', '', './Mailbox', NULL),
     ('fred', 'prog', '|cat > $HOME/got', NULL);

@@ -1,4 +1,7 @@
-"""A private MariaDB server on a unix socket and a loopback port, to be stopped and frozen."""
+"""A private MariaDB server on a unix socket and a loopback port, to be stopped and frozen.
+
+Where the environment names the server of a MySQL (MYSQLD), that stands in MariaDB's place.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+MYSQLD = "RESTANTE_TEST_MYSQLD"
+"""The environment variable with the path of a ``mysqld``: what all these tests then run on."""
 START_SECONDS = 60.0
 """How long the server may take to answer after it was started."""
 STOP_SECONDS = 30.0
@@ -24,15 +29,19 @@ PASSWORD = "p@ss/w:örd %"
 SMALL = (
     "--performance-schema=off",
     "--innodb-buffer-pool-size=16M",
-    "--innodb-log-file-size=8M",
+    "--loose-innodb-log-file-size=8M",
+    "--loose-innodb-redo-log-capacity=8M",
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-doublewrite=0",
     "--innodb-use-native-aio=0",
     "--key-buffer-size=1M",
-    "--aria-pagecache-buffer-size=1M",
+    "--loose-aria-pagecache-buffer-size=1M",
     "--max-connections=60",
 )
-"""Options of a server that starts quickly and takes little, and would lose data in a power cut."""
+"""Options of a server that starts quickly and takes little, and would lose data in a power cut.
+
+What only one of MariaDB and MySQL knows is "loose": the other passes over it.
+"""
 
 _SQL_PASSWORD = PASSWORD.replace("'", "''")
 
@@ -68,7 +77,8 @@ class MariaDB:
     def url_of(self, user: str, rights: str, database: str) -> str:
         """The URL of a database for a new user with some rights to it, by the unix socket."""
         self.sql(
-            f"CREATE OR REPLACE USER {user}@localhost IDENTIFIED BY 'u'; "
+            f"DROP USER IF EXISTS {user}@localhost; "
+            f"CREATE USER {user}@localhost IDENTIFIED BY 'u'; "
             f"GRANT {rights} TO {user}@localhost"
         )
         return f"mysql://{user}:u@/{database}?unix_socket={quote(str(self.socket), safe='')}"
@@ -82,11 +92,17 @@ class MariaDB:
 
     def sql(self, statements: str, database: str = "") -> str:
         """What the command-line client prints for ``statements``, as an administrator by hand."""
-        command = ["mariadb", "--no-defaults", "-uroot", f"--socket={self.socket}", "-N", "-B"]
-        command += ["--default-character-set=utf8mb4", *([database] if database else [])]
+        command = [*self.client, *([database] if database else [])]
         return subprocess.run(
             command, input=statements.encode(), check=True, stdout=subprocess.PIPE
         ).stdout.decode()
+
+    @property
+    def client(self) -> list[str]:
+        """The command-line client, as an administrator."""
+        name = shutil.which("mariadb") or "mysql"
+        options = ["--no-defaults", "-uroot", f"--socket={self.socket}", "-N", "-B"]
+        return [name, *options, "--default-character-set=utf8mb4"]
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -136,17 +152,19 @@ class MariaDB:
         data = self.directory / "data"
         return [
             *self.within,
-            _program("mariadbd"),
+            _server(),
             "--no-defaults",
             *_run_as(),
             f"--datadir={data}",
             f"--tmpdir={self.directory / 'tmp'}",
+            f"--secure-file-priv={self.directory / 'tmp'}",
             f"--socket={self.socket}",
             f"--pid-file={self.directory / 'pid'}",
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
             "--skip-log-bin",
             "--skip-name-resolve",
+            "--loose-mysqlx=off",
             *self.options,
         ]
 
@@ -154,11 +172,11 @@ class MariaDB:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise RuntimeError(f"mariadbd ended: {self._log_tail()}")
+                raise RuntimeError(f"the server ended: {self._log_tail()}")
             if _answers(self.socket):
                 return
             time.sleep(0.02)
-        raise RuntimeError(f"mariadbd did not answer within {START_SECONDS} s: {self._log_tail()}")
+        raise RuntimeError(f"the server did not answer in {START_SECONDS} s: {self._log_tail()}")
 
     def _log_tail(self) -> str:
         return (self.directory / "log").read_text("utf-8", "replace")[-2000:]
@@ -168,7 +186,7 @@ def start_mariadb(
     parent: str = "/tmp", options: Sequence[str] = SMALL, within: Sequence[str] = ()
 ) -> MariaDB:
     """A new server with an empty data directory below ``parent``; raises MariaDBMissingError."""
-    _program("mariadbd")
+    _server()
     directory = Path(tempfile.mkdtemp(prefix="rdb-", dir=parent))
     # A folder for temporary tables of its own: a server removes those of others when it starts.
     (directory / "tmp").mkdir()
@@ -194,19 +212,28 @@ def start_mariadb(
 
 def install(server: MariaDB) -> None:
     """Fill its data directory with what every server has."""
-    command = [
-        _program("mariadb-install-db"),
-        "--no-defaults",
-        *_run_as(),
+    directories = (
         f"--datadir={server.directory / 'data'}",
         f"--tmpdir={server.directory / 'tmp'}",
-        "--auth-root-authentication-method=normal",
-        "--skip-test-db",
-        "--skip-name-resolve",
-    ]
+    )
+    if mysqld := _mysqld():
+        command = [mysqld, "--no-defaults", *_run_as(), *directories, *server.options]
+        command += ["--initialize-insecure"]
+    else:
+        command = [_program("mariadb-install-db"), "--no-defaults", *_run_as(), *directories]
+        command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        command += ["--skip-name-resolve"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"mariadb-install-db failed: {(done.stdout + done.stderr).decode()}")
+        raise RuntimeError(f"{command[0]} failed: {(done.stdout + done.stderr).decode()}")
+
+
+def _mysqld() -> str | None:
+    return os.environ.get(MYSQLD)
+
+
+def _server() -> str:
+    return _mysqld() or _program("mariadbd")
 
 
 def _run_as() -> list[str]:

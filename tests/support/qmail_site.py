@@ -36,21 +36,23 @@ CREATE TABLE rcpthosts (host VARCHAR(64));
 CREATE TABLE mailbox (username VARCHAR(64), uid INT, gid INT, home VARCHAR(200),
     password VARCHAR(64), password_type ENUM('MySQL-Password', 'Crypt-Password', 'Password')
     DEFAULT 'MySQL-Password');
-CREATE TABLE virtual (username VARCHAR(64), virtual_username VARCHAR(64), virtual_host VARCHAR(64));
+CREATE TABLE `virtual` (username VARCHAR(64), virtual_username VARCHAR(64),
+    virtual_host VARCHAR(64));
 CREATE TABLE alias (username VARCHAR(64), alias VARCHAR(64), alias_username VARCHAR(200),
     alias_host VARCHAR(64));
 """
+# Hashes as PASSWORD, OLD_PASSWORD and ENCRYPT made them, functions that MySQL 8 has no more.
 _ROWS = """
 INSERT INTO rcpthosts VALUES ('iain.cx'), ('babasse.com'), ('example.org'), ('lists.example.org');
 INSERT INTO mailbox (username, uid, gid, home, password) VALUES
-    ('iain', 54201, 54201, 'HOMES/iain', PASSWORD('iain pw')),
-    ('eve@example.org', 54202, 54202, 'HOMES/eve', PASSWORD('eve pw')),
-    ('old@example.org', 54203, 54203, 'HOMES/old', OLD_PASSWORD('old pw'));
+    ('iain', 54201, 54201, 'HOMES/iain', '*28EDDE1FFF5826EC09DB553885F789B1326E3897'),
+    ('eve@example.org', 54202, 54202, 'HOMES/eve', '*33D717305F8884FDE82AC70A7FEBA33D3B94F690'),
+    ('old@example.org', 54203, 54203, 'HOMES/old', '09301740536db389');
 INSERT INTO mailbox VALUES
     ('dan@example.org', 54203, 54203, 'HOMES/dan', 'dan pw', 'Password'),
-    ('carl', 54202, 54202, 'HOMES/carl', ENCRYPT('carl pw', 'ab'), 'Crypt-Password'),
+    ('carl', 54202, 54202, 'HOMES/carl', 'abbTF6FQlkNGc', 'Crypt-Password'),
     ('lists', 54201, 54201, 'HOMES/lists', NULL, NULL);
-INSERT INTO virtual VALUES
+INSERT INTO `virtual` VALUES
     ('iain', 'example', 'babasse.com'), ('iain', 'iain', 'iain.cx'),
     ('eve@example.org', 'eve', 'example.org'), ('eve@example.org', '', 'example.org'),
     ('dan@example.org', 'dan', 'example.org'), ('dan@example.org', 'dan', 'example.org'),

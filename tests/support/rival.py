@@ -13,9 +13,8 @@ class Rival:
     """Another connection to a database, as somebody at the command line has it."""
 
     def __init__(self, server: MariaDB, database: str) -> None:
-        command = ["mariadb", "--no-defaults", "-uroot", f"--socket={server.socket}"]
         self._client = subprocess.Popen(
-            [*command, "--unbuffered", "-N", "-B", database],
+            [*server.client, "--unbuffered", database],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -41,7 +41,7 @@ def test_a_table_that_is_missing(hosted: Shell) -> None:
         ("DROP TABLE rcpthosts", "doesn't exist"),
         ("ALTER TABLE rcpthosts MODIFY host VARCHAR(9)", "too long"),
         (f"RENAME TABLE rcpthosts TO hosts; {VIEW}", "is not insertable-into"),
-        ("ALTER TABLE rcpthosts ADD CONSTRAINT some CHECK (host LIKE '%.org')", "CONSTRAINT"),
+        ("ALTER TABLE rcpthosts ADD CONSTRAINT some CHECK (host LIKE '%.org')", "constraint"),
     ],
 )
 def test_what_mariadb_will_never_take(
@@ -58,7 +58,7 @@ def test_what_mariadb_will_never_take(
 
     assert run(["-C", instance, "domain", "add", "example.com"]) == ExitCode.REFUSED
 
-    assert said in capsys.readouterr().err
+    assert said in capsys.readouterr().err.lower()
 
 
 def test_what_another_transaction_has_overtaken_may_work_later() -> None:
