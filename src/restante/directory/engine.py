@@ -74,6 +74,9 @@ class Dialect:
     join: str
     """The join that reads its left side first: planners without statistics guess badly."""
 
+    select: str = "SELECT"
+    """What begins a statement with joins: for each row on the left, those on the right by index."""
+
     def text(self, column: str) -> str:
         """The expression that selects ``column`` as text."""
         return self.convert.format(column)
@@ -89,6 +92,9 @@ MYSQL = Dialect(
     convert="CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
     compare="CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(? AS BINARY)",
     join="STRAIGHT_JOIN",
+    # MySQL 8 would rather read all of a table that its statistics call small into a hash table:
+    # they may be old, and the rows come in no order. To MariaDB before 12 it is a comment.
+    select="SELECT /*+ NO_BNL() */",
 )
 
 

@@ -97,7 +97,7 @@ def owners_credentials(dialect: Dialect) -> str:
     """Parameters: host, local part. Rows: as credentials, then host, local part."""
     address = _select(dialect, "v.`virtual_host`", "v.`virtual_username`")
     return (
-        f"SELECT {_credentials(dialect)}, {address} "
+        f"{dialect.select} {_credentials(dialect)}, {address} "
         f"FROM `virtual` v {dialect.join} `mailbox` m ON m.`username` = v.`username` "
         "WHERE v.`virtual_host` = ? AND v.`virtual_username` = ?"
     )
@@ -151,11 +151,12 @@ def ordinary(dialect: Dialect, shape: OrdinaryShape) -> str:
     columns = ", ".join(_OWNED)
     if shape.one_domain:
         rcpthosts = "LEFT JOIN `rcpthosts` r ON r.`host` = ?"
-        return f"SELECT {columns}, r.`host` FROM {_owned(shape, rcpthosts)}"
+        return f"{dialect.select} {columns}, r.`host` FROM {_owned(shape, rcpthosts)}"
     nothing = "NULL, " * len(_OWNED)
     hosts = f"`rcpthosts` WHERE `host` IN ({_marks(shape.pairs)})"
     return (
-        f"SELECT {columns}, NULL FROM {_owned(shape)} UNION ALL SELECT {nothing}`host` FROM {hosts}"
+        f"{dialect.select} {columns}, NULL FROM {_owned(shape)} "
+        f"UNION ALL SELECT {nothing}`host` FROM {hosts}"
     )
 
 
@@ -327,4 +328,5 @@ def _arm(
 ) -> str:
     """Rows of a UNION. A home has a place of its own: as text it might lose octets."""
     padding = ", NULL" * (_WIDTH - len(columns))
-    return f"SELECT '{tag}', {_select(dialect, *columns)}{padding}, {home} FROM {source}"
+    texts = _select(dialect, *columns)
+    return f"{dialect.select} '{tag}', {texts}{padding}, {home} FROM {source}"
