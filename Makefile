@@ -1,9 +1,10 @@
-# make run    set everything up and run the demo instance, with real mail flowing
-# make test   set everything up and run lint and all tests
-# make lint   ruff and mypy alone
-# make soak   long crash and fuzz runs
+# make run         set everything up and run the demo instance, with real mail flowing
+# make test        set everything up and run lint and all tests
+# make lint        ruff and mypy alone
+# make test-mysql  the tests of databases on a real MySQL in MariaDB's place
+# make soak        long crash and fuzz runs
 # make endurance   a day and more: a thousand kills, then 24 hours in which nothing may grow
-# make bench  speed on this machine, beside Postfix and Dovecot
+# make bench       speed on this machine, beside Postfix and Dovecot
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 DEMO ?= $(shell if [ "$$(id -u)" = 0 ] && ! setpriv --reuid 65534 --clear-groups test -x "$(CURDIR)"; \
 	then echo /var/tmp/restante-demo; else echo demo; fi)
 
-.PHONY: run test lint soak endurance bench clean
+.PHONY: run test lint test-mysql soak endurance bench clean
 
 run: $(VENV)/.run
 	$(BIN)/restante demo --dir $(DEMO)
@@ -28,6 +29,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# MySQL's packages and MariaDB's exclude one another: nothing is installed here.
+test-mysql: $(VENV)/.dev
+	mysqld=$$(./scripts/mysqld) && RESTANTE_TEST_MYSQLD=$$mysqld \
+		$(PYTEST) -m 'mariadb and not soak' tests/unit tests/contract tests/service tests/interop
 
 soak: $(VENV)/.dev peers
 	$(PYTEST) -m soak

@@ -219,14 +219,27 @@ async def test_a_name_that_the_database_cannot_hold_spoils_no_other_recipient(
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("number", [1300, 3854, 3988])
-async def test_what_mysql_says_of_a_name_that_it_cannot_hold(mariadb_url: str, number: int) -> None:
-    """Where MariaDB has an error for mixed collations, MySQL 8 has these."""
+@pytest.mark.parametrize("number", [1300, 3098, 3854, 3988])
+async def test_what_mysql_alone_says_of_a_statement(mariadb_url: str, number: int) -> None:
+    """Of a name that it cannot hold, and of a table that has no place in a group."""
     async with engine_with(mariadb_url) as engine:
         signal = f"BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}; RETURN 1; END"
         await engine.transaction([Statement(f"CREATE FUNCTION f() RETURNS INT {signal}")])
         with capture_logs() as events, pytest.raises(Rejected):
             await engine.fetch("SELECT f()")
+    assert [event["event"] for event in events] == []
+
+
+@pytest.mark.mariadb
+async def test_a_view_whose_definer_is_gone(mariadb_server: MariaDB) -> None:
+    """As a dump brings it to another server, which is well."""
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SITE) as engine:
+        view = "CREATE DEFINER = nobody@nowhere VIEW mailbox AS SELECT * FROM accounts"
+        mariadb_server.sql(f"RENAME TABLE mailbox TO accounts; {view}", name)
+        directory = SqlDirectory(engine)
+        with capture_logs() as events, pytest.raises(Rejected, match=r"definer"):
+            await directory.account("iain")
     assert [event["event"] for event in events] == []
 
 

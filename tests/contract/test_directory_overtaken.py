@@ -75,6 +75,24 @@ async def test_a_deadlock_is_tried_again(mariadb_server: MariaDB) -> None:
     assert names.count("sql") == 3, "the first statement was carried out twice"
 
 
+async def test_a_commit_that_group_replication_undoes_is_tried_again(
+    mariadb_server: MariaDB,
+) -> None:
+    """A trigger says what a member of a group says of a commit that another has overtaken."""
+    database = mariadb_server.new_database()
+    said = "SIGNAL SQLSTATE '40000' SET MYSQL_ERRNO = 3101, MESSAGE_TEXT = 'rolled back'"
+    async with engine_with(mariadb_server.url(database), SITE):
+        mariadb_server.sql(
+            f"CREATE TRIGGER t BEFORE UPDATE ON mailbox FOR EACH ROW {said}", database
+        )
+        ours = engine(mariadb_server.url(database))
+        with capture_logs() as events, pytest.raises(Overtaken, match=r"\(3101\)"):
+            await ours.transaction([Statement("DELETE FROM rcpthosts"), home_of("ann", "/ours")])
+        assert [event["event"] for event in events] == ["sql"] * ATTEMPTS
+        assert await ours.fetch("SELECT host FROM rcpthosts") == [("x.org",)]
+        await ours.close()
+
+
 async def test_whoever_always_comes_second_gives_up(mariadb_server: MariaDB) -> None:
     database = mariadb_server.new_database()
     async with engine_with(mariadb_server.url(database), SITE):

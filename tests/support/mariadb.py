@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 MYSQLD = "RESTANTE_TEST_MYSQLD"
-"""The environment variable with the path of a ``mysqld``: what all these tests then run on."""
+"""The environment variable with the path of a ``mysqld`` (scripts/mysqld, make test-mysql)."""
 START_SECONDS = 60.0
 """How long the server may take to answer after it was started."""
 STOP_SECONDS = 30.0
