@@ -420,7 +420,7 @@ class Explaining(Counting):
             plan = await self._engine.fetch(f"EXPLAIN QUERY PLAN {sql}", params)
             self.scans += [str(row[3]) for row in plan if _scans_sqlite(str(row[3]))]
         else:
-            plan = await self._engine.fetch(f"EXPLAIN {sql}", params)
+            plan = await self._engine.fetch(f"EXPLAIN FORMAT=TRADITIONAL {sql}", params)
             self.scans += [str(row) for row in plan if _scans_mysql(row)]
         return []
 
@@ -431,5 +431,7 @@ def _scans_sqlite(step: str) -> bool:
 
 
 def _scans_mysql(row: Row) -> bool:
-    table, access = str(row[2]), row[3]
-    return access in ("ALL", "index") and not table.startswith("<") and table != "None"
+    table = str(row[2])
+    access = row[3:5]  # on MySQL there are partitions before it
+    scans = "ALL" in access or "index" in access
+    return scans and not table.startswith("<") and table != "None"
