@@ -87,16 +87,15 @@ async def expand(
     router: Router,
     directory: Directory,
     recipients: Sequence[tuple[Address, Decision]],
-    via: tuple[str, ...] = (),
 ) -> tuple[Leaf, ...]:
     """Where the mail of all ``recipients``, already routed, ends; each place once.
 
     The same mailbox under the same delivery address is one leaf, of the first recipient
-    that leads to it. ``via``: the aliases by which they all came already, latest first.
-    No leaf at all: the instructions throw the message away. Never raises what it foresees.
+    that leads to it. No leaf at all: the instructions throw the message away. Never raises
+    what it foresees.
     """
     known = {address.folded: decision for address, decision in recipients}
-    growing = [_Expansion(router, address, via) for address, _ in recipients]
+    growing = [_Expansion(router, address) for address, _ in recipients]
     while missing := _missing(growing, known):
         decisions = await router.route_many(tuple(missing.values()), directory)
         known.update(zip(missing, decisions, strict=True))
@@ -143,7 +142,7 @@ def settle(
 @dataclass(frozen=True, slots=True)
 class _Branch:
     address: Address
-    via: tuple[str, ...]
+    via: tuple[str, ...] = ()
     new_sender: str = ""
 
 
@@ -158,13 +157,11 @@ class _Node:
 class _Expansion:
     """One recipient's aliases, followed level by level."""
 
-    def __init__(self, router: Router, address: Address, via: tuple[str, ...]) -> None:
+    def __init__(self, router: Router, address: Address) -> None:
         self._original = address
-        self._before = frozenset(map(fold, via))
-        self._given = len(via)
         self._max_depth = router.max_alias_depth
         self._max_targets = router.max_alias_targets
-        self._frontier = [_Branch(address, via)]
+        self._frontier = [_Branch(address)]
         self._nodes: dict[str, _Node] = {}
         self._leaves: list[Leaf] = []
         self._targets = 0
@@ -202,14 +199,12 @@ class _Expansion:
 
     def _looping(self, branch: _Branch, decision: Mailbox | Instructions) -> bool:
         """Whether the branch ends because it has been at ``decision`` or has come too far."""
-        name = fold(decision.delivered_to)
-        again = name in self._before
-        if isinstance(decision, Mailbox):
-            again = again or name in map(fold, branch.via)
-        if again:
-            why = f"the message was already delivered to {decision.delivered_to}"
-        elif isinstance(decision, Instructions) and len(branch.via) >= self._max_depth:
+        if isinstance(decision, Instructions):
+            if len(branch.via) < self._max_depth:
+                return False
             why = f"aliases are nested more than {self._max_depth} deep (max_alias_depth)"
+        elif fold(decision.delivered_to) in map(fold, branch.via):
+            why = f"the message was already delivered to {decision.delivered_to}"
         else:
             return False
         self._leaf(branch, Looping(branch.address, why))
@@ -217,7 +212,7 @@ class _Expansion:
 
     def _follow(self, branch: _Branch, decision: Instructions) -> None:
         name = fold(decision.delivered_to)
-        if len(branch.via) > self._given:
+        if branch.via:
             self._nodes[fold(branch.via[0])].below[name] = None
         if name in self._nodes:
             return
