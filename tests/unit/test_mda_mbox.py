@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.config.tree import Programs
-from restante.envelope import Content, Envelope, HeaderFacts, memory_content, spooled_content
+from restante.envelope import Content, Envelope, HeaderFacts, memory_content
 from restante.mda import MboxDelivery
 from restante.mda import mbox as mbox_module
 from restante.mda.acts import Actor
@@ -30,6 +30,7 @@ from restante.mda.durable import Disk, LocalDisk
 from restante.mda.mbox_lock import STALE_AFTER
 from restante.mda.mboxrd import Letter, from_line, quoted
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
+from tests.support.contents import spooled_content
 from tests.support.deliveries import BODY, CONTENT, GROUP, HOST, OWNER, TRACE, envelope
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.owner import AS_ROOT, as_owner, owner, owners_home
@@ -291,7 +292,7 @@ def test_links_of_the_owner_are_followed_and_others_are_not(home: Path) -> None:
     (home / "Mailbox").unlink()
     (home / "Mailbox").symlink_to("nowhere")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mbox_module.append_letter, "__kwdefaults__", {"patience": 0.0})
+        patch.setattr(mbox_module, "LOCK_PATIENCE", 0.0)
         assert "a link to a missing file" in detail_of(append(mbox_of(home)))
     (home / "way").symlink_to(spool)
     home.parent.chmod(0o777)
@@ -306,7 +307,7 @@ def test_links_of_the_owner_are_followed_and_others_are_not(home: Path) -> None:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mbox_module.append_letter, "__kwdefaults__", {"patience": 0.2})
+    monkeypatch.setattr(mbox_module, "LOCK_PATIENCE", 0.2)
 
 
 @pytest.mark.usefixtures("no_patience")

@@ -83,7 +83,6 @@ def append_letter(
     again: bool,
     mark: bytes,
     pause: Pause,
-    patience: float = LOCK_PATIENCE,
 ) -> None:
     """Add the letter to the mbox, durably; raises UnsafePlace, LockedOut and OSError.
 
@@ -92,7 +91,7 @@ def append_letter(
     names this host in dot-locks.
     """
     disk.close(open_home(disk, mbox.account))
-    with _locked(disk, mbox, mark, pause, patience) as file:
+    with _locked(disk, mbox, mark, pause) as file:
         size = os.fstat(file.fd).st_size
         remains = look_for(file.fd, size, letter) if again else Remains()
         if remains.torn_at is not None:
@@ -147,11 +146,9 @@ def _take_back(disk: Disk, fd: int, size: int, written: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(
-    disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause, patience: float
-) -> Iterator[OpenMbox]:
+def _locked(disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause) -> Iterator[OpenMbox]:
     """The mbox, open, and ours alone."""
-    file, lock = _wait_for_lock(disk, mbox, mark, pause, patience)
+    file, lock = _wait_for_lock(disk, mbox, mark, pause)
     try:
         yield file
     finally:
@@ -165,9 +162,9 @@ def _locked(
 
 
 def _wait_for_lock(
-    disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause, patience: float
+    disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause
 ) -> tuple[OpenMbox, DotLock | None]:
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + LOCK_PATIENCE
     seconds = _FIRST_PAUSE
     while True:
         try:
