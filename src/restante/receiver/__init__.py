@@ -36,8 +36,6 @@ class Client:
     """Who is at the door."""
 
     session: str
-    address: str
-    """Its IP address."""
     may_relay: bool
     """Whether it may send to addresses that are not here."""
     service: ServiceName = "smtp"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from restante import maillog
@@ -49,7 +50,6 @@ class Acceptance:
         waiting: WaitingRoom,
         lanes: Lanes,
         trust: Trust,
-        clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._hostname = settings.hostname
@@ -59,11 +59,10 @@ class Acceptance:
         self._waiting = waiting
         self._lanes = lanes
         self._trust = trust
-        self._clock = clock
 
     async def accept(self, transaction: Transaction, origin: Origin, spool: Spool) -> Reply:
         """Answer the end of the content: on a 250 the message is durable, here or in the queue."""
-        began = self._clock()
+        began = time.time()
         recipients = tuple(transaction.decided)
         is_users = transaction.client.account is not None
         shown = self._shown(origin) if is_users else origin
@@ -233,7 +232,7 @@ class Acceptance:
             len(envelope.recipients),
             content.size,
             how,
-            self._clock() - envelope.received_at,
+            time.time() - envelope.received_at,
         )
 
 

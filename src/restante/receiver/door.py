@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -47,7 +46,6 @@ class Receiver:
         waiting: WaitingRoom,
         lanes: Lanes,
         ids: Iterator[str],
-        clock: Callable[[], float] = time.time,
         limits: SendingLimits | None = None,
         strangers: Strangers | None = None,
         familiar: FamiliarRecipients | None = None,
@@ -69,12 +67,12 @@ class Receiver:
         self._directory = directory
         self._ids = ids
         self._acceptance = Acceptance(
-            settings, router, directory, writer, waiting, lanes, self._trust, clock
+            settings, router, directory, writer, waiting, lanes, self._trust
         )
 
     def client(self, session: str, address: str, service: ServiceName = "smtp") -> Client:
         """The peer of a new session and what it may do."""
-        return Client(session, address, self._policy.may_relay(address), service)
+        return Client(session, self._policy.may_relay(address), service)
 
     def authenticated(self, client: Client, account: Account) -> Client:
         """The same peer, now that it has proved to be ``account``: it may send anywhere."""
