@@ -194,11 +194,6 @@ def memory_content(trace: bytes, body: bytes, facts: HeaderFacts | None = None) 
     return Content(trace, body, len(body), line_feeds(body), facts or HeaderFacts())
 
 
-def spooled_content(trace: bytes, path: str, lines: int, facts: HeaderFacts) -> Content:
-    """A content whose body is the file at ``path``; raises OSError if it is not there."""
-    return Content(trace, path, os.stat(path).st_size, lines, facts)
-
-
 @record
 class Origin:
     """Where a message came from, for its Received field (RFC 5321 §4.4)."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from restante.directory import Account, BadFile
-from restante.envelope import HeaderFacts, memory_content, spooled_content
+from restante.envelope import HeaderFacts, memory_content
 from restante.helper.become import RootLeft, become
 from restante.helper.files import HelperFiles
 from restante.helper.limits import Limits
@@ -28,6 +28,7 @@ from restante.helper.writer import HelperWriter
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery
 from restante.status import Delivered, Outcome, TemporaryFailure
 from restante.store import Maildrop, MaildropInUse, MaildropUnavailable
+from tests.support.contents import spooled_content
 from tests.support.deliveries import (
     BODY,
     CONTENT,

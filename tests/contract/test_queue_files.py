@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 
 import pytest
 
-from restante.envelope import Content, spooled_content
+from restante.envelope import Content
 from restante.queue import (
     Action,
     BackOff,
@@ -36,6 +36,7 @@ from restante.queue.schema import begin_life
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
 from restante.queue.writer import Bulk, GroupWriter, Item
+from tests.support.contents import spooled_content
 from tests.support.jumping_clock import START
 from tests.support.queued import (
     LARGE,

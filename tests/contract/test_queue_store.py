@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
-from restante.envelope import Envelope, spooled_content
+from restante.envelope import Envelope
 from restante.queue import (
     DuplicateMessage,
     RecipientState,
@@ -20,6 +20,7 @@ from restante.queue.bodies import IN_ROW
 from restante.queue.loader import RECIPIENTS_PER_ATTEMPT
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
+from tests.support.contents import spooled_content
 from tests.support.jumping_clock import START
 from tests.support.queued import (
     LARGE,

@@ -14,12 +14,13 @@ from restante.address import Address
 from restante.config import Settings
 from restante.config.tree import HostPort, Server
 from restante.config.tree import Relay as RelaySettings
-from restante.envelope import Content, HeaderFacts, memory_content, spooled_content
+from restante.envelope import Content, HeaderFacts, memory_content
 from restante.queue import Attempted
 from restante.relay import Parcel, Recipient
 from restante.relay.driver import SmtpRelay
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.certificates import Issued, issue
+from tests.support.contents import spooled_content
 from tests.support.nameserver import Zone
 from tests.support.queued import envelope
 

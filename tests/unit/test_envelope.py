@@ -20,8 +20,8 @@ from restante.envelope import (
     received_field,
     received_from,
     return_path_field,
-    spooled_content,
 )
+from tests.support.contents import spooled_content
 
 AT = 1_795_464_000.0
 IAIN = Address("iain", "example.com")

@@ -14,7 +14,7 @@ import pytest
 
 from restante import maillog
 from restante.directory import Account
-from restante.envelope import HeaderFacts, spooled_content
+from restante.envelope import HeaderFacts
 from restante.eventlog import NOWHERE, log
 from restante.helper import NoHelper, Supplied, pool, serving, store
 from restante.helper.channel import Channel
@@ -31,6 +31,7 @@ from restante.mda.writer import BatchWriter
 from restante.mounts import FarPlaces
 from restante.status import Delivered, TemporaryFailure
 from restante.store import MaildropUnavailable, Messages
+from tests.support.contents import spooled_content
 from tests.support.deliveries import (
     BODY,
     CONTENT,

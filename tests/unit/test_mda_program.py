@@ -16,13 +16,14 @@ import pytest
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.config.tree import Programs
 from restante.directory import Account
-from restante.envelope import Content, Envelope, HeaderFacts, memory_content, spooled_content
+from restante.envelope import Content, Envelope, HeaderFacts, memory_content
 from restante.mda import ProgramDelivery, Ran, program
 from restante.mda.acts import Actor
 from restante.mda.answers import Policy
 from restante.mda.durable import LocalDisk
 from restante.mda.environment import environment
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
+from tests.support.contents import spooled_content
 from tests.support.deliveries import BODY, CONTENT, HOST, TRACE, envelope
 from tests.support.owner import AS_ROOT, as_owner, owner, owners_home
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from restante.config.tree import MEBIBYTE, HostPort
-from restante.envelope import Content, memory_content, spooled_content
+from restante.envelope import Content, memory_content
 from restante.relay.driver import PATIENCE
 from restante.relay.health import LONGEST_REST
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
+from tests.support.contents import spooled_content
 from tests.support.jumping_clock import until
 from tests.support.nameserver import Zone, nameserver
 from tests.support.relaying import (

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
-from restante.envelope import Content, memory_content, spooled_content
+from restante.envelope import Content, memory_content
 from restante.protocol.smtp.client_events import Extensions, OutgoingMessage
 from restante.relay import Parcel, Recipient
 from restante.relay.outgoing import outgoing
+from tests.support.contents import spooled_content
 from tests.support.queued import envelope
 
 ALL = Extensions(extended=True, eight_bit=True, smtputf8=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from restante.address import NULL_REVERSE_PATH
-from restante.envelope import Envelope, HeaderFacts, memory_content, spooled_content
+from restante.envelope import Envelope, HeaderFacts, memory_content
 from restante.mda import Delivery, MailboxWriter
 from restante.mda.writer import QUICK, BatchWriter
 from restante.status import Delivered, PermanentFailure
+from tests.support.contents import spooled_content
 from tests.support.deliveries import (
     BODY,
     CONTENT,
