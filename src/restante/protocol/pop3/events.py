@@ -25,12 +25,8 @@ class ResponseCode(StrEnum):
 
     IN_USE = "IN-USE"
     """Another session has the maildrop."""
-    LOGIN_DELAY = "LOGIN-DELAY"
-    """The last login was too short a time ago."""
     SYS_TEMP = "SYS/TEMP"
     """A system failure that will pass."""
-    SYS_PERM = "SYS/PERM"
-    """A system failure that somebody has to repair."""
     AUTH = "AUTH"
     """The credentials are wrong."""
 

@@ -214,7 +214,7 @@ class Pop3Server:
         self._enter(_State.TRANSACTION)
         self._ok(f"maildrop has {self._number_of_messages()}")
 
-    def login_refused(self, code: ResponseCode | None, text: str) -> None:
+    def login_refused(self, code: ResponseCode, text: str) -> None:
         """Wrong credentials, a maildrop in use, or a failure; the client may try again."""
         self._answer(Login, ScramBegun, ScramProof, ScramDone)
         self._exchange = None
@@ -272,13 +272,13 @@ class Pop3Server:
 
     # The answer to Update
 
-    def updated(self, ok: bool, text: str = "", code: ResponseCode | None = None) -> None:
+    def updated(self, ok: bool, text: str = "") -> None:
         """The deletions are durable (``ok``), or some of them failed; the session is over."""
         self._answer(Update)
         if ok:
             self._ok(text or f"{self._hostname} POP3 server signing off")
         else:
-            self._err(text, code or ResponseCode.SYS_TEMP)
+            self._err(text, ResponseCode.SYS_TEMP)
         self._end(CloseReason.QUIT)
 
     # Lines
