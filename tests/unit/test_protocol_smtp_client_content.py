@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from restante.protocol.smtp.client_content import (
     MIN_CHUNK,
     ChunkEncoder,
-    ContentEncoder,
     DataEncoder,
 )
 
@@ -21,7 +20,7 @@ PIECES = st.lists(
 )
 
 
-def encode(encoder: ContentEncoder, blocks: list[bytes]) -> bytes:
+def encode(encoder: DataEncoder | ChunkEncoder, blocks: list[bytes]) -> bytes:
     """All that goes onto the wire."""
     return b"".join([*(encoder.feed(block) for block in blocks), encoder.finish()])
 

@@ -46,19 +46,19 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     _run(options.program, environment(environ, person))
 
 
-def read_credentials(descriptor: int = DESCRIPTOR) -> tuple[str, str]:
+def read_credentials() -> tuple[str, str]:
     """Login and password, with the descriptor closed; raises Ending."""
     octets = b""
     try:
         while len(octets) <= MAX_CREDENTIALS:
-            more = os.read(descriptor, MAX_CREDENTIALS + 1 - len(octets))
+            more = os.read(DESCRIPTOR, MAX_CREDENTIALS + 1 - len(octets))
             if not more:
                 break
             octets += more
-        os.close(descriptor)
+        os.close(DESCRIPTOR)
     except OSError as error:
         status = MISUSED if error.errno == errno.EBADF else TEMPORARY
-        raise Ending(status, f"descriptor {descriptor}: {error.strerror}") from None
+        raise Ending(status, f"descriptor {DESCRIPTOR}: {error.strerror}") from None
     if len(octets) > MAX_CREDENTIALS:
         raise Ending(REFUSED)  # nobody has so long a name or password
     login, ended, rest = octets.partition(b"\0")

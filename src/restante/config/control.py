@@ -9,7 +9,7 @@ nothing about where mail goes, follows Restante's own processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -63,10 +63,6 @@ class Source:
     def files(self) -> tuple[str, ...]:
         """All of them, the first of which complaints about the setting name."""
         return (self.file or self.setting[1], *self.also)
-
-    def is_of(self, names: Collection[str]) -> bool:
-        """Whether one of the files is among the ``names``."""
-        return any(name in names for name in self.files)
 
     def take(self, files: Files) -> Any:
         """The setting's value; None for Restante's own default."""

@@ -205,7 +205,7 @@ class Server:
             accepted.close()
             self._not_accepted(error)
             if visit is not None:
-                self._see_off(visit, "lost")
+                self._see_off(visit)
             return False
         return visit is not None
 
@@ -247,10 +247,10 @@ class Server:
             # Whoever does not let go of the connection has one still.
             connection.when_gone(partial(self._leave, visit.peer))
 
-    def _see_off(self, visit: _Visit, reason: str) -> None:
+    def _see_off(self, visit: _Visit) -> None:
         """A connection that came to no session is gone."""
         self._leave(visit.peer)
-        self._closed(visit, reason)
+        self._closed(visit, "lost")
 
     def _leave(self, peer: str) -> None:
         self._limits.leave(peer, in_company=self._service.in_company)

@@ -314,12 +314,6 @@ def count_messages(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM message").fetchone()[0])
 
 
-def all_ids(connection: sqlite3.Connection) -> list[str]:
-    """Every message; ids sort by age."""
-    rows = connection.execute("SELECT queue_id FROM message ORDER BY queue_id")
-    return [queue_id for (queue_id,) in rows]
-
-
 def load_message(
     connection: sqlite3.Connection, queue_id: str, body_path: str, *, with_body: bool = True
 ) -> tuple[Envelope, Content] | None:

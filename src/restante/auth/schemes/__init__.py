@@ -83,10 +83,10 @@ def hash_password(clear: str, cost: Argon2Cost = RECOMMENDED) -> str:
     return "{ARGON2ID}" + make_argon2id(octets, cost)
 
 
-def is_current(stored: str, cost: Argon2Cost = RECOMMENDED) -> bool:
+def is_current(stored: str) -> bool:
     """Whether ``hash_password`` would make nothing better than the hash that is stored."""
     prefixed = _PREFIX.fullmatch(stored)
-    return is_as_dear(stored if prefixed is None else prefixed["text"], cost)
+    return is_as_dear(stored if prefixed is None else prefixed["text"], RECOMMENDED)
 
 
 def scram_source(stored: str | None, password_type: str | None) -> ScramKeys | str | None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from restante.protocol.sasl.passwords import PASSWORD_MECHANISMS, PasswordExchange
 from restante.protocol.sasl.scram import Circumstances, ScramExchange
 from restante.protocol.sasl.steps import (
-    MAX_FIELD,
     MAX_LINE,
     NO_BINDINGS,
     Bindings,
@@ -28,7 +27,6 @@ from restante.protocol.sasl.steps import (
 
 __all__ = [
     "DEFAULT_MECHANISMS",
-    "MAX_FIELD",
     "MAX_LINE",
     "MECHANISMS",
     "NO_BINDINGS",

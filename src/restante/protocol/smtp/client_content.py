@@ -6,22 +6,8 @@ with a line end gets one.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 MIN_CHUNK = 64 * 1024
 """Octets that are gathered, if there are so many, before a BDAT takes them."""
-
-
-class ContentEncoder(Protocol):
-    """Blocks of a content in, octets for the wire out."""
-
-    def feed(self, text: bytes) -> bytes:
-        """What can be sent after the next block; may be nothing."""
-        ...
-
-    def finish(self) -> bytes:
-        """What ends the content."""
-        ...
 
 
 class _LineEnds:
