@@ -43,10 +43,10 @@ def select_due(
 
     ``ahead``: how many messages at most are chosen that have no room yet.
     """
-    selection = Selection()
-    _look_through(connection, _LOCAL, now, limits, traffic, ahead, selection)
-    _look_through(connection, _ACCOUNTS, now, limits, traffic, ahead, selection)
-    _look_through(connection, _ELSEWHERE, now, limits, traffic, ahead, selection)
+    look = _Look(connection, now, limits, traffic, ahead)
+    for kind in (_LOCAL, _ACCOUNTS, _ELSEWHERE):
+        look.through(kind)
+    selection = look.selection
     for lane, until in selection.quiet.items():
         traffic.rest(lane, until)
     selection.next_due = min(_next_lane(connection, now), traffic.end_of_rest(now))
@@ -82,67 +82,65 @@ _ELSEWHERE = _Kind(
 )
 
 
-def _look_through(
-    connection: sqlite3.Connection,
-    kind: _Kind,
-    now: float,
-    limits: Limits,
-    traffic: Traffic,
-    ahead: int,
-    selection: Selection,
-) -> None:
-    """Choose what may move in lanes of one kind."""
-    for lane, failures in connection.execute(kind.due, (now,)):
-        if not kind.has_room(traffic, limits):
-            selection.complete = False
-            return
-        if traffic.rests(lane, now):
-            continue
-        room = traffic.room(lane, limits, suspect=failures > 0)
-        beyond = 0 if failures else ahead - len(selection.ahead)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at what is due; the selection and ``traffic`` grow by what is chosen."""
+
+    connection: sqlite3.Connection
+    now: float
+    limits: Limits
+    traffic: Traffic
+    ahead: int
+    """See ``select_due``."""
+    selection: Selection = field(default_factory=Selection)
+
+    def through(self, kind: _Kind) -> None:
+        """Choose what may move in lanes of one kind."""
+        for lane, failures in self.connection.execute(kind.due, (self.now,)):
+            if not kind.has_room(self.traffic, self.limits):
+                self.selection.complete = False
+                return
+            if not self.traffic.rests(lane, self.now):
+                self._lane(lane, is_failing=failures > 0)
+
+    def _lane(self, lane: str, *, is_failing: bool) -> None:
+        """Choose what may move in one lane."""
+        selection = self.selection
+        room = self.traffic.room(lane, self.limits, suspect=is_failing)
+        beyond = 0 if is_failing else self.ahead - len(selection.ahead)
         if room > 0 or beyond > 0:
-            _select_in(connection, lane, now, room, beyond, limits, traffic, selection)
+            self._messages(lane, room, beyond)
         else:
             selection.crowded.add(lane)
-        if failures and lane in selection.crowded:
+        if is_failing and lane in selection.crowded:
             selection.complete = False
 
-
-def _select_in(
-    connection: sqlite3.Connection,
-    lane: str,
-    now: float,
-    room: int,
-    beyond: int,
-    limits: Limits,
-    traffic: Traffic,
-    selection: Selection,
-) -> None:
-    """Choose at most ``room`` messages of one lane, and ``beyond`` more."""
-    all_seen = True
-    for queue_id in _due_in(connection, lane, now):
-        if traffic.moves(queue_id, lane):
-            continue
-        if not traffic.may_spread(queue_id, lane, limits):
-            all_seen = selection.complete = False
-            continue
-        if room <= 0 and (queue_id, lane) in selection.ahead:
-            continue
-        if room <= 0 and beyond == 0:
-            selection.crowded.add(lane)
-            return
-        if room <= 0:
-            all_seen = False
-            beyond -= 1
-            selection.ahead[queue_id, lane] = None
-            continue
-        room -= 1
-        traffic.take(queue_id, lane)
-        selection.chosen.append((queue_id, lane))
-    if all_seen and traffic.moving_in(lane):
-        selection.quiet[lane] = _next_in(connection, lane, now)
-    elif all_seen:
-        selection.stale.append(lane)
+    def _messages(self, lane: str, room: int, beyond: int) -> None:
+        """Choose at most ``room`` messages of one lane, and ``beyond`` more for when there is."""
+        traffic, selection = self.traffic, self.selection
+        all_seen = True
+        for queue_id in _due_in(self.connection, lane, self.now):
+            if traffic.moves(queue_id, lane):
+                continue
+            if not traffic.may_spread(queue_id, lane, self.limits):
+                all_seen = selection.complete = False
+            elif room > 0:
+                room -= 1
+                traffic.take(queue_id, lane)
+                selection.chosen.append((queue_id, lane))
+            elif (queue_id, lane) in selection.ahead:
+                continue
+            elif beyond > 0:
+                all_seen = False
+                beyond -= 1
+                selection.ahead[queue_id, lane] = None
+            else:
+                selection.crowded.add(lane)
+                return
+        if all_seen and traffic.moving_in(lane):
+            selection.quiet[lane] = _next_in(self.connection, lane, self.now)
+        elif all_seen:
+            selection.stale.append(lane)
 
 
 def _due_in(connection: sqlite3.Connection, lane: str, now: float) -> Iterator[str]:
