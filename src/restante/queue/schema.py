@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from restante.btrfs import prepare_index
 from restante.queue import OF_ACCOUNT, QueueUnusable
@@ -108,17 +110,11 @@ def connect_writer(directory: str) -> sqlite3.Connection:
     path = os.path.join(directory, DATABASE)
     prepare_index(path)
     connection = _connect(path, f"file://{_quote(path)}?mode=rwc")
-    try:
+    with _closed_if_unusable(connection, f"the queue {path} cannot be opened"):
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _create(connection, path)
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
-        connection.close()
-        raise QueueUnusable(f"the queue {path} cannot be opened: {error}") from error
-    except QueueUnusable:
-        connection.close()
-        raise
     return connection
 
 
@@ -126,14 +122,8 @@ def connect_reader(directory: str) -> sqlite3.Connection:
     """A connection that cannot write; works while another process writes. Raises QueueUnusable."""
     path = os.path.join(directory, DATABASE)
     connection = _connect(path, f"file://{_quote(path)}?mode=ro")
-    try:
+    with _closed_if_unusable(connection, f"the queue {path} cannot be read"):
         _check_is_current(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise QueueUnusable(f"the queue {path} cannot be read: {error}") from error
-    except QueueUnusable:
-        connection.close()
-        raise
     return connection
 
 
@@ -161,6 +151,19 @@ def _connect(path: str, uri: str) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise QueueUnusable(f"the queue {path} cannot be opened: {error}") from error
+
+
+@contextmanager
+def _closed_if_unusable(connection: sqlite3.Connection, complaint: str) -> Iterator[None]:
+    """Close the connection where it is of no use; raises QueueUnusable then."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        connection.close()
+        raise QueueUnusable(f"{complaint}: {error}") from error
+    except QueueUnusable:
+        connection.close()
+        raise
 
 
 def _quote(path: str) -> str:
