@@ -140,10 +140,7 @@ def insert_messages(
     ]
     rows = [_recipient_row(envelope, target, life) for envelope, target in pairs]
     numbers = iter(_insert_recipients(connection, rows))
-    due: dict[str, float] = {}
-    for envelope, target in pairs:
-        due[target.lane] = min(due.get(target.lane, math.inf), envelope.received_at)
-    failing = {lane for lane, earliest in due.items() if touch_lane(connection, lane, earliest)}
+    failing = _touch_lanes(connection, pairs)
     return [
         Inserted(
             tuple(_fresh(next(numbers), target, arrival) for target in targets),
@@ -151,6 +148,16 @@ def insert_messages(
         )
         for arrival, targets in zip(arrivals, fresh, strict=True)
     ]
+
+
+def _touch_lanes(
+    connection: sqlite3.Connection, pairs: Iterable[tuple[Envelope, Target]]
+) -> set[str]:
+    """Have the lanes of the targets due as early as these are; those that have been failing."""
+    due: dict[str, float] = {}
+    for envelope, target in pairs:
+        due[target.lane] = min(due.get(target.lane, math.inf), envelope.received_at)
+    return {lane for lane, earliest in due.items() if touch_lane(connection, lane, earliest)}
 
 
 def _fresh(number: int, target: Target, arrival: Arrival) -> QueuedRecipient:
