@@ -146,35 +146,46 @@ async def read_letter(
     async for block in file.read_content(head.content):
         eight_bit = eight_bit or not block.isascii()
         await spool.write(block)
-    addresses = tuple(_address(recipient.address) for recipient in record.recipients)
-    sender = _sender(record.sender.removesuffix(VERP))
-    each_its_own = f"{sender}{VERP}" if record.sender.endswith(VERP) else None
-    targets = tuple(
-        Target(
-            str(address),
-            dsn=_dsn(recipient),
-            reverse_path=each_its_own and sender_for(each_its_own, address),
-        )
-        for address, recipient in zip(addresses, record.recipients, strict=True)
-    )
-    envelope = Envelope(
-        queue_id,
-        sender,
-        addresses,
-        now,
-        eight_bit,
-        not all(
-            isinstance(each, NullReversePath) or each.is_ascii for each in (sender, *addresses)
-        ),
-        _ret(record.ret),
-        _checked("ENVID", record.envid, MAX_ENVID),
-    )
-    content = spool.finish(invocation_field(file.uid, host, queue_id, addresses, now))
+    envelope = _envelope(record, queue_id, now, eight_bit=eight_bit)
+    targets = _targets(record, envelope)
+    content = spool.finish(invocation_field(file.uid, host, queue_id, envelope.recipients, now))
     if spool.header_too_large:
         raise BadRecord("its header is too large")
     if content.facts.received > limits.max_received:
         raise BadRecord(f"it is looping: it has {content.facts.received} Received fields")
     return Letter(envelope, content, targets)
+
+
+def _envelope(record: Record, queue_id: str, now: float, *, eight_bit: bool) -> Envelope:
+    """As the record has it; raises BadRecord."""
+    addresses = tuple(_address(recipient.address) for recipient in record.recipients)
+    sender = _sender(record.sender.removesuffix(VERP))
+    is_ascii = all(
+        isinstance(each, NullReversePath) or each.is_ascii for each in (sender, *addresses)
+    )
+    return Envelope(
+        queue_id,
+        sender,
+        addresses,
+        now,
+        eight_bit=eight_bit,
+        smtputf8=not is_ascii,
+        ret=_ret(record.ret),
+        envid=_checked("ENVID", record.envid, MAX_ENVID),
+    )
+
+
+def _targets(record: Record, envelope: Envelope) -> tuple[Target, ...]:
+    """The recipients, each with a sender of its own if the record asks for that (VERP)."""
+    each_its_own = f"{envelope.reverse_path}{VERP}" if record.sender.endswith(VERP) else None
+    return tuple(
+        Target(
+            str(address),
+            dsn=_dsn(recipient),
+            reverse_path=each_its_own and sender_for(each_its_own, address),
+        )
+        for address, recipient in zip(envelope.recipients, record.recipients, strict=True)
+    )
 
 
 def _sender(text: str) -> ReversePath:
