@@ -71,11 +71,7 @@ class Makers:
 
     def look(self) -> None:
         """Take note of what has ended, kill what takes too long, and begin what waits."""
-        for pid, until in list(self._running.items()):
-            if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                del self._running[pid]
-            elif until < time.monotonic():
-                os.kill(pid, signal.SIGKILL)
+        reap(self._running)
         while self._waiting and len(self._running) < MOST:
             self._begin(self._waiting.popleft())
 
@@ -94,6 +90,15 @@ class Makers:
             _live(wish, self._rules)
         self._running[pid] = time.monotonic() + PATIENCE
         wish.connection.close()
+
+
+def reap(children: dict[int, float]) -> None:
+    """Forget children that have ended, and kill those whose time is over (monotonic clock)."""
+    for pid, until in list(children.items()):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            del children[pid]
+        elif until < time.monotonic():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _live(wish: Wish, rules: HomeRules) -> None:

@@ -33,7 +33,7 @@ from functools import partial
 
 from restante.helper.become import become, heed_no_end, leave_surroundings
 from restante.helper.limits import Limits
-from restante.helper.makers import Makers, Wish
+from restante.helper.makers import Makers, Wish, reap
 from restante.helper.messages import MAX_TEXT, Owner
 from restante.helper.wire import Kind, Writer, head
 
@@ -126,7 +126,7 @@ class Nursery:
             busy = self._waiting or self._leaving or self._makers.is_busy
             for key, _ in self._selector.select(TICK if busy else None):
                 key.data()
-            self._reap()
+            reap(self._leaving)
             self._makers.look()
             self._serve_waiting()
 
@@ -261,13 +261,6 @@ class Nursery:
         del self._helpers[helper.place]
         patience = self._limits.drain_timeout + END_PATIENCE
         self._leaving[helper.pid] = time.monotonic() + patience
-
-    def _reap(self) -> None:
-        for pid, until in list(self._leaving.items()):
-            if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                del self._leaving[pid]
-            elif until < time.monotonic():
-                os.kill(pid, signal.SIGKILL)
 
     def _end(self) -> None:
         """The supervisor is gone: no more orders, and no more helpers once they have finished."""
