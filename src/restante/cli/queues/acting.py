@@ -60,13 +60,11 @@ class _Tally:
 
     messages: int = 0
     recipients: int = 0
-    parts: int = 0
 
     def counting(self, affected: Iterable[Affected]) -> Iterator[Affected]:
         """Hand on what passes."""
         last = ""
         for part in affected:
-            self.parts += 1
             self.messages += part.queue_id != last
             self.recipients += len(part.recipients)
             last = part.queue_id
@@ -80,9 +78,23 @@ class _Tally:
 class _Lines:
     """Lines on standard output, for as long as they can be written."""
 
+    most: int | None
+    """Parts that are told one by one; None: all."""
+    parts: int = 0
     failure: OSError | None = None
 
-    def say(self, line: str) -> None:
+    def tell(self, part: Affected) -> None:
+        """Say what was done, or count it where enough was said."""
+        self.parts += 1
+        if self.most is None or self.parts <= self.most:
+            self._say(_line(part))
+
+    def end(self) -> None:
+        """Say how many were counted alone."""
+        if self.most is not None and self.parts > self.most:
+            self._say(f"... and {self.parts - self.most} more")
+
+    def _say(self, line: str) -> None:
         """Who reads no more must not keep what was asked for from being done, and noted."""
         if self.failure is None:
             try:
@@ -101,17 +113,15 @@ def carry_out(operator: QueueOperator, reader: QueueReader, order: Order, note: 
     if not (order.confirmed or order.dry_run):
         _ask(operator, order)
     act = operator.matching if order.dry_run else operator.apply
-    tally, missing, lines = _Tally(), set(order.selection.ids), _Lines()
-    most = SHOWN if sys.stdout.isatty() else None
+    tally, missing = _Tally(), set(order.selection.ids)
+    lines = _Lines(SHOWN if sys.stdout.isatty() else None)
     with _stopping(operator):
         for part in tally.counting(act(order.verb, order.selection)):
             missing.discard(part.queue_id)
             if not order.dry_run:
                 note(order.verb, part)
-            if most is None or tally.parts <= most:
-                lines.say(_line(part))
-    if most is not None and tally.parts > most:
-        lines.say(f"... and {tally.parts - most} more")
+            lines.tell(part)
+    lines.end()
     _conclude(operator, order, tally)
     if operator.stopped:
         raise typer.Exit(ExitCode.INTERRUPTED)
