@@ -45,12 +45,17 @@ def _place(control: Control, name: str, key: str | None) -> str:
     there = [each for each in source.files if control.stamps.get(each) is not None]
     if not there:
         return f"{files.place('me')}, for want of {name}," if source.default else ""
-    for each in there if key is not None else ():
-        numbers = [
-            line.number
-            for line in files.lines(each) or ()
-            if fold(line.text.partition(":")[0]) == key
-        ]
-        if numbers:
-            return files.place(each, numbers[-1])
+    if key is not None:
+        for each in there:
+            number = _line_of(files, each, key)
+            if number is not None:
+                return files.place(each, number)
     return files.place(there[0])
+
+
+def _line_of(files: Files, name: str, key: str) -> int | None:
+    """The number of the line that has ``key``: the last one, which is the one that counts."""
+    numbers = [
+        line.number for line in files.lines(name) or () if fold(line.text.partition(":")[0]) == key
+    ]
+    return numbers[-1] if numbers else None
