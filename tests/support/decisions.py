@@ -64,7 +64,6 @@ class Row:
 class World:
     """What a table says is there; ``root`` is where its homes are made."""
 
-    name: str
     root: Path
     settings: Routing = field(default_factory=lambda: Routing(system_files=True))
     tables: Tables = field(default_factory=Tables)
@@ -95,7 +94,7 @@ def read_rows(name: str) -> list[Row]:
 
 def build(name: str, root: Path) -> World:
     """The world of a table, its homes made under ``root``."""
-    world = World(name, root, rows=read_rows(name))
+    world = World(root, rows=read_rows(name))
     builder = _Builder(world)
     for line in _lines(name, below=False):
         builder.add(line)
