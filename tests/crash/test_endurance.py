@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.endurance.flat import run
 from tests.endurance.kills import campaign
 
@@ -24,3 +26,12 @@ def test_nobody_hears_what_he_must_not(tmp_path: Path) -> None:
     assert course.acknowledged > 20
     assert len(course.samples) == len(told) > 1
     assert course.samples[0].processes >= 3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_every_promise_is_kept_over_many_kills(tmp_path: Path, seed: int) -> None:
+    outcome = campaign(
+        tmp_path / "site", kills=75, period=25, life=2.0, seed=seed, tell=lambda _: None
+    )
+    assert outcome.faults == []
