@@ -6,6 +6,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -52,7 +53,7 @@ def issue(
     key: Key | None = None,
     names_keys: bool = True,
 ) -> Issued:
-    """A certificate for hosts, self-signed unless an issuer is given; no names make a CA.
+    """A certificate for hosts or addresses, of an issuer or self-signed; no names make a CA.
 
     ``names_keys``: it says what its key is called, and its issuer's, as authorities' ones do.
     """
@@ -69,7 +70,7 @@ def issue(
         .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
     )
     if names:
-        alternatives = [x509.DNSName(each) for each in names]
+        alternatives = [_alternative(each) for each in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     if names_keys:
         signer = (by.key if by else key).public_key()
@@ -77,6 +78,13 @@ def issue(
             x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
         ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     return Issued(builder.sign(by.key if by else key, hashes.SHA256()), key)
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _name(common: str) -> x509.Name:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from restante.tls.certificate import PairFiles
+
 MYSQLD = "RESTANTE_TEST_MYSQLD"
 """The environment variable with the path of a ``mysqld`` (scripts/mysqld, make test-mysql)."""
 START_SECONDS = 60.0
@@ -208,6 +210,24 @@ def start_mariadb(
         server.remove()
         raise
     return server
+
+
+def with_tls(files: PairFiles, authorities: str) -> tuple[str, ...]:
+    """Options of a server that has a certificate, and asks clients for one by ``authorities``."""
+    if os.geteuid() == 0:
+        for path in (files.certificate, files.key, authorities):
+            shutil.chown(path, "mysql")
+    return (
+        *SMALL,
+        f"--ssl-ca={authorities}",
+        f"--ssl-cert={files.certificate}",
+        f"--ssl-key={files.key}",
+    )
+
+
+def without_tls() -> tuple[str, ...]:
+    """Options of a server that has none, though MySQL makes a certificate by itself."""
+    return (*SMALL, "--tls-version=" if _mysqld() else "--skip-ssl")
 
 
 def install(server: MariaDB) -> None:

@@ -52,7 +52,7 @@ class Server:
         pem = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        _send(writer, 0, _greeting())
+        _send(writer, 0, greeting())
         await _packet(reader)
         _send(writer, 2, FULL_LOGIN)
         if (await _packet(reader))[1] != WANTS_KEY:
@@ -68,8 +68,9 @@ class Server:
         _send(writer, number + 1, NO_SUCH_TABLE)
 
 
-def _greeting() -> bytes:
-    flags = CAPABILITIES.to_bytes(4, "little")
+def greeting(more: int = 0) -> bytes:
+    """What it begins with; ``more`` capabilities than it has."""
+    flags = (CAPABILITIES | more).to_bytes(4, "little")
     return (
         b"\n8.0.36\0\1\0\0\0"
         + SALT[:8]

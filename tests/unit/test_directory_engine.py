@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from urllib.parse import urlencode
+
 import pytest
 
+from restante.config.tree import Database
+from restante.directory.encryption import Encryption
 from restante.directory.engine import (
     Health,
     MySQLLocation,
     MySQLServer,
     SQLiteLocation,
     Statement,
+    open_engine,
     parse_url,
+    pem_files,
     shown_parameters,
 )
 from restante.errors import OperatorError
+from tests.support.certificates import issue, replace, write
 from tests.support.events import capture_logs
 
 
@@ -91,6 +100,87 @@ def test_bad_urls_are_refused_without_their_password(url: str) -> None:
     assert "database.url" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("options", "encryption"),
+    [
+        ("", None),
+        ("ssl_mode=REQUIRED", Encryption("REQUIRED")),
+        ("ssl_mode=verify_ca", Encryption("VERIFY_CA")),
+        ("ssl_mode=VERIFY_IDENTITY", Encryption("VERIFY_IDENTITY")),
+        ("ssl_ca=tls/ca.pem", Encryption("VERIFY_IDENTITY", "/inst/tls/ca.pem")),
+        ("ssl_ca=%2Fca.pem&ssl_mode=VERIFY_CA", Encryption("VERIFY_CA", "/ca.pem")),
+        (
+            "ssl_mode=REQUIRED&ssl_cert=/c.pem&ssl_key=k.pem",
+            Encryption("REQUIRED", "", "/c.pem", "/inst/k.pem"),
+        ),
+    ],
+)
+def test_options_of_tls(options: str, encryption: Encryption | None) -> None:
+    location = parse_url(f"mysql://u@h/mail?{options}", "/inst")
+    assert location == MySQLLocation((MySQLServer("h"),), "u", "", "mail", encryption)
+    database = Database(url=f"mysql://u@h/mail?{options}")
+    assert pem_files(database, "/inst") == (encryption.files if encryption else set())
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("ssl_mode=PREFERRED", "has the ssl_mode 'PREFERRED': it must be VERIFY_IDENTITY"),
+        ("ssl_mode=", "has the ssl_mode '': it must be"),
+        ("ssl_mode=REQUIRED&ssl_ca=/ca.pem", "ssl_mode=REQUIRED, which checks no certificate"),
+        ("ssl_mode=REQUIRED&ssl_cert=/c.pem", "has only one of ssl_cert and ssl_key"),
+        ("ssl_mode=REQUIRED&ssl_key=/k.pem", "has only one of ssl_cert and ssl_key"),
+        ("ssl_cert=/c.pem&ssl_key=/k.pem", "without ssl_mode: add VERIFY_IDENTITY"),
+        ("ssl_ca=", "ssl_ca names no file"),
+        ("ssl_ca=%00", "ssl_ca names no file"),
+        ("ssl_mode=REQUIRED&unix_socket=/s", "has ssl_mode and a unix_socket"),
+        ("ssl_ca=/ca.pem&unix_socket=/s", "has ssl_ca and a unix_socket"),
+        ("ssl_verify=1", "has the unknown option 'ssl_verify'; known are ssl_ca, ssl_cert,"),
+    ],
+)
+def test_options_of_tls_that_are_refused(options: str, why: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        parse_url(f"mysql://u:secret@h/mail?{options}", "/inst")
+    assert str(caught.value).startswith("database.url")
+    assert why in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("ca.pem is missing", "ca.pem cannot be read: No such file or directory"),
+        ("ca.pem is none", "ca.pem holds no certificate that can be read; write it in PEM"),
+        ("own.pem is none", "own.pem holds no certificate that can be read"),
+        ("own.key is missing", "own.key cannot be read: No such file or directory"),
+        ("own.key is none", "own.key holds no private key that can be read"),
+        ("own.key is another's", "own.key is not the key of {}/own.pem"),
+        ("own.key is encrypted", "own.key is encrypted; a server needs a key without"),
+    ],
+)
+def test_files_that_cannot_be_used(damage: str, why: str, tmp_path: Path) -> None:
+    own, ca = issue("mx.example.com"), str(tmp_path / "ca.pem")
+    write(tmp_path, "own", own)
+    replace(ca, issue().certificate_pem)
+    name, _, kind = damage.partition(" is ")
+    contents = {
+        "none": b"no PEM",
+        "another's": issue().key_pem(),
+        "encrypted": own.key_pem(b"passphrase"),
+    }
+    if kind == "missing":
+        os.unlink(tmp_path / name)
+    else:
+        replace(str(tmp_path / name), contents[kind])
+    files = {"ssl_ca": "ca.pem", "ssl_cert": "own.pem", "ssl_key": "own.key"}
+    url = f"mysql://u:secret@h/mail?{urlencode(files)}"
+    with pytest.raises(OperatorError) as caught:
+        open_engine(Database(url=url), str(tmp_path))
+    said = str(caught.value)
+    assert said.startswith(f"database.url: {tmp_path}/")
+    assert why.format(tmp_path) in said
 
 
 def test_a_location_never_shows_its_password() -> None:

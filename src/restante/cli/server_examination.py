@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from restante.cli.findings import Findings
 from restante.directory.engine import MySQLLocation, StatementLog, parse_url
 from restante.errors import CannotKnow
+from restante.network import is_loopback, plain_address
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
 
 
 def examine_servers(settings: Settings, findings: Findings) -> None:
-    """Name those that cannot be asked, where others can: nobody would notice them missing."""
+    """Name those that cannot be asked, where others can: nobody would notice them missing.
+
+    And those far away that are asked in clear text.
+    """
     location = parse_url(settings.database.url, settings.directory)
-    if isinstance(location, MySQLLocation) and len(location.servers) > 1:
+    if not isinstance(location, MySQLLocation):
+        return
+    if location.encryption is None and (far := _far_hosts(location)):
+        findings.advice.append(
+            "database.url: mail addresses and password hashes go in clear text between here and "
+            f"{', '.join(far)}; add ?ssl_mode=VERIFY_IDENTITY, and ssl_ca for an authority of your "
+            "own, unless nobody else hears that network"
+        )
+    if len(location.servers) > 1:
         asyncio.run(_ask_each(location, settings, findings))
+
+
+def _far_hosts(location: MySQLLocation) -> list[str]:
+    """What is asked by the network."""
+    return [
+        server.host
+        for server in location.servers
+        if not server.unix_socket and not _is_here(server.host)
+    ]
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is reached by loopback alone; or not at all, which is told elsewhere."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return True
+    return all(is_loopback(plain_address(str(address[0]))) for *_, address in found)
 
 
 async def _ask_each(location: MySQLLocation, settings: Settings, findings: Findings) -> None:

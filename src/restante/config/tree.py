@@ -125,9 +125,10 @@ class Database:
         "sqlite:///restante.db",
         "sqlite:///FILE (relative to the instance directory; sqlite:////absolute/file), or "
         "mysql://user:password@host:port/db, or mysql://user:password@/db?unix_socket=/path. "
-        "Special characters are percent-encoded. Several hosts, host:port,host:port, are the nodes "
-        "of one cluster: the first that answers is asked, and restante check names the others that "
-        "do not.",
+        "Special characters are percent-encoded. By TCP, ?ssl_mode=VERIFY_IDENTITY encrypts and "
+        "checks who answers, &ssl_ca=/path names the authority that it is of, if the system does "
+        "not know that. Several hosts, host:port,host:port, are the nodes of one cluster: the "
+        "first that answers is asked, and restante check names the others that do not.",
         secret=True,
     )
     pool_size: int = setting(

@@ -37,10 +37,10 @@ def _withheld(package: str) -> Iterator[None]:
 with _withheld(_RSA):
     import asyncmy.auth
     from asyncmy.connection import Connection
-    from asyncmy.constants.CLIENT import FOUND_ROWS
+    from asyncmy.constants.CLIENT import FOUND_ROWS, SSL
     from asyncmy.errors import MySQLError
 
-__all__ = ["FOUND_ROWS", "Connection", "MySQLError", "learn_rsa", "make_lean"]
+__all__ = ["FOUND_ROWS", "Connection", "MySQLError", "learn_rsa", "make_lean", "offers_tls"]
 
 BUFFER = 16 * 1024
 """Octets that a connection's buffer begins with; the driver doubles it for larger answers."""
@@ -55,6 +55,11 @@ def make_lean(connection: Connection) -> None:
     if receiver is not None and getattr(receiver, "length", -1) == getattr(receiver, "pos", None):
         receiver.buffer = bytearray(BUFFER)
         receiver.length = receiver.pos = 0
+
+
+def offers_tls(connection: Connection) -> bool:
+    """Whether the server has said that it speaks TLS; one that has said nothing may."""
+    return bool(getattr(connection, "server_capabilities", SSL) & SSL)
 
 
 def learn_rsa() -> bool:

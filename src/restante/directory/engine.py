@@ -11,12 +11,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from restante import maillog
 from restante.config.tree import Database
+from restante.directory.encryption import OPTIONS, Encryption, read_encryption
 from restante.errors import CannotKnow, OperatorError
+
+if TYPE_CHECKING:
+    from restante.tls.files import PemFiles
 
 Value = str | bytes | int | float | None
 Row = tuple[Value, ...]
@@ -211,6 +215,8 @@ class MySQLLocation:
     user: str
     password: str
     database: str
+    encryption: Encryption | None = None
+    """None: clear text."""
 
     def __str__(self) -> str:
         """For logs: without the password."""
@@ -265,7 +271,7 @@ def _read_sqlite(
     return SQLiteLocation(str(Path(directory) / path))
 
 
-def _read_mysql(parts: SplitResult, _directory: str, other_hosts: tuple[str, ...]) -> MySQLLocation:
+def _read_mysql(parts: SplitResult, directory: str, other_hosts: tuple[str, ...]) -> MySQLLocation:
     options = _mysql_options(parts.query)
     database = unquote(parts.path.removeprefix("/"), errors="strict")
     if not database or "/" in parts.path[1:] or parts.fragment:
@@ -277,6 +283,7 @@ def _read_mysql(parts: SplitResult, _directory: str, other_hosts: tuple[str, ...
         user=unquote(parts.username, errors="strict"),
         password=unquote(parts.password or "", errors="strict"),
         database=database,
+        encryption=read_encryption(options, directory),
     )
 
 
@@ -302,9 +309,11 @@ def _mysql_options(query: str) -> dict[str, str]:
     if "@" in query:
         raise ValueError("what looks like options is the rest of a password with a ? in it")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-    if unknown := sorted(options.keys() - {"unix_socket"}):
+    known = {"unix_socket", *OPTIONS}
+    if unknown := sorted(options.keys() - known):
         raise OperatorError(
-            f"database.url has the unknown option {unknown[0]!r}: only unix_socket is known"
+            f"database.url has the unknown option {unknown[0]!r}; known are "
+            f"{', '.join(sorted(known))}"
         )
     if "unix_socket" in options and not options["unix_socket"].startswith("/"):
         raise OperatorError("database.url: unix_socket must be an absolute path")
@@ -318,13 +327,27 @@ _READERS: Mapping[str, _Reader] = {
 }
 
 
+def pem_files(database: Database, directory: str) -> frozenset[str]:
+    """The certificates and keys that the URL names; raises OperatorError."""
+    location = parse_url(database.url, directory)
+    if isinstance(location, SQLiteLocation) or location.encryption is None:
+        return frozenset()
+    return location.encryption.files
+
+
 def open_engine(
-    database: Database, directory: str, *, create: bool = False, log_sql: bool = False
+    database: Database,
+    directory: str,
+    *,
+    create: bool = False,
+    log_sql: bool = False,
+    pem: PemFiles | None = None,
 ) -> Engine:
     """The engine that ``database`` names; nothing is connected before the first question.
 
-    ``create`` lets a missing SQLite file be made by the first transaction, readable
-    by its owner alone. Raises OperatorError for a URL that cannot be used.
+    ``create`` lets a missing SQLite file be made by the first transaction, readable by its owner
+    alone. ``pem`` has what ``pem_files`` names; None: this process may read it. Raises
+    OperatorError for a URL that cannot be used, or files that it names.
     """
     # Each driver is loaded only where it is used.
     location = parse_url(database.url, directory)
@@ -335,4 +358,4 @@ def open_engine(
         return SQLiteEngine(location, database.query_timeout, create=create, log=log)
     from restante.directory.mysql import MySQLEngine
 
-    return MySQLEngine(location, database, log=log)
+    return MySQLEngine(location, database, log=log, pem=pem)

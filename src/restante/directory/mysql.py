@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,7 +20,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from restante.config.tree import Database
-from restante.directory.driver import FOUND_ROWS, Connection, MySQLError, learn_rsa, make_lean
+from restante.directory.driver import (
+    FOUND_ROWS,
+    Connection,
+    MySQLError,
+    learn_rsa,
+    make_lean,
+    offers_tls,
+)
 from restante.directory.engine import (
     MYSQL,
     Dialect,
@@ -36,9 +44,11 @@ from restante.directory.engine import (
     Value,
     cannot_know,
 )
+from restante.directory.handshake import NOT_OFFERED, client_context, objection
 from restante.directory.overdue import Overdue
 from restante.directory.servers import Servers
 from restante.errors import CannotKnow, reason_of
+from restante.tls.files import DiskFiles, PemFiles
 
 MAX_WAIT = 9.0
 """Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
@@ -79,8 +89,9 @@ _NOT_CONNECTED = 2003
 _REMEDIES = {
     _NOT_CONNECTED: "is the server running, and is database.url right?",
     1044: "is the database in database.url this user's?",
-    1045: "are user and password in database.url right?",
+    1045: "are user and password in database.url right, and ssl_mode where TLS is demanded?",
     1049: "is the name at the end of database.url right?",
+    3159: "set ssl_mode in database.url",
 }
 """What to look at after errors that an operator has most often when something is set up."""
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
@@ -108,8 +119,19 @@ class MySQLEngine:
 
     dialect: Dialect = MYSQL
 
-    def __init__(self, location: MySQLLocation, settings: Database, *, log: StatementLog) -> None:
+    def __init__(
+        self,
+        location: MySQLLocation,
+        settings: Database,
+        *,
+        log: StatementLog,
+        pem: PemFiles | None = None,
+    ) -> None:
+        """``pem`` as in ``open_engine``; raises OperatorError if its files cannot be used."""
         self._location = location
+        self._tls: ssl.SSLContext | None = None
+        if location.encryption is not None:
+            self._tls = client_context(location.encryption, pem or DiskFiles())
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
         self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)
@@ -315,8 +337,15 @@ class MySQLEngine:
             autocommit=True,
             connect_timeout=self._connect_timeout,
             stmt_cache_size=STATEMENT_CACHE,
+            # The driver goes on in no other way than with a handshake, whatever the server offers.
+            ssl=self._tls,
         )
-        await connection.connect()
+        try:
+            await connection.connect()
+        except MySQLError as error:
+            if self._tls is not None and not offers_tls(connection):
+                raise _NotOffered from error
+            raise
         await connection.query(OWN_WAYS)  # type: ignore[no-untyped-call]
         make_lean(connection)
         return connection
@@ -352,6 +381,13 @@ class MySQLEngine:
         if statement.must_change and not count:
             raise NothingChanged
         return count
+
+
+class _NotOffered(Exception):
+    """The server speaks no TLS, and must."""
+
+    def __init__(self) -> None:
+        super().__init__(NOT_OFFERED)
 
 
 class _AskAgain(Exception):
@@ -408,6 +444,8 @@ def _reason(error: Exception) -> str:
         return reason_of(error)
     if len(error.args) < 2:
         return f"what answers there is no MySQL server: {error}"
+    if isinstance(error.__cause__, ssl.SSLError):
+        return objection(error.__cause__)
     number, text = _number(error), str(error.args[1])
     if number == _NOT_CONNECTED and isinstance(error.__cause__, OSError):
         text = f"cannot connect: {_refusals(error.__cause__)}"

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 
 from restante import metrics
 from restante.config import Settings
-from restante.directory.engine import MYSQL, open_engine
+from restante.directory.engine import MySQLLocation, parse_url
 
 _RELAYING = (
     "dns._asyncio_backend",
@@ -51,8 +51,10 @@ def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
 
 def preload_driver(settings: Settings, rights: AbstractContextManager[None]) -> None:
     """What whoever asks the database with these ``rights`` may need."""
-    engine = open_engine(settings.database, settings.directory)
-    if engine.dialect is MYSQL and not _is_in_reach("cryptography", rights):
+    location = parse_url(settings.database.url, settings.directory)
+    is_mysql = isinstance(location, MySQLLocation)
+    import_module(f"restante.directory.{'mysql' if is_mysql else 'sqlite'}")
+    if is_mysql and not _is_in_reach("cryptography", rights):
         import_module("restante.directory.driver").learn_rsa()
 
 

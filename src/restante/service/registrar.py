@@ -23,14 +23,14 @@ import uvloop
 from restante import maillog
 from restante.config import Settings
 from restante.directory import Account
-from restante.directory.engine import Engine, open_engine
+from restante.directory.engine import Engine, open_engine, pem_files
 from restante.directory.lookups import SqlDirectory
 from restante.directory.shadow import shadow_groups
 from restante.directory.system import system_files
 from restante.errors import RestanteError
 from restante.service.preload import preload_driver
 from restante.service.system_logins import shadow_desk
-from restante.service.user import ServerUser
+from restante.service.user import ServerUser, handed_files
 
 MAX_QUESTION = 16384
 """Octets of a question, which the supervisor has written: office.MAX_NAME characters are in it,
@@ -43,9 +43,11 @@ MAX_WORDS = 1000
 
 def run_registrar(settings: Settings, user: ServerUser, end: socket.socket) -> int:
     """Answer until the supervisor closes its end; the exit status of the process."""
-    # While this process is root: the driver, and what that needs, may lie where only root may read.
+    # While this process is root: the driver and what that needs, and the key that the database
+    # knows this host by, may lie where only root may read.
     preload_driver(settings, user.rights())
-    engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql)
+    pem = handed_files(pem_files(settings.database, settings.directory), user)
+    engine = open_engine(settings.database, settings.directory, log_sql=settings.log.sql, pem=pem)
     _with_shadow(settings, user).become()
     uvloop.run(_serve(settings, engine, end))
     return 0

@@ -24,6 +24,7 @@ from restante import maillog, metrics
 from restante.config import Settings
 from restante.config.load import load_again
 from restante.config.tree import HostPort
+from restante.directory.engine import open_engine, pem_files
 from restante.errors import ConfigurationError, OperatorError
 from restante.logsetup import setup_logging
 from restante.queue.room import is_full
@@ -37,7 +38,7 @@ from restante.service.ownership import hand_over
 from restante.service.place import READY, Generation, WorkerPlace
 from restante.service.preload import preload
 from restante.service.steward import Steward
-from restante.service.user import is_user, server_user
+from restante.service.user import ServerUser, handed_files, is_user, server_user
 from restante.service.watch import Watch
 from restante.service.worker import run_worker
 
@@ -157,6 +158,7 @@ class Supervisor:
 
     def _start(self) -> None:
         _check_settings(self._settings)
+        _check_database(self._settings, self._user)
         self._listeners = self._listeners.adjusted(self._settings)
         # Only now: where the ports are taken by a server of this instance, its figures stay.
         if self._user is not None:
@@ -387,6 +389,7 @@ class Supervisor:
             settings = load_again(self._settings, os.environ)
             _check_settings(settings)
             self._check_user(settings)
+            _check_database(settings, self._user)
             self._change_log(settings)
             if not self._settings.metrics.listen:
                 self._prepare_metrics(settings)
@@ -483,6 +486,13 @@ def _check_settings(settings: Settings) -> None:
         problems.append(f"[mail] user: there is no user {settings.mail.user!r} on this system")
     if problems:
         raise ConfigurationError(problems)
+
+
+def _check_database(settings: Settings, user: ServerUser | None) -> None:
+    """Raise OperatorError where no process could ask the database: for its certificates, say."""
+    paths = pem_files(settings.database, settings.directory)
+    pem = None if user is None else handed_files(paths, user)
+    open_engine(settings.database, settings.directory, pem=pem)
 
 
 def _tell_control(settings: Settings) -> None:

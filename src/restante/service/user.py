@@ -6,14 +6,15 @@ import ctypes
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from restante.config import Settings
 from restante.errors import OperatorError
 from restante.rights import directories_to
-from restante.tls.files import open_pem
+from restante.tls.files import HandedFiles, open_pem
 
 DEFAULT_USERS = ("restante", "nobody")
 """Whom ``server.user`` means when it is empty: the first of them that the system has."""
@@ -98,6 +99,11 @@ def open_pem_for(user: ServerUser, path: str) -> int:
     what lies there, who could have put a link to any file of root's."""
     with user.rights() if user.decides(path) else nullcontext():
         return open_pem(path)
+
+
+def handed_files(paths: Iterable[str], user: ServerUser) -> HandedFiles:
+    """Certificates and keys, read by root for a process that is to be the server's user."""
+    return HandedFiles.opened(paths, partial(open_pem_for, user))
 
 
 def server_user(settings: Settings) -> ServerUser | None:

@@ -106,7 +106,7 @@ class Worker:
             own_hands(settings) if self._window is None else helping_hands(settings, self._window)
         )
         self._directory = SqlDirectory(
-            open_engine(settings.database, settings.directory, log_sql=settings.log.sql),
+            open_engine(settings.database, settings.directory, log_sql=settings.log.sql, pem=pem),
             self._hands.files,
         )
         live = self._live = LiveSettings(settings, ControlLog(), _router)

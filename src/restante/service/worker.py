@@ -9,16 +9,16 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import uvloop
 
 from restante import maillog
 from restante.config import Settings
+from restante.directory.engine import pem_files
 from restante.errors import RestanteError
 from restante.service.place import EXIT_CONFIGURATION, READY, WorkerPlace
-from restante.service.user import open_pem_for
+from restante.service.user import handed_files
 from restante.service.wiring import Worker
 from restante.threads import ThreadPool
 from restante.tls.certificates import paths_of
@@ -50,7 +50,8 @@ def _give_up_root(settings: Settings, place: WorkerPlace) -> HandedFiles | None:
     """
     if place.user is None:
         return None
-    pem = HandedFiles.opened(paths_of(settings), partial(open_pem_for, place.user))
+    paths = paths_of(settings) | pem_files(settings.database, settings.directory)
+    pem = handed_files(paths, place.user)
     place.user.become()
     return pem
 

@@ -1,4 +1,4 @@
-"""TLS for those who connect to us: the contract between a handshake and its certificates."""
+"""Certificates and their keys: the contract between a handshake and what it shows."""
 
 from __future__ import annotations
 

@@ -104,6 +104,23 @@ def load_pair(files: PairFiles, source: PemFiles | None = None) -> Pair:
     )
 
 
+def present(context: ssl.SSLContext, files: PairFiles, source: PemFiles) -> None:
+    """Have a client's context show the certificate in ``files``; raises CertificateRefused."""
+    certificate, secret = source.read(files.certificate), source.read(files.key)
+    chain = _certificates(files.certificate, certificate.octets)
+    _read(files.certificate, chain)
+    _load(context, files, chain, secret.octets)
+
+
+def trust(context: ssl.SSLContext, path: str, source: PemFiles) -> None:
+    """Have a client's context believe the authorities in a file; raises CertificateRefused."""
+    authorities = _certificates(path, source.read(path).octets)
+    try:
+        context.load_verify_locations(cadata=b"".join(authorities))
+    except ssl.SSLError:
+        raise _unreadable(path) from None
+
+
 def utc_now() -> datetime:
     """The time that validity is measured with."""
     return datetime.now(UTC)
@@ -136,12 +153,18 @@ def _unreadable(path: str) -> CertificateRefused:
 
 
 def _context(files: PairFiles, chain: list[bytes], key: bytes) -> ssl.SSLContext:
-    """A context that handshakes change to; what else they need, see ``restante.tls.tickets``.
+    """A context that handshakes change to; what else they need, see ``restante.tls.tickets``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _load(context, files, chain, key)
+    return context
+
+
+def _load(context: ssl.SSLContext, files: PairFiles, chain: list[bytes], key: bytes) -> None:
+    """Let a context have what was read of ``files``; raises CertificateRefused.
 
     OpenSSL wants paths: what was checked goes by way of memory that has one, and is written
     anew, so that what is served is what was read.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # Without a password of its own, OpenSSL would ask for one on the terminal.
     refuse = partial(_refuse_password, files.key)
     try:
@@ -154,7 +177,6 @@ def _context(files: PairFiles, chain: list[bytes], key: bytes) -> ssl.SSLContext
         raise CertificateRefused(
             f"{files.certificate} cannot be served: {error.strerror}"
         ) from None
-    return context
 
 
 def _objection(files: PairFiles, reason: str | None) -> str:
