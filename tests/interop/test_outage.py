@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
+from restante.tls.certificate import PairFiles
+from tests.support.certificates import issue, replace, write
 from tests.support.instance import Instance, new_instance, until
-from tests.support.mariadb import MariaDB, start_mariadb
+from tests.support.mariadb import MariaDB, start_mariadb, with_tls
 
 pytestmark = pytest.mark.mariadb
 
@@ -30,17 +33,38 @@ OUTAGES: dict[str, Outage] = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[MariaDB]:
-    running = start_mariadb()
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with those of the server, of a client, and of the authority of both."""
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = issue()
+    for name in ("ca.pem", "server-ca.pem"):
+        replace(str(directory / name), authority.certificate_pem)
+    write(directory, "server", issue("localhost", by=authority))
+    write(directory, "client", issue("mx.example.com", by=authority))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def server(certificates: Path) -> Iterator[MariaDB]:
+    own = PairFiles(str(certificates / "server.pem"), str(certificates / "server.key"))
+    running = start_mariadb(options=with_tls(own, str(certificates / "server-ca.pem")))
     yield running
     running.remove()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["socket", "tcp"])
+@pytest.fixture(scope="module", params=["socket", "tcp", "tls"])
 def instance(
-    request: pytest.FixtureRequest, server: MariaDB, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    server: MariaDB,
+    certificates: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Instance]:
-    url = server.url(server.new_database(), tcp=request.param)
+    url = server.url(server.new_database(), tcp=request.param != "socket")
+    if request.param == "tls":
+        # Where root runs these tests, only root can read the files.
+        names = {"ssl_ca": "ca.pem", "ssl_cert": "client.pem", "ssl_key": "client.key"}
+        options = {option: str(certificates / name) for option, name in names.items()}
+        url = url.replace("127.0.0.1", "localhost") + f"?{urlencode(options)}"
     directory = tmp_path_factory.mktemp("outage") / "instance"
     with new_instance(
         directory, database=url, environ={"RESTANTE_AUTH__REFUSAL_DELAY": "0.1"}
