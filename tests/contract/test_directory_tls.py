@@ -131,6 +131,21 @@ def test_a_connection_in_use_goes_on_encrypted(site: Site) -> None:
     uvloop.run(work())
 
 
+def test_a_connection_that_the_server_has_ended_is_replaced(site: Site) -> None:
+    async def work() -> None:
+        engine = open_engine(Database(url=site.url(ssl_ca=site.ca)), "/")
+        try:
+            for _ in range(3):
+                [(number,)] = await engine.fetch("SELECT CONNECTION_ID()")
+                site.server.sql(f"KILL {number}")
+                [(another,)] = await engine.fetch("SELECT CONNECTION_ID()")
+                assert another != number
+        finally:
+            await engine.close()
+
+    uvloop.run(work())
+
+
 def test_the_systems_authorities_are_believed_where_none_is_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_refused_certificate_is_temporary_until_the_files_are_renewed(site: Si
     assert site.rcpt() == 250
     assert site.rcpt("nobody@example.com") == 550
     until(lambda: len(instance.messages(IAIN)) == 2, "both messages came")
+    assert "event=unplanned" not in instance.log()
 
 
 def test_files_that_cannot_be_used_refuse_reload_and_start(site: Site) -> None:
@@ -118,7 +119,7 @@ def test_files_that_cannot_be_used_refuse_reload_and_start(site: Site) -> None:
 if os.geteuid() == 0:
 
     def test_a_registrar_reads_what_only_root_can(site: Site) -> None:
-        """Mail of another uid than the workers' needs one, which is nobody as well."""
+        """Mail of another uid than the workers' needs one; a refused reload leaves it alone."""
         instance, owner = site.instance, pwd.getpwnam("mail")
         home = site.directory / "home"
         home.mkdir()
@@ -131,3 +132,6 @@ if os.geteuid() == 0:
         instance.start()
         assert site.rcpt() == 250
         until(lambda: len(instance.messages(IAIN)) == 1, "a helper has delivered it")
+        replace(site.ca, b"no certificate")
+        assert "event=reload_refused" in reload(instance)
+        assert instance.log().count("event=servant_started name=registrar") == 1
