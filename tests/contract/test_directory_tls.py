@@ -178,6 +178,12 @@ def test_an_address_may_be_the_name(site: Site) -> None:
         site.show(issue(HOST, by=site.authority))
 
 
+def test_of_several_hosts_one_whose_certificate_is_refused_is_left_alone(site: Site) -> None:
+    port = site.server.port
+    url = site.url(f"127.0.0.1:{port},{HOST}:{port},127.0.0.1", ssl_ca=site.ca)
+    assert cipher(url)
+
+
 def test_an_expired_certificate_is_refused_where_it_is_checked(site: Site) -> None:
     site.show(issue(HOST, by=site.authority, begins=NOW - 2 * DAY, ends=NOW - DAY))
     try:
