@@ -137,7 +137,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced(site: Site) -> None:
         try:
             for _ in range(3):
                 [(number,)] = await engine.fetch("SELECT CONNECTION_ID()")
-                site.server.sql(f"KILL {number}")
+                site.server.sql(f"KILL {number!r}")
                 [(another,)] = await engine.fetch("SELECT CONNECTION_ID()")
                 assert another != number
         finally:
