@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.endurance.clients import Load, Promises
@@ -26,7 +27,7 @@ from tests.support.instance import PATIENCE, until
 SENDERS = 12
 READERS = 3
 START = 0.5
-"""Seconds in which a server that is killed as it starts may get somewhere."""
+"""Seconds in which a server that is killed as it starts, stops or reloads may get somewhere."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,10 @@ class Campaign:
             "one of its processes": self._kill_one,
             "the supervisor": self._kill_supervisor,
             "all, as it started": self._kill_at_start,
+            "all, as it stopped": partial(self._kill_after, signal.SIGTERM),
+            "all, as it reloaded": partial(self._kill_after, signal.SIGHUP),
         }
-        (way,) = self.chance.choices(list(ways), weights=(5, 2, 1, 2))
-        if self.chance.random() < 0.1:
-            self._stop_or_reload()
+        (way,) = self.chance.choices(list(ways), weights=(5, 2, 1, 2, 1, 1))
         ways[way]()
         self.kills[way] += 1
 
@@ -106,8 +107,9 @@ class Campaign:
         """Not the supervisor, which has to replace it."""
         supervisor = self._supervisor()
         others = [pid for pid in processes_of(supervisor) if pid != supervisor]
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.chance.choice(others), signal.SIGKILL)
+        if others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.chance.choice(others), signal.SIGKILL)
 
     def _kill_supervisor(self) -> None:
         """All others have to end by themselves."""
@@ -125,13 +127,10 @@ class Campaign:
         time.sleep(self.chance.uniform(0, START))
         self._kill_all()
 
-    def _stop_or_reload(self) -> None:
-        process = self.site.instance.process
-        assert process is not None
-        process.send_signal(self.chance.choice((signal.SIGTERM, signal.SIGHUP)))
-        time.sleep(self.chance.uniform(0, 0.1))
-        if process.poll() is not None:
-            self.site.instance.start()
+    def _kill_after(self, number: int) -> None:
+        os.kill(self._supervisor(), number)
+        time.sleep(self.chance.uniform(0, START))
+        self._kill_all()
 
     def _supervisor(self) -> int:
         assert self.site.instance.process is not None
