@@ -318,7 +318,12 @@ class Sink:
 
     def taken(self) -> list[Taken]:
         """All that it has acknowledged, or is about to."""
-        return [_read_taken(path.read_bytes()) for path in self.directory.glob("m.*")]
+        taken = []
+        for path in self.directory.glob("m.*"):
+            # It takes away the file of a transaction whose client has gone meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                taken.append(_read_taken(path.read_bytes()))
+        return taken
 
 
 def _read_taken(dump: bytes) -> Taken:
