@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -29,10 +30,12 @@ def mailbox(root: Path, uid: int) -> Delivery:
 
 
 def kill_all_children(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
-    return len(children)
+    killed = 0
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(int(child), signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def copies(one: Delivery) -> Counter[str]:

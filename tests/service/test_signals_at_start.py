@@ -19,6 +19,8 @@ SIGNALLED = """
 import os, signal, sys
 from restante.cli import main
 
+# Whoever runs the tests in the background of a shell has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 done = []
 def signal_once(event, arguments):
     if event == {event!r} and str(arguments[0]).endswith({what!r}) and not done:

@@ -104,6 +104,8 @@ class MariaDB:
         """The command-line client, as an administrator."""
         name = shutil.which("mariadb") or "mysql"
         options = ["--no-defaults", "-uroot", f"--socket={self.socket}", "-N", "-B"]
+        if name != "mysql":
+            options.append("--skip-ssl")  # from 11.4 on it would demand TLS, on a socket as well
         return [name, *options, "--default-character-set=utf8mb4"]
 
     def start(self) -> None:
