@@ -88,8 +88,9 @@ _STATEMENT_ERRORS = _UNFIT | frozenset(
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken; to
-# MySQL's group replication that is 3101.
-_OVERTAKEN = frozenset({1205, 1213, 3101})
+# MySQL's group replication that is 3101; or a row has changed since the transaction first read
+# (1020, innodb_snapshot_isolation, as MariaDB from 11.6.2 on has it).
+_OVERTAKEN = frozenset({1020, 1205, 1213, 3101})
 _NOT_CONNECTED = 2003
 _REMEDIES = {
     _NOT_CONNECTED: "is the server running, and is database.url right?",
