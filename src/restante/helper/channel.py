@@ -19,6 +19,8 @@ from restante.helper.wire import MAX_DESCRIPTORS, BadFrame, Frame, Parser, head
 RECEIVED = 64 * 1024
 """Octets taken from the socket at a time. The allocator has so many at hand; for 128 KiB and more
 it asks the kernel for pages each time (mallopt(3), M_MMAP_THRESHOLD), and gives them back."""
+MOST_RECEIVED = 64
+"""So often in a turn of the loop: more than the kernel holds for one direction."""
 BUFFERED = 512 * 1024
 """Octets that the kernel is asked to hold for each direction."""
 FULL = 4 * 1024 * 1024
@@ -232,6 +234,17 @@ class Channel:
         self._reading = wanted
 
     def _receive(self) -> None:
+        """Take all that there is.
+
+        Where the other end is gone and had left something unread, the kernel tells of an error as
+        well, and uvloop calls a reader that once and never again, whatever is still to be read.
+        """
+        for _ in range(MOST_RECEIVED):
+            if not self._receive_some():
+                return
+
+    def _receive_some(self) -> bool:
+        """Whether there may be more."""
         descriptors: list[int] = []
         try:
             octets = self._take(descriptors)
@@ -243,9 +256,10 @@ class Channel:
                     continue
                 self._on_frame(frame)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except (OSError, BadFrame) as error:
             self._lose(str(error))
+        return self._reading
 
     def _take(self, descriptors: list[int]) -> bytes:
         if not self._takes_descriptors:

@@ -85,14 +85,18 @@ class _Registrar:
 
     def read(self) -> None:
         """Begin with what was asked."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             octets = self._end.recv(MAX_QUESTION)
-            if not octets:
-                self.ended.set()
-                return
-            task = asyncio.create_task(self._answer(json.loads(octets)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        except BlockingIOError:
+            return
+        except OSError:  # the supervisor is gone, and has not read all of the answers
+            octets = b""
+        if not octets:
+            self.ended.set()
+            return
+        task = asyncio.create_task(self._answer(json.loads(octets)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, question: dict[str, object]) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -66,17 +65,21 @@ class Window:
             waiting.cancel()
 
     def _hear(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             octets, descriptors, _, _ = socket.recv_fds(
                 self._end, MAX_ANSWER, 1, socket.MSG_CMSG_CLOEXEC
             )
-            if not octets:  # the supervisor is gone, and tells the worker so elsewhere
-                asyncio.get_running_loop().remove_reader(self._end)
-                return
-            fields = json.loads(octets)
-            waiting = self._waiting.get(fields["id"])
-            if waiting is not None and not waiting.done():
-                waiting.set_result((fields, descriptors))
-                return
-            for descriptor in descriptors:
-                os.close(descriptor)
+        except BlockingIOError:
+            return
+        except OSError:  # not all was read that it was asked
+            octets, descriptors = b"", []
+        if not octets:  # the supervisor is gone, and tells the worker so elsewhere
+            asyncio.get_running_loop().remove_reader(self._end)
+            return
+        fields = json.loads(octets)
+        waiting = self._waiting.get(fields["id"])
+        if waiting is not None and not waiting.done():
+            waiting.set_result((fields, descriptors))
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
