@@ -162,8 +162,9 @@ def test_metrics(tmp_path: Path) -> None:
         assert figures['restante_sessions_open{service="smtp"}'] == 0
         assert figures["restante_queue_messages"] == 0
         assert figures["restante_database_up"] == 1
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60)
+        refused.value.close()
         assert instance.stop() == os.EX_OK
 
 

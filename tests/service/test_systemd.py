@@ -52,7 +52,9 @@ def test_units_are_well_formed(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # It reads the units of other packages too, and has something to say of some of them.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("/usr/lib/systemd/")]
+    assert (done.returncode, done.stdout, said) == (0, "", [])
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -219,6 +219,10 @@ def test_what_is_sent_right_after_starttls_never_reaches_the_session(
 # Handshakes that fail
 
 
+ALERT = b"\x15"
+"""How the record of an alert begins, with which some versions of OpenSSL end it."""
+
+
 def failures(server: Secured) -> int:
     return server.instance.log().count("event=tls_failed")
 
@@ -228,7 +232,7 @@ def test_what_is_no_handshake_is_closed(server: Secured, service: str) -> None:
     before = failures(server)
     with Wire(server.instance.port(service)) as wire:
         wire.send(b"EHLO client.example\r\n")
-        assert wire.at_end()
+        assert wire.rest()[:1] in {b"", ALERT}
     until(lambda: failures(server) > before, "it is logged")
     assert "event=unplanned" not in server.instance.log()
 

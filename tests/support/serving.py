@@ -180,6 +180,14 @@ class Wire:
         self.send(command.encode() + b"\r\n")
         return self.reply()
 
+    def rest(self) -> bytes:
+        """All that comes until the server closes the stream."""
+        octets = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := self._lines.read1(65536):
+                octets += piece
+        return octets
+
     def at_end(self) -> bool:
         """Whether the server has closed the stream; waits for it."""
         try:

@@ -21,6 +21,22 @@ HOST = "mx.example.com"
 ALL = 1 << 24
 
 
+def objection_to(octets: bytes, protocol: int = ssl.PROTOCOL_TLS_SERVER) -> str:
+    """What this OpenSSL finds wrong with octets that begin no handshake.
+
+    Mostly WRONG_VERSION_NUMBER; 3.5.5 looks at the length first, and has RECORD_LAYER_FAILURE.
+    """
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    is_server = protocol == ssl.PROTOCOL_TLS_SERVER
+    end = TlsEnd(lambda comes, goes: context.wrap_bio(comes, goes, server_side=is_server))
+    try:
+        end.shake_hands(octets)
+    except ssl.SSLError as error:
+        return error.reason
+    raise AssertionError("these may begin a handshake")
+
+
 class TlsEnd:
     """One handshake, and what is said after it."""
 

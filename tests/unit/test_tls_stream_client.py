@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from restante.relay.tls import TlsContexts
 from restante.tls_stream import MAX_UNREAD, RECORD, TlsStream
 from tests.support.certificates import DAY, NOW, Issued, issue, trusting, write
-from tests.support.tls_ends import HOST, TlsServer, nothing_in_records
+from tests.support.tls_ends import HOST, TlsServer, nothing_in_records, objection_to
 from tests.support.tls_talk import BOTH, VERSIONS, Session, Wire, counted, cuts, damaged, texts
 
 
@@ -169,8 +169,10 @@ def test_a_server_is_told_what_is_wrong_with_its_certificate(
 @pytest.mark.parametrize(
     ("octets", "reason"),
     [
-        (b"220 clear text\r\n", "WRONG_VERSION_NUMBER"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "WRONG_VERSION_NUMBER"),
+        *(
+            (octets, objection_to(octets, ssl.PROTOCOL_TLS_CLIENT))
+            for octets in (b"220 clear text\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        ),
         (b"\x15\x03\x03\x00\x02\x02\x28", "SSLV3_ALERT_HANDSHAKE_FAILURE"),
         (b"\x15\x03\x03\x00\x02\x02\x46", "TLSV1_ALERT_PROTOCOL_VERSION"),
         (b"\x16\x03\x03\x00\x04\x0e\x00\x00\x00", "UNEXPECTED_MESSAGE"),

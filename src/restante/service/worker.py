@@ -104,10 +104,12 @@ def _unplanned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
     """What could not be raised where it happened, told as Python does it.
 
-    For ssl that is a host in other octets than ASCII, which a client asks for. ``tls_failed`` is
-    logged for that, and a trace of it would be for anybody to have written, as often as they like.
+    For ssl that is a host in other octets than ASCII, which a client asks for (that is the object,
+    or from Python 3.14 on in the message). ``tls_failed`` is logged for that, and a trace of it
+    would be for anybody to have written, as often as they like.
     """
-    if not (isinstance(what.exc_value, UnicodeDecodeError) and isinstance(what.object, bytes)):
+    of_ssl = isinstance(what.object, bytes) or "servername" in (what.err_msg or "")
+    if not (of_ssl and isinstance(what.exc_value, UnicodeDecodeError)):
         sys.__unraisablehook__(what)
 
 
