@@ -1,6 +1,6 @@
 """Columns in which names are not compared as look-ups need it."""
 
-# ruff: noqa: S608 - the parts put together here are fixed texts
+# ruff: noqa: S608 - a statement for the operator is a part of a text
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from restante.cli.findings import Findings
 from restante.directory.engine import Engine
+from restante.directory.pages import first_rows
 from restante.directory.rows import text_of
 from restante.directory.schema import INDEXES, TABLES
 
@@ -66,11 +67,19 @@ async def examine_columns(engine: Engine, findings: Findings) -> None:
 async def _examine_sqlite(engine: Engine, findings: Findings) -> None:
     for table, name in _NAMES:
         column = f"`{name}`"
-        # GLOB knows no collation; whether the two are equal is for the column's to say.
-        capitals = f"{column} GLOB '*[A-Z]*' AND {column} <> LOWER({column})"
-        if example := await _example(engine, table, column, capitals):
+        if not await _sqlite_tells_case(engine, table, column):
+            continue
+        if example := await _example(engine, table, column, f"{column} GLOB '*[A-Z]*'"):
             problem = _not_found(table, name, example, f"LOWER({column})")
             findings.problems.append(f"{problem}, or make the column COLLATE NOCASE")
+
+
+async def _sqlite_tells_case(engine: Engine, table: str, column: str) -> bool:
+    """Whether the column does, as any row with a letter shows: nothing else knows of collations."""
+    is_either = f"{column} = LOWER({column}) AND {column} = UPPER({column})"
+    with_letters = f"{column} GLOB '*[A-Za-z]*'"  # GLOB has no collation
+    rows = await first_rows(engine, table, is_either, with_letters, most=1)
+    return bool(rows) and not rows[0][0]
 
 
 async def _examine_capitals(engine: Engine, column: _Column, findings: Findings) -> None:
@@ -96,8 +105,7 @@ def _other_collation(column: _Column) -> str:
 
 async def _example(engine: Engine, table: str, column: str, condition: str) -> str:
     """What a row of the table for which the condition holds has in the column; empty if none."""
-    sql = f"SELECT {column} FROM `{table}` WHERE {condition} LIMIT 1"
-    rows = await engine.fetch(sql)
+    rows = await first_rows(engine, table, column, condition, most=1)
     return text_of(rows[0][0]) if rows else ""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from restante.auth.schemes import UnknownScheme, scram_source
 from restante.directory.engine import Engine, Statement
+from restante.directory.pages import first_rows
 from restante.directory.rows import text_of
 from restante.errors import CannotKnow
 
@@ -21,10 +22,8 @@ MAX_NAMED = 10
 UPGRADED_SIZE = 107
 """Characters of a hash as ``auth.upgrade`` writes it."""
 
-_HASHES = (
-    "SELECT `username`, `password`, `password_type` FROM `mailbox` "
-    "WHERE `password` IS NOT NULL AND `password` <> '' LIMIT ?"
-)
+_HASHES = ("`username`, `password`, `password_type`", "`password` IS NOT NULL AND `password` <> ''")
+"""Columns, and which rows have any."""
 _COLUMN_SIZE = (
     "SELECT character_maximum_length FROM information_schema.columns "
     "WHERE table_schema = DATABASE() AND table_name = 'mailbox' AND column_name = 'password'"
@@ -34,7 +33,8 @@ _NO_CHANGE = "UPDATE `mailbox` SET `password` = `password` WHERE 1 = 0"
 
 async def examine_passwords(engine: Engine, auth: Auth, findings: Findings) -> None:
     """Add what is wrong with the hashes; raises CannotKnow."""
-    rows = [tuple(map(text_of, row)) for row in await engine.fetch(_HASHES, (MAX_READ,))]
+    found = await first_rows(engine, "mailbox", *_HASHES, most=MAX_READ)
+    rows = [tuple(map(text_of, row)) for row in found]
     findings.problems += _named(_unknown(rows))
     if "SCRAM-SHA-256" in auth.mechanisms:
         findings.problems += _named(_without_scram(rows))

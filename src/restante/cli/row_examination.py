@@ -13,7 +13,8 @@ from restante.cli.context import directory_of
 from restante.cli.findings import MAX_NAMED, Findings
 from restante.directory import BadRow, Directory
 from restante.directory.answers import folded
-from restante.directory.engine import Engine, Row
+from restante.directory.engine import Engine, Row, Value
+from restante.directory.pages import first_rows
 from restante.directory.rows import MAX_ID, account_of, line_of, text_of
 from restante.labels import forms
 from restante.routing.decision import NoSuchUser, ToForward
@@ -32,43 +33,27 @@ AT_A_TIME = 100
 _User = tuple[str, str]
 """A user and an extension."""
 
-_WRONG_HOME = (
-    "SELECT `username` FROM `mailbox` WHERE `home` IS NULL OR `home` NOT LIKE '/%' LIMIT ?"
-)
-_WRONG_NUMBER = (
-    "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` IS NULL OR `gid` IS NULL "
-    "OR `uid` < 0 OR `gid` < 0 OR `uid` > ? OR `gid` > ? LIMIT ?"
-)
-_WRONG_OWNER = {
-    True: "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` < ? OR `gid` < ? LIMIT ?",
-    False: "SELECT `username`, `uid`, `gid` FROM `mailbox` WHERE `uid` <> ? LIMIT ?",
-}
+_WRONG_HOME = "`home` IS NULL OR `home` NOT LIKE '/%'"
+_WRONG_NUMBER = "`uid` IS NULL OR `gid` IS NULL OR `uid` < 0 OR `gid` < 0 OR `uid` > ? OR `gid` > ?"
+_WRONG_OWNER = {True: "`uid` < ? OR `gid` < ?", False: "`uid` <> ?"}
 """Whether root asks, whose server delivers to everybody."""
-_WITHOUT_OWNER = (
-    "SELECT `virtual_username`, `virtual_host` FROM `virtual` "
-    "WHERE `username` IS NULL OR `username` = '' LIMIT ?"
-)
+_WITHOUT_OWNER = "`username` IS NULL OR `username` = ''"
 _INSTRUCTIONS = "SELECT `username`, `alias`, `alias_username`, `alias_host` FROM `alias` LIMIT ?"
 _WITHOUT_ACCOUNT = (
-    "SELECT v.`username`, v.`virtual_username`, v.`virtual_host` FROM `virtual` v "
-    "WHERE v.`username` <> '' "
-    "AND NOT EXISTS (SELECT 1 FROM `mailbox` m WHERE m.`username` = v.`username`) "
+    "`username` <> '' "
+    "AND NOT EXISTS (SELECT 1 FROM `mailbox` m WHERE m.`username` = `virtual`.`username`) "
     "AND NOT EXISTS (SELECT 1 FROM `alias` a WHERE a.`username` = 'alias' "
-    "AND a.`alias` = v.`username`) LIMIT ?"
+    "AND a.`alias` = `virtual`.`username`)"
 )
-_WITHOUT_ADDRESSES = (
-    "SELECT r.`host` FROM `rcpthosts` r WHERE NOT EXISTS "
-    "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {}) LIMIT ?"
-)
+_WITHOUT_ADDRESSES = "NOT EXISTS (SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {})"
 """With the host as ``virtual`` would have it."""
 _HOST_COLLATION = (
     "SELECT character_set_name, collation_name FROM information_schema.columns "
     "WHERE table_schema = DATABASE() AND table_name = 'virtual' AND column_name = 'virtual_host'"
 )
-_PROGRAMS = (
-    "SELECT a.`username`, a.`alias_username` FROM `alias` a "
-    "JOIN `mailbox` m ON m.`username` = a.`username` WHERE a.`alias_username` LIKE '|%' "
-    "AND (a.`alias_host` IS NULL OR a.`alias_host` = '') AND m.`uid` = ? LIMIT ?"
+_PROGRAM = (
+    "`alias_username` LIKE '|%' AND (`alias_host` IS NULL OR `alias_host` = '') AND EXISTS "
+    "(SELECT 1 FROM `mailbox` m WHERE m.`username` = `alias`.`username` AND m.`uid` = ?)"
 )
 
 
@@ -82,8 +67,15 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     await _examine_programs(engine, settings, findings)
 
 
+async def _some(
+    engine: Engine, table: str, columns: str, condition: str, *parameters: Value
+) -> list[Row]:
+    """The columns of a few rows that meet the condition."""
+    return await first_rows(engine, table, columns, condition, parameters, most=MAX_NAMED)
+
+
 async def _examine_accounts(engine: Engine, settings: Settings, findings: Findings) -> None:
-    for row in await engine.fetch(_WRONG_HOME, (MAX_NAMED,)):
+    for row in await _some(engine, "mailbox", "`username`", _WRONG_HOME):
         findings.problems.append(
             f"the mailbox {text_of(row[0])}: its home is no absolute path; its mail waits"
         )
@@ -94,9 +86,10 @@ async def _examine_accounts(engine: Engine, settings: Settings, findings: Findin
         if own == 0
         else f"a server that runs as uid {own} cannot write there"
     )
-    numbers = await engine.fetch(_WRONG_NUMBER, (MAX_ID, MAX_ID, MAX_NAMED))
+    columns = "`username`, `uid`, `gid`"
+    numbers = await _some(engine, "mailbox", columns, _WRONG_NUMBER, MAX_ID, MAX_ID)
     wrong = [_wrong_number(row) for row in numbers]
-    for row in await engine.fetch(_WRONG_OWNER[own == 0], (*wanted, MAX_NAMED)):
+    for row in await _some(engine, "mailbox", columns, _WRONG_OWNER[own == 0], *wanted):
         name, uid, gid = map(text_of, row)
         there = f"the mailbox {name} has uid {uid} and gid {gid}, and {rule}"
         wrong.append(_wrong_number(row) or there)
@@ -113,7 +106,8 @@ def _wrong_number(row: Row) -> str:
 
 
 async def _examine_owners(engine: Engine, findings: Findings) -> None:
-    for row in await engine.fetch(_WITHOUT_OWNER, (MAX_NAMED,)):
+    columns = "`virtual_username`, `virtual_host`"
+    for row in await _some(engine, "virtual", columns, _WITHOUT_OWNER):
         local, domain = map(text_of, row)
         findings.problems.append(
             f"virtual has a row for {local}@{domain} without a username; its mail waits"
@@ -123,7 +117,8 @@ async def _examine_owners(engine: Engine, findings: Findings) -> None:
 async def _examine_addresses(engine: Engine, settings: Settings, findings: Findings) -> None:
     router = Router(settings.routing, settings.hostname)
     directory = directory_of(settings, engine)
-    for row in await engine.fetch(_WITHOUT_ACCOUNT, (MAX_NAMED,)):
+    columns = "`username`, `virtual_username`, `virtual_host`"
+    for row in await _some(engine, "virtual", columns, _WITHOUT_ACCOUNT):
         owner, local, domain = map(text_of, row)
         # Any address that has no row of its own shows where a catch-all leads.
         probe = Address(local or f"any-{secrets.token_hex(8)}", fold(domain))
@@ -140,8 +135,8 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
         return
     local = {form for domain in settings.routing.locals for form in forms(fold(domain))}
     directory = directory_of(settings, engine)
-    statement = _WITHOUT_ADDRESSES.format(await _host_to_compare(engine))
-    for row in await engine.fetch(statement, (MAX_NAMED,)):
+    condition = _WITHOUT_ADDRESSES.format(await _host_to_compare(engine))
+    for row in await _some(engine, "rcpthosts", "`host`", condition):
         domain = text_of(row[0])
         others = forms(fold(domain))[1:]
         has_addresses = [await directory.knows_domain(form) for form in others]
@@ -154,11 +149,12 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
 
 async def _host_to_compare(engine: Engine) -> str:
     """rcpthosts.host in the collation of virtual.virtual_host: MySQL compares no others."""
+    host = "`rcpthosts`.`host`"
     if engine.dialect.name == "mysql":
         for charset, collation in await engine.fetch(_HOST_COLLATION):
             if charset is not None:  # a column of octets has none, and is compared with anything
-                return f"CONVERT(r.`host` USING {text_of(charset)}) COLLATE {text_of(collation)}"
-    return "r.`host`"
+                return f"CONVERT({host} USING {text_of(charset)}) COLLATE {text_of(collation)}"
+    return host
 
 
 async def _examine_instructions(engine: Engine, settings: Settings, findings: Findings) -> None:
@@ -203,7 +199,8 @@ async def _without_mailbox(
 async def _examine_programs(engine: Engine, settings: Settings, findings: Findings) -> None:
     if settings.programs.run_as_server_user:
         return
-    for row in await engine.fetch(_PROGRAMS, (serving_uid(settings), MAX_NAMED)):
+    columns = "`username`, `alias_username`"
+    for row in await _some(engine, "alias", columns, _PROGRAM, serving_uid(settings)):
         name, command = map(text_of, row)
         findings.problems.append(
             f"alias has {command!r} for {name}, whose uid is the server's own, and "

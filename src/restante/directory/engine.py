@@ -78,6 +78,9 @@ class Dialect:
     join: str
     """The join that reads its left side first: planners without statistics guess badly."""
 
+    compares_rows: bool
+    """Whether an index serves ``(a, b) > (?, ?)``; else it serves ``a > ? OR a = ? AND b > ?``."""
+
     select: str = "SELECT"
     """What begins a statement with joins: for each row on the left, those on the right by index."""
 
@@ -90,12 +93,19 @@ class Dialect:
         return self.compare.format(column)
 
 
-SQLITE = Dialect("sqlite", convert="{}", compare="{} COLLATE BINARY = ?", join="CROSS JOIN")
+SQLITE = Dialect(
+    "sqlite",
+    convert="{}",
+    compare="{} COLLATE BINARY = ?",
+    join="CROSS JOIN",
+    compares_rows=True,
+)
 MYSQL = Dialect(
     "mysql",
     convert="CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
     compare="CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(? AS BINARY)",
     join="STRAIGHT_JOIN",
+    compares_rows=False,
     # MySQL 8 would rather read all of a table that its statistics call small into a hash table:
     # they may be old, and the rows come in no order. To MariaDB before 12 it is a comment.
     select="SELECT /*+ NO_BNL() */",
