@@ -28,6 +28,17 @@ async def _add(admin: Administration, address: Address) -> None:
     await admin.add_mailbox(address, _account(address), "{HASH}x", "Password")
 
 
+async def _accounts(admin: Administration, domain: str | None = None) -> tuple[Account, ...]:
+    """Those of a list in which nothing is wrong."""
+    found = [some async for some in admin.mailboxes(domain)]
+    assert not any(some.problems for some in found)
+    return tuple(account for some in found for account in some.accounts)
+
+
+async def _aliases(admin: Administration, domain: str | None = None) -> list[AliasEntry]:
+    return [entry async for some in admin.aliases(domain) for entry in some]
+
+
 async def _site(engine: Engine) -> Administration:
     admin = Administration(engine)
     await admin.add_domain("Example.com")
@@ -74,10 +85,9 @@ async def test_a_mailbox_is_a_row_of_mailbox_and_one_of_virtual(database_url: st
         assert await directory.owners("iain", "example.com") == ("iain@example.com",)
         assert await admin.mailbox(Address("IAIN", "example.com")) == _account(IAIN)
         assert await admin.addresses_of("IAIN@Example.com") == ["iain@example.com"]
-        assert (await admin.mailboxes()).accounts == (_account(ANNA), _account(IAIN))
-        in_domain = await admin.mailboxes("example.COM")
-        assert in_domain.accounts == (_account(ANNA), _account(IAIN))
-        assert (await admin.mailboxes("other.org")).accounts == ()
+        assert await _accounts(admin) == (_account(ANNA), _account(IAIN))
+        assert await _accounts(admin, "example.COM") == (_account(ANNA), _account(IAIN))
+        assert await _accounts(admin, "other.org") == ()
         found = await directory.credentials("iain@example.com")
         assert found is not None
         assert (found.password, found.password_type) == ("{HASH}x", "Password")
@@ -87,7 +97,7 @@ async def test_mailboxes_that_are_refused_leave_nothing(database_url: str) -> No
     async with engine_with(database_url) as engine:
         admin = await _site(engine)
         await admin.add_alias(("sales", "example.com"), IAIN)
-        before = (await admin.mailboxes(), await admin.aliases(), await admin.domains())
+        before = (await _accounts(admin), await _aliases(admin), await admin.domains())
         await _refuses(_add(admin, Address("IAIN", "example.com")), "exists")
         await _refuses(_add(admin, Address("x", "other.org")), "restante domain add other.org")
         await _refuses(
@@ -107,7 +117,7 @@ async def test_mailboxes_that_are_refused_leave_nothing(database_url: str) -> No
         ):
             await _refuses(admin.add_mailbox(new, account, "x", "Password"), why)
         await _refuses(admin.add_mailbox(new, _account(new), "", "Password"), "empty")
-        assert before == (await admin.mailboxes(), await admin.aliases(), await admin.domains())
+        assert before == (await _accounts(admin), await _aliases(admin), await admin.domains())
         assert await SqlDirectory(engine).owners("new", "example.com") == ()
 
 
@@ -134,7 +144,7 @@ async def test_a_removed_mailbox_reports_who_points_to_it(database_url: str) -> 
         removed = await admin.remove_mailbox(Address("IAIN", "example.com"))
         assert removed.account == _account(IAIN)
         assert removed.pointing == (AliasEntry("sales@example.com", "iain@example.com"),)
-        assert (await admin.mailboxes()).accounts == (_account(ANNA),)
+        assert await _accounts(admin) == (_account(ANNA),)
         assert await SqlDirectory(engine).owners("iain", "example.com") == ()
         await _refuses(admin.remove_mailbox(IAIN), "no mailbox iain@example.com")
 
@@ -151,15 +161,15 @@ async def test_an_alias_is_one_row_for_each_target(database_url: str) -> None:
             "&iain@example.com",
             "&x@elsewhere.org",
         )
-        assert await admin.aliases("example.com") == [
+        assert await _aliases(admin, "example.com") == [
             AliasEntry("sales@example.com", "iain@example.com"),
             AliasEntry("sales@example.com", "x@elsewhere.org"),
         ]
-        assert await admin.aliases("other.org") == []
+        assert await _aliases(admin, "other.org") == []
         await admin.remove_alias(AliasEntry("SALES@example.com", "IAIN@example.com"))
         assert await directory.owners("sales", "example.com") == ("sales@example.com",)
         await admin.remove_alias(AliasEntry("sales@example.com", "x@elsewhere.org"))
-        assert await admin.aliases() == []
+        assert await _aliases(admin) == []
         assert await directory.owners("sales", "example.com") == ()
         gone = AliasEntry("sales@example.com", "iain@example.com")
         await _refuses(admin.remove_alias(gone), "no alias sales@example.com")
@@ -172,7 +182,7 @@ async def test_a_catch_all(database_url: str) -> None:
         directory = SqlDirectory(engine)
         assert await directory.owners("", "example.com") == ("@example.com",)
         assert await directory.instructions("alias", "@example.com") == ("&iain@example.com",)
-        assert await admin.aliases() == [AliasEntry("@example.com", "iain@example.com")]
+        assert await _aliases(admin) == [AliasEntry("@example.com", "iain@example.com")]
         await admin.remove_alias(AliasEntry("@example.com", "iain@example.com"))
         assert await directory.owners("", "example.com") == ()
 
@@ -182,7 +192,7 @@ async def test_aliases_that_are_refused_leave_nothing(database_url: str) -> None
         admin = await _site(engine)
         await fill(engine, {"virtual": [("iain@example.com", "info", "example.com")]})
         await admin.add_alias(("sales", "example.com"), IAIN)
-        before = await admin.aliases()
+        before = await _aliases(admin)
         sales = ("sales", "example.com")
         await _refuses(admin.add_alias(("SALES", "example.com"), IAIN), "already")
         await _refuses(admin.add_alias(("anna", "example.com"), IAIN), "is a mailbox")
@@ -191,7 +201,7 @@ async def test_aliases_that_are_refused_leave_nothing(database_url: str) -> None
         await _refuses(admin.add_alias(sales, Address("SALES", "example.com")), "itself")
         await _refuses(admin.add_alias(sales, Address("iain", "")), "has no domain")
         await _refuses(admin.add_alias(("a\0b", "example.com"), IAIN), "is no address")
-        assert await admin.aliases() == before
+        assert await _aliases(admin) == before
 
 
 async def test_rows_written_by_hand_are_shown(database_url: str) -> None:
@@ -209,8 +219,8 @@ async def test_rows_written_by_hand_are_shown(database_url: str) -> None:
             AliasEntry("iain-list@x.org", "anna@x.org"),
             AliasEntry("info@x.org", "./Maildir/"),
         ]
-        assert await admin.aliases() == shown
-        assert await admin.aliases("X.org") == shown[1:]
+        assert await _aliases(admin) == shown
+        assert await _aliases(admin, "X.org") == shown[1:]
 
 
 async def test_a_name_that_is_given_again_inherits_no_instructions(database_url: str) -> None:
@@ -229,12 +239,12 @@ async def test_a_name_that_is_given_again_inherits_no_instructions(database_url:
             ]
         }
         await fill(engine, others)
-        kept = await admin.aliases()
+        kept = await _aliases(admin)
         await fill(engine, own)
         await admin.remove_mailbox(IAIN)
         await _add(admin, IAIN)
         assert await SqlDirectory(engine).instructions("iain@example.com", "") == ()
-        assert await admin.aliases() == kept
+        assert await _aliases(admin) == kept
 
 
 async def test_aliases_are_not_the_instructions_of_an_account_alias(database_url: str) -> None:
@@ -243,7 +253,7 @@ async def test_aliases_are_not_the_instructions_of_an_account_alias(database_url
         admin = await _site(engine)
         await admin.add_alias(("sales", "example.com"), IAIN)
         await admin.remove_mailbox(Address("alias", ""))
-        assert await admin.aliases() == [AliasEntry("sales@example.com", "iain@example.com")]
+        assert await _aliases(admin) == [AliasEntry("sales@example.com", "iain@example.com")]
 
 
 async def test_all_that_is_listed_can_be_removed(database_url: str) -> None:
@@ -260,10 +270,10 @@ async def test_all_that_is_listed_can_be_removed(database_url: str) -> None:
     async with engine_with(database_url, rows) as engine:
         admin = await _site(engine)
         await _refuses(admin.remove_alias(AliasEntry("sales-default", "|cat")), "no alias")
-        for entry in await admin.aliases():
+        for entry in await _aliases(admin):
             await admin.remove_alias(entry)
-            assert entry not in await admin.aliases()
-        assert await admin.aliases() == []
+            assert entry not in await _aliases(admin)
+        assert await _aliases(admin) == []
         directory = SqlDirectory(engine)
         assert await directory.owners("info", "example.com") == ()
         assert await directory.owners("iain", "example.com") == ("iain@example.com",)
@@ -312,10 +322,10 @@ async def test_a_domain_is_one_in_either_form(database_url: str) -> None:
             await _refuses(_add(admin, Address("info", other)), "is an alias")
 
             listed = [AliasEntry(f"info@{written}", f"ann@{other}")]
-            assert await admin.aliases(other) == await admin.aliases() == listed
+            assert await _aliases(admin, other) == await _aliases(admin) == listed
             found = await admin.mailbox(Address("ann", other))
             assert found == _account(address)
-            assert (await admin.mailboxes(other)).accounts == (found,)
+            assert await _accounts(admin, other) == (found,)
             await admin.set_password(Address("ann", other), "{HASH}new", "Password")
             credentials = await SqlDirectory(engine).credentials(f"ann@{written}")
             assert credentials is not None
@@ -340,7 +350,7 @@ async def test_addresses_of_a_domain_in_another_form_keep_it(database_url: str) 
         await _refuses(admin.remove_domain(U_LABELS), "1 row")
         await admin.add_alias(("ann", U_LABELS), ANNA)
         name = f"ann@{A_LABELS}"
-        assert await admin.aliases() == [
+        assert await _aliases(admin) == [
             AliasEntry(name, str(ANNA)),
             AliasEntry(name, str(IAIN)),
         ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +13,7 @@ from restante.address import Address, AddressSyntaxError
 from restante.cli.context import (
     account_name,
     administer,
+    administer_each,
     domain_name,
     full_address,
     hashed_password,
@@ -31,7 +34,7 @@ from restante.errors import OperatorError
 if TYPE_CHECKING:
     from restante.config.tree import Settings
     from restante.directory import Account
-    from restante.directory.admin import Administration, RemovedMailbox
+    from restante.directory.admin import Administration, Mailboxes, RemovedMailbox
 
 PASSWORD_TYPE = "Crypt-Password"  # noqa: S105 - the prefix of the hash says more
 
@@ -105,11 +108,19 @@ def list_mailboxes(
 ) -> None:
     """List the accounts: name, uid, gid and home."""
     only = domain_name(domain) if domain else None
-    found = administer(settings_of(context), lambda admin: admin.mailboxes(only))
-    rows = [[account.name, account.uid, account.gid, account.home] for account in found.accounts]
-    print_rows(["mailbox", "uid", "gid", "home"], rows, as_json=as_json)
-    if found.problems:
-        raise OperatorError("\n".join(found.problems))
+    found = administer_each(settings_of(context), lambda admin: admin.mailboxes(only))
+    problems: list[str] = []
+    print_rows(["mailbox", "uid", "gid", "home"], _mailbox_rows(found, problems), as_json=as_json)
+    if problems:
+        raise OperatorError("\n".join(problems))
+
+
+def _mailbox_rows(found: Iterable[Mailboxes], problems: list[str]) -> Iterator[list[object]]:
+    """A row for each account; ``problems`` gets what is wrong with the others."""
+    for some in found:
+        problems += some.problems
+        for account in some.accounts:
+            yield [account.name, account.uid, account.gid, account.home]
 
 
 @mailboxes.command("show")
@@ -199,8 +210,8 @@ def _doomed_home(settings: Settings, account: Account) -> str:
     from restante.cli.homes import deletable_home
 
     name = account_name(account.name)
-    others = administer(settings, lambda admin: admin.homes_of_others(name))
-    return deletable_home(settings, account.home, others)
+    others = administer_each(settings, lambda admin: admin.homes_of_others(name))
+    return deletable_home(settings, account.home, chain.from_iterable(others))
 
 
 def _name_dangling(removed: RemovedMailbox) -> None:
@@ -222,8 +233,8 @@ def list_aliases(
 ) -> None:
     """List the aliases, a line for each of their targets."""
     only = domain_name(domain) if domain else None
-    found = administer(settings_of(context), lambda admin: admin.aliases(only))
-    rows = [[entry.address, entry.target] for entry in found]
+    found = administer_each(settings_of(context), lambda admin: admin.aliases(only))
+    rows = ([entry.address, entry.target] for some in found for entry in some)
     print_rows(["alias", "target"], rows, as_json=as_json)
 
 

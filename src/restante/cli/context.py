@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -41,6 +41,29 @@ def administer(settings: Settings, work: Callable[[Administration], Awaitable[_T
     from restante.directory.admin import Administration
 
     return ask(settings, lambda engine: work(Administration(engine)))
+
+
+def administer_each(
+    settings: Settings, work: Callable[[Administration], AsyncIterator[_T]]
+) -> Iterator[_T]:
+    """What ``work`` on the instance's tables yields, each when it is asked for."""
+    from restante.directory.admin import Administration
+    from restante.directory.engine import open_engine
+
+    with asyncio.Runner() as runner:
+        engine = open_engine(settings.database, settings.directory)
+        try:
+            found = work(Administration(engine))
+            while one := runner.run(_next(found)):
+                yield from one
+        finally:
+            runner.run(engine.close())
+
+
+async def _next(found: AsyncIterator[_T]) -> list[_T]:
+    async for one in found:
+        return [one]
+    return []
 
 
 def administer_new(settings: Settings, work: Callable[[Administration], Awaitable[_T]]) -> _T:

@@ -163,12 +163,16 @@ async def _populate(admin: Administration, settings: Settings) -> None:
 
     if DEMO_DOMAIN not in await admin.domains():
         await admin.add_domain(DEMO_DOMAIN)
-    there = {account.name for account in (await admin.mailboxes(DEMO_DOMAIN)).accounts}
+    there = {
+        account.name async for some in admin.mailboxes(DEMO_DOMAIN) for account in some.accounts
+    }
     for name in DEMO_MAILBOXES:
         if name not in there:
             await _add_demo_mailbox(admin, settings, Address.parse(name))
     alias = Address.parse(DEMO_ALIAS)
-    forwarded = {(entry.address, entry.target) for entry in await admin.aliases(DEMO_DOMAIN)}
+    forwarded = {
+        (entry.address, entry.target) async for some in admin.aliases(DEMO_DOMAIN) for entry in some
+    }
     for name in DEMO_MAILBOXES:
         if (DEMO_ALIAS, name) not in forwarded:
             await admin.add_alias((alias.local, alias.domain), Address.parse(name))

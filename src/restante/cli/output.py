@@ -44,13 +44,16 @@ def _json(value: object) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool) -> None:
-    """A list: JSON objects; a table with its heads on a terminal; else tabs and no heads."""
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
+    """A list: JSON objects; a table with its heads on a terminal; else tabs and no heads.
+
+    But for a table, whose columns are as wide as their cells, each row is printed as it comes.
+    """
     if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json_list(dict(zip(columns, row, strict=True)) for row in rows)
     elif sys.stdout.isatty():
-        if rows:
-            _print_table(columns, rows)
+        if all_rows := list(rows):
+            _print_table(columns, all_rows)
     else:
         for row in rows:
             print("\t".join(one_line(cell) for cell in row))

@@ -10,14 +10,16 @@ that ``rcpthosts`` has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from restante.address import Address, AddressSyntaxError, check_domain, fold
 from restante.address_syntax import join_mailbox
 from restante.directory import Account, BadRow, schema
-from restante.directory.engine import Engine, NothingChanged, Statement, Value
+from restante.directory.engine import Engine, NothingChanged, Row, Statement, Value
 from restante.directory.lookups import SqlDirectory
+from restante.directory.pages import Page, pages
 from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
 from restante.directory.sql import ALIAS_USER
 from restante.errors import OperatorError
@@ -56,7 +58,7 @@ class AccountHome:
 
 @dataclass(frozen=True, slots=True)
 class Mailboxes:
-    """The accounts, and what is wrong with the rows that are none."""
+    """Some accounts by name, and what is wrong with the rows that are none."""
 
     accounts: tuple[Account, ...]
     problems: tuple[str, ...]
@@ -89,7 +91,8 @@ class Administration:
 
     async def domains(self) -> list[str]:
         """The domains for which mail is accepted, folded and sorted."""
-        return list(distinct(fold(text_of(row[0])) for row in await self._rows("rcpthosts")))
+        found = {fold(text_of(row[0])) async for row in self._walk("rcpthosts")}
+        return sorted(found)
 
     async def remove_domain(self, name: str) -> None:
         """Accept no more mail for a domain that has no addresses left."""
@@ -99,7 +102,10 @@ class Administration:
                 f"the domain {name} is not hosted here: restante domain list shows those that are"
             )
         stored = await self._rows("rcpthosts", host=domain)
-        addresses = sum([len(await self._rows("virtual", virtual_host=it)) for it in forms(domain)])
+        addresses = 0
+        for form in forms(domain):
+            async for _ in self._walk("virtual", virtual_host=form):
+                addresses += 1
         if addresses:
             rows = "1 row" if addresses == 1 else f"{addresses} rows"
             raise OperatorError(
@@ -143,19 +149,18 @@ class Administration:
             _insert("virtual", own),
         )
 
-    async def mailboxes(self, domain: str | None = None) -> Mailboxes:
-        """The accounts by name: all, or those named for the domain or with an address in it."""
-        by_name: dict[str, list[tuple[Value, ...]]] = {}
-        for row in await self._rows("mailbox"):
-            by_name.setdefault(fold(text_of(row[0])), []).append(row)
-        names = set(by_name) if domain is None else await self._names_in(_domain(domain), by_name)
-        accounts, problems = [], []
-        for name in sorted(names):
-            try:
-                accounts += [account_of(row) for row in [chosen(by_name[name])] if row is not None]
-            except BadRow as error:
-                problems.append(str(error))
-        return Mailboxes(tuple(accounts), tuple(problems))
+    async def mailboxes(self, domain: str | None = None) -> AsyncIterator[Mailboxes]:
+        """The accounts: all, or those named for the domain or with an address in it."""
+        wanted = None if domain is None else await self._members(_domain(domain))
+        columns = schema.TABLES["mailbox"][:4]
+        async for rows in self._pages("mailbox", columns):
+            by_name: dict[str, list[Row]] = {}
+            for row in rows:
+                name = fold(text_of(row[0]))
+                if wanted is None or wanted(name):
+                    by_name.setdefault(name, []).append(row)
+            if by_name:
+                yield _mailboxes(by_name)
 
     async def mailbox(self, address: Address) -> Account | None:
         """The account of this name."""
@@ -173,14 +178,12 @@ class Administration:
         rows = await self._rows("virtual", username=name)
         return list(distinct(f"{text_of(row[1])}@{text_of(row[2])}" for row in rows))
 
-    async def homes_of_others(self, address: Address) -> list[AccountHome]:
+    async def homes_of_others(self, address: Address) -> AsyncIterator[list[AccountHome]]:
         """All other rows of ``mailbox`` that name a home, also those that are no account."""
-        own, text = fold(str(address)), self._engine.dialect.text
-        rows = await self._engine.fetch(
-            f"SELECT {text('`username`')}, {text('`home`')} FROM `mailbox` WHERE `home` <> ''"
-        )
-        named = sorted({(text_of(name), text_of(home)) for name, home in rows})
-        return [AccountHome(name, home) for name, home in named if fold(name) != own]
+        own = fold(str(address))
+        async for rows in self._pages("mailbox", ("username", "home")):
+            named = sorted({(text_of(name), text_of(home)) for name, home in rows})
+            yield [AccountHome(name, home) for name, home in named if home and fold(name) != own]
 
     async def set_password(self, address: Address, password: str, password_type: str) -> None:
         """Store another hash."""
@@ -213,7 +216,7 @@ class Administration:
             row
             for form in forms(address.domain)
             for local in {address.local, _quoted(address.local)}
-            for row in await self._rows("alias", alias_username=local, alias_host=form)
+            async for row in self._walk("alias", alias_username=local, alias_host=form)
         ]
         return RemovedMailbox(account, tuple(sorted({_entry(row) for row in pointing})))
 
@@ -246,13 +249,15 @@ class Administration:
             _insert("virtual", own, (_absent("virtual", **own),), must_change=False),
         )
 
-    async def aliases(self, domain: str | None = None) -> list[AliasEntry]:
-        """Every row of ``alias``, or those for addresses in the domain, sorted."""
-        entries = sorted({_entry(row) for row in await self._rows("alias")})
-        if domain is None:
-            return entries
-        wanted = forms(_domain(domain))
-        return [one for one in entries if fold(one.address.rpartition("@")[2]) in wanted]
+    async def aliases(self, domain: str | None = None) -> AsyncIterator[list[AliasEntry]]:
+        """Every row of ``alias``, or those for addresses in the domain."""
+        wanted = None if domain is None else forms(_domain(domain))
+        async for rows in self._pages("alias", schema.TABLES["alias"]):
+            yield [
+                entry
+                for entry in sorted({_entry(row) for row in rows})
+                if wanted is None or fold(entry.address.rpartition("@")[2]) in wanted
+            ]
 
     async def remove_alias(self, entry: AliasEntry) -> None:
         """Forward to this target no more; with the last target of an alias its address goes too.
@@ -265,7 +270,7 @@ class Administration:
                 break
         else:
             name = entry.address
-            lines = _lines_of(entry, await self._rows("alias"))
+            lines = {row async for row in self._walk("alias") if _is(_entry(row), entry)}
         if not lines:
             raise OperatorError(
                 f"no alias {entry.address} forwards to {entry.target}: restante alias list shows "
@@ -283,26 +288,44 @@ class Administration:
             *(self._delete("virtual", row, unused, may_stay=True) for row in set(owned)),
         )
 
-    async def _instructions_of(self, address: Address) -> set[tuple[Value, ...]]:
+    async def _instructions_of(self, address: Address) -> set[Row]:
         """The rows of ``alias`` that are an account's own; those of the alias user are aliases."""
         if fold(str(address)) == ALIAS_USER:
             return set()
         return set(await self._rows("alias", username=str(address)))
 
-    async def _rows(self, table: str, **wanted: str) -> list[tuple[Value, ...]]:
-        """All columns of the rows whose columns are, folded, as ``wanted``."""
-        dialect, columns = self._engine.dialect, schema.TABLES[table]
-        selected = ", ".join(dialect.text(f"`{column}`") for column in columns)
+    async def _rows(self, table: str, **wanted: str) -> list[Row]:
+        """All columns of the rows whose columns are, folded, as ``wanted``: by an index, a few."""
+        return await self._select(table, Page("1 = 1", ()), wanted)
+
+    async def _walk(self, table: str, **wanted: str) -> AsyncIterator[Row]:
+        """As ``_rows``, where they may be many, or must be looked for in all of the table."""
+        leading = takewhile(wanted.__contains__, schema.INDEXES[table][0])
+        async for page in pages(self._engine, table, *(wanted[column] for column in leading)):
+            for row in await self._select(table, page, wanted):
+                yield row
+
+    async def _select(self, table: str, page: Page, wanted: Mapping[str, str]) -> list[Row]:
+        columns = schema.TABLES[table]
         where = " AND ".join(f"`{column}` = ?" for column in wanted) or "1 = 1"
-        rows = await self._engine.fetch(
-            f"SELECT {selected} FROM `{table}` WHERE {where}", tuple(wanted.values())
-        )
+        rows = await self._fetch(table, columns, page.and_(Page(where, tuple(wanted.values()))))
         places = {columns.index(column): fold(value) for column, value in wanted.items()}
         return [
             row
             for row in rows
             if all(fold(text_of(row[place])) == value for place, value in places.items())
         ]
+
+    async def _pages(self, table: str, columns: Sequence[str]) -> AsyncIterator[list[Row]]:
+        """Some columns of all rows; those with equal keys come together."""
+        async for page in pages(self._engine, table):
+            yield await self._fetch(table, columns, page)
+
+    async def _fetch(self, table: str, columns: Sequence[str], page: Page) -> list[Row]:
+        selected = ", ".join(self._engine.dialect.text(f"`{column}`") for column in columns)
+        return await self._engine.fetch(
+            f"SELECT {selected} FROM `{table}` WHERE {page.condition}", page.parameters
+        )
 
     async def _change(self, what: str, *statements: Statement) -> None:
         try:
@@ -345,14 +368,14 @@ class Administration:
             must_change=True,
         )
 
-    async def _names_in(self, domain: str, names: Iterable[str]) -> set[str]:
+    async def _members(self, domain: str) -> Callable[[str], bool]:
+        """Whether a folded name is one of those with an address in the domain, or named for it."""
+        suffixes = tuple(f"@{form}" for form in forms(domain))
         owners: set[str] = set()
         for form in forms(domain):
-            rows = await self._rows("virtual", virtual_host=form)
-            owners |= {fold(text_of(row[0])) for row in rows}
-        return {
-            name for name in names if name in owners or name.rpartition("@")[2] in forms(domain)
-        }
+            async for row in self._walk("virtual", virtual_host=form):
+                owners.add(fold(text_of(row[0])))
+        return lambda name: name in owners or name.endswith(suffixes)
 
     async def _hosted(self, domain: str) -> str:
         """The domain in the form that ``rcpthosts`` has; empty: it has none."""
@@ -367,7 +390,7 @@ class Administration:
             raise _unknown_domain(domain)
         return host
 
-    async def _need_mailbox(self, address: Address) -> tuple[Address, list[tuple[Value, ...]]]:
+    async def _need_mailbox(self, address: Address) -> tuple[Address, list[Row]]:
         """The rows of the account, and the form of the address that is its name."""
         for name in name_forms(str(address)):
             if rows := await self._rows("mailbox", username=name):
@@ -453,6 +476,16 @@ def _insert(
     )
 
 
+def _mailboxes(by_name: Mapping[str, Sequence[Row]]) -> Mailboxes:
+    accounts, problems = [], []
+    for name in sorted(by_name):
+        try:
+            accounts += [account_of(row) for row in [chosen(by_name[name])] if row is not None]
+        except BadRow as error:
+            problems.append(str(error))
+    return Mailboxes(tuple(accounts), tuple(problems))
+
+
 def _address_columns(owner: str, local: str, domain: str) -> dict[str, str]:
     return {"username": owner, "virtual_username": local, "virtual_host": domain}
 
@@ -478,7 +511,7 @@ def _entry(row: Sequence[Value]) -> AliasEntry:
     return AliasEntry(f"{local}{dash}{extension}{at}{domain}", target.removeprefix("&"))
 
 
-def _lines_of(asked: AliasEntry, rows: Iterable[tuple[Value, ...]]) -> set[tuple[Value, ...]]:
+def _lines_of(asked: AliasEntry, rows: Iterable[Row]) -> set[Row]:
     return {row for row in rows if _is(_entry(row), asked)}
 
 
