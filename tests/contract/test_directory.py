@@ -8,6 +8,7 @@ from restante.directory import Account, BadRow, Directory
 from restante.directory.admin import Administration
 from restante.directory.engine import Statement
 from restante.directory.lookups import SqlDirectory
+from restante.directory.schema import inspect
 from tests.support.directory import Rows, directory_with, engine_with, fill
 
 IAIN = ("iain", 1000, 1001, "/home/iain", "hash", "Crypt-Password")
@@ -297,15 +298,14 @@ async def test_a_legacy_site_with_its_own_tables(database_url: str) -> None:
         assert await fetched.owners("RENé", "babasse.com") == ("iain",)
         assert await fetched.account("iain") == Account("iain", 1000, 1001, "/home/iain")
         assert await directory.instructions("bob", "") == ("./Maildir/",)
-        inspection = await Administration(engine).inspect()
+        inspection = await inspect(engine)
         assert inspection.problems == ()
         assert len(inspection.advice) == (2 if case else 5)
 
 
 async def test_inspection_names_what_is_missing(database_url: str) -> None:
     async with engine_with(database_url) as engine:
-        administration = Administration(engine)
-        whole = await administration.inspect()
+        whole = await inspect(engine)
         assert (whole.problems, whole.advice) == ((), ())
         await engine.transaction(
             [
@@ -313,7 +313,7 @@ async def test_inspection_names_what_is_missing(database_url: str) -> None:
                 Statement("ALTER TABLE `mailbox` DROP COLUMN `password_type`"),
             ]
         )
-        assert (await administration.inspect()).problems == (
+        assert (await inspect(engine)).problems == (
             "the table mailbox has no column password_type: add it",
             (
                 "the database has no table alias: restante init NEW_DIR --database URL "
@@ -335,7 +335,7 @@ async def test_missing_tables_are_made_so_that_names_can_be_compared(mariadb_url
             ]
         )
         await Administration(engine).create_schema()
-        assert (await Administration(engine).inspect()).problems == ()
+        assert (await inspect(engine)).problems == ()
         await fill(engine, SITE)
         fetched = await SqlDirectory(engine).prefetch([("sales", "example.com")])
         assert await fetched.owners("sales", "example.com") == ("sales@example.com",)
@@ -346,6 +346,6 @@ async def test_collations_that_cannot_be_compared_are_a_problem(mariadb_url: str
     async with engine_with(mariadb_url) as engine:
         change = "ALTER TABLE mailbox CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
         await engine.transaction([Statement(change)])
-        problems = (await Administration(engine).inspect()).problems
+        problems = (await inspect(engine)).problems
         assert len(problems) == 1
         assert "utf8mb4_general_ci, utf8mb4_unicode_ci" in problems[0]

@@ -14,6 +14,7 @@ from restante.directory import Account, sql
 from restante.directory.admin import Administration
 from restante.directory.engine import SQLITE, open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.schema import inspect
 from restante.directory.sql import OrdinaryShape
 from restante.directory.sqlite import PAGE_CACHE
 from restante.errors import CannotKnow
@@ -56,7 +57,7 @@ async def test_a_file_of_a_former_version_works_as_it_is(tmp_path: Path) -> None
     engine = open_engine(Database(f"sqlite:///{path}"), "/", create=True)
     administration, directory = Administration(engine), SqlDirectory(engine)
     await administration.create_schema()
-    inspection = await administration.inspect()
+    inspection = await inspect(engine)
     assert (inspection.problems, inspection.advice) == ((), ())
     ann = Account("ann@example.com", 1000, 1001, "/home/ann")
     await administration.add_mailbox(Address("ann", "example.com"), ann, "{PLAIN}y", "Password")

@@ -19,7 +19,7 @@ from tests.support.deliveries import GROUP, OWNER
 
 
 def entry(name: str, home: Path | str, uid: int = OWNER) -> PasswdEntry:
-    return PasswdEntry(name, "x", uid, GROUP, str(home), "/bin/sh")
+    return PasswdEntry(name, "x", uid, GROUP, str(home))
 
 
 @pytest.fixture
@@ -84,7 +84,6 @@ def test_the_passwd_file_is_asked_through_the_name_service() -> None:
     assert root is not None
     assert (root.name, root.uid, root.gid) == ("root", 0, 0)
     assert root.home.startswith("/")
-    assert root.shell
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ class _Builder:
         home = self._path(options.get("home", name))
         self._homes.add(home)
         uid = int(options.get("uid", OWNER))
-        self._world.passwd[name] = PasswdEntry(name, "x", uid, GROUP, str(home), "/bin/sh")
+        self._world.passwd[name] = PasswdEntry(name, "x", uid, GROUP, str(home))
 
     def _home(self, name: str, options: dict[str, str]) -> None:
         self._homes.add(self._path(name))

@@ -122,10 +122,6 @@ class MemoryDirectory:
         wanted = [_key(user, form) for form in forms(fold(domain))]
         return any(_key(owner, host) in wanted for owner, _, host in rows)
 
-    async def ping(self) -> None:
-        """As Directory has it."""
-        self._statement("ping")
-
     async def close(self) -> None:
         """As Directory has it."""
         self.closed = True

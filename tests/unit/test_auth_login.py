@@ -68,9 +68,6 @@ class Rows:
     async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         raise AssertionError("a login asks for credentials only")
 
-    async def ping(self) -> None:
-        raise AssertionError("a login asks for credentials only")
-
     async def close(self) -> None:
         raise AssertionError("the directory is not the authenticator's to close")
 
@@ -306,7 +303,7 @@ async def test_place_of_a_client_that_left_is_given_back(desk: Desk) -> None:
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk that takes three guesses for an account, and five from a network."""
-    guard = FileGuard(str(tmp_path), Limits(account=3, network=5, window=3600))
+    guard = FileGuard(str(tmp_path), Limits(account=3, network=5, window=3600), ())
     made = Desk(settings=Auth(refusal_delay=2.0, guess_network=5), guard=guard)
     made.add("iain", "{PLAIN}secret")
     yield made
@@ -370,7 +367,7 @@ async def test_guesses_at_the_same_moment_hardly_exceed_the_limit(guarded: Desk)
 async def test_guesses_at_one_account_at_the_same_moment_hardly_exceed_its_limit(
     tmp_path: Path,
 ) -> None:
-    guard = FileGuard(str(tmp_path), Limits(account=3, network=100, window=3600))
+    guard = FileGuard(str(tmp_path), Limits(account=3, network=100, window=3600), ())
     desk = Desk(settings=Auth(refusal_delay=0, guess_network=100, hashing_threads=2), guard=guard)
     desk.add("iain", DEAR)
     await guess(desk, "somebody", 1)  # the files are there

@@ -53,7 +53,7 @@ class Host:
     failure: CannotKnow | None = None
 
     def entry(self, name: str) -> PasswdEntry | None:
-        found = PasswdEntry("ann", "x", self.uid, GROUP, str(self.home), "/bin/sh")
+        found = PasswdEntry("ann", "x", self.uid, GROUP, str(self.home))
         return found if name == "ann" else None
 
     def password(self, entry: PasswdEntry) -> ShadowEntry:
@@ -208,7 +208,7 @@ async def test_a_hash_of_no_known_kind_is_a_system_error(host: Host) -> None:
 
 
 def test_a_hash_in_the_passwd_file_itself() -> None:
-    entry = PasswdEntry("ann", SECRET, OWNER, GROUP, "/", "/bin/sh")
+    entry = PasswdEntry("ann", SECRET, OWNER, GROUP, "/")
     assert system_password(entry) == ShadowEntry(SECRET, *FREE)
 
 

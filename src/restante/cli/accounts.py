@@ -34,7 +34,7 @@ from restante.errors import OperatorError
 if TYPE_CHECKING:
     from restante.config.tree import Settings
     from restante.directory import Account
-    from restante.directory.admin import Administration, Mailboxes, RemovedMailbox
+    from restante.directory.admin import Administration, Mailboxes
 
 PASSWORD_TYPE = "Crypt-Password"  # noqa: S105 - the prefix of the hash says more
 
@@ -200,8 +200,9 @@ def remove_mailbox(
             "nothing was removed; add --delete-mail to delete them with it"
         )
     doomed = _doomed_home(settings, account) if delete_mail else ""
-    removed = administer(settings, lambda admin: admin.remove_mailbox(wanted))
-    _name_dangling(removed)
+    for entry in administer(settings, lambda admin: admin.remove_mailbox(wanted)):
+        line = one_line(f"the alias {entry.address} still points to {entry.target}")
+        print(f"restante: {line}", file=sys.stderr)
     if doomed:
         delete_home(doomed)
 
@@ -212,12 +213,6 @@ def _doomed_home(settings: Settings, account: Account) -> str:
     name = account_name(account.name)
     others = administer_each(settings, lambda admin: admin.homes_of_others(name))
     return deletable_home(settings, account.home, chain.from_iterable(others))
-
-
-def _name_dangling(removed: RemovedMailbox) -> None:
-    for entry in removed.pointing:
-        line = one_line(f"the alias {entry.address} still points to {entry.target}")
-        print(f"restante: {line}", file=sys.stderr)
 
 
 @aliases.command("add")

@@ -60,11 +60,11 @@ class DotQmail:
 
     None at all: the file is empty, and asks for the default delivery.
     """
-    default: str = ""
+    default: str
     """The part of the extension that ``default`` in the file's name stands for (DEFAULT)."""
-    has_owner: bool = False
+    has_owner: bool
     """``.qmail-EXT-owner`` exists: reports about forwards go to it."""
-    has_owner_default: bool = False
+    has_owner_default: bool
     """``.qmail-EXT-owner-default`` exists too: variable envelope return paths."""
 
 
@@ -203,10 +203,6 @@ class Directory(Lookups, Protocol):
 
     async def owns_in(self, user: str, domain: str) -> bool:
         """Whether ``virtual`` gives the user any address of the domain, or its catch-all."""
-        ...
-
-    async def ping(self) -> None:
-        """Raise CannotKnow unless the database answers now."""
         ...
 
     async def close(self) -> None:

@@ -40,15 +40,6 @@ class AliasEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovedMailbox:
-    """What a mailbox was, and what still points to it."""
-
-    account: Account
-    pointing: tuple[AliasEntry, ...]
-    """Aliases whose target no longer exists."""
-
-
-@dataclass(frozen=True, slots=True)
 class AccountHome:
     """A row of ``mailbox``, and where it says that its mail lies."""
 
@@ -74,10 +65,6 @@ class Administration:
     async def create_schema(self) -> None:
         """Make the tables that are missing; those that are there stay as they are."""
         await self._engine.transaction(await schema.definitions(self._engine))
-
-    async def inspect(self) -> schema.Inspection:
-        """What is wrong with the tables."""
-        return await schema.inspect(self._engine)
 
     async def add_domain(self, name: str) -> None:
         """Accept mail for a domain."""
@@ -196,15 +183,12 @@ class Administration:
             ),
         )
 
-    async def remove_mailbox(self, address: Address) -> RemovedMailbox:
+    async def remove_mailbox(self, address: Address) -> list[AliasEntry]:
         """Remove the account, its addresses and its instructions; its mail stays where it lies.
 
-        Whoever gets the name later has none of them.
+        Whoever gets the name later has none of them. Returned are the aliases whose target is gone.
         """
         address, stored = await self._need_mailbox(address)
-        account = await self._directory.account(str(address))
-        if account is None:
-            raise _unknown_mailbox(address)
         owned = await self._rows("virtual", username=str(address))
         await self._change(
             f"the mailbox {address}",
@@ -218,7 +202,7 @@ class Administration:
             for local in {address.local, _quoted(address.local)}
             async for row in self._walk("alias", alias_username=local, alias_host=form)
         ]
-        return RemovedMailbox(account, tuple(sorted({_entry(row) for row in pointing})))
+        return sorted({_entry(row) for row in pointing})
 
     async def add_alias(self, address: tuple[str, str], target: Address) -> None:
         """Forward mail for ``(local part, domain)`` to one more target.

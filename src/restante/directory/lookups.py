@@ -252,10 +252,6 @@ class SqlDirectory:
             await self._engine.fetch(text, tuple("x" for _ in parameters or (domain,)))
             return []
 
-    async def ping(self) -> None:
-        """Raise CannotKnow unless the database answers now."""
-        await self._engine.fetch(sql.PING)
-
     async def close(self) -> None:
         """Give all connections back."""
         await self._engine.close()

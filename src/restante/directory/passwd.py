@@ -39,7 +39,6 @@ class PasswdEntry:
     uid: int
     gid: int
     home: str
-    shell: str
 
 
 class _Passwd(ctypes.Structure):
@@ -85,7 +84,6 @@ def _entry(name: str, found: _Passwd) -> PasswdEntry:
         found.uid,
         found.gid,
         _text(found.home),
-        _text(found.shell),
     )
 
 

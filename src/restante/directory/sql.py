@@ -20,8 +20,6 @@ from typing import NamedTuple
 
 from restante.directory.engine import Dialect
 
-PING = "SELECT 1"
-
 ALIAS_USER = "alias"
 """Whose instructions serve the addresses that have no account."""
 

@@ -41,7 +41,7 @@ EntryOf = Callable[[str], PasswdEntry | None]
 """Finds the password entry of a user; raises CannotKnow."""
 
 
-def mail_user(name: str, minimum_uid: int, entry_of: EntryOf = passwd_entry) -> Account | None:
+def mail_user(name: str, minimum_uid: int, entry_of: EntryOf) -> Account | None:
     """The user of the system who has mail (qmail-getpw(8)); raises what SystemFiles.user does.
 
     Somebody who has a password entry, a uid above 0 and not below the minimum, and a home of
@@ -148,13 +148,12 @@ class HostPasswords:
         entry_of: EntryOf = passwd_entry,
         password_of: Callable[[PasswdEntry], ShadowEntry] = system_password,
         clock: Callable[[], float] = time.time,
-        patience: float = PATIENCE,
     ) -> None:
         self._minimum_uid = minimum_uid
         self._entry_of = entry_of
         self._password_of = password_of
         self._clock = clock
-        self._threads = Threads(MAX_LOOKUPS, patience)
+        self._threads = Threads(MAX_LOOKUPS, PATIENCE)
 
     async def credentials(self, name: str) -> Credentials | None:
         """See SystemPasswords."""
