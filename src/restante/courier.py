@@ -87,11 +87,11 @@ class MailCourier:
         directory: Directory,
         writer: MailboxWriter,
         out: WaysOut,
-        strangers: Strangers | None = None,
+        strangers: Strangers,
     ) -> None:
         """``strangers``: what whoever accepts messages for this courier has seen."""
         self._router = router
-        self._strangers = strangers or Strangers()
+        self._strangers = strangers
         self._directory = directory
         self._writer = writer
         self._out = out

@@ -40,7 +40,7 @@ class Mount:
         return self.kind in OF_A_NETWORK or self.is_fuse
 
 
-def read_mounts(table: str = TABLE) -> list[Mount]:
+def read_mounts(table: str) -> list[Mount]:
     """All of them, in the order in which they were mounted; raises OSError."""
     with open(table, encoding="utf-8", errors="surrogateescape") as lines:
         return list(map(_mount, lines))

@@ -315,7 +315,7 @@ from restante.guessing import Limits
 from restante.guessing.guard import FileGuard
 
 async def main() -> None:
-    guard = FileGuard(sys.argv[1], Limits(1000, 1000, 3600))
+    guard = FileGuard(sys.argv[1], Limits(1000, 1000, 3600), ())
     sys.stdin.readline()
     for number in range(50):
         await guard.wrong("ann@example.com", "203.0.113.66", f"{sys.argv[2]} {number}")

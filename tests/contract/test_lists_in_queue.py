@@ -20,6 +20,7 @@ from restante.queue.traffic import Limits
 from restante.relay import Parcel
 from restante.relay.routes import Routes
 from restante.routing.router import Router
+from restante.routing.strangers import Strangers
 from restante.status import Delivered, PermanentFailure, Reply
 from tests.support.desk import Desk, at_work
 from tests.support.jumping_clock import JumpingClock, until
@@ -63,7 +64,7 @@ class Site:
             )
         )
         router = Router(Routing(), "mx.example.com")
-        return MailCourier(router, directory, self.writer, WaysOut(Routes({}), self))
+        return MailCourier(router, directory, self.writer, WaysOut(Routes({}), self), Strangers())
 
     async def send(self, lane: str, parcel: Parcel) -> Attempted:
         sender = str(parcel.envelope.reverse_path)

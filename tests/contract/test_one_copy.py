@@ -18,6 +18,7 @@ from restante.queue import LOCAL_LANE, Attempted, Target
 from restante.relay import Parcel
 from restante.relay.routes import Routes
 from restante.routing.router import Router
+from restante.routing.strangers import Strangers
 from restante.status import Delivered, Outcome, Reply, TemporaryFailure
 from tests.support.deliveries import GROUP, HOST, OWNER
 from tests.support.desk import Desk, at_work
@@ -81,7 +82,7 @@ class Site:
     async def at_work(self) -> AsyncIterator[Desk]:
         router = Router(Routing(), HOST)
         out = WaysOut(Routes({}), Far())
-        courier = MailCourier(router, self._directory, self.writer, out)
+        courier = MailCourier(router, self._directory, self.writer, out, Strangers())
         async with at_work(self._queue, self.clock, courier) as desk:
             yield desk
         await self.writer.close()

@@ -66,7 +66,8 @@ async def relay(
         RelaySettings(nameservers=(dns,), port=port, timeoutconnect=10, timeoutremote=10),
         **settings,  # type: ignore[arg-type]
     )
-    made = SmtpRelay(Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen), clock)
+    all_settings = Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen)
+    made = SmtpRelay(all_settings, lambda: all_settings, clock)
     try:
         yield made
     finally:

@@ -35,6 +35,7 @@ from restante.routing.decision import Decision, Instructions
 from restante.routing.owner import DOUBLE_BOUNCE
 from restante.routing.router import Router
 from restante.routing.sequence import MOST_STEPS
+from restante.routing.strangers import Strangers
 from restante.routing.trace import NO_NOTES, Notes
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -96,7 +97,9 @@ class Site:
 
     async def attempt(self, *targets: Target, lane: str = LOCAL_LANE) -> list[Answer]:
         router = RouterWithOwners(self.routing, self.owners)
-        courier = MailCourier(router, self.directory, self.writer, WaysOut(Routes({}), self))
+        courier = MailCourier(
+            router, self.directory, self.writer, WaysOut(Routes({}), self), Strangers()
+        )
         recipients = tuple(
             QueuedRecipient(number, target, RecipientState.WAITING, 0, 0.0, None)
             for number, target in enumerate(targets)

@@ -40,6 +40,7 @@ from restante.receiver.door import Receiver
 from restante.relay import Parcel, Recipient
 from restante.relay.routes import Routes
 from restante.routing.router import Router
+from restante.routing.strangers import Strangers
 from restante.spool import Spool
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -151,7 +152,7 @@ def message(target: Target, *, again: bool = False, bears: str = "") -> QueuedMe
 
 async def attempt(recorder: Recorder, queued: QueuedMessage) -> object:
     router = Router(SETTINGS.routing, SETTINGS.hostname)
-    courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder))
+    courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder), Strangers())
     (answer,) = (await courier.attempt(queued)).answers
     return answer
 
@@ -196,7 +197,7 @@ async def relay(recorder: Recorder, lane: str, *addresses: str) -> Attempted:
 
 async def relay_targets(recorder: Recorder, lane: str, *targets: Target) -> Attempted:
     router = Router(SETTINGS.routing, SETTINGS.hostname)
-    courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder))
+    courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder), Strangers())
     waiting = tuple(
         QueuedRecipient(1, each, RecipientState.WAITING, 0, 0.0, None) for each in targets
     )

@@ -64,6 +64,6 @@ def test_where_there_is_no_table_nothing_is_far(tmp_path: Path) -> None:
 
 
 def test_this_machine_s_own_table() -> None:
-    mount = mount_of("/", read_mounts())
+    mount = mount_of("/", read_mounts("/proc/self/mounts"))
     assert mount is not None
     assert mount.place == "/"

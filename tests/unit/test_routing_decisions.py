@@ -398,7 +398,7 @@ async def test_the_first_table_asked_is_virtual_outside_locals() -> None:
 def test_replies() -> None:
     address = Address("a", "b.org")
     codes = [
-        str(reply_to(decision))[:9]
+        str(reply_to(decision, verify=True))[:9]
         for decision in (
             Remote(address),
             NoSuchUser(address, ""),
@@ -407,4 +407,4 @@ def test_replies() -> None:
         )
     ]
     assert codes == ["250 2.1.5", "550 5.1.1", "451 4.3.0", "451 4.3.5"]
-    assert reply_to_stranger(Remote(address), accepted=False) == RELAYING_DENIED
+    assert reply_to_stranger(Remote(address), accepted=False, verify=True) == RELAYING_DENIED

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from restante.auth import LoginAttempt
 from restante.auth.proven import ProvenPasswords
-from restante.auth.schemes import is_cheap, verify
+from restante.auth.schemes import is_cheap
 from restante.config.tree import Auth
 from restante.errors import TemporaryError
 from restante.network import network_of
@@ -59,8 +59,8 @@ class Hashing:
     def __init__(
         self,
         settings: Auth,
-        verify_password: Verify = verify,
-        proven: ProvenPasswords | None = None,
+        verify_password: Verify,
+        proven: ProvenPasswords | None,
     ) -> None:
         """``proven``: what need not be hashed; None: each password is."""
         self._verify = verify_password

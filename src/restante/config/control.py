@@ -115,11 +115,11 @@ class Layer:
 
 
 def read_control(
-    directory: str, environ: Mapping[str, str], wanted: Callable[[Source], bool], me: str = ""
+    directory: str, environ: Mapping[str, str], wanted: Callable[[Source], bool], me: str
 ) -> Layer:
     """What the files say for the ``wanted`` settings; files of no use to them are not opened.
 
-    ``me`` is the host's name if that is not for the directory to say. Complaints are part of
+    ``me`` is the host's name; empty if that is for the directory to say. Complaints are part of
     the answer; nothing is raised.
     """
     if not os.path.isdir(directory):

@@ -56,7 +56,7 @@ class FileGuard:
         self,
         directory: str,
         limits: Limits,
-        shared: Iterable[str] = (),
+        shared: Iterable[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``directory`` holds the files, or will; ``shared``: networks of many people."""

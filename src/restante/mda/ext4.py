@@ -119,8 +119,8 @@ class Ext4:
             return []
 
 
-def linux(release: str = "") -> tuple[int, ...]:
-    """The version of Linux, two numbers of it: of a release, or of the one that runs."""
+def linux(release: str) -> tuple[int, ...]:
+    """The version of Linux, two numbers of it: of a release; empty: of the one that runs."""
     return tuple(map(int, _NUMBER.findall(release or os.uname().release)[:2]))
 
 

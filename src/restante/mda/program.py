@@ -56,7 +56,7 @@ class Ended:
     """Its exit code, or the negative number of the signal that ended it."""
     output: bytes
     """The beginning of what it wrote."""
-    cut_short: str = ""
+    cut_short: str
     """Why it was ended from here; empty: it ended by itself."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 REMEMBERED = 10.0
@@ -15,7 +14,7 @@ Clock = Callable[[], float]
 class Remembered:
     """One question's answer for each device; may be asked by several threads."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: dict[int, tuple[float, bool]] = {}
         """When it was found, and what."""

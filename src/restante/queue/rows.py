@@ -211,7 +211,7 @@ def record_result(
     envelope: Envelope,
     result: Result,
     life: int,
-    asked: RecipientDsn | None = None,
+    asked: RecipientDsn | None,
 ) -> None:
     """Take one recipient where its attempt led.
 

@@ -42,9 +42,9 @@ class Recorded:
 
     finished: bool
     """Nothing of the message waits any more, and nobody is to be told: it is gone."""
-    blocked_until: float | None = None
+    blocked_until: float | None
     """The lane is left alone from now on (seconds since the epoch); None: no change."""
-    recovered: bool = False
+    recovered: bool
     """The lane had been failing, and works again."""
 
 

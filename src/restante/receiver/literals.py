@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -13,9 +12,8 @@ from restante.interfaces import is_own_address
 class Literals:
     """``routing.localiphost``, which stands for any IP address of this host at the front door."""
 
-    def __init__(self, localiphost: str, is_own: Callable[[str], bool] = is_own_address) -> None:
+    def __init__(self, localiphost: str) -> None:
         self._domain = fold(localiphost)
-        self._is_own = is_own
 
     def resolved(self, address: Address) -> Address:
         """The address, in the domain that a literal of this host stands for."""
@@ -23,7 +21,7 @@ class Literals:
             return address
         text = address.domain.removeprefix("[").removesuffix("]").removeprefix("ipv6:")
         try:
-            own = self._is_own(str(ip_address(text)))
+            own = is_own_address(str(ip_address(text)))
         except ValueError:
             return address  # a literal of another kind, or a malformed one: for routing to judge
         return replace(address, domain=self._domain) if own else address

@@ -47,13 +47,12 @@ class SmtpRelay:
     def __init__(
         self,
         settings: Settings,
+        current: Callable[[], Settings],
         clock: Callable[[], float] = time.monotonic,
-        current: Callable[[], Settings] | None = None,
     ) -> None:
-        """``clock`` gives seconds and never goes back.
+        """``current`` gives the settings in force: name and patience may change while it runs.
 
-        ``current`` gives the settings in force where the name and the patience of this host
-        may change while it runs.
+        ``clock`` gives seconds and never goes back.
         """
         relay = settings.relay
         helo = relay.helohost or settings.hostname
@@ -69,7 +68,7 @@ class SmtpRelay:
         }
         self._policies = TlsPolicies(relay.tls_policy, self._credentials)
         self._contexts = TlsContexts()
-        self._terms = Derived(current or (lambda: settings), self._make_terms)
+        self._terms = Derived(current, self._make_terms)
 
     def _make_terms(self, settings: Settings) -> Terms:
         relay = settings.relay

@@ -48,7 +48,7 @@ class Terms:
     helo: str
     timeoutconnect: float
     timeoutremote: float
-    contexts: TlsContexts = field(default_factory=TlsContexts)
+    contexts: TlsContexts
     policy: Policy = "may"
     implicit_tls: bool = False
     """The handshake comes first (RFC 8314 §3.3)."""

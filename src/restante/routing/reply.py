@@ -12,7 +12,7 @@ CANNOT_KNOW = Reply(451, "3.0", "cannot look up the recipient now, try again lat
 MISCONFIGURED = Reply(451, "3.5", "the recipient is not set up correctly, try again later")
 
 
-def reply_to(decision: Decision, *, verify: bool = True) -> Reply:
+def reply_to(decision: Decision, *, verify: bool) -> Reply:
     """The reply to a peer that may relay, or for a domain that decision 1 accepts.
 
     Without ``verify`` (receiver.verify_recipients), mail for nobody is taken, and returned.
@@ -27,6 +27,6 @@ def reply_to(decision: Decision, *, verify: bool = True) -> Reply:
     return RECIPIENT_OK
 
 
-def reply_to_stranger(decision: Decision, *, accepted: bool, verify: bool = True) -> Reply:
+def reply_to_stranger(decision: Decision, *, accepted: bool, verify: bool) -> Reply:
     """The reply to anybody else; ``accepted`` is the answer of decision 1 for the domain."""
     return reply_to(decision, verify=verify) if accepted else RELAYING_DENIED

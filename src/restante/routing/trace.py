@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -67,9 +66,7 @@ class Trace:
 class TracedLookups:
     """Look-ups that write every question into a trace; ``clock`` counts seconds."""
 
-    def __init__(
-        self, inner: Lookups, trace: Trace, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, inner: Lookups, trace: Trace, clock: Callable[[], float]) -> None:
         self._inner = inner
         self._trace = trace
         self._clock = clock

@@ -120,7 +120,7 @@ class Worker:
             settings, self._directory, self._guard, self._system, place.generation.proven
         )
         self._ledger = UsageLedger(settings.path(settings.queue.root))
-        self._relay = SmtpRelay(settings, current=live)
+        self._relay = SmtpRelay(settings, live)
         self._courier = CurrentCourier(Derived(live, self._make_courier))
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:

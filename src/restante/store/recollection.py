@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 class Memory(Generic[Key, Value]):
     """Values by key; those that were not asked for the longest are forgotten first."""
 
-    def __init__(self, max_octets: int = MAX_OCTETS) -> None:
+    def __init__(self, max_octets: int) -> None:
         self._max_octets = max_octets
         self._kept: dict[Key, tuple[Value, int]] = {}
         self._octets = 0
