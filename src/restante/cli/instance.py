@@ -180,9 +180,10 @@ async def _populate(admin: Administration, settings: Settings) -> None:
 
 async def _add_demo_mailbox(admin: Administration, settings: Settings, address: Address) -> None:
     from restante.auth.schemes import hash_password
+    from restante.cli.accounts import PASSWORD_TYPE
     from restante.cli.homes import home_of, mail_owner
     from restante.directory import Account
 
     owner = mail_owner(settings)
     account = Account(str(address), owner.uid, owner.gid, home_of(settings, address))
-    await admin.add_mailbox(address, account, hash_password(DEMO_PASSWORD), "Crypt-Password")
+    await admin.add_mailbox(address, account, hash_password(DEMO_PASSWORD), PASSWORD_TYPE)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from restante.auth.schemes import UnknownScheme, scram_source
+from restante.cli.findings import MAX_NAMED
 from restante.directory.engine import Engine, Statement
 from restante.directory.pages import first_rows
 from restante.directory.rows import text_of
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 MAX_READ = 20_000
 """Hashes that are read: those of a large database would take minutes."""
-MAX_NAMED = 10
-"""Accounts that are named."""
 UPGRADED_SIZE = 107
 """Characters of a hash as ``auth.upgrade`` writes it."""
 

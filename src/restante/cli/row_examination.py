@@ -165,17 +165,22 @@ async def _examine_instructions(engine: Engine, settings: Settings, findings: Fi
     targets: dict[Address, _User] = {}
     for (user, extension), some in lines.items():
         try:
-            for each in parse_instructions(some):
-                if isinstance(each, ToForward):
-                    targets.setdefault(each.address, (user, extension))
+            addresses = _forwarded_to(some)
         except BadInstruction as error:
             unusable.append(f"{_of(user, extension)}: {error}; its mail waits")
+            continue
+        for address in addresses:
+            targets.setdefault(address, (user, extension))
     findings.problems += unusable[:MAX_NAMED]
     router, directory = Router(settings.routing, settings.hostname), directory_of(settings, engine)
     async for address in _without_mailbox(targets, router, directory):
         findings.advice.append(
             f"{_of(*targets[address])}: {address}, which nobody has: what is sent on to it bounces"
         )
+
+
+def _forwarded_to(lines: Iterable[str]) -> list[Address]:
+    return [each.address for each in parse_instructions(lines) if isinstance(each, ToForward)]
 
 
 def _of(user: str, extension: str) -> str:
