@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
@@ -25,9 +24,9 @@ from restante.cli.output import (
     AsJson,
     count,
     human_size,
-    one_line,
     print_record,
     print_rows,
+    remark,
 )
 from restante.errors import OperatorError
 
@@ -201,8 +200,7 @@ def remove_mailbox(
         )
     doomed = _doomed_home(settings, account) if delete_mail else ""
     for entry in administer(settings, lambda admin: admin.remove_mailbox(wanted)):
-        line = one_line(f"the alias {entry.address} still points to {entry.target}")
-        print(f"restante: {line}", file=sys.stderr)
+        remark(f"the alias {entry.address} still points to {entry.target}")
     if doomed:
         delete_home(doomed)
 

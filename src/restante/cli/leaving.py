@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from restante.cli.output import count, one_line, timestamp
+from restante.cli.output import one_line
+from restante.cli.queues.record import alone_record
+from restante.cli.queues.showing import left_alone
 from restante.config.nexthop import NextHop
 from restante.queue.reader import LaneAlone, QueueReader
 from restante.relay.routes import Routes, destination
@@ -36,9 +38,7 @@ class Way:
         if self.login:
             parts.append(f"logs in as {self.login}")
         if self.alone is not None:
-            times = count(self.alone.failures, "failure")
-            until = timestamp(self.alone.until)
-            parts.append(f"left alone until {until} after {times}: {self.alone.why}")
+            parts.append(left_alone(self.alone))
         return one_line(f"{self.address} by {'; '.join(parts)}")
 
     def _named_by(self) -> str:
@@ -73,12 +73,11 @@ def ways(settings: Settings, found: Explanation) -> list[Way]:
 
 def way_record(way: Way) -> dict[str, Any]:
     """The same for JSON."""
-    alone = way.alone and asdict(way.alone) | {"until": timestamp(way.alone.until)}
     return {
         "address": way.address,
         "lane": way.lane,
         "by_route": way.by_route,
         "tls_policy": way.tls_policy,
         "login": way.login or None,
-        "left_alone": alone,
+        "left_alone": alone_record(way.alone),
     }

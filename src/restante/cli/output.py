@@ -76,6 +76,11 @@ def one_line(value: object) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+def remark(text: str) -> None:
+    """Say on standard error what is no part of the answer."""
+    print(f"restante: {one_line(text)}", file=sys.stderr)
+
+
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import astuple
@@ -13,7 +12,7 @@ import typer
 from restante.address import Address, fold
 from restante.cli.context import any_address, ask, directory_of, settings_of, stored_text
 from restante.cli.groups import Group
-from restante.cli.output import AsJson, one_line, print_record, print_rows
+from restante.cli.output import AsJson, one_line, print_record, print_rows, remark
 from restante.cli.status import ExitCode
 from restante.cli.tallies import opened
 from restante.errors import OperatorError
@@ -52,7 +51,7 @@ def list_usage(context: typer.Context, as_json: AsJson = False) -> None:
     settings = settings_of(context)
     limits = limits_of(settings.submission)
     if not limits.any:
-        print("restante: no limit is set in [submission], so nothing is counted", file=sys.stderr)
+        remark("no limit is set in [submission], so nothing is counted")
     found = sorted(_everybody(settings), key=lambda each: -each.spent.recipients_per_day)
     rows = [[each.account, *astuple(each.spent), limits.exceeded(each.spent, 1)] for each in found]
     print_rows(_COLUMNS if as_json else _HEADS, rows, as_json=as_json)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
-from restante.cli.output import program
+from restante.cli.output import program, remark
 from restante.config.tree import HostPort, Settings
 
 SENDER = "welcome@example.org"
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         with smtplib.SMTP(host, int(port), timeout=PATIENCE) as client:
             client.send_message(_message(f"{host}:{port}", recipient))
     except (OSError, smtplib.SMTPException) as error:
-        print(f"restante: the welcome message was not accepted: {error}", file=sys.stderr)
+        remark(f"the welcome message was not accepted: {error}")
         return 1
     print(f"A welcome message was sent to {recipient}.", flush=True)
     return 0

@@ -228,10 +228,10 @@ def _carry_out(
 
 
 def _found(queue_id: str, thing: T | None) -> T:
+    from restante.cli.queues.acting import not_found
+
     if thing is None:
-        raise OperatorError(
-            f"no queue has a message {queue_id!r}; it may have been delivered by now"
-        )
+        raise OperatorError(not_found(queue_id))
     return thing
 
 

@@ -200,10 +200,15 @@ def _conclusion(operator: QueueOperator, order: Order, tally: _Tally) -> Iterato
         yield "No server has the queue just now; the next one that does finds this."
 
 
+def not_found(queue_id: str) -> str:
+    """What is said of an id that no message has."""
+    return f"no queue has a message {queue_id!r}; it may have been delivered by now"
+
+
 def _explain(reader: QueueReader, verb: Verb, queue_id: str) -> str:
     entry = reader.message(queue_id)
     if entry is None:
-        return f"no queue has a message {queue_id!r}; it may have been delivered by now"
+        return not_found(queue_id)
     if entry.held and not entry.waiting:
         return f"{queue_id} is held; restante queue release {queue_id} lets it go on"
     return f"{queue_id}: nothing of it {_NOTHING[verb]}; restante queue show {queue_id} tells more"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from restante import eventlog, maillog
-from restante.cli.output import one_line
+from restante.cli.output import remark
 from restante.logsetup import SYSLOG_SOCKET, LogUnusable, setup_logging
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ def journal(settings: Settings) -> Iterator[Note]:
     try:
         log = setup_logging(replace(settings.log, target=target), settings.directory)
     except LogUnusable as error:
-        line = one_line(f"what is done now is not logged: {error}")
-        print(f"restante: {line}", file=sys.stderr)
+        remark(f"what is done now is not logged: {error}")
         yield _forget
         return
     try:

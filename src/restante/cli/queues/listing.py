@@ -10,7 +10,15 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from restante.address import shown
-from restante.cli.output import fit, human_due, human_size, human_span, one_line, print_json_list
+from restante.cli.output import (
+    fit,
+    human_due,
+    human_size,
+    human_span,
+    one_line,
+    print_json_list,
+    remark,
+)
 from restante.cli.queues.record import entry_record
 
 if TYPE_CHECKING:
@@ -46,10 +54,9 @@ def print_entries(entries: Iterator[QueueEntry], limit: int | None, *, as_json: 
         for entry in shown:
             print("\t".join(map(one_line, _cells(entry, " ".join))))
     if most and next(entries, None) is not None:
-        print(
-            f"restante: these are the oldest {most}, there are more: --limit 0 lists all, "
-            "restante queue summary counts them",
-            file=sys.stderr,
+        remark(
+            f"these are the oldest {most}, there are more: --limit 0 lists all, "
+            "restante queue summary counts them"
         )
 
 

@@ -12,7 +12,7 @@ from restante.cli.queues.selecting import lane_name
 if TYPE_CHECKING:
     from restante.envelope import Notify
     from restante.queue import LastAnswer, QueuedRecipient
-    from restante.queue.reader import QueueEntry
+    from restante.queue.reader import LaneAlone, QueueEntry
 
 
 def entry_record(entry: QueueEntry) -> dict[str, Any]:
@@ -33,7 +33,6 @@ def entry_record(entry: QueueEntry) -> dict[str, Any]:
 
 def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str, Any]:
     target = recipient.target
-    alone = entry.alone.get(target.lane)
     return {
         "address": shown(target.address),
         # Of a user's file, so that there may be octets in it that are no UTF-8.
@@ -47,7 +46,7 @@ def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str
         "last_reply": str(recipient.last) if recipient.last else None,
         "last": _answer_record(recipient.last) if recipient.last else None,
         "lane": lane_name(target.lane),
-        "left_alone": asdict(alone) | {"until": timestamp(alone.until)} if alone else None,
+        "left_alone": alone_record(entry.alone.get(target.lane)),
         "notify": None if target.dsn.notify is None else notify_names(target.dsn.notify),
         "orcpt": target.dsn.orcpt or None,
     }
@@ -62,6 +61,11 @@ def _answer_record(last: LastAnswer) -> dict[str, Any]:
         "detail": last.detail or None,
         "peer": asdict(last.peer) if last.peer else None,
     }
+
+
+def alone_record(lane: LaneAlone | None) -> dict[str, Any] | None:
+    """Why a lane is left alone, and until when."""
+    return None if lane is None else asdict(lane) | {"until": timestamp(lane.until)}
 
 
 def notify_names(asked: Notify) -> list[str]:

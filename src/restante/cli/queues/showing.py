@@ -120,7 +120,8 @@ def _recipient(entry: QueueEntry, recipient: QueuedRecipient) -> Iterator[str]:
         if recipient.last.detail:
             yield f"    ({recipient.last.detail})"
     if target.lane and recipient.state in ("waiting", "held"):
-        yield f"  lane: {target.lane}{_left_alone(entry.alone.get(target.lane))}"
+        alone = entry.alone.get(target.lane)
+        yield f"  lane: {target.lane}" + (f", {left_alone(alone)}" if alone else "")
 
 
 def _standing(entry: QueueEntry, recipient: QueuedRecipient) -> str:
@@ -130,11 +131,10 @@ def _standing(entry: QueueEntry, recipient: QueuedRecipient) -> str:
     return f"waiting, next attempt {human_due(due)} ({timestamp(due)})"
 
 
-def _left_alone(alone: LaneAlone | None) -> str:
-    if alone is None:
-        return ""
-    times = count(alone.failures, "failure")
-    return f", left alone until {timestamp(alone.until)} after {times}: {alone.why}"
+def left_alone(lane: LaneAlone) -> str:
+    """Until when a lane is, and why."""
+    times = count(lane.failures, "failure")
+    return f"left alone until {timestamp(lane.until)} after {times}: {lane.why}"
 
 
 def _speaker(last: LastAnswer) -> str:

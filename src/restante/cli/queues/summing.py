@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
 from restante.address import shown
-from restante.cli.output import count, human_due, human_span, print_json, print_rows, timestamp
+from restante.cli.output import (
+    count,
+    human_due,
+    human_span,
+    print_json,
+    print_rows,
+    remark,
+    timestamp,
+)
+from restante.cli.queues.record import alone_record
 from restante.cli.queues.selecting import lane_name
 from restante.queue.selection import By
 from restante.queue.summary import Group, groups, largest
@@ -69,10 +77,7 @@ def print_groups(
     else:
         _print_table(reader, by, kept)
     if more:
-        print(
-            f"restante: these are the largest {limit}, there are {more} more: --limit 0 lists all",
-            file=sys.stderr,
-        )
+        remark(f"these are the largest {limit}, there are {more} more: --limit 0 lists all")
 
 
 def _sentence(ages: list[Group]) -> str:
@@ -120,7 +125,7 @@ def _records(reader: QueueReader, by: By, found: list[Group]) -> list[dict[str, 
     records = [{by.value: _key(by, group)} | _figures(group) for group in found]
     if by is By.LANE:
         for record, group in zip(records, found, strict=True):
-            record["left_alone"] = _alone_record(alone.get(group.key))
+            record["left_alone"] = alone_record(alone.get(group.key))
     return records
 
 
@@ -133,10 +138,6 @@ def _figures(group: Group) -> dict[str, Any]:
         "oldest": timestamp(group.oldest),
         "next_attempt": None if due is None else timestamp(due),
     }
-
-
-def _alone_record(lane: LaneAlone | None) -> dict[str, Any] | None:
-    return None if lane is None else asdict(lane) | {"until": timestamp(lane.until)}
 
 
 def _left_alone(reader: QueueReader, by: By, found: list[Group]) -> Mapping[str, LaneAlone]:
