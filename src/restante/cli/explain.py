@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from restante.address import shown
+from restante.cli.output import count
 from restante.routing.decision import (
     Decision,
     Instructions,
@@ -54,8 +55,8 @@ def describe(decision: Decision | Final) -> str:
             whose = f"user {account.name}" if account else "the alias user"
             if not actions:
                 return f"thrown away: {source} of {whose} has comments alone"
-            count = f"{len(actions)} instruction{'' if len(actions) == 1 else 's'}"
-            return f"{count} of {whose} in {source}, Delivered-To: {delivered_to}"
+            some = count(len(actions), "instruction")
+            return f"{some} of {whose} in {source}, Delivered-To: {delivered_to}"
         case Act(account, delivered_to, action, _):
             rights = f"uid {account.uid}, gid {account.gid}"
             line = instruction_line(action)
@@ -98,13 +99,13 @@ def _question(question: Question) -> str:
 
 
 def _asked(question: Question, width: int) -> list[str]:
-    count = len(question.rows)
-    found = f"{count} row{'' if count == 1 else 's'}" if not question.failure else "no answer"
+    number = len(question.rows)
+    found = count(number, "row") if not question.failure else "no answer"
     spent = f"{question.milliseconds:.2f} ms"
     lines = [f"    asked  {_question(question):<{width}}  {found:>9}  {spent:>10}"]
     lines += [f"           = {_plain(row)}" for row in question.rows[:MAX_ROWS_SHOWN]]
-    if count > MAX_ROWS_SHOWN:
-        lines.append(f"           = ... and {count - MAX_ROWS_SHOWN} more")
+    if number > MAX_ROWS_SHOWN:
+        lines.append(f"           = ... and {number - MAX_ROWS_SHOWN} more")
     if question.failure:
         lines.append(f"           ! {_plain(question.failure)}")
     return lines
