@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from restante.address import fold
 from restante.cli.context import settings_of
 from restante.cli.groups import Group
-from restante.cli.output import AsJson, print_rows
+from restante.cli.output import AsJson, print_rows, timestamp
 from restante.cli.tallies import opened
 from restante.errors import OperatorError
 
@@ -29,7 +28,7 @@ _COLUMNS = ["account", "network", "guesses", "last"]
 def list_guesses(context: typer.Context, as_json: AsJson = False) -> None:
     """List the distinct wrong passwords that count now, by account and network, most first."""
     found = _guessed(settings_of(context))
-    rows = [[each.account, each.network, each.guesses, _moment(each.last)] for each in found]
+    rows = [[each.account, each.network, each.guesses, timestamp(each.last)] for each in found]
     print_rows(_COLUMNS, rows, as_json=as_json)
 
 
@@ -80,10 +79,6 @@ def _key(name: str) -> str:
         return str(ipaddress.ip_network(name))
     except ValueError:
         return fold(name)
-
-
-def _moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _opened(settings: Settings) -> AbstractContextManager[GuessFile | None]:
