@@ -8,7 +8,7 @@ import pytest
 
 from restante.cli.findings import MAX_NAMED, Findings
 from restante.cli.row_examination import examine_rows
-from restante.config.tree import Settings
+from restante.config.tree import Routing, Settings
 from restante.directory.engine import Engine, Statement
 from restante.directory.rows import MAX_ID
 from tests.support.directory import Rows, engine_with, fill
@@ -22,9 +22,9 @@ SITE: Rows = {
 }
 
 
-async def examined(engine: Engine) -> Findings:
+async def examined(engine: Engine, settings: Settings | None = None) -> Findings:
     findings = Findings()
-    await examine_rows(engine, Settings("/"), findings)
+    await examine_rows(engine, settings or Settings("/"), findings)
     return findings
 
 
@@ -162,3 +162,23 @@ async def test_a_few_targets_that_nobody_has(database_url: str) -> None:
     async with engine_with(database_url, {**SITE, "alias": many}) as engine:
         advice = (await examined(engine)).advice
     assert sum(line.startswith("alias has") for line in advice) == MAX_NAMED
+
+
+async def test_rows_that_are_as_they_should_be_hide_no_other(database_url: str) -> None:
+    """Domains of the host itself have no addresses, and a user with an extension no account."""
+    fine = [f"d{number}.example" for number in range(MAX_NAMED + 2)]
+    rows: Rows = {
+        **SITE,
+        "rcpthosts": [(domain,) for domain in (*fine, "zz.example")],
+        "virtual": [
+            *(("iain-list", f"b{number}", "d0.example") for number in range(MAX_NAMED + 2)),
+            ("nobody", "z", "d0.example"),
+        ],
+        "alias": [("iain", "list", "|cat", "")],
+    }
+    settings = Settings("/", routing=Routing(locals=tuple(fine)))
+    async with engine_with(database_url, rows) as engine:
+        advice = (await examined(engine, settings)).advice
+    address, domain = advice
+    assert address.startswith("virtual gives z@d0.example to 'nobody'")
+    assert domain.startswith("the domain zz.example has no addresses")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from restante.config.tree import Settings
 
 MAX_READ = 20_000
-"""Rows of alias that are read: those of a large database would take minutes."""
+"""Rows that are read where each is looked into: those of a large database would take minutes."""
 AT_A_TIME = 100
 """Addresses that are looked up together."""
 
@@ -39,21 +39,23 @@ _WRONG_OWNER = {True: "`uid` < ? OR `gid` < ?", False: "`uid` <> ?"}
 """Whether root asks, whose server delivers to everybody."""
 _WITHOUT_OWNER = "`username` IS NULL OR `username` = ''"
 _INSTRUCTIONS = "SELECT `username`, `alias`, `alias_username`, `alias_host` FROM `alias` LIMIT ?"
+# Planners make joins of EXISTS, and read all of the other table for each page.
 _WITHOUT_ACCOUNT = (
-    "`username` <> '' "
-    "AND NOT EXISTS (SELECT 1 FROM `mailbox` m WHERE m.`username` = `virtual`.`username`) "
-    "AND NOT EXISTS (SELECT 1 FROM `alias` a WHERE a.`username` = 'alias' "
-    "AND a.`alias` = `virtual`.`username`)"
+    "`username` <> '' AND "
+    "(SELECT 1 FROM `mailbox` m WHERE m.`username` = `virtual`.`username` LIMIT 1) IS NULL AND "
+    "(SELECT 1 FROM `alias` a WHERE a.`username` = 'alias' AND a.`alias` = `virtual`.`username` "
+    "LIMIT 1) IS NULL"
 )
-_WITHOUT_ADDRESSES = "NOT EXISTS (SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {})"
+_WITHOUT_ADDRESSES = "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {} LIMIT 1) IS NULL"
 """With the host as ``virtual`` would have it."""
 _HOST_COLLATION = (
     "SELECT character_set_name, collation_name FROM information_schema.columns "
     "WHERE table_schema = DATABASE() AND table_name = 'virtual' AND column_name = 'virtual_host'"
 )
 _PROGRAM = (
-    "`alias_username` LIKE '|%' AND (`alias_host` IS NULL OR `alias_host` = '') AND EXISTS "
-    "(SELECT 1 FROM `mailbox` m WHERE m.`username` = `alias`.`username` AND m.`uid` = ?)"
+    "`alias_username` LIKE '|%' AND (`alias_host` IS NULL OR `alias_host` = '') AND "
+    "(SELECT 1 FROM `mailbox` m WHERE m.`username` = `alias`.`username` AND m.`uid` = ? LIMIT 1) "
+    "IS NOT NULL"
 )
 
 
@@ -118,12 +120,15 @@ async def _examine_addresses(engine: Engine, settings: Settings, findings: Findi
     router = Router(settings.routing, settings.hostname)
     directory = directory_of(settings, engine)
     columns = "`username`, `virtual_username`, `virtual_host`"
-    for row in await _some(engine, "virtual", columns, _WITHOUT_ACCOUNT):
+    rows = await first_rows(engine, "virtual", columns, _WITHOUT_ACCOUNT, most=MAX_READ)
+    probes: dict[Address, list[tuple[str, ...]]] = {}
+    for row in rows:
         owner, local, domain = map(text_of, row)
         # Any address that has no row of its own shows where a catch-all leads.
         probe = Address(local or f"any-{secrets.token_hex(8)}", fold(domain))
-        decision = await router.route(probe, directory)
-        if isinstance(decision, NoSuchUser):
+        probes.setdefault(probe, []).append((owner, local, domain))
+    async for probe in _without_mailbox(probes, router, directory):
+        for owner, local, domain in probes[probe]:
             findings.advice.append(
                 f"virtual gives {local}@{domain} to {owner!r}, which has neither an account in "
                 "mailbox nor rows in alias: its mail is refused"
@@ -136,15 +141,19 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
     local = {form for domain in settings.routing.locals for form in forms(fold(domain))}
     directory = directory_of(settings, engine)
     condition = _WITHOUT_ADDRESSES.format(await _host_to_compare(engine))
-    for row in await _some(engine, "rcpthosts", "`host`", condition):
+    told: list[str] = []
+    for row in await first_rows(engine, "rcpthosts", "`host`", condition, most=MAX_READ):
         domain = text_of(row[0])
         others = forms(fold(domain))[1:]
         has_addresses = [await directory.knows_domain(form) for form in others]
         if fold(domain) not in local and not any(has_addresses):
-            findings.advice.append(
+            told.append(
                 f"the domain {domain} has no addresses: mail for it is accepted from everybody, "
                 "and waits to be sent to another host"
             )
+        if len(told) == MAX_NAMED:
+            break
+    findings.advice += told
 
 
 async def _host_to_compare(engine: Engine) -> str:
