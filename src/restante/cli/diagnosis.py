@@ -79,16 +79,17 @@ def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
     from restante.service.user import serving_uid
 
     policy = Policy(settings.hostname, settings.mail.minimum_uid, settings.mail.minimum_gid)
-    own = serving_uid(settings)
-    objections = []
-    for decision in (found.decision, *(leaf.decision for leaf in found.leaves)):
-        if isinstance(decision, Mailbox | Act):
-            why = policy.objection(decision.account)
-            if not why and isinstance(decision, Act) and isinstance(decision.action, ToProgram):
-                why = objection_to_programs(settings.programs, decision.account, own)
-            if why:
-                objections.append(f"Waits      {decision.account.name}: {why}")
-    return list(dict.fromkeys(objections))
+
+    def objection(to: Mailbox | Act) -> str:
+        why = policy.objection(to.account)
+        if why or isinstance(to, Mailbox) or not isinstance(to.action, ToProgram):
+            return why
+        return objection_to_programs(settings.programs, to.account, serving_uid(settings))
+
+    decisions = (found.decision, *(leaf.decision for leaf in found.leaves))
+    ends = [each for each in decisions if isinstance(each, Mailbox | Act)]
+    waiting = [f"Waits      {to.account.name}: {why}" for to in ends if (why := objection(to))]
+    return list(dict.fromkeys(waiting))
 
 
 def explain(

@@ -64,13 +64,19 @@ def _listening(address: HostPort) -> Iterator[str]:
     except OSError:
         return
     for table, family in _TABLES:
-        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                where, _, number = fields[1].partition(":")
-                is_there = int(number, 16) == port and _address(where, family) in (host, *_ANY)
-                if is_there and fields[3] == _LISTENS:
-                    yield fields[9]
+        for at, number, inode in _listeners(table, family):
+            if number == port and at in (host, *_ANY):
+                yield inode
+
+
+def _listeners(table: str, family: socket.AddressFamily) -> Iterator[tuple[str, int, str]]:
+    """Address, port and inode of each socket in a table that listens."""
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTENS:
+                digits, _, number = fields[1].partition(":")
+                yield _address(digits, family), int(number, 16), fields[9]
 
 
 def _address(digits: str, family: socket.AddressFamily) -> str:
