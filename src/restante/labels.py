@@ -73,9 +73,11 @@ def _a_label(label: str) -> str:
     import idna  # its tables are large, and most mail needs none of them
 
     try:
-        return idna.encode(label, uts46=True).decode("ascii")
+        encoded = idna.encode(label, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         return label
+    # UTS 46 has dots that are none here (U+3002): behind the last of them a label is lacking.
+    return label if encoded.endswith(".") else encoded
 
 
 def _u_label(label: str) -> str:
