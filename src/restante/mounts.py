@@ -42,7 +42,8 @@ class Mount:
 
 def read_mounts(table: str) -> list[Mount]:
     """All of them, in the order in which they were mounted; raises OSError."""
-    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+    # Of all that may end a line, the kernel escapes LF alone in a name, and users have their say.
+    with open(table, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         return list(map(_mount, lines))
 
 

@@ -66,6 +66,14 @@ def test_where_it_is_not_or_nobody_says_it_is_not(
     assert not table(tmp_path, fd, *options).keeps_order(fd)
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\x1cb", "a\u2028b\xa0c"])
+def test_whatever_the_name_of_its_place_holds(tmp_path: Path, fd: int, name: str) -> None:
+    known = table(tmp_path, fd, f"{OPTIONS},logdev=/dev/vdc", OPTIONS)
+    lines = tmp_path / "mountinfo"
+    lines.write_bytes(lines.read_bytes().replace(b"/srv", f"/{name}".encode(), 1))
+    assert not known.keeps_order(fd)
+
+
 def test_without_the_table_nothing_is_known(tmp_path: Path, fd: int) -> None:
     assert not Xfs(str(tmp_path / "missing")).keeps_order(fd)
 

@@ -48,6 +48,13 @@ def test_what_lies_on_a_far_file_system(table: Path, path: str, place: str) -> N
     assert FarPlaces(str(table)).of(path) == place
 
 
+def test_a_place_with_a_cr_in_its_name_hides_no_other(tmp_path: Path) -> None:
+    table = tmp_path / "mounts"
+    table.write_bytes(b"x /home/eve/a\rb fuse.x rw 0 0\nhost:/mail /srv/mail nfs4 rw 0 0\n")
+    assert FarPlaces(str(table)).of("/srv/mail/iain") == "/srv/mail"
+    assert FarPlaces(str(table)).of("/home/eve/a\rb/c") == "/home/eve/a\rb"
+
+
 def test_the_table_is_read_again(table: Path) -> None:
     now = 1000.0
     places = FarPlaces(str(table), lambda: now)

@@ -47,9 +47,12 @@ class Xfs:
             return False
         number = f"{os.major(device)}:{os.minor(device)}"
         try:
-            with open(self._mounts, encoding="utf-8", errors="surrogateescape") as lines:
-                options = [line.split()[-1] for line in lines if line.split()[2:3] == [number]]
+            # A name may hold all that ends a line or a word, but for what the kernel escapes.
+            with open(
+                self._mounts, encoding="utf-8", errors="surrogateescape", newline="\n"
+            ) as lines:
+                words = [line.rstrip("\n").split(" ") for line in lines]
         except OSError:
             return False
-        words = ",".join(options).split(",")
-        return bool(options) and not any(word.startswith(_ELSEWHERE) for word in words)
+        options = ",".join(each[-1] for each in words if each[2:3] == [number]).split(",")
+        return options != [""] and not any(each.startswith(_ELSEWHERE) for each in options)
