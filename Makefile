@@ -3,6 +3,7 @@
 # make lint        ruff and mypy alone
 # make test-mysql  the tests of databases on a real MySQL in MariaDB's place
 # make soak        long crash and fuzz runs
+# make fuzz        every parser, ten million inputs each, guided by what they reach
 # make endurance   a day and more: a thousand kills, then 24 hours in which nothing may grow
 # make bench       speed on this machine, beside Postfix and Dovecot
 
@@ -17,7 +18,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 DEMO ?= $(shell if [ "$$(id -u)" = 0 ] && ! setpriv --reuid 65534 --clear-groups test -x "$(CURDIR)"; \
 	then echo /var/tmp/restante-demo; else echo demo; fi)
 
-.PHONY: run test lint test-mysql soak endurance bench clean
+.PHONY: run test lint test-mysql soak fuzz endurance bench clean
 
 run: $(VENV)/.run
 	$(BIN)/restante demo --dir $(DEMO)
@@ -38,6 +39,9 @@ test-mysql: $(VENV)/.dev
 soak: $(VENV)/.dev peers
 	$(PYTEST) -m soak
 	$(PYTEST) --hypothesis-profile=soak tests/fuzz
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.guided --executions 10000000
 
 endurance: $(VENV)/.dev
 	$(BIN)/python -m tests.endurance kills
@@ -60,6 +64,10 @@ $(VENV)/.dev: pyproject.toml
 	./scripts/venv $(PYTHON) $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.run
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/pip install --quiet --editable '.[dev,fuzz]'
+	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
