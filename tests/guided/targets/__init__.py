@@ -5,7 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.guided.target import Target
-from tests.guided.targets import addresses, auth, headers, pop3, settings, smtp, smtp_client
+from tests.guided.targets import (
+    addresses,
+    auth,
+    dns,
+    headers,
+    helpers,
+    mailboxes,
+    pop3,
+    programs,
+    queues,
+    settings,
+    smtp,
+    smtp_client,
+)
 
-ROOMS = (smtp, smtp_client, pop3, addresses, auth, headers, settings)
+ROOMS = (
+    smtp,
+    pop3,
+    smtp_client,
+    addresses,
+    auth,
+    helpers,
+    headers,
+    programs,
+    mailboxes,
+    queues,
+    dns,
+    settings,
+)
+"""What strangers reach comes first."""
 TARGETS: Mapping[str, Target] = {target.name: target for room in ROOMS for target in room.TARGETS}

@@ -103,6 +103,8 @@ def smtp_envelope_out(data: bytes) -> None:
         address = Address.parse(choices.rest.decode("utf-8", "replace"))
     except ValueError:
         return
+    if set('"<>').intersection(address.domain):
+        return  # in a literal of a kind that does not exist, which a server need not read
     dsn = RecipientDsn(notify, f"utf-8;{_printable(orcpt)}" if orcpt else "")
     message = OutgoingMessage(
         address, (OutgoingRecipient(address, dsn),), 7, eight_bit=True, envid=_ascii(envid)
