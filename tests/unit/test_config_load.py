@@ -100,6 +100,11 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     [
         ("RESTANTE_SMTP__DATABYTES", "ten", '"ten" is not a whole number'),
         ("RESTANTE_SMTP__DATABYTES", "-1", "-1 is too small; 0 is the least"),
+        (
+            "RESTANTE_SMTP__DATABYTES",
+            "9" * 400,
+            f"{'9' * 57}... is too large; 9007199254740992 is the most",
+        ),
         ("RESTANTE_LOG__SQL", "yes", '"yes" is neither true nor false'),
         (
             "RESTANTE_SMTP__LISTEN",
@@ -126,6 +131,25 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 )
 def test_wrong_variables(tmp_path: Path, name: str, value: str, problem: str) -> None:
     assert problems(write(tmp_path, ""), {name: value}) == [f"{name}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        ("9" * 5000, "a number has too many digits"),
+        (
+            "0x" + "f" * 5000,
+            "[smtp] databytes: the value is too large; 9007199254740992 is the most",
+        ),
+        (
+            "-" + "9" * 400,
+            f"[smtp] databytes: -{'9' * 56}... is too small; 0 is the least",
+        ),
+    ],
+)
+def test_numbers_that_no_float_can_hold(tmp_path: Path, number: str, problem: str) -> None:
+    directory = write(tmp_path, f"[smtp]\ndatabytes = {number}\n")
+    assert problems(directory) == [f"restante.toml: {problem}"]
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:

@@ -105,12 +105,12 @@ def _convert_number(kind: Any, value: object) -> Any:
 def _check_range(setting: Setting, value: float) -> None:
     low = -MAX_NUMBER if setting.low is None else setting.low
     high = MAX_NUMBER if setting.high is None else setting.high
-    if math.isnan(value):
+    if isinstance(value, float) and math.isnan(value):  # an int may be too large for a float
         raise WrongValue("nan is not a number")
     if value < low:
-        raise WrongValue(f"{value} is too small; {low} is the least")
+        raise WrongValue(f"{shown(value)} is too small; {low} is the least")
     if value > high:
-        raise WrongValue(f"{value} is too large; {high} is the most")
+        raise WrongValue(f"{shown(value)} is too large; {high} is the most")
 
 
 def _convert_list(kind: Any, value: object) -> tuple[Any, ...]:

@@ -93,6 +93,8 @@ def _parse(data: bytes) -> dict[str, Any]:
         raise ConfigurationError([f"{FILE_NAME}: line {line} is not UTF-8"]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"{FILE_NAME}: {error}"]) from None
+    except ValueError:  # of int(), for more digits than sys.get_int_max_str_digits()
+        raise ConfigurationError([f"{FILE_NAME}: a number has too many digits"]) from None
     except RecursionError:
         raise ConfigurationError([f"{FILE_NAME}: lists or tables are nested too deeply"]) from None
 
