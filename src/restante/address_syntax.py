@@ -14,7 +14,8 @@ possible. The sender that a list has for one of its members holds that member's 
 MAX_DOMAIN = 255
 """Octets in a domain (RFC 5321 §4.5.3.1.2)."""
 MAX_LABEL = 63
-"""Octets in one label of a domain name (RFC 1035 §2.3.4)."""
+"""Characters in one label of a domain name (RFC 1035 §2.3.4). A U-label may have more octets: the
+A-label is bounded, which has one at least for each character (RFC 5890 §4.2)."""
 VERP = "-@[]"
 """The end of a sender that is made anew for each recipient: a variable envelope return path
 (qmail-send(8))."""
@@ -77,8 +78,8 @@ def check_domain_syntax(domain: str) -> None:
     for label in domain.split("."):
         if not _LABEL.fullmatch(label):
             raise AddressSyntaxError("the domain is malformed")
-        if len(label.encode()) > MAX_LABEL:
-            raise AddressSyntaxError(f"a label of the domain is longer than {MAX_LABEL} octets")
+        if len(label) > MAX_LABEL:
+            raise AddressSyntaxError(f"a label of the domain is longer than {MAX_LABEL} characters")
 
 
 def _split(text: str) -> tuple[str, str | None]:

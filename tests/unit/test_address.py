@@ -35,6 +35,7 @@ ADDRESSES = [
     ("user@[IPv6:::1]", "user", "[ipv6:::1]"),
     ("user@host_1.x", "user", "host_1.x"),
     ("x" * MAX_LOCAL_PART + "@x.y", "x" * MAX_LOCAL_PART, "x.y"),
+    (f"a@{'ж' * 36}.y", "a", f"{'ж' * 36}.y"),
 ]
 
 MALFORMED = [
@@ -69,6 +70,7 @@ MALFORMED = [
     "x" * (MAX_LOCAL_PART + 1) + "@x.y",
     "é" * (MAX_LOCAL_PART // 2 + 1) + "@x.y",
     "a@" + "x" * 64 + ".y",
+    "a@" + "ж" * 64 + ".y",
     "a@" + ".".join(["x" * 50] * 6),
 ]
 
