@@ -122,6 +122,9 @@ LONG = b"a" * (MAX_LOCAL_PART + 1)
         (b"Received: x\n" * 101 + b"\n", ENVELOPE, 31),
         (b"X: " + b"x" * 1999 + b"\n" + b"Y: z\n" * 1000 + b"\n", ENVELOPE, 31),
         (b"\n" + b"x\n" * 400_000, ENVELOPE, 31),
+        (b"no field\n" * 500, ENVELOPE, 31),
+        (b"no field\n" + b"Received: x\n" * 101, ENVELOPE, 31),
+        (HELLO, b"Flist-@[]\0Tann@example.com\0\0", 31),
     ],
 )
 def test_what_cannot_be_taken_leaves_nothing(

@@ -63,7 +63,7 @@ class Letter:
         self._source = Source(blocks, home.site, ends_with_dot=ends_with_dot)
         start = self._source.start()
         fields, end = split_header(start)
-        check_header(fields, end, home.site)
+        check_header(sum(field.name == b"received" for field in fields), end, home.site)
         kept = [field for field in fields if field.name not in without]
         clean = [Field(field.name, header_text(field.raw)) for field in kept]
         self.fields = [made_whole(field, home.hosts) for field in clean]
@@ -75,14 +75,17 @@ class Letter:
         leave(self._home, record, self._content(who))
 
     def _content(self, who: Author) -> Iterator[bytes]:
-        message_id = f"{time.time_ns() // 1000}.{os.urandom(8).hex()}@{self._home.site.me}"
-        yield missing_fields(self.fields, who, time.time(), message_id)
-        if not names_somebody(self.fields):
-            yield NO_DESTINATION
-        yield b"".join(field.raw for field in without_private(self.fields))
-        yield b"\n" + body_text(self._body)
+        header = self._header(who)
+        check_header(0, len(header), self._home.site)
+        yield header + b"\n" + body_text(self._body)
         for block in self._source.rest():
             yield body_text(block)
+
+    def _header(self, who: Author) -> bytes:
+        message_id = f"{time.time_ns() // 1000}.{os.urandom(8).hex()}@{self._home.site.me}"
+        missing = missing_fields(self.fields, who, time.time(), message_id)
+        nobody = b"" if names_somebody(self.fields) else NO_DESTINATION
+        return missing + nobody + b"".join(field.raw for field in without_private(self.fields))
 
 
 def leave(home: Home, record: Record, content: Iterable[bytes]) -> None:
@@ -130,11 +133,13 @@ def send(options: Options, environ: Mapping[str, str], blocks: Iterator[bytes], 
     letter.drop(record, who)
 
 
-def check_header(fields: Sequence[Field], end: int, site: Site) -> None:
-    """Raise Refusal for a header that the server would not take, as far as it was read."""
-    if end > site.max_header:
+def check_header(received: int, size: int, site: Site) -> None:
+    """Raise Refusal for a header that the server would not take, as far as it was read.
+
+    ``received``: how many Received fields it has; ``size``: its octets.
+    """
+    if size > site.max_header:
         raise Refusal(os.EX_DATAERR, f"the header is larger than {site.max_header} octets")
-    received = sum(field.name == b"received" for field in fields)
     if received > site.max_received:
         raise Refusal(os.EX_DATAERR, f"the message is looping: it has {received} Received fields")
 

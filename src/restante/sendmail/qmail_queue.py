@@ -7,6 +7,7 @@ fastforward, ezmlm. They go on as they are, with this in the place of qmail's.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
@@ -29,6 +30,7 @@ TOO_LONG, REFUSED = 11, 31
 """Exit codes of failures for good; 11 to 40 are."""
 WRITE_ERROR, READ_ERROR, NO_CONFIGURATION, BUG, BAD_ENVELOPE = 53, 54, 55, 81, 91
 """Exit codes of those that may be gone at the next try."""
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _CODES = {
     os.EX_DATAERR: REFUSED,
     os.EX_IOERR: READ_ERROR,
@@ -81,12 +83,19 @@ def _message(home: Home) -> Iterator[bytes]:
     """The message as it came, but for CRs; raises Refusal."""
     source = Source(standard_input(), home.site, ends_with_dot=False)
     start = source.start()
-    fields, end = split_header(start)
-    check_header(fields, end, home.site)
-    yield header_text(start[:end])
-    yield body_text(start[end:])
+    _, end = split_header(start)
+    octets = header_text(start[:end]) + body_text(start[end:])
+    header = _header_of(octets)
+    check_header(len(_RECEIVED.findall(header)), len(header), home.site)
+    yield octets
     for block in source.rest():
         yield body_text(block)
+
+
+def _header_of(octets: bytes) -> bytes:
+    """All up to the first empty line, fields or not: to the server they are the header."""
+    end = (b"\n" + octets).find(b"\n\n")
+    return octets[:end] if end >= 0 else octets
 
 
 def _blocks(spool: BinaryIO) -> Iterator[bytes]:
@@ -130,8 +139,8 @@ def _text(part: bytes) -> str:
 def _sender(text: str, home: Home) -> str:
     if text in {"", _DOUBLE_BOUNCE}:
         return ""
-    if text.endswith(VERP):
-        return _mailbox(text.removesuffix(VERP)) + VERP
+    if text.endswith(VERP) and "@" in (own := text.removesuffix(VERP)):
+        return _mailbox(own) + VERP
     return _mailbox(text if "@" in text else f"{text}@{home.hosts.whole('')}")
 
 

@@ -27,9 +27,10 @@ from restante.drop.site import Site
 from restante.pickup.letter import MAX_ENVID, Letter, _envelope, _targets
 from restante.protocol.smtp.events import Closed, Wait
 from restante.sendmail import Refusal
-from restante.sendmail.message import Home, send
+from restante.sendmail import qmail_queue as program_of_qmail
+from restante.sendmail.message import Home, leave, send
 from restante.sendmail.options import parse
-from restante.sendmail.qmail_queue import _Failed, _record
+from restante.sendmail.qmail_queue import _Failed, _message, _record
 from restante.sendmail.smtp import _Session
 from restante.spool import Spool
 from tests.guided.scratch import scratch
@@ -70,6 +71,20 @@ def qmail_queue(data: bytes) -> None:
     if record.recipients:
         assert decode(encode(record)) == record
         _letter(record)
+
+
+def qmail_queue_message(data: bytes) -> None:
+    """A message of qmail-queue: pick-up takes what it makes of one that it takes."""
+    size, message = Choices(data).octet() % 40, data[1:]
+    try:
+        with patch.object(program_of_qmail, "standard_input", lambda: cut(message, size)):
+            leave(_home(), Record("", (Recipient("ann"),)), _message(_home()))
+    except Refusal as refusal:
+        assert refusal.status == os.EX_DATAERR, refusal
+        return
+    finally:
+        dropped = _dropped()
+    _pick_up(*dropped)
 
 
 def sendmail_bs(data: bytes) -> None:
@@ -118,7 +133,7 @@ def _pick_up(octets: bytes) -> Letter:
     assert head.file_size == len(octets)
     content = octets[HEAD_SIZE + head.envelope :]
     assert b"\r" not in content
-    assert content.endswith(b"\n")
+    assert not content or content.endswith(b"\n")
     assert head.content <= SITE.databytes
     spool = Spool("/nonexistent", 1 << 20, MAX_HEADER)
     spool.take(content, content.count(b"\n"))
@@ -221,6 +236,7 @@ TARGETS = (
     ),
     Target(sendmail_bs, [SMTP + MESSAGE.replace(b"\n", b"\r\n") + b".\r\n"], WORDS, longest=700),
     Target(qmail_queue, ENVELOPES, WORDS, longest=300),
+    Target(qmail_queue_message, [b"\5" + MESSAGE, b"\0no field\n\rx"], WORDS, longest=700),
     Target(drop_record, (*RECORDS, b"restante-drop 1 00000012 000000000034\n"), WORDS),
     Target(drop_record_out, RECORDS, WORDS),
     Target(
