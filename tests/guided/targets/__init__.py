@@ -18,12 +18,14 @@ from tests.guided.targets import (
     settings,
     smtp,
     smtp_client,
+    tls,
 )
 
 ROOMS = (
     smtp,
     pop3,
     smtp_client,
+    tls,
     addresses,
     auth,
     helpers,
