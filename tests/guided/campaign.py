@@ -101,7 +101,7 @@ def run(target: Target, bounds: Bounds, place: Path) -> Outcome:
         ).returncode
     found = tuple(sorted(set(findings.iterdir()) - before))
     failure = f"it ended with status {status}; see {log}" if status and not found else ""
-    return _outcome(target.name, log.read_text("utf-8", "replace"), found, failure)
+    return outcome_of(target.name, log.read_text("utf-8", "replace"), found, failure)
 
 
 def _word(word: bytes) -> str:
@@ -109,7 +109,8 @@ def _word(word: bytes) -> str:
     return '"' + "".join(f"\\x{octet:02X}" for octet in word) + '"\n'
 
 
-def _outcome(name: str, log: str, found: tuple[Path, ...], failure: str) -> Outcome:
+def outcome_of(name: str, log: str, found: tuple[Path, ...], failure: str) -> Outcome:
+    """What libFuzzer's log of a target tells."""
     lines = _STATUS.findall(log)
     last, edges = map(int, lines[-1]) if lines else (0, 0)
     done, speed = _DONE.search(log), _SPEED.search(log)
