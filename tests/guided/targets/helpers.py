@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
+from typing import cast
 
+from restante.config.tree import Settings
+from restante.directory.rows import MAX_ID as MAX_UID
 from restante.helper import messages
 from restante.helper.failures import read_failure
 from restante.helper.messages import Owner
 from restante.helper.wire import MAX_FRAME, BadFrame, Frame, Parser, Reader, Writer
-from restante.service.office import MAX_ID, MAX_NAME, BadRequest, read_request
+from restante.service.office import (
+    MAX_ID,
+    MAX_NAME,
+    BadRequest,
+    Kind,
+    Office,
+    Request,
+    read_request,
+)
+from restante.service.steward import Steward, _Errand
+from restante.service.user import ServerUser
+from restante.service.watch import Watch
 from tests.guided.target import Choices, Target, cut
 
 OWNER = Owner(1000, 1001)
 TOTAL = 17
+SETTINGS = Settings("/srv/mail")
+MAIL = SETTINGS.mail
+NOBODY = ServerUser("nobody", 65534, 65534, ())
+KINDS: tuple[Kind, ...] = ("helper", "home")
 Read = Callable[[Reader], object]
 READERS: tuple[Read, ...] = (
     messages.read_message,
@@ -118,10 +137,21 @@ def office_request(data: bytes) -> None:
     json.dumps({"id": request.id, request.kind: request.name})
 
 
-def _written(write: Callable[[Writer], None]) -> bytes:
-    out = Writer()
-    write(out)
-    return out.octets()
+def registrar_answer(data: bytes) -> None:
+    """What the registrar tells the supervisor, which is root: rights that may be had, or none."""
+    steward = Steward(SETTINGS, NOBODY, cast("Watch", None), lambda: None)
+    ours, its = socket.socketpair()
+    with ours, its:
+        office = Office(0, frozenset(), ours, lambda _office, _request: None)
+        for number, kind in enumerate(KINDS):
+            errand = _Errand(office, Request(number, kind, "iain@example.com"), 1.0)
+            steward._errands[number] = errand
+        steward._take_answer(data)
+        for errand in steward._errands.values():
+            if errand.account is not None:
+                assert MAIL.minimum_uid <= errand.account.uid <= MAX_UID
+                assert MAIL.minimum_gid <= errand.account.gid <= MAX_UID
+                assert errand.request.kind == "helper" or errand.account.home
 
 
 def _text(text: bytes) -> bytes:
@@ -186,5 +216,25 @@ TARGETS = (
             b'{"id":1,"home":"\\ud800"}',
         ],
         (b'"id":', b'"system":', b"[", b"{", b"1e9", b"true", b"\\u0000", b"\\ud800", b"NaN"),
+    ),
+    Target(
+        registrar_answer,
+        [
+            b'{"id": 0, "uid": 1000, "gid": 1000, "home": "/home/ann"}',
+            b'{"id": 1, "uid": 1000, "gid": 1000, "home": "/h"}',
+            b'{"id": 1, "error": "there is no such account"}',
+        ],
+        (
+            b'"uid":',
+            b'"gid":',
+            b'"home":',
+            b"-1",
+            b"4294967295",
+            b"0",
+            b"true",
+            b"[",
+            b"1e3",
+            b"null",
+        ),
     ),
 )

@@ -226,7 +226,7 @@ TOKENS = (
 
 TARGETS = (
     Target(restante_toml, TOML, TOKENS, longest=600),
-    Target(environment, ENVIRONMENT, TOKENS, longest=600),
+    Target(environment, ENVIRONMENT, TOKENS, longest=200),
     Target(control_files, CONTROL, (*TOKENS, b"\0", b" ", b"\t", b"\r", b"login ", b"port ")),
     Target(
         database_url,
