@@ -7,12 +7,16 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from restante.cli.listener_holder import Holder, holder_of
+from restante.config.tree import HostPort
 from tests.support.instance import Instance
 from tests.support.serving import Sections, free_port, new_server, workers
 
@@ -64,6 +68,26 @@ def test_another_server_that_greets_alike(tmp_path: Path, host: str) -> None:
         assert f"(process {os.getpid()}), not a server of this instance" in problem
         assert "cannot listen on" in problem
         assert advice == []
+
+
+LISTEN = """
+import socket, sys
+with open("/proc/self/comm", "wb") as name:
+    name.write(b"a\\xff\\x1b[1m")
+taken = socket.create_server(("127.0.0.1", 0))
+print(taken.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_whatever_another_process_calls_itself(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", LISTEN]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        address = HostPort("127.0.0.1", int(process.stdout.readline()))
+        holder = holder_of(address, str(tmp_path))
+        assert holder == Holder(process.pid, "a\\udcff\\x1b[1m", is_ours=False)
+        process.communicate()
 
 
 def greet(taken: socket.socket) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from restante.cli.output import one_line
 from restante.config.tree import HostPort
 
 _TABLES = (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6))
@@ -30,6 +31,7 @@ class Holder:
 
     pid: int
     name: str
+    """As it calls itself, in one line."""
     is_ours: bool
     """It belongs to the server of the instance that was asked about."""
 
@@ -48,8 +50,9 @@ def holder_of(address: HostPort, directory: str) -> Holder | None:
             if sockets.isdisjoint(_targets(descriptors)):
                 continue
             is_ours = any(_is_at(each, place) for each in descriptors)
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found = Holder(pid, name, is_ours)
+            # Any octets but NUL; and the kernel cuts it, be it within a character.
+            name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes().removesuffix(b"\n"))
+            found = Holder(pid, one_line(name), is_ours)
             if is_ours:
                 break
     return found
