@@ -77,7 +77,8 @@ def run(target: Target, bounds: Bounds, place: Path) -> Outcome:
         directory.mkdir(parents=True, exist_ok=True)
     for seed in target.seeds:
         (inputs / sha256(seed).hexdigest()[:40]).write_bytes(seed)
-    (place / "words").write_text("".join(map(_word, target.words)))
+    words = place / "words"
+    words.write_text("".join(map(_word, target.words)))
     before = set(findings.iterdir())
     log = place / "log"
     with log.open("wb") as output:
@@ -89,7 +90,7 @@ def run(target: Target, bounds: Bounds, place: Path) -> Outcome:
                 f"-max_len={target.longest}",
                 f"-timeout={PATIENCE}",
                 f"-rss_limit_mb={MEMORY}",
-                f"-dict={place / 'words'}",
+                *([f"-dict={words}"] if target.words else []),
                 f"-artifact_prefix={findings}{os.sep}",
                 "-print_final_stats=1",
                 str(inputs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from restante.address import Address
+from restante.address import MAX_PATH, Address
 from restante.envelope import Notify, RecipientDsn
 from restante.protocol.smtp import client_commands as commands
 from restante.protocol.smtp.client_content import ChunkEncoder, DataEncoder
@@ -105,6 +105,8 @@ def smtp_envelope_out(data: bytes) -> None:
         return
     if set('"<>').intersection(address.domain):
         return  # in a literal of a kind that does not exist, which a server need not read
+    if len(address.to_path().encode()) > MAX_PATH:
+        return  # a server need not take it
     dsn = RecipientDsn(notify, f"utf-8;{_printable(orcpt)}" if orcpt else "")
     message = OutgoingMessage(
         address, (OutgoingRecipient(address, dsn),), 7, eight_bit=True, envid=_ascii(envid)
