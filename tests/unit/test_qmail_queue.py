@@ -125,6 +125,7 @@ LONG = b"a" * (MAX_LOCAL_PART + 1)
         (b"no field\n" * 500, ENVELOPE, 31),
         (b"no field\n" + b"Received: x\n" * 101, ENVELOPE, 31),
         (HELLO, b"Flist-@[]\0Tann@example.com\0\0", 31),
+        (HELLO, b"Fiain@\0Tann@example.com\0\0", 31),
     ],
 )
 def test_what_cannot_be_taken_leaves_nothing(

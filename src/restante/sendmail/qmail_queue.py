@@ -147,6 +147,8 @@ def _sender(text: str, home: Home) -> str:
 def _mailbox(text: str) -> str:
     """The address, which comes without quoting, as SMTP writes it."""
     local, at, domain = text.rpartition("@")
+    if at and not domain:
+        raise _Failed(REFUSED)
     mailbox = join_mailbox(local, domain) if at else join_mailbox(domain, "")
     try:
         split_mailbox(mailbox)
