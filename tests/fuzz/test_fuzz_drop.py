@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from restante.drop.record import (
@@ -40,6 +40,7 @@ def test_heads(envelope: int, content: int) -> None:
 
 
 @given(st.lists(PIECES, max_size=30).map(b"".join) | st.binary(max_size=60))
+@example(b"S\0Ta\0N\0")
 def test_any_envelope(octets: bytes) -> None:
     with contextlib.suppress(BadRecord):
         record = decode(octets)

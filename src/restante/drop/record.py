@@ -137,6 +137,9 @@ class _Parts:
         return self._parts[self._position - 1][1:]
 
     def take_any(self, tag: str) -> str:
-        """The value of the next part if it bears ``tag``; else an empty one."""
-        there = not self.at_end and self._parts[self._position].startswith(tag)
-        return self.take(tag) if there else ""
+        """The value of the next part if it bears ``tag``; else an empty one, which none has."""
+        if self.at_end or not self._parts[self._position].startswith(tag):
+            return ""
+        if value := self.take(tag):
+            return value
+        raise BadRecord(f"part {self._position} of its envelope is an empty {tag}")
