@@ -109,7 +109,7 @@ def report(data: bytes) -> None:
     action = choices.one_of(tuple(Action))
     null, utf8, ret = choices.octet() % 8 == 7, choices.octet() & 1, choices.octet() % 3
     address, host = _address(choices), _text(choices.take(30))
-    said, body = _text(choices.take(80)), choices.rest
+    said, body = _text(choices.take(80)), choices.rest.replace(b"\r", b"")
     if address is None:
         return
     if null:
