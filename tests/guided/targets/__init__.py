@@ -12,6 +12,7 @@ from tests.guided.targets import (
     headers,
     helpers,
     mailboxes,
+    metrics,
     pop3,
     programs,
     queues,
@@ -34,6 +35,7 @@ ROOMS = (
     mailboxes,
     queues,
     dns,
+    metrics,
     settings,
 )
 """What strangers reach comes first."""
