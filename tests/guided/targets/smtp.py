@@ -93,7 +93,7 @@ def smtp_session(data: bytes) -> None:
         return  # what comes with it in one piece came in clear text, and is refused
     pieces = _converse(profile, pattern, choices.rest, size + 1)
     assert pieces.output == whole.output
-    assert pieces.events == whole.events
+    assert _events(pieces) == _events(whole)
     assert pieces.bodies == whole.bodies
 
 
@@ -113,6 +113,15 @@ def _converse(profile: Profile, pattern: int, traffic: bytes, size: int) -> Reco
     assert record.output.endswith(b"\r\n")
     assert all(len(body) <= LIMITS.databytes for body in record.bodies)
     return record
+
+
+def _events(record: Record) -> list[str]:
+    """Without the recipients before an end by this side: it may look ahead, or not."""
+    *events, closed = record.events
+    if closed not in {"Closed lost", "Closed quit"}:
+        while events and events[-1].startswith("Rcpt "):
+            events.pop()
+    return [*events, closed]
 
 
 def _answers(pattern: int) -> Iterator[Reply]:
