@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from tests.guided.scratch import passing
 from tests.guided.target import Target
 
 PATIENCE = 20
@@ -81,7 +82,8 @@ def run(target: Target, bounds: Bounds, place: Path) -> Outcome:
     words.write_text("".join(map(_word, target.words)))
     before = set(findings.iterdir())
     log = place / "log"
-    with log.open("wb") as output:
+    # libFuzzer ends its process at once: whatever that leaves behind is removed here.
+    with log.open("wb") as output, passing() as scratch:
         status = subprocess.run(
             [
                 *(sys.executable, "-m", "tests.guided.child", target.name),
@@ -95,6 +97,7 @@ def run(target: Target, bounds: Bounds, place: Path) -> Outcome:
                 "-print_final_stats=1",
                 str(inputs),
             ],
+            env={**os.environ, "TMPDIR": scratch},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

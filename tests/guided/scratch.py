@@ -10,10 +10,13 @@ from pathlib import Path
 _MEMORY = "/dev/shm"
 
 
-@cache
-def _directory() -> tempfile.TemporaryDirectory[str]:
-    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+def passing() -> tempfile.TemporaryDirectory[str]:
+    """A directory that is gone with whoever has made it; where TMPDIR says, if that is set."""
+    place = None if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK) else _MEMORY
     return tempfile.TemporaryDirectory(prefix="restante-guided-", dir=place)
+
+
+_directory = cache(passing)
 
 
 def scratch(name: str) -> Path:
