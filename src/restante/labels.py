@@ -81,7 +81,7 @@ def _a_label(label: str) -> str:
 
 
 def _u_label(label: str) -> str:
-    if not label.startswith(_PREFIX) or len(label) > MAX_LABEL:
+    if not (label.startswith(_PREFIX) and label.isascii()) or len(label) > MAX_LABEL:
         return label
     import idna
 

@@ -52,6 +52,7 @@ def test_forms(domain: str, expected: list[str]) -> None:
         "xn--\ud800.test",
         "example\u3002.test",
         "example.test\u3002",
+        "xn--mller-kva\u3002",
     ],
 )
 def test_what_is_no_domain_of_idna_is_only_itself(domain: str) -> None:
