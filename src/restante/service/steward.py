@@ -322,6 +322,15 @@ class Steward:
             os.close(descriptor)
 
     def _go_on(self, number: int, errand: _Errand) -> None:
+        """Do what comes next for it; what nobody has planned for is the end of it alone."""
+        try:
+            self._take_a_step(number, errand)
+        except Exception as error:  # noqa: BLE001 - it would be the end of the server
+            maillog.unplanned("an errand", error)
+            if number in self._errands:
+                self._refuse(number, "an unplanned exception, see the log")
+
+    def _take_a_step(self, number: int, errand: _Errand) -> None:
         """Ask the registrar; or, its answer known, tell the nursery, which ends the errand.
 
         What cannot be said now, because the other one is busy or gone, is said later (``tick``).
