@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from restante.config.tree import HostPort
-from restante.interfaces import is_own_address
 from restante.relay.here import Here
 from restante.relay.lookup import CannotTell, Dns, NoSuchName, Records
 from restante.relay.resolver import (
@@ -345,11 +344,6 @@ def test_which_connections_reach_this_host(
     address: str, port: int, listener: str, reached: bool
 ) -> None:
     assert Here([], [HostPort(listener, 25)]).takes_mail_at(address, port) is reached
-
-
-def test_own_addresses() -> None:
-    assert is_own_address("127.0.0.1")
-    assert not is_own_address("192.0.2.1")
 
 
 # What is remembered

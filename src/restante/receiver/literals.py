@@ -21,7 +21,7 @@ class Literals:
             return address
         text = address.domain.removeprefix("[").removesuffix("]").removeprefix("ipv6:")
         try:
-            own = is_own_address(str(ip_address(text)))
+            own = is_own_address(ip_address(text))
         except ValueError:
             return address  # a literal of another kind, or a malformed one: for routing to judge
         return replace(address, domain=self._domain) if own else address

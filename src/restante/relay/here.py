@@ -49,4 +49,4 @@ def _reaches(address: str, listens_on: str) -> bool:
         return wanted == listener or (wanted.is_unspecified and listener.is_loopback)
     if listener.version == 4 and wanted.version == 6:
         return False
-    return is_own_address(str(wanted))
+    return is_own_address(wanted)
