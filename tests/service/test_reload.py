@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import pytest
 
 from restante.config.load import FILE_NAME
 from restante.service.supervisor import LETTING_GO
-from tests.support.instance import Instance, until
+from tests.support.instance import Instance, new_instance, until
 from tests.support.serving import (
     IAIN,
     SAMPLE,
     Sections,
     Wire,
+    add_accounts,
     begin_data,
     configure,
     deliver,
@@ -29,6 +31,7 @@ from tests.support.serving import (
     new_server,
     reload,
     smtp,
+    start,
     taken_port,
     workers,
 )
@@ -290,6 +293,38 @@ def test_unwritable_log_is_refused(tmp_path: Path) -> None:
         until(lambda: "event=reload_refused" in old.read_text(), "refused, in the old log")
         instance.log_file.rmdir()
         old.rename(instance.log_file)
+        assert_unchanged(instance, pids)
+
+
+FAULTY = """
+import sys
+from restante.cli import main
+from restante.service.supervisor import Supervisor
+
+await_ready = Supervisor._await_ready
+
+def fail(supervisor, starting):
+    await_ready(supervisor, starting)
+    if supervisor._workers:
+        raise RuntimeError("a bug")
+
+Supervisor._await_ready = fail
+del sys.argv[1:-3]
+main()
+"""
+"""The command ``--dir DIR serve``, whose supervisor has a bug in the way of a reload."""
+
+
+def test_a_bug_is_the_end_of_a_reload_alone(tmp_path: Path) -> None:
+    with new_instance(tmp_path / "instance", domains=()) as instance:
+        add_accounts(instance)
+        instance.within = [sys.executable, "-c", FAULTY]
+        configure(instance, {"smtp": {"greeting": "before"}})
+        start(instance)
+        pids = workers(instance, 1)
+        assert "event=reload_refused" in reload(instance)
+        told = instance.log()
+        assert 'event=unplanned where="a reload" error="RuntimeError: a bug"' in told
         assert_unchanged(instance, pids)
 
 

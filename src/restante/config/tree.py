@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -66,12 +67,15 @@ class HostPort:
     def parse(cls, text: str) -> HostPort:
         """The address that ``text`` says; raises ValueError, whose text begins with a verb."""
         match = _HOST_PORT.fullmatch(text)
-        if match is None or int(match["port"]) > MAX_PORT:
-            raise ValueError(
-                f"is no address to listen on; write HOST:PORT, as in 127.0.0.1:2525 or [::1]:2525, "
-                f"with a port from 0 to {MAX_PORT}"
-            )
-        return cls(match["literal"] or match["host"], int(match["port"]))
+        if match is not None and int(match["port"]) <= MAX_PORT:
+            host = match["literal"] or match["host"]
+            with suppress(UnicodeError):
+                host.encode("idna")  # as whoever asks the system for its address has to
+                return cls(host, int(match["port"]))
+        raise ValueError(
+            f"is no address to listen on; write HOST:PORT, as in 127.0.0.1:2525 or [::1]:2525, "
+            f"with a port from 0 to {MAX_PORT}"
+        )
 
     def __str__(self) -> str:
         """The form in which settings write it."""

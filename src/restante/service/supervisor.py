@@ -202,7 +202,7 @@ class Supervisor:
                 )
                 starting.append(_Starting(worker, ready))
             self._await_ready(starting)
-        except OperatorError:
+        except Exception:
             self._end({each.worker.pid: each.worker for each in starting})
             raise
         finally:
@@ -398,13 +398,13 @@ class Supervisor:
                 hand_over(settings, self._user)
             self._guide_steward(settings)
             fresh = self._start_generation(settings, listeners)
-        except OperatorError as error:
+        except Exception as error:  # noqa: BLE001 - a bug would be the end of the server
             listeners.close(keep=self._listeners)
             with contextlib.suppress(OperatorError):
                 self._change_log(self._settings)
             with contextlib.suppress(OperatorError):  # what is missing is started later
                 self._guide_steward(self._settings)
-            maillog.reload_refused(str(error).splitlines())
+            _tell_refusal(error)
             return
         former, self._workers, self._missing = self._workers, fresh, []
         self._retire(former)
@@ -493,6 +493,15 @@ def _check_database(settings: Settings, user: ServerUser | None) -> None:
     paths = pem_files(settings.database, settings.directory)
     pem = None if user is None else handed_files(paths, user)
     open_engine(settings.database, settings.directory, pem=pem)
+
+
+def _tell_refusal(error: Exception) -> None:
+    """Log why a reload changes nothing."""
+    if isinstance(error, OperatorError):
+        maillog.reload_refused(str(error).splitlines())
+    else:
+        maillog.unplanned("a reload", error)
+        maillog.reload_refused(["an unplanned exception, see the log"])
 
 
 def _tell_control(settings: Settings) -> None:
