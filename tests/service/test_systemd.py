@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,9 @@ if os.geteuid() == 0:
         with new_instance(tmp_path / "instance", domains=("example.com",)) as instance:
             for uid in OWNERS:
                 add_owner(instance, uid)
-            configure(instance, {"server": {"workers": 2}})
+            missing = instance.directory / "mail" / "missing"
+            move(instance, OWNERS[-1], missing)
+            configure(instance, {"server": {"workers": 2}, "mail": {"user": "nobody"}})
             instance.within = [
                 *(sys.executable, "-c", NO_EXECUTABLE_MEMORY),
                 *(shutil.which("setpriv") or "setpriv", "--bounding-set", bounding),
@@ -108,6 +112,8 @@ if os.geteuid() == 0:
             assert f"{sum(1 << number(each) for each in left.split()):016x}" in status
             for uid in OWNERS:
                 assert deliver(instance.smtp_port, address_of(uid)).startswith("250 ")
+            until(lambda: list(missing.glob("Maildir/new/*")), "its home was made")
+            assert missing.parent.stat().st_uid == pwd.getpwnam("nobody").pw_uid
             assert "event=server_reloaded" in reload(instance)
             os.kill(min(workers(instance, 2)), signal.SIGKILL)
             for uid in OWNERS:
@@ -116,10 +122,17 @@ if os.geteuid() == 0:
             assert "event=unplanned" not in instance.log()
             assert "event=failed" not in instance.log()
 
+    def move(instance: Instance, uid: int, home: Path) -> None:
+        """The home of an account is to be another one, which nobody has made."""
+        with closing(sqlite3.connect(instance.directory / "restante.db")) as database:
+            values = (str(home), address_of(uid))
+            database.execute("UPDATE mailbox SET home = ? WHERE username = ?", values)
+            database.commit()
+
     def number(capability: str) -> int:
         return {
             "CAP_CHOWN": 0,
-            "CAP_DAC_READ_SEARCH": 2,
+            "CAP_DAC_OVERRIDE": 1,
             "CAP_KILL": 5,
             "CAP_SETGID": 6,
             "CAP_SETUID": 7,
