@@ -88,6 +88,14 @@ def test_workers_may_choose_their_processor(service: str) -> None:
     assert "sched_setaffinity" in words[-1]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_program_without_memory_does_not_end_the_server_and_no_line_is_dropped(
+    service: str,
+) -> None:
+    unit = (UNITS / service).read_text().splitlines()
+    assert {"OOMPolicy=continue", "LogRateLimitIntervalSec=0"} <= set(unit)
+
+
 if os.geteuid() == 0:
 
     def test_the_capabilities_that_the_unit_leaves_are_enough(tmp_path: Path) -> None:
