@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -342,6 +343,17 @@ if os.geteuid() == 0:
             assert "server.user changes when the server is started" in reload(instance)
             until(lambda: not is_alive(former[0]) and not is_alive(former[1]), "they have ended")
             assert instance.stop() == 0
+
+    def test_a_user_who_is_added_to_a_group_is_the_same(tmp_path: Path) -> None:
+        groups = tmp_path / "group"
+        shutil.copy("/etc/group", groups)
+        enter = 'mount --bind "$1" /etc/group && shift && exec "$@"'
+        with new_instance(tmp_path / "instance", domains=()) as instance:
+            instance.within = ["unshare", "--mount", "sh", "-c", enter, "sh", str(groups)]
+            with household(instance, {"server": {"user": "nobody"}}):
+                with groups.open("a") as file:
+                    file.write("more:x:54199:nobody\n")
+                assert "event=server_reloaded" in reload(instance)
 
     def test_an_instance_of_roots_workers_is_handed_over(tmp_path: Path) -> None:
         """What a former version left, mail that waits among it; links stay as they are."""

@@ -93,8 +93,9 @@ class Server:
     )
     user: str = setting(
         "",
-        "The system user whom the workers become when root starts the server, and who owns what "
-        "they write: the queue, the drop directory, the figures. Empty: restante if the system "
+        "The system user whom the workers become when root starts the server, with the groups that "
+        "it has then, and who owns what they write: the queue, the drop directory, the figures. "
+        "Changes need a new start. Empty: restante if the system "
         "has that user, else nobody. Never root. Started by another user, the server runs as "
         "that one, whatever stands here.",
     )

@@ -420,7 +420,10 @@ class Supervisor:
             self._steward.follow(settings)
 
     def _check_user(self, settings: Settings) -> None:
-        """The old generation still writes what would be handed over to another user."""
+        """The old generation still writes what would be handed over to another user.
+
+        New groups of the same one count from the next start on.
+        """
         if server_user(settings) != self._user:
             raise OperatorError("server.user changes when the server is started, not by SIGHUP")
 

@@ -8,7 +8,7 @@ import pwd
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from restante.config import Settings
@@ -31,8 +31,8 @@ class ServerUser:
     name: str
     uid: int
     gid: int
-    groups: tuple[int, ...]
-    """The user's groups, the primary one among them."""
+    groups: tuple[int, ...] = field(compare=False)
+    """The user's groups, the primary one among them: in another one it is the same user yet."""
 
     def become(self) -> None:
         """Be this user from now on, for ever; raises OperatorError unless the kernel says so.
