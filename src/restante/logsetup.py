@@ -15,6 +15,7 @@ import stat
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -50,6 +51,10 @@ class Sink(Protocol):
         """Take one line, without its line end; raises OSError."""
         ...
 
+    def file(self) -> tuple[int, int] | None:
+        """Device and inode of the file that is written to, if it is one; raises OSError."""
+        ...
+
     def close(self) -> None:
         """Give back what was opened."""
         ...
@@ -72,6 +77,13 @@ class OpenLog:
     """A log that is written to."""
 
     sink: Sink
+
+    @property
+    def file(self) -> tuple[int, int] | None:
+        """Which file it is, if it is one: another one after it was moved away and made anew."""
+        with suppress(OSError):  # standard error may be closed
+            return self.sink.file()
+        return None
 
     def close(self) -> None:
         """After a successor was set up, or at the end of the process."""
@@ -125,6 +137,10 @@ class _Descriptor:
             raise OSError("the line was written in part")
         self.torn = False
 
+    def file(self) -> tuple[int, int]:
+        found = os.fstat(self.descriptor)
+        return found.st_dev, found.st_ino
+
     def close(self) -> None:
         if self.owned:
             os.close(self.descriptor)
@@ -159,6 +175,9 @@ class _Syslog:
             self._socket.close()
             self._socket = fresh
             fresh.send(datagram)
+
+    def file(self) -> None:
+        return None
 
     def close(self) -> None:
         self._socket.close()

@@ -283,6 +283,27 @@ def test_moved_log_is_made_anew(tmp_path: Path) -> None:
         until(lambda: "event=message_accepted" in instance.log(), "the new log has the new lines")
 
 
+@pytest.mark.parametrize("listen", [["nowhere"], ["192.0.2.1:110"]])
+def test_moved_log_is_made_anew_by_a_reload_that_is_refused(
+    tmp_path: Path, listen: list[str]
+) -> None:
+    """All leave the moved one, and the former settings count: be the new ones wrong as they are
+    read, or later."""
+    with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
+        former = workers(instance, 1)
+        moved = instance.directory / "restante.log.1"
+        instance.log_file.rename(moved)
+        configure(instance, {"pop3": {"listen": listen}})
+        hang_up(instance)
+        until(lambda: "event=reload_refused" in instance.log(), "refused, in the new log")
+        until(lambda: not any(map(is_alive, former)), "the old worker has left")
+        assert_unchanged(instance, workers(instance, 1))
+        kept = moved.read_text()
+        deliver(instance.smtp_port, IAIN)
+        until(lambda: "event=message_accepted" in instance.log(), "the new log has the new lines")
+        assert moved.read_text() == kept
+
+
 def test_unwritable_log_is_refused(tmp_path: Path) -> None:
     with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
         pids = workers(instance, 1)

@@ -176,6 +176,23 @@ def test_set_up_again_reopens_a_rotated_file(log: LogFile) -> None:
     assert len(log.lines()) == 1
 
 
+def test_which_file_a_log_is(log: LogFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None where there is nothing to say: standard error may be closed."""
+    log.open()
+    log.open()
+    log.path.rename(log.directory / "mail.log.1")
+    log.open()
+    first, same, other = (opened.file for opened in log.opened)
+    assert first == same
+    assert None not in (first, other)
+    assert first != other
+    read, write = os.pipe()
+    os.close(read)
+    os.close(write)
+    monkeypatch.setattr(logsetup, "STDERR", write)
+    assert setup_logging(Log(target="stderr"), "/").file is None
+
+
 def test_file_that_cannot_be_opened_leaves_the_old_log(log: LogFile) -> None:
     log.open()
     with pytest.raises(LogUnusable, match=r"log\.target: .*nowhere/mail\.log cannot be opened"):

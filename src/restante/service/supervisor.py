@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import restante
@@ -383,10 +383,28 @@ class Supervisor:
         os.close(ready)
 
     def _reload(self) -> None:
+        """The settings as they are now count, or, if anything is wrong, the former ones do.
+
+        A log that was moved away is made anew in any case, which all must write to: where the
+        new settings are refused, new workers serve by the former ones.
+        """
+        file = self._log.file
+        try:
+            self._follow(load_again(self._settings, os.environ))
+        except Exception as error:  # noqa: BLE001 - a bug would be the end of the server
+            self._refuse_reload(error)
+            if self._log.file != file and not _ENDING.intersection(self._watch.come):
+                try:
+                    self._follow(replace(self._settings))
+                except Exception as another:  # noqa: BLE001
+                    self._refuse_reload(another)
+        else:
+            maillog.server_reloaded()
+
+    def _follow(self, settings: Settings) -> None:
         """A new generation of workers serves before the old one is told to leave."""
         listeners = self._listeners
         try:
-            settings = load_again(self._settings, os.environ)
             _check_settings(settings)
             self._check_user(settings)
             _check_database(settings, self._user)
@@ -398,14 +416,11 @@ class Supervisor:
                 hand_over(settings, self._user)
             self._guide_steward(settings)
             fresh = self._start_generation(settings, listeners)
-        except Exception as error:  # noqa: BLE001 - a bug would be the end of the server
+        except Exception:
             listeners.close(keep=self._listeners)
-            with contextlib.suppress(OperatorError):
-                self._change_log(self._settings)
             with contextlib.suppress(OperatorError):  # what is missing is started later
                 self._guide_steward(self._settings)
-            _tell_refusal(error)
-            return
+            raise
         former, self._workers, self._missing = self._workers, fresh, []
         self._retire(former)
         _tell_addresses(listeners, known=self._listeners)
@@ -413,7 +428,15 @@ class Supervisor:
         self._listeners = listeners
         self._settings = settings
         _tell_control(settings)
-        maillog.server_reloaded()
+
+    def _refuse_reload(self, error: Exception) -> None:
+        with contextlib.suppress(OperatorError):
+            self._change_log(self._settings)
+        if isinstance(error, OperatorError):
+            maillog.reload_refused(str(error).splitlines())
+        else:
+            maillog.unplanned("a reload", error)
+            maillog.reload_refused(["an unplanned exception, see the log"])
 
     def _guide_steward(self, settings: Settings) -> None:
         if self._steward is not None:
@@ -496,15 +519,6 @@ def _check_database(settings: Settings, user: ServerUser | None) -> None:
     paths = pem_files(settings.database, settings.directory)
     pem = None if user is None else handed_files(paths, user)
     open_engine(settings.database, settings.directory, pem=pem)
-
-
-def _tell_refusal(error: Exception) -> None:
-    """Log why a reload changes nothing."""
-    if isinstance(error, OperatorError):
-        maillog.reload_refused(str(error).splitlines())
-    else:
-        maillog.unplanned("a reload", error)
-        maillog.reload_refused(["an unplanned exception, see the log"])
 
 
 def _tell_control(settings: Settings) -> None:
