@@ -14,6 +14,7 @@ from restante.config.load import load
 from tests.support.control import control_directory
 from tests.support.instance import Instance, until
 from tests.support.mariadb import PASSWORD, USER, MariaDB
+from tests.support.serving import taken_port
 
 EVERYTHING = {
     "me": "mx.example.com\n",
@@ -228,6 +229,22 @@ def test_without_a_directory_the_instance_is_the_host_s_own(
     (tmp_path / "nowhere").mkdir()
     run(["--control", str(control), "check"])
     assert f"the database {tmp_path}/nowhere/restante.db: " in capsys.readouterr().out
+
+
+def test_check_before_the_first_server_has_made_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program has the port, and /etc/restante leads to where the instance is to be."""
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    link = tmp_path / "etc-restante"
+    link.symlink_to(tmp_path / "x")
+    monkeypatch.setattr("restante.cli.program_examination.DEFAULT_INSTANCE", str(link))
+    with taken_port() as taken:
+        monkeypatch.setenv("RESTANTE_SMTP__LISTEN", f'["127.0.0.1:{taken}"]')
+        assert run(["--dir", str(tmp_path / "x"), "--control", str(control), "check"]) == 1
+    told = capsys.readouterr().out
+    assert f"cannot listen on 127.0.0.1:{taken}" in told
+    assert f"(process {os.getpid()}), not a server of this instance" in told
 
 
 def test_serve_makes_the_directory_of_a_bare_instance(tmp_path: Path) -> None:

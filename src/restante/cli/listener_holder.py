@@ -42,14 +42,13 @@ def holder_of(address: HostPort, directory: str) -> Holder | None:
     None: nobody does, or this user may not know.
     """
     sockets = {f"socket:[{inode}]" for inode in _listening(address)}
-    place = os.stat(directory)
     found = None
     for pid in _processes() if sockets else ():
         with contextlib.suppress(OSError):  # it has ended, or is none of this user's business
             descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
             if sockets.isdisjoint(_targets(descriptors)):
                 continue
-            is_ours = any(_is_at(each, place) for each in descriptors)
+            is_ours = any(_is_at(each, directory) for each in descriptors)
             # Any octets but NUL; and the kernel cuts it, be it within a character.
             name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes().removesuffix(b"\n"))
             found = Holder(pid, one_line(name), is_ours)
@@ -97,7 +96,7 @@ def _targets(descriptors: list[Path]) -> Iterator[str]:
             yield os.readlink(each)
 
 
-def _is_at(descriptor: Path, place: os.stat_result) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.stat(descriptor), place)
+def _is_at(descriptor: Path, directory: str) -> bool:
+    with contextlib.suppress(OSError):  # of a control directory alone, the first server makes it
+        return os.path.samefile(descriptor, directory)
     return False

@@ -39,11 +39,12 @@ def _examine_bad_files(settings: Settings, findings: Findings) -> None:
 
 def _examine_rights(settings: Settings, findings: Findings) -> None:
     directory = os.path.realpath(settings.directory)
-    if not os.stat(directory).st_mode & stat.S_IXOTH:
-        findings.advice.append(
-            f"programs of other users cannot send mail, for they may not enter {directory}: "
-            f"chmod o+x {directory}, or set sendmail.users to owner"
-        )
+    with contextlib.suppress(FileNotFoundError):  # the first server makes it
+        if not os.stat(directory).st_mode & stat.S_IXOTH:
+            findings.advice.append(
+                f"programs of other users cannot send mail, for they may not enter {directory}: "
+                f"chmod o+x {directory}, or set sendmail.users to owner"
+            )
 
 
 def _examine_root(settings: Settings, findings: Findings) -> None:
