@@ -253,22 +253,33 @@ def test_worker_that_cannot_start_changes_nothing(tmp_path: Path, workers_after:
     before: Sections = {"smtp": {"greeting": "before"}, "server": {"workers": 2}}
     with new_server(tmp_path / "instance", before) as instance:
         pids = workers(instance, 2)
-        (instance.directory / "file").write_text("not a directory")
+        (instance.directory / "file").write_text("no certificate")
         added = free_port()
         after: Sections = {
             "smtp": {"greeting": "after", "listen": [f"127.0.0.1:{added}"]},
             "server": {"workers": workers_after},
-            "queue": {"root": "file"},
+            "tls": {"certificate": "file", "key": "file"},
         }
         configure(instance, after)
         refusal = reload(instance)
         assert "event=reload_refused" in refusal
-        assert "Not a directory" in refusal
+        assert "did not start" in refusal
         assert is_free(added)
         assert_unchanged(instance, pids)
         configure(instance, {"smtp": {"greeting": "at last"}})
         assert "event=server_reloaded" in reload(instance)
         assert greeting(instance.smtp_port) == "220 mx.example.com at last"
+
+
+def test_mail_that_waits_is_not_forgotten_for_another_queue(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
+        pids = workers(instance, 1)
+        configure(instance, {"queue": {"root": "elsewhere"}})
+        assert "queue.root changes when the server is started, not by SIGHUP" in reload(instance)
+        assert_unchanged(instance, pids)
+        assert not (instance.directory / "elsewhere").exists()
+        configure(instance, {"queue": {"root": "./queue"}})
+        assert "event=server_reloaded" in reload(instance)
 
 
 def test_moved_log_is_made_anew(tmp_path: Path) -> None:

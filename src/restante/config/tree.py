@@ -502,7 +502,9 @@ class Queue:
     """Mail that has to wait."""
 
     root: str = setting(
-        "queue", "Where the queues lie; local disk. Relative to the instance directory."
+        "queue",
+        "Where the queues lie; local disk. Relative to the instance directory. Changes need a new "
+        "start, and the directory moved before it: what waits elsewhere is forgotten.",
     )
     queuelifetime: int = setting(
         7 * DAY, "Seconds after which a recipient is given up (control/queuelifetime).", low=0

@@ -406,7 +406,7 @@ class Supervisor:
         listeners = self._listeners
         try:
             _check_settings(settings)
-            self._check_user(settings)
+            self._check_lasting(settings)
             _check_database(settings, self._user)
             self._change_log(settings)
             if not self._settings.metrics.listen:
@@ -442,13 +442,20 @@ class Supervisor:
         if self._steward is not None:
             self._steward.follow(settings)
 
-    def _check_user(self, settings: Settings) -> None:
-        """The old generation still writes what would be handed over to another user.
+    def _check_lasting(self, settings: Settings) -> None:
+        """The old generation still writes what would be handed over to another user, and nobody
+        would look any more for what waits in another place.
 
-        New groups of the same one count from the next start on.
+        New groups of the same user count from the next start on.
         """
         if server_user(settings) != self._user:
             raise OperatorError("server.user changes when the server is started, not by SIGHUP")
+        former, wanted = (each.path(each.queue.root) for each in (self._settings, settings))
+        if wanted != former:
+            raise OperatorError(
+                "queue.root changes when the server is started, not by SIGHUP, and what waits in "
+                f"{former} has to be moved before: stop the server, mv {former} {wanted}, start it"
+            )
 
     def _change_log(self, settings: Settings) -> None:
         """Open the log again; a file that was moved away is made anew."""
