@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from restante.cli.creation import passable_mode
+from restante.cli.serving import serve
 from restante.cli.status import ExitCode
+from restante.config.load import load
 from restante.directory.admin import Administration
 from restante.errors import CannotKnow
+from tests.support.control import control_directory
 from tests.support.shell import Shell
 
 
@@ -52,6 +56,36 @@ def test_init_leaves_nothing_half_done(shell: Shell, options: tuple[str, ...], s
     assert refused.err.count("\n") == 1
     assert "hunter2" not in refused.err
     assert not shell.directory.exists()
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_whatever_the_umask_accounts_reach_their_homes(shell: Shell, umask: int) -> None:
+    """Where root makes the instance, they have other uids; so does the server."""
+    directory = shell.directory / "deep" / "er"
+    former = os.umask(umask)
+    try:
+        made = shell.bare("init", str(directory))
+    finally:
+        os.umask(former)
+    assert (made.code, made.err) == (0, "")
+    for each in (directory.parent, directory, directory / "mail"):
+        assert stat.S_IMODE(each.stat().st_mode) == passable_mode()
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_whatever_the_umask_the_server_makes_an_instance_that_it_can_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n"})
+    directory = tmp_path / "deep" / "er"
+    monkeypatch.setattr("restante.service.supervisor.serve", lambda *_: 0)
+    former = os.umask(umask)
+    try:
+        assert serve(load(str(directory), {}, str(control))) == 0
+    finally:
+        os.umask(former)
+    for each in (directory.parent, directory):
+        assert stat.S_IMODE(each.stat().st_mode) == passable_mode()
 
 
 def test_init_keeps_what_was_there(shell: Shell) -> None:

@@ -40,11 +40,11 @@ def create_instance(
     if os.path.exists(os.path.join(directory, FILE_NAME)):
         raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
     with _undone_on_failure() as undo:
-        _make_directory(directory, passable_mode(), undo)
+        make_directory(directory, passable_mode(), undo)
         _write_settings(directory, overrides, undo)
         settings = load(directory, os.environ)
-        _make_directory(settings.path(settings.mail.root), passable_mode(), undo)
-        _make_directory(settings.path(settings.queue.root), 0o700, undo)
+        make_directory(settings.path(settings.mail.root), passable_mode(), undo)
+        make_directory(settings.path(settings.queue.root), 0o700, undo)
         _make_drop(settings, undo)
         _make_certificate(settings, undo)
         if tables:
@@ -83,13 +83,14 @@ def passable_mode() -> int:
     return 0o711 if os.geteuid() == 0 else 0o700
 
 
-def _make_directory(path: str, mode: int, undo: list[Callable[[], object]]) -> None:
-    """With its parents, unless it is there."""
+def make_directory(path: str, mode: int, undo: list[Callable[[], object]]) -> None:
+    """With its parents, unless it is there, and whatever the umask; raises OSError."""
     if os.path.isdir(path):
         return
-    _make_directory(os.path.dirname(path), mode, undo)
+    make_directory(os.path.dirname(path), mode, undo)
     os.mkdir(path, mode)
     undo.append(lambda: os.rmdir(path))
+    os.chmod(path, mode)
 
 
 def _write_settings(
@@ -118,7 +119,7 @@ def _make_certificate(settings: Settings, undo: list[Callable[[], object]]) -> N
     from restante.tls.selfsigned import write_self_signed
 
     certificate, key = settings.path(CERTIFICATE), settings.path(KEY)
-    _make_directory(os.path.dirname(certificate), 0o700, undo)
+    make_directory(os.path.dirname(certificate), 0o700, undo)
     undo += [partial(os.unlink, path) for path in _missing(certificate, key)]
     write_self_signed(settings.hostname, certificate, key, utc_now())
 

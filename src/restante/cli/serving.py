@@ -6,7 +6,6 @@ stays in memory for as long as the server runs, and is read before it starts.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from restante.cli.invocation import Invocation
@@ -58,10 +57,10 @@ def _make_bare_instance(settings: Settings) -> None:
     """The directory of an instance that is a control directory alone: no init has made it."""
     if settings.control is None or not settings.control.alone:
         return
-    from restante.cli.creation import passable_mode
+    from restante.cli.creation import make_directory, passable_mode
 
     try:
-        os.makedirs(settings.directory, mode=passable_mode(), exist_ok=True)
+        make_directory(settings.directory, passable_mode(), undo=[])
     except OSError as error:
         raise OperatorError(
             f"{settings.directory}, where the queue is to lie, cannot be made: {error.strerror}; "
