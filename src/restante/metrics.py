@@ -1,9 +1,9 @@
 """Figures for Prometheus: counted where the mail log tells of an event, served over HTTP.
 
-Every worker keeps its figures in files of its own under one directory, mapped into
-memory; whichever worker is asked adds up the files of all. prometheus-client is
-imported by a worker that counts and by nobody else: it looks at its environment
-when it is imported.
+Every worker keeps its figures in files under one directory that are its slot's, mapped into
+memory, and goes on with the counters of who had the slot before; whichever worker is asked
+adds up the files of all. prometheus-client is imported by a worker that counts and by nobody
+else: it looks at its environment when it is imported.
 
 The supervisor calls ``prepare`` once before the first fork and ``forget`` for every
 worker that ended; a worker gives ``maillog.measure_with`` a ``PrometheusMeter`` and
@@ -32,7 +32,7 @@ DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 ROOM = 64 * 1024
 """Octets of a file of figures; prometheus-client begins one with as many."""
 _FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemin")
-"""How prometheus-client calls a process's files, before ``_PID.db``."""
+"""How prometheus-client calls a process's files, before ``_SLOT.db``."""
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
@@ -100,11 +100,14 @@ class Meter:
 class PrometheusMeter(Meter):
     """Counts in files under ``directory``; names and meanings stand in docs/log.md."""
 
-    def __init__(self, directory: str) -> None:
-        """Raises OSError where there is no room for the files."""
-        _reserve(directory)
+    def __init__(self, directory: str, slot: int) -> None:
+        """``slot``: no other process that runs has it. Raises OSError where there is no room for
+        the files."""
+        _reserve(directory, slot)
         os.environ[DIRECTORY_VARIABLE] = directory
-        from prometheus_client import Counter, Gauge, Histogram
+        from prometheus_client import Counter, Gauge, Histogram, values
+
+        values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"restante_{name}", text, labels, registry=None)
@@ -231,9 +234,9 @@ def prepare(directory: str) -> None:
         os.unlink(path)
 
 
-def forget(directory: str, pid: int) -> None:
+def forget(directory: str, slot: int) -> None:
     """A worker ended: what it counted stays, what it had open (sessions, messages) does not."""
-    for path in glob.glob(os.path.join(glob.escape(directory), f"gauge_live*_{pid}.db")):
+    for path in glob.glob(os.path.join(glob.escape(directory), f"gauge_live*_{slot}.db")):
         with contextlib.suppress(OSError):
             os.unlink(path)
 
@@ -241,21 +244,23 @@ def forget(directory: str, pid: int) -> None:
 # The worker's part
 
 
-def _reserve(directory: str) -> None:
+def _reserve(directory: str, slot: int) -> None:
     """All room that this process's files take; raises OSError where the disk does not have it.
 
     They are mapped into memory: a process that writes where the disk had no room would be killed
     (SIGBUS).
     """
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    paths = [os.path.join(directory, f"{name}_{os.getpid()}.db") for name in _FILES]
+    forget(directory, slot)
+    paths = [os.path.join(directory, f"{name}_{slot}.db") for name in _FILES]
+    new = [path for path in paths if not os.path.exists(path)]
     try:
         for path in paths:
             with open(path, "ab") as file:
                 change_in_place(file.fileno())
                 os.posix_fallocate(file.fileno(), 0, ROOM)
     except OSError:
-        for path in paths:
+        for path in new:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         raise

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import urllib.request
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,33 @@ def test_second_server_at_the_same_ports(tmp_path: Path) -> None:
         deliver(instance.smtp_port, IAIN)
         assert "cannot listen on" in refused_start(instance)
         assert scraped(metrics, "restante_messages_accepted_total") == 1
+
+
+def test_figures_outlive_workers_in_files_that_do_not_grow_in_number(tmp_path: Path) -> None:
+    port = free_port()
+    with new_server(
+        tmp_path / "instance", {"metrics": {"listen": [f"127.0.0.1:{port}"]}}
+    ) as instance:
+        for change in (kill, reload, reload):
+            deliver(instance.smtp_port, IAIN)
+            (former,) = workers(instance, 1)
+            change(instance)
+            until(partial(is_replaced, instance, former), "its queue is another one's")
+        assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+        assert scraped(port, "restante_messages_accepted_total") == 4
+        files = [path.name for path in (instance.directory / "run" / "metrics").iterdir()]
+        assert sum(name.startswith("gauge_") for name in files) == 2, "of the one that runs"
+        assert sum(name.startswith("counter_") for name in files) == 2
+
+
+def is_replaced(instance: Instance, former: int) -> bool:
+    queues = list((instance.directory / "queue").glob("[0-9]*"))
+    return not is_alive(former) and len(queues) == 1
+
+
+def kill(instance: Instance) -> None:
+    """The end of its only worker."""
+    os.kill(min(workers(instance, 1)), signal.SIGKILL)
 
 
 def scraped(port: int, name: str) -> float:

@@ -351,10 +351,13 @@ def test_a_bug_is_the_end_of_a_reload_alone(tmp_path: Path) -> None:
     with new_instance(tmp_path / "instance", domains=()) as instance:
         add_accounts(instance)
         instance.within = [sys.executable, "-c", FAULTY]
-        configure(instance, {"smtp": {"greeting": "before"}})
+        figures = {"listen": [f"127.0.0.1:{free_port()}"]}
+        configure(instance, {"smtp": {"greeting": "before"}, "metrics": figures})
         start(instance)
         pids = workers(instance, 1)
+        gauges = sorted((instance.directory / "run" / "metrics").glob("gauge_*"))
         assert "event=reload_refused" in reload(instance)
+        assert sorted((instance.directory / "run" / "metrics").glob("gauge_*")) == gauges
         told = instance.log()
         assert 'event=unplanned where="a reload" error="RuntimeError: a bug"' in told
         assert_unchanged(instance, pids)

@@ -24,7 +24,7 @@ from restante.metrics import PrometheusMeter
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 
 setup_logging(Log(target="/dev/null", level="error"), "/")
-maillog.measure_with(PrometheusMeter(sys.argv[1]))
+maillog.measure_with(PrometheusMeter(sys.argv[1], int(sys.argv[2])))
 maillog.session_opened("s1", "smtp", "192.0.2.7")
 maillog.session_opened("s2", "smtp", "192.0.2.7")
 maillog.session_closed("s2", "smtp", "quit", 0.3)
@@ -46,9 +46,8 @@ maillog.failed("m3", "a@b", PermanentFailure(Reply(550, "1.1", "no")))
 maillog.login("s", "pop3", "192.0.2.7", "iain", "iain")
 maillog.login_refused("s", "pop3", "192.0.2.7", "iain", "wrong password", "")
 maillog.unplanned("here", ValueError())
-if sys.argv[2] == "away":
+if sys.argv[3] == "away":
     maillog.database_away("gone")
-import os; print(os.getpid())
 """
 
 TWICE = """
@@ -74,12 +73,9 @@ restante_unplanned_total 2.0
 """
 
 
-def work(directory: str, database: str = "up") -> int:
-    """Events of one worker process; its process id."""
-    done = subprocess.run(
-        [sys.executable, "-c", WORK, directory, database], check=True, capture_output=True
-    )
-    return int(done.stdout)
+def work(directory: str, slot: int = 0, database: str = "up") -> None:
+    """Events of one worker process."""
+    subprocess.run([sys.executable, "-c", WORK, directory, str(slot), database], check=True)
 
 
 def figures(directory: str) -> set[str]:
@@ -102,22 +98,39 @@ def directory(tmp_path: Path) -> str:
 
 
 def test_figures_of_two_workers_are_added_up(directory: str) -> None:
-    work(directory)
-    away = work(directory, "away")
+    work(directory, 0)
+    work(directory, 1, "away")
     assert set(TWICE.split("\n")) - {""} <= figures(directory)
-    metrics.forget(directory, away)
+    metrics.forget(directory, 1)
     left = figures(directory)
     assert 'restante_sessions_open{service="smtp"} 1.0' in left
     assert "restante_database_up 1.0" in left
     assert 'restante_sessions_total{service="smtp"} 4.0' in left
 
 
+def test_a_successor_goes_on_with_the_counters_in_the_same_files(directory: str) -> None:
+    work(directory)
+    files = sorted(os.listdir(directory))
+    metrics.forget(directory, 0)
+    work(directory)
+    assert sorted(os.listdir(directory)) == files
+    told = figures(directory)
+    for line in (
+        'restante_sessions_open{service="smtp"} 1.0',
+        'restante_sessions_total{service="smtp"} 4.0',
+        'restante_session_seconds_count{service="smtp"} 2.0',
+        "restante_queue_messages 6.0",
+        "restante_octets_accepted_total 2468.0",
+    ):
+        assert line in told
+
+
 def test_all_figures_have_their_room_from_the_first(directory: str) -> None:
     """Whoever writes to memory for which a full disk has no room is killed."""
-    pid = work(directory)
+    work(directory)
     files = sorted(Path(directory).iterdir())
     names = ("counter", "gauge_livemin", "gauge_livesum", "histogram")
-    assert [file.name for file in files] == [f"{name}_{pid}.db" for name in names]
+    assert [file.name for file in files] == [f"{name}_0.db" for name in names]
     for file in files:
         assert file.stat().st_size == metrics.ROOM
         assert file.stat().st_blocks * 512 >= metrics.ROOM

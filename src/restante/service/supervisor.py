@@ -238,12 +238,14 @@ class Supervisor:
 
         A generation that follows another takes queues that do not exist yet: the old one
         still has its own, or has adopted what there was. So may one that was retired before it.
+        Nor does it take those of processes that still run, whose figures bear the number.
         """
         wanted = settings.server.workers
         if not (self._workers or self._retired):
             return list(range(wanted))
         existing = queue_slots(settings.path(settings.queue.root))
-        free = (slot for slot in itertools.count() if slot not in existing)
+        running = {each.place.slot for each in (self._workers | self._retired).values()}
+        free = (slot for slot in itertools.count() if slot not in existing | running)
         return list(itertools.islice(free, wanted))
 
     def _fork(
@@ -354,7 +356,7 @@ class Supervisor:
         """Its process is gone."""
         worker.place.generation.board.forget(worker.place.number)
         with self._rights_of_workers():
-            metrics.forget(self._figures, worker.pid)
+            metrics.forget(self._figures, worker.place.slot)
 
     def _restart_missing(self) -> None:
         """Processes that ended by themselves get successors, workers at the same place."""
@@ -500,12 +502,13 @@ class Supervisor:
         deadline = time.monotonic() + patience + STOP_MARGIN
         while left and time.monotonic() < deadline:
             for pid, _ in reap(left):
-                del left[pid]
+                self._forget(left.pop(pid))
             if left:
                 self._serve_offices(deadline - time.monotonic())
-        for pid in left:
+        for pid, worker in left.items():
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            self._forget(worker)
 
 
 def _check_settings(settings: Settings) -> None:

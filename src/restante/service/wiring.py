@@ -205,7 +205,7 @@ class Worker:
         """
         figures = metrics.figures_directory(self._settings.directory)
         try:
-            maillog.measure_with(metrics.PrometheusMeter(figures))
+            maillog.measure_with(metrics.PrometheusMeter(figures, self._slot))
         except OSError as error:
             maillog.metrics_failed(figures, error.strerror or str(error))
         self._metrics = metrics.MetricsServer(figures)
