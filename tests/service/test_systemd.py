@@ -80,6 +80,12 @@ def test_sockets_are_named_after_services() -> None:
     assert sorted(named) == sorted([[name] for name in ACTIVATED])
 
 
+def test_only_sockets_that_somebody_has_enabled_come_with_the_server() -> None:
+    unit = (UNITS / "restante-user.service").read_text().splitlines()
+    naming = [line for line in unit if ".socket" in line and not line.startswith("#")]
+    assert {line.partition("=")[0] for line in naming} == {"After"}
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_workers_may_choose_their_processor(service: str) -> None:
     """The call is one of @resources, which the units take away; the last word counts."""
