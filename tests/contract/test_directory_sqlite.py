@@ -12,13 +12,15 @@ from restante.address import Address
 from restante.config.tree import Database
 from restante.directory import Account, sql
 from restante.directory.admin import Administration
-from restante.directory.engine import SQLITE, open_engine
+from restante.directory.engine import SQLITE, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.pages import PAGE
 from restante.directory.schema import inspect
 from restante.directory.sql import OrdinaryShape
 from restante.directory.sqlite import PAGE_CACHE
 from restante.errors import CannotKnow
-from tests.support.directory import engine_with
+from tests.support.directory import Rows, engine_with, fill
+from tests.support.events import capture_logs
 from tests.support.small_disk import small_disk
 
 FORMER = """
@@ -91,6 +93,57 @@ async def test_a_row_of_a_new_file_is_found_in_one_descent(tmp_path: Path) -> No
             for table, step in searches.items():
                 found = "USING PRIMARY KEY" in step or "COVERING INDEX" in step
                 assert found or table == "a", step
+
+
+LATIN_1 = b"geheim-\xfcx"
+KEPT = LATIN_1.decode("utf-8", "surrogateescape")
+BOB: Rows = {
+    "mailbox": [("bob@x.org", 1001, 1001, "/home/bob", "x", None)],
+    "virtual": [("bob@x.org", "bob", "x.org")],
+}
+
+
+def in_latin_1(table: str, column: str) -> Statement:
+    """Let the rows have a TEXT that is no UTF-8, as a script writes it."""
+    return Statement(f"UPDATE `{table}` SET `{column}` = CAST(? AS TEXT)", (LATIN_1,))
+
+
+async def test_a_password_that_is_no_utf8_is_its_octets_and_told_to_nobody(tmp_path: Path) -> None:
+    async with engine_with(f"sqlite:///{tmp_path / 'restante.db'}", BOB) as engine:
+        await engine.transaction([in_latin_1("mailbox", "password")])
+        directory = SqlDirectory(engine)
+        with capture_logs() as events:
+            found = await directory.credentials("bob@x.org")
+            assert found is not None
+            assert found.password == KEPT
+            assert await directory.replace_password(found, "{PLAIN}y")
+            assert not await directory.replace_password(found, "{PLAIN}z"), "it is another one now"
+        assert events == []
+
+
+async def test_a_row_that_is_no_utf8_spoils_no_other_recipient(tmp_path: Path) -> None:
+    rows: Rows = {"alias": [("alias", "info@x.org", "", "x.org")]}
+    async with engine_with(f"sqlite:///{tmp_path / 'restante.db'}", rows) as engine:
+        await engine.transaction([in_latin_1("alias", "alias_username")])
+        await fill(engine, {**BOB, "virtual": [*BOB["virtual"], ("info@x.org", "info", "x.org")]})
+        with capture_logs() as events:
+            known = await SqlDirectory(engine).prefetch([("info", "x.org"), ("bob", "x.org")])
+        assert events == []
+        assert known.simply_owned("bob", "x.org") is not None
+        assert await known.instructions("alias", "info@x.org") == (f"&{KEPT}@x.org",)
+
+
+async def test_names_that_are_no_utf8_can_be_looked_up_and_read_in_pages(tmp_path: Path) -> None:
+    octets = [b"\xfc%d" % number for number in range(PAGE + 1)]
+    names = {each.decode("utf-8", "surrogateescape") for each in octets}
+    async with engine_with(f"sqlite:///{tmp_path / 'restante.db'}", BOB) as engine:
+        add = "INSERT INTO alias (username, alias_username) VALUES (CAST(? AS TEXT), 'a@x.org')"
+        await engine.transaction([Statement(add, (each,)) for each in octets])
+        listed = [entry async for page in Administration(engine).aliases() for entry in page]
+        assert {entry.address for entry in listed} == names
+        assert len(listed) == len(names)
+        await engine.transaction([in_latin_1("mailbox", "username")])
+        assert await SqlDirectory(engine).account(KEPT) == Account(KEPT, 1001, 1001, "/home/bob")
 
 
 async def test_each_connection_keeps_few_pages(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class SQLiteEngine:
     async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """The rows of one reading statement; raises CannotKnow."""
         started = time.monotonic()
-        rows = await self._ask(lambda connection: connection.execute(sql, params).fetchall())
+        rows = await self._ask(lambda connection: _rows(connection, sql, params))
         self._log.note(Statement(sql, tuple(params)), len(rows), started)
         return rows
 
@@ -154,7 +154,7 @@ class SQLiteEngine:
 
     def _change(self, connection: sqlite3.Connection, statement: Statement) -> int:
         started = time.monotonic()
-        count = connection.execute(statement.text, statement.parameters).rowcount
+        count = _execute(connection, statement.text, statement.parameters).rowcount
         self._log.note(statement, count, started)
         if statement.must_change and not count:
             raise NothingChanged
@@ -190,6 +190,36 @@ class SQLiteEngine:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _rows(connection: sqlite3.Connection, sql: str, params: Sequence[Value]) -> list[Row]:
+    """The rows of a statement; a TEXT that is no UTF-8 is its octets, as a BLOB is."""
+    try:
+        return _execute(connection, sql, params).fetchall()
+    except sqlite3.OperationalError as error:
+        if hasattr(error, "sqlite_errorcode"):
+            raise
+        # It is Python's own: a TEXT is no UTF-8. It repeats the text, which may be a password.
+    connection.text_factory = _text  # called for each text: only where there is no other way
+    try:
+        return _execute(connection, sql, params).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def _execute(connection: sqlite3.Connection, sql: str, params: Sequence[Value]) -> sqlite3.Cursor:
+    try:
+        return connection.execute(sql, params)
+    except UnicodeEncodeError:  # what a TEXT that is no UTF-8 was read as can be given as octets
+        octets = [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in params]
+        marks = ["CAST(? AS TEXT)" if isinstance(v, str) else "?" for v in params]
+    first, *others = sql.split("?")  # there is none in a literal
+    text = first + "".join(map(str.__add__, marks, others))
+    return connection.execute(text, octets)
 
 
 def _code(error: Exception) -> int:
