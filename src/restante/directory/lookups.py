@@ -56,7 +56,11 @@ PER_ADDRESS = 4
 
 
 class SqlDirectory:
-    """The rows of the qmail/MySQL tables, through any engine, and the system's files behind."""
+    """The rows of the qmail/MySQL tables, through any engine, and the system's files behind.
+
+    Names are asked for in small letters; by single questions, as they are spelt first: a row in
+    columns that tell capitals apart may have them as another row has them that led to it.
+    """
 
     def __init__(self, engine: Engine, system: SystemFiles | None = None) -> None:
         self._engine = engine
@@ -72,14 +76,19 @@ class SqlDirectory:
     async def account(self, name: str) -> Account | None:
         """The row of ``mailbox`` with this user name; raises CannotKnow and BadRow."""
         rows = await self._engine.fetch(sql.account(self._dialect), (name,))
-        row = chosen(row for row in rows if key_of(row[0]) == fold(name))
-        return None if row is None else account_of(row)
+        small = fold(name)
+        row = chosen(row for row in rows if key_of(row[0]) == small)
+        if row is None:
+            return None if name == small else await self.account(small)
+        return account_of(row)
 
     async def owners(self, local: str, domain: str) -> tuple[str, ...]:
         """The users to whom ``virtual`` gives this address; raises CannotKnow, BadRow."""
         rows = await self._of_domain(sql.owners(self._dialect), domain, (domain, local))
         wanted = (fold(domain), fold(local))
-        found = (text_of(row[2]) for row in rows if folded(row) == wanted)
+        found = [text_of(row[2]) for row in rows if folded(row) == wanted]
+        if not found and (domain, local) != wanted:
+            return await self.owners(fold(local), fold(domain))
         return checked_owners(found, local, domain)
 
     async def knows_domain(self, domain: str) -> bool:
@@ -95,7 +104,10 @@ class SqlDirectory:
         """The lines that ``alias`` has for this user and extension; raises CannotKnow."""
         rows = await self._engine.fetch(sql.instructions(self._dialect), (user, extension))
         wanted = (fold(user), fold(extension))
-        return each_once(line_of(row[2], row[3]) for row in rows if folded(row) == wanted)
+        found = each_once(line_of(row[2], row[3]) for row in rows if folded(row) == wanted)
+        if not found and (user, extension) != wanted:
+            return await self.instructions(*wanted)
+        return found
 
     async def system_user(self, name: str) -> Account | None:
         """See SystemFiles."""
@@ -172,10 +184,10 @@ class SqlDirectory:
     async def credentials(self, login: str) -> Credentials | None:
         """Whom this login names; raises CannotKnow and BadRow.
 
-        Where ``virtual`` names several accounts, it is the first of them by name. The form in which
-        the login has its domain goes before others.
+        Where ``virtual`` names several accounts, it is the first of them by name. The login as it
+        is spelt, and the form in which it has its domain, go before others.
         """
-        for name in (login, *name_forms(fold(login))[1:]):
+        for name in dict.fromkeys((login, *name_forms(fold(login)))):
             local, _, domain = name.rpartition("@")
             row = await self._named(name, domain)
             if row is None and local and domain:
@@ -229,11 +241,12 @@ class SqlDirectory:
 
     async def owns_in(self, user: str, domain: str) -> bool:
         """Whether ``virtual`` gives the user any address of the domain; raises CannotKnow."""
+        small = fold(user)
         for form in forms(fold(domain)):
             rows = await self._of_domain(sql.owns_in(self._dialect), form, (user, form))
-            if any(folded(row) == (fold(user), form) for row in rows):
+            if any(folded(row) == (small, form) for row in rows):
                 return True
-        return False
+        return False if user == small else await self.owns_in(small, domain)
 
     async def _of_domain(
         self, text: str, domain: str, parameters: tuple[str, ...] = ()
