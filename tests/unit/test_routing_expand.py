@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,35 @@ async def test_an_alias_in_itself_fails_and_the_rest_goes_on() -> None:
     kinds = [type(leaf.decision) for leaf in leaves]
     assert kinds == [Mailbox, Looping]
     assert _places(await _expand(directory, "self")) == [("self@e.com", Looping)]
+
+
+def _of_one_name(contact: str) -> Tables:
+    """Two aliases whose copies all say that they were delivered to info@e.com."""
+    tables = _tables({"all": ["contact", "info"], "info": ["bob"]}, ["ann", "bob"])
+    tables.virtual.append(("info", "contact", DOMAIN))
+    tables.alias.append(("alias", "info", contact, DOMAIN))
+    return tables
+
+
+async def test_two_aliases_of_one_name_lose_nobodys_copy() -> None:
+    leaves = await _expand(MemoryDirectory(_of_one_name("ann")), "all")
+    assert _places(leaves) == [("ann@e.com", Mailbox), ("bob@e.com", Mailbox)]
+
+
+async def test_an_alias_that_leads_to_another_of_its_name_is_a_loop() -> None:
+    """As in the queue, and by qmail's Delivered-To."""
+    directory = MemoryDirectory(_of_one_name("info"))
+    assert _places(await _expand(directory, "contact")) == [("info@e.com", Looping)]
+    expected = [("bob@e.com", Mailbox), ("info@e.com", Looping)]
+    assert _places(await _expand(directory, "info", "contact")) == expected
+
+
+async def test_programs_of_two_aliases_of_one_name_are_two() -> None:
+    tables = _of_one_name("ann")
+    tables.mailbox.append(account("alias"))
+    programs = [("alias", user, "|prog", "") for user in ("info", "info@e.com")]
+    leaves = await _expand(MemoryDirectory(replace(tables, alias=programs)), "contact", "info")
+    assert _places(leaves) == [("contact@e.com", Act), ("info@e.com", Act)]
 
 
 async def test_bounds_of_depth_and_of_targets() -> None:

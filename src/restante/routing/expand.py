@@ -139,11 +139,18 @@ def settle(
     return Act(account, delivered_to, action, instructions.destination)
 
 
+_Alias = tuple[str, str, str]
+"""Delivered-To, user and extension of an alias: the owners ``info`` and ``info@example.com`` of two
+addresses have the first in common."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Branch:
     address: Address
     via: tuple[str, ...] = ()
     new_sender: str = ""
+    parent: _Alias | None = None
+    """The alias that it is in."""
 
 
 @dataclass(slots=True)
@@ -151,7 +158,7 @@ class _Node:
     """An alias that was followed, and the aliases in it."""
 
     branch: _Branch
-    below: dict[str, None] = field(default_factory=dict)
+    below: dict[_Alias, None] = field(default_factory=dict)
 
 
 class _Expansion:
@@ -162,7 +169,7 @@ class _Expansion:
         self._max_depth = router.max_alias_depth
         self._max_targets = router.max_alias_targets
         self._frontier = [_Branch(address)]
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[_Alias, _Node] = {}
         self._leaves: list[Leaf] = []
         self._targets = 0
         self._overflow = False
@@ -184,8 +191,8 @@ class _Expansion:
             yield Leaf(self._original, self._original, Misconfigured(self._original, why))
             return
         yield from self._leaves
-        for node, name in _back_edges(self._nodes):
-            inner = self._nodes[name].branch.address
+        for node, alias in _back_edges(self._nodes):
+            inner, name = self._nodes[alias].branch.address, alias[0]
             why = f"the alias {name} contains itself by way of {node.branch.address}"
             yield Leaf(self._original, inner, Looping(inner, why), (name, *node.branch.via))
 
@@ -199,10 +206,10 @@ class _Expansion:
 
     def _looping(self, branch: _Branch, decision: Mailbox | Instructions) -> bool:
         """Whether the branch ends because it has been at ``decision`` or has come too far."""
-        if isinstance(decision, Instructions):
-            if len(branch.via) < self._max_depth:
-                return False
+        if isinstance(decision, Instructions) and len(branch.via) >= self._max_depth:
             why = f"aliases are nested more than {self._max_depth} deep (max_alias_depth)"
+        elif isinstance(decision, Instructions) and _alias(decision) in self._nodes:
+            return False  # if it contains itself, that is said in the end
         elif fold(decision.delivered_to) in map(fold, branch.via):
             why = f"the message was already delivered to {decision.delivered_to}"
         else:
@@ -211,16 +218,16 @@ class _Expansion:
         return True
 
     def _follow(self, branch: _Branch, decision: Instructions) -> None:
-        name = fold(decision.delivered_to)
-        if branch.via:
-            self._nodes[fold(branch.via[0])].below[name] = None
-        if name in self._nodes:
+        alias = _alias(decision)
+        if branch.parent:
+            self._nodes[branch.parent].below[alias] = None
+        if alias in self._nodes:
             return
-        self._nodes[name] = _Node(branch)
+        self._nodes[alias] = _Node(branch)
         self._targets += len(decision.actions)
         for action in decision.actions:
             if isinstance(action, ToForward):
-                self._frontier.append(_below(branch, decision, action))
+                self._frontier.append(_below(branch, alias, decision, action))
             else:
                 final = settle(branch.address, decision, action)
                 self._leaf(branch, final, instruction_line(action))
@@ -231,9 +238,15 @@ class _Expansion:
         )
 
 
-def _below(branch: _Branch, alias: Instructions, forward: ToForward) -> _Branch:
-    via = (alias.delivered_to, *branch.via)
-    return _Branch(forward.address, via, alias.destination.new_sender or branch.new_sender)
+def _below(branch: _Branch, alias: _Alias, decision: Instructions, forward: ToForward) -> _Branch:
+    via = (decision.delivered_to, *branch.via)
+    new_sender = decision.destination.new_sender or branch.new_sender
+    return _Branch(forward.address, via, new_sender, alias)
+
+
+def _alias(decision: Instructions) -> _Alias:
+    served = decision.destination
+    return fold(decision.delivered_to), fold(served.user), fold(served.extension)
 
 
 def _missing(growing: list[_Expansion], known: Mapping[str, Decision]) -> dict[str, Address]:
@@ -242,24 +255,24 @@ def _missing(growing: list[_Expansion], known: Mapping[str, Decision]) -> dict[s
     return {address.folded: address for address in wanted}
 
 
-def _back_edges(nodes: Mapping[str, _Node]) -> Iterator[tuple[_Node, str]]:
-    """The edges that close a circle, as the alias and the name in it that leads back."""
-    done: set[str] = set()
+def _back_edges(nodes: Mapping[_Alias, _Node]) -> Iterator[tuple[_Node, _Alias]]:
+    """The edges that close a circle, as the alias and the one in it that leads back."""
+    done: set[_Alias] = set()
     for root in nodes:
         if root in done:
             continue
         path = [root]
         pending = [iter(nodes[root].below)]
         while pending:
-            name = next(pending[-1], None)
-            if name is None:
+            alias = next(pending[-1], None)
+            if alias is None:
                 pending.pop()
                 done.add(path.pop())
-            elif name in path:
-                yield nodes[path[-1]], name
-            elif name not in done and name in nodes:
-                path.append(name)
-                pending.append(iter(nodes[name].below))
+            elif alias in path:
+                yield nodes[path[-1]], alias
+            elif alias not in done and alias in nodes:
+                path.append(alias)
+                pending.append(iter(nodes[alias].below))
 
 
 def _place(leaf: Leaf) -> tuple[str, ...]:
@@ -271,6 +284,7 @@ def _ending(leaf: Leaf) -> tuple[str, ...]:
     match leaf.decision:
         case Mailbox(_, delivered_to, maildir):
             return "mailbox", fold(delivered_to), maildir
-        case Act(_, delivered_to, action, _):
-            return "instruction", fold(delivered_to), instruction_line(action)
+        case Act(_, delivered_to, action, served):
+            user, extension = fold(served.user), fold(served.extension)
+            return "instruction", fold(delivered_to), user, extension, instruction_line(action)
     return type(leaf.decision).__name__, leaf.address.folded, leaf.instruction
