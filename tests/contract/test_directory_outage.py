@@ -18,6 +18,7 @@ from restante.directory.schema import TABLES
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
 from tests.support.events import capture_logs
+from tests.support.instance import until
 from tests.support.mariadb import PASSWORD, MariaDB, start_mariadb
 
 SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}
@@ -133,6 +134,19 @@ async def test_changes_open_no_more_connections_than_may_be(mariadb_url: str) ->
     await engine.close()
     assert isinstance(connections, int)
     assert 1 <= connections <= 2
+
+
+@pytest.mark.mariadb
+async def test_a_server_that_answers_no_first_statement_is_left(mariadb_server: MariaDB) -> None:
+    """As one does that lets its user ask so much in an hour; logins are not counted."""
+    name = mariadb_server.new_database()
+    directory = _directory(mariadb_server.url_of("frugal", f"SELECT ON {name}.*", name))
+    mariadb_server.sql("ALTER USER frugal@localhost WITH MAX_QUERIES_PER_HOUR 1")
+    for _ in range(5):
+        await _cannot_know(directory)
+    there = "SELECT count(*) FROM information_schema.processlist WHERE user = 'frugal'"
+    await asyncio.to_thread(until, lambda: mariadb_server.sql(there) == "0\n", "none is open")
+    await directory.close()
 
 
 @pytest.mark.mariadb

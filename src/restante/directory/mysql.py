@@ -352,7 +352,11 @@ class MySQLEngine:
             if self._tls is not None and not offers_tls(connection):
                 raise _NotOffered from error
             raise
-        await connection.query(OWN_WAYS)  # type: ignore[no-untyped-call]
+        try:
+            await connection.query(OWN_WAYS)  # type: ignore[no-untyped-call]
+        except BaseException:
+            connection.close()
+            raise
         make_lean(connection)
         return connection
 
