@@ -233,9 +233,10 @@ async def test_a_name_that_the_database_cannot_hold_spoils_no_other_recipient(
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("number", [1300, 3098, 3854, 3988])
+@pytest.mark.parametrize("number", [1300, 1792, 1836, 3098, 3854, 3988])
 async def test_what_mysql_alone_says_of_a_statement(mariadb_url: str, number: int) -> None:
-    """Of a name that it cannot hold, and of a table that has no place in a group."""
+    """Of a name that it cannot hold, a table that has no place in a group, a server that only
+    reads."""
     async with engine_with(mariadb_url) as engine:
         signal = f"BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}; RETURN 1; END"
         await engine.transaction([Statement(f"CREATE FUNCTION f() RETURNS INT {signal}")])

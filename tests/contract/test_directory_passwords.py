@@ -13,7 +13,7 @@ from restante.auth.schemes import Argon2Cost, hash_password
 from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth, Database
 from restante.directory import Account, Credentials
-from restante.directory.engine import Engine, Statement, open_engine
+from restante.directory.engine import Engine, Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, directory_with, engine_with
@@ -134,6 +134,25 @@ async def test_missing_right_is_told(mariadb_server: MariaDB) -> None:
         directory = SqlDirectory(open_engine(Database(url=url), "/"))
         with pytest.raises(CannotKnow, match="UPDATE command denied"):
             await directory.replace_password(await iain(directory), NEW)
+        await directory.close()
+
+
+@pytest.mark.mariadb
+async def test_a_server_that_may_change_nothing_is_well(mariadb_server: MariaDB) -> None:
+    """A replica, or one that is being backed up."""
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SITE):
+        rights = f"SELECT, UPDATE ON {name}.mailbox"
+        url = mariadb_server.url_of("changer", rights, name)
+        directory = SqlDirectory(open_engine(Database(url=url), "/"))
+        mariadb_server.sql("SET GLOBAL read_only = 1")
+        try:
+            with capture_logs() as events, pytest.raises(Rejected, match="read-only"):
+                await directory.replace_password(await iain(directory), NEW)
+        finally:
+            mariadb_server.sql("SET GLOBAL read_only = 0")
+        assert events == []
+        assert await directory.replace_password(await iain(directory), NEW)
         await directory.close()
 
 

@@ -79,12 +79,13 @@ STRICT = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 # that a column's character set cannot hold (1267 to 1271 on MariaDB, 3854 and 3988 on MySQL 8),
 # views that cannot be changed (1288, 1348, 1393 to 1395, 1423, 1471), views whose definer is gone
 # or may not read what they show (1356, 1449), constraints and triggers that object (1644, 3819,
-# 4025), a table without the primary key that group replication wants (3098).
+# 4025), a table without the primary key that group replication wants (3098), changes where nothing
+# may be changed (1290, 1792, 1836: read_only, as replicas have it).
 _UNFIT = frozenset({1267, 1270, 1271, 3854, 3988})
 _STATEMENT_ERRORS = _UNFIT | frozenset(
     {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1292, 1300, 1364, 1365}
     | {1366, 1406, 1451, 1452, 1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
-    | {1356, 1449, 3098}
+    | {1356, 1449, 3098, 1290, 1792, 1836}
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken; to
