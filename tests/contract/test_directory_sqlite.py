@@ -12,7 +12,7 @@ from restante.address import Address
 from restante.config.tree import Database
 from restante.directory import Account, sql
 from restante.directory.admin import Administration
-from restante.directory.engine import SQLITE, Statement, open_engine
+from restante.directory.engine import SQLITE, Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.pages import PAGE
 from restante.directory.schema import inspect
@@ -21,6 +21,7 @@ from restante.directory.sqlite import PAGE_CACHE
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with, fill
 from tests.support.events import capture_logs
+from tests.support.mailbox_writers import as_owner
 from tests.support.small_disk import small_disk
 
 FORMER = """
@@ -144,6 +145,33 @@ async def test_names_that_are_no_utf8_can_be_looked_up_and_read_in_pages(tmp_pat
         assert len(listed) == len(names)
         await engine.transaction([in_latin_1("mailbox", "username")])
         assert await SqlDirectory(engine).account(KEPT) == Account(KEPT, 1001, 1001, "/home/bob")
+
+
+@pytest.mark.parametrize("modes", [(0o755, 0o444), (0o555, 0o666)], ids=["file", "directory"])
+async def test_a_file_that_may_only_be_read_is_not_away(
+    tmp_path: Path, modes: tuple[int, int]
+) -> None:
+    """For a hash that is to be upgraded; when it may be written, it is, without a new start."""
+    place = tmp_path / "database"
+    place.mkdir()
+    path = place / "restante.db"
+    async with engine_with(f"sqlite:///{path}", BOB):
+        pass
+    engine = open_engine(Database(f"sqlite:///{path}"), "/")
+    directory = SqlDirectory(engine)
+    path.chmod(modes[1])
+    place.chmod(modes[0])
+    with as_owner(tmp_path), capture_logs() as events:
+        found = await directory.credentials("bob@x.org")
+        assert found is not None
+        with pytest.raises(Rejected):
+            await directory.replace_password(found, "{PLAIN}y")
+    place.chmod(0o777)
+    path.chmod(0o666)
+    with as_owner(tmp_path), capture_logs() as later:
+        assert await directory.replace_password(found, "{PLAIN}y")
+    await engine.close()
+    assert events == later == []
 
 
 async def test_each_connection_keeps_few_pages(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ _OPENED = {sqlite3.SQLITE_CANTOPEN: os.O_RDONLY, sqlite3.SQLITE_READONLY: os.O_R
 _NO_INDEX = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP})
 """Errors of the index of a write-ahead log; one that cannot be made is CANTOPEN."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_UNCHANGEABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DIRECTORY})
+"""Errors of changes alone: what keeps a file from being read has other extended codes."""
 _PRIMARY = 0xFF
 """An extended result code holds its primary code in the low octet (sqlite.org/rescode.html)."""
 
@@ -165,8 +167,9 @@ class SQLiteEngine:
         kind = CannotKnow if away else Rejected
         failure = cannot_know(str(self._location), self._reason(error), kind)
         if away:
-            self._drop()
             self._health.failed(asked, str(failure))
+        if away or _is_unchangeable(error):  # what was opened to be read alone would stay so
+            self._drop()
         return failure
 
     def _reason(self, error: Exception) -> str:
@@ -231,8 +234,12 @@ def _is_busy(error: Exception) -> bool:
     return _code(error) in _BUSY
 
 
+def _is_unchangeable(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in _UNCHANGEABLE
+
+
 def _is_about_the_statement(error: Exception) -> bool:
     """Whether the database answered, though not this statement (no such table, a constraint)."""
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeError) or _is_unchangeable(error):
         return True
     return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT)
