@@ -174,7 +174,7 @@ async def test_whoever_is_known_logs_in_from_a_network_that_is_refused(gate: Gat
     assert await gate.refusal(ANN, OFFICE) == ""
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "192.0.2.25", ""])
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "192.0.2.25", "::ffff:192.0.2.25", ""])
 async def test_a_webmail_is_not_refused_as_a_network(tmp_path: Path, peer: str) -> None:
     gate = Gate(tmp_path, shared=("192.0.2.25/32",))
     for number in range(50):

@@ -133,6 +133,8 @@ class FileGuard:
             address = ipaddress.ip_address(peer)
         except ValueError:
             return True
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address
         return any(address in shared for shared in self._shared)
 
     # Looking
