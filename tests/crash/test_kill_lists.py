@@ -44,7 +44,7 @@ def instance_in(directory: Path, lines: list[str]) -> Iterator[tuple[Instance, P
 
 
 def settled(instance: Instance) -> bool:
-    return instance.run("queue", "list", "--json").stdout.strip() == "[]"
+    return not instance.queued()
 
 
 def note(step: str) -> str:
@@ -64,7 +64,7 @@ def test_a_kill_between_attempts_leaves_what_is_left(tmp_path: Path) -> None:
         until(lambda: "event=deferred" in instance.log(), "a program that fails for now")
         instance.kill()
         (home / "mended").touch()
-        instance.run("queue", "retry", "--all")
+        instance.here("queue", "retry", "--all")
         instance.start()
         until(lambda: settled(instance), "an end")
         assert (home / "log").read_text() == "a 1\nc 1\n"

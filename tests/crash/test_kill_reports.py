@@ -104,7 +104,7 @@ def kill_rounds(directory: Path, rounds: int, seed: int) -> None:
         for address in (SENDER, MAILBOX):
             instance.add_mailbox(address)
         for nobody in NOBODIES:
-            instance.run("alias", "add", ALIAS, nobody)
+            instance.here("alias", "add", ALIAS, nobody)
         for number in range(rounds):
             instance.start()
             with Load(instance, f"{seed}-{number}") as load:
@@ -113,9 +113,7 @@ def kill_rounds(directory: Path, rounds: int, seed: int) -> None:
                 instance.kill()
             acknowledged |= set(load.acknowledged)
         instance.start()
-        until(
-            lambda: instance.run("queue", "list", "--json").stdout.strip() == "[]", "all was told"
-        )
+        until(lambda: not instance.queued(), "all was told")
         account(instance, acknowledged)
 
 

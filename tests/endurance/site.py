@@ -46,11 +46,11 @@ class Site:
         Raises TimeoutError if it is not in time.
         """
         deadline = time.monotonic() + SETTLE_SECONDS
-        while json.loads(self.instance.run("queue", "list", "--json").stdout) or promises.missing():
+        while self.instance.queued() or promises.missing():
             if time.monotonic() > deadline:
                 waiting = self.instance.run("queue", "summary").stdout
                 raise TimeoutError(f"{waiting}the far host has not got {promises.missing()}")
-            self.instance.run("queue", "retry", "--all")
+            self.instance.here("queue", "retry", "--all")
             time.sleep(0.3)
 
     def harvest(self, promises: Promises) -> None:

@@ -154,7 +154,7 @@ def send(site: Site, address: str) -> None:
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.address)
 def test_what_explain_promises_is_done(site: Site, promise: Promise) -> None:
-    told = site.instance.run("explain", promise.address).stdout
+    told = site.instance.here("explain", promise.address).stdout
     assert promise.explained in told.replace(str(site.homes), "HOMES")
     assert "A stranger hears at RCPT: 250" in told
 
@@ -175,7 +175,7 @@ def test_what_explain_promises_is_done(site: Site, promise: Promise) -> None:
     [("nobody@babasse.com", "550 5.1.1"), ("ann@elsewhere.example", "550 5.7.1")],
 )
 def test_refusals_are_as_explained(site: Site, address: str, reply: str) -> None:
-    told = site.instance.run("explain", address).stdout
+    told = site.instance.here("explain", address).stdout
     assert f"A stranger hears at RCPT: {reply} " in told
 
     with (

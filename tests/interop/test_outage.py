@@ -146,8 +146,8 @@ def test_queued_mail_waits_for_the_database(server: MariaDB, tmp_path: Path) -> 
     url = server.url(server.new_database(), tcp=True)
     with new_instance(tmp_path / "instance", database=url) as instance:
         instance.add_mailbox(IAIN)
-        instance.run("alias", "add", "mixed@example.com", IAIN)
-        instance.run("alias", "add", "mixed@example.com", "far@elsewhere.test")
+        instance.here("alias", "add", "mixed@example.com", IAIN)
+        instance.here("alias", "add", "mixed@example.com", "far@elsewhere.test")
         instance.start()
         with instance.smtp() as client:
             client.ehlo()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,8 +48,7 @@ def recorded(world: World) -> set[str]:
 
 def is_empty(world: World) -> bool:
     """Whether nothing is left in the queue."""
-    listed: list[object] = json.loads(world.instance.run("queue", "list", "--json").stdout)
-    return not listed
+    return not world.instance.queued()
 
 
 def test_a_list(world: World) -> None:

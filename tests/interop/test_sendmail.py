@@ -54,7 +54,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def instance(place: Path) -> Iterator[Instance]:
     instance = Instance(place / "instance")
-    instance.run("init", str(instance.directory))
+    instance.here("init", str(instance.directory))
     add_accounts(instance)
     configure(instance, {"sendmail": {"defaulthost": "example.com"}})
     start(instance)

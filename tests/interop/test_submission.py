@@ -39,7 +39,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 def arrived(instance: Instance) -> str:
     """The only message of ann's, which came by TLS and a login; it is removed."""
-    home = Path(json.loads(instance.run("mailbox", "show", ANN, "--json").stdout)["home"])
+    home = Path(json.loads(instance.here("mailbox", "show", ANN, "--json").stdout)["home"])
     (file,) = (home / "Maildir" / "new").iterdir()
     message = file.read_text()
     file.unlink()

@@ -55,7 +55,7 @@ def serving(
     (tmp_path / "instance").mkdir()
     told = {"RESTANTE_CONTROL": str(control), **ANY_PORT, **environ}
     instance = Instance(tmp_path / "instance", told)
-    Instance(tmp_path / "made", ANY_PORT).run("init", str(tmp_path / "made"))
+    Instance(tmp_path / "made", ANY_PORT).here("init", str(tmp_path / "made"))
     (tmp_path / "made" / "restante.db").rename(tmp_path / "instance" / "restante.db")
     instance.start()
     try:

@@ -73,7 +73,7 @@ def site(
     directory = tmp_path_factory.mktemp("instructions") / "instance"
     with new_instance(directory, domains=()) as instance:
         site = Site(instance, request.param)
-        instance.run("domain", "add", "example.com")
+        instance.here("domain", "add", "example.com")
         add_owner(instance, site.uid, site.uid if AS_ROOT else os.getegid())
         with contextlib.closing(sqlite3.connect(directory / "restante.db")) as database:
             database.executemany(

@@ -47,7 +47,7 @@ class World:
             assert wire.reply().startswith("250 ")
 
     def settled(self) -> bool:
-        return self.instance.run("queue", "list", "--json").stdout.strip() == "[]"
+        return not self.instance.queued()
 
 
 @pytest.fixture

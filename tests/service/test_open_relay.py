@@ -39,7 +39,7 @@ def test_nothing_of_a_stranger_is_relayed(tmp_path: Path, verify: bool) -> None:
             "relay": {"nameservers": [str(dns)], "port": far.port},
         }
         with new_server(tmp_path / "i", sections) as running:
-            running.run("alias", "add", "@example.com", IAIN)
+            running.here("alias", "add", "@example.com", IAIN)
             accepted = 0
             with smtp(running.smtp_port) as wire:
                 for tried in TRIED:

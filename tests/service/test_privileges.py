@@ -296,7 +296,7 @@ if os.geteuid() == 0:
             return False  # the worker was killed with the session, or is about to
 
     def arrived(instance: Instance, uid: int) -> int:
-        instance.run("queue", "retry", "--all", check=False)
+        instance.here("queue", "retry", "--all", check=False)
         time.sleep(0.2)
         return len(list(home_of(instance, uid).glob("Maildir/new/*")))
 
@@ -381,7 +381,7 @@ if os.geteuid() == 0:
             assert (directory / "queue" / "soft").lstat().st_uid == 0
 
     def arrived_at(instance: Instance, home: Path) -> int:
-        instance.run("queue", "retry", "--all", check=False)
+        instance.here("queue", "retry", "--all", check=False)
         return len(list(home.glob("Maildir/new/*")))
 
     def test_another_user_takes_over_at_the_next_start(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +30,7 @@ def queue(running: Instance, *arguments: str) -> str:
 
 def states(running: Instance) -> dict[str, list[str]]:
     """Of the recipients of what is in the queue."""
-    listed = json.loads(queue(running, "list", "--json"))
-    return {each["id"]: [r["state"] for r in each["recipients"]] for each in listed}
+    return {each["id"]: [r["state"] for r in each["recipients"]] for each in running.queued()}
 
 
 def put_off(running: Instance, peer: SmtpPeer, *recipients: str) -> str:
@@ -130,6 +128,7 @@ def test_bounced_comes_back_at_once(tmp_path: Path, peer: SmtpPeer) -> None:
         (report,) = reports(running)
         assert "554 5.0.0 returned by the operator" in report
         assert "bob@example.net" not in report.partition("Subject: for elsewhere")[0]
+        until(lambda: list(states(running)) == [queue_id], "the report has left the queue")
         assert states(running) == {queue_id: ["failed", "waiting"]}
 
 

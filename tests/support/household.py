@@ -58,7 +58,7 @@ def add_owner(instance: Instance, uid: int, gid: int | None = None) -> None:
 def household(instance: Instance, sections: Sections | None = None) -> Iterator[Instance]:
     """The instance with an account for each of OWNERS, running; one of them has looked for mail,
     which has brought the registrar and the nursery about."""
-    instance.run("domain", "add", "example.com")
+    instance.here("domain", "add", "example.com")
     for uid in OWNERS:
         add_owner(instance, uid)
     configure(instance, {"mail": {"user": "nobody"}, **(sections or {})})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import io
+import json
 import os
 import poplib
 import re
@@ -19,6 +21,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restante.cli.app import run as run_command_line
 
 ANY_PORTS = [
     word
@@ -69,13 +76,36 @@ class Instance:
             env=self._environment(),
             check=False,
         )
-        if check and done.returncode != 0:
-            raise AssertionError(f"restante {arguments} failed: {done.stdout}{done.stderr}")
-        return done
+        return _checked(done) if check else done
+
+    def here(
+        self, *arguments: str, stdin: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """As ``run``, in this process: for what a test begins with, or asks again and again.
+
+        A process of its own takes many times as long, nearly all of it to import.
+        """
+        given, out, err = (
+            io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8") for text in (stdin, "", "")
+        )
+        line = ["--dir", str(self.directory), *arguments]
+        with pytest.MonkeyPatch.context() as patch:
+            # Not variable by variable: threads may start processes meanwhile.
+            patch.setattr(os, "environ", self._environment())
+            for name, stream in (("stdin", given), ("stdout", out), ("stderr", err)):
+                patch.setattr(sys, name, stream)
+            code = run_command_line(line)
+        done = subprocess.CompletedProcess(line, code, _written(out), _written(err))
+        return _checked(done) if check else done
+
+    def queued(self) -> list[Any]:
+        """What ``queue list`` shows."""
+        listed: list[Any] = json.loads(self.here("queue", "list", "--json").stdout)
+        return listed
 
     def add_mailbox(self, address: str, password: str = "secret") -> None:
         """A mailbox, its domain first if it is not hosted yet."""
-        self.run("mailbox", "add", address, "--password-stdin", stdin=password + "\n")
+        self.here("mailbox", "add", address, "--password-stdin", stdin=password + "\n")
 
     def start(self) -> None:
         """Serve; returns when the listeners are known."""
@@ -186,6 +216,17 @@ class Instance:
             return {}
 
 
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def _checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if done.returncode != 0:
+        raise AssertionError(f"restante {done.args} failed: {done.stdout}{done.stderr}")
+    return done
+
+
 def until(happened: object, what: str) -> None:
     """Wait until the callable says yes; fail with ``what`` if it never does."""
     assert callable(happened)
@@ -209,7 +250,7 @@ def new_instance(
     if database:
         _initialise(instance, domains, "--database", database)
     else:
-        _copy(_template(domains, tuple(sorted(instance.environ.items()))), directory)
+        _copy(_template(domains), directory)
     try:
         yield instance
     finally:
@@ -218,21 +259,21 @@ def new_instance(
 
 def _initialise(instance: Instance, domains: tuple[str, ...], *options: str) -> None:
     directory = str(instance.directory)
-    instance.run("init", directory, "--host", "mx.example.com", *ANY_PORTS, *options)
+    instance.here("init", directory, "--host", "mx.example.com", *ANY_PORTS, *options)
     for domain in domains:
-        instance.run("domain", "add", domain)
+        instance.here("domain", "add", domain)
 
 
 @functools.cache
-def _template(domains: tuple[str, ...], environ: tuple[tuple[str, str], ...]) -> Path:
+def _template(domains: tuple[str, ...]) -> Path:
     """A new instance to copy, made once in this process: nothing in it names its directory.
 
-    The commands that make one take longer than most tests that want one.
+    Nor is anything in it the environment's, which each server is given anew.
     """
     scratch = Path(tempfile.mkdtemp(prefix="restante-template-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     scratch.chmod(0o711)
-    instance = Instance(scratch / "instance", dict(environ))
+    instance = Instance(scratch / "instance")
     _initialise(instance, domains)
     return instance.directory
 

@@ -31,7 +31,6 @@ same text must come again.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -347,7 +346,7 @@ def _shown(message: bytes) -> str:
 
 
 def _waiting(instance: Instance) -> Iterator[str]:
-    for message in json.loads(instance.run("queue", "list", "--json").stdout):
+    for message in instance.queued():
         for recipient in message["recipients"]:
             if recipient["state"] == "waiting":
                 yield recipient["address"]

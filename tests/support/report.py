@@ -72,7 +72,7 @@ def read_report(octets: bytes) -> ReadReport:
 
 def take_reports(instance: Instance, mailbox: str) -> list[ReadReport]:
     """The reports in a mailbox, by POP3, when nothing waits any more; the mailbox is emptied."""
-    until(lambda: instance.run("queue", "list", "--json").stdout.strip() == "[]", "an empty queue")
+    until(lambda: not instance.queued(), "an empty queue")
     session = instance.pop3(mailbox)
     try:
         count, _ = session.stat()

@@ -49,7 +49,7 @@ EVERYTHING = {
 def init(tmp_path: Path, control: Path) -> tuple[str, Path]:
     """What ``init --from-qmail`` says, and the directory that it makes."""
     made = tmp_path / "made"
-    done = Instance(made).run("init", "--from-qmail", str(control), str(made))
+    done = Instance(made).here("init", "--from-qmail", str(control), str(made))
     return done.stdout, made
 
 
@@ -72,7 +72,7 @@ def test_options_of_init_count_for_more(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "old.example\n", "sqlserver": "rubbish\n"})
     made = tmp_path / "made"
     options = ["--host", "new.example", "--database", "sqlite:///other.db"]
-    Instance(made).run("init", "--from-qmail", str(control), *options, str(made))
+    Instance(made).here("init", "--from-qmail", str(control), *options, str(made))
 
     settings = load(str(made), {})
     assert settings.server.me == "new.example"
@@ -285,26 +285,26 @@ def test_explain_names_file_and_line(tmp_path: Path, address: str, told: str) ->
         "virtualdomains": "# there\nw.example:\nV.Example:ann\n:all\n",
     }
     control = control_directory(tmp_path, files)
-    Instance(tmp_path / "i").run("init", str(tmp_path / "i"))
-    explained = Instance(tmp_path / "i").run("--control", str(control), "explain", address)
+    Instance(tmp_path / "i").here("init", str(tmp_path / "i"))
+    explained = Instance(tmp_path / "i").here("--control", str(control), "explain", address)
 
     assert told in explained.stdout.replace(str(control), "CONTROL").splitlines()
 
 
 def test_explain_names_me_where_locals_are_missing(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "mx.example.com\n"})
-    Instance(tmp_path / "i").run("init", str(tmp_path / "i"))
+    Instance(tmp_path / "i").here("init", str(tmp_path / "i"))
     address = "joe@mx.example.com"
-    explained = Instance(tmp_path / "i").run("--control", str(control), "explain", address)
+    explained = Instance(tmp_path / "i").here("--control", str(control), "explain", address)
 
     assert f"2.2   {control}/me, for want of locals, has mx.example.com\n" in explained.stdout
 
 
 def test_explain_names_the_setting_where_restante_toml_says_it(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "mx.example.com\n", "locals": "a.example\n"})
-    Instance(tmp_path / "i").run("init", str(tmp_path / "i"))
+    Instance(tmp_path / "i").here("init", str(tmp_path / "i"))
     environ = {"RESTANTE_CONTROL": str(control), "RESTANTE_ROUTING__LOCALS": '["iain.cx"]'}
-    explained = Instance(tmp_path / "i", environ).run("explain", "joe@iain.cx")
+    explained = Instance(tmp_path / "i", environ).here("explain", "joe@iain.cx")
 
     assert "2.2   setting routing.locals has iain.cx\n" in explained.stdout
 
@@ -312,14 +312,14 @@ def test_explain_names_the_setting_where_restante_toml_says_it(tmp_path: Path) -
 def test_init_refuses_a_directory_that_is_an_instance(tmp_path: Path) -> None:
     control = control_directory(tmp_path, {"me": "mx.example.com\n"})
     _, made = init(tmp_path, control)
-    again = Instance(made).run("init", "--from-qmail", str(control), str(made), check=False)
+    again = Instance(made).here("init", "--from-qmail", str(control), str(made), check=False)
 
     assert again.returncode == 1
     assert "is an instance already" in again.stderr
 
 
 def test_init_without_a_directory_asks_for_one(tmp_path: Path) -> None:
-    done = Instance(tmp_path).run("init", check=False)
+    done = Instance(tmp_path).here("init", check=False)
 
     assert done.returncode == 2
     assert "DIR" in done.stderr
@@ -333,7 +333,7 @@ def test_sqlserver_alone_finds_the_database(
     """The tables are there, and init changes nothing in them."""
     database = mariadb_server.new_database()
     first = tmp_path / "first"
-    Instance(first).run("init", str(first), "--database", mariadb_server.url(database))
+    Instance(first).here("init", str(first), "--database", mariadb_server.url(database))
     where = "server localhost" if by_socket else f"server 127.0.0.1\nport {mariadb_server.port}"
     account = f"login {USER}\npassword {PASSWORD}\ndb {database}\n"
     files = {"me": "mx.example.com\n", "sqlserver": f"{where}\n{account}"}
@@ -341,12 +341,12 @@ def test_sqlserver_alone_finds_the_database(
     environ = {"MYSQL_UNIX_PORT": str(mariadb_server.socket)}
 
     bare = Instance(tmp_path / "bare", {"RESTANTE_CONTROL": str(control), **environ})
-    bare.run("domain", "add", "example.com")
-    assert "example.com" in bare.run("domain", "list").stdout
-    assert "rcpthosts has example.com" in bare.run("explain", "ann@example.com").stdout
+    bare.here("domain", "add", "example.com")
+    assert "example.com" in bare.here("domain", "list").stdout
+    assert "rcpthosts has example.com" in bare.here("explain", "ann@example.com").stdout
 
     made = tmp_path / "made"
     taken = Instance(made, environ)
-    taken.run("init", "--from-qmail", str(control), str(made))
+    taken.here("init", "--from-qmail", str(control), str(made))
     assert os.stat(made / "restante.toml").st_mode & 0o077 == 0
-    assert "example.com" in taken.run("domain", "list").stdout
+    assert "example.com" in taken.here("domain", "list").stdout
