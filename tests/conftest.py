@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import stat
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 from hypothesis import settings
 
+from restante.auth.schemes import Argon2Cost, hash_password
 from restante.eventlog import NOWHERE, log
 from tests.support.instance import ANY_PORTS, NOBODY
 from tests.support.mariadb import MariaDB, start_mariadb
@@ -22,9 +25,14 @@ settings.register_profile("restante", deadline=None)
 settings.register_profile("soak", deadline=None, max_examples=50_000)
 settings.load_profile("restante")
 
+# What the command line is parsed by takes longer to make than most commands do.
+typer.main.get_command = functools.cache(typer.main.get_command)
+
 PASSABLE = 0o711
 """Mode of all temporary directories where root runs the tests: a server's workers are another
 user, and must get to its instance, while pytest makes directories that only root can enter."""
+CHEAPLY = functools.partial(hash_password, cost=Argon2Cost(passes=1, memory=8, lanes=1))
+"""Hashes a password in no time."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -89,6 +97,7 @@ def shell(
 ) -> Iterator[Shell]:
     """A shell without an instance yet."""
     monkeypatch.delenv("RESTANTE_DIR", raising=False)
+    monkeypatch.setattr("restante.auth.schemes.hash_password", CHEAPLY)
     if os.geteuid() == 0:  # whatever users this machine has
         monkeypatch.setenv("RESTANTE_MAIL__USER", NOBODY)
     yield Shell(tmp_path / "instance", capsys, monkeypatch)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
-from restante.auth.schemes import verify
+from restante.auth.schemes import hash_password, is_current, verify
 from restante.cli.output import human_span
 from restante.cli.status import ExitCode
 from restante.tls.certificate import PairFiles
@@ -98,6 +98,17 @@ def test_a_mailbox_is_two_rows(hosted: Shell) -> None:
     assert hosted.rows("SELECT username, virtual_username, virtual_host FROM virtual") == [
         ("iain@example.com", "iain", "example.com")
     ]
+
+
+def test_a_password_is_hashed_as_dear_as_is_recommended(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.auth.schemes.hash_password", hash_password)
+    hosted.add_mailbox("ann@example.com")
+
+    ((password,),) = hosted.rows("SELECT password FROM mailbox WHERE username LIKE 'ann@%'")
+
+    assert is_current(password)
 
 
 def test_homes_stay_below_the_root(hosted: Shell) -> None:
