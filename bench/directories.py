@@ -22,7 +22,8 @@ from restante.config.tree import Database
 from restante.directory.engine import Engine, open_engine
 from restante.directory.schema import DEFINITIONS, definitions
 from tests.support.mariadb import MariaDB, start_mariadb
-from tests.support.serving import NOBODY, free_port
+from tests.support.ports import free_port
+from tests.support.serving import NOBODY
 
 CACHE = Path(__file__).parents[1] / "build" / "bench-cache"
 _LOADING = (

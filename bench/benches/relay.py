@@ -25,7 +25,7 @@ from bench.systems.postfix import DIRECT, postfix
 from bench.systems.restante import restante
 from bench.systems.system import LOOPBACK, System, wait_for_greeting
 from restante.tls.certificate import PairFiles
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 CONNECTIONS = (1, 50)
 """In which messages come, and at the most in which they go."""

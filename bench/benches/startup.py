@@ -14,7 +14,7 @@ from bench.rounds import Entrant, Turns
 from bench.systems.restante import prepared
 from bench.systems.system import LOOPBACK, STARTING, NotServingError
 from tests.support.instance import Instance
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 WORKERS = 4
 _AGAIN = 0.002

@@ -18,7 +18,7 @@ from bench.programs import program
 from bench.systems.mariadb import READER, Database
 from bench.systems.system import NotServingError, System, ended_by_pid, pid_in, wait_for_greeting
 from restante.tls.certificate import PairFiles
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 SESSIONS = 2000
 """That it may have at the same time; as it comes a hundred."""

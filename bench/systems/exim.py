@@ -17,7 +17,7 @@ from bench.processes import Components
 from bench.programs import MissingError
 from bench.systems.mariadb import READER, Database
 from bench.systems.system import ENDING, LOOPBACK, System, wait_for_greeting
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 _PROGRAM = Path(__file__).parents[2] / "build/peers/exim-heavy/usr/sbin/exim4"
 _RUNS_AS = "Debian-exim"

@@ -20,7 +20,7 @@ from bench.systems.system import (
     wait_for_greeting,
 )
 from restante.tls.certificate import PairFiles
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 DIRECT, PROXY = "mysql", "proxy:mysql"
 """Every process asks the database itself, or all ask proxymap(8)."""

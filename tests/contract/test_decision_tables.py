@@ -21,7 +21,8 @@ from restante.routing.router import Router
 from tests.support.decisions import Row, World, build, read_rows, table_names
 from tests.support.directory import Rows, directory_with
 from tests.support.memory_directory import MemoryDirectory, Tables
-from tests.support.serving import LOOPBACK, free_port
+from tests.support.ports import free_port
+from tests.support.serving import LOOPBACK
 
 TABLES = table_names()
 ROWS = [

@@ -21,7 +21,8 @@ from restante.checkpassword.wire import socket_path
 from tests.support.checking import PROGRAM
 from tests.support.dovecot import is_of_2_4
 from tests.support.instance import PATIENCE, Instance, new_instance, until
-from tests.support.serving import IAIN, NOBODY, add_accounts, configure, free_port, start
+from tests.support.ports import free_port
+from tests.support.serving import IAIN, NOBODY, add_accounts, configure, start
 
 pytestmark = pytest.mark.peer
 

@@ -23,8 +23,9 @@ from restante.protocol.smtp.client_events import (
     TransactionDone,
 )
 from tests.support.certificates import Issued, issue
-from tests.support.far_hosts import FarHost, exim, far_port, postfix
+from tests.support.far_hosts import FarHost, exim, postfix
 from tests.support.instance import PATIENCE, until
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.peer
 
@@ -112,7 +113,7 @@ CODES = {"user": "250", "none": "550", "full": "45"}
 @pytest.fixture(scope="module", params=HOSTS)
 def far(request: pytest.FixtureRequest) -> Iterator[tuple[FarHost, int]]:
     """Postfix and Exim in turn, and their port."""
-    port = far_port()
+    port = free_port()
     with HOSTS[request.param]("far.example", ADDRESS, port, issue("mail.far.example")) as host:
         yield host, port
 

@@ -8,9 +8,10 @@ import pytest
 
 from restante.status import Delivered, TemporaryFailure
 from tests.support.certificates import issue
-from tests.support.far_hosts import far_port, postfix
+from tests.support.far_hosts import postfix
 from tests.support.instance import until
 from tests.support.nameserver import Zone, nameserver
+from tests.support.ports import free_port
 from tests.support.relaying import LARGE, believed, only, send, spooled_parcel
 
 pytestmark = pytest.mark.peer
@@ -21,7 +22,7 @@ ADDRESS = "127.0.0.2"
 @pytest.mark.parametrize("name", ["mail.postfix.example", "other.example"])
 async def test_a_large_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Nothing of it is sent to a host that cannot show who it is."""
-    host, port = "mail.postfix.example", far_port()
+    host, port = "mail.postfix.example", free_port()
     certificate = issue(name, by=believed(tmp_path, monkeypatch))
     with (
         nameserver(Zone({(host, "A"): [ADDRESS]})) as dns,

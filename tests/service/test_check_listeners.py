@@ -18,7 +18,8 @@ import pytest
 from restante.cli.listener_holder import Holder, holder_of
 from restante.config.tree import HostPort
 from tests.support.instance import Instance
-from tests.support.serving import Sections, free_port, new_server, workers
+from tests.support.ports import free_port
+from tests.support.serving import Sections, new_server, workers
 
 GREETING = "220 mx.example.com ESMTP"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.instance import Instance, until
+from tests.support.ports import free_port
 from tests.support.serving import (
     ANN,
     IAIN,
@@ -19,7 +20,6 @@ from tests.support.serving import (
     Wire,
     begin_data,
     deliver,
-    free_port,
     new_server,
     resident,
     smtp,

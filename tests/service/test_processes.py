@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.instance import PATIENCE, Instance, until
+from tests.support.ports import free_port
 from tests.support.serving import (
     IAIN,
     SAMPLE,
@@ -22,7 +23,6 @@ from tests.support.serving import (
     children,
     configure,
     deliver,
-    free_port,
     is_alive,
     is_free,
     maildir,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.instance import Instance, until
+from tests.support.ports import free_port
 from tests.support.relaying_server import relaying_server, submit
-from tests.support.serving import IAIN, SAMPLE, deliver, free_port, maildir, start
+from tests.support.serving import IAIN, SAMPLE, deliver, maildir, start
 from tests.support.smtp_peer import SmtpPeer, smtp_peer
 
 BUSY = "450 4.2.0 come again"

@@ -15,6 +15,7 @@ import pytest
 from restante.config.load import FILE_NAME
 from restante.service.supervisor import LETTING_GO
 from tests.support.instance import Instance, new_instance, until
+from tests.support.ports import free_port
 from tests.support.serving import (
     IAIN,
     SAMPLE,
@@ -24,7 +25,6 @@ from tests.support.serving import (
     begin_data,
     configure,
     deliver,
-    free_port,
     hang_up,
     is_alive,
     is_free,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.serving import Sections, free_port, new_server, taken_port
+from tests.support.ports import free_port
+from tests.support.serving import Sections, new_server, taken_port
 
 
 def test_status_of_a_server_that_runs_and_of_one_that_does_not(tmp_path: Path) -> None:

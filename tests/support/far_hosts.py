@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ import dns.query
 
 from tests.support.certificates import Issued
 from tests.support.instance import until
+from tests.support.ports import free_port
 
 LOOPBACK = "127.0.0.1"
 AS_ROOT = os.geteuid() == 0
@@ -35,18 +35,6 @@ _UNPRIVILEGED = "nobody"
 
 class NotInstalledError(Exception):
     """A server that the tests need is not there."""
-
-
-def far_port() -> int:
-    """A port that is free at every address of this machine: all far hosts listen on one port.
-
-    None of those that connections get by themselves (ip(7), ip_local_port_range).
-    """
-    while True:
-        port = random.randrange(10_000, 32_768)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("0.0.0.0", port))
-            return port
 
 
 @contextlib.contextmanager
@@ -96,7 +84,7 @@ def _greets(address: str, port: int) -> bool:
 def nameserver(zone: str, *, broken: Sequence[str] = ()) -> Iterator[int]:
     """nsd with this root zone; its port. It answers SERVFAIL for what is ``broken``."""
     with _directory("dns") as directory:
-        port = far_port()
+        port = free_port()
         (directory / "root.zone").write_text(_ROOT + zone)
         zones = [(".", "root.zone"), *((name, "is-not-there") for name in broken)]
         (directory / "nsd.conf").write_text(

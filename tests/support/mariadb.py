@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from restante.tls.certificate import PairFiles
+from tests.support.ports import free_port
 
 MYSQLD = "RESTANTE_TEST_MYSQLD"
 """The environment variable with the path of a ``mysqld`` (scripts/mysqld, make test-mysql)."""
@@ -193,7 +194,7 @@ def start_mariadb(
 ) -> MariaDB:
     """A new server with an empty data directory below ``parent``; raises MariaDBMissingError."""
     _server()
-    server = MariaDB(_directory(parent), _free_port(), options=options, within=within)
+    server = MariaDB(_directory(parent), free_port(), options=options, within=within)
     try:
         install(server)
         server.start()
@@ -283,13 +284,6 @@ def _program(name: str) -> str:
             f"{name} is not installed, and these tests need it: apt install mariadb-server"
         )
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(path: Path) -> bool:

@@ -101,13 +101,6 @@ def is_alive(pid: int) -> bool:
     return any(stat.rpartition(")")[2].split()[0] != "Z" for stat in stats)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def taken_port() -> Iterator[int]:
     """A port on which another program listens."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.certificates import Issued, issue
-from tests.support.far_hosts import far_port, nameserver
+from tests.support.far_hosts import nameserver
 from tests.support.instance import PATIENCE, Instance, new_instance, until
+from tests.support.ports import free_port
 from tests.support.report import ReadReport, read_report
 from tests.support.serving import IAIN, LOOPBACK, Sections, add_accounts, configure, maildir, start
 
@@ -142,7 +143,7 @@ class World:
 @contextlib.contextmanager
 def new_world(directory: Path, sections: Sections | None = None) -> Iterator[World]:
     """A running instance that may relay, and the DNS that it asks."""
-    port = far_port()
+    port = free_port()
     authority = issue()
     trusted = directory / "authority.pem"
     trusted.write_bytes(authority.certificate_pem)

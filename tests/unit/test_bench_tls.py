@@ -22,7 +22,7 @@ from bench.programs import generator
 from bench.sending import Load
 from bench.systems.system import HOST, wait_for_greeting
 from tests.support.instance import PATIENCE
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 POP3 = {
     "": "+OK hello\r\n",

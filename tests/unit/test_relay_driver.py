@@ -21,6 +21,7 @@ from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.contents import spooled_content
 from tests.support.jumping_clock import until
 from tests.support.nameserver import Zone, nameserver
+from tests.support.ports import free_port
 from tests.support.relaying import (
     BODY,
     LANE,
@@ -33,7 +34,6 @@ from tests.support.relaying import (
     told,
     two_exchangers,
 )
-from tests.support.serving import free_port
 from tests.support.smtp_peer import DEAF, DRIP, DROP, HANG, SmtpPeer, smtp_peer
 
 
