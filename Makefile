@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr $$(nproc) \* 2)
 # Whoever is done takes over what waits behind a test that takes half a minute: a third less time.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
+# Nothing takes too long in a long run.
+SOAKING := -o faulthandler_timeout=0
 # Root's server works as another user, who must get to its instance (not below /root, usually).
 DEMO ?= $(shell if [ "$$(id -u)" = 0 ] && ! setpriv --reuid 65534 --clear-groups test -x "$(CURDIR)"; \
 	then echo /var/tmp/restante-demo; else echo demo; fi)
@@ -37,8 +39,8 @@ test-mysql: $(VENV)/.dev
 		$(PYTEST) -m 'mariadb and not soak' tests/unit tests/contract tests/service tests/interop
 
 soak: $(VENV)/.dev peers
-	$(PYTEST) -m soak
-	$(PYTEST) --hypothesis-profile=soak tests/fuzz
+	$(PYTEST) $(SOAKING) -m soak
+	$(PYTEST) $(SOAKING) --hypothesis-profile=soak tests/fuzz
 
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.guided --executions 10000000
