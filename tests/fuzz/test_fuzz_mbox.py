@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from restante.directory import Account
 from restante.envelope import memory_content
 from restante.mda import MboxDelivery
-from restante.mda.durable import LocalDisk
 from restante.mda.mbox import append_letter
 from restante.mda.mboxrd import BLANK_LINE, Letter
 from tests.support.deliveries import TRACE, envelope
+from tests.support.quiet_disk import QuietDisk
 
 BODY = b"Subject: hello\n\nFrom me\n>From you\n\nlast line\n"
 LETTER = Letter(envelope(), memory_content(TRACE, BODY), ("iain@example.com",))
@@ -30,16 +30,6 @@ PIECES = st.one_of(
     st.integers(1, 200).map(lambda count: b"\0" * count),
     st.binary(max_size=20),
 )
-
-
-class QuietDisk(LocalDisk):
-    """Nothing here is to survive a power cut."""
-
-    def fsync(self, fd: int) -> None:
-        pass
-
-    def syncfs(self, fd: int) -> None:
-        pass
 
 
 def retry(before: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from restante.mda.durable import LocalDisk
+from tests.support.quiet_disk import QuietDisk
 
 
 class PowerCut(BaseException):
@@ -19,8 +19,8 @@ class PowerCut(BaseException):
 
 
 @dataclass
-class FaultyDisk(LocalDisk):
-    """The real disk, with trouble.
+class FaultyDisk(QuietDisk):
+    """The real disk, with trouble; it keeps the books of what is durable.
 
     ``cut_at`` is the number of the operation instead of which the power fails.
     ``faults`` maps an operation's name to what decides whether it fails: it is
