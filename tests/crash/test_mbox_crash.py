@@ -17,13 +17,14 @@ from restante.envelope import Content, memory_content
 from restante.mda import MboxDelivery
 from restante.mda.acts import Actor
 from restante.mda.answers import Policy
-from restante.mda.durable import Disk, LocalDisk
+from restante.mda.durable import Disk
 from restante.mda.mbox_lock import STALE_AFTER
 from restante.mda.mboxrd import Letter
 from restante.status import Delivered
 from tests.support.deliveries import GROUP, HOST, OWNER, TRACE, envelope
 from tests.support.faulty_disk import FaultyDisk, PowerCut
-from tests.support.owner import ChildDied, as_owner, owner, owners_home
+from tests.support.owner import ChildDied, as_owner, owner, owners_home, owners_rights
+from tests.support.quiet_disk import QuietDisk
 
 OTHERS = b"From x@y Tue Nov 14 22:13:20 2023\nSubject: other\n\nmail\n\n"
 SMALL = memory_content(TRACE, b"Subject: small\n\nSmall.\n")
@@ -90,7 +91,8 @@ def check_after_crash(home: Path, before: bytes, content: Content, *, acknowledg
 
 
 def check_retry(home: Path, before: bytes, content: Content) -> None:
-    assert as_owner(lambda: append(home, content, LocalDisk(), again=True))
+    with owners_rights(home):
+        assert append(home, content, QuietDisk(), again=True)
     assert (home / "Mailbox").read_bytes() == before + written(content)
     assert os.listdir(home) == ["Mailbox"]
 
@@ -136,7 +138,8 @@ def test_power_cut_at_every_step(
     acknowledged = False
     while not acknowledged:
         mail = begin(home, before)
-        acknowledged = as_owner(lambda step=step: append_and_lose_power(step))  # type: ignore[misc]
+        with owners_rights(home):
+            acknowledged = append_and_lose_power(step)
         check_after_crash(home, mail, content, acknowledged=acknowledged)
         forget_locks(home)
         check_retry(home, mail, content)
@@ -158,7 +161,8 @@ def test_the_lossy_disk_loses_what_is_not_synced(home: Path) -> None:
         return acknowledged
 
     begin(home, OTHERS)
-    assert as_owner(append_and_lose_power)
+    with owners_rights(home):
+        assert append_and_lose_power()
     text = (home / "Mailbox").read_bytes()
     assert len(OTHERS) < len(text) < len(OTHERS + written(SMALL))
 
@@ -175,7 +179,7 @@ def numbered(number: int) -> Content:
 def write_for_ever(home: Path, first: int, acknowledged: int) -> None:
     """Append message after message, and say which are acknowledged."""
     for number in itertools.count(first, WRITERS):
-        if append(home, numbered(number), LocalDisk(), number=number):
+        if append(home, numbered(number), QuietDisk(), number=number):
             os.write(acknowledged, b"%d\n" % number)
 
 
@@ -210,11 +214,9 @@ def test_killed_while_several_write(home: Path, count: int) -> None:
             forget_locks(home)
     begun = range(max(acknowledged) + 2 * WRITERS)
 
-    def retry() -> None:
+    with owners_rights(home):
         for number in begun:
-            assert append(home, numbered(number), LocalDisk(), again=True, number=number)
-
-    as_owner(retry)
+            assert append(home, numbered(number), QuietDisk(), again=True, number=number)
     text = (home / "Mailbox").read_bytes()
     for number in begun:
         letter = Letter(envelope(number), numbered(number), ("iain@example.com",))

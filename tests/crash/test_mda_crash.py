@@ -19,7 +19,7 @@ from restante.mda import Delivery
 from restante.mda.answers import Policy
 from restante.mda.batch import Batch
 from restante.mda.copies import Job
-from restante.mda.durable import Disk, LocalDisk
+from restante.mda.durable import Disk
 from restante.mda.maildir import Maildirs
 from restante.status import Delivered
 from tests.support.deliveries import (
@@ -35,11 +35,13 @@ from tests.support.deliveries import (
 )
 from tests.support.faulty_disk import FaultyDisk, PowerCut
 from tests.support.mda_child import MAILBOXES, SENDERS
-from tests.support.owner import as_owner, owners_home
+from tests.support.owner import owners_home, owners_rights
+from tests.support.quiet_disk import QuietDisk
 
 REPOSITORY = Path(__file__).parents[2]
 ROUNDS = 4
 MakeDisk = Callable[..., FaultyDisk]
+Rights = Callable[[], contextlib.AbstractContextManager[None]]
 FILE_SYSTEMS: dict[str, MakeDisk] = {
     "no promises": FaultyDisk,
     "names in tmp": partial(FaultyDisk, named_only=True),
@@ -80,7 +82,7 @@ def check_visible(deliveries: Sequence[Delivery], count: int | None = None) -> N
 def mailboxes(root: Path, number: int, *, exist: bool) -> list[Delivery]:
     found = [delivery(root, f"user{i}") for i in range(number)]
     if exist:
-        maildirs = Maildirs(LocalDisk())
+        maildirs = Maildirs(QuietDisk())
         for each in found:
             maildirs.find(each)
         maildirs.close()
@@ -95,9 +97,10 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["as root", "as the owner"])
-def done(request: pytest.FixtureRequest) -> Callable[[Callable[[], bool]], bool]:
-    """Root and owners reach a Maildir by different ways. Does what it is given, in either."""
-    return as_owner if request.param == "as the owner" else lambda work: work()
+def rights(request: pytest.FixtureRequest, home: Path) -> Rights:
+    """Root and owners reach a Maildir by different ways."""
+    is_owner = request.param == "as the owner"
+    return partial(owners_rights, home) if is_owner else contextlib.nullcontext
 
 
 def deliver_until(
@@ -122,7 +125,7 @@ def deliver_until(
 def test_power_cut_at_every_step(
     monkeypatch: pytest.MonkeyPatch,
     home: Path,
-    done: Callable[[Callable[[], bool]], bool],
+    rights: Rights,
     number: int,
     exist: bool,
     make_disk: MakeDisk,
@@ -131,15 +134,18 @@ def test_power_cut_at_every_step(
     monkeypatch.setattr("restante.mda.batch.MANY", 4)  # so many are synced halfway as well
     step = 0
     acknowledged = False
-    until = partial(deliver_until, entries_lost=entries_lost, make_disk=make_disk)
     while not acknowledged:
         root = home / str(step)
         root.mkdir()
         os.chown(root, OWNER, GROUP)
         deliveries = mailboxes(root, number, exist=exist)
-        acknowledged = done(partial(until, step, deliveries))
+        with rights():
+            acknowledged = deliver_until(
+                step, deliveries, entries_lost=entries_lost, make_disk=make_disk
+            )
         check_visible(deliveries, 1 if acknowledged else None)
-        assert done(partial(deliver, LocalDisk(), deliveries, again=True))
+        with rights():
+            assert deliver(QuietDisk(), deliveries, again=True)
         check_visible(deliveries, 1)
         step += 1
     assert step > 5
@@ -160,7 +166,7 @@ def deliver_twice(step: int, deliveries: Sequence[Delivery], make_disk: MakeDisk
 @pytest.mark.parametrize("number", [1, 2])
 def test_killed_at_every_step_and_a_power_cut_after_the_retry(
     home: Path,
-    done: Callable[[Callable[[], bool]], bool],
+    rights: Rights,
     number: int,
     make_disk: MakeDisk,
 ) -> None:
@@ -172,7 +178,8 @@ def test_killed_at_every_step_and_a_power_cut_after_the_retry(
         root.mkdir()
         os.chown(root, OWNER, GROUP)
         deliveries = mailboxes(root, number, exist=True)
-        lives = done(partial(deliver_twice, step, deliveries, make_disk))
+        with rights():
+            lives = deliver_twice(step, deliveries, make_disk)
         check_visible(deliveries, 1)
         step += 1
     assert step > 5
@@ -231,10 +238,11 @@ def deliver_where_it_is_made_again(one: Delivery, make_disk: MakeDisk) -> bool:
 
 @everywhere
 def test_a_maildir_that_is_made_again_for_a_file(
-    home: Path, done: Callable[[Callable[[], bool]], bool], make_disk: MakeDisk
+    home: Path, rights: Rights, make_disk: MakeDisk
 ) -> None:
     (one,) = mailboxes(home, 1, exist=True)
-    assert done(partial(deliver_where_it_is_made_again, one, make_disk))
+    with rights():
+        assert deliver_where_it_is_made_again(one, make_disk)
     check_visible([one])
     assert any(envelope(0).queue_id in name for name in messages(one))
 
@@ -249,7 +257,8 @@ def test_a_maildir_that_moves_to_another_disk_meanwhile(
     with tempfile.TemporaryDirectory(prefix="restante-test-", dir="/dev/shm") as other:
         assert os.stat(other).st_dev != os.stat(home).st_dev
         os.chown(other, OWNER, GROUP)
-        assert as_owner(partial(deliver_while_moved, deliveries, moving, Path(other), make_disk))
+        with owners_rights(home):
+            assert deliver_while_moved(deliveries, moving, Path(other), make_disk)
         check_visible(deliveries, 1)
 
 
@@ -296,7 +305,8 @@ def test_a_maildir_that_is_replaced_meanwhile(
 ) -> None:
     """What is acknowledged is in one or the other, as a whole."""
     deliveries = mailboxes(home, number, exist=True)
-    acknowledged = as_owner(partial(deliver_while_replaced, deliveries, make_disk, named=named))
+    with owners_rights(home):
+        acknowledged = deliver_while_replaced(deliveries, make_disk, named=named)
     assert acknowledged or not named
     if acknowledged:
         for each in deliveries:
@@ -354,7 +364,8 @@ def test_one_who_was_alone_on_a_disk_is_not_any_more(home: Path, make_disk: Make
             os.chown(each, OWNER, GROUP)
         moved.symlink_to(place)
         settle(deliveries[-1])
-        assert as_owner(partial(deliver_while_one_comes_home, deliveries, make_disk))
+        with owners_rights(home):
+            assert deliver_while_one_comes_home(deliveries, make_disk)
         check_visible(deliveries, 1)
 
 
@@ -408,7 +419,7 @@ def test_killed_in_the_middle_of_batches(tmp_path: Path, number: int) -> None:
 
 
 def _retry(numbers: Iterable[int], deliveries: Sequence[Delivery]) -> None:
-    disk = LocalDisk()
+    disk = QuietDisk()
     maildirs = Maildirs(disk)
     jobs = [Job(envelope(n), CONTENT, deliveries, together=False, again=True) for n in numbers]
     Batch(disk, maildirs, Policy(HOST, 1, 1), jobs).run()

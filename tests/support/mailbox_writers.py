@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 
 from restante.mda import Delivery, MailboxWriter
 from restante.mda.writer import BatchWriter
 from restante.status import Delivered, Outcome
-from tests.support.deliveries import CONTENT, GROUP, HOST, OWNER, envelope
+from tests.support.deliveries import CONTENT, HOST, envelope
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.helpers import FarWriter
 
-AS_ROOT = os.geteuid() == 0
 IN_ITS_LOOP = "as its owner, in its loop"
 SYNCS = ("fsync", "syncfs", "order_all", "begin_order", "order")
 
@@ -36,22 +34,6 @@ def fail_after(syncs: int, disk: FaultyDisk) -> list[int]:
     left = [*[0] * syncs, errno.EIO]
     disk.faults = dict.fromkeys(SYNCS, lambda _name: left.pop(0) if left else 0)
     return left
-
-
-@contextlib.contextmanager
-def as_owner(root: Path) -> Iterator[None]:
-    """As helpers work, and servers that are their mailboxes' user: never as root."""
-    if not AS_ROOT:
-        yield
-        return
-    os.chown(root, OWNER, GROUP)
-    os.setegid(GROUP)
-    os.seteuid(OWNER)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Work done as the owner of mail, who is never root: in a child of this process."""
+"""Work done as the owner of mail, who is never root: in a child of this process, or in itself."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ def _answer(work: Callable[[], object], writable: int, uid: int, gid: int) -> No
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+@contextlib.contextmanager
+def owners_rights(root: Path) -> Iterator[None]:
+    """As helpers work, and servers that are their mailboxes' user: never as root.
+
+    This process has them, and ``root`` is the owner's.
+    """
+    if not AS_ROOT:
+        yield
+        return
+    os.chown(root, OWNER, GROUP)
+    os.setegid(GROUP)
+    os.seteuid(OWNER)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 @contextlib.contextmanager

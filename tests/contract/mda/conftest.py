@@ -11,7 +11,8 @@ import pytest
 from restante.mda import MailboxWriter
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.helpers import passable_directory
-from tests.support.mailbox_writers import IN_ITS_LOOP, as_owner, writer_at_work
+from tests.support.mailbox_writers import IN_ITS_LOOP, writer_at_work
+from tests.support.owner import owners_rights
 
 
 @pytest.fixture(params=["files without names", "names in tmp", "in order", "names follow"])
@@ -33,7 +34,7 @@ def tmp_path() -> Iterator[Path]:
 async def writer(
     disk: FaultyDisk, request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[MailboxWriter]:
-    rights = as_owner(tmp_path) if "owner" in request.param else contextlib.nullcontext()
+    rights = owners_rights(tmp_path) if "owner" in request.param else contextlib.nullcontext()
     with rights:
         async with writer_at_work(disk, request.param) as writer:
             yield writer

@@ -34,7 +34,8 @@ from tests.support.deliveries import (
     settle,
 )
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.mailbox_writers import as_owner, reply_of
+from tests.support.mailbox_writers import reply_of
+from tests.support.owner import owners_rights
 
 
 async def test_first_delivery_makes_the_maildir(tmp_path: Path, writer: MailboxWriter) -> None:
@@ -251,7 +252,7 @@ async def test_who_writes_where_the_loop_may_wait(tmp_path: Path, disk: FaultyDi
         time.sleep(2 * QUICK)
         return 0
 
-    with as_owner(tmp_path):
+    with owners_rights(tmp_path):
         one, young = delivery(tmp_path, "old"), delivery(tmp_path, "young")
         maker = BatchWriter(HOST, 1, 1)
         await maker.deliver_all(envelope(0), CONTENT, [one])

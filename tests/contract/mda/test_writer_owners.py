@@ -23,7 +23,8 @@ from tests.support.deliveries import (
     messages,
 )
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.mailbox_writers import AS_ROOT, reply_of, writer_at_work
+from tests.support.mailbox_writers import reply_of, writer_at_work
+from tests.support.owner import AS_ROOT
 
 
 @pytest.mark.parametrize("path", ["relative/Maildir", "/tmp/../Maildir"])

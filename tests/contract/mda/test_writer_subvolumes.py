@@ -14,8 +14,9 @@ from restante.mda.writer import BatchWriter
 from restante.status import Delivered
 from tests.support.deliveries import CONTENT, HOST, OWNER, delivery, envelope, messages, settle
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.mailbox_writers import as_owner, deliver_anew, reply_of
+from tests.support.mailbox_writers import deliver_anew, reply_of
 from tests.support.other_disks import count_for_limits, limit, other_disk, snapshot, subvolume
+from tests.support.owner import owners_rights
 
 NAMES = ("ann", "bob", "iain")
 
@@ -31,7 +32,7 @@ def homes(tmp_path: Path) -> Iterator[dict[str, Delivery]]:
         yield {name: delivery(disk, name) for name in NAMES}
 
 
-@pytest.mark.parametrize("rights", [contextlib.nullcontext, as_owner], ids=["root", "owner"])
+@pytest.mark.parametrize("rights", [contextlib.nullcontext, owners_rights], ids=["root", "owner"])
 async def test_they_share_their_syncs(
     tmp_path: Path, homes: dict[str, Delivery], rights: type[contextlib.nullcontext[Path]]
 ) -> None:
@@ -55,7 +56,7 @@ async def test_one_that_has_become_a_link_is_synced_where_it_is(
     elsewhere = tmp_path / "elsewhere" / "Maildir"
     first = FaultyDisk()
     moving = homes["iain"]
-    with as_owner(tmp_path):
+    with owners_rights(tmp_path):
         await deliver_anew(first, list(homes.values()))
         settle(*homes.values())
         await deliver_anew(first, [delivery(elsewhere.parents[1], "iain")])

@@ -32,12 +32,12 @@ from tests.support.hanging import IS_POSSIBLE, far_file
 from tests.support.instance import PATIENCE
 from tests.support.mailbox_writers import (
     SYNCS,
-    as_owner,
     deliver_anew,
     fail_after,
     reply_of,
     writer_at_work,
 )
+from tests.support.owner import owners_rights
 
 
 @pytest.mark.parametrize("number", [1, 4])
@@ -240,7 +240,7 @@ async def test_one_message_is_synced_for_itself(
 
 async def test_a_directory_that_may_not_be_read_is_no_refusal_of_links(tmp_path: Path) -> None:
     disk = FaultyDisk(in_order=True)
-    with as_owner(tmp_path):
+    with owners_rights(tmp_path):
         deliveries = [delivery(tmp_path, f"user{i}") for i in range(3)]
         await deliver_anew(disk, deliveries)
         settle(*deliveries)
@@ -259,7 +259,7 @@ async def test_a_single_message_is_refused_where_its_directory_may_not_be_read(
     tmp_path: Path, disk: FaultyDisk
 ) -> None:
     """Nobody could sync it for itself; where the file's sync will do, nobody has to read it."""
-    with as_owner(tmp_path):
+    with owners_rights(tmp_path):
         one = delivery(tmp_path)
         await deliver_anew(disk, [one])
         settle(one)
