@@ -158,7 +158,7 @@ async def test_nobody_is_waited_for_without_end(
     """A helper that somebody has taken over may give signs of life for ever."""
     monkeypatch.setattr(pool, "MOST_PATIENCE", 2 * PATIENCE)
     number, asking = await ask(link, Kind.OPEN)
-    while link.is_usable:
+    while not asking.done():
         scripted.say(number, Kind.WORKING)
         await asyncio.sleep(PATIENCE / 10)
     with pytest.raises(NoHelper, match="it does not answer"):

@@ -74,7 +74,7 @@ async def test_a_peer_that_does_not_read_the_end_is_dropped_in_time(
     server = await loop.create_server(
         lambda: Connection(serve, asyncio.Event(), ""), "127.0.0.1", 0
     )
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     try:
         async with asyncio.timeout(LONG):
             await gone.wait()
