@@ -25,6 +25,8 @@ SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}
 LATIN_1 = "CONVERT TO CHARACTER SET latin1 COLLATE latin1_swedish_ci"
 BOUND = 10.0
 """Seconds within which a peer must hear 451."""
+BRIEF = {"connect_timeout": 1.0, "query_timeout": 1.0}
+"""For servers that say nothing: the whole of it is waited for."""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +45,8 @@ async def _site(url: str) -> None:
 def _directory(url: str, **settings: float) -> SqlDirectory:
     database = Database(
         url=url,
-        connect_timeout=settings.get("connect_timeout", 1.0),
-        query_timeout=settings.get("query_timeout", 1.0),
+        connect_timeout=settings.get("connect_timeout", 4.0),
+        query_timeout=settings.get("query_timeout", 5.0),
         pool_size=int(settings.get("pool_size", 2)),
     )
     return SqlDirectory(open_engine(database, "/", log_sql=True))
@@ -105,7 +107,8 @@ async def test_a_restart_between_two_questions_is_not_noticed(own_server: MariaD
 async def test_a_server_that_hangs(own_server: MariaDB, tcp: bool) -> None:
     url = own_server.url(own_server.new_database(), tcp=tcp)
     await _site(url)
-    directory, fresh = _directory(url), _directory(url)
+    directory = _directory(url, **BRIEF)
+    fresh = _directory(url, **BRIEF)
     await _knows(directory)
     own_server.freeze()
     try:
@@ -154,7 +157,7 @@ async def test_cancelled_questions_never_mix_up_answers(mariadb_url: str) -> Non
     names = [f"u{number}" for number in range(20)]
     rows: Rows = {"mailbox": [(name, 1, 1, f"/{name}", None, None) for name in names]}
     async with engine_with(mariadb_url, rows):
-        directory = _directory(mariadb_url, query_timeout=5.0, connect_timeout=4.0)
+        directory = _directory(mariadb_url)
         for turn in range(60):
             tasks = [asyncio.create_task(directory.account(name)) for name in names[:4]]
             for _ in range(turn % 12):
@@ -179,7 +182,7 @@ async def test_cancelled_recipients_never_mix_up_the_answers_of_others(mariadb_u
         "virtual": [(name, name, "x.org") for name in names],
     }
     async with engine_with(mariadb_url, rows):
-        directory = _directory(mariadb_url, query_timeout=5.0, connect_timeout=4.0)
+        directory = _directory(mariadb_url)
         for turn in range(60):
             tasks = [asyncio.create_task(directory.prefetch([(name, "x.org")])) for name in names]
             for _ in range(turn % 12):
@@ -301,7 +304,7 @@ async def _speak_no_mysql(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 async def test_a_server_that_speaks_something_else_or_nothing() -> None:
     server = await asyncio.start_server(_speak_no_mysql, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    directory = _directory(f"mysql://u:p@127.0.0.1:{port}/db")
+    directory = _directory(f"mysql://u:p@127.0.0.1:{port}/db", **BRIEF)
     await _cannot_know(directory)
     await directory.close()
     server.close()
@@ -359,7 +362,7 @@ async def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 async def test_a_locked_file_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     path = tmp_path / "restante.db"
     await _site(f"sqlite:///{path}")
-    directory = _directory(f"sqlite:///{path}", query_timeout=0.2)
+    directory = _directory(f"sqlite:///{path}", query_timeout=0.5)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("PRAGMA journal_mode = DELETE")

@@ -29,12 +29,14 @@ def _one_that_failed_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @asynccontextmanager
-async def _engine(server: MariaDB, database: str, *ports: int) -> AsyncIterator[Engine]:
-    """For the servers on ``ports``, in this order."""
+async def _engine(
+    server: MariaDB, database: str, losing: LosingServer, *others: int
+) -> AsyncIterator[Engine]:
+    """For the one that loses what it is asked and those on other ports, in this order."""
     url = server.url(database, tcp=True)
-    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    hosts = ",".join(f"127.0.0.1:{port}" for port in (losing.port, *others))
     several = url.replace(f"127.0.0.1:{server.port}", hosts)
-    engine = open_engine(Database(url=several, query_timeout=0.5), "/")
+    engine = open_engine(Database(url=several, query_timeout=5.0 if losing.closes else 1.0), "/")
     yield engine
     await engine.close()
 
@@ -58,8 +60,7 @@ async def losing(
 async def test_another_server_answers_what_the_first_one_loses(
     mariadb_server: MariaDB, database: str, losing: LosingServer
 ) -> None:
-    ports = (losing.port, mariadb_server.port)
-    async with _engine(mariadb_server, database, *ports) as engine:
+    async with _engine(mariadb_server, database, losing, mariadb_server.port) as engine:
         directory = SqlDirectory(engine)
         with capture_logs() as events:
             for _ in range(5):
@@ -73,7 +74,7 @@ async def test_where_all_lose_it_nothing_is_known(
     mariadb_server: MariaDB, database: str, losing: LosingServer
 ) -> None:
     async with losing_server(mariadb_server.port, closes=losing.closes) as other:
-        async with _engine(mariadb_server, database, losing.port, other.port) as engine:
+        async with _engine(mariadb_server, database, losing, other.port) as engine:
             with pytest.raises(CannotKnow, match=r"in time|gone away|Lost connection"):
                 await SqlDirectory(engine).account("nobody")
         assert (losing.lost, other.lost) == (1, 1)
@@ -83,8 +84,7 @@ async def test_a_lost_change_is_not_made_elsewhere_but_the_next_one_is(
     mariadb_server: MariaDB, database: str, losing: LosingServer
 ) -> None:
     """The server may have carried it out; nobody but who wanted it can say what is to be done."""
-    ports = (losing.port, mariadb_server.port)
-    async with _engine(mariadb_server, database, *ports) as engine:
+    async with _engine(mariadb_server, database, losing, mariadb_server.port) as engine:
         with pytest.raises(CannotKnow):
             await engine.transaction([NOTHING])
         assert await engine.transaction([NOTHING]) == [0]
@@ -94,7 +94,7 @@ async def test_a_lost_change_is_not_made_elsewhere_but_the_next_one_is(
 async def test_a_single_server_is_asked_again_by_the_next_question(
     mariadb_server: MariaDB, database: str, losing: LosingServer
 ) -> None:
-    async with _engine(mariadb_server, database, losing.port) as engine:
+    async with _engine(mariadb_server, database, losing) as engine:
         for asked in (1, 2):
             with pytest.raises(CannotKnow):
                 await SqlDirectory(engine).account("iain")

@@ -11,7 +11,7 @@ import pytest
 from restante.crowds import RECENT
 from restante.directory import gathering as module
 from restante.directory.engine import Rejected
-from restante.directory.gathering import PATIENCE, Gathering
+from restante.directory.gathering import Gathering
 from restante.errors import CannotKnow
 
 MOST = 4
@@ -55,10 +55,15 @@ TOOK = 0.001
 """Seconds of a statement."""
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes because a busy machine lets it wait."""
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+
+
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ends with time takes so long that a busy machine does not end it too soon."""
-    monkeypatch.setattr(module, "PATIENCE", 60.0)
     monkeypatch.setattr(module, "MAX_GATHERING", 0.1)
     monkeypatch.setattr(module, "GATHERING", 0.1 / TOOK)
 
@@ -103,6 +108,7 @@ async def test_what_comes_meanwhile_goes_together() -> None:
     assert await asyncio.gather(*others) == ["bcd"] * 3
 
 
+@pytest.mark.usefixtures("slowly")
 async def test_those_that_went_do_not_fill_the_next_statement() -> None:
     server = Server()
     gathering = Gathering(server.ask, MOST)
@@ -110,6 +116,7 @@ async def test_those_that_went_do_not_fill_the_next_statement() -> None:
     await server.answer()
     await server.wait_for(2)
     tasks += await _all_started(gathering, ("e",))
+    await asyncio.sleep(TOOK)
     await server.answer()
     tasks += await _all_started(gathering, ("f",))
     await server.wait_for(3)
@@ -196,11 +203,14 @@ async def test_no_more_go_together_than_fit() -> None:
     assert await asyncio.gather(*tasks[1:]) == ["bcde"] * 4 + ["fghi"] * 3
 
 
-async def test_nobody_waits_long_for_a_statement_that_hangs() -> None:
+async def test_nobody_waits_long_for_a_statement_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
     server = Server()
     gathering = Gathering(server.ask, MOST)
     hanging, other, third = await _all_started(gathering, ("a",), ("b",), ("c",))
-    await asyncio.sleep(2 * PATIENCE)
+    await server.wait_for(2)
     assert server.asked == [("a",), ("b", "c")]
     assert not hanging.done()
     await server.answer(1)

@@ -23,7 +23,7 @@ from restante.store import files, scan
 from tests.support.deliveries import GROUP, HOST, OWNER, account
 from tests.support.helpers import HereSupplier
 
-PATIENCE = 0.6
+PATIENCE = 1.0
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ async def test_a_maildrop_that_takes_long_to_read_takes_no_other_from_its_uid(
     other = await store.open(mailbox(tmp_path, "quick"))
     opening = asyncio.create_task(store.open(mailbox(tmp_path, "slow")))
     try:
-        await asyncio.sleep(2.5 * PATIENCE)
+        await asyncio.sleep(1.5 * PATIENCE)
         assert not opening.done()
         await other.remove([0])
     finally:
@@ -91,7 +91,7 @@ async def test_deletions_may_take_long(
     drop = await HelperStore(helpers).open(mailbox(tmp_path, "slow"))
     removing = asyncio.create_task(drop.remove([0]))
     try:
-        await asyncio.sleep(2.5 * PATIENCE)
+        await asyncio.sleep(1.5 * PATIENCE)
         assert not removing.done()
     finally:
         slow.may_go_on.set()
@@ -138,7 +138,7 @@ async def ask(link: Link, kind: Kind) -> tuple[int, asyncio.Task[Any]]:
 @pytest.mark.parametrize("kind", [Kind.OPEN, Kind.REMOVE])
 async def test_signs_of_life_are_waited_for(link: Link, scripted: Scripted, kind: Kind) -> None:
     number, asking = await ask(link, kind)
-    for _ in range(8):
+    for _ in range(6):
         await asyncio.sleep(PATIENCE / 4)
         scripted.say(number, Kind.WORKING)
     scripted.say(number, Kind.DONE)

@@ -16,7 +16,7 @@ from restante.net import acceptor, shares
 from restante.net.acceptor import Acceptor
 from restante.net.shares import COMPANY, Board, Share
 
-SOON = 5.0
+SOON = 60.0
 
 
 @pytest.fixture

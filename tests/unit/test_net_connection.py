@@ -11,7 +11,7 @@ import pytest
 from restante.net.connection import WRITE_HIGH, Connection, PeerTimeout
 from tests.support.hearing import hear
 
-SHORT, LONG = 0.1, 3600.0
+SHORT, LONG = 0.5, 3600.0
 """Seconds to wait for the peer."""
 
 Serve = Callable[[Connection], Coroutine[Any, Any, None]]
@@ -48,11 +48,11 @@ def waits(first: float, second: float) -> Serve:
 
 
 async def test_a_short_wait_after_a_long_one_ends_in_time() -> None:
-    assert await spoken_to(waits(LONG, SHORT), pause=5 * SHORT) == b"timeout"
+    assert await spoken_to(waits(LONG, SHORT), pause=2 * SHORT) == b"timeout"
 
 
 async def test_a_long_wait_after_a_short_one_is_not_cut_short() -> None:
-    assert await spoken_to(waits(SHORT, LONG), pause=5 * SHORT) == b"second"
+    assert await spoken_to(waits(SHORT, LONG), pause=2 * SHORT) == b"second"
 
 
 async def test_waits_of_equal_length_have_their_whole_time_each() -> None:

@@ -128,13 +128,13 @@ async def test_silence_is_counted_from_the_last_octets() -> None:
             heard.append(loop.time())
             return True
 
-        listening = asyncio.create_task(connection.listen(take, 0.2, interruptible=lambda: True))
-        await asyncio.sleep(0.1)
+        listening = asyncio.create_task(connection.listen(take, 1.0, interruptible=lambda: True))
+        await asyncio.sleep(0.3)
         await visitor.send(b"still here")
         with pytest.raises(PeerTimeout):
             await listening
         assert len(heard) == 1
-        assert loop.time() - heard[0] >= 0.2
+        assert loop.time() - heard[0] >= 1.0
 
 
 async def test_who_never_rests_is_cut_short() -> None:
@@ -147,7 +147,7 @@ async def test_who_never_rests_is_cut_short() -> None:
             taken.append(data)
             return True
 
-        end = loop.time() + 0.2
+        end = loop.time() + 1.0
         listening = asyncio.create_task(
             connection.listen(take, LONG, interruptible=lambda: True, until=end)
         )
