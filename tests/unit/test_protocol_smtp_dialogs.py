@@ -15,8 +15,10 @@ from tests.support.smtp_core import HOST, Record, ScriptedDriver, run_driver
 DIRECTORY = Path(__file__).parents[1] / "dialogs" / "smtp-core"
 DIALOGS = sorted(DIRECTORY.glob("*.txt"))
 LIMITS = {each.name for each in fields(Limits)}
-MAX_SPLITS = 2500
-"""Octets sent by a dialog that is still split at every place."""
+SPLIT_EVERYWHERE = 600
+"""Octets that are split at every place; if there are more, there is more of the same in them."""
+FEW = 300
+"""Places between the ends of lines at which very many octets are split."""
 
 
 def hold(dialog: Dialog, blocks: Iterable[bytes]) -> Record:
@@ -65,10 +67,19 @@ def test_octet_by_octet(dialog: Dialog) -> None:
     check(dialog, hold(dialog, (bytes([octet]) for octet in b"".join(dialog.sent))))
 
 
+def cuts(part: bytes) -> Iterable[int]:
+    """All places, or those about the ends of lines and some between them."""
+    every = range(len(part))
+    if len(part) <= SPLIT_EVERYWHERE:
+        return every
+    ends = [place for place in every if part[place] == ord("\n")]
+    some = every[:: max(7, len(part) // FEW)]
+    return {*some, *(cut for end in ends for cut in every[max(end - 3, 0) : end + 4])}
+
+
 def test_split_everywhere(dialog: Dialog) -> None:
     for place, part in enumerate(dialog.sent):
-        step = 1 + len(part) // MAX_SPLITS
-        for cut in range(0, len(part), step):
+        for cut in cuts(part):
             before, after = dialog.sent[:place], dialog.sent[place + 1 :]
             check(dialog, hold(dialog, [*before, part[:cut], part[cut:], *after]))
 
