@@ -23,6 +23,8 @@ pytestmark = pytest.mark.mariadb
 IAIN = "iain@example.com"
 ANSWER_WITHIN = 10.0
 """Seconds in which a peer hears that the database cannot be asked."""
+BRIEF = {f"RESTANTE_DATABASE__{name}_TIMEOUT": "2" for name in ("CONNECT", "QUERY")}
+"""So that what hangs is waited for as long as in a server on one of the ways to it, not on each."""
 
 Outage = tuple[Callable[[MariaDB], None], Callable[[MariaDB], None]]
 OUTAGES: dict[str, Outage] = {
@@ -65,10 +67,11 @@ def instance(
         names = {"ssl_ca": "ca.pem", "ssl_cert": "client.pem", "ssl_key": "client.key"}
         options = {option: str(certificates / name) for option, name in names.items()}
         url = url.replace("127.0.0.1", "localhost") + f"?{urlencode(options)}"
+    environ = {"RESTANTE_AUTH__REFUSAL_DELAY": "0.1"}
+    if request.param != "tcp":
+        environ |= BRIEF
     directory = tmp_path_factory.mktemp("outage") / "instance"
-    with new_instance(
-        directory, database=url, environ={"RESTANTE_AUTH__REFUSAL_DELAY": "0.1"}
-    ) as running:
+    with new_instance(directory, database=url, environ=environ) as running:
         running.add_mailbox(IAIN)
         running.start()
         deliver(running, "before")
