@@ -80,10 +80,10 @@ def nothing_is_amiss(site: Cluster, load: Load) -> None:
         assert "event=bounced" not in log
 
 
-def rounds(site: Cluster, count: int, seed: int) -> None:
+def rounds(site: Cluster, count: int, seed: int, *, pace: float) -> None:
     """Under load: one is killed and brought back, another cut off and brought back."""
     chance = random.Random(seed)
-    with Load(site, seed) as load:
+    with Load(site, seed, pace=pace) as load:
         all_work(load, *site.nodes)
         for _ in range(count):
             nodes = list(site.nodes)
@@ -97,10 +97,10 @@ if os.geteuid() == 0:
 
     def test_machines_are_killed_cut_off_and_brought_back(tmp_path: Path) -> None:
         with cluster(tmp_path) as site:
-            rounds(site, 1, seed=1)
+            rounds(site, 1, seed=1, pace=0.2)
 
     @pytest.mark.soak
     @pytest.mark.parametrize("seed", range(2, 5))
     def test_machines_are_killed_and_cut_off_many_times(tmp_path: Path, seed: int) -> None:
         with cluster(tmp_path) as site:
-            rounds(site, 10, seed)
+            rounds(site, 10, seed, pace=0.02)

@@ -76,13 +76,13 @@ def grown(samples: Sequence[Sample]) -> list[str]:
     return found
 
 
-def measure(supervisor: int, directory: Path) -> Sample:
-    """Median of some looks at a server that works."""
-    looks = []
-    for _ in range(LOOKS):
-        looks.append(astuple(_look(supervisor, directory)))
+def measure(supervisor: int, directory: Path, looks: int) -> Sample:
+    """Median of so many looks at a server that works."""
+    seen = []
+    for _ in range(looks):
+        seen.append(astuple(_look(supervisor, directory)))
         time.sleep(0.2)
-    return Sample(*(int(statistics.median(column)) for column in zip(*looks, strict=True)))
+    return Sample(*(int(statistics.median(column)) for column in zip(*seen, strict=True)))
 
 
 def _look(supervisor: int, directory: Path) -> Sample:
@@ -121,6 +121,7 @@ def run(
     seconds: float,
     interval: float,
     pace: float,
+    looks: int = LOOKS,
     seed: int,
     tell: Callable[[str], None],
 ) -> Course:
@@ -135,7 +136,7 @@ def run(
         with _load(here, promises, pace, seed), _visits(here, promises, pace, seed):
             while (passed := time.monotonic() - began) < seconds:
                 time.sleep(interval)
-                samples.append(measure(process.pid, directory))
+                samples.append(measure(process.pid, directory, looks))
                 tell(f"{passed:6.0f} s: {promises.total} messages, {samples[-1]}")
                 _forget(here, promises)
         here.instance.stop()

@@ -51,6 +51,8 @@ class Campaign:
     chance: random.Random
     life: float
     """Seconds from the first message that is taken to the end, at most."""
+    pace: float
+    """Seconds that each client rests between two pieces of work."""
     kills: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
 
@@ -68,6 +70,7 @@ class Campaign:
             seed=promises.ledger.first,
             senders=SENDERS,
             readers=READERS,
+            pace=self.pace,
         ):
             while self.kills.total() - before < kills:
                 seen = promises.total
@@ -155,6 +158,7 @@ def campaign(
     kills: int,
     period: int,
     life: float,
+    pace: float = 0.0,
     seed: int,
     tell: Callable[[str], None],
 ) -> Outcome:
@@ -166,7 +170,7 @@ def campaign(
     began = time.monotonic()
     faults: list[str] = []
     with site(directory, promises, each=40, workers=2) as here:
-        work = Campaign(here, promises, random.Random(seed), life)
+        work = Campaign(here, promises, random.Random(seed), life, pace)
         while work.kills.total() < kills and not faults:
             faults = work.period(min(period, kills - work.kills.total()))
             if not faults:

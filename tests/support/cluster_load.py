@@ -12,7 +12,6 @@ import random
 import re
 import smtplib
 import threading
-import time
 from collections import Counter, defaultdict
 from concurrent.futures import Future
 from functools import partial
@@ -25,8 +24,6 @@ from tests.support.pop3_client import Session
 SENDERS = 4
 READERS = 2
 """Of each user: they are in each other's way."""
-PAUSE = 0.02
-"""Seconds between two attempts."""
 _TOKEN = re.compile(rb"(?m)^X-Token: (\S+)\r?$")
 BEARABLE = (b"-ERR [IN-USE]", b"-ERR [SYS/TEMP]", b"-ERR EOF")
 """What a reader may hear; the last is poplib's own word for a connection that has ended."""
@@ -35,9 +32,11 @@ BEARABLE = (b"-ERR [IN-USE]", b"-ERR [SYS/TEMP]", b"-ERR EOF")
 class Load:
     """Clients that go on until the block ends; then ``complaints`` tell what was wrong."""
 
-    def __init__(self, cluster: Cluster, seed: int) -> None:
+    def __init__(self, cluster: Cluster, seed: int, *, pace: float) -> None:
+        """``pace``: seconds that each client rests between two attempts."""
         self._cluster = cluster
         self._seed = seed
+        self._pace = pace
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._clients: list[Future[None]] = []
@@ -79,6 +78,7 @@ class Load:
             count += 1
             recipients = chance.choice([(user,) for user in USERS] + [USERS, (MIXED,)])
             self._send(f"{self._seed}-{number}-{count}", recipients, chance)
+            self._stop.wait(self._pace)
 
     def _send(self, message: str, recipients: tuple[str, ...], chance: random.Random) -> None:
         """Until it is taken. An attempt whose answer was lost may have been taken too: each is
@@ -106,7 +106,7 @@ class Load:
                 self._note_answer(node, error.smtp_code, error.smtp_error)
             except (OSError, smtplib.SMTPServerDisconnected) as error:
                 self.temporary[type(error).__name__] += 1
-            time.sleep(PAUSE)
+            self._stop.wait(self._pace)
 
     def _note_taken(self, node: Node, token: str, recipients: tuple[str, ...]) -> None:
         with self._lock:
@@ -138,7 +138,7 @@ class Load:
                 self._note_error(node, user, error.args[0])
             except (OSError, EOFError) as error:
                 self.temporary[type(error).__name__] += 1
-            time.sleep(PAUSE)
+            self._stop.wait(self._pace)
 
     def _note_error(self, node: Node, user: str, text: object) -> None:
         line = text if isinstance(text, bytes) else str(text).encode()
