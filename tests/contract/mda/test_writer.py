@@ -15,7 +15,8 @@ import pytest
 
 from restante.address import NULL_REVERSE_PATH
 from restante.envelope import Envelope, HeaderFacts, memory_content
-from restante.mda import Delivery, MailboxWriter
+from restante.mda import Delivery, MailboxWriter, batch, maildir
+from restante.mda.batch import MANY
 from restante.mda.writer import QUICK, BatchWriter
 from restante.status import Delivered, PermanentFailure
 from tests.support.contents import spooled_content
@@ -67,9 +68,9 @@ async def test_null_reverse_path(tmp_path: Path, writer: MailboxWriter) -> None:
 
 
 async def test_many_mailboxes_share_one_message(tmp_path: Path, writer: MailboxWriter) -> None:
-    all_of_them = [delivery(tmp_path, f"user{i}") for i in range(200)]
+    all_of_them = [delivery(tmp_path, f"user{i}") for i in range(MANY + 20)]
     outcome = await writer.deliver_all(envelope(), CONTENT, all_of_them)
-    assert outcome == Delivered("200 mailboxes")
+    assert outcome == Delivered(f"{MANY + 20} mailboxes")
     for each in all_of_them:
         assert list(messages(each).values()) == [expected(each)]
 
@@ -286,14 +287,21 @@ async def test_who_writes_where_the_loop_may_wait(tmp_path: Path, disk: FaultyDi
     assert len(messages(one)) == 8
 
 
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maildir, "OPEN_MAILDIRS", 30)
+    monkeypatch.setattr(batch, "MANY", 25)
+
+
+@pytest.mark.usefixtures("few_are_many")  # before there is a writer
 async def test_more_maildirs_than_are_kept_open(tmp_path: Path, writer: MailboxWriter) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    deliveries = [delivery(tmp_path, f"user{i}") for i in range(300)]
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(70)]
     for number in range(2):
         outcome = await writer.deliver_all(envelope(number), CONTENT, deliveries)
         assert isinstance(outcome, Delivered)
     assert all(len(messages(each)) == 2 for each in deliveries)
-    assert len(os.listdir("/proc/self/fd")) < before + 300
+    assert len(os.listdir("/proc/self/fd")) < before + 70
     await writer.close()
     assert len(os.listdir("/proc/self/fd")) <= before + 2
 
