@@ -21,7 +21,7 @@ from restante.directory.sqlite import PAGE_CACHE
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with, fill
 from tests.support.events import capture_logs
-from tests.support.mailbox_writers import as_owner
+from tests.support.owner import owners_rights
 from tests.support.small_disk import small_disk
 
 FORMER = """
@@ -161,14 +161,14 @@ async def test_a_file_that_may_only_be_read_is_not_away(
     directory = SqlDirectory(engine)
     path.chmod(modes[1])
     place.chmod(modes[0])
-    with as_owner(tmp_path), capture_logs() as events:
+    with owners_rights(tmp_path), capture_logs() as events:
         found = await directory.credentials("bob@x.org")
         assert found is not None
         with pytest.raises(Rejected):
             await directory.replace_password(found, "{PLAIN}y")
     place.chmod(0o777)
     path.chmod(0o666)
-    with as_owner(tmp_path), capture_logs() as later:
+    with owners_rights(tmp_path), capture_logs() as later:
         assert await directory.replace_password(found, "{PLAIN}y")
     await engine.close()
     assert events == later == []
