@@ -97,10 +97,10 @@ async def test_a_large_message_in_a_file(tmp_path: Path, dns: HostPort, first: S
     assert first.contents == [path.read_bytes().replace(b"\n", b"\r\n")]
 
 
-def large(directory: Path) -> Content:
+def large(directory: Path, size: int = 2_000_000) -> Content:
     path = directory / "large"
-    path.write_bytes(b"Subject: large\n\n" + b"x\n" * 1_000_000)
-    return spooled_content(b"", str(path), 1_000_002, memory_content(b"", b"").facts)
+    path.write_bytes(b"Subject: large\n\n" + b"x\n" * (size // 2))
+    return spooled_content(b"", str(path), size // 2 + 2, memory_content(b"", b"").facts)
 
 
 async def test_a_large_message_by_chunks(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
@@ -302,6 +302,26 @@ async def test_a_host_that_hangs_keeps_nothing_from_the_one_behind_it(
     assert [told(each)[:2] for each in attempts] == [
         (TemporaryFailure, "mx1.peer.example"),
         (Delivered, "mx2.peer.example"),
+        (Delivered, "mx2.peer.example"),
+    ]
+
+
+async def test_a_host_that_takes_no_content_keeps_nothing_from_the_one_behind_it(
+    tmp_path: Path, zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    zone.records["mx1.peer.example", "A"].append("127.0.0.4")
+    first.says["DATA"] = DEAF
+    second.offers = ("CHUNKING",)
+    sent = parcel(content=large(tmp_path, 16 * MEBIBYTE))
+
+    def clock() -> float:
+        return PATIENCE / 0.2 * time.monotonic()
+
+    with smtp_peer(SmtpPeer({"DATA": DEAF}), "127.0.0.4", first.port):
+        async with relay(dns, first.port, clock, timeoutremote=0.3, idle_timeout=0.0) as made:
+            attempts = [only(await made.send(LANE, sent)) for _ in range(2)]
+    assert [told(each)[:2] for each in attempts] == [
+        (TemporaryFailure, "mx1.peer.example"),
         (Delivered, "mx2.peer.example"),
     ]
 

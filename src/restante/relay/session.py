@@ -322,7 +322,7 @@ class Session:
 
     @property
     def is_silent(self) -> bool:
-        """Whether the peer has let a time pass in which it had to say something."""
+        """Whether the peer has let a time pass in which it had to say, or take, something."""
         return self._is_silent
 
     # Ends
@@ -372,7 +372,6 @@ class Session:
         try:
             data = await self._wire.receive(max(seconds, 0.0))
         except WireTimeout:
-            self._is_silent = True
             self._give_up("the answer did not come in time")
             return
         if data:
@@ -382,6 +381,7 @@ class Session:
             self._engine.receive_eof()
 
     def _give_up(self, why: str) -> None:
+        self._is_silent = True
         self._wire.abort()
         self._engine.receive_eof(why)
 
