@@ -411,14 +411,47 @@ async def test_resolv_conf_is_read_again_when_it_changes(tmp_path: Path) -> None
     path = tmp_path / "resolv.conf"
     ticks = Ticks()
     dns = Dns(clock=ticks, resolv_conf=str(path))
-    for text in (None, "", "nameserver 127.0.0.99\n"):
-        if text is not None:
-            path.write_text(text)
-            os.utime(path, ns=(0, len(text)))
+    for server in ("", "127.0.0.98", "127.0.0.199"):
+        if server:
+            path.write_text(f"nameserver {server}\n")
+            os.utime(path, ns=(0, len(server)))
         answer = await dns.ask("example.net", "A")
         assert isinstance(answer, CannotTell)
-        assert ("127.0.0.99" in answer.why) is bool(text)
+        assert (server or "No such file") in answer.why
         ticks.now += 60
+
+
+USELESS = [
+    b"nameserver dns.example.com",
+    b"nameserver 127.0.0.53#here",
+    b"nameserver https://dns.example.com/",
+    b"nameserver",
+    b"search exa..mple",
+    b"domain .example.com",
+    b"# caf\xe9",
+    b"options timeout:long ndots:" + b"9" * 5000,
+]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("line", USELESS)
+async def test_a_line_of_resolv_conf_that_is_of_no_use(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_bytes(line + b"\nnameserver 127.0.0.99\n")
+    answer = await Dns(resolv_conf=str(path)).ask("example.net", "A")
+    assert isinstance(answer, CannotTell)
+    assert answer.why.startswith("example.net A: 127.0.0.99")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("line", [b"", *USELESS[:2]])
+async def test_a_resolv_conf_without_a_server(tmp_path: Path, line: bytes) -> None:
+    """The one of this host is asked, where there may be one."""
+    path = tmp_path / "resolv.conf"
+    path.write_bytes(line + b"\n")
+    answer = await Dns(resolv_conf=str(path)).ask("example.net", "A")
+    if isinstance(answer, CannotTell):
+        assert answer.why.startswith("example.net A: 127.0.0.1")
 
 
 def test_where_an_endpoint_is() -> None:

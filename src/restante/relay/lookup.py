@@ -7,14 +7,16 @@ UDP is too short. What is known is kept here for as long as its TTL says.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import dns.asyncresolver
 import dns.exception
+import dns.inet
 import dns.name
 import dns.nameserver
 import dns.resolver
@@ -41,6 +43,8 @@ FAILURE_TTL = 30.0
 MAX_WHY = 300
 """Characters of a failure's text."""
 RESOLV_CONF = "/etc/resolv.conf"
+MAX_RESOLV_CONF = 65_536
+"""Characters of it that are read."""
 
 Kind = Literal["MX", "A", "AAAA"]
 
@@ -165,11 +169,33 @@ class _System:
         self._resolver: dns.asyncresolver.Resolver | None = None
 
     def resolver(self) -> dns.asyncresolver.Resolver:
-        """Raises OSError or NoResolverConfiguration."""
+        """Raises OSError."""
         status = os.stat(self._path)
         version = (status.st_ino, status.st_mtime_ns, status.st_size)
         if self._resolver is None or version != self._read_as:
-            self._resolver = dns.asyncresolver.Resolver(self._path)
+            self._resolver = dns.asyncresolver.Resolver(io.StringIO(self._read()))
             self._resolver.timeout = SERVER_TIMEOUT
             self._read_as = version
         return self._resolver
+
+    def _read(self) -> str:
+        """What of the file counts here: dnspython takes it as a whole, or not at all."""
+        with open(self._path, encoding="utf-8", errors="replace") as file:
+            return "\n".join(_heeded(file.read(MAX_RESOLV_CONF).split("\n")))
+
+
+def _heeded(lines: Sequence[str]) -> Iterator[str]:
+    """Servers and options, as the C library heeds them: without a server, the one of this host.
+
+    A line that it cannot use keeps it from no other.
+    """
+    servers = 0
+    for line in lines:
+        match line.split():
+            case ["nameserver", address, *_] if dns.inet.is_address(address):
+                servers += 1
+                yield line
+            case ["options", *_]:
+                yield line
+    if not servers:
+        yield "nameserver 127.0.0.1"
