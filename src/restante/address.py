@@ -15,6 +15,7 @@ from restante.address_syntax import MAX_LOCAL_PART as MAX_LOCAL_PART
 from restante.address_syntax import VERP as VERP
 from restante.address_syntax import AddressSyntaxError as AddressSyntaxError
 from restante.address_syntax import check_domain_syntax, join_mailbox, split_mailbox
+from restante.labels import in_a_labels
 from restante.records import record
 
 MAX_PATH = 256
@@ -122,11 +123,12 @@ def sender_for(sender: str, recipient: Address) -> str:
 
     ``list-owner-@example.com-@[]`` is for ann@example.net
     ``list-owner-ann=example.net@example.com``; a sender that does not end in VERP is for all.
+    The recipient's domain is in A-labels: a local part has no other form that is ASCII.
     """
     if not sender.endswith(VERP):
         return sender
     local, at, domain = sender.removesuffix(VERP).rpartition("@")
-    return f"{local}{recipient.local}={recipient.domain}{at}{domain}"
+    return f"{local}{recipient.local}={in_a_labels(recipient.domain)}{at}{domain}"
 
 
 def shown(stored: str) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from restante.address import Address, ReversePath, fold, sender_for
 from restante.directory import Directory
 from restante.envelope import Content, delivered_to_field
-from restante.labels import name_forms, name_in_a_labels
+from restante.labels import name_forms, name_in_ascii
 from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
 from restante.queue import (
     LOCAL_LANE,
@@ -395,15 +395,13 @@ def _of_one_transaction(message: QueuedMessage) -> list[int]:
 
 
 def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
-    """The message with a Delivered-To field of each alias, where its header may hold the name.
-
-    A header without SMTPUTF8 may hold its domain in A-labels alone.
-    """
+    """The message with a Delivered-To field of each alias, where its header may hold the name."""
     content = message.content
     if not came_by:
         return content
-    named = came_by if message.envelope.smtputf8 else map(name_in_a_labels, came_by)
     fields = [
-        delivered_to_field(alias) for alias in named if alias.isascii() or message.envelope.smtputf8
+        delivered_to_field(alias)
+        for alias in map(name_in_ascii, came_by)
+        if alias.isascii() or message.envelope.smtputf8
     ]
     return replace(content, trace=b"".join((*fields, content.trace)))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import BinaryIO, Literal
 
 from restante.address import Address, ReversePath
+from restante.labels import name_in_ascii
 from restante.records import record
 
 CHUNK = 256 * 1024
@@ -236,8 +237,13 @@ def invocation_field(
 
 
 def _end_of_received(recipients: tuple[Address, ...], at: float) -> str:
-    only = f"\n\tfor {recipients[0].to_path()}" if len(recipients) == 1 else ""
-    return f"{only};\n\t{_date(int(at))}\n"
+    return f"{_for(recipients)};\n\t{_date(int(at))}\n"
+
+
+def _for(recipients: tuple[Address, ...]) -> str:
+    if len(recipients) != 1:
+        return ""
+    return f"\n\tfor <{name_in_ascii(recipients[0].to_mailbox())}>"
 
 
 @lru_cache(maxsize=2)

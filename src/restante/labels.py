@@ -58,6 +58,15 @@ def name_in_a_labels(name: str) -> str:
     return f"{local}@{in_a_labels(domain)}" if at else name
 
 
+def name_in_ascii(name: str) -> str:
+    """An address as what this host writes has it: in A-labels if it is ASCII then, else as it is.
+
+    A host without SMTPUTF8 takes it so (RFC 6531 §3.2 leaves the choice).
+    """
+    encoded = name_in_a_labels(name)
+    return encoded if encoded.isascii() else name
+
+
 @lru_cache(maxsize=KEPT)
 def _forms(domain: str) -> tuple[str, ...]:
     if len(domain) > MAX_DOMAIN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 import pytest
@@ -195,13 +195,15 @@ async def relay(recorder: Recorder, lane: str, *addresses: str) -> Attempted:
     return await relay_targets(recorder, lane, *map(Target, addresses))
 
 
-async def relay_targets(recorder: Recorder, lane: str, *targets: Target) -> Attempted:
+async def relay_targets(
+    recorder: Recorder, lane: str, *targets: Target, smtputf8: bool = False
+) -> Attempted:
     router = Router(SETTINGS.routing, SETTINGS.hostname)
     courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder), Strangers())
     waiting = tuple(
         QueuedRecipient(1, each, RecipientState.WAITING, 0, 0.0, None) for each in targets
     )
-    sent = envelope(*(each.address for each in targets))
+    sent = replace(envelope(*(each.address for each in targets)), smtputf8=smtputf8)
     queued = QueuedMessage(sent, memory_content(b"", HELLO), waiting, False, lane)
     return await courier.attempt(queued)
 
@@ -238,6 +240,17 @@ async def test_a_header_without_smtputf8_has_an_alias_in_a_labels() -> None:
     aliases = ("list@müller.example", "é@müller.example")
     await relay_targets(recorder, "example.net", Target("a@example.net", via=aliases))
     assert recorder.traces == [b"Delivered-To: list@xn--mller-kva.example\n"]
+
+
+async def test_a_header_with_smtputf8_has_no_utf8_that_it_can_do_without() -> None:
+    """The message itself may have none, and go to a host that does not know SMTPUTF8."""
+    recorder = Recorder()
+    aliases = ("list@müller.example", "é@müller.example")
+    target = Target("a@example.net", via=aliases)
+    await relay_targets(recorder, "example.net", target, smtputf8=True)
+    assert recorder.traces == [
+        "Delivered-To: list@xn--mller-kva.example\nDelivered-To: é@müller.example\n".encode()
+    ]
 
 
 async def test_recipients_in_the_wrong_lane_move() -> None:

@@ -320,6 +320,15 @@ def test_beyond_ascii_addresses_stand_for_themselves_for_a_sender_beyond_ascii()
     assert made.returned_type == "message/global-headers"
 
 
+def test_a_report_for_a_sender_whose_domain_alone_is_beyond_ascii_needs_no_smtputf8() -> None:
+    about = asking(message(Address("ann", "bücher.example")), smtputf8=True)
+    made = submitted(about)
+    assert not made.envelope.smtputf8
+    assert [each.address for each in made.targets] == ["ann@bücher.example"]
+    assert read(about).header["To"] == "ann@xn--bcher-kva.example"
+    assert read(about).status_type == "message/delivery-status"
+
+
 # What people read
 
 

@@ -15,6 +15,7 @@ from restante.envelope import (
     Content,
     Origin,
     delivered_to_field,
+    invocation_field,
     memory_content,
     queue_ids,
     received_field,
@@ -48,6 +49,14 @@ def test_received_names_the_client_and_its_address() -> None:
 def test_received_tells_no_recipient_of_another() -> None:
     field = received(Origin("client.example.net", "192.0.2.1", "ESMTP"), IAIN, ANN)
     assert " for " not in field
+
+
+def test_received_has_a_domain_in_a_labels_where_the_recipient_is_ascii_then() -> None:
+    origin = Origin("c", "192.0.2.1", "UTF8SMTP")
+    field = received_field(origin, "mx", "id1", (Address("a b", "müller.example"),), AT)
+    assert b'\n\tfor <"a b"@xn--mller-kva.example>;' in field
+    field = invocation_field(1, "mx", "id1", (Address("jürgen", "müller.example"),), AT)
+    assert "\n\tfor <jürgen@müller.example>;".encode() in field
 
 
 def test_received_from_ipv6_and_from_here() -> None:

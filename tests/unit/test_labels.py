@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.labels import MAX_FORMS, forms, in_a_labels, name_forms, name_in_a_labels
+from restante.labels import (
+    MAX_FORMS,
+    forms,
+    in_a_labels,
+    name_forms,
+    name_in_a_labels,
+    name_in_ascii,
+)
 
 U_LABELS, A_LABELS = "müller.example", "xn--mller-kva.example"
 
@@ -64,6 +71,8 @@ def test_names() -> None:
     assert name_forms(f"é@{U_LABELS}") == (f"é@{U_LABELS}", f"é@{A_LABELS}")
     assert name_forms(f"@{A_LABELS}") == (f"@{A_LABELS}", f"@{U_LABELS}")
     assert name_in_a_labels(f"é@{U_LABELS}") == f"é@{A_LABELS}"
+    assert name_in_ascii(f'"a b"@{U_LABELS}') == f'"a b"@{A_LABELS}'
+    assert name_in_ascii(f"é@{U_LABELS}") == f"é@{U_LABELS}"
     for name in ("ann", "é", "xn--mller-kva", "ann@example.com"):
         assert name_forms(name) == (name,)
         assert name_in_a_labels(name) == name

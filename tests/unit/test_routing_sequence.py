@@ -96,6 +96,7 @@ def test_every_step_leaves_less(actions: list[ToForward | ToMaildir | ToMbox | T
         ("l-owner-@h-@[]", "ann@x.org", "l-owner-ann=x.org@h"),
         ("l-owner-@h-@[]", "a@b@x.org", "l-owner-a@b=x.org@h"),
         ("l-owner-@h-i-@[]", "a=b@x.org", "l-owner-a=b=x.org@h-i"),
+        ("l-owner-@h-@[]", "ann@bücher.org", "l-owner-ann=xn--bcher-kva.org@h"),
     ],
 )
 def test_the_sender_of_a_copy(new_sender: str, recipient: str, expected: str) -> None:

@@ -12,6 +12,7 @@ from restante.dsn.explanation import Explanation, subject
 from restante.dsn.fields import StatusFields
 from restante.dsn.original import Original, read_original
 from restante.envelope import Envelope, Notify, RecipientDsn, memory_content
+from restante.labels import name_in_ascii
 from restante.queue import (
     Action,
     Notice,
@@ -65,7 +66,8 @@ class DsnReporter:
         original = read_original(about, content, failed=failed)
         # UTF-8 in the report's own header, and only that, needs SMTPUTF8 on its way: what is
         # beyond ASCII in its parts needs 8BITMIME, which more hosts speak (RFC 6532 §3.7).
-        utf8 = not to.is_ascii
+        named = name_in_ascii(to.to_mailbox())
+        utf8 = not named.isascii()
         fields = StatusFields(self._host, self._lifetime, is_global=utf8)
         text = Explanation(self._host, self._lifetime).write(about, original, notices)
         returned = original.global_media_type if about.smtputf8 else original.media_type
@@ -75,7 +77,7 @@ class DsnReporter:
             _part(returned, "Message" if original.is_whole else "Header", original.quoted),
         )
         boundary = _boundary(queue_id, parts)
-        header = self._header(to, subject(about, notices), original, now, queue_id, boundary)
+        header = self._header(named, subject(about, notices), original, now, queue_id, boundary)
         body = header.encode() + b"".join(b"\n--%s\n%s" % (boundary, part) for part in parts)
         body += b"\n--%s--\n" % boundary
         envelope = Envelope(
@@ -86,7 +88,7 @@ class DsnReporter:
 
     def _header(
         self,
-        to: Address,
+        to: str,
         about: str,
         original: Original,
         now: float,
@@ -99,7 +101,7 @@ class DsnReporter:
         return (
             f"Date: {formatdate(now, localtime=True)}\n"
             f"From: Mail Delivery System {self._author.to_path()}\n"
-            f"To: {to.to_path()}\n"
+            f"To: <{to}>\n"
             f"Subject: {about}\n"
             f"Message-ID: <{queue_id}.report@{self._host}>\n"
             f"{thread}"
