@@ -245,6 +245,19 @@ async def test_bounced_without_a_report_where_none_is_wanted(queue: Queue) -> No
     assert queue.states(silent.queue_id) == []
 
 
+async def test_bounced_from_nobody_is_reported_whatever_was_asked(queue: Queue) -> None:
+    """Reports ask for nothing, and it is the postmaster who is told."""
+    quiet = Target("a@x", dsn=RecipientDsn(Notify.NEVER))
+    owned = replace(quiet, address="b@x", reverse_path="owner@x")
+    await queue.put(from_nobody(), quiet, owned)
+
+    await queue.do(Verb.BOUNCE)
+
+    async with queue.server() as store:
+        (pending,) = await reports(store)
+        assert [each.recipient.target for each in pending.notices] == [quiet]
+
+
 async def test_some_recipients_of_a_message(queue: Queue) -> None:
     sent = envelope()
     await queue.put(sent, "a@x", "b@y", "c@y")

@@ -29,6 +29,7 @@ from tests.support.queued import (
     delivered,
     due,
     envelope,
+    from_nobody,
     record,
     reports,
     targets,
@@ -94,6 +95,17 @@ async def test_a_target_that_loops_is_recorded_as_failed(store: QueueStore, tmp_
         ("ann@x", "waiting"),
         ("all@x", "failed"),
     ]
+
+
+async def test_a_report_that_loops_is_told_of_whatever_it_asks_for(store: QueueStore) -> None:
+    quiet = Target("all@x", dsn=RecipientDsn(Notify.NEVER))
+    await store.add(from_nobody(), content(), [quiet])
+    message = await the_only(store)
+    (everyone,) = message.recipients
+    loop = Result(everyone.id, RecipientState.EXPANDED, looping=(Looping(quiet, NEVER),))
+    await record(store, message, [loop])
+    (pending,) = await reports(store)
+    assert [each.recipient.last for each in pending.notices] == [NEVER]
 
 
 async def test_what_is_left_of_a_list_takes_the_place_of_what_was(store: QueueStore) -> None:

@@ -72,6 +72,12 @@ _STATES = {
     Verb.REMOVE: (RecipientState.WAITING, RecipientState.HELD),
     Verb.BOUNCE: (RecipientState.WAITING, RecipientState.HELD),
 }
+_FROM_NOBODY = (
+    "iif(reverse_path IS NULL,"
+    " (SELECT sender_local IS NULL FROM message WHERE queue_id = recipient.queue_id),"
+    " reverse_path = '')"
+)
+"""Of its failure somebody is told, whatever was asked (see ``wishes.wants``)."""
 _CHANGES = {
     Verb.RETRY: "next_attempt = :now",
     Verb.HOLD: "state = 'held'",
@@ -79,7 +85,7 @@ _CHANGES = {
     Verb.REMOVE: "state = 'removed', notice = ''",
     Verb.BOUNCE: (
         "state = 'failed', last = :returned,"
-        " notice = iif(coalesce(notify & :failure, 1), 'failed', '')"
+        f" notice = iif({_FROM_NOBODY} OR coalesce(notify & :failure, 1), 'failed', '')"
     ),
 }
 

@@ -471,7 +471,7 @@ def _recipient_row(
         wishes.notify_column(target.dsn),
         target.dsn.orcpt,
         answers.encode(failure),
-        Action.FAILED if failure and target.dsn.wants(Notify.FAILURE) else "",
+        Action.FAILED if failure and wishes.wants(envelope, target, Notify.FAILURE) else "",
         0,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from restante import maillog
-from restante.address import NullReversePath, fold
+from restante.address import fold
 from restante.envelope import NO_DSN, Notify
 from restante.queue import (
     LOCAL_LANE,
@@ -25,6 +25,7 @@ from restante.queue import (
 )
 from restante.queue.retry import LOCAL_STEP, REMOTE_STEP, RetryPolicy
 from restante.queue.rows import Looping, Result
+from restante.queue.wishes import wants
 from restante.status import Delivered, Outcome, PermanentFailure, Reply, TemporaryFailure
 
 MOVE_PAUSE = 1.0
@@ -235,15 +236,7 @@ class _Judge:
         return LastAnswer(answer.reply, answer.detail, answer.peer, self._now)
 
     def _wants(self, target: Target, what: Notify) -> bool:
-        """Whether somebody is to be told.
-
-        Of a message from nobody only that it failed, whatever was asked: reports ask for
-        nothing (RFC 3461 §6.1), and it is the postmaster who is told.
-        """
-        sender = target.envelope(self._message.envelope).reverse_path
-        if isinstance(sender, NullReversePath):
-            return what is Notify.FAILURE
-        return target.dsn.wants(what)
+        return wants(self._message.envelope, target, what)
 
 
 def handed_on(alias: Target, answer: Expanded) -> list[Target]:

@@ -16,6 +16,17 @@ from restante.envelope import Envelope, Notify, RecipientDsn
 from restante.queue import Action, LastAnswer, RecipientState, Target, answers
 
 
+def wants(envelope: Envelope, target: Target, what: Notify) -> bool:
+    """Whether somebody is to be told of what becomes of ``target``.
+
+    Of a message from nobody only that it failed, whatever was asked: reports ask for
+    nothing (RFC 3461 §6.1), and it is the postmaster who is told.
+    """
+    if isinstance(target.envelope(envelope).reverse_path, NullReversePath):
+        return what is Notify.FAILURE
+    return target.dsn.wants(what)
+
+
 def widen(
     connection: sqlite3.Connection, envelope: Envelope, rows: Sequence[int], target: Target
 ) -> None:
