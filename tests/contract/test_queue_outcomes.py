@@ -68,6 +68,18 @@ async def test_an_expansion_is_recipients_of_the_same_message(store: QueueStore)
     assert store.waiting == 1
 
 
+async def test_an_expansion_is_due_though_the_clock_was_ahead_at_its_arrival(
+    store: QueueStore,
+) -> None:
+    await store.add(envelope(at=START + 3600), content(), targets("all@x"))
+    message = await the_only(store, START + 3600)
+    (everyone,) = message.recipients
+    target = Target("ann@y", lane="y")
+    expanded = Result(everyone.id, RecipientState.EXPANDED, targets=(target,))
+    await record(store, message, [expanded], NOW)
+    assert [each.target for each in (await the_only(store, NOW)).recipients] == [target]
+
+
 async def test_an_expansion_to_nobody_new_ends_the_message(store: QueueStore) -> None:
     await store.add(envelope(), content(), targets("all@x"))
     message = await the_only(store)

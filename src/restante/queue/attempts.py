@@ -153,7 +153,7 @@ def _enter_one(connection: sqlite3.Connection, record: Record, life: int) -> Ent
     asked = record.asked
     for result in record.results:
         known = asked.get(result.recipient)
-        rows.record_result(connection, record.message.envelope, result, life, known)
+        rows.record_result(connection, record.message.envelope, result, life, known, record.now)
     until, recovered = _learn(connection, record)
     lanes.settle_lanes(connection, record.lanes, record.now)
     settled = rows.settle_message(connection, record.queue_id, record.now)

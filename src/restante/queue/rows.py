@@ -138,7 +138,9 @@ def insert_messages(
         for arrival, targets in zip(arrivals, fresh, strict=True)
         for target in targets
     ]
-    rows = [_recipient_row(envelope, target, life) for envelope, target in pairs]
+    rows = [
+        _recipient_row(envelope, target, life, envelope.received_at) for envelope, target in pairs
+    ]
     numbers = iter(_insert_recipients(connection, rows))
     failing = _touch_lanes(connection, pairs)
     return [
@@ -212,6 +214,7 @@ def record_result(
     result: Result,
     life: int,
     asked: RecipientDsn | None,
+    now: float,
 ) -> None:
     """Take one recipient where its attempt led.
 
@@ -248,7 +251,8 @@ def record_result(
         return
     address, trail, notify, orcpt = row
     if result.state is RecipientState.EXPANDED:
-        _expand(connection, envelope, result, life, (*json.loads(trail), address))
+        due = min(envelope.received_at, now)  # the clock may have been ahead then
+        _expand(connection, envelope, result, life, due, (*json.loads(trail), address))
     if asked is None:
         return
     notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
@@ -386,6 +390,7 @@ def _expand(
     envelope: Envelope,
     result: Result,
     life: int,
+    due: float,
     trail: tuple[str, ...],
 ) -> None:
     known = _known(connection, envelope.queue_id)
@@ -393,13 +398,14 @@ def _expand(
         if _key(target) in known:
             wishes.widen(connection, envelope, known[_key(target)], target)
     fresh = _distinct(each for each in result.targets if _key(each) not in known)
-    rows = [_recipient_row(envelope, target, life, trail) for target in fresh]
+    rows = [_recipient_row(envelope, target, life, due, trail) for target in fresh]
     rows += [
-        _recipient_row(envelope, each.target, life, trail, each.failure) for each in result.looping
+        _recipient_row(envelope, each.target, life, due, trail, each.failure)
+        for each in result.looping
     ]
     _insert_recipients(connection, rows)
     for lane in _lanes_of(fresh):
-        touch_lane(connection, lane, envelope.received_at)
+        touch_lane(connection, lane, due)
 
 
 def _known(connection: sqlite3.Connection, queue_id: str) -> dict[_Key, list[int]]:
@@ -450,15 +456,16 @@ def _recipient_row(
     envelope: Envelope,
     target: Target,
     life: int,
+    due: float,
     trail: tuple[str, ...] = (),
     failure: LastAnswer | None = None,
 ) -> tuple[Any, ...]:
-    """A target that is due at once; or failed if there is a ``failure``. Without its id."""
+    """A target that is ``due`` then; or failed if there is a ``failure``. Without its id."""
     return (
         envelope.queue_id,
         target.lane,
         RecipientState.WAITING if failure is None else RecipientState.FAILED,
-        envelope.received_at,
+        due,
         envelope.received_at,
         0,
         life,
