@@ -434,22 +434,23 @@ def test_what_is_no_pattern(text: str) -> None:
         AddressPattern.parse(text)
 
 
-async def test_what_comes_meanwhile_is_left_alone(queue: Queue) -> None:
-    await queue.put(old := envelope(at=START))
-    await queue.put(new := envelope(at=LATER))
-
-    await queue.do(Verb.REMOVE, now=NOW)
-
-    assert (queue.states(old.queue_id), queue.states(new.queue_id)) == ([], ["waiting"])
-
-
 async def test_what_came_while_the_operator_was_asked_is_left_alone(running: Queue) -> None:
+    """Though something else came by a clock that was ahead, of which that is not so."""
+    await running.put(ahead := envelope(at=LATER))
     clock = iter([NOW, LATER])
     asked = QueueOperator(str(running.root), now=lambda: next(clock))
     await running.put(late := envelope(at=NOW + 1))
 
-    assert await asyncio.to_thread(lambda: list(asked.apply(Verb.REMOVE, Selection()))) == []
+    (done,) = await asyncio.to_thread(lambda: list(asked.apply(Verb.REMOVE, Selection())))
+
+    assert done.queue_id == ahead.queue_id
     assert running.states(late.queue_id) == ["waiting"]
+
+
+async def test_what_came_by_a_clock_that_was_ahead_is_no_older_than_it_says(queue: Queue) -> None:
+    await queue.put(envelope(at=LATER))
+
+    assert await queue.do(Verb.REMOVE, Selection(accepted_before=NOW)) == []
 
 
 async def test_what_takes_the_place_of_a_recipient_is_left_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -23,6 +23,7 @@ from restante.envelope import Notify
 from restante.queue import (
     LastAnswer,
     QueueFailed,
+    QueueUnusable,
     RecipientState,
     answers,
     rows,
@@ -125,6 +126,7 @@ class QueueOperator:
         self._root = root
         self._now = now
         self._began = now()
+        self._ahead = frozenset(_ahead(root, self._began))
         self.unserved = False
         """A queue was changed that no server has: the next one finds what was done."""
         self.stopped = False
@@ -189,13 +191,23 @@ class QueueOperator:
         wanted = replace(selection, states=verb.states)
         if wanted.ids:
             return wanted
-        before = wanted.accepted_before
-        return replace(
-            wanted, accepted_before=self._began if before is None else min(before, self._began)
-        )
+        if wanted.accepted_before is not None:
+            return replace(wanted, accepted_before=min(wanted.accepted_before, self._began))
+        return replace(wanted, accepted_before=self._began, ahead=self._ahead)
 
     def _path(self, slot: str) -> str:
         return os.path.join(self._root, slot)
+
+
+def _ahead(root: str, now: float) -> Iterator[str]:
+    """The messages that came by a clock that was ahead; none of a queue that cannot be read."""
+    with suppress(QueueUnusable):
+        for slot in queue_names(root):
+            with suppress(QueueUnusable, QueueFailed), _reading(os.path.join(root, slot)) as queue:
+                found = queue.execute(
+                    "SELECT DISTINCT queue_id FROM recipient WHERE received_at > ?", (now,)
+                )
+                yield from (queue_id for (queue_id,) in found)
 
 
 def _chunks(connection: sqlite3.Connection, selection: Selection) -> Iterator[list[_Recipient]]:

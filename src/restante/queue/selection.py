@@ -71,6 +71,8 @@ class Selection:
     """Leaving by this lane; None: by any."""
     accepted_before: float | None = None
     """Seconds since the epoch."""
+    ahead: frozenset[str] = frozenset()
+    """Messages that count as accepted before that: they came by a clock that was ahead."""
     accepted_after: float | None = None
     reason: str = ""
     """A part of their last answer or of why their lane is left alone, in whatever case."""
@@ -97,7 +99,10 @@ class Selection:
             # Plus: not by the lane's index, for whoever reads goes by the order of messages.
             yield "+r.lane = ?", (self.lane,)
         if self.accepted_before is not None:
-            yield "r.received_at <= ?", (self.accepted_before,)
+            yield (
+                "r.received_at <= ? OR r.queue_id IN (SELECT value FROM json_each(?))",
+                (self.accepted_before, json.dumps([*self.ahead])),
+            )
         if self.accepted_after is not None:
             yield "r.received_at >= ?", (self.accepted_after,)
         if self.reason:
