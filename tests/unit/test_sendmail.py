@@ -159,6 +159,13 @@ def test_too_many_recipients(instance: Path) -> None:
     assert len(drop(instance, line.partition(" ")[2]).recipients) == MAX_RECIPIENTS
 
 
+def test_an_envelope_that_the_server_would_not_take(instance: Path) -> None:
+    """Local parts in quotes may have twice as many octets as they are bounded by."""
+    name = '\\"' * (MAX_LOCAL_PART - 5) + '"@' + ".".join(["x" * 60] * 4)
+    line = ",".join(f'"{number:05}{name}' for number in range(MAX_RECIPIENTS))
+    assert refused(instance, line).status == os.EX_DATAERR
+
+
 # Who sends it
 
 

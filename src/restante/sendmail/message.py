@@ -24,7 +24,7 @@ from restante.completion import (
 )
 from restante.drop import DropPaths
 from restante.drop.deposit import Deposit
-from restante.drop.record import MAX_RECIPIENTS, Recipient, Record
+from restante.drop.record import MAX_ENVELOPE, MAX_RECIPIENTS, Recipient, Record, encode
 from restante.drop.site import Site
 from restante.sendmail import NO_INSTANCE, Refusal
 from restante.sendmail.author import REMOVED, addresses, author, checked, letters, reverse_path
@@ -90,6 +90,8 @@ class Letter:
 
 def leave(home: Home, record: Record, content: Iterable[bytes]) -> None:
     """Leave a message for the server, durably; raises Refusal, nothing left."""
+    if len(encode(record)) > MAX_ENVELOPE:
+        raise Refusal(os.EX_DATAERR, f"the envelope is larger than {MAX_ENVELOPE} octets")
     try:
         deposit = Deposit(home.paths, record)
         try:
