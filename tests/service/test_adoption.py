@@ -70,6 +70,33 @@ def test_a_left_queue_that_cannot_be_opened_is_told_of_once(tmp_path: Path) -> N
         assert "newer version" in instance.log()
 
 
+def test_a_queue_whose_pick_up_cannot_be_settled_keeps_no_other_from_being_adopted(
+    tmp_path: Path,
+) -> None:
+    """It is opened and told of once, and adopted when it can be."""
+    with new_server(tmp_path / "instance") as instance:
+        instance.stop()
+        queues = instance.directory / "queue"
+        claimed = instance.directory / "drop" / "claimed"
+        ahead, good, behind, held = (queues / str(slot) for slot in range(4710, 4714))
+        for each in (ahead, good, behind, held):
+            each.mkdir()
+        for each in (ahead, behind):
+            (claimed / each.name).write_bytes(b"no directory")
+        with open(held / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            start(instance)
+            until(lambda: not good.exists(), "it is adopted, empty, and removed")
+        until(lambda: not held.exists(), "there is another look")
+        for each in (ahead, behind):
+            (claimed / each.name).unlink()
+        until(lambda: not (ahead.exists() or behind.exists()), "they can be adopted")
+        assert instance.stop() == os.EX_OK
+        assert failures(instance) == ["4710", "4712"]
+        opened = re.findall(r"event=queue_opened path=\S+/(47\d+) ", instance.log())
+        assert sorted(opened) == ["4710", "4711", "4712", "4713"]
+
+
 def failures(instance: Instance) -> list[str]:
     """The names of the queues that were said to fail."""
     return sorted(re.findall(r"event=queue_failed path=\S+/(\d+) ", instance.log()))

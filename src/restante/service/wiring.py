@@ -89,7 +89,9 @@ class Worker:
         self._servers: list[Server] = []
         self._queues: dict[int, RunningQueue] = {}
         self._unusable: dict[int, str] = {}
-        """Queues that others left and why they cannot be opened."""
+        """Queues that others left and why they cannot be adopted."""
+        self._unsettled: dict[int, QueueStore] = {}
+        """Those whose last owner's pick-up cannot be put in order yet."""
         self._metrics: metrics.MetricsServer | None = None
         self._is_first = place.slot == min(place.generation.fellows)
         """It does what one worker of a generation does for all."""
@@ -184,6 +186,7 @@ class Worker:
             stopping.append(self._collector.stop(patience))
         await asyncio.gather(*stopping)
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
+        await asyncio.gather(*(store.close() for store in self._unsettled.values()))
         await self._relay.close(patience)
         await self._ledger.close()
         await self._hands.close()
@@ -339,31 +342,27 @@ class Worker:
     async def _adopt_once(self) -> None:
         for slot in self._left_by_others():
             try:
-                # In a thread, for a long queue takes long to open, and sessions are served.
-                store = await asyncio.to_thread(self._adopt, slot)
+                await self._adopt(slot)
             except QueueTaken:
                 continue  # its worker lives
-            except QueueUnusable as error:
+            except (QueueUnusable, TemporaryError, OSError) as error:
                 self._cannot_adopt(slot, str(error))
-                continue
-            self._unusable.pop(slot, None)
-            await self._settle_dropped(slot, store)
-            self._run_queue(slot, store)
         await self._remove_emptied()
+
+    async def _adopt(self, slot: int) -> None:
+        """Raises QueueUnusable, TemporaryError and OSError; what was opened stays open then."""
+        if slot not in self._unsettled:
+            # In a thread, for a long queue takes long to open, and sessions are served.
+            self._unsettled[slot] = await asyncio.to_thread(self._take_over, slot)
+        await settle(self._settings, slot, self._unsettled[slot])
+        self._unusable.pop(slot, None)
+        self._run_queue(slot, self._unsettled.pop(slot))
 
     def _cannot_adopt(self, slot: int, why: str) -> None:
         """Mail waits there until an operator helps; told once, not at each look."""
         if self._unusable.get(slot) != why:
             self._unusable[slot] = why
             maillog.queue_failed(self._directory_of(slot), why)
-
-    async def _settle_dropped(self, slot: int, store: QueueStore) -> None:
-        """A queue whose last owner's pick-up cannot be put in order is adopted later."""
-        try:
-            await settle(self._settings, slot, store)
-        except (TemporaryError, OSError):
-            await store.close()
-            raise
 
     def _left_by_others(self) -> frozenset[int]:
         try:
@@ -373,7 +372,7 @@ class Worker:
             return frozenset()
         return slots - self._fellows - self._queues.keys()
 
-    def _adopt(self, slot: int) -> QueueStore:
+    def _take_over(self, slot: int) -> QueueStore:
         """The queue, and an end to what its worker was receiving when it was killed."""
         store = self._open_queue(slot)
         shutil.rmtree(self._spool_of(slot), ignore_errors=True)
