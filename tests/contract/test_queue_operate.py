@@ -40,6 +40,8 @@ from tests.support.queued import content, due, envelope, from_nobody, record, re
 NOW = START + 1
 LATER = START + 1000
 FAR = START + 100_000
+REAL_CLOCK_FAR = 4_000_000_000.0
+"""By the real clock lanes are seen to be left alone."""
 LARGE = b"Subject: large\n\n" + b"x" * IN_ROW
 GREYLISTED = LastAnswer(
     Reply(450, "2.0", "Greylisted,\nplease wait"),
@@ -378,7 +380,6 @@ async def test_bounced_in_flight_is_reported_once(running: Queue) -> None:
     ],
 )
 async def test_selecting(running: Queue, selection: Selection, expected: str) -> None:
-    far = 4_000_000_000.0  # the lane is left alone by the real clock
     sent = {
         "a": envelope(),
         "b": envelope(),
@@ -398,9 +399,9 @@ async def test_selecting(running: Queue, selection: Selection, expected: str) ->
         for message in await due(store, LATER):
             for name, last in (("a", GREYLISTED), ("b", BROKEN)):
                 if message.envelope == sent[name]:
-                    await record(store, message, deferred(message, last, far))
+                    await record(store, message, deferred(message, last, REAL_CLOCK_FAR))
             if message.envelope == sent["f"]:
-                news = LaneNews(NOW, BackOff(DEAD, far - NOW))
+                news = LaneNews(NOW, BackOff(DEAD, REAL_CLOCK_FAR - NOW))
                 await store.record(message, [], NOW, news)
 
     reader = QueueReader(str(running.root))
@@ -493,6 +494,21 @@ async def test_more_than_one_transaction(queue: Queue) -> None:
         await store.add(envelope(), content(), targets())
         assert await reports(store) == []
         assert len(await due(store)) == 1
+
+
+async def test_more_than_one_transaction_by_why_a_lane_is_left_alone(queue: Queue) -> None:
+    """To retry them is what ends that."""
+    many = [Target(f"r{number}@dead.example", lane="dead.example") for number in range(CHUNK + 10)]
+    await queue.put(envelope(), *many)
+    async with queue.server() as store:
+        (message,) = await due(store)
+        down = LaneNews(NOW, BackOff(DEAD, REAL_CLOCK_FAR - NOW))
+        await store.record(message, deferred(message, BROKEN), NOW, down)
+
+    done = await queue.do(Verb.RETRY, Selection(reason=DEAD), now=LATER)
+
+    assert sum(len(part.recipients) for part in done) == len(many)
+    assert len(await queue.due(LATER)) == 1
 
 
 async def test_stopping_early_leaves_the_rest(queue: Queue) -> None:

@@ -163,11 +163,13 @@ class QueueOperator:
     def _apply(self, directory: str, verb: Verb, selection: Selection) -> Iterator[Affected]:
         bodies = Bodies(os.path.join(directory, BODIES))
         told, untold = -math.inf, False
+        lanes: set[str] = set()
         with _writing(directory) as connection:
             try:
                 for chunk in _chunks(connection, selection):
                     began = time.monotonic()
                     changed, finished = _change(connection, verb, chunk, self._now())
+                    lanes.update(changed.values())
                     ended = time.monotonic()
                     untold = True
                     if ended - told > TELL_INTERVAL:
@@ -180,6 +182,10 @@ class QueueOperator:
                         return
                     time.sleep(ended - began)  # the server's writer has as much of the time
             finally:
+                # Only now: the next chunk may be selected by why they are left alone.
+                if verb is Verb.RETRY and lanes:
+                    _lift(connection, lanes, self._now())
+                    untold = True
                 if untold:
                     self._tell(directory)
 
@@ -237,10 +243,9 @@ def _affected(chunk: Sequence[_Recipient]) -> Iterator[Affected]:
 
 def _change(
     connection: sqlite3.Connection, verb: Verb, chunk: Sequence[_Recipient], now: float
-) -> tuple[set[int], list[str]]:
-    """One transaction: the recipients that were changed, and the messages that are gone by it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+) -> tuple[dict[int, str], list[str]]:
+    """One transaction: whom it changed, with their lanes, and the messages that are gone by it."""
+    with _transaction(connection):
         changed = connection.execute(
             f"UPDATE recipient SET {_CHANGES[verb]}"  # noqa: S608 - constants
             " WHERE id IN (SELECT value FROM json_each(:ids))"
@@ -257,28 +262,34 @@ def _change(
                 "failure": Notify.FAILURE.value,
             },
         ).fetchall()
-        lanes = {lane for _, _, lane in changed}
-        if verb is Verb.RETRY:
-            _lift(connection, lanes)
-        settle_lanes(connection, lanes, now)
+        settle_lanes(connection, {lane for _, _, lane in changed}, now)
         finished = [
             queue_id
             for queue_id in sorted({queue_id for _, queue_id, _ in changed})
             if rows.settle_message(connection, queue_id, now) is rows.Settled.FINISHED
         ]
+    return {number: lane for number, _, lane in changed}, finished
+
+
+def _lift(connection: sqlite3.Connection, lanes: set[str], now: float) -> None:
+    """Leave the lanes alone no more; that they failed so often is remembered."""
+    with _transaction(connection):
+        connection.execute(
+            "UPDATE lane SET blocked_until = 0 WHERE name IN (SELECT value FROM json_each(?))",
+            (json.dumps([*lanes]),),
+        )
+        settle_lanes(connection, lanes, now)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-    return {number for number, _, _ in changed}, finished
-
-
-def _lift(connection: sqlite3.Connection, lanes: set[str]) -> None:
-    """Leave the lanes alone no more; that they failed so often is remembered."""
-    connection.execute(
-        "UPDATE lane SET blocked_until = 0 WHERE name IN (SELECT value FROM json_each(?))",
-        (json.dumps([*lanes]),),
-    )
 
 
 @contextmanager
