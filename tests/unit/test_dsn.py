@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address, AddressSyntaxError, ReversePath
-from restante.config.tree import Queue
+from restante.config.tree import MAX_WAIT, Queue
 from restante.dsn.original import MAX_HEADER, WHOLE_IF_ASKED, WHOLE_MESSAGE
 from restante.dsn.reporter import DsnReporter
 from restante.envelope import (
@@ -288,6 +288,13 @@ def test_those_whose_fates_are_known_together_share_a_report() -> None:
     made = read(message(), FAILED, DELIVERED, DELAYED)
     actions = [block["Action"] for block in made.recipients]
     assert actions == ["failed", "delivered", "delayed"]
+
+
+def test_a_report_names_the_end_of_the_longest_lifetime() -> None:
+    made = report(message(), DELAYED, settings=Queue(queuelifetime=MAX_WAIT))
+    assert isinstance(made, Submission)
+    until = parsedate_to_datetime(read_report(made.content.read()).recipient["Will-Retry-Until"])
+    assert until.timestamp() == int(ACCEPTED) + MAX_WAIT
 
 
 # Addresses beyond ASCII

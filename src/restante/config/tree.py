@@ -22,6 +22,8 @@ MEBIBYTE = 1024 * 1024
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+MAX_WAIT = 36_500 * DAY
+"""A hundred years, in seconds: a report names the day on which mail is given up."""
 MAX_PORT = 65535
 MECHANISMS = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
 """What auth.mechanisms may name."""
@@ -507,7 +509,10 @@ class Queue:
         "start, and the directory moved before it: what waits elsewhere is forgotten.",
     )
     queuelifetime: int = setting(
-        7 * DAY, "Seconds after which a recipient is given up (control/queuelifetime).", low=0
+        7 * DAY,
+        "Seconds after which a recipient is given up (control/queuelifetime).",
+        low=0,
+        high=MAX_WAIT,
     )
     concurrencylocal: int = setting(
         20,
@@ -535,6 +540,7 @@ class Queue:
         "Seconds after which a sender is told that a message still waits, once for each recipient. "
         "14400 is four hours. 0: senders are not told.",
         low=0,
+        high=MAX_WAIT,
     )
     bouncefrom: str = setting(
         "MAILER-DAEMON", "The local part in the From field of bounces (control/bouncefrom)."
