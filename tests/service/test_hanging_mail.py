@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.hanging import IS_POSSIBLE, HangingSystem, hanging
 from tests.support.instance import NOBODY, Instance, new_instance, until
-from tests.support.serving import ANN, IAIN, deliver
+from tests.support.serving import ANN, IAIN, SAMPLE, deliver
 
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="only root mounts, and by FUSE")
 
@@ -66,6 +66,23 @@ def test_who_has_a_home_elsewhere_waits_for_nothing(instance: Instance, far: Han
         assert sent.result()[:4] in {"250 ", "451 "}
         assert "-ERR [SYS/TEMP]" in fetched.result()
     assert "event=unplanned" not in instance.log()
+
+
+def test_a_message_for_both_holds_up_no_other(instance: Instance, far: HangingSystem) -> None:
+    def send_to_both() -> None:
+        with instance.smtp() as client:
+            client.sendmail("me@example.net", [IAIN, ANN], SAMPLE)
+
+    with ThreadPoolExecutor(1) as clients:
+        try:
+            sent = clients.submit(send_to_both)
+            far.wait_until_asked()
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            assert not sent.done()
+        finally:
+            far.end()
+        sent.result()
+    until(lambda: len(instance.messages(IAIN)) == 2, "each is there once")
 
 
 def test_check_says_that_homes_are_out_of_reach(instance: Instance, far: HangingSystem) -> None:

@@ -34,7 +34,7 @@ MAX_GIVEN_UP = 100
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at what takes too long, at most."""
 
-_Place = tuple[Owner, str]
+Place = tuple[Owner, str]
 """Whose helper, and the network file system (restante.mounts) for whose homes it is: one that
 hangs holds up nobody whose home is elsewhere."""
 
@@ -251,17 +251,21 @@ class Helpers:
         self._supplier = supplier
         self._idle = idle
         self._places = places or FarPlaces()
-        self._links: dict[_Place, Link] = {}
-        self._sulking: dict[_Place, float] = {}
+        self._links: dict[Place, Link] = {}
+        self._sulking: dict[Place, float] = {}
         """Whose helpers did not answer in time, and when they are asked again."""
-        self._opening: dict[_Place, asyncio.Task[Link]] = {}
-        self._all: dict[Link, _Place] = {}
+        self._opening: dict[Place, asyncio.Task[Link]] = {}
+        self._all: dict[Link, Place] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
 
+    def place_of(self, account: Account) -> Place:
+        """Which helper is the account's."""
+        return Owner(account.uid, account.gid), self._places.of(account.home)
+
     async def link(self, account: Account) -> Link:
         """A usable connection to the helper of the account; raises NoHelper."""
-        place = Owner(account.uid, account.gid), self._places.of(account.home)
+        place = self.place_of(account)
         link = self._links.get(place)
         if link is not None and link.is_usable:
             return link
@@ -282,7 +286,7 @@ class Helpers:
         for link in list(self._all):
             link.close()
 
-    async def _open(self, account: Account, place: _Place) -> Link:
+    async def _open(self, account: Account, place: Place) -> Link:
         owner, _ = place
         if self._is_closed:
             raise NoHelper("the server shuts down")
@@ -302,7 +306,7 @@ class Helpers:
             self._sweep()
         return link
 
-    def _opened(self, place: _Place, opening: asyncio.Task[Link]) -> None:
+    def _opened(self, place: Place, opening: asyncio.Task[Link]) -> None:
         del self._opening[place]
         if not opening.cancelled():
             opening.exception()  # if nobody waits for it any more, that is no bug

@@ -13,7 +13,7 @@ from restante.directory import Account
 from restante.envelope import Content, Envelope
 from restante.errors import TemporaryError
 from restante.helper import NoHelper, messages
-from restante.helper.pool import PATIENCE, Helpers, Link
+from restante.helper.pool import PATIENCE, Helpers, Link, Place
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.answers import CLOSING
@@ -31,7 +31,7 @@ _Outcomes = tuple[Outcome, ...]
 
 @record
 class _Part:
-    """Deliveries of one owner, few enough for one request, and where each stands in the call."""
+    """Deliveries for one helper, few enough for one request, and where each stands in the call."""
 
     account: Account
     deliveries: Sequence[Delivery]
@@ -85,7 +85,7 @@ class HelperWriter:
         if self._is_closing:
             return TemporaryFailure(CLOSING)
         with self._work:
-            parts = _parts(deliveries)
+            parts = self._parts(deliveries)
             try:
                 # All of them first: whoever cannot be had is not to cost what others have done.
                 links = [await self._helpers.link(part.account) for part in parts]
@@ -114,7 +114,7 @@ class HelperWriter:
             return tuple(outcomes)
         with self._work:
             again = again or envelope.queue_id in self._doubts
-            parts = _parts(deliveries)
+            parts = self._parts(deliveries)
             found = await _all_of(
                 [self._deliver_part(envelope, content, part, again=again) for part in parts]
             )
@@ -161,13 +161,28 @@ class HelperWriter:
         """As ``BatchWriter.withdraw``."""
         with self._work:
             await asyncio.gather(
-                *(self._withdraw(envelope, content, part) for part in _parts(deliveries))
+                *(self._withdraw(envelope, content, part) for part in self._parts(deliveries))
             )
 
     async def close(self) -> None:
         """See MailboxWriter."""
         self._is_closing = True
         await self._work.ended()
+
+    def _parts(self, deliveries: Sequence[Delivery]) -> list[_Part]:
+        """The deliveries by helper, and no more of them together than a request takes."""
+        if len(deliveries) == 1:
+            return [_Part(deliveries[0].account, deliveries, (0,))]
+        parts: list[_Part] = []
+        helpers: dict[Place, list[int]] = {}
+        for place, each in enumerate(deliveries):
+            helpers.setdefault(self._helpers.place_of(each.account), []).append(place)
+        for places in helpers.values():
+            for first in range(0, len(places), messages.MAX_DELIVERIES):
+                some = places[first : first + messages.MAX_DELIVERIES]
+                theirs = [deliveries[place] for place in some]
+                parts.append(_Part(theirs[0].account, theirs, some))
+        return parts
 
     async def _deliver_part(
         self, envelope: Envelope, content: Content, part: _Part, *, again: bool
@@ -274,22 +289,6 @@ def _fields(frame: Frame, kind: Kind) -> Reader:
 async def _all_of(works: Sequence[Coroutine[None, None, _Outcomes]]) -> list[_Outcomes]:
     """All of them at the same time; the only one there is needs no task."""
     return [await works[0]] if len(works) == 1 else await asyncio.gather(*works)
-
-
-def _parts(deliveries: Sequence[Delivery]) -> list[_Part]:
-    """The deliveries by owner, and no more of them together than a request takes."""
-    if len(deliveries) == 1:
-        return [_Part(deliveries[0].account, deliveries, (0,))]
-    parts: list[_Part] = []
-    owners: dict[tuple[int, int], list[int]] = {}
-    for place, each in enumerate(deliveries):
-        owners.setdefault((each.account.uid, each.account.gid), []).append(place)
-    for places in owners.values():
-        for first in range(0, len(places), messages.MAX_DELIVERIES):
-            some = places[first : first + messages.MAX_DELIVERIES]
-            theirs = [deliveries[place] for place in some]
-            parts.append(_Part(theirs[0].account, theirs, some))
-    return parts
 
 
 def _failure(error: Exception) -> TemporaryFailure:
