@@ -551,6 +551,38 @@ async def test_more_than_the_socket_takes_arrives_in_order(at_once: bool) -> Non
     there.close()
 
 
+async def test_two_ends_that_have_much_to_say_hear_each_other() -> None:
+    ours, its = socket.socketpair()
+    requests: list[Frame] = []
+    answers: list[Frame] = []
+    there = Channel(its, requests.append, lambda _why: None, takes_descriptors=True)
+    here = Channel(ours, answers.append, lambda _why: None, takes_descriptors=False)
+    for number in range(1, 31):
+        here.send(number, Kind.DELIVER, [bytes(256 * 1024)])
+        there.send(number, Kind.MESSAGES, [bytes(256 * 1024)])
+    async with asyncio.timeout(PATIENCE):
+        await until(lambda: len(requests) == len(answers) == 30)
+    here.close()
+    there.close()
+
+
+async def test_a_helper_whose_answers_nobody_takes_reads_no_requests() -> None:
+    ours, its = socket.socketpair()
+    ours.setblocking(False)
+    requests: list[Frame] = []
+    there = Channel(its, requests.append, lambda _why: None, takes_descriptors=True)
+    for number in range(1, 31):
+        there.send(number, Kind.MESSAGES, [bytes(256 * 1024)])
+    await asyncio.sleep(0)
+    ours.send(head(31, Kind.DELIVER, []))
+    await asyncio.sleep(0.05)
+    assert not requests
+    while not requests:
+        await asyncio.get_running_loop().sock_recv(ours, 1024 * 1024)
+    there.close()
+    ours.close()
+
+
 async def test_a_frame_that_is_sent_at_once_overtakes_none() -> None:
     ours, its = socket.socketpair()
     arrived: list[int] = []

@@ -24,7 +24,7 @@ MOST_RECEIVED = 64
 BUFFERED = 512 * 1024
 """Octets that the kernel is asked to hold for each direction."""
 FULL = 4 * 1024 * 1024
-"""Octets that wait for the other end; from here on nothing more is read from it."""
+"""Octets that wait for the other end; from here on a helper reads no more requests."""
 IOV_MAX = 1024
 """Buffers in one sendmsg(2) (Linux's UIO_MAXIOV)."""
 
@@ -38,6 +38,7 @@ class Channel:
 
     ``on_frame`` takes each frame, and may raise BadFrame; ``on_lost`` is called once, with
     the reason, when the connection has ended by itself, and not after ``close``.
+    ``takes_descriptors``: it is the helper's end, to which requests come.
     """
 
     def __init__(
@@ -226,7 +227,9 @@ class Channel:
     # In
 
     def _watch(self) -> None:
-        wanted = self.is_open and not self._held and self._waiting < FULL
+        # Answers are always read: two ends that wait for each other to read would wait for ever.
+        must_wait = self._held or (self._takes_descriptors and self.is_behind)
+        wanted = self.is_open and not must_wait
         if wanted and not self._reading:
             self._loop.add_reader(self._socket, self._receive)
         elif self._reading and not wanted:
