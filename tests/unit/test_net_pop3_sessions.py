@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
 
 import pytest
 
 from restante.auth.login import PasswordAuthenticator
 from restante.config.tree import Auth, Pop3
+from restante.directory import Account
 from restante.net.connection import Connection
 from restante.net.pop3 import Pop3Service
 from restante.protocol.pop3.server import FLUSH_AT
 from tests.support.deaf import flood
 from tests.support.memory_directory import MemoryDirectory, Tables, account
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryDrop, MemoryStore
 
 ANN = account("ann")
 LOGIN = b"USER ann\r\nPASS secret\r\n"
@@ -124,3 +128,93 @@ async def test_whoever_reads_nothing_has_no_more_time_for_a_login(has_logged_in:
         await authenticator.close()
     assert reasons == ["timeout"]
     assert (lasted >= timeout) is has_logged_in
+
+
+class SlowStore(MemoryStore):
+    """Opens a maildrop when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def open(self, account: Account) -> MemoryDrop:
+        self.is_asked.set()
+        await self.may_go_on.wait()
+        return await super().open(account)
+
+
+@contextlib.asynccontextmanager
+async def logging_in(
+    store: SlowStore, reason: asyncio.Future[str], login_timeout: float
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client whose maildrop is being opened; why its session will have ended."""
+    authenticator = PasswordAuthenticator(
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})), Auth()
+    )
+    settings = Pop3(login_timeout=login_timeout)
+    service = Pop3Service(settings, "pop.example.com", Auth(), authenticator, store, None)
+
+    async def serve(connection: Connection) -> None:
+        reason.set_result(await service.serve(connection, "session"))
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(serve, asyncio.Event(), "127.0.0.1"), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            writer.write(LOGIN)
+            await store.is_asked.wait()
+            yield reader, writer
+    finally:
+        writer.close()
+        server.close()
+        await authenticator.close()
+
+
+@pytest.mark.parametrize(
+    ("is_broken", "login_timeout"),
+    [
+        pytest.param(True, 2 * PATIENCE, id="at once"),
+        pytest.param(False, 1, id="who only sends no more may wait for an answer"),
+    ],
+)
+async def test_a_client_that_goes_while_its_maildrop_is_opened(
+    is_broken: bool, login_timeout: float
+) -> None:
+    store, reason = SlowStore(), asyncio.get_running_loop().create_future()
+    async with logging_in(store, reason, login_timeout) as (_, writer):
+        if is_broken:
+            at_once = struct.pack("ii", 1, 0)
+            end = writer.get_extra_info("socket")
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.close()
+        assert await reason == "lost"
+    store.may_go_on.set()
+    await asyncio.sleep(0)
+    assert not store.in_use
+
+
+async def test_a_client_that_sends_no_more_is_answered() -> None:
+    store, reason = SlowStore(), asyncio.get_running_loop().create_future()
+    async with logging_in(store, reason, PATIENCE) as (reader, writer):
+        writer.write(b"QUIT\r\n")
+        writer.write_eof()
+        await asyncio.sleep(0.01)
+        store.may_go_on.set()
+        lines = [await reader.readline() for _ in range(4)]
+        assert [each[:3] for each in lines] == [b"+OK"] * 4
+        assert await reason == "quit"
+
+
+async def test_a_client_that_waits_is_waited_for() -> None:
+    store, reason = SlowStore(), asyncio.get_running_loop().create_future()
+    async with logging_in(store, reason, NO_TIME) as (reader, writer):
+        await asyncio.sleep(10 * NO_TIME)
+        store.may_go_on.set()
+        lines = [await reader.readline() for _ in range(3)]
+        assert [each[:3] for each in lines] == [b"+OK"] * 3
+        writer.write(b"QUIT\r\n")
+        assert await reason == "quit"

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from socket import socket
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from restante.net.alarms import TICK, Alarms, tick_of
 from restante.net.outbox import Outbox
@@ -25,6 +25,8 @@ WRITE_HIGH = 256 * 1024
 """Octets that wait unsent before the session waits for the peer."""
 CLOSE_TIMEOUT = 30.0
 """Seconds that a peer may take to read the last octets after the session ended."""
+
+_Result = TypeVar("_Result")
 
 
 class PeerTimeout(Exception):
@@ -56,6 +58,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_absence",
         "_alarms",
         "_attaching",
         "_drain_waiter",
@@ -124,6 +127,8 @@ class Connection(asyncio.Protocol):
         self._tick: int | None = None
         """At which it is woken; see Alarms."""
         self._drain_waiter: asyncio.Future[None] | None = None
+        self._absence: asyncio.Timeout | None = None
+        """Ends work for a peer that is gone."""
         self._transport: Transport | None = None
         self._interruptible: Callable[[], bool] | None = None
         self._in_handshake = False
@@ -197,6 +202,7 @@ class Connection(asyncio.Protocol):
         self._flush()  # in the latter case the transport closes now
         self._eof = True
         self._wake()
+        self._note_absence()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -205,6 +211,7 @@ class Connection(asyncio.Protocol):
         self._clear_alarm()
         self._wake()
         self._drained()
+        self._note_absence()
         self._take_leave()
 
     def pause_writing(self) -> None:
@@ -379,6 +386,29 @@ class Connection(asyncio.Protocol):
             self._drain_waiter = None
         if self._lost:
             raise PeerLost
+
+    async def while_there(self, work: Awaitable[_Result], *, until: float) -> _Result:
+        """What the work comes to; raises PeerLost, and cancels it, when the peer is gone.
+
+        One that only sends no more may wait for its answer: it is gone at ``until``, by the event
+        loop's clock.
+        """
+        self._until = until
+        try:
+            async with asyncio.timeout(None) as self._absence:
+                self._note_absence()
+                return await work
+        except TimeoutError:
+            if self._absence is None or not self._absence.expired():
+                raise
+            raise PeerLost from None
+        finally:
+            self._absence = None
+
+    def _note_absence(self) -> None:
+        """No task of its own watches for it: most work is soon done."""
+        if self._eof and self._absence is not None and not self._absence.expired():
+            self._absence.reschedule(0.0 if self._lost else self._until)
 
     def interrupt(self) -> None:
         """The server shuts down: wake a session that waits between two commands.

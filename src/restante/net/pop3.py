@@ -248,7 +248,9 @@ class _Session:
 
     async def _open_maildrop(self, account: Account) -> None:
         try:
-            maildrop = await self._service.store.open(account)
+            # It may take hours, on a file system that hangs, and hold the lock afterwards.
+            opening = self._service.store.open(account)
+            maildrop = await self._connection.while_there(opening, until=self._login_by)
         except MaildropInUse:
             self._no_maildrop(account, ResponseCode.IN_USE, "another session has the maildrop")
             return
