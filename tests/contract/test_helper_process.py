@@ -7,10 +7,12 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,26 @@ class AsRoot:
             assert _owners(one) == {(uid, uid)}
             assert _rights_of_others(one) == {0}
         assert len(site.processes()) == 2
+
+    async def test_the_first_of_a_domain_closes_it_to_no_other(self, site: Site) -> None:
+        """mail.user, to whom most accounts belong, and one who has a uid of his own."""
+        top = site.delivery("mail", ANN)
+        domain = Path(top.account.home, "example.com")
+        os.chmod(top.account.home, 0o711)
+        first, other = [
+            replace(
+                each,
+                maildir=str(domain / name / "Maildir"),
+                account=replace(each.account, home=str(domain / name)),
+            )
+            for name, each in (("ann", site.ann), ("bob", site.bob))
+        ]
+        assert isinstance(await site.deliver(first), Delivered)
+        assert stat.S_IMODE(os.stat(domain).st_mode) == 0o711
+        assert stat.S_IMODE(os.stat(domain / "ann").st_mode) == 0o700
+        os.mkdir(other.account.home, 0o700)
+        os.chown(other.account.home, BOB, BOB)
+        assert isinstance(await site.deliver(other), Delivered)
 
     async def test_a_spooled_body_that_the_owner_could_not_open(
         self, site: Site, tmp_path: Path

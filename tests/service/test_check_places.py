@@ -92,3 +92,16 @@ if os.geteuid() == 0:
             for place in (home, *home.rglob("*")):
                 os.chown(place, right.st_uid, right.st_gid)
             assert instance.run("check").returncode == 0
+
+    def test_a_domain_that_is_closed_to_the_owner_of_a_home(directory: Path) -> None:
+        """The command that is proposed is the one that helps."""
+        with new_instance(directory) as instance:
+            instance.add_mailbox(IAIN)
+            domain = directory / "mail" / "example.com"
+            domain.mkdir(mode=0o700)
+            told = instance.run("check", check=False)
+            assert told.returncode == 1
+            (line,) = [line for line in told.stdout.splitlines() if f"mailbox {IAIN}" in line]
+            assert f" cannot pass {domain}; its mail waits; run: " in line
+            subprocess.run(shlex.split(line.partition("; run: ")[2]), check=True)
+            assert instance.run("check").returncode == 0

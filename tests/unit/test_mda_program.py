@@ -386,7 +386,7 @@ def test_homes_that_cannot_be_trusted(home: Path) -> None:
 def test_a_home_is_made(home: Path) -> None:
     new = home / "example.com" / "iain"
     assert isinstance(run("echo >ran", new).outcome, Delivered)
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (new.parent, new)] == [0o700, 0o700]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (new.parent, new)] == [0o711, 0o700]
     home.chmod(0o500)
     outcome = run("echo >ran", home / "no").outcome
     assert isinstance(outcome, TemporaryFailure)

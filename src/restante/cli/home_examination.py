@@ -1,9 +1,10 @@
-"""What ``check`` says of Maildirs that belong to others than their account."""
+"""What ``check`` says of Maildirs that belong to others, or that their owner cannot reach."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from itertools import islice
 
 from restante.cli.findings import MAX_NAMED, Findings
@@ -33,8 +34,10 @@ async def accounts(engine: Engine, reach: Reach) -> list[Account]:
 
 
 async def examine_homes(engine: Engine, findings: Findings, reach: Reach) -> None:
-    """Add Maildirs of other uids, as who restores a backup may leave them; raises CannotKnow."""
-    wrong = (told for account in await accounts(engine, reach) if (told := _foreign(account)))
+    """Add Maildirs of other uids, as who restores a backup may leave them, and homes that are
+    closed to their owners; raises CannotKnow."""
+    found = await accounts(engine, reach)
+    wrong = (told for account in found if (told := _foreign(account) or _closed(account)))
     findings.problems += islice(wrong, MAX_NAMED)
     findings.problems += (
         f"the file system at {place} does not answer; nothing is said of the homes on it"
@@ -53,4 +56,19 @@ def _foreign(account: Account) -> str:
     return (
         f"the mailbox {account.name}: {maildir} belongs to uid {owner}, the account's uid is "
         f"{account.uid}; its mail waits"
+    )
+
+
+def _closed(account: Account) -> str:
+    """As a domain's directory was made with the home of another uid, by former versions."""
+    above = os.path.dirname(os.path.normpath(account.home))
+    try:
+        found = os.stat(above)
+    except OSError:
+        return ""
+    if found.st_uid == account.uid or stat.S_IMODE(found.st_mode) & 0o077:
+        return ""
+    return (
+        f"the mailbox {account.name}: uid {account.uid} cannot pass {above}; its mail waits; run: "
+        f"chmod o+x {above}"
     )

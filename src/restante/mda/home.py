@@ -15,6 +15,9 @@ from restante.directory import Account
 from restante.errors import TemporaryError
 from restante.mda.durable import Disk
 
+PASSABLE = 0o711
+"""The mode of directories above homes: who knows a name may go on."""
+
 
 class UnsafePlace(TemporaryError):
     """A file or directory, or the way to it, belongs to somebody else or cannot be trusted."""
@@ -42,9 +45,8 @@ def is_trusted(directory: os.stat_result, uid: int = 0) -> bool:
 def enter(disk: Disk, path: str, uid: int, *, make: bool = False) -> int:
     """A descriptor (O_PATH) of the directory at ``path``, for a process that has uid's rights.
 
-    Links of root's and of ``uid``'s own are followed. ``make``: what is missing is made, of
-    mode 0700 where it lies in a directory of uid's own or is the last, else 0755. Raises
-    UnsafePlace and OSError.
+    Links of root's and of ``uid``'s own are followed. ``make``: what is missing is made, the last
+    of mode 0700, others passable. Raises UnsafePlace and OSError.
     """
     names = list(components(path))
     place = disk.open_path("/", None, follow=True)
@@ -80,11 +82,27 @@ def _make(disk: Disk, place: int, name: str, path: str, uid: int, *, private: bo
     if around not in (0, uid):
         raise refused
     try:
-        disk.make_directory(name, place, 0o700 if private or around == uid else 0o755)
+        if private:
+            disk.make_directory(name, place, 0o700)
+        else:
+            make_passable(disk, name, place)
     except FileExistsError:
         return  # another process is here for the first time too
     except PermissionError as error:
         raise refused from error
+
+
+def make_passable(disk: Disk, name: str, place: int) -> None:
+    """A directory above homes, in which accounts of other uids may have theirs; raises OSError.
+
+    Mode 0711, whatever the umask. Not for root, who might find another directory in its place.
+    """
+    disk.make_directory(name, place, PASSABLE)
+    made = disk.open_directory(name, place)
+    try:
+        os.fchmod(made, PASSABLE)
+    finally:
+        disk.close(made)
 
 
 def open_home(disk: Disk, account: Account) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from restante.btrfs import is_whole
 from restante.mda import Delivery
 from restante.mda.durable import Disk
-from restante.mda.home import UnsafePlace, check_path, components, is_trusted
+from restante.mda.home import UnsafePlace, check_path, components, is_trusted, make_passable
 from restante.mda.names import DeliveryName
 from restante.mda.unnamed import UnnamedFiles
 from restante.records import record
@@ -239,6 +239,7 @@ class _Walk:
     def __init__(self, disk: Disk, delivery: Delivery) -> None:
         self._disk = disk
         self._delivery = delivery
+        self._home = os.path.normpath(delivery.account.home)
         self._self = os.geteuid()
         self._made = False
 
@@ -271,22 +272,25 @@ class _Walk:
     def _descend(self) -> int:
         names = list(components(self._delivery.maildir))
         place = self._disk.open_path("/", None, follow=True)
+        way = ""
         for number, name in enumerate(names):
             own = len(names) - number <= OWNERS_DIRECTORIES
+            way += f"/{name}"
             try:
-                below = self._enter(place, name, own)
+                below = self._enter(place, name, own, above=self._home.startswith(f"{way}/"))
             finally:
                 self._disk.close(place)
             place = below
         return place
 
-    def _enter(self, place: int, name: str, own: bool) -> int:
+    def _enter(self, place: int, name: str, own: bool, *, above: bool) -> int:
         around = os.fstat(place)
         follow = self._self != 0 or is_trusted(around)
         try:
             below = self._disk.open_path(name, place, follow=follow)
         except FileNotFoundError:
-            self._make(place, name, own or around.st_uid == self._delivery.account.uid)
+            own = own or around.st_uid == self._delivery.account.uid
+            self._make(place, name, own, above=above)
             return self._disk.open_path(name, place, follow=False)
         except NotADirectoryError as error:
             raise UnsafeMaildir(
@@ -302,15 +306,18 @@ class _Walk:
         self._adopt(below, place, name, own=own)
         return below
 
-    def _make(self, place: int, name: str, own: bool) -> None:
-        """A directory of the mailbox (0700), or one above its home (0755, this process's)."""
+    def _make(self, place: int, name: str, own: bool, *, above: bool = False) -> None:
+        """A directory of the mailbox (0700), or one ``above`` its home, which others may pass."""
         around = os.fstat(place).st_uid
         if around not in (0, self._self, self._delivery.account.uid):
             raise UnsafeMaildir(
                 f"{self._delivery.maildir}: {name} is missing, in a directory of uid {around}"
             )
         try:
-            self._disk.make_directory(name, place, 0o700 if own else 0o755)
+            if above and self._self != 0:
+                make_passable(self._disk, name, place)
+            else:
+                self._disk.make_directory(name, place, 0o700 if own else 0o755)
         except FileExistsError:
             return  # another process delivers here for the first time too
         except PermissionError as error:
