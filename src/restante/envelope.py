@@ -112,6 +112,8 @@ class Envelope:
     """How much of the message a failure report returns (RFC 3461 §4.3); empty: not said."""
     envid: str = ""
     """The sender's own name for this transaction, xtext decoded (RFC 3461 §4.4)."""
+    by_list: bool = False
+    """The reverse-path is the owner's of a list, by which this copy came: it is another copy."""
 
 
 @record

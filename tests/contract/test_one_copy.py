@@ -31,9 +31,11 @@ LISTS = {
     "nested": ["&info@example.com", "&sales@example.com"],
     "owned": ["&ann@example.com"],
     "owned-owner": ["&ann@example.com"],
+    "other": ["&ann@example.com"],
+    "other-owner": ["&ann@example.com"],
     "both": ["&ann@xn--mller-kva.example"],
 }
-"""What the alias user has; ``owned`` has an owner."""
+"""What the alias user has; ``owned`` and ``other`` have owners."""
 
 
 class Far:
@@ -168,4 +170,18 @@ async def test_the_copy_from_the_owner_of_a_list_is_another_one(
     assert senders == [
         b"Return-Path: <owned-owner@example.com>",
         b"Return-Path: <sender@example.com>",
+    ]
+
+
+async def test_copies_from_the_owners_of_two_lists_are_two(site: Site) -> None:
+    """Though they have the same size."""
+    async with site.at_work() as desk:
+        goals = waiting("owned@example.com", "other@example.com")
+        await desk.store.add(envelope(), content(), goals)
+        await desk.rest()
+        assert desk.store.waiting == 0
+    senders = sorted(each.splitlines()[0] for each in site.copies)
+    assert senders == [
+        b"Return-Path: <other-owner@example.com>",
+        b"Return-Path: <owned-owner@example.com>",
     ]

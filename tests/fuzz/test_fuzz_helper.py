@@ -49,7 +49,9 @@ programs = st.builds(ProgramDelivery, texts, accounts, addresses, texts, texts, 
 senders = st.just(NULL_REVERSE_PATH) | st.builds(
     Address, names.filter(bool), st.just("example.net")
 )
-envelopes = st.builds(Envelope, names, senders, st.just(()), st.floats(0, 2e11))
+envelopes = st.builds(
+    Envelope, names, senders, st.just(()), st.floats(0, 2e11), by_list=st.booleans()
+)
 bodies = st.binary(max_size=100)
 topics = st.sampled_from(["", "1.1", "7.999"])
 lines = st.lists(names, max_size=3).map("\n".join)

@@ -59,8 +59,9 @@ MAX_AHEAD = 64
 LAST_MOMENT = 253_402_300_800.0
 """The end of the year 9999, in seconds since the epoch."""
 
-_MESSAGE = struct.Struct("!dQQIII")
-"""When it was accepted; octets and lines of the body; Received fields; loops; octets of trace."""
+_MESSAGE = struct.Struct("!dQQIII?")
+"""When it was accepted; octets and lines of the body; Received fields; loops; octets of trace;
+whether it comes from a list's owner."""
 _NUMBER = struct.Struct("!I")
 _UIDS = re.compile(rb"[\x21-\x7e]{1,70}(?:\n[\x21-\x7e]{1,70})*")
 """Lines of unique-ids (RFC 1939 §7)."""
@@ -97,6 +98,7 @@ def write_message(
         content.facts.received,
         len(loops),
         len(content.trace),
+        envelope.by_list,
     )
     out.texts((envelope.queue_id, str(envelope.reverse_path), *loops), MAX_NAME)
     out.bare(content.trace, MAX_TRACE)
@@ -130,7 +132,7 @@ class Message:
 
 def read_message(fields: Reader) -> Message:
     """See ``write_message``."""
-    received_at, size, lines, received, loops, trace = fields.unpacked(_MESSAGE)
+    received_at, size, lines, received, loops, trace, by_list = fields.unpacked(_MESSAGE)
     if not 0 <= received_at < LAST_MOMENT:
         raise BadFrame(f"{received_at} is no time")
     if size > MAX_BODY or lines > size or loops > MAX_DELIVERIES or trace > MAX_TRACE:
@@ -140,7 +142,7 @@ def read_message(fields: Reader) -> Message:
         raise BadFrame(f"{queue_id!r} cannot be a part of a file's name")
     sender = Address.from_stored(reverse_path) if reverse_path else NULL_REVERSE_PATH
     return Message(
-        Envelope(queue_id, sender, (), received_at),
+        Envelope(queue_id, sender, (), received_at, by_list=by_list),
         fields.take(trace),
         HeaderFacts(received, frozenset(found)),
         size,

@@ -44,6 +44,8 @@ def delivery_name(
 ) -> DeliveryName:
     """The name of one copy: ``size`` in octets as it lies in the file, ``wire_size`` with CRLF."""
     mailbox = f"{delivery.delivered_to[0]}\0{delivery.maildir}"
+    if envelope.by_list:
+        mailbox += f"\0{envelope.reverse_path}"
     stem = f"{int(envelope.received_at)}.{envelope.queue_id}_{_digest(mailbox, 8)}"
     sizes = f",S={size},W={wire_size}"
     room = MAX_NAME - len(stem) - len(".") - len(sizes)

@@ -131,7 +131,7 @@ class Target:
         if self.reverse_path is None:
             return accepted
         sender = reverse_path_of(self.reverse_path)
-        return replace(accepted, reverse_path=sender, ret="", envid="")
+        return replace(accepted, reverse_path=sender, ret="", envid="", by_list=True)
 
 
 def reverse_path_of(text: str) -> ReversePath:
