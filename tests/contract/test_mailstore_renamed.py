@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -126,3 +128,48 @@ async def test_deletions_look_at_no_directory_where_nothing_is_renamed(
     await drop.remove(range(MESSAGES))
     drop.close()
     assert os.listdir(box.path / "cur") == []
+
+
+class Flags:
+    """A program that sets a flag of some message whenever ``cur`` is read, so that it is missed."""
+
+    def __init__(self, box: Box, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        """``times``: how often it does so, each time to another one."""
+        self.cur = box.path / "cur"
+        self.names = sorted(os.listdir(self.cur))
+        self.times = times
+        self.readings = 0
+        self.read, self.regular_files = entries.read, entries._regular_files
+        monkeypatch.setattr(entries, "read", self.count)
+        monkeypatch.setattr(entries, "_regular_files", self.rename)
+
+    def count(self, directory: bytes) -> entries.Entries:
+        self.readings += directory.endswith(b"/cur")
+        return self.read(directory)
+
+    def rename(self, directory: bytes, block: bytes) -> list[str]:
+        found = self.regular_files(directory, block)
+        if not directory.endswith(b"/cur") or self.readings > self.times:
+            return found
+        name = self.names[self.readings]
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.cur / name, self.cur / f"{name}S")
+        return [each for each in found if not each.startswith(name)]
+
+
+@pytest.mark.parametrize("times", [0, 1, scan.LOOKS])
+async def test_what_is_renamed_while_a_large_directory_is_read_is_listed(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A client that leaves its mail on the server would fetch it again."""
+    for number in range(entries.BLOCK // 200):
+        box.put(f"cur/{1_800_000_000 + number}.a,S=13,W=16:2,{'x' * 200}")
+    await asyncio.sleep(2 * entries.TICK)
+    flags = Flags(box, monkeypatch, times)
+    drop = await store.open(box.account)
+    assert [uid.decode() for uid in drop.messages.uids] == [
+        name.partition(":")[0] for name in flags.names
+    ]
+    assert (times < flags.readings) == (times < scan.LOOKS)
+    assert flags.readings <= scan.LOOKS
+    drop.close()

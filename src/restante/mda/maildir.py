@@ -28,6 +28,8 @@ KNOWN_MAILDIRS = 4096
 """Maildirs that an owner remembers, without descriptors; some 700 octets each."""
 SETTLED_AFTER = 60.0
 """Seconds after which the kernel has written a new directory by itself (it takes some 35)."""
+LOOKS = 5
+"""How often a directory is read that changes meanwhile."""
 PARTS = ("tmp", "new", "cur")
 OWNERS_DIRECTORIES = 2
 """So many directories at the end of the path are the mailbox's own: its home and the Maildir."""
@@ -395,9 +397,20 @@ def has_message(disk: Disk, maildir: KnownMaildir, part: str, name: DeliveryName
     new = maildir.new
     fd = disk.open_directory(f"{new.path}/../{part}" if new.path else f"../{part}", new.fd)
     try:
-        if not any(map(name.is_borne_by, os.listdir(fd))):
+        if not _is_listed(fd, name):
             return False  # most often, and nothing that was found need be synced
         disk.fsync(fd)
         return True
     finally:
         disk.close(fd)
+
+
+def _is_listed(fd: int, name: DeliveryName) -> bool:
+    """A reader that sets flags meanwhile renames files, and one reading may miss them."""
+    for _ in range(LOOKS):
+        before = os.fstat(fd).st_ctime_ns
+        if any(map(name.is_borne_by, os.listdir(fd))):
+            return True
+        if os.fstat(fd).st_ctime_ns == before:
+            break
+    return False

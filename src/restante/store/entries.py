@@ -11,6 +11,7 @@ import ctypes
 import os
 import stat
 import struct
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from restante.store.unwaiting import Stamp, stamp_of
 
 BLOCK = 64 * 1024
 """Octets of entries read at a time: some 800."""
+TICK = 0.02
+"""Seconds within which two changes of a directory may have the same time, at most."""
 
 _HEAD = struct.Struct("=16xHB")
 """An inode and an offset; the length of the entry; the type of the file. The name follows."""
@@ -40,21 +43,31 @@ class Entries:
     """In Latin-1, and sorted: CPython sorts and splits text faster than octets."""
     stamp: Stamp | None
     """Of the directory, before it was read."""
+    is_whole: bool = True
+    """No name was missed: what is renamed while the directory is read may be, if that takes more
+    than one block."""
 
 
 def read(directory: bytes) -> Entries:
     """What is in a directory; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        began, before = time.time(), os.fstat(descriptor)
         stamp = stamp_of(descriptor)
         names: list[str] = []
+        blocks = 0
         for block in _blocks(descriptor):
             names += _regular_files(directory, block)
+            blocks += 1
+        is_whole = blocks < 2 or (
+            os.fstat(descriptor).st_ctime_ns == before.st_ctime_ns
+            and abs(began - before.st_ctime) >= TICK
+        )
     finally:
         os.close(descriptor)
     names.sort()
     del names[bisect_left(names, ".") : bisect_left(names, "/")]  # "/" is what follows "."
-    return Entries(names, stamp)
+    return Entries(names, stamp, is_whole)
 
 
 def _blocks(descriptor: int) -> Iterator[bytes]:

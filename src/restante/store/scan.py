@@ -26,7 +26,7 @@ GONE = b""
 """The place of a message that is gone."""
 LOOKS = 5
 """How often is looked for messages that other programs move while they are measured, all of them at
-once; what is missed so often is gone."""
+once, or while ``cur`` is read; what is missed so often is gone."""
 PER_LISTING = 1000
 """Octets that even an empty one takes."""
 
@@ -161,10 +161,23 @@ def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int
 
 
 def _read(maildir: bytes, folder: str) -> Entries:
+    directory = os.path.join(maildir, folder.encode())
     try:
-        return entries.read(os.path.join(maildir, folder.encode()))
+        # In ``new`` nothing is renamed: what comes and goes there keeps no other from being read.
+        return entries.read(directory) if folder == "new" else _read_whole(directory)
     except FileNotFoundError:
         return Entries([], None)
+
+
+def _read_whole(directory: bytes) -> Entries:
+    """What is in it while other programs set flags; at worst all names that were seen meanwhile."""
+    seen: set[str] = set()
+    for _ in range(LOOKS):
+        read = entries.read(directory)
+        if read.is_whole:
+            return read
+        seen.update(read.names)
+    return Entries(sorted(seen), None)
 
 
 def _told_apart(maildir: bytes, seen: Found) -> Found:

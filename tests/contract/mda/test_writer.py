@@ -212,6 +212,30 @@ async def test_again_finds_what_was_delivered(tmp_path: Path, writer: MailboxWri
     assert len(messages(one)) == 1
 
 
+async def test_again_finds_what_gets_a_flag_meanwhile(
+    tmp_path: Path, writer: MailboxWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading of a large directory may miss a file that is renamed while it lasts."""
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    (name,) = messages(one)
+    seen = f"{one.maildir}/cur/{name}:2,S"
+    os.rename(f"{one.maildir}/new/{name}", seen)
+    time.sleep(0.02)  # noqa: ASYNC251 - for the file system's clock
+    original = os.listdir
+
+    def set_a_flag(fd: int) -> list[str]:
+        found = original(fd)
+        if os.path.exists(seen) and f"{name}:2,S" in found:
+            os.rename(seen, f"{seen}T")
+            return []
+        return found
+
+    monkeypatch.setattr(os, "listdir", set_a_flag)
+    await writer.deliver_each(envelope(), CONTENT, [one], again=True)
+    assert not messages(one)
+
+
 @pytest.mark.parametrize("moved", [True, False])
 async def test_a_maildir_that_goes_away_is_made_again(
     tmp_path: Path, writer: MailboxWriter, moved: bool
