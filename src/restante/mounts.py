@@ -14,8 +14,15 @@ from dataclasses import dataclass
 TABLE = "/proc/self/mounts"
 REMEMBERED = 10.0
 """Seconds for which the table counts as it was read."""
-OF_A_NETWORK = frozenset({"nfs", "nfs4", "ceph", "cifs", "smb3", "glusterfs", "lustre"})
+OF_A_NETWORK = frozenset(
+    {"nfs", "nfs4", "ceph", "cifs", "smb3", "glusterfs", "lustre", "afs", "beegfs"}
+)
 """Kinds whose files another machine has. Those of FUSE may have any process."""
+_MAY_HANG = OF_A_NETWORK | {"9p", "virtiofs", "autofs"}
+"""With those that the host of a virtual machine has, and places where something is mounted as soon
+as somebody looks: until then the table says nothing else of them."""
+_OF_THE_KERNEL = "/proc/"
+"""Homes are elsewhere, and nearly every machine has an autofs there (binfmt_misc)."""
 _FUSE = "fuse"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 """Blanks in a name, as proc_mounts(5) has them."""
@@ -37,7 +44,7 @@ class Mount:
     @property
     def is_far(self) -> bool:
         """Whether it can hang though this machine is well."""
-        return self.kind in OF_A_NETWORK or self.is_fuse
+        return self.kind in _MAY_HANG or self.is_fuse
 
 
 def read_mounts(table: str) -> list[Mount]:
@@ -96,4 +103,6 @@ class FarPlaces:
             mounts = read_mounts(self._table)
         except OSError:
             mounts = []  # as in a container without /proc, of which nothing can be said
-        self._mounts = mounts if any(each.is_far for each in mounts) else []
+        far = (each for each in mounts if each.is_far)
+        are_for_homes = any(not each.place.startswith(_OF_THE_KERNEL) for each in far)
+        self._mounts = mounts if are_for_homes else []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from restante import mounts
 from restante.mounts import REMEMBERED, FarPlaces, mount_of, read_mounts
 
 TABLE = r"""/dev/sda1 / ext4 rw,relatime 0 0
@@ -17,6 +18,10 @@ sshfs /srv/own fuse rw 0 0
 /dev/sdc1 /srv/disk fuseblk rw 0 0
 mail@fsid.cephfs=/ /srv/both ceph rw 0 0
 /dev/sdd1 /srv/both ext4 rw 0 0
+host /srv/host virtiofs rw 0 0
+/etc/auto.mail /srv/waiting autofs rw,fd=6,direct 0 0
+systemd-1 /srv/disk2 autofs rw,fd=7,direct 0 0
+/dev/sde1 /srv/disk2 ext4 rw 0 0
 """
 
 
@@ -40,12 +45,25 @@ def table(tmp_path: Path) -> Path:
         ("/srv/own/iain", "/srv/own"),
         ("/srv/disk/iain", ""),
         ("/srv/both/iain", ""),
+        ("/srv/host/iain", "/srv/host"),
+        ("/srv/waiting/iain", "/srv/waiting"),
+        ("/srv/disk2/iain", ""),
         ("no path", ""),
         ("", ""),
     ],
 )
 def test_what_lies_on_a_far_file_system(table: Path, path: str, place: str) -> None:
     assert FarPlaces(str(table)).of(path) == place
+
+
+def test_what_every_machine_has_costs_no_home_a_look(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.write_text(
+        "/dev/sda1 / ext4 rw 0 0\nsystemd-1 /proc/sys/fs/binfmt_misc autofs rw,direct 0 0\n"
+    )
+    monkeypatch.setattr(mounts, "mount_of", None)
+    assert FarPlaces(str(table)).of("/home/iain") == ""
 
 
 def test_a_place_with_a_cr_in_its_name_hides_no_other(tmp_path: Path) -> None:
