@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import socket
 import stat
@@ -172,6 +173,15 @@ class AsRoot:
         outcome = await site.writer.deliver_all(envelope(), memory_content(TRACE, body), [site.ann])
         assert isinstance(outcome, Delivered)
         assert list(messages(site.ann).values()) == [expected(site.ann, TRACE + body)]
+
+    async def test_a_message_beyond_what_a_file_may_have(self, site: Site) -> None:
+        """As where a service manager limits the size of files (LimitFSIZE)."""
+        resource.prlimit(site.nursery, resource.RLIMIT_FSIZE, (500_000, 500_000))
+        large = memory_content(TRACE, b"x" * 900_000)
+        outcome = await site.writer.deliver_all(envelope(0), large, [site.ann])
+        assert isinstance(outcome, TemporaryFailure)
+        assert f"{outcome.reply.code} {outcome.reply.enhanced}" == "452 4.3.1"
+        assert isinstance(await site.deliver(site.ann, number=1), Delivered)
 
     async def test_more_deliveries_than_one_request_takes(self, site: Site) -> None:
         home = site.ann.account.home

@@ -8,7 +8,6 @@ import mailbox
 import os
 import re
 import resource
-import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -441,7 +440,6 @@ def test_a_file_that_may_not_grow(home: Path) -> None:
 
     def append_with_limit() -> Outcome:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         return append_here(mbox_of(home), large)
 
     outcome = as_owner(append_with_limit)

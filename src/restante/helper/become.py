@@ -49,8 +49,8 @@ def leave_surroundings(keep: int) -> int:
     """Drop what the parent had that is no helper's business; returns where ``keep`` is now.
 
     All descriptors but ``keep`` and the three standard ones are closed, signals do what they
-    usually do but for those of ``heed_no_end``, the working directory is /, files are made for
-    their owner alone.
+    usually do in Python but for those of ``heed_no_end``, the working directory is /, files are
+    made for their owner alone.
     """
     heed_no_end()
     signal.set_wakeup_fd(-1)
@@ -61,7 +61,8 @@ def leave_surroundings(keep: int) -> int:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, *_UNHEEDED}:
         if signal.getsignal(number) is not None:
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # both are errors of a call as well
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
     os.umask(0o077)
