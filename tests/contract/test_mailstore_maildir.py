@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from restante.directory import Account
+from restante.rights import Ways, own_rights, owners_rights
 from restante.store import (
     MaildropInUse,
     MaildropUnavailable,
@@ -21,6 +24,8 @@ from restante.store import (
 )
 from restante.store.maildir import LOCK, MaildirDrop, MaildirStore
 from tests.support.maildrop_box import Box, read
+
+SOMEBODY = 12345
 
 
 @pytest.fixture
@@ -236,10 +241,45 @@ async def test_a_maildir_may_be_a_link(box: Box, tmp_path: Path) -> None:
     drop.close()
 
 
-async def test_a_link_to_nowhere_is_no_empty_maildrop(tmp_path: Path) -> None:
-    (tmp_path / "Maildir").symlink_to("/nowhere/at/all")
-    with pytest.raises(MaildropUnavailable, match="cannot follow the link"):
-        await MaildirStore().open(Account("ann", 1, 1, str(tmp_path)))
+@pytest.mark.parametrize("home", ["", "example.com/ann"])
+async def test_a_link_to_nowhere_is_no_empty_maildrop(tmp_path: Path, home: str) -> None:
+    link = tmp_path / ("mail" if home else "Maildir")
+    link.symlink_to("/nowhere/at/all")
+    place = link / home if home else tmp_path
+    with pytest.raises(MaildropUnavailable, match=f"cannot follow the link {link}"):
+        await MaildirStore().open(Account("ann", 1, 1, str(place)))
+
+
+async def test_a_link_to_a_domain_without_this_home_is_an_empty_maildrop(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "mail").symlink_to("target")
+    for home in (str(tmp_path / "mail" / "ann"), "no path"):
+        drop = await MaildirStore().open(Account("ann", 1, 1, home))
+        assert len(drop.messages) == 0
+        drop.close()
+
+
+@pytest.fixture
+def mount_point(tmp_path: Path) -> Iterator[Path]:
+    """With nothing mounted on it, as docs/cluster.md has it."""
+    place = tmp_path / "mail"
+    place.mkdir()
+    os.chown(place, SOMEBODY, SOMEBODY)
+    if subprocess.run(["chattr", "+i", place], check=False).returncode != 0:
+        pytest.skip("nothing can be made immutable on this file system")
+    yield place
+    subprocess.run(["chattr", "-i", place], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes anything immutable")
+@pytest.mark.parametrize("ways", [own_rights, owners_rights(1, 1)], ids=["own", "owner's"])
+@pytest.mark.parametrize("home", ["", "example.com/ann"])
+async def test_what_is_not_mounted_is_no_empty_maildrop(
+    mount_point: Path, ways: Ways, home: str
+) -> None:
+    account = Account("ann", SOMEBODY, SOMEBODY, str(mount_point / home))
+    with pytest.raises(MaildropUnavailable, match="is immutable, as a directory that nothing is"):
+        await MaildirStore(ways).open(account)
 
 
 async def test_a_maildir_that_is_a_file_is_unavailable(tmp_path: Path) -> None:

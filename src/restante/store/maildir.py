@@ -4,7 +4,8 @@ One session at a time has a Maildir: the lock is ``flock`` on ``restante.lock`` 
 ends with the process and holds across machines where the file system honours it
 (docs/cluster.md). Delivery and other readers (Dovecot, mutt) need no lock and may change
 flags or remove messages meanwhile.
-A Maildir that does not exist is empty: there is nothing to hold, and nothing is made.
+A Maildir that does not exist is empty: there is nothing to hold, and nothing is made. That is not
+said of one whose file system seems not to be mounted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import struct
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from restante.directory import Account
@@ -406,6 +408,7 @@ def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
     try:
         way = ways(account)
     except FileNotFoundError:
+        _check_missing(os.path.join(account.home, MAILDIR))
         return MaildirDrop(None, None)
     except RightsRefused as error:
         raise MaildropUnavailable(str(error)) from error
@@ -448,9 +451,8 @@ def _take_lock(maildir: str, name: str) -> int | None:
     """
     try:
         lock = _open_lock(maildir)
-    except FileNotFoundError as error:
-        if os.path.islink(maildir):
-            raise _unavailable("follow the link", name, error) from error
+    except FileNotFoundError:
+        _check_missing(maildir)
         return None
     except PermissionError:
         raise
@@ -465,6 +467,22 @@ def _take_lock(maildir: str, name: str) -> int | None:
         files.close(lock)
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     return lock
+
+
+def _check_missing(maildir: str) -> None:
+    """Raise MaildropUnavailable where it is not only this Maildir that is missing.
+
+    Without the file system there is a link that leads nowhere on the way to it, or a directory that
+    was made immutable before it was mounted upon (docs/cluster.md).
+    """
+    way = (maildir, *map(str, Path(maildir).parents))
+    last = next(filter(os.path.lexists, way), "/")
+    if not os.path.exists(last):
+        raise MaildropUnavailable(f"cannot follow the link {last}: it leads nowhere")
+    if files.is_immutable(last):
+        raise MaildropUnavailable(
+            f"cannot find {maildir}: {last} is immutable, as a directory that nothing is mounted on"
+        )
 
 
 def _open_lock(maildir: str) -> int:
