@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from restante.config.catalog import catalog
 from restante.config.load import MAX_FILE, load
-from restante.config.tree import HostPort, Settings
+from restante.config.tree import HostPort, Relay, Server, Settings
 from restante.errors import ConfigurationError
 
 
@@ -188,6 +189,13 @@ def test_names_default_to_one_another(tmp_path: Path) -> None:
 
     assert settings.hostname == settings.envnoathost == "mx.example.com"
     assert Settings(str(tmp_path)).hostname
+
+
+def test_names_of_the_host_are_spoken_in_a_labels(tmp_path: Path) -> None:
+    settings = Settings(str(tmp_path), server=Server(me="Mail.BÜCHER.example"))
+    assert settings.hostname == settings.helohost == "mail.xn--bcher-kva.example"
+    outside = replace(settings, relay=Relay(helohost="müller.example"))
+    assert outside.helohost == "xn--mller-kva.example"
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,14 @@ def test_the_header_is_that_of_an_automatic_reply() -> None:
     assert header["MIME-Version"] == "1.0"
 
 
+def test_a_host_beyond_ascii_needs_no_smtputf8_for_its_reports() -> None:
+    made = report(message(), settings=replace(SETTINGS, bouncehost="bücher.example"))
+    assert isinstance(made, Submission)
+    header = read_report(made.content.read()).header
+    assert header["From"] == "Mail Delivery System <MAILER-DAEMON@xn--bcher-kva.example>"
+    assert not made.envelope.smtputf8
+
+
 @pytest.mark.parametrize(
     ("field", "known"),
     [

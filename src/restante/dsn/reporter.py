@@ -12,7 +12,7 @@ from restante.dsn.explanation import Explanation, subject
 from restante.dsn.fields import StatusFields
 from restante.dsn.original import Original, read_original
 from restante.envelope import Envelope, Notify, RecipientDsn, memory_content
-from restante.labels import name_in_ascii
+from restante.labels import in_a_labels, name_in_ascii
 from restante.queue import (
     Action,
     Notice,
@@ -33,7 +33,7 @@ class DsnReporter:
         """``host`` is the name of this host; raises AddressSyntaxError for doublebounceto."""
         self._host = host
         self._lifetime = settings.queuelifetime
-        self._author = Address(settings.bouncefrom, settings.bouncehost or host)
+        self._author = Address(settings.bouncefrom, in_a_labels(fold(settings.bouncehost)) or host)
         self._second = Address.parse(settings.doublebounceto) if settings.doublebounceto else None
 
     def report(

@@ -55,8 +55,7 @@ class SmtpRelay:
         ``clock`` gives seconds and never goes back.
         """
         relay = settings.relay
-        helo = relay.helohost or settings.hostname
-        here = Here([settings.hostname, helo], settings.smtp.listen)
+        here = Here([settings.hostname, settings.helohost], settings.smtp.listen)
         self._dns = Dns(relay.nameservers, clock)
         self._resolver = Resolver(self._dns, here, relay.port)
         self._clock = clock
@@ -72,8 +71,7 @@ class SmtpRelay:
 
     def _make_terms(self, settings: Settings) -> Terms:
         relay = settings.relay
-        helo = relay.helohost or settings.hostname
-        return Terms(helo, relay.timeoutconnect, relay.timeoutremote, self._contexts)
+        return Terms(settings.helohost, relay.timeoutconnect, relay.timeoutremote, self._contexts)
 
     async def send(self, lane: str, parcel: Parcel) -> Attempted:
         """Try once, at as many hosts of the lane as it takes; never raises what it foresees."""
