@@ -50,6 +50,17 @@ def in_a_labels(domain: str) -> str:
     return ".".join(map(_a_label, domain.split(".")))
 
 
+def in_own_form(domain: str) -> str:
+    """A folded domain as a row needs it: in U-labels, unless it is in one of its two forms already.
+
+    Mail comes to these, and what is asked for in one of them is never looked for in a third.
+    """
+    if domain.isascii():
+        return domain
+    own = forms(in_a_labels(domain))
+    return domain if domain in own else own[-1]
+
+
 def name_in_a_labels(name: str) -> str:
     """As ``in_a_labels``, of an address, or of the name of an account."""
     if name.isascii():

@@ -338,6 +338,38 @@ async def test_a_domain_is_one_in_either_form(database_url: str) -> None:
             assert await admin.domains() == []
 
 
+@pytest.mark.parametrize("written", ["MÜLLER.example", "müller\u3002example"])
+async def test_what_is_added_is_found_for_mail_however_it_is_typed(
+    database_url: str, written: str
+) -> None:
+    async with engine_with(database_url) as engine:
+        admin = Administration(engine)
+        await admin.add_domain(written)
+        ann = await admin.hosted(Address("ann", written))
+        await _add(admin, ann)
+        await admin.add_alias(("info", written), Address("ann", written))
+        await admin.add_alias(("", written), Address("ann", written))
+        assert await admin.domains() == [U_LABELS]
+        assert ann == Address("ann", U_LABELS)
+        assert await admin.addresses_of(str(ann)) == [str(ann)]
+        entries = [AliasEntry(f"{name}@{U_LABELS}", str(ann)) for name in ("", "info")]
+        assert await _aliases(admin, written) == entries
+
+
+async def test_a_domain_in_neither_form_can_be_removed(database_url: str) -> None:
+    written = "MÜLLER.example"
+    rows: Rows = {
+        "rcpthosts": [(written,)],
+        "mailbox": [(f"ann@{written}", 1000, 1000, "/mail/ann", "x", "Password")],
+        "virtual": [(f"ann@{written}", "ann", written)],
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = Administration(engine)
+        await admin.remove_mailbox(Address("ann", "mÜller.example"))
+        await admin.remove_domain(written)
+        assert await admin.domains() == []
+
+
 async def test_addresses_of_a_domain_in_another_form_keep_it(database_url: str) -> None:
     rows: Rows = {
         "rcpthosts": [(U_LABELS,)],

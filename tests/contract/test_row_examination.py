@@ -107,6 +107,22 @@ async def test_addresses_without_an_owner(database_url: str) -> None:
     ]
 
 
+async def test_domains_that_are_found_for_no_mail(database_url: str) -> None:
+    """Capitals beyond ASCII, and a mixture of both forms; not what has but one form."""
+    mixed = "xn--mller-kva.é.test"
+    rows: Rows = {
+        "rcpthosts": [("CAFÉ.example",), ("xn--mller-kva.example",), ("💩.la",), ("é.test",)],
+        "virtual": [("iain", "a", mixed), ("iain", "b", mixed), ("iain", "c", "b_d.é.test")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        problems = (await examined(engine)).problems
+    why = "which is found for no mail to"
+    assert problems == [
+        f"rcpthosts.host has 'cafÉ.example', {why} café.example: write it so",
+        f"virtual.virtual_host has {mixed!r}, {why} müller.é.test: write it so",
+    ]
+
+
 async def test_instructions_that_cannot_be_obeyed(database_url: str) -> None:
     wrong = [
         ("alias", "words", "no address here", ""),

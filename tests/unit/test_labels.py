@@ -13,6 +13,7 @@ from restante.labels import (
     MAX_FORMS,
     forms,
     in_a_labels,
+    in_own_form,
     name_forms,
     name_in_a_labels,
     name_in_ascii,
@@ -78,6 +79,24 @@ def test_names() -> None:
         assert name_in_a_labels(name) == name
 
 
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        ("ÜBER.test", "über.test"),
+        ("mu\u0308ller.example", U_LABELS),
+        ("xn--mller-kva.бюро.test", "müller.бюро.test"),
+        ("example\u3002test", "example.test"),
+        ("xn--mller-kva\u3002example", U_LABELS),
+        *(
+            (each, each)
+            for each in (U_LABELS, A_LABELS, "straße.test", "a_b.é.test", "💩.la", "[é]")
+        ),
+    ],
+)
+def test_the_form_that_a_row_needs(domain: str, expected: str) -> None:
+    assert in_own_form(domain) == expected
+
+
 @given(st.text(st.sampled_from("xn-.aeéü\u0308日ß。💩@\ud800"), max_size=80))
 def test_any_text_has_bounded_forms(text: str) -> None:
     """Invariant: the text itself first, each form once, never an exception."""
@@ -85,6 +104,7 @@ def test_any_text_has_bounded_forms(text: str) -> None:
     assert found[0] == text
     assert len(found) == len(set(found)) <= MAX_FORMS
     assert name_forms(text)[0] == text
+    assert in_own_form(text) in forms(in_a_labels(text))
 
 
 IMPORTS = """

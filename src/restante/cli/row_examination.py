@@ -16,7 +16,7 @@ from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row, Value
 from restante.directory.pages import first_rows
 from restante.directory.rows import MAX_ID, account_of, line_of, text_of
-from restante.labels import forms
+from restante.labels import forms, in_own_form
 from restante.routing.decision import NoSuchUser, ToForward
 from restante.routing.instructions import BadInstruction, parse_instructions
 from restante.routing.router import Router
@@ -48,6 +48,7 @@ _WITHOUT_ACCOUNT = (
 )
 _WITHOUT_ADDRESSES = "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {} LIMIT 1) IS NULL"
 """With the host as ``virtual`` would have it."""
+_DOMAINS = (("rcpthosts", "host"), ("virtual", "virtual_host"))
 _HOST_COLLATION = (
     "SELECT character_set_name, collation_name FROM information_schema.columns "
     "WHERE table_schema = DATABASE() AND table_name = 'virtual' AND column_name = 'virtual_host'"
@@ -65,6 +66,7 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     await _examine_owners(engine, findings)
     await _examine_addresses(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
+    await _examine_forms(engine, findings)
     await _examine_instructions(engine, settings, findings)
     await _examine_programs(engine, settings, findings)
 
@@ -154,6 +156,20 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
         if len(told) == MAX_NAMED:
             break
     findings.advice += told
+
+
+async def _examine_forms(engine: Engine, findings: Findings) -> None:
+    """Mail for a domain comes to its U-labels or its A-labels, and look-ups ask for these."""
+    for table, column in _DOMAINS:
+        text = engine.dialect.text(f"`{column}`")
+        beyond = "{} GLOB '*[^ -~]*'" if engine.dialect.name == "sqlite" else "{} REGEXP '[^ -~]'"
+        rows = await first_rows(engine, table, text, beyond.format(text), most=MAX_READ)
+        found = dict.fromkeys(fold(text_of(row[0])) for row in rows)
+        findings.problems += [
+            f"{table}.{column} has {domain!r}, which is found for no mail to {own}: write it so"
+            for domain in found
+            if (own := in_own_form(domain)) != domain
+        ][:MAX_NAMED]
 
 
 async def _host_to_compare(engine: Engine) -> str:

@@ -3,7 +3,7 @@
 Every change is one transaction, in which what it depends on is checked again:
 it is done wholly, or refused with an OperatorError that says what to do.
 A domain is found in either of its forms, and what is added bears it in the form
-that ``rcpthosts`` has.
+that ``rcpthosts`` has; where it is typed in neither (capitals beyond ASCII), in U-labels.
 """
 
 # ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
@@ -23,7 +23,7 @@ from restante.directory.pages import Page, pages
 from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
 from restante.directory.sql import ALIAS_USER
 from restante.errors import OperatorError
-from restante.labels import forms, name_forms, name_in_a_labels
+from restante.labels import forms, in_own_form, name_forms, name_in_a_labels
 
 MAX_HOME = 1024
 """Characters in the path of a home (the width of its column)."""
@@ -68,7 +68,7 @@ class Administration:
 
     async def add_domain(self, name: str) -> None:
         """Accept mail for a domain."""
-        domain = _domain(name)
+        domain = in_own_form(_domain(name))
         if there := await self._hosted(domain):
             raise OperatorError(f"the domain {there} is there already: nothing to do")
         await self._change(
@@ -158,7 +158,8 @@ class Administration:
 
     async def hosted(self, address: Address) -> Address:
         """The address, its domain as ``rcpthosts`` has it if it does."""
-        return Address(address.local, await self._hosted(address.domain) or address.domain)
+        domain = in_own_form(address.domain)
+        return Address(address.local, await self._hosted(domain) or domain)
 
     async def addresses_of(self, name: str) -> list[str]:
         """The addresses that ``virtual`` gives to an account, sorted; catch-alls as ``@domain``."""
@@ -523,7 +524,7 @@ def _key(name: str) -> str:
 
 
 def _address(local: str, domain: str) -> Address:
-    """The checked address; raises OperatorError."""
+    """The checked address, as a row has it; raises OperatorError."""
     address = Address(local, domain)
     try:
         checked = Address.parse(address.to_mailbox())
@@ -531,13 +532,13 @@ def _address(local: str, domain: str) -> Address:
         raise OperatorError(f"{str(address)!r} is no address: {error}") from None
     if not checked.domain:
         raise OperatorError(f"{str(address)!r} has no domain: write name@domain")
-    return checked
+    return Address(checked.local, in_own_form(checked.domain))
 
 
 def _alias_address(address: tuple[str, str]) -> tuple[str, str]:
     local, domain = address
     if not local:
-        return "", _domain(domain)
+        return "", in_own_form(_domain(domain))
     checked = _address(local, domain)
     return checked.local, checked.domain
 
