@@ -111,6 +111,17 @@ def test_any_name_can_be_read_again(name: str) -> None:
     assert str(make_header(decode_header(written))) == name
 
 
+@pytest.mark.parametrize(
+    ("author", "written"),
+    [
+        (Author("a b", "müller.example", "Ann"), 'Ann <"a b"@xn--mller-kva.example>'),
+        (Author("é", "müller.example"), "é@müller.example"),
+    ],
+)
+def test_an_author_needs_no_smtputf8_for_the_domain_alone(author: Author, written: str) -> None:
+    assert format_mailbox(author) == written
+
+
 def test_a_name_cannot_add_a_field() -> None:
     written = format_mailbox(Author("ann", "example.com", "Ann\nBcc: iain@example.com\r\x1b"))
     assert written == '"AnnBcc: iain@example.com" <ann@example.com>'

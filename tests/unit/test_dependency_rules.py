@@ -26,7 +26,7 @@ RULES: dict[str, set[str]] = {
     "envelope": {"address", "labels", "status", "errors", "records"},
     "labels": {"address_syntax"},
     "network": set(),
-    "completion": {"address_syntax"},
+    "completion": {"address_syntax", "labels"},
     "drop": set(),
     "interfaces": set(),
     "processors": set(),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from pathlib import Path
 
@@ -423,6 +424,20 @@ def test_the_program_takes_names_of_hosts_from_the_environment(instance: Path) -
     to = [recipient.address for recipient in message.record.recipients]
     assert to == ["ann@vhost.customers.example", "bob@x.plus.test"]
     assert message_from_bytes(message.content)["Message-ID"].endswith("@id.example>")
+
+
+def test_what_is_made_whole_needs_no_smtputf8(instance: Path) -> None:
+    own = Sendmail("everyone", "Bücher.example", "müller.example", "é.test")
+    site = site_of(replace(settings(instance), sendmail=own))
+    assert (site.me, site.defaulthost) == ("mx.example.com", "xn--bcher-kva.example")
+    assert (site.defaultdomain, site.plusdomain) == ("xn--mller-kva.example", "xn--9ca.test")
+    named = {"USER": "u", "QMAILDEFAULTHOST": "Bücher.example", "QMAILIDHOST": "é.test"}
+    done = sendmail(instance, "ann", stdin=b"\nhello\n", environ=named)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (message,) = dropped(instance)
+    assert message.record.sender == "u@xn--bcher-kva.example"
+    assert b"From: u@xn--bcher-kva.example\n" in message.content
+    assert message.content.isascii()
 
 
 def test_the_program_takes_no_host_that_is_none(instance: Path) -> None:

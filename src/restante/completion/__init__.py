@@ -13,6 +13,7 @@ from typing import NamedTuple
 from restante.address_syntax import join_mailbox
 from restante.completion.fields import Field, split_header
 from restante.completion.mailboxes import Mailbox, MailboxSyntaxError, parse_mailboxes
+from restante.labels import name_in_ascii
 
 _DAYS = "MonTueWedThuFriSatSun"
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
@@ -167,8 +168,8 @@ def _name(names: str, number: int) -> str:
 
 
 def format_mailbox(author: Author) -> str:
-    """``Name <local@domain>``, the name quoted or encoded as it must be."""
-    address = join_mailbox(author.local, author.domain)
+    """``Name <local@domain>``, in ASCII but for a local part beyond it."""
+    address = name_in_ascii(join_mailbox(author.local, author.domain))
     name = "".join(each for each in author.name if each.isprintable()).strip()
     return f"{_display_name(name)} <{address}>" if name else address
 

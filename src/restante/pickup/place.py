@@ -6,10 +6,12 @@ import contextlib
 import os
 import stat
 
+from restante.address import fold
 from restante.config import Settings
 from restante.drop import DropPaths
 from restante.drop.site import Site, write_site
 from restante.errors import OperatorError
+from restante.labels import in_a_labels
 
 
 def prepare(settings: Settings) -> DropPaths:
@@ -37,17 +39,22 @@ def prepare(settings: Settings) -> DropPaths:
 def site_of(settings: Settings) -> Site:
     """What programs are told of an instance with these settings."""
     own, smtp, me = settings.sendmail, settings.smtp, settings.hostname
-    defaultdomain = own.defaultdomain or _parent(me)
+    defaultdomain = _in_ascii(own.defaultdomain) or _parent(me)
     return Site(
         me,
-        own.defaulthost or me,
+        _in_ascii(own.defaulthost) or me,
         defaultdomain,
-        own.plusdomain or defaultdomain,
+        _in_ascii(own.plusdomain) or defaultdomain,
         smtp.databytes,
         smtp.max_header,
         smtp.max_text_line,
         smtp.max_received,
     )
+
+
+def _in_ascii(domain: str) -> str:
+    """In A-labels: what becomes whole by it may go to hosts without SMTPUTF8."""
+    return in_a_labels(fold(domain))
 
 
 def _parent(host: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from restante.address_syntax import AddressSyntaxError, check_domain_syntax
 from restante.drop import DEFAULT_INSTANCE, DropPaths
 from restante.drop.site import Site, SiteUnreadable, read_site
+from restante.labels import in_a_labels
 from restante.sendmail import NO_INSTANCE, Refusal
 from restante.sendmail.message import Home, send
 from restante.sendmail.options import Mode, parse
@@ -54,7 +55,7 @@ def _host(environ: Mapping[str, str], variable: str, otherwise: str) -> str:
         check_domain_syntax(named)
     except (AddressSyntaxError, UnicodeEncodeError) as error:
         raise Refusal(os.EX_CONFIG, f"{variable}: {named[:100]!r} is no host: {error}") from None
-    return named
+    return in_a_labels(named)
 
 
 def home_of(environ: Mapping[str, str]) -> Home:
