@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 
 import pytest
 
+from restante.cli.output import print_json, print_json_list
 from restante.cli.status import ExitCode
 from tests.support.shell import Shell
 from tests.support.waiting import some_mail
@@ -45,6 +47,21 @@ def test_a_name_that_is_not_utf_8_is_refused(hosted: Shell, command: list[str]) 
     assert r"\udcff" in refused.err
     assert "codec" not in refused.err
     assert refused.err.count("\n") == 1
+
+
+def test_json_holds_what_others_wrote_and_shows_nothing_that_hides(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    strange = "\x00\x1b[2J\x7f\x85\x9b\u2028\u202e\ue000\U000e0041" + OCTET
+    value = {"reason": f"é\n{strange}日", strange: [strange]}
+    print_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    print_json_list([value, strange])
+    listed = capsys.readouterr().out
+    assert json.loads(listed) == [value, strange]
+    assert (out + listed).replace("\n", "").isprintable()
+    assert '"é\\n\\u0000' in out
 
 
 @pytest.mark.parametrize("option", ["--to", "--sender"])

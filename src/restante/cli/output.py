@@ -35,13 +35,20 @@ def print_json_list(values: Iterable[object]) -> None:
 
 
 def _json(value: object) -> str:
-    """Octets that were no UTF-8 where they came from are escaped, as JSON lets them be.
+    """What could move the cursor or hide is escaped, as JSON lets it be: others wrote much of it.
 
-    So is all that is not ASCII, where output is not in UTF-8, which JSON must be.
+    So are octets that were no UTF-8 where they came from, and all that is not ASCII where output
+    is not in UTF-8, which JSON must be.
     """
     is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
     text = json.dumps(value, indent=2, ensure_ascii=not is_utf8)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return "\n".join(
+        line if line.isprintable() else "".join(map(_escaped, line)) for line in text.split("\n")
+    )
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
