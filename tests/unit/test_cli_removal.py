@@ -18,6 +18,9 @@ from restante.directory.admin import Administration
 from restante.errors import CannotKnow
 from tests.support.shell import Shell, put_message
 
+LONG = "\u65e5" * 42
+"""A local part that has 378 octets where each is written as ``%E6``."""
+
 
 def test_removing_a_mailbox_does_not_lose_mail(hosted: Shell) -> None:
     home = put_message(hosted, "iain@example.com", "dear")
@@ -37,6 +40,27 @@ def test_removing_a_mailbox_with_its_mail(hosted: Shell) -> None:
     assert not home.exists()
     assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
     assert hosted.rows("SELECT count(*) FROM virtual") == [(0,)]
+
+
+def test_a_long_name_beyond_ascii_has_a_home(hosted: Shell) -> None:
+    names = [LONG, LONG[:-1] + "\u672c"]
+    for name in names:
+        assert hosted.add_mailbox(f"{name}@example.com").code == 0
+    homes = {put_message(hosted, f"{name}@example.com", "dear") for name in names}
+    assert len(homes) == 2
+    assert hosted.json("mailbox", "show", f"{LONG}@example.com")["messages"] == 1
+    assert hosted("mailbox", "remove", f"{LONG}@example.com", "--delete-mail").code == 0
+    assert sum(home.exists() for home in homes) == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--delete-mail"]])
+def test_a_mailbox_whose_home_no_file_system_takes_can_go(hosted: Shell, more: list[str]) -> None:
+    home = hosted.directory / "mail" / "example.com" / ("%E6" * 90)
+    home.parent.mkdir(parents=True)
+    hosted.change(f"UPDATE mailbox SET home = '{home}'")
+    assert hosted.json("mailbox", "show", "iain@example.com")["messages"] == 0
+    assert hosted("mailbox", "remove", "iain@example.com", *more).code == 0
+    assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
 
 
 def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ three tables, for people.
 input with `--password-stdin`. New accounts get the uid and gid of the `mail.user` setting; run by
 root, `init` and `demo` set it to `vmail` where there is such a user, else to `nobody`, and it is
 never root. A mailbox's home is `DIR/mail/DOMAIN/NAME` in lower case, with `/` and other unusual
-characters as `%2F`.
+characters as `%2F`; a part that would be longer than 230 octets is cut and ends in a digest.
 
 `explain` exits with 0 whether the address is accepted or refused, and with 75 where the database
 could not be asked. `check` exits with 1 when there is any problem, a wrong setting included; what

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,6 +20,8 @@ from restante.errors import OperatorError
 if TYPE_CHECKING:
     from restante.directory.admin import AccountHome
 
+_MAX_COMPONENT = 230
+"""Octets in a file name of a home: NAME_MAX is 255, and ``delete_home`` needs some."""
 _USUAL_USERS = ("vmail", "nobody")
 """To whom the mail belongs where root makes an instance: the first that the system has."""
 
@@ -75,10 +79,15 @@ def home_of(settings: Settings, address: Address) -> str:
 def _component(text: str) -> str:
     """A file name for any text: ``/``, ``%`` and whatever is unusual as ``%2F``.
 
-    A leading dot is encoded too: ``..`` would leave the directory, and dot files are hidden.
+    A leading dot is encoded too: ``..`` would leave the directory, and dot files are hidden. What
+    would be too long ends in a digest of it, behind a comma, which no other component has.
     """
     encoded = quote(fold(text), safe="!#$&'*+=?^_`{|}~-.[]:@")
-    return "%2E" + encoded[1:] if encoded.startswith(".") else encoded
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if len(encoded) <= _MAX_COMPONENT:
+        return encoded
+    return f"{encoded[:180]},{sha256(encoded.encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,8 @@ def measure(home: str) -> Holding:
             for name in ("new", "cur"):
                 sizes += list(_message_sizes(os.path.join(folder, name)))
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return Holding(0, 0)  # nothing can lie there
         raise OperatorError(f"{error.filename} cannot be read: {error.strerror}") from None
     return Holding(len(sizes), sum(sizes))
 
