@@ -94,6 +94,12 @@ def test_what_is_no_next_hop(text: str) -> None:
         NextHop.parse(text)
 
 
+@pytest.mark.parametrize("name", ["example.com\u3002", "bücher.example\uff61", "\u3002"])
+def test_a_name_that_ends_in_another_dot_cannot_exist(name: str) -> None:
+    with pytest.raises(NoDomainName):
+        to_ascii(name)
+
+
 @given(st.text())
 def test_any_name_has_a_labels_or_cannot_exist(name: str) -> None:
     """Nothing but NoDomainName is raised, and the result is ASCII without capitals."""

@@ -21,6 +21,9 @@ def to_ascii(domain: str) -> str:
     import idna  # its tables are large, and most mail needs none of them
 
     try:
-        return idna.encode(domain, uts46=True).decode("ascii")
+        name = idna.encode(domain, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:
         raise NoDomainName(str(error)) from None
+    if name.endswith("."):  # UTS 46 has other dots (U+3002), and leaves one at the end
+        raise NoDomainName("Empty Label")
+    return name
