@@ -26,6 +26,16 @@ def plain_address(address: str) -> str:
     return address.removeprefix("::ffff:") if "." in address else address.partition("%")[0]
 
 
+def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IP address that a folded address literal is (RFC 5321 §4.1.3); raises ValueError.
+
+    It has no zone (``%1``), with which an address of this host is not known as one.
+    """
+    if "%" in domain:
+        raise ValueError("an address literal has no zone")
+    return ipaddress.ip_address(domain.removeprefix("[").removesuffix("]").removeprefix("ipv6:"))
+
+
 @lru_cache(REMEMBERED)
 def is_loopback(address: str) -> bool:
     """Whether a plain address is one of those that only this host itself can reach."""

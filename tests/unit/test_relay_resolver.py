@@ -253,8 +253,10 @@ async def test_literals_and_routes(zone: Zone, server: HostPort, lane: str, foun
     assert zone.asked("smart.example", "MX") == 0
 
 
-async def test_a_literal_that_is_none(server: HostPort) -> None:
-    assert failure(await resolve(server, "[nonsense]")) == (True, "5.1.2")
+@pytest.mark.parametrize("literal", ["[nonsense]", "[ipv6:::1%1]", "[ipv6:fe80::1%eth0]"])
+async def test_a_literal_that_is_none(server: HostPort, literal: str) -> None:
+    """A zone is known to one host only (RFC 4007 §11.2)."""
+    assert failure(await resolve(server, literal)) == (True, "5.1.2")
 
 
 # This host itself

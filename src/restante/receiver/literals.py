@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
 
 from restante.address import Address, fold
 from restante.interfaces import is_own_address
+from restante.network import literal_address
 
 
 class Literals:
@@ -19,9 +19,8 @@ class Literals:
         """The address, in the domain that a literal of this host stands for."""
         if not (self._domain and address.domain.startswith("[")):
             return address
-        text = address.domain.removeprefix("[").removesuffix("]").removeprefix("ipv6:")
         try:
-            own = is_own_address(ip_address(text))
+            own = is_own_address(literal_address(address.domain))
         except ValueError:
             return address  # a literal of another kind, or a malformed one: for routing to judge
         return replace(address, domain=self._domain) if own else address

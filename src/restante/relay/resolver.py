@@ -6,10 +6,10 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from itertools import chain, groupby, zip_longest
 
 from restante.config.nexthop import SMTP_PORT, NextHop
+from restante.network import literal_address
 from restante.relay.here import Here
 from restante.relay.lookup import Answer, CannotTell, Dns, NoSuchName, Records
 from restante.relay.names import NoDomainName, to_ascii
@@ -98,9 +98,8 @@ class Resolver:
 
     def _literal(self, domain: str) -> Resolved:
         """RFC 5321 §4.1.3."""
-        text = domain.removeprefix("[").removesuffix("]").removeprefix("ipv6:")
         try:
-            address = str(ip_address(text))
+            address = str(literal_address(domain))
         except ValueError:
             return PermanentFailure(Reply(550, "1.2", f"{domain} is no address of a host"))
         if self._here.takes_mail_at(address, self._port):
