@@ -52,6 +52,16 @@ def test_accounts_and_networks_are_cleared_by_any_of_their_names(hosted: Shell) 
     assert listed(hosted) == []
 
 
+def test_an_account_is_cleared_in_either_form_of_its_domain(hosted: Shell) -> None:
+    """What counts bears the name of the row; for who does not exist, in A-labels."""
+    forms = ("ann@müller.example", "ann@xn--mller-kva.example")
+    for name in (*forms, "ANN@MÜLLER.example"):
+        for account in forms:
+            guess(hosted, account, "192.0.2.7", 1)
+        assert hosted("guesses", "clear", name).code == 0
+        assert listed(hosted) == []
+
+
 def test_clearing_everything_or_what_is_not_there(hosted: Shell) -> None:
     guess(hosted, "ann@example.com", "192.0.2.7", 3)
     nobody = hosted("guesses", "clear", "nobody")

@@ -71,6 +71,13 @@ def test_reset(hosted: Shell) -> None:
     assert hosted("submission", "list").out == "ann@example.com\t1\t1\t5\t5\t\n"
 
 
+@pytest.mark.parametrize("written", ["ann@müller.example", "ann@xn--mller-kva.example"])
+def test_reset_in_either_form_of_the_domain(hosted: Shell, written: str) -> None:
+    sent(hosted, "ann@müller.example", 5)
+    assert hosted("submission", "reset", written).code == 0
+    assert hosted("submission", "list").out == ""
+
+
 def test_who_may_send_as_whom(hosted: Shell) -> None:
     hosted("alias", "add", "sales@example.com", "iain@example.com")
     for address in ("iain@example.com", "sales@example.com", "Iain+x@example.com"):

@@ -14,6 +14,7 @@ from restante.cli.groups import Group
 from restante.cli.output import AsJson, print_rows, timestamp
 from restante.cli.tallies import opened
 from restante.errors import OperatorError
+from restante.labels import name_forms
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
@@ -57,14 +58,15 @@ def _guessed(settings: Settings) -> list[Guessed]:
 
 def _clear(settings: Settings, name: str) -> int:
     """Forget what concerns ``name``, or everything if it is empty; how many."""
+    keys = _keys(name)  # before the rights are the owner's: Python's files are read
     with _opened(settings) as file:
         if file is None:
             return 0
-        return file.clear(_key(name)) if name else file.clear_all()
+        return sum(map(file.clear, keys)) if name else file.clear_all()
 
 
-def _key(name: str) -> str:
-    """As it stands in the file: accounts folded, IPv6 networks in their shortest form."""
+def _keys(name: str) -> tuple[str, ...]:
+    """As it may stand in the file: accounts folded, IPv6 networks in their shortest form."""
     import ipaddress
 
     from restante.network import network_of
@@ -74,11 +76,11 @@ def _key(name: str) -> str:
     except ValueError:
         pass
     else:
-        return network_of(name).narrow
+        return (network_of(name).narrow,)
     try:
-        return str(ipaddress.ip_network(name))
+        return (str(ipaddress.ip_network(name)),)
     except ValueError:
-        return fold(name)
+        return name_forms(fold(name))
 
 
 def _opened(settings: Settings) -> AbstractContextManager[GuessFile | None]:

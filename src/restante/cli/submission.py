@@ -16,6 +16,7 @@ from restante.cli.output import AsJson, one_line, print_record, print_rows, rema
 from restante.cli.status import ExitCode
 from restante.cli.tallies import opened
 from restante.errors import OperatorError
+from restante.labels import name_forms
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
@@ -63,8 +64,9 @@ def reset_usage(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)],
 ) -> None:
     """Forget what an account has sent, so that no limit holds it up."""
+    names = name_forms(fold(account))  # before the rights are the owner's: Python's files are read
     with _opened(settings_of(context)) as file:
-        if file is not None and file.reset(fold(account)):
+        if file is not None and sum(map(file.reset, names)):
             return
     raise OperatorError(f"{account} has sent nothing in the last 24 hours that was counted")
 
