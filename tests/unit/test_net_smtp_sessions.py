@@ -13,6 +13,7 @@ import pytest
 from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.config.tree import HostPort, Pop3, Smtp
+from restante.config.tree import Server as ServerSettings
 from restante.directory import KnownLookups
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
@@ -96,10 +97,11 @@ async def serving(
     session_timeout: float = SESSION,
     known: MemoryDirectory | None = None,
     greeting: str = "",
+    me: str = "",
 ) -> AsyncIterator[int]:
     """The port of a server that is ready; ``known``: what answers for its one mailbox."""
     smtp = Smtp((ANY,), session_timeout=session_timeout, greeting=greeting)
-    settings = Settings(str(directory), smtp=smtp, pop3=Pop3(()))
+    settings = Settings(str(directory), server=ServerSettings(me), smtp=smtp, pop3=Pop3(()))
     known = known or MemoryDirectory(tables())
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
@@ -158,6 +160,15 @@ async def test_the_name_comes_first_and_once(tmp_path: Path, greeting: str, said
         visiting(port) as (reader, _),
     ):
         assert await reader.readline() == f"220 {said}\r\n".replace("NAME", name).encode()
+
+
+async def test_a_name_beyond_ascii_comes_once_too(tmp_path: Path) -> None:
+    """As the setting, and the file of qmail's that it stands for, have it."""
+    async with (
+        serving(tmp_path, greeting="Mx.müller.example hello", me="mx.müller.example") as port,
+        visiting(port) as (reader, _),
+    ):
+        assert await reader.readline() == b"220 mx.xn--mller-kva.example hello\r\n"
 
 
 async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> None:

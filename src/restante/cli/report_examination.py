@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
-from restante.address import Address, domain_keys, fold
+from restante.address import Address, fold
 from restante.cli.context import decision_about
 from restante.cli.findings import Findings
 from restante.config.tree import Settings
 from restante.errors import RestanteError
+from restante.labels import in_a_labels
+from restante.relay.routes import Routes
 
 
 def examine_reports(settings: Settings, findings: Findings) -> None:
@@ -37,5 +39,5 @@ def examine_reports(settings: Settings, findings: Findings) -> None:
 
 def _leads_back(settings: Settings, domain: str) -> bool:
     """Whether mail for the domain comes to this host again, unless it is somebody else's by DNS."""
-    routes = {fold(key) for key, hop in settings.routing.smtproutes.items() if hop}
-    return domain == fold(settings.hostname) and routes.isdisjoint((*domain_keys(domain), ""))
+    lane = Routes(settings.routing.smtproutes).of(in_a_labels(domain))
+    return lane == fold(settings.hostname)

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from restante import maillog
+from restante.address import fold
 from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
 from restante.config import Settings
 from restante.config.live import Derived
 from restante.directory import Account
 from restante.envelope import Origin
+from restante.labels import in_a_labels
 from restante.net.connection import Connection, PeerLost, PeerTimeout, Stopping, TlsFailed
 from restante.net.handshakes import Handshakes
 from restante.net.scram import Scram
@@ -445,6 +447,9 @@ async def _planned(work: Awaitable[T], otherwise: T) -> T:
 
 
 def _behind_name(greeting: str, name: str) -> str:
-    """A greeting without the name: RFC 5321 §4.2 wants that first, and so qmail's greetings do."""
+    """A greeting without the name: RFC 5321 §4.2 wants that first, and so qmail's greetings do.
+
+    They may have it as server.me does, in U-labels.
+    """
     first, _, rest = greeting.strip().partition(" ")
-    return rest.strip() if first == name else greeting.strip()
+    return rest.strip() if in_a_labels(fold(first)) == fold(name) else greeting.strip()
