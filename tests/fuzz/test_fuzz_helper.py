@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,6 +141,35 @@ def test_no_reply_breaks_a_dialog(text: str) -> None:
     assert isinstance(read, TemporaryFailure)
     assert len(read.reply.text) == len(text)
     assert not {"\r", "\0"} & set(read.reply.text)
+
+
+def delivered(out: Writer) -> None:
+    out.small(0)
+    out.text("\udcff", 100)
+
+
+def put_off(out: Writer, text: str = "\udcff", detail: str = "") -> None:
+    out.small(1)
+    out.count(450)
+    for each in ("2.0", text, detail):
+        out.text(each, 100)
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (delivered, messages.read_outcome),
+        (put_off, messages.read_outcome),
+        (lambda out: put_off(out, "full", "\udcff"), messages.read_outcome),
+        (delivered, read_failure),
+    ],
+)
+def test_what_is_told_is_text(
+    write: Callable[[Writer], None], read: Callable[[Reader], object]
+) -> None:
+    """Replies and the queue take nothing else, and a helper is its user's, perhaps."""
+    with pytest.raises(BadFrame):
+        read(written(write))
 
 
 @given(st.lists(listed, max_size=10), st.integers(1, 250))

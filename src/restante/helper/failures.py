@@ -39,6 +39,6 @@ def read_failure(fields: Reader) -> Exception:
     kind = fields.small()
     if kind >= len(_KINDS):
         raise BadFrame(f"a failure of kind {kind}")
-    text = fields.text(MAX_TEXT)
+    text = fields.told(MAX_TEXT)
     fields.end()
     return _KINDS[kind](text)

@@ -269,12 +269,12 @@ def read_outcome(fields: Reader) -> Outcome:
     """See ``write_outcome``: the class of a failure and of its reply agree."""
     kind = fields.small()
     if kind == _DELIVERED:
-        return Delivered(fields.text(MAX_TOLD))
-    code, topic, text = fields.count(599), fields.text(MAX_NAME), fields.text(MAX_TOLD)
+        return Delivered(fields.told(MAX_TOLD))
+    code, topic, text = fields.count(599), fields.told(MAX_NAME), fields.told(MAX_TOLD)
     if not _TOPIC.fullmatch(topic) or _NOT_FOR_PEERS.search(text):
         raise BadFrame("a reply that would break the dialog")
     reply = Reply(code, topic, text)
-    detail = fields.text(MAX_TOLD)
+    detail = fields.told(MAX_TOLD)
     if kind == _TEMPORARY and code // 100 == 4:
         return TemporaryFailure(reply, detail)
     if kind == _PERMANENT and code // 100 == 5:

@@ -209,7 +209,7 @@ class Link:
             self._is_asked_back = True
             self.settle()
             return
-        text = Reader(frame.body).text(MAX_TEXT)
+        text = Reader(frame.body).told(MAX_TEXT)
         if frame.kind == Kind.REFUSED:
             self._why = text
         elif frame.kind == Kind.REMARK:

@@ -209,6 +209,13 @@ class Reader:
         """See Writer."""
         return self.blob(limit).decode("utf-8", "surrogateescape")
 
+    def told(self, limit: int) -> str:
+        """Text for people, as ``Writer.cut`` puts it: replies and the queue take no other."""
+        try:
+            return self.blob(limit).decode()
+        except UnicodeDecodeError:
+            raise BadFrame("a text for people is no UTF-8") from None
+
     def texts(self, number: int, limit: int) -> list[str]:
         """So many texts; see Writer. The caller bounds their number."""
         lengths = self.unpacked(counts(number))
