@@ -430,6 +430,7 @@ class AsRoot:
         await asyncio.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
         assert "helper of uid" in detail(await work)
+        await site.until_helpers(0)
         outcomes = await site.writer.deliver_each(envelope(1), CONTENT, [site.ann], again=False)
         assert isinstance(outcomes[0], Delivered)
         assert len(messages(site.ann)) == 2

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from restante.mda.writer import BatchWriter
 from restante.mounts import FarPlaces
 from restante.status import Delivered, TemporaryFailure
 from restante.store import MaildropUnavailable, Messages
+from restante.threads import ThreadPool
 from tests.support.contents import spooled_content
 from tests.support.deliveries import (
     BODY,
@@ -352,6 +354,38 @@ async def test_a_lost_answer_makes_the_next_attempt_look(tmp_path: Path) -> None
     assert isinstance((await work)[0], TemporaryFailure)
     outcomes = await writer.deliver_each(envelope(), CONTENT, [one], again=False)
     assert isinstance(outcomes[0], Delivered)
+    assert len(messages(one)) == 1
+    await writer.close()
+
+
+async def test_what_may_be_delivered_is_not_withdrawn(
+    helpers: Helpers, scripted: Scripted, tmp_path: Path
+) -> None:
+    """A helper that hangs would do it when the next attempt has found what was delivered."""
+    writer = HelperWriter(helpers)
+    work = asyncio.create_task(writer.deliver_all(envelope(), CONTENT, [delivery(tmp_path)]))
+    await until(lambda: bool(scripted.ends))
+    assert (await scripted.hear()).kind == Kind.DELIVER
+    scripted.ends[0].close()
+    async with asyncio.timeout(PATIENCE):
+        assert isinstance(await work, TemporaryFailure)
+    assert len(scripted.ends) == 1
+
+
+async def test_a_withdrawal_has_its_turn_among_deliveries(tmp_path: Path) -> None:
+    """However many maildrops hang: what is delivered after it stays."""
+    loop, may_go_on = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPool(1, "files"))
+    loop.run_in_executor(None, may_go_on.wait)
+    writer = BatchWriter(HOST, 1, 1)
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    withdrawing = asyncio.create_task(writer.withdraw(envelope(), CONTENT, [one]))
+    await asyncio.sleep(0)
+    (outcome,) = await writer.deliver_each(envelope(), CONTENT, [one], again=True)
+    assert isinstance(outcome, Delivered)
+    may_go_on.set()
+    await withdrawing
     assert len(messages(one)) == 1
     await writer.close()
 

@@ -101,8 +101,13 @@ class HelperWriter:
             if not failures:
                 single = outcomes[0][0] if len(parts) == 1 else None
                 return single or Delivered(f"{len(deliveries)} mailboxes")
-            if len(parts) > 1 or envelope.queue_id in self._doubts:
-                await asyncio.gather(*(self._withdraw(envelope, content, part) for part in parts))
+            # Where an answer was lost, the next attempt looks: what hangs might withdraw it later.
+            delivered = [
+                part
+                for part, (outcome,) in zip(parts, outcomes, strict=True)
+                if isinstance(outcome, Delivered)
+            ]
+            await asyncio.gather(*(self._withdraw(envelope, content, part) for part in delivered))
             return failures[0]
 
     async def deliver_each(

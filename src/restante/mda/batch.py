@@ -13,13 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from restante.mda.answers import Policy, failure, refusal, shown, unplanned_failure
+from restante.mda.answers import NOT_NOW, Policy, failure, refusal, shown, unplanned_failure
 from restante.mda.copies import Copy, Job, Place
 from restante.mda.durable import Disk, sync_way
 from restante.mda.home import UnsafePlace
 from restante.mda.maildir import KnownMaildir, Maildirs, Part, has_message
 from restante.mda.together import all_together
-from restante.status import Delivered, Outcome
+from restante.status import Delivered, Outcome, TemporaryFailure
 
 FEW_FILES = 1
 """So many files of a batch on one file system are synced one by one; more, by syncfs(2).
@@ -96,24 +96,6 @@ class Batch:
                 self._withdraw(copy)
                 copy.outcome = copy.outcome or unplanned_failure()
 
-    def withdraw(self) -> None:
-        """Take back what these very jobs had put into ``new`` earlier, where it still is.
-
-        Raises OSError and UnsafeMaildir when a copy cannot be removed; others are.
-        """
-        problems: list[Exception] = []
-        for job, copy in self._pairs:
-            copy.head(job, self.policy.host)
-            try:
-                maildir = self.maildirs.find(copy.delivery)
-                with contextlib.suppress(FileNotFoundError):
-                    self._unlink(copy.name.full, maildir.new)
-                    maildir.new.sync(self.disk)
-            except (OSError, UnsafePlace) as error:
-                problems.append(error)
-        for problem in problems:
-            raise problem
-
     # The steps
 
     def _prepare(self, job: Job, copy: Copy) -> None:
@@ -122,6 +104,9 @@ class Batch:
             self._fail(job, copy, copy.outcome)
             return
         copy.head(job, self.policy.host)
+        if job.withdraws:
+            self._take_back(copy)
+            return
         maildir = copy.maildir = self.maildirs.find(copy.delivery)
         copy.device, copy.system = maildir.device, maildir.system
         if job.again:
@@ -129,6 +114,14 @@ class Batch:
         self._choose_sync(maildir)
         copy.needs_name = self.prepared >= self.maildirs.unnamed.most
         self.prepared += 1
+
+    def _take_back(self, copy: Copy) -> None:
+        """Now, ahead of what comes after it: whoever has given this up may deliver it again."""
+        copy.outcome = TemporaryFailure(NOT_NOW, "it was taken back")
+        new = self.maildirs.find(copy.delivery).new
+        with contextlib.suppress(FileNotFoundError):
+            self._unlink(copy.name.full, new)
+            new.sync(self.disk)
 
     def _look_for(self, copy: Copy, maildir: KnownMaildir) -> None:
         """Find what an earlier attempt delivered; ``new`` first, as readers move to ``cur``."""

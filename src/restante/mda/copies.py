@@ -71,6 +71,8 @@ class Job:
     together: bool
     """All copies or none."""
     again: bool
+    withdraws: bool = False
+    """What it had put into ``new`` earlier is taken back, where it still is."""
     copies: list[Copy] = field(init=False)
     """One for each pair of Maildir and final address, however often it was asked for."""
     _asked: list[Copy] = field(init=False)

@@ -119,13 +119,13 @@ class BatchWriter:
     async def withdraw(
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery]
     ) -> None:
-        """Take back what ``deliver_all`` has put into ``new``, where it still is.
+        """Take back what ``deliver_all`` has put into ``new``, where it still is and can be.
 
-        For whoever shares one message between several writers, of which one has failed.
-        Raises OSError and UnsafePlace if anything cannot be removed.
+        For whoever shares one message between several writers, of which one has failed. It has
+        its turn among deliveries: one that comes later, for whoever has given this up, stays.
         """
-        job = Job(envelope, content, deliveries, together=True, again=False)
-        await asyncio.to_thread(self._withdraw, job)
+        job = Job(envelope, content, deliveries, together=False, again=False, withdraws=True)
+        await self._submit(job)
 
     async def append(
         self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
@@ -214,7 +214,7 @@ class BatchWriter:
         job, _ = batch[0]
         return (
             len(job.deliveries) == 1
-            and not job.again
+            and not (job.again or job.withdraws)
             and isinstance(job.content.body, bytes)
             and len(job.content.body) <= SMALL
             and maildirs.is_durable(job.deliveries[0])
@@ -243,13 +243,6 @@ class BatchWriter:
             self._ended.set_result(None)
             if self._maildirs is not None:
                 self._maildirs.close()
-
-    def _withdraw(self, job: Job) -> None:
-        maildirs = Maildirs(self._disk)
-        try:
-            Batch(self._disk, maildirs, self._policy, [job]).withdraw()
-        finally:
-            maildirs.close()
 
     def _started(self, maildirs: Maildirs) -> threading.Thread:
         thread = threading.Thread(
