@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +21,17 @@ from restante.eventlog import NOWHERE, log
 from restante.helper import NoHelper, Supplied, pool, serving, store
 from restante.helper.channel import Channel
 from restante.helper.choice import ChoosingWriter, Nearness
-from restante.helper.messages import Owner, listing, opened, read_open
+from restante.helper.messages import Owner, listing, opened, read_open, write_outcomes
 from restante.helper.office import OfficeSupplier
 from restante.helper.pool import Helpers
 from restante.helper.process import log_by
 from restante.helper.store import HelperStore
 from restante.helper.wire import HEAD, BadFrame, Frame, Kind, Reader, Writer, head
-from restante.helper.writer import HelperWriter
+from restante.helper.writer import NOT_NOW, HelperWriter
 from restante.mda import MboxDelivery, ProgramDelivery
 from restante.mda.writer import BatchWriter
 from restante.mounts import FarPlaces
-from restante.status import Delivered, TemporaryFailure
+from restante.status import Delivered, Outcome, TemporaryFailure
 from restante.store import MaildropUnavailable, Messages
 from restante.threads import ThreadPool
 from tests.support.contents import spooled_content
@@ -390,6 +391,33 @@ async def test_a_withdrawal_has_its_turn_among_deliveries(tmp_path: Path) -> Non
     await writer.close()
 
 
+async def test_after_a_withdrawal_the_next_attempt_looks(
+    helpers: Helpers, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail program may have moved it from ``new`` to ``cur``, where no withdrawal finds it."""
+    monkeypatch.setattr(helpers, "place_of", lambda who: (Owner(who.uid, who.gid), who.name))
+    writer = HelperWriter(helpers)
+    both = [delivery(tmp_path, name) for name in ("iain", "paul")]
+    work = asyncio.create_task(writer.deliver_all(envelope(), CONTENT, both))
+    await until(lambda: len(scripted.ends) == len(both))
+    outcomes: list[Outcome] = [Delivered("new/x"), TemporaryFailure(NOT_NOW)]
+    for end, outcome in enumerate(outcomes):
+        out = Writer()
+        write_outcomes(out, [outcome])
+        await scripted.say((await scripted.hear(end)).number, Kind.OUTCOMES, out.octets(), end)
+    asked = await scripted.hear(0)
+    assert asked.kind == Kind.WITHDRAW
+    await scripted.say(asked.number, Kind.DONE, end=0)
+    assert await work == outcomes[1]
+    again = asyncio.create_task(writer.deliver_each(envelope(), CONTENT, both, again=False))
+    for end in range(len(both)):
+        fields = Reader((await scripted.hear(end)).body)
+        together, looks = fields.flag(), fields.flag()
+        assert (together, looks) == (False, True)
+    await helpers.close()
+    await again
+
+
 async def test_what_hangs_takes_no_other_work_from_its_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +478,37 @@ async def test_all_or_none_of_what_is_here_and_there(tmp_path: Path, failing: st
     assert [isinstance(each, Delivered) for each in outcomes] == [
         not failing or failing not in each.maildir for each in those
     ]
+    await writer.close()
+
+
+@pytest.mark.parametrize(("failing", "read"), [("here", "there"), ("there", "here")])
+async def test_what_was_read_before_it_could_be_withdrawn_is_not_delivered_again(
+    tmp_path: Path, failing: str, read: str
+) -> None:
+    """A mail program moves it from ``new`` to ``cur`` while the other mailbox fails."""
+    disk = FaultyDisk()
+    near, far = BatchWriter(HOST, 1, 1, disk), FarWriter(BatchWriter(HOST, 1, 1, disk))
+    writer = ChoosingWriter(near, far, ByName(FarPlaces()))
+    fails, reads = delivery(tmp_path, failing), delivery(tmp_path, read)
+
+    def fail_when_it_was_read(path: str) -> int:
+        if f"/{failing}/" not in path:
+            return 0
+        for _ in range(1000):
+            time.sleep(0.01)
+            for name in messages(reads):
+                os.rename(f"{reads.maildir}/new/{name}", f"{reads.maildir}/cur/{name}:2,S")
+                return errno.ENOSPC
+        return errno.EIO
+
+    disk.faults["write"] = fail_when_it_was_read
+    outcome = await writer.deliver_all(envelope(), CONTENT, [fails, reads])
+    assert isinstance(outcome, TemporaryFailure)
+    disk.faults.clear()
+    outcomes = await writer.deliver_each(envelope(), CONTENT, [fails, reads], again=False)
+    assert all(isinstance(each, Delivered) for each in outcomes)
+    assert len(messages(fails)) == 1
+    assert (len(messages(reads)), len(messages(reads, "cur"))) == (0, 1)
     await writer.close()
 
 

@@ -7,14 +7,12 @@ is there for it alone, and not a worker with all of its sessions.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from restante.directory import Account, DotQmail, SystemFiles
 from restante.envelope import Content, Envelope
-from restante.errors import TemporaryError
 from restante.helper.files import HelperFiles
 from restante.helper.writer import HelperWriter
 from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
@@ -74,9 +72,8 @@ class ChoosingWriter:
         if not failures:
             return Delivered(f"{len(near) + len(far)} mailboxes")
         if isinstance(outcomes[0], Delivered):
-            # What cannot be removed either is at worst delivered twice; nothing is lost by it.
-            with contextlib.suppress(OSError, TemporaryError):
-                await self._near.withdraw(envelope, content, near)
+            self._far.doubt(envelope)
+            await self._near.withdraw(envelope, content, near)
         if isinstance(outcomes[1], Delivered):
             await self._far.withdraw(envelope, content, far)
         return failures[0]
@@ -85,6 +82,7 @@ class ChoosingWriter:
         self, envelope: Envelope, content: Content, deliveries: Sequence[Delivery], *, again: bool
     ) -> tuple[Outcome, ...]:
         """See MailboxWriter."""
+        again = again or self._far.doubts(envelope)  # of both
         are_near = self._are_near(deliveries)
         near, far = _divided(deliveries, are_near)
         if not near or not far:

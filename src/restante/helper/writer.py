@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
@@ -74,7 +75,7 @@ class HelperWriter:
         self._helpers = helpers
         self._run_patience = longest_command + QUEUEING
         self._doubts: OrderedDict[str, None] = OrderedDict()
-        """Ids of messages that may be in mailboxes though nobody was told so."""
+        """Ids of messages of which ``doubts`` is true."""
         self._work = _Work()
         self._is_closing = False
 
@@ -107,7 +108,7 @@ class HelperWriter:
                 for part, (outcome,) in zip(parts, outcomes, strict=True)
                 if isinstance(outcome, Delivered)
             ]
-            await asyncio.gather(*(self._withdraw(envelope, content, part) for part in delivered))
+            await self._withdraw_all(envelope, content, delivered)
             return failures[0]
 
     async def deliver_each(
@@ -118,7 +119,7 @@ class HelperWriter:
         if self._is_closing:
             return tuple(outcomes)
         with self._work:
-            again = again or envelope.queue_id in self._doubts
+            again = again or self.doubts(envelope)
             parts = self._parts(deliveries)
             found = await _all_of(
                 [self._deliver_part(envelope, content, part, again=again) for part in parts]
@@ -137,7 +138,7 @@ class HelperWriter:
         with self._work:
             out = Writer()
             try:
-                out.flag(again or envelope.queue_id in self._doubts)
+                out.flag(again or self.doubts(envelope))
                 messages.write_message(out, envelope, content, (mbox,))
                 messages.write_mbox(out, mbox)
                 link = await self._helpers.link(mbox.account)
@@ -165,9 +166,17 @@ class HelperWriter:
     ) -> None:
         """As ``BatchWriter.withdraw``."""
         with self._work:
-            await asyncio.gather(
-                *(self._withdraw(envelope, content, part) for part in self._parts(deliveries))
-            )
+            await self._withdraw_all(envelope, content, self._parts(deliveries))
+
+    def doubt(self, envelope: Envelope) -> None:
+        """Let every later attempt look for what was delivered, whether it is told to or not."""
+        self._doubts[envelope.queue_id] = None
+        while len(self._doubts) > MAX_DOUBTS:
+            self._doubts.popitem(last=False)
+
+    def doubts(self, envelope: Envelope) -> bool:
+        """Whether the message may be in mailboxes though nobody was told so."""
+        return envelope.queue_id in self._doubts
 
     async def close(self) -> None:
         """See MailboxWriter."""
@@ -234,28 +243,28 @@ class HelperWriter:
             frame = await _send(link, kind, out, content)
             outcomes = messages.read_outcomes(_fields(frame, Kind.OUTCOMES))
         except (NoHelper, BadFrame):
-            self._doubt(envelope)
+            self.doubt(envelope)
             raise
         if len(outcomes) != expected:
-            self._doubt(envelope)
+            self.doubt(envelope)
             raise BadFrame(f"{len(outcomes)} outcomes, {expected} were expected")
         return outcomes
 
+    async def _withdraw_all(
+        self, envelope: Envelope, content: Content, parts: Sequence[_Part]
+    ) -> None:
+        """Take back what was delivered, and doubt it: a reader may have moved it to ``cur``."""
+        if parts:
+            self.doubt(envelope)
+            await asyncio.gather(*(self._withdraw(envelope, content, part) for part in parts))
+
     async def _withdraw(self, envelope: Envelope, content: Content, part: _Part) -> None:
-        """Take back what may have been delivered; what cannot be is a doubt."""
         out = Writer()
-        try:
+        with contextlib.suppress(TemporaryError):
             messages.write_message(out, envelope, content, ())
             messages.write_deliveries(out, part.deliveries)
             link = await self._helpers.link(part.account)
             _fields(await link.request(Kind.WITHDRAW, [out.octets()]), Kind.DONE)
-        except TemporaryError:
-            self._doubt(envelope)
-
-    def _doubt(self, envelope: Envelope) -> None:
-        self._doubts[envelope.queue_id] = None
-        while len(self._doubts) > MAX_DOUBTS:
-            self._doubts.popitem(last=False)
 
 
 def _send(
