@@ -18,6 +18,7 @@ from restante.store import MaildropInUse, MaildropUnavailable, files, scan
 from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
 from tests.support.few_inodes import few_inodes, use_up
 from tests.support.hanging import IS_POSSIBLE, far_file
+from tests.support.instance import PATIENCE
 from tests.support.maildrop_box import Box
 
 HOUR = 3600
@@ -167,6 +168,37 @@ async def test_a_cancelled_open_gives_the_lock_back(
         go_on.set()
         await released.wait()
     assert await box.listing() == []
+
+
+def test_a_read_that_hangs_keeps_nobody_who_closes(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file server that is away; closing is the event loop's."""
+    started, go_on = threading.Event(), threading.Event()
+    original = os.read
+
+    def hangs(descriptor: int, wanted: int) -> bytes:
+        started.set()
+        assert go_on.wait(PATIENCE)
+        return original(descriptor, wanted)
+
+    before = len(os.listdir("/proc/self/fd"))
+    reader = files.Reader(os.fsencode(box.put("new/1.a")))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", hangs)
+        reading = threading.Thread(target=reader.read)
+        reading.start()
+        assert started.wait(PATIENCE)
+        closing = threading.Thread(target=reader.close)
+        closing.start()
+        closing.join(PATIENCE / 4)
+        has_closed = not closing.is_alive()
+        go_on.set()
+        reading.join()
+        closing.join()
+    assert has_closed
+    assert reader.read() == b""
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_deletions_are_made_durable_once_per_directory(

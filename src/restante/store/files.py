@@ -41,30 +41,47 @@ class NotRegular(OSError):
 
 
 class Reader:
-    """An open file, read in any thread; ``close`` may come while a read is under way."""
+    """An open file, read in any thread; ``close`` may come while a read is under way.
+
+    It does not wait for that one, which may hang for as long as a file server is away.
+    """
 
     def __init__(self, path: bytes) -> None:
         """Open without following a link or waiting for a writer; raises OSError."""
         self._lock = threading.Lock()
         self._descriptor, self._left = _open(path)
         self._wanted = _room(self._left, BLOCK)
+        self._is_closed = False
         self.is_done = False
         """The end was read."""
 
     def read(self) -> bytes:
         """The next block, empty beyond the end or once closed."""
-        with self._lock:
-            block = os.read(self._descriptor, self._wanted) if self._descriptor >= 0 else b""
+        try:
+            with self._lock:
+                block = os.read(self._descriptor, self._wanted) if self._descriptor >= 0 else b""
+        finally:
+            if self._is_closed:
+                self._give_back()
         self._left -= len(block)
         self.is_done = _is_last(block, self._wanted, self._left)
         return block
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        with self._lock:
+        """Give the descriptor back: now, or as soon as nobody reads."""
+        self._is_closed = True
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Whoever has the lock does it afterwards."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._descriptor >= 0:
                 close(self._descriptor)
                 self._descriptor = -1
+        finally:
+            self._lock.release()
 
 
 def blocks(path: bytes) -> Iterator[bytes]:
