@@ -18,9 +18,13 @@ from restante.helper import NoHelper, Supplied, pool, serving
 from restante.helper.pool import Helpers, Link
 from restante.helper.store import HelperStore
 from restante.helper.wire import HEAD, Kind, head
+from restante.helper.writer import HelperWriter
 from restante.mda.writer import BatchWriter
-from restante.store import files, scan
-from tests.support.deliveries import GROUP, HOST, OWNER, account
+from restante.status import Delivered
+from restante.store import MaildropUnavailable, files, scan
+from restante.store.maildir import MaildirStore
+from restante.threads import ThreadPool
+from tests.support.deliveries import CONTENT, GROUP, HOST, OWNER, account, delivery, envelope
 from tests.support.helpers import HereSupplier
 
 PATIENCE = 1.0
@@ -46,11 +50,11 @@ async def helpers() -> AsyncIterator[Helpers]:
 
 
 def mailbox(root: Path, name: str) -> Account:
-    """Somebody of this uid, with one message."""
+    """Somebody with one message."""
     new = root / name / "Maildir" / "new"
     new.mkdir(parents=True)
     (new / "1700000001.a,S=6,W=7").write_bytes(b"A: 1\n")
-    return Account(name, os.getuid(), os.getgid(), str(root / name))
+    return Account(name, OWNER, GROUP, str(root / name))
 
 
 class Slow:
@@ -58,10 +62,12 @@ class Slow:
 
     def __init__(self, place: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.may_go_on = threading.Event()
+        self.asked: list[bytes] = []
         self.work = getattr(place, name)
         monkeypatch.setattr(place, name, self)
 
     def __call__(self, path: bytes, **options: Any) -> object:
+        self.asked.append(path)
         if b"/slow/" in path:
             self.may_go_on.wait()
         return self.work(path, **options)
@@ -82,6 +88,58 @@ async def test_a_maildrop_that_takes_long_to_read_takes_no_other_from_its_uid(
     finally:
         slow.may_go_on.set()
     assert len((await opening).messages) == 1
+
+
+async def let_go_of(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel what is under way, as when clients go."""
+    await asyncio.sleep(PATIENCE / 10)
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_maildrop_that_no_thread_has_begun_to_open_is_not_opened_for_nobody(
+    helpers: Helpers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system hangs, and clients come again and again."""
+    asyncio.get_running_loop().set_default_executor(ThreadPool(1, "files"))
+    slow = Slow(scan, "listing", monkeypatch)
+    far, near = HelperStore(helpers), MaildirStore()
+    quick = mailbox(tmp_path, "quick")
+    opening = asyncio.create_task(far.open(mailbox(tmp_path, "slow")))
+    try:
+        await asyncio.sleep(PATIENCE / 10)
+        await let_go_of([asyncio.create_task(far.open(quick)) for _ in range(3)])
+        await let_go_of([asyncio.create_task(near.open(quick))])
+    finally:
+        slow.may_go_on.set()
+    (await opening).close()
+    assert len((await far.open(quick)).messages) == 1
+    assert [os.path.dirname(path) for path in slow.asked] == [
+        os.fsencode(tmp_path / name) for name in ("slow", "quick")
+    ]
+
+
+async def test_maildrops_that_hang_hold_up_no_deliveries(
+    helpers: Helpers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MAX_OPENING", 2)
+    monkeypatch.setattr(serving, "MAX_REQUESTS", 4)
+    slow = Slow(scan, "listing", monkeypatch)
+    store = HelperStore(helpers)
+    mailboxes = [mailbox(tmp_path, f"slow/{number}") for number in range(6)]
+    opening = [asyncio.create_task(store.open(each)) for each in mailboxes]
+    one = delivery(tmp_path)
+    try:
+        done, hanging = await asyncio.wait(opening, timeout=PATIENCE / 2)
+        assert [len(done), len(hanging)] == [4, 2]
+        for each in done:
+            assert isinstance(each.exception(), MaildropUnavailable)
+        outcome = await HelperWriter(helpers).deliver_all(envelope(), CONTENT, [one])
+    finally:
+        slow.may_go_on.set()
+    assert isinstance(outcome, Delivered), outcome
+    assert [len((await each).messages) for each in hanging] == [1, 1]
 
 
 async def test_deletions_may_take_long(

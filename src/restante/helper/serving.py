@@ -30,6 +30,9 @@ MAX_REQUESTS = 2000
 """Requests of one connection that are worked on; more stay unread until some are done."""
 MAX_OCTETS = 64 * 1024 * 1024
 """Octets of these requests; the same."""
+MAX_OPENING = MAX_REQUESTS // 2
+"""Maildrops that threads are asked to open at the same time; one more is refused at once. Where a
+file system hangs, each client that comes again leaves one, and deliveries are to get through."""
 IN_USE_TRIES = 3
 IN_USE_PAUSE = 0.02
 """How often, and after how many seconds, a maildrop is tried that another session has: its word
@@ -122,6 +125,8 @@ class Serving:
         """Of these requests."""
         self._next_sign: asyncio.TimerHandle | None = None
         self._drops: dict[int, _Drop] = {}
+        self._opening = 0
+        """How many maildrops threads are asked to open, be it for nobody any more."""
         self._requests: dict[int, Callable[[Frame, Reader], _Begun]] = {
             Kind.DELIVER: self._deliver,
             Kind.WITHDRAW: self._withdraw,
@@ -317,13 +322,16 @@ class Serving:
             return self._opened(frame.number, at_once, known)
 
         async def work() -> _Answer:
+            self._opening += 1
             try:
-                drop = await self._open_patiently(account)
+                drop = await self._open_patiently(account, partial(self._holds, frame.number, held))
             except BaseException as error:
                 self._drops.pop(frame.number, None)
                 held.opening.set_exception(error)
                 held.opening.exception()  # if nobody else waits for it, that is no bug
                 raise
+            finally:
+                self._opening -= 1
             held.opening.set_result(drop)
             begun = self._opened(frame.number, drop, known)
             return begun if isinstance(begun, _Answer) else await begun
@@ -336,13 +344,19 @@ class Serving:
             return _UNCHANGED
         return self._listing(number, drop)
 
-    async def _open_patiently(self, account: Account) -> MaildirDrop:
+    def _holds(self, number: int, held: _Drop) -> bool:
+        """Whether the worker has not closed it; in any thread."""
+        return self._drops.get(number) is held
+
+    async def _open_patiently(self, account: Account, is_wanted: Callable[[], bool]) -> MaildirDrop:
+        if self._opening > MAX_OPENING:
+            raise MaildropUnavailable(f"{MAX_OPENING} maildrops are being opened already")
         await asyncio.sleep(0)  # as a rule that word has come, and need only be read
         for _ in range(IN_USE_TRIES - 1):
             with contextlib.suppress(MaildropInUse):
-                return await self._tools.store.open(account)
+                return await self._tools.store.open(account, is_wanted)
             await asyncio.sleep(IN_USE_PAUSE)
-        return await self._tools.store.open(account)
+        return await self._tools.store.open(account, is_wanted)
 
     async def _listing(self, number: int, drop: MaildirDrop) -> _Answer:
         for octets, is_last in messages.listing(drop.messages):
@@ -363,7 +377,7 @@ class Serving:
                 raise MaildropUnavailable("no such message in the maildrop")
             held.forget_message()
             fetched = await drop.fetch(index, further)
-            if self._drops.get(number) is not held:
+            if not self._holds(number, held):
                 fetched.release()
                 raise MaildropUnavailable("the maildrop was closed meanwhile")
             if fetched.rest is not None:

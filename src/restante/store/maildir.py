@@ -71,8 +71,10 @@ class MaildirStore:
         # Worth something only without a thread; and an owner's rights are taken by threads alone.
         self._recollection = Recollection() if ways is own_rights else None
 
-    async def open(self, account: Account) -> MaildirDrop:
-        """See ``MailStore.open``.
+    async def open(
+        self, account: Account, is_wanted: Callable[[], bool] = lambda: True
+    ) -> MaildirDrop:
+        """See ``MailStore.open``. A thread asks first whether it ``is_wanted`` still.
 
         What may have to wait is done in a thread: everything, unless the Maildir is known and
         unchanged, and the kernel can say so at once.
@@ -82,7 +84,7 @@ class MaildirStore:
             return drop
         began = self._clock()
         work = functools.partial(_open, self._ways, account, began - STALE_AFTER)
-        drop = await _in_thread(work, MaildirDrop.close)
+        drop = await _in_thread(work, MaildirDrop.close, is_wanted)
         if self._recollection is not None:
             drop.is_remembered = self._recollection.keep(drop.maildir, drop.listing, began)
         return drop
@@ -560,18 +562,31 @@ def _unavailable(doing: str, maildir: str, error: OSError) -> MaildropUnavailabl
     return MaildropUnavailable(f"cannot {doing} {maildir}: {error.strerror or error}")
 
 
-async def _in_thread(work: Callable[[], _Result], release: Callable[[_Result], None]) -> _Result:
+async def _in_thread(
+    work: Callable[[], _Result],
+    release: Callable[[_Result], None],
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> _Result:
     """Do blocking work; if the session is cancelled meanwhile, its result is released.
 
-    Raises MaildropUnavailable where no thread can be started, and what the work raises.
+    What no thread has begun by then, or is not wanted any more, is not done.
+    Raises MaildropUnavailable then, and where no thread can be started, and what the work raises.
     """
+    is_awaited = True
+
+    def begin() -> _Result:
+        if is_awaited and is_wanted():
+            return work()
+        raise MaildropUnavailable("nobody waits for it any more")
+
     try:
-        working = asyncio.get_running_loop().run_in_executor(None, work)
+        working = asyncio.get_running_loop().run_in_executor(None, begin)
     except RuntimeError as error:
         raise MaildropUnavailable(str(error)) from error
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
+        is_awaited = False
         working.add_done_callback(functools.partial(_release_unwanted, release))
         raise
 
