@@ -485,6 +485,23 @@ class AsRoot:
         for end in ends:
             end.close()
 
+    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 4, 30.0)])
+    async def test_a_far_file_system_does_not_have_all_helpers(self, site: Site) -> None:
+        """It hangs, with as many uids as there are helpers, and more."""
+        ends = []
+        for number in range(5):
+            ours, its = socket.socketpair()
+            order(site.supplier.orders, 13000 + number, 13000, its, place="/srv/far")
+            ends.append(ours)
+        assert isinstance(await site.deliver(site.ann), Delivered)
+        for end in ends[3:]:
+            said = await asyncio.to_thread(end.recv, 1000)
+            assert HEAD.unpack_from(said)[2] == Kind.REFUSED
+            why = Reader(said[HEAD.size :]).text(1000)
+            assert why == "all 3 helpers for /srv/far are busy (mail.helpers)"
+        for end in ends:
+            end.close()
+
     async def test_orders_that_are_none(self, site: Site) -> None:
         for octets in (b"{", b"[]", b"{}", b'{"uid": "x", "gid": 1}', b'{"uid": {}, "gid": 1}'):
             ours, its = socket.socketpair()

@@ -185,7 +185,8 @@ class Mail:
         100,
         "Where root has started the server: how many uids that own mail are served at the same "
         "time, each by a process of its own (some 5 MiB), and by one more for each network file "
-        "system that homes of it lie on. Mail for more of them waits.",
+        "system that homes of it lie on. One such file system, which may hang, has three quarters "
+        "of them at most. Mail for more of them waits.",
         low=1,
     )
     helper_idle: float = setting(

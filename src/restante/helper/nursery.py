@@ -43,6 +43,9 @@ ORDER_PATIENCE = 5.0
 """Seconds that an order waits for a place when all are taken."""
 MAX_WAITING = 1000
 """Orders that wait; one more is refused at once."""
+FOR_OTHERS = 4
+"""One in so many helpers, and one at least, is for homes elsewhere than on one network file system:
+where that hangs, so do its helpers, however many uids have homes there."""
 END_PATIENCE = 60.0
 """Seconds after which a helper that was let go is killed, when no worker is left."""
 TICK = 0.2
@@ -91,6 +94,11 @@ class _Order:
     def owner(self) -> Owner:
         """Whose helper is wanted."""
         return self.place[0]
+
+    @property
+    def far(self) -> str:
+        """The network file system; empty: a disk of this machine."""
+        return self.place[1]
 
     def refuse(self, why: str) -> None:
         """Tell the worker, which may not be there any more."""
@@ -170,16 +178,28 @@ class Nursery:
         objection = self._limits.objection(order.owner.uid, order.owner.gid)
         if objection:
             order.refuse(objection)
-        elif order.place in self._helpers or self._has_room():
+        elif order.place in self._helpers or self._has_room(order):
             self._hand(order)
         elif len(self._waiting) >= MAX_WAITING:
-            order.refuse(f"all {self._limits.helpers} helpers are busy (mail.helpers)")
+            self._refuse_for_now(order)
         else:
             self._waiting.append(order)
             self._hurry()
 
-    def _has_room(self) -> bool:
-        return len(self._helpers) + len(self._leaving) < self._limits.helpers
+    def _has_room(self, order: _Order) -> bool:
+        if len(self._helpers) + len(self._leaving) >= self._limits.helpers:
+            return False
+        there = sum(far == order.far for _, far in self._helpers) if order.far else 0
+        return there < self._most(order)
+
+    def _most(self, order: _Order) -> int:
+        """How many helpers there may be for homes where the order's is."""
+        most = self._limits.helpers
+        return max(1, most - max(1, most // FOR_OTHERS)) if order.far else most
+
+    def _refuse_for_now(self, order: _Order) -> None:
+        where = f" for {order.far}" if order.far else ""
+        order.refuse(f"all {self._most(order)} helpers{where} are busy (mail.helpers)")
 
     def _hand(self, order: _Order) -> None:
         try:
@@ -194,10 +214,10 @@ class Nursery:
     def _serve_waiting(self) -> None:
         for _ in range(len(self._waiting)):
             order = self._waiting.popleft()
-            if order.place in self._helpers or self._has_room():
+            if order.place in self._helpers or self._has_room(order):
                 self._hand(order)
             elif order.until < time.monotonic():
-                order.refuse(f"all {self._limits.helpers} helpers are busy (mail.helpers)")
+                self._refuse_for_now(order)
             else:
                 self._waiting.append(order)
         if self._waiting:
