@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dropping import sendmail
 from tests.support.instance import PATIENCE, Instance, until
 from tests.support.ports import free_port
 from tests.support.serving import (
     IAIN,
+    NOBODY,
     SAMPLE,
     Sections,
     Wire,
@@ -130,6 +132,28 @@ def hurry(instance: Instance, slot: int) -> int:
         database.commit()
         (messages,) = database.execute("SELECT count(*) FROM message").fetchone()
     return int(messages)
+
+
+def test_what_was_claimed_for_a_worker_that_picks_nothing_up_is_delivered(tmp_path: Path) -> None:
+    """The last server was killed while the owner of queue 1 was the one that does."""
+    with new_server(tmp_path / "instance", {"server": {"workers": 2}}) as instance:
+        instance.stop()
+        assert sendmail(instance.directory, IAIN, stdin=b"dropped\n").returncode == 0
+        drop = instance.directory / "drop"
+        claimed = drop / "claimed" / "1"
+        claimed.mkdir()
+        if os.geteuid() == 0:
+            os.chown(claimed, NOBODY, NOBODY)
+        (letter,) = (drop / "incoming").glob("m*")
+        letter.rename(claimed / letter.name)
+        claimed.chmod(0o000)
+        start(instance)
+        until(lambda: "event=drop_failed" in instance.log(), "it cannot be looked through")
+        claimed.chmod(0o700)
+        until(lambda: len(instance.messages(IAIN)) == 1, "it is given back, and picked up")
+        assert not claimed.exists()
+        assert instance.stop() == os.EX_OK
+        assert instance.log().count("event=drop_failed") == 1
 
 
 # Servers that cannot start

@@ -162,7 +162,7 @@ class Worker:
             path = socket_path(self._settings.directory)
             self._desk = Desk(path, MAX_QUESTION, answers.respond)
             self._desk.start()
-        if store is None or not self._collects_dropped(store, spool):
+        if store is None or not self._is_first or not self._collects_dropped(store, spool):
             self._completing = asyncio.create_task(self._complete(store, spool))
 
     async def stop(self) -> None:
@@ -251,12 +251,19 @@ class Worker:
         )
 
     async def _complete(self, store: QueueStore | None, spool: str) -> None:
-        """Begin later with what the start had no room for."""
+        """Begin later with what the start had no room for.
+
+        Where another worker picks up, only what a former owner of this queue had claimed is left.
+        """
         if store is None:
             store = await self._own.open_later()
             self._run_queue(self._slot, store)
         while True:
-            if self._collects_dropped(store, spool):
+            if self._is_first:
+                is_done = self._collects_dropped(store, spool)
+            else:
+                is_done = await self._settles(store)
+            if is_done:
                 return
             await asyncio.sleep(ROOM_INTERVAL)
 
@@ -277,22 +284,30 @@ class Worker:
         return os.path.join(self._settings.path(self._settings.queue.root), "spool", str(slot))
 
     def _collects_dropped(self, store: QueueStore, spool: str) -> bool:
-        """Whether mail from programs on this host is picked up, now or by another worker.
-
-        Where it is not, the server serves all the same.
-        """
-        if not self._is_first:
-            return True
+        """Whether mail from programs on this host is picked up; the server serves all the same."""
         try:
             prepare(self._settings)
         except OperatorError as error:
-            if self._drop_failure != str(error):
-                self._drop_failure = str(error)
-                maillog.drop_failed(DropPaths.of(self._settings.directory).root, str(error))
+            self._drop_failed(str(error))
             return False
         self._collector = Collector(self._settings, self._slot, store, self._ids.__next__, spool)
         self._collector.start()
         return True
+
+    async def _settles(self, store: QueueStore) -> bool:
+        """Whether nothing that was claimed for the worker's own queue lies there any more."""
+        try:
+            await settle(self._settings, self._slot, store)
+        except (TemporaryError, OSError) as error:
+            self._drop_failed(str(error))
+            return False
+        return True
+
+    def _drop_failed(self, why: str) -> None:
+        """Dropped mail waits; told once, not at each attempt."""
+        if self._drop_failure != why:
+            self._drop_failure = why
+            maillog.drop_failed(DropPaths.of(self._settings.directory).root, why)
 
     # Queues
 
