@@ -438,14 +438,35 @@ def test_what_is_no_pattern(text: str) -> None:
 async def test_what_came_while_the_operator_was_asked_is_left_alone(running: Queue) -> None:
     """Though something else came by a clock that was ahead, of which that is not so."""
     await running.put(ahead := envelope(at=LATER))
-    clock = iter([NOW, LATER])
+    clock = itertools.count(NOW)
     asked = QueueOperator(str(running.root), now=lambda: next(clock))
-    await running.put(late := envelope(at=NOW + 1))
+    await running.put(late := envelope(at=NOW + 0.5))
 
     (done,) = await asyncio.to_thread(lambda: list(asked.apply(Verb.REMOVE, Selection())))
 
     assert done.queue_id == ahead.queue_id
     assert running.states(late.queue_id) == ["waiting"]
+
+
+async def test_what_comes_while_the_queue_is_looked_through_is_left_alone(tmp_path: Path) -> None:
+    """However close to the looks at the time of day, of which each is followed by a message."""
+    queue = Queue(tmp_path, runs=False)
+    await queue.put(old := envelope(at=START))
+    came = [envelope(at=NOW + number + 0.5) for number in range(2)]
+    coming, clock = iter(came), itertools.count(NOW)
+
+    def now() -> float:
+        if new := next(coming, None):
+            asyncio.run(queue.put(new))
+        return next(clock)
+
+    def remove() -> list[Affected]:
+        return list(QueueOperator(str(tmp_path), now=now).apply(Verb.REMOVE, Selection()))
+
+    (done,) = await asyncio.to_thread(remove)
+
+    assert done.queue_id == old.queue_id
+    assert [queue.states(each.queue_id) for each in came] == [["waiting"]] * 2
 
 
 async def test_what_came_by_a_clock_that_was_ahead_is_no_older_than_it_says(queue: Queue) -> None:
@@ -461,8 +482,8 @@ async def test_what_takes_the_place_of_a_recipient_is_left_alone(tmp_path: Path)
     new = envelope(at=LATER)
 
     def now() -> float:
-        """The time is asked once before the queue is read, and once after."""
-        if queue.states(old.queue_id) and next(calls) == 1:
+        """The time is asked twice before the queue is read, and once after."""
+        if queue.states(old.queue_id) and next(calls) == 2:
             with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as other, other:
                 other.execute("PRAGMA foreign_keys = ON")
                 other.execute("DELETE FROM message")

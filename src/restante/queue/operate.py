@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from itertools import groupby
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
@@ -126,7 +127,6 @@ class QueueOperator:
         self._root = root
         self._now = now
         self._began = now()
-        self._ahead = frozenset(_ahead(root, self._began))
         self.unserved = False
         """A queue was changed that no server has: the next one finds what was done."""
         self.stopped = False
@@ -201,17 +201,24 @@ class QueueOperator:
             return replace(wanted, accepted_before=min(wanted.accepted_before, self._began))
         return replace(wanted, accepted_before=self._began, ahead=self._ahead)
 
+    @cached_property
+    def _ahead(self) -> frozenset[str]:
+        return frozenset(_ahead(self._root, self._now))
+
     def _path(self, slot: str) -> str:
         return os.path.join(self._root, slot)
 
 
-def _ahead(root: str, now: float) -> Iterator[str]:
+def _ahead(root: str, now: Callable[[], float]) -> Iterator[str]:
     """The messages that came by a clock that was ahead; none of a queue that cannot be read."""
     with suppress(QueueUnusable):
         for slot in queue_names(root):
             with suppress(QueueUnusable, QueueFailed), _reading(os.path.join(root, slot)) as queue:
+                # What is seen is what was there before the time is asked: what comes is not ahead.
+                queue.execute("BEGIN")
+                queue.execute("SELECT 1 FROM recipient LIMIT 1").fetchone()
                 found = queue.execute(
-                    "SELECT DISTINCT queue_id FROM recipient WHERE received_at > ?", (now,)
+                    "SELECT DISTINCT queue_id FROM recipient WHERE received_at > ?", (now(),)
                 )
                 yield from (queue_id for (queue_id,) in found)
 
