@@ -28,7 +28,7 @@ from restante.guessing import file as guess_file
 from restante.guessing.file import FILE_NAME, GuessFile
 from restante.guessing.guard import FileGuard
 from restante.guessing.secret import FILE_NAME as KEY_NAME
-from restante.guessing.secret import digest, read_key
+from restante.guessing.secret import KEY_SIZE, digest, read_key
 from restante.network import network_of
 from restante.tally.owner import as_owner
 from tests.support.events import capture_logs
@@ -370,6 +370,25 @@ async def test_a_file_that_breaks_while_it_is_used_is_opened_anew(gate: Gate) ->
     await gate.guess(ANN, THIEF, "first")  # the writer notices, and mends it
     gate.clock.now += 11
     assert await gate.guess(ANN, THIEF, *words(4)) == [True] * 3 + [False]
+
+
+def test_an_empty_key_is_none(tmp_path: Path) -> None:
+    """A power cut may leave it so; what a process that was killed has made of one goes too."""
+    for left in ("", ".new"):
+        (tmp_path / f"{KEY_NAME}{left}").touch()
+    key = read_key(str(tmp_path))
+    assert len(key) == KEY_SIZE
+    assert read_key(str(tmp_path)) == key
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_NAME]
+
+
+def test_a_key_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: steps.append(os.readlink(f"/proc/self/fd/{fd}")))
+    read_key(str(tmp_path))
+    assert steps == [str(tmp_path / f"{KEY_NAME}.new"), str(tmp_path)]
 
 
 def test_a_damaged_key_is_said(tmp_path: Path) -> None:

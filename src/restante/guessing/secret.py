@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hmac
 import os
 import secrets
@@ -38,25 +39,37 @@ def digest(key: bytes, account: str, password: str | None) -> bytes:
 
 
 def _read(path: str) -> bytes:
+    """Nothing where there is no key, or only its name: older versions' may have lost the rest."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return b""
     try:
-        return os.read(descriptor, KEY_SIZE + 1) or b"empty"
+        return os.read(descriptor, KEY_SIZE + 1)
     finally:
         os.close(descriptor)
 
 
 def _made(path: str) -> bytes:
-    """Several processes may do this at once: the first link stands, whole or not at all."""
-    temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Several processes may do this at once: the first one's stands, whole or not at all."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_SIZE))
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if not _read(path):
+            _make(path)
+            os.fsync(directory)
     finally:
-        os.unlink(temporary)
+        os.close(directory)
     return _read(path)
+
+
+def _make(path: str) -> None:
+    temporary = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):  # of a process that was killed
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(KEY_SIZE))
+        file.flush()
+        os.fsync(descriptor)
+    os.rename(temporary, path)
