@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import sys
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from tests.support.household import PASSWORD, household
 from tests.support.instance import new_instance, until
-from tests.support.serving import deliver
+from tests.support.serving import configure, deliver, start, workers
 
 FAULTY = """
 import os, sys
@@ -31,6 +32,26 @@ del sys.argv[1:-3]
 main()
 """
 """The command ``--dir DIR serve``, whose supervisor has a bug in the way of Ann's first request."""
+
+WITHOUT_SOCKETS = """
+import sys
+from restante.cli import main
+from restante.errors import OperatorError
+from restante.service.steward import Steward
+
+real, calls = Steward.open_office, []
+
+def open_office(steward, slot, settings):
+    calls.append(slot)
+    if 1 < len(calls) < 4:
+        raise OperatorError("no sockets can be had: Too many open files")
+    return real(steward, slot, settings)
+
+Steward.open_office = open_office
+del sys.argv[1:-3]
+main()
+"""
+"""As above; the first worker's successor cannot be given what it needs at once."""
 
 if os.geteuid() == 0:
 
@@ -56,3 +77,18 @@ if os.geteuid() == 0:
         (told,) = [line for line in log.splitlines() if "event=unplanned" in line]
         assert "an errand" in told
         assert "a bug" in told
+
+    def test_a_worker_that_cannot_be_started_leaves_nothing_open(tmp_path: Path) -> None:
+        with new_instance(tmp_path / "instance") as instance:
+            configure(instance, {"server": {"workers": 1}})
+            instance.within = [sys.executable, "-c", WITHOUT_SOCKETS]
+            start(instance)
+            (worker,) = workers(instance, 1)
+            assert instance.process is not None
+            descriptors = Path(f"/proc/{instance.process.pid}/fd")
+            before = len(list(descriptors.iterdir()))
+            os.kill(worker, signal.SIGKILL)
+            until(lambda: instance.log().count("event=queue_opened") == 2, "it has a successor")
+            assert instance.log().count("event=worker_failed") == 2
+            until(lambda: len(list(descriptors.iterdir())) == before, "all is closed")
+            assert instance.stop() == os.EX_OK

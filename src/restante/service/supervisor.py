@@ -260,18 +260,19 @@ class Supervisor:
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
-        office = self._open_office(slot, settings)
-        place = WorkerPlace(
-            number,
-            slot,
-            generation,
-            needs_queue,
-            ready_write,
-            self._life_read,
-            self._user,
-            office,
-        )
+        office = None
         try:
+            office = self._open_office(slot, settings)
+            place = WorkerPlace(
+                number,
+                slot,
+                generation,
+                needs_queue,
+                ready_write,
+                self._life_read,
+                self._user,
+                office,
+            )
             pid = fork("worker", partial(self._be_worker, settings, listeners, place, ready_read))
         except OperatorError:
             os.close(ready_read)
