@@ -12,7 +12,10 @@ import pytest
 
 from restante.store import MaildropUnavailable
 from restante.threads import ThreadPool
+from restante.usage import Counts, Limits, UsageUnusable
+from restante.usage.ledger import UsageLedger
 from tests.support.deliveries import GROUP, OWNER
+from tests.support.events import capture_logs
 from tests.support.maildrop_box import Box
 from tests.support.no_threads import no_more_threads
 from tests.support.owner import as_owner, owners_home
@@ -62,3 +65,21 @@ def test_a_maildrop_that_could_not_be_opened_is_locked_by_nobody() -> None:
     with owners_home() as home:
         assert (os.stat(home).st_uid, os.stat(home).st_gid) == (OWNER, GROUP)
         assert as_owner(lambda: asyncio.run(session(home))) == 1
+
+
+def test_what_could_not_be_counted_is_an_error_and_counts_never() -> None:
+    limits = Limits(Counts(messages_per_hour=2))
+
+    async def session(root: Path) -> list[str]:
+        ledger = UsageLedger(str(root))
+        with capture_logs() as events:
+            for _ in range(2):
+                with no_more_threads(), pytest.raises(UsageUnusable, match="thread"):
+                    await ledger.take("ann", 1, limits, 0.0)
+        taken = [await ledger.take("ann", 1, limits, 0.0) for _ in range(3)]
+        await ledger.close()
+        return [event["event"] for event in events] + taken
+
+    with owners_home() as home:
+        done = as_owner(lambda: asyncio.run(session(home)))
+    assert done == ["usage_failed", "", "", "messages_per_hour"]

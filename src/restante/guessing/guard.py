@@ -64,7 +64,7 @@ class FileGuard:
         self._limits = limits
         self._shared = [ipaddress.ip_network(each, strict=False) for each in (*LOOPBACK, *shared)]
         self._clock = clock
-        self._clerk = Clerk("guesses", self._opened, maillog.guessing_failed)
+        self._clerk = Clerk("guesses", self._opened, GuessesUnusable, maillog.guessing_failed)
         self._reader: GuessFile | None = None
         self._retry_at = 0.0
         self._key = b""

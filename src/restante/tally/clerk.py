@@ -50,9 +50,19 @@ class Clerk(Generic[B]):
     itself once the operator has mended the disk.
     """
 
-    def __init__(self, name: str, opened: Callable[[], B], failed: Callable[[str], None]) -> None:
-        """``opened`` makes a book; ``failed`` is told once when a TemporaryError begins."""
+    def __init__(
+        self,
+        name: str,
+        opened: Callable[[], B],
+        unusable: Callable[[str], TemporaryError],
+        failed: Callable[[str], None],
+    ) -> None:
+        """``opened`` makes a book, or raises what ``unusable`` makes.
+
+        ``failed`` is told once when a TemporaryError begins.
+        """
         self._open = opened
+        self._unusable = unusable
         self._tell = failed
         self._book: B | None = None
         self._failing = False
@@ -65,7 +75,13 @@ class Clerk(Generic[B]):
         job = _Job(work, Future(), now)
         self._waiting.append(job)
         # Whichever turn of the thread comes first does all that waits; later ones find nothing.
-        self._thread.submit(self._turn)
+        try:
+            self._thread.submit(self._turn)
+        except RuntimeError as error:  # no thread can be started
+            if job.done.cancel():  # or else a turn has begun it meanwhile
+                why = self._unusable(str(error))
+                self._note(why)
+                raise why from error
         answer: T = await asyncio.wrap_future(job.done)
         return answer
 
@@ -113,6 +129,9 @@ class Clerk(Generic[B]):
         if self._book is not None:
             self._book.close()
             self._book = None
+        self._note(error)
+
+    def _note(self, error: Exception) -> None:
         if isinstance(error, TemporaryError) and not self._failing:
             self._tell(str(error))
         self._failing = True

@@ -6,7 +6,7 @@ import os
 
 from restante import maillog
 from restante.tally.clerk import Clerk
-from restante.usage import Counts, Limits
+from restante.usage import Counts, Limits, UsageUnusable
 from restante.usage.file import FILE_NAME, UsageFile
 
 
@@ -17,7 +17,10 @@ class UsageLedger:
         """``directory`` holds the file, or will."""
         path = os.path.join(directory, FILE_NAME)
         self._clerk = Clerk(
-            "usage", lambda: UsageFile.open(path, create=True), maillog.usage_failed
+            "usage",
+            lambda: UsageFile.open(path, create=True),
+            UsageUnusable,
+            maillog.usage_failed,
         )
 
     async def spent(self, account: str, now: float) -> Counts:
