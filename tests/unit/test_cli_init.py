@@ -58,6 +58,26 @@ def test_init_leaves_nothing_half_done(shell: Shell, options: tuple[str, ...], s
     assert not shell.directory.exists()
 
 
+def test_what_init_has_made_outlives_a_power_cut(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty restante.toml would be an instance that nobody made like that."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    directory = shell.directory / "deep" / "er"
+
+    assert shell.bare("init", str(directory)).code == ExitCode.OK
+
+    assert {
+        str(shell.directory.parent),
+        str(shell.directory),
+        str(directory.parent),
+        *(str(directory / name) for name in ("", "restante.toml", "tls")),
+        *(str(directory / "tls" / name) for name in ("self-signed.pem", "self-signed.key")),
+    } <= set(synced)
+    assert synced.index(str(directory / "restante.toml")) < synced.index(str(directory))
+
+
 @pytest.mark.parametrize("umask", [0o027, 0o077])
 def test_whatever_the_umask_accounts_reach_their_homes(shell: Shell, umask: int) -> None:
     """Where root makes the instance, they have other uids; so does the server."""

@@ -177,6 +177,24 @@ def test_mail_that_is_left_is_nobody_else_s(
     assert hosted.json("mailbox", "show", "iain@example.com")["messages"] == 0
 
 
+def test_mail_is_set_aside_for_good_before_it_is_deleted(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut would leave a part of it to whoever is given the address."""
+    home = put_message(hosted, "iain@example.com", "dear")
+    seen: list[tuple[str, list[str]]] = []
+
+    def note(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        seen.append((path, [name.partition("-")[0] for name in os.listdir(path)]))
+
+    monkeypatch.setattr(os, "fsync", note)
+
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
+    assert seen == [(str(home.parent), [f"{home.name}.REMOVED"])]
+    assert not list(home.parent.iterdir())
+
+
 def test_a_database_that_goes_away_hides_no_mail(
     hosted: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

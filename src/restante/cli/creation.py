@@ -1,4 +1,4 @@
-"""Makes an instance directory, wholly or not at all."""
+"""Makes an instance directory, wholly or not at all, and durably."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from restante.config.tree import Settings
 from restante.directory.engine import SQLiteLocation, parse_url
 from restante.drop import DropPaths
 from restante.errors import OperatorError
-from restante.pickup.place import prepare
+from restante.pickup.place import prepare, sync_directory
 
 CONFIGURATION_MODE = 0o600
 """restante.toml may hold the database's password."""
@@ -84,13 +84,15 @@ def passable_mode() -> int:
 
 
 def make_directory(path: str, mode: int, undo: list[Callable[[], object]]) -> None:
-    """With its parents, unless it is there, and whatever the umask; raises OSError."""
+    """With its parents, unless it is there, and whatever the umask; durably. Raises OSError."""
     if os.path.isdir(path):
         return
-    make_directory(os.path.dirname(path), mode, undo)
+    parent = os.path.dirname(path)
+    make_directory(parent, mode, undo)
     os.mkdir(path, mode)
     undo.append(lambda: os.rmdir(path))
     os.chmod(path, mode)
+    sync_directory(parent)
 
 
 def _write_settings(
@@ -103,6 +105,9 @@ def _write_settings(
     undo.append(lambda: os.unlink(path))
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(render({**overrides, **_initial_settings()}))
+        file.flush()
+        os.fsync(descriptor)
+    sync_directory(directory)
 
 
 def _initial_settings() -> dict[str, Mapping[str, object]]:
@@ -119,9 +124,11 @@ def _make_certificate(settings: Settings, undo: list[Callable[[], object]]) -> N
     from restante.tls.selfsigned import write_self_signed
 
     certificate, key = settings.path(CERTIFICATE), settings.path(KEY)
-    make_directory(os.path.dirname(certificate), 0o700, undo)
+    place = os.path.dirname(certificate)
+    make_directory(place, 0o700, undo)
     undo += [partial(os.unlink, path) for path in _missing(certificate, key)]
     write_self_signed(settings.hostname, certificate, key, utc_now())
+    sync_directory(place)
 
 
 def _make_drop(settings: Settings, undo: list[Callable[[], object]]) -> None:

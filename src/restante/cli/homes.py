@@ -16,6 +16,7 @@ from urllib.parse import quote
 from restante.address import Address, fold
 from restante.config.tree import Settings
 from restante.errors import OperatorError
+from restante.pickup.place import sync_directory
 
 if TYPE_CHECKING:
     from restante.directory.admin import AccountHome
@@ -212,9 +213,10 @@ def delete_home(real: str) -> None:
             return
         os.rename(real, aside)
         place = aside
+        sync_directory(os.path.dirname(real))  # or a power cut could bring state 2 back, in part
         shutil.rmtree(aside)
     except OSError as error:
         raise OperatorError(
             f"the account is gone, but mail of it is still in {place}, which you can delete by "
-            f"hand: {error.filename}: {error.strerror}"
+            f"hand: {error.filename or place}: {error.strerror}"
         ) from None

@@ -68,3 +68,5 @@ def _write(path: str, mode: int, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "wb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(descriptor)
