@@ -103,6 +103,9 @@ VECTORS = [
     ("clear text", "{PLAIN}clear text", None),
     ("clear text", "{CLEARTEXT}clear text", CRYPT),
     ("{PLAIN}x", "{PLAIN}{PLAIN}x", None),
+    ("password", "{SSHA}" + SALTED["SSHA"], "SHA"),
+    ("password", "{ARGON2ID}" + ARGON2ID, "Dovecot"),
+    ("clear text", "{PLAIN}clear text", "argon2"),
 ]
 
 
@@ -222,9 +225,10 @@ def test_hash_that_cannot_be_judged(stored: str, kind: str | None) -> None:
     assert stored not in str(caught.value)
 
 
-def test_error_shows_nothing_of_a_clear_text_password() -> None:
+@pytest.mark.parametrize("kind", [CLEAR, "plain"])
+def test_error_shows_nothing_of_a_clear_text_password(kind: str) -> None:
     with pytest.raises(UnknownScheme) as caught:
-        verify("x", "{hunter2}x", CLEAR)
+        verify("x", "{hunter2}x", kind)
     assert "HUNTER2" not in str(caught.value).upper()
 
 

@@ -119,18 +119,22 @@ TextReader = Callable[[str], Check]
 def _read(stored: str, password_type: str | None) -> Check:
     if len(stored) > MAX_STORED:
         raise UnknownScheme(f"the stored hash has more than {MAX_STORED} characters")
-    kind = _read_type(password_type)
     prefixed = _PREFIX.fullmatch(stored)
-    if prefixed is not None:
-        return _read_prefixed(prefixed, named=kind is not _read_plain)
-    return kind(stored)
+    if prefixed is None:
+        return _read_type(password_type)(stored)
+    kind = _type_of(password_type)
+    return _read_prefixed(prefixed, named=kind is not None and kind is not _read_plain)
 
 
 def _read_type(password_type: str | None) -> TextReader:
-    name = (password_type or "").strip().lower()
-    if name not in _TYPES:
+    kind = _type_of(password_type)
+    if kind is None:
         raise UnknownScheme("the password_type is none of " + ", ".join(PASSWORD_TYPES))
-    return _TYPES[name]
+    return kind
+
+
+def _type_of(password_type: str | None) -> TextReader | None:
+    return _TYPES.get((password_type or "").strip().lower())
 
 
 def _read_prefixed(prefixed: re.Match[str], *, named: bool) -> Check:
