@@ -190,6 +190,9 @@ def test_an_envelope_that_the_server_would_not_take(instance: Path) -> None:
         ("-f <iain@x.example>", {}, "iain@x.example", "iain@x.example"),
         ("-f l-owner-@x.example-@[]", {}, "l-owner-@x.example", "l-owner-@x.example"),
         ("", {"USER": "Jo Doe"}, '"Jo Doe"@mx.example.com', None),
+        ("", {"USER": "ann@a.example"}, "ann@a.example", "ann@a.example"),
+        ("", {"USER": "a b@a.example"}, '"a b"@a.example', None),
+        ("", {"USER": "ann@a.example", "MAILHOST": "m"}, '"ann@a.example"@m.example.com', None),
     ],
 )
 def test_sender_and_author(

@@ -63,7 +63,10 @@ def author(options: Options, environ: Mapping[str, str], hosts: Hosts) -> Author
         user = account.pw_name if account else f"uid{os.getuid()}"
     if not name and account is not None and account.pw_name == user:
         name = _full_name(account)
-    return Author(*checked(user, hosts.whole(_first(environ, _HOST)), os.EX_CONFIG), name)
+    host = _first(environ, _HOST)
+    if not host and "@" in user:  # programs that the server runs have an account's name there
+        user, _, host = user.rpartition("@")
+    return Author(*checked(user, hosts.whole(host), os.EX_CONFIG), name)
 
 
 def letters(environ: Mapping[str, str]) -> str:
