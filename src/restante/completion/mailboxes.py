@@ -1,15 +1,16 @@
 """Reads the addresses out of a header field (RFC 5322 §3.4, and what is met in its §4.4).
 
 The parser is strict about what an address is and lenient about what stands around it: comments,
-folds, groups, routes and empty places in a list are passed over. Addresses without a domain are
-understood, as people and programs on a host write them. One pass, no recursion: the time is
-linear in the text, and nothing is kept but the mailboxes.
+folds, groups, routes, empty places in a list and whatever makes a name are passed over, and a ``;``
+parts addresses as a comma does. Addresses without a domain are understood, as people and programs
+on a host write them. One pass, no recursion: the time is linear in the text, and nothing is kept
+but the mailboxes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -68,42 +69,40 @@ class _Parser:
 
     def addresses(self) -> Iterator[Mailbox]:
         while self._token.kind != _END:
-            if self._token.kind == ",":
-                self._next()
-            elif self._token.kind == ";" and self._in_group:
-                self._next()
-                self._in_group = False
+            if self._token.kind in {",", ";"}:
+                if self._next().kind == ";":
+                    self._in_group = False
             else:
                 yield from self._address()
 
     def _address(self) -> Iterator[Mailbox]:
         """One mailbox, or the beginning of a group, up to the comma or what else follows it."""
-        words = self._words()
+        run = self._run()
         kind = self._token.kind
         if kind == "<":
             yield from self._angle_address()
-        elif kind == ":" and words and not self._in_group:
+        elif kind == ":" and _is_phrase(run) and not self._in_group:
             self._next()
             self._in_group = True
             return
         else:
-            yield self._addr_spec(words)
+            yield self._addr_spec(run)
         if self._token.kind not in {",", ";", _END}:
             raise self._unexpected()
 
-    def _words(self) -> list[_Token]:
-        """Words and dots: the name before an angle or a colon, or a local part."""
-        words = []
-        while self._token.kind in {_ATOM, _QUOTED, "."}:
-            words.append(self._next())
-        return words
+    def _run(self) -> list[_Token]:
+        """What the name before an angle is made of, or an address: which, shows what follows."""
+        run = []
+        while self._token.kind in {_ATOM, _QUOTED, _LITERAL, ".", "@"}:
+            run.append(self._next())
+        return run
 
     def _angle_address(self) -> Iterator[Mailbox]:
         self._next()
         self._skip_route()
-        words = self._words()
-        if words:
-            yield self._addr_spec(words)
+        run = self._run()
+        if run:
+            yield self._addr_spec(run)
         if self._token.kind != ">":
             raise self._unexpected()
         self._next()
@@ -118,32 +117,31 @@ class _Parser:
             raise self._unexpected()
         self._next()
 
-    def _addr_spec(self, words: list[_Token]) -> Mailbox:
-        self._check_dotted(words)
+    def _addr_spec(self, run: list[_Token]) -> Mailbox:
+        at = next((place for place, token in enumerate(run) if token.kind == "@"), len(run))
+        words, labels = run[:at], run[at + 1 :]
+        self._check_dotted(words or run[:1], {_ATOM, _QUOTED, "."})
         local = "".join(_unquoted(word) for word in words)
         if not local:
-            raise _no_address(self._text, words[0].start)
-        end = words[-1].end
-        if self._token.kind != "@":
+            raise _no_address(self._text, run[0].start)
+        if at == len(run):
+            end = run[-1].end
             return Mailbox(local, "", end, end)
-        self._next()
-        return self._with_domain(local)
+        return self._with_domain(local, labels)
 
-    def _with_domain(self, local: str) -> Mailbox:
-        start = self._token.start
-        if self._token.kind == _LITERAL:
-            literal = self._next()
-            return Mailbox(local, _bare(literal.text), start, literal.end)
-        labels = []
-        while self._token.kind in {_ATOM, "."}:
-            labels.append(self._next())
-        self._check_dotted(labels)
-        return Mailbox(local, "".join(label.text for label in labels), start, labels[-1].end)
+    def _with_domain(self, local: str, labels: list[_Token]) -> Mailbox:
+        if [label.kind for label in labels] != [_LITERAL]:
+            self._check_dotted(labels, {_ATOM, "."})
+        domain = "".join(_bare(label.text) for label in labels)
+        return Mailbox(local, domain, labels[0].start, labels[-1].end)
 
-    def _check_dotted(self, words: list[_Token]) -> None:
+    def _check_dotted(self, words: list[_Token], kinds: Container[str]) -> None:
         """Words side by side are a name; a local part or a domain has dots between its words."""
         if not words:
             raise self._unexpected()
+        for word in words:
+            if word.kind not in kinds:
+                raise _no_address(self._text, word.start)
         dots = [word.kind == "." for word in words]
         if all(dots) or any(not left and not right for left, right in pairwise(dots)):
             raise _no_address(self._text, words[0].start)
@@ -188,6 +186,11 @@ def _end_of_comment(text: str, start: int) -> int:
         if depth == 0:
             return position
     raise MailboxSyntaxError(f"a comment does not end: {_shown(text, start)}")
+
+
+def _is_phrase(run: list[_Token]) -> bool:
+    """Whether these can name a group, and are no address (RFC 5322 §3.2.5)."""
+    return bool(run) and all(token.kind in {_ATOM, _QUOTED, "."} for token in run)
 
 
 def _unquoted(word: _Token) -> str:

@@ -152,7 +152,7 @@ WORDS = (
 LISTS = (
     b"ann", b"Ann <ann@example.com>, bob@c+", b'"a \\" b"@c.d', b"g: a@b, c@d;, e",
     b"a@[192.0.2.1]",
-    b"<@r,@s:a@b>", b"a (c(d)e) @ b . c", b"a.b..c@d",
+    b"<@r,@s:a@b>", b"a (c(d)e) @ b . c", b"a.b..c@d", b"a@b [c] <a@b>; d @ e <f>",
 )  # fmt: skip
 
 TARGETS = (
