@@ -278,6 +278,43 @@ async def test_all_that_is_listed_can_be_removed(database_url: str) -> None:
         assert await directory.owners("iain", "example.com") == ("iain@example.com",)
 
 
+async def test_an_address_goes_with_the_last_target_of_an_extension(database_url: str) -> None:
+    rows: Rows = {
+        "alias": [
+            ("iain@example.com", "list", "a", "far.org"),
+            ("Iain@example.com", "list", "b", "far.org"),
+        ],
+        "virtual": [("iain-list@example.com", "iain-list", "example.com")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = await _site(engine)
+        directory = SqlDirectory(engine)
+        await admin.remove_alias(AliasEntry("iain-list@example.com", "a@far.org"))
+        assert await directory.owners("iain-list", "example.com") == ("iain-list@example.com",)
+        await admin.remove_alias(AliasEntry("iain-list@example.com", "b@far.org"))
+        assert await directory.owners("iain-list", "example.com") == ()
+
+
+async def test_addresses_of_extensions_go_with_the_mailbox(database_url: str) -> None:
+    """Not those that another account has, or the alias user from then on."""
+    owners = ["iain-a@example.com", "IAIN-b-c@example.com", "iain-d-e@example.com"]
+    others = ["iain-f@example.com", "iain-g@other.org", "iain-h", "iain", "xiain-i@example.com"]
+    rows: Rows = {
+        "mailbox": [("iain-d@example.com", 1, 1, "/h", "x", None)],
+        "virtual": [(owner, f"x{number}", "x.org") for number, owner in enumerate(owners + others)],
+        "alias": [
+            ("iain@example.com", "", "anna", "example.com"),
+            ("alias", "iain-f@example.com", "anna", "example.com"),
+        ],
+    }
+    async with engine_with(database_url, rows) as engine:
+        admin = await _site(engine)
+        await admin.remove_mailbox(IAIN)
+        directory = SqlDirectory(engine)
+        kept = [await directory.owners(f"x{number}", "x.org") for number in range(8)]
+        assert kept == [(), (), *((owner,) for owner in (owners[2], *others))]
+
+
 async def test_only_the_exact_name_is_removed(database_url: str) -> None:
     """Rows whose names the database takes for equal are not touched."""
     rows: Rows = {
@@ -293,7 +330,7 @@ async def test_only_the_exact_name_is_removed(database_url: str) -> None:
 async def test_names_with_quotes_are_names(database_url: str) -> None:
     async with engine_with(database_url) as engine:
         admin = await _site(engine)
-        odd = Address("o'br`ien%?", "example.com")
+        odd = Address("o'br`ien%?_!", "example.com")
         await _add(admin, odd)
         assert await admin.mailbox(odd) == _account(odd)
         await admin.remove_mailbox(odd)

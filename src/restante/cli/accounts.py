@@ -184,8 +184,9 @@ def remove_mailbox(
 ) -> None:
     """Remove an account; refused while it holds mail, unless --delete-mail is given.
 
-    Its addresses go, and its own rows of the table alias, so that whoever gets the name later
-    inherits none. Mail in a home that holds another account's too is never deleted.
+    Its addresses go, with and without an extension, and its own rows of the table alias, so that
+    whoever gets the name later inherits none. Mail in a home that holds another account's too is
+    never deleted.
     """
     from restante.cli.homes import delete_home, measure
 

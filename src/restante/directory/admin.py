@@ -10,11 +10,12 @@ that ``rcpthosts`` has; where it is typed in neither (capitals beyond ASCII), in
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from restante.address import Address, AddressSyntaxError, check_domain, fold
+from restante.address import Address, AddressSyntaxError, check_domain, dash_prefixes, fold
 from restante.address_syntax import join_mailbox
 from restante.directory import Account, BadRow, schema
 from restante.directory.engine import Engine, NothingChanged, Row, Statement, Value
@@ -191,11 +192,16 @@ class Administration:
         """
         address, stored = await self._need_mailbox(address)
         owned = await self._rows("virtual", username=str(address))
+        extended = await self._extended("virtual", "username", address)
         await self._change(
             f"the mailbox {address}",
             *(self._delete("mailbox", row) for row in {row[:1] for row in stored}),
             *(self._delete("virtual", row) for row in set(owned)),
             *(self._delete("alias", row) for row in await self._instructions_of(address)),
+            *(
+                self._delete("virtual", row, _unserved(text_of(row[0])), may_stay=True)
+                for row in set(extended)
+            ),
         )
         pointing = [
             row
@@ -263,8 +269,9 @@ class Administration:
             )
         local, _, domain = name.rpartition("@")
         owned = await self._rows("virtual", **_address_columns(name, local, domain))
+        users = {(ALIAS_USER, name), *((text_of(line[0]), text_of(line[1])) for line in lines)}
         unused = (
-            _absent("alias", username=ALIAS_USER, alias=name),
+            *(_absent("alias", username=user, alias=extension) for user, extension in users),
             _absent("mailbox", username=name),
         )
         await self._change(
@@ -278,6 +285,21 @@ class Administration:
         if fold(str(address)) == ALIAS_USER:
             return set()
         return set(await self._rows("alias", username=str(address)))
+
+    async def _extended(self, table: str, column: str, address: Address) -> list[Row]:
+        """The rows whose column is the address with an extension, ``name-extension@domain``.
+
+        None for a name without a domain, which users of the system may have with extensions.
+        """
+        if not address.domain:
+            return []
+        names = f"{address.local}-", f"@{address.domain}"
+        like = Page(f"`{column}` LIKE ? ESCAPE '!'", ("%".join(map(_to_the_letter, names)),))
+        begin, end = map(fold, names)
+        place = schema.TABLES[table].index(column)
+        rows = await self._fetch(table, schema.TABLES[table], like)
+        found = ((fold(text_of(row[place])), row) for row in rows)
+        return [row for name, row in found if name.startswith(begin) and name.endswith(end)]
 
     async def _rows(self, table: str, **wanted: str) -> list[Row]:
         """All columns of the rows whose columns are, folded, as ``wanted``: by an index, a few."""
@@ -440,6 +462,15 @@ def _absent(table: str, **columns: str) -> _Condition:
     return _Condition(f"NOT {present.text}", present.values)
 
 
+def _unserved(owner: str) -> Sequence[_Condition]:
+    """That no account has an owner's mail, and that there are no instructions for it."""
+    local, at, domain = owner.rpartition("@")
+    return (
+        _absent("alias", username=ALIAS_USER, alias=owner),
+        *(_absent("mailbox", username=f"{user}{at}{domain}") for user, _ in dash_prefixes(local)),
+    )
+
+
 def _insert(
     table: str,
     columns: Mapping[str, Value],
@@ -483,6 +514,11 @@ def _target_columns(target: Address) -> dict[str, str]:
 def _quoted(local: str) -> str:
     """A local part with quotes if it needs any (RFC 5321 §4.1.2, Quoted-string)."""
     return join_mailbox(local, "")
+
+
+def _to_the_letter(text: str) -> str:
+    """Part of a pattern of LIKE, with ``!`` to escape what means more there."""
+    return re.sub("[!%_]", r"!\g<0>", text)
 
 
 def _entry(row: Sequence[Value]) -> AliasEntry:
