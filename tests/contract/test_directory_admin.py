@@ -203,6 +203,25 @@ async def test_aliases_that_are_refused_leave_nothing(database_url: str) -> None
         assert await _aliases(admin) == before
 
 
+async def test_an_alias_whose_mail_an_account_has_is_refused(database_url: str) -> None:
+    """With whatever extension; so is the account that would have an alias's mail."""
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        for local in ("iain-x", "IAIN-x-y"):
+            refused = admin.add_alias((local, "example.com"), ANNA)
+            await _refuses(refused, r"the mailbox iain@example\.com has the mail")
+        await admin.add_alias(("Jean_-Pierre-x", "example.com"), ANNA)
+        await admin.add_alias(("jeanne-x", "example.com"), ANNA)
+        before = await _aliases(admin)
+        for local in ("jean_", "JEAN_-pierre"):
+            refused = _add(admin, Address(local, "example.com"))
+            await _refuses(refused, "alias Jean_-Pierre-x@example.com")
+        assert len(await _accounts(admin)) == 2
+        assert await _aliases(admin) == before
+        await _add(admin, Address("jean", "example.com"))
+        await _add(admin, Address("jean%", "example.com"))
+
+
 async def test_rows_written_by_hand_are_shown(database_url: str) -> None:
     rows: Rows = {
         "alias": [
@@ -307,8 +326,9 @@ async def test_addresses_of_extensions_go_with_the_mailbox(database_url: str) ->
             ("alias", "iain-f@example.com", "anna", "example.com"),
         ],
     }
-    async with engine_with(database_url, rows) as engine:
+    async with engine_with(database_url) as engine:
         admin = await _site(engine)
+        await fill(engine, rows)
         await admin.remove_mailbox(IAIN)
         directory = SqlDirectory(engine)
         kept = [await directory.owners(f"x{number}", "x.org") for number in range(8)]

@@ -173,6 +173,29 @@ async def test_targets_that_nobody_has(database_url: str) -> None:
     ]
 
 
+async def test_aliases_whose_mail_an_account_has(database_url: str) -> None:
+    own = [("ann@x.org", OWN, OWN, "/h", "x", None), ("bob-x@x.org", OWN, OWN, "/h", "x", None)]
+    names = {
+        "ann@x.org": "ann@x.org",
+        "ANN-a-b@x.org": "ann@x.org",
+        "bob-x-y@x.org": "bob-x@x.org",
+        "iain-list": "iain",
+    }
+    others = ["bob@x.org", "bob-y@x.org", "ann-a@y.org", "annex@x.org"]
+    rows: Rows = {
+        "mailbox": [*SITE["mailbox"], *own],
+        "alias": [("alias", name, "x", "far.org") for name in (*names, *others)],
+    }
+    async with engine_with(database_url, rows) as engine:
+        found = await examined(engine)
+    assert found.problems == []
+    assert sorted(found.advice) == sorted(
+        f"alias has for 'alias', extension {name.lower()!r}: it counts for nothing, since the "
+        f"account {account} has the mail of {name.lower()}"
+        for name, account in names.items()
+    )
+
+
 async def test_a_few_targets_that_nobody_has(database_url: str) -> None:
     many = [("alias", f"a{number}", f"gone{number}", "example.com") for number in range(250)]
     async with engine_with(database_url, {**SITE, "alias": many}) as engine:

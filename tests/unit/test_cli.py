@@ -235,6 +235,22 @@ def test_aliases(hosted: Shell) -> None:
     assert hosted("alias", "list").out == "@example.com\tiain@example.com\n"
 
 
+def test_no_address_that_an_account_of_the_host_itself_has(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_ROUTING__LOCALS", '["Example.com"]')
+    hosted.change("INSERT INTO mailbox VALUES ('bob', 1, 1, '/home/bob', NULL, NULL)")
+    for arguments in (
+        ("mailbox", "add", "BOB@example.com", "--password-stdin"),
+        ("alias", "add", "bob@example.com", "iain@example.com"),
+    ):
+        refused = hosted(*arguments, stdin="secret\n")
+        assert refused.code == ExitCode.REFUSED
+        assert "the mailbox bob has the mail of" in refused.err
+    assert hosted("alias", "add", "bobby@example.com", "iain@example.com").code == 0
+    assert hosted("alias", "add", "@example.com", "iain@example.com").code == 0
+
+
 def test_aliases_are_removed_as_they_are_listed(hosted: Shell) -> None:
     hosted.change(
         "INSERT INTO alias VALUES ('iain@example.com', 'x', 'ann', 'elsewhere.example'), "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restante.address import Address, AddressSyntaxError
+from restante.address import Address, AddressSyntaxError, fold
 from restante.cli.context import (
     account_name,
     administer,
@@ -29,6 +29,7 @@ from restante.cli.output import (
     remark,
 )
 from restante.errors import OperatorError
+from restante.labels import forms
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
@@ -85,20 +86,33 @@ def add_mailbox(
     given = full_address(address)
     settings = settings_of(context)
     owner = mail_owner(settings)
-    wanted = administer(settings, lambda admin: _free_address(admin, given))
+    wanted = administer(settings, lambda admin: _free_address(admin, settings, given))
     account = Account(str(wanted), owner.uid, owner.gid, home_of(settings, wanted))
     password = hashed_password(from_stdin=password_stdin)
     administer(settings, lambda admin: admin.add_mailbox(wanted, account, password, PASSWORD_TYPE))
 
 
-async def _free_address(admin: Administration, address: Address) -> Address:
+async def _free_address(admin: Administration, settings: Settings, address: Address) -> Address:
     """The address as its domain is written here, before a password is asked for.
 
     That nobody has it is checked again when it is added.
     """
     if taken := await admin.mailbox(address):
         raise OperatorError(f"the mailbox {taken.name} exists already")
+    await _need_no_local_user(admin, settings, address)
     return await admin.hosted(address)
+
+
+async def _need_no_local_user(admin: Administration, settings: Settings, address: Address) -> None:
+    """That no account without a domain has the mail, as it has in domains of the host itself."""
+    here = {form for domain in settings.routing.locals for form in forms(fold(domain))}
+    if not address.local or fold(address.domain) not in here:
+        return
+    if user := await admin.mailbox(Address(address.local, "")):
+        raise OperatorError(
+            f"the mailbox {user.name} has the mail of {address}, as routing.locals has the domain: "
+            "choose another name"
+        )
 
 
 @mailboxes.command("list")
@@ -218,7 +232,15 @@ def _doomed_home(settings: Settings, account: Account) -> str:
 def add_alias(context: typer.Context, address: AddressArgument, target: TargetArgument) -> None:
     """Forward an address to a target; again for each further target. @DOMAIN is a catch-all."""
     forwarded, to = _alias_address(address), full_address(target)
-    administer(settings_of(context), lambda admin: admin.add_alias(forwarded, to))
+    settings = settings_of(context)
+    administer(settings, lambda admin: _forward(admin, settings, forwarded, to))
+
+
+async def _forward(
+    admin: Administration, settings: Settings, address: tuple[str, str], target: Address
+) -> None:
+    await _need_no_local_user(admin, settings, Address(*address))
+    await admin.add_alias(address, target)
 
 
 @aliases.command("list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,9 @@ from restante.directory.rows import MAX_ID, account_of, line_of, text_of
 from restante.labels import forms, in_own_form
 from restante.routing.decision import NoSuchUser, ToForward
 from restante.routing.instructions import BadInstruction, parse_instructions
+from restante.routing.ownership import Owner
 from restante.routing.router import Router
+from restante.routing.users import ALIAS_USER, candidates
 from restante.service.user import serving_uid
 
 if TYPE_CHECKING:
@@ -197,11 +199,39 @@ async def _examine_instructions(engine: Engine, settings: Settings, findings: Fi
         for address in addresses:
             targets.setdefault(address, (user, extension))
     findings.problems += unusable[:MAX_NAMED]
+    findings.advice += await _examine_overshadowed(engine, lines)
     router, directory = Router(settings.routing, settings.hostname), directory_of(settings, engine)
     async for address in _without_mailbox(targets, router, directory):
         findings.advice.append(
             f"{_of(*targets[address])}: {address}, which nobody has: what is sent on to it bounces"
         )
+
+
+async def _examine_overshadowed(engine: Engine, users: Iterable[_User]) -> list[str]:
+    """Addresses that the alias user has rows for, and an account the mail."""
+    names = (name for user, name in users if user == ALIAS_USER)
+    pairs = ((account, name) for name in names for account in _accounts_of(name))
+    told: list[str] = []
+    while some := list(islice(pairs, AT_A_TIME)):
+        marks = ", ".join("?" * len(some))
+        rows = await engine.fetch(
+            f"SELECT `username` FROM `mailbox` WHERE `username` IN ({marks})",  # noqa: S608 - marks
+            [account for account, _ in some],
+        )
+        there = {fold(text_of(row[0])) for row in rows}
+        told += [
+            f"{_of(ALIAS_USER, name)}: it counts for nothing, since the account {account} has the "
+            f"mail of {name}"
+            for account, name in some
+            if account in there
+        ]
+        if len(told) >= MAX_NAMED:
+            break
+    return told[:MAX_NAMED]
+
+
+def _accounts_of(name: str) -> Iterator[str]:
+    return (account for account, _ in candidates(Owner(name, name, from_virtual=True)))
 
 
 def _forwarded_to(lines: Iterable[str]) -> list[Address]:

@@ -130,6 +130,7 @@ class Administration:
             _present("rcpthosts", host=host),
             _absent("mailbox", username=name),
             _absent("virtual", virtual_host=checked.domain, virtual_username=checked.local),
+            _absent("alias", _is_extended("alias", checked), username=ALIAS_USER),
         )
         await self._change(
             f"the mailbox {name}",
@@ -224,6 +225,7 @@ class Administration:
         host = await self._need_domain(domain)
         domain = await self._need_alias_or_nothing(local, domain) or host
         name = f"{local}@{domain}"
+        await self._need_no_extension(local, domain)
         line = {"username": ALIAS_USER, "alias": name} | _target_columns(goal)
         for form in forms(goal.domain):
             if await self._rows("alias", **line | {"alias_host": form}):
@@ -231,7 +233,7 @@ class Administration:
         own = _address_columns(name, local, domain)
         conditions = (
             _present("rcpthosts", host=host),
-            _absent("mailbox", username=name),
+            *(_absent("mailbox", username=f"{user}@{domain}") for user, _ in dash_prefixes(local)),
             _absent("alias", **line),
         )
         await self._change(
@@ -286,18 +288,19 @@ class Administration:
             return set()
         return set(await self._rows("alias", username=str(address)))
 
-    async def _extended(self, table: str, column: str, address: Address) -> list[Row]:
+    async def _extended(
+        self, table: str, column: str, address: Address, **wanted: str
+    ) -> list[Row]:
         """The rows whose column is the address with an extension, ``name-extension@domain``.
 
         None for a name without a domain, which users of the system may have with extensions.
         """
         if not address.domain:
             return []
-        names = f"{address.local}-", f"@{address.domain}"
-        like = Page(f"`{column}` LIKE ? ESCAPE '!'", ("%".join(map(_to_the_letter, names)),))
-        begin, end = map(fold, names)
+        begin, end = fold(f"{address.local}-"), fold(f"@{address.domain}")
         place = schema.TABLES[table].index(column)
-        rows = await self._fetch(table, schema.TABLES[table], like)
+        like = _is_extended(column, address)
+        rows = await self._select(table, Page(like.text, like.values), wanted)
         found = ((fold(text_of(row[place])), row) for row in rows)
         return [row for name, row in found if name.startswith(begin) and name.endswith(end)]
 
@@ -419,6 +422,12 @@ class Administration:
                 f"the address {address} belongs to {', '.join(owners)}: remove that alias or "
                 "mailbox first"
             )
+        taken = await self._extended("alias", "alias", address, username=ALIAS_USER)
+        if taken:
+            raise OperatorError(
+                f"the mailbox {address} would get the mail of the alias "
+                f"{min(text_of(row[1]) for row in taken)} as well: remove that first"
+            )
 
     async def _need_alias_or_nothing(self, local: str, domain: str) -> str:
         """The domain in the form that the alias has already; empty: there is none yet."""
@@ -436,6 +445,15 @@ class Administration:
             found = found or (form if owners else "")
         return found
 
+    async def _need_no_extension(self, local: str, domain: str) -> None:
+        """That no account has the mail of an owner of this name (decision 3 of the rules)."""
+        for user, extension in dash_prefixes(local):
+            for row in await self._rows("mailbox", username=f"{user}@{domain}"):
+                raise OperatorError(
+                    f"the mailbox {text_of(row[0])} has the mail of {local}@{domain}, as its "
+                    f"extension {extension!r}: write rows for that one (docs/tables.md has them)"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
@@ -452,14 +470,22 @@ def _all(conditions: Sequence[_Condition]) -> _Condition:
     )
 
 
-def _present(table: str, **columns: str) -> _Condition:
-    where = " AND ".join(f"`{column}` = ?" for column in columns)
-    return _Condition(f"EXISTS (SELECT 1 FROM `{table}` WHERE {where})", tuple(columns.values()))
+def _present(table: str, *conditions: _Condition, **columns: str) -> _Condition:
+    equal = (_Condition(f"`{column}` = ?", (value,)) for column, value in columns.items())
+    where = _all((*equal, *conditions))
+    return _Condition(f"EXISTS (SELECT 1 FROM `{table}` WHERE {where.text})", where.values)
 
 
-def _absent(table: str, **columns: str) -> _Condition:
-    present = _present(table, **columns)
+def _absent(table: str, *conditions: _Condition, **columns: str) -> _Condition:
+    present = _present(table, *conditions, **columns)
     return _Condition(f"NOT {present.text}", present.values)
+
+
+def _is_extended(column: str, address: Address) -> _Condition:
+    """That a name is, but for case and accents, the address with an extension."""
+    ends = (f"{address.local}-", f"@{address.domain}")
+    escaped = (re.sub("[!%_]", r"!\g<0>", end) for end in ends)
+    return _Condition(f"`{column}` LIKE ? ESCAPE '!'", ("%".join(escaped),))
 
 
 def _unserved(owner: str) -> Sequence[_Condition]:
@@ -514,11 +540,6 @@ def _target_columns(target: Address) -> dict[str, str]:
 def _quoted(local: str) -> str:
     """A local part with quotes if it needs any (RFC 5321 §4.1.2, Quoted-string)."""
     return join_mailbox(local, "")
-
-
-def _to_the_letter(text: str) -> str:
-    """Part of a pattern of LIKE, with ``!`` to escape what means more there."""
-    return re.sub("[!%_]", r"!\g<0>", text)
 
 
 def _entry(row: Sequence[Value]) -> AliasEntry:
