@@ -173,6 +173,27 @@ async def test_targets_that_nobody_has(database_url: str) -> None:
     ]
 
 
+async def test_instructions_that_nobody_can_carry_out(database_url: str) -> None:
+    """Programs and paths of the alias user are an account's of that name."""
+    rows: Rows = {
+        "alias": [
+            ("alias", "box@x.org", "./Maildir/", ""),
+            ("ALIAS", "run", "|cat", ""),
+            ("alias", "run", "a@far.org", ""),
+            ("alias", "away", "b", "far.org"),
+        ]
+    }
+    async with engine_with(database_url, rows) as engine:
+        lacking = (await examined(engine)).problems
+        await fill(engine, {"mailbox": [("alias", OWN, OWN, "/h", "x", None)]})
+        assert (await examined(engine)).problems == []
+    assert sorted(lacking) == [
+        f"alias has for 'alias', extension {extension!r}: {line!r}: mailbox has no user alias to "
+        "deliver it as; its mail waits"
+        for extension, line in (("box@x.org", "./Maildir/"), ("run", "|cat"))
+    ]
+
+
 async def test_aliases_whose_mail_an_account_has(database_url: str) -> None:
     own = [("ann@x.org", OWN, OWN, "/h", "x", None), ("bob-x@x.org", OWN, OWN, "/h", "x", None)]
     names = {

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from restante.address import Address, fold
 from restante.cli.context import directory_of
 from restante.cli.findings import MAX_NAMED, Findings
-from restante.directory import BadRow, Directory
+from restante.directory import BadFile, BadRow, Directory
 from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row, Value
 from restante.directory.pages import first_rows
 from restante.directory.rows import MAX_ID, account_of, line_of, text_of
 from restante.labels import forms, in_own_form
 from restante.routing.decision import NoSuchUser, ToForward
-from restante.routing.instructions import BadInstruction, parse_instructions
+from restante.routing.instructions import BadInstruction, instruction_line, parse_instructions
 from restante.routing.ownership import Owner
 from restante.routing.router import Router
-from restante.routing.users import ALIAS_USER, candidates
+from restante.routing.users import ALIAS_USER, NO_ALIAS_ACCOUNT, candidates, find_alias_account
 from restante.service.user import serving_uid
 
 if TYPE_CHECKING:
@@ -189,18 +189,27 @@ async def _examine_instructions(engine: Engine, settings: Settings, findings: Fi
     for row in await engine.fetch(_INSTRUCTIONS, (MAX_READ,)):
         lines.setdefault(folded(row), []).append(line_of(row[2], row[3]))
     unusable: list[str] = []
+    without_account: list[str] = []
     targets: dict[Address, _User] = {}
     for (user, extension), some in lines.items():
         try:
-            addresses = _forwarded_to(some)
+            actions = parse_instructions(some)
         except BadInstruction as error:
             unusable.append(f"{_of(user, extension)}: {error}; its mail waits")
             continue
-        for address in addresses:
-            targets.setdefault(address, (user, extension))
+        for action in actions:
+            if isinstance(action, ToForward):
+                targets.setdefault(action.address, (user, extension))
+            elif user == ALIAS_USER:
+                without_account.append(
+                    f"{_of(user, extension)}: {instruction_line(action)!r}: {NO_ALIAS_ACCOUNT}; "
+                    "its mail waits"
+                )
+    router, directory = Router(settings.routing, settings.hostname), directory_of(settings, engine)
+    if without_account and not await _has_alias_account(directory, settings):
+        unusable += without_account
     findings.problems += unusable[:MAX_NAMED]
     findings.advice += await _examine_overshadowed(engine, lines)
-    router, directory = Router(settings.routing, settings.hostname), directory_of(settings, engine)
     async for address in _without_mailbox(targets, router, directory):
         findings.advice.append(
             f"{_of(*targets[address])}: {address}, which nobody has: what is sent on to it bounces"
@@ -234,8 +243,14 @@ def _accounts_of(name: str) -> Iterator[str]:
     return (account for account, _ in candidates(Owner(name, name, from_virtual=True)))
 
 
-def _forwarded_to(lines: Iterable[str]) -> list[Address]:
-    return [each.address for each in parse_instructions(lines) if isinstance(each, ToForward)]
+async def _has_alias_account(directory: Directory, settings: Settings) -> bool:
+    try:
+        account = await find_alias_account(directory, system_files=settings.routing.system_files)
+    except BadRow:
+        return True  # one that is told of by itself
+    except BadFile:
+        return False
+    return account is not None
 
 
 def _of(user: str, extension: str) -> str:

@@ -21,10 +21,15 @@ from restante.routing.decision import (
     ToMaildir,
     ToProgram,
 )
-from restante.routing.instructions import parse_instructions, resolve_path
+from restante.routing.instructions import (
+    BadInstruction,
+    instruction_line,
+    parse_instructions,
+    resolve_path,
+)
 from restante.routing.ownership import Owner
 from restante.routing.trace import Notes
-from restante.routing.users import User, find_alias_account
+from restante.routing.users import NO_ALIAS_ACCOUNT, User, find_alias_account
 
 _OWNER = "-owner"
 _DEFAULT = "-default"
@@ -149,6 +154,8 @@ class _Search:
         account = self.user.account
         if account is None and not all(isinstance(action, ToForward) for action in actions):
             account = await find_alias_account(self.lookups, system_files=self.rules.system_files)
+            if account is None and not any(isinstance(action, ToForward) for action in actions):
+                raise BadInstruction(f"{instruction_line(actions[0])!r}: {NO_ALIAS_ACCOUNT}")
         new_sender = await self._owner_by_rows(place) if _sends_on(actions) else ""
         destination = Destination(self.user.name, place.extension, new_sender=new_sender)
         return Instructions(account, place.delivered_to, actions, destination)

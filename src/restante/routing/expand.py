@@ -28,6 +28,7 @@ from restante.routing.decision import (
 from restante.routing.instructions import instruction_line, resolve_path
 from restante.routing.owner import sender_of_list
 from restante.routing.router import Router
+from restante.routing.users import NO_ALIAS_ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def settle(
     account = instructions.account
     if account is None:
         line = instruction_line(action)
-        return Misconfigured(address, f"{line!r}: mailbox has no user alias to deliver it as")
+        return Misconfigured(address, f"{line!r}: {NO_ALIAS_ACCOUNT}")
     delivered_to = instructions.delivered_to
     if isinstance(action, ToMaildir):
         return Mailbox(account, delivered_to, resolve_path(account.home, action.path))

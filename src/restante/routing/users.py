@@ -15,6 +15,8 @@ from restante.routing.trace import Notes
 
 ALIAS_USER = "alias"
 """The user who has the addresses that no account has."""
+NO_ALIAS_ACCOUNT = "mailbox has no user alias to deliver it as"
+"""Why an instruction of that user's waits that is no forward."""
 
 
 @dataclass(frozen=True, slots=True)
