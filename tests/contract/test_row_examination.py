@@ -10,6 +10,7 @@ from restante.cli.findings import MAX_NAMED, Findings
 from restante.cli.row_examination import examine_rows
 from restante.config.tree import Routing, Settings
 from restante.directory.engine import Engine, Statement
+from restante.directory.lookups import SqlDirectory
 from restante.directory.rows import MAX_ID
 from tests.support.directory import Rows, engine_with, fill
 
@@ -64,6 +65,7 @@ async def allow_null(engine: Engine) -> None:
         "mailbox": f"username {name}, uid BIGINT, gid BIGINT, home VARCHAR(99), "
         "password VARCHAR(99), password_type VARCHAR(20)",
         "virtual": f"username {name}, virtual_username {name}, virtual_host {name}",
+        "alias": f"username {name}, alias {name}, alias_username {name}, alias_host {name}",
     }
     for table, columns in tables.items():
         await engine.transaction(
@@ -94,6 +96,29 @@ async def test_accounts_that_nobody_can_deliver_to(database_url: str) -> None:
         ]
         for problem in problems:
             assert problem.endswith("; its mail waits")
+
+
+async def test_null_where_nothing_is_to_be_empty(database_url: str) -> None:
+    """No look-up finds it; the statement that mends it stands there."""
+    async with engine_with(database_url) as engine:
+        await allow_null(engine)
+        assert (await examined(engine)).problems == []
+        rows: Rows = {
+            "mailbox": [("ann", OWN, OWN, "/h", "x", None)],
+            "virtual": [("ann", None, "x.org"), ("ann", "info", "x.org")],
+            "alias": [("ann", None, "a", "far.org"), ("ann", "list", "b", None)],
+        }
+        await fill(engine, rows)
+        problems = (await examined(engine)).problems
+        assert [problem.split(",")[0] for problem in problems] == [
+            "virtual has rows with NULL in virtual_username",
+            "alias has rows with NULL in alias",
+        ]
+        mends = [problem.partition(": ")[2] for problem in problems]
+        await engine.transaction([Statement(mend) for mend in mends])
+        assert (await examined(engine)).problems == []
+        assert await SqlDirectory(engine).owners("", "x.org") == ("ann",)
+        assert await SqlDirectory(engine).instructions("ann", "") == ("&a@far.org",)
 
 
 async def test_addresses_without_an_owner(database_url: str) -> None:

@@ -1,5 +1,7 @@
 """Rows that are there and lead nowhere, or to mailboxes that nobody can deliver to."""
 
+# ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
+
 from __future__ import annotations
 
 import os
@@ -40,6 +42,11 @@ _WRONG_NUMBER = "`uid` IS NULL OR `gid` IS NULL OR `uid` < 0 OR `gid` < 0 OR `ui
 _WRONG_OWNER = {True: "`uid` < ? OR `gid` < ?", False: "`uid` <> ?"}
 """Whether root asks, whose server delivers to everybody."""
 _WITHOUT_OWNER = "`username` IS NULL OR `username` = ''"
+_EMPTY_NOT_NULL = (
+    ("virtual", "virtual_username", "catch-alls"),
+    ("alias", "alias", "for all extensions without rows of their own"),
+)
+"""Table, column, and what an empty one says there."""
 _INSTRUCTIONS = "SELECT `username`, `alias`, `alias_username`, `alias_host` FROM `alias` LIMIT ?"
 # Planners make joins of EXISTS, and read all of the other table for each page.
 _WITHOUT_ACCOUNT = (
@@ -66,6 +73,7 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     """Add what is wrong with the rows; raises CannotKnow."""
     await _examine_accounts(engine, settings, findings)
     await _examine_owners(engine, findings)
+    await _examine_nulls(engine, findings)
     await _examine_addresses(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
     await _examine_forms(engine, findings)
@@ -118,6 +126,17 @@ async def _examine_owners(engine: Engine, findings: Findings) -> None:
         findings.problems.append(
             f"virtual has a row for {local}@{domain} without a username; its mail waits"
         )
+
+
+async def _examine_nulls(engine: Engine, findings: Findings) -> None:
+    for table, column, meaning in _EMPTY_NOT_NULL:
+        where = f"`{column}` IS NULL"
+        # No page has any; where a column may not be NULL, nothing is read.
+        if await engine.fetch(f"SELECT 1 FROM `{table}` WHERE {where} LIMIT 1"):
+            findings.problems.append(
+                f"{table} has rows with NULL in {column}, which count for nothing; if they are "
+                f"{meaning}: UPDATE `{table}` SET `{column}` = '' WHERE {where}"
+            )
 
 
 async def _examine_addresses(engine: Engine, settings: Settings, findings: Findings) -> None:
@@ -224,7 +243,7 @@ async def _examine_overshadowed(engine: Engine, users: Iterable[_User]) -> list[
     while some := list(islice(pairs, AT_A_TIME)):
         marks = ", ".join("?" * len(some))
         rows = await engine.fetch(
-            f"SELECT `username` FROM `mailbox` WHERE `username` IN ({marks})",  # noqa: S608 - marks
+            f"SELECT `username` FROM `mailbox` WHERE `username` IN ({marks})",
             [account for account, _ in some],
         )
         there = {fold(text_of(row[0])) for row in rows}
