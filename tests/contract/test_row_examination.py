@@ -98,6 +98,32 @@ async def test_accounts_that_nobody_can_deliver_to(database_url: str) -> None:
             assert problem.endswith("; its mail waits")
 
 
+async def test_addresses_with_several_owners(database_url: str) -> None:
+    """Repeated rows are none, nor are addresses that the database takes for the same."""
+    rows: Rows = {
+        "mailbox": [(name, OWN, OWN, "/h", "x", None) for name in ("ann", "bob", "zoe")],
+        "virtual": [
+            *(("ann", "same", "x.org"), ("Ann", "SAME", "X.org"), ("ann", "same", "x.org")),
+            *(("zoe", "info", "x.org"), ("bob", "Info", "x.org"), ("ann", "", "x.org")),
+            *(("bob", "", "x.org"), ("ann", "rené", "x.org"), ("bob", "rene", "x.org")),
+        ],
+    }
+    async with engine_with(database_url, rows) as engine:
+        found = await examined(engine)
+    assert found.problems == []
+    assert [line.split(":")[0].lower() for line in found.advice] == [
+        "virtual gives @x.org to ann, bob",
+        "virtual gives info@x.org to bob, zoe",
+    ]
+
+
+async def test_a_list_of_addresses_with_several_owners_is_short(sqlite_url: str) -> None:
+    many = [(owner, f"x{n}", "x.org") for n in range(MAX_NAMED + 5) for owner in ("ann", "bob")]
+    accounts = [(name, OWN, OWN, "/h", "x", None) for name in ("ann", "bob")]
+    async with engine_with(sqlite_url, {"mailbox": accounts, "virtual": many}) as engine:
+        assert len((await examined(engine)).advice) == MAX_NAMED
+
+
 async def test_null_where_nothing_is_to_be_empty(database_url: str) -> None:
     """No look-up finds it; the statement that mends it stands there."""
     async with engine_with(database_url) as engine:

@@ -16,7 +16,7 @@ from restante.cli.findings import MAX_NAMED, Findings
 from restante.directory import BadFile, BadRow, Directory
 from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row, Value
-from restante.directory.pages import first_rows
+from restante.directory.pages import first_rows, pages
 from restante.directory.rows import MAX_ID, account_of, line_of, text_of
 from restante.labels import forms, in_own_form
 from restante.routing.decision import NoSuchUser, ToForward
@@ -55,6 +55,11 @@ _WITHOUT_ACCOUNT = (
     "(SELECT 1 FROM `alias` a WHERE a.`username` = 'alias' AND a.`alias` = `virtual`.`username` "
     "LIMIT 1) IS NULL"
 )
+_SEVERAL_OWNERS = (
+    "SELECT MIN(`virtual_username`), MIN(`virtual_host`) FROM `virtual` WHERE {} "
+    "GROUP BY `virtual_host`, `virtual_username` HAVING MIN(`username`) <> MAX(`username`)"
+)
+"""Addresses that may have them, in a page: some databases take more names to be the same."""
 _WITHOUT_ADDRESSES = "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {} LIMIT 1) IS NULL"
 """With the host as ``virtual`` would have it."""
 _DOMAINS = (("rcpthosts", "host"), ("virtual", "virtual_host"))
@@ -75,6 +80,7 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     await _examine_owners(engine, findings)
     await _examine_nulls(engine, findings)
     await _examine_addresses(engine, settings, findings)
+    await _examine_shared(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
     await _examine_forms(engine, findings)
     await _examine_instructions(engine, settings, findings)
@@ -156,6 +162,31 @@ async def _examine_addresses(engine: Engine, settings: Settings, findings: Findi
                 f"virtual gives {local}@{domain} to {owner!r}, which has neither an account in "
                 "mailbox nor rows in alias: its mail is refused"
             )
+
+
+async def _examine_shared(engine: Engine, settings: Settings, findings: Findings) -> None:
+    directory = directory_of(settings, engine)
+    told: list[str] = []
+    async for page in pages(engine, "virtual"):
+        rows = await engine.fetch(_SEVERAL_OWNERS.format(page.condition), page.parameters)
+        for row in rows:
+            local, domain = map(text_of, row)
+            owners = await _owners_of(directory, local, domain)
+            if len(set(map(fold, owners))) > 1:
+                told.append(
+                    f"virtual gives {local}@{domain} to {', '.join(owners)}: only the first has "
+                    "its mail; several recipients are rows of alias"
+                )
+        if len(told) >= MAX_NAMED:
+            break
+    findings.advice += told[:MAX_NAMED]
+
+
+async def _owners_of(directory: Directory, local: str, domain: str) -> tuple[str, ...]:
+    try:
+        return await directory.owners(local, domain)
+    except BadRow:
+        return ()  # told of already
 
 
 async def _examine_domains(engine: Engine, settings: Settings, findings: Findings) -> None:
