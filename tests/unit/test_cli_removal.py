@@ -63,6 +63,27 @@ def test_a_mailbox_whose_home_no_file_system_takes_can_go(hosted: Shell, more: l
     assert hosted.rows("SELECT count(*) FROM mailbox") == [(0,)]
 
 
+def test_a_home_that_stays_is_told_of(hosted: Shell) -> None:
+    """Whoever gets the address gets what is in it."""
+    home = put_message(hosted, "iain@example.com", "dear")
+    (home / "Maildir" / "new" / "0.host").unlink()
+    (home / ".qmail").write_text("&spy@far.example\n")
+    removed = hosted("mailbox", "remove", "iain@example.com")
+    assert (removed.code, removed.err) == (
+        0,
+        f"restante: the home {home} stays, for whoever is given it next\n",
+    )
+    add = ("mailbox", "add", "iain@example.com", "--password-stdin")
+    added = hosted(*add, stdin="secret\n")
+    assert (added.code, added.err) == (
+        0,
+        f"restante: the home {home} was there already: what is in it is the new mailbox's\n",
+    )
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").err == ""
+    assert hosted(*add, stdin="secret\n").err == ""
+    assert hosted("mailbox", "remove", "iain@example.com").err == ""
+
+
 def test_mail_outside_the_root_is_never_deleted(hosted: Shell, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / "Maildir" / "new").mkdir(parents=True)

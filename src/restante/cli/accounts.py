@@ -80,7 +80,7 @@ def add_mailbox(
     context: typer.Context, address: AddressArgument, password_stdin: PasswordFromStdin = False
 ) -> None:
     """Make an account; its domain must be there."""
-    from restante.cli.homes import home_of, mail_owner
+    from restante.cli.homes import has_something, home_of, mail_owner
     from restante.directory import Account
 
     given = full_address(address)
@@ -90,6 +90,8 @@ def add_mailbox(
     account = Account(str(wanted), owner.uid, owner.gid, home_of(settings, wanted))
     password = hashed_password(from_stdin=password_stdin)
     administer(settings, lambda admin: admin.add_mailbox(wanted, account, password, PASSWORD_TYPE))
+    if has_something(account.home):
+        remark(f"the home {account.home} was there already: what is in it is the new mailbox's")
 
 
 async def _free_address(admin: Administration, settings: Settings, address: Address) -> Address:
@@ -199,10 +201,10 @@ def remove_mailbox(
     """Remove an account; refused while it holds mail, unless --delete-mail is given.
 
     Its addresses go, with and without an extension, and its own rows of the table alias, so that
-    whoever gets the name later inherits none. Mail in a home that holds another account's too is
-    never deleted.
+    whoever gets the name later inherits none. Its home stays without --delete-mail. Mail in a home
+    that holds another account's too is never deleted.
     """
-    from restante.cli.homes import delete_home, measure
+    from restante.cli.homes import delete_home, has_something, measure
 
     wanted = account_name(address)
     settings = settings_of(context)
@@ -218,6 +220,8 @@ def remove_mailbox(
         remark(f"the alias {entry.address} still points to {entry.target}")
     if doomed:
         delete_home(doomed)
+    elif has_something(account.home):
+        remark(f"the home {account.home} stays, for whoever is given it next")
 
 
 def _doomed_home(settings: Settings, account: Account) -> str:

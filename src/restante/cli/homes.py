@@ -91,6 +91,14 @@ def _component(text: str) -> str:
     return f"{encoded[:180]},{sha256(encoded.encode()).hexdigest()[:32]}"
 
 
+def has_something(home: str) -> bool:
+    """Whether anything lies in a home, as far as it can be looked into."""
+    try:
+        return bool(os.listdir(home))
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Holding:
     """How much mail lies in a home."""
