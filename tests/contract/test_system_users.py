@@ -8,13 +8,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from restante.directory import Account, BadFile
+from restante.directory import Account, BadFile, system
 from restante.directory.passwd import MAX_NAME, PasswdEntry, passwd_entry
-from restante.directory.system import MAX_LOOKUPS, HostFiles, mail_user
+from restante.directory.shadow import ShadowEntry
+from restante.directory.system import MAX_FAR, MAX_LOOKUPS, HostFiles, HostPasswords, mail_user
 from restante.errors import CannotKnow
+from restante.mounts import FarPlaces
 from tests.support.deliveries import GROUP, OWNER
 
 
@@ -154,6 +157,48 @@ async def test_a_name_service_that_hangs_is_no_answer() -> None:
                 break
             except CannotKnow:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("alone", [MAX_FAR, 1])
+async def test_a_home_that_hangs_holds_up_nobody_on_another_disk(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, alone: int
+) -> None:
+    """Nor do more file systems than have threads of their own."""
+    release, seen = threading.Event(), os.stat
+
+    def stat(path: Any, **named: Any) -> os.stat_result:
+        if str(path).startswith("/far/"):
+            release.wait()
+        return seen(path, **named)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(system, "MAX_FAR", alone)
+    monkeypatch.setattr(system, "PATIENCE", 1.0)
+    (table := tmp_path / "mounts").write_text(
+        "/dev/sda1 / ext4 rw 0 0\n" + "".join(f"server:/ /far/{n} nfs4 rw 0 0\n" for n in range(2))
+    )
+    homes = {"near": str(home), "ann": "/far/0/ann", "eve": "/far/1/eve"}
+    entries = {name: entry(name, place) for name, place in homes.items()}
+    places = FarPlaces(str(table))
+    files = HostFiles(1, 1, entries.get, patience=1.0, places=places)
+    open_entry = ShadowEntry("*", -1, -1, -1, -1)
+    passwords = HostPasswords(1, entries.get, lambda _: open_entry, places=places)
+    try:
+        asked = [
+            look(name)
+            for look in (files.user, passwords.credentials)
+            for name in ("ann", "eve")
+            for _ in range(MAX_LOOKUPS + 1)
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {CannotKnow}
+        near = Account("near", OWNER, GROUP, str(home))
+        assert await files.user("near") == near
+        credentials = await passwords.credentials("near")
+        assert credentials is not None
+        assert credentials.account == near
+    finally:
+        release.set()
 
 
 async def test_a_bug_in_a_look_up_is_heard_of() -> None:

@@ -43,7 +43,7 @@ RULES: dict[str, set[str]] = {
     "maillog": VOCABULARY | {"eventlog", "metrics"},
     "logsetup": VOCABULARY | {"config", "eventlog", "rights"},
     "protocol": {"address", "envelope", "records", "status"},
-    "directory": VOCABULARY | {"config", "crowds", "maillog", "rights", "tls"},
+    "directory": VOCABULARY | {"config", "crowds", "maillog", "mounts", "rights", "tls"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY

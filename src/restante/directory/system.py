@@ -1,7 +1,8 @@
 """The passwd file and .qmail files, asked in this process.
 
 Both may lie behind a network: look-ups are done in threads, so many at a time, and each
-is given up after a while. One that hangs keeps its place until it ends.
+is given up after a while. One that hangs keeps its place until it ends; those in homes of another
+machine have places of their own, so that a file server that hangs holds up nobody else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from restante.address import fold
 from restante.config.tree import Settings
@@ -29,12 +31,17 @@ from restante.directory.shadow import ShadowEntry, system_password
 from restante.directory.sql import ALIAS_USER
 from restante.directory.threads import Threads
 from restante.errors import CannotKnow, reason_of
+from restante.mounts import FarPlaces
 from restante.rights import RightsRefused, owners_rights
 
 PATIENCE = 5.0
 """Seconds for one look-up: an SMTP peer that asks for several still hears within its timeout."""
 MAX_LOOKUPS = 16
 """Look-ups at once, in threads; others wait for their turn, within their patience."""
+MAX_LOOKUPS_FAR = 4
+"""Those in homes on one file system that may hang."""
+MAX_FAR = 16
+"""Such file systems that have threads of their own at once; others share MAX_LOOKUPS."""
 
 
 EntryOf = Callable[[str], PasswdEntry | None]
@@ -48,16 +55,21 @@ def mail_user(name: str, minimum_uid: int, entry_of: EntryOf) -> Account | None:
     their own; nobody whose name has upper case letters. The user ``alias`` serves all other
     addresses, and if there is one who cannot, that is an error: BadFile.
     """
-    if fold(name) != name:
-        return None
-    entry = entry_of(name)
-    if entry is None:
-        return None
+    entry = _entry(name, entry_of)
+    return None if entry is None else _user(entry, minimum_uid)
+
+
+def _entry(name: str, entry_of: EntryOf) -> PasswdEntry | None:
+    return entry_of(name) if fold(name) == name else None
+
+
+def _user(entry: PasswdEntry, minimum_uid: int) -> Account | None:
+    """See ``mail_user``; looks at the home."""
     why = _objection(entry, max(minimum_uid, 1))
     if not why:
-        return Account(name, entry.uid, entry.gid, entry.home)
-    if name == ALIAS_USER:
-        raise BadFile(f"passwd: user {name} cannot have mail: {why}")
+        return Account(entry.name, entry.uid, entry.gid, entry.home)
+    if entry.name == ALIAS_USER:
+        raise BadFile(f"passwd: user {entry.name} cannot have mail: {why}")
     return None
 
 
@@ -81,6 +93,30 @@ def _objection(entry: PasswdEntry, minimum_uid: int) -> str:
     return ""
 
 
+class _Lookups:
+    """The threads in which look-ups are done. Belongs to one event loop."""
+
+    def __init__(self, patience: float, places: FarPlaces | None) -> None:
+        self._patience = patience
+        self._places = places or FarPlaces()
+        self.near = Threads(MAX_LOOKUPS, patience)
+        self._far = Threads(MAX_LOOKUPS, patience)
+        # Threads are kept as long as somebody is in them, for whom they may never answer.
+        self._of_place: WeakValueDictionary[str, Threads] = WeakValueDictionary()
+
+    def at(self, home: str) -> Threads:
+        """Those for a home."""
+        place = self._places.of(home)
+        if not place:
+            return self.near
+        threads = self._of_place.get(place)
+        if threads is None:
+            if len(self._of_place) >= MAX_FAR:
+                return self._far
+            threads = self._of_place[place] = Threads(MAX_LOOKUPS_FAR, self._patience)
+        return threads
+
+
 def system_files(settings: Settings) -> SystemFiles:
     """What is asked after SQL, by a process that does it itself."""
     if not settings.routing.system_files:
@@ -100,21 +136,26 @@ class HostFiles:
         minimum_gid: int,
         entry_of: EntryOf = passwd_entry,
         patience: float = PATIENCE,
+        places: FarPlaces | None = None,
     ) -> None:
         self._minimum_uid = minimum_uid
         self._entry_of = entry_of
         self._ways = owners_rights(minimum_uid, minimum_gid)
-        self._threads = Threads(MAX_LOOKUPS, patience)
+        self._lookups = _Lookups(patience, places)
 
     async def user(self, name: str) -> Account | None:
         """See SystemFiles."""
-        return await self._threads.run(
-            f"passwd: {name}", lambda: mail_user(name, self._minimum_uid, self._entry_of)
+        what = f"passwd: {name}"
+        entry = await self._lookups.near.run(what, lambda: _entry(name, self._entry_of))
+        if entry is None:
+            return None
+        return await self._lookups.at(entry.home).run(
+            f"{what}: {entry.home}", lambda: _user(entry, self._minimum_uid)
         )
 
     async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
         """See SystemFiles."""
-        return await self._threads.run(
+        return await self._lookups.at(account.home).run(
             f".qmail files in {account.home}", lambda: self._dot_qmail(account, extension)
         )
 
@@ -148,21 +189,25 @@ class HostPasswords:
         entry_of: EntryOf = passwd_entry,
         password_of: Callable[[PasswdEntry], ShadowEntry] = system_password,
         clock: Callable[[], float] = time.time,
+        places: FarPlaces | None = None,
     ) -> None:
         self._minimum_uid = minimum_uid
         self._entry_of = entry_of
         self._password_of = password_of
         self._clock = clock
-        self._threads = Threads(MAX_LOOKUPS, PATIENCE)
+        self._lookups = _Lookups(PATIENCE, places)
 
     async def credentials(self, name: str) -> Credentials | None:
         """See SystemPasswords."""
-        return await self._threads.run(f"shadow: {name}", lambda: self._find(name))
+        what = f"shadow: {name}"
+        entry = await self._lookups.near.run(what, lambda: _entry(name, self._entry_of))
+        if entry is None:
+            return None
+        return await self._lookups.at(entry.home).run(what, lambda: self._find(entry))
 
-    def _find(self, name: str) -> Credentials | None:
-        account = mail_user(name, self._minimum_uid, self._entry_of)
-        entry = self._entry_of(name) if account is not None else None
-        if account is None or entry is None:
+    def _find(self, entry: PasswdEntry) -> Credentials | None:
+        account = _user(entry, self._minimum_uid)
+        if account is None:
             return None
         found = self._password_of(entry)
         closed = found.objection(self._clock())
