@@ -10,7 +10,6 @@ that ``rcpthosts`` has; where it is typed in neither (capitals beyond ASCII), in
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -18,6 +17,7 @@ from itertools import takewhile
 from restante.address import Address, AddressSyntaxError, check_domain, dash_prefixes, fold
 from restante.address_syntax import join_mailbox
 from restante.directory import Account, BadRow, schema
+from restante.directory.conditions import Condition, absent, all_of, insert, is_extended, present
 from restante.directory.engine import Engine, NothingChanged, Row, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.directory.pages import Page, pages
@@ -74,7 +74,7 @@ class Administration:
             raise OperatorError(f"the domain {there} is there already: nothing to do")
         await self._change(
             f"the domain {domain}",
-            _insert("rcpthosts", {"host": domain}, (_absent("rcpthosts", host=domain),)),
+            insert("rcpthosts", {"host": domain}, (absent("rcpthosts", host=domain),)),
         )
 
     async def domains(self) -> list[str]:
@@ -100,7 +100,7 @@ class Administration:
                 f"the domain {domain} still has {rows} in virtual: remove its mailboxes and "
                 "aliases first"
             )
-        unused = tuple(_absent("virtual", virtual_host=form) for form in forms(domain))
+        unused = tuple(absent("virtual", virtual_host=form) for form in forms(domain))
         await self._change(
             f"the domain {domain}", *(self._delete("rcpthosts", row, unused) for row in set(stored))
         )
@@ -127,15 +127,15 @@ class Administration:
         }
         own = _address_columns(name, checked.local, checked.domain)
         conditions = (
-            _present("rcpthosts", host=host),
-            _absent("mailbox", username=name),
-            _absent("virtual", virtual_host=checked.domain, virtual_username=checked.local),
-            _absent("alias", _is_extended("alias", checked), username=ALIAS_USER),
+            present("rcpthosts", host=host),
+            absent("mailbox", username=name),
+            absent("virtual", virtual_host=checked.domain, virtual_username=checked.local),
+            absent("alias", is_extended("alias", checked), username=ALIAS_USER),
         )
         await self._change(
             f"the mailbox {name}",
-            _insert("mailbox", columns, conditions, secret="password"),  # noqa: S106 - its column
-            _insert("virtual", own),
+            insert("mailbox", columns, conditions, secret="password"),  # noqa: S106 - its column
+            insert("virtual", own),
         )
 
     async def mailboxes(self, domain: str | None = None) -> AsyncIterator[Mailboxes]:
@@ -232,14 +232,14 @@ class Administration:
                 raise OperatorError(f"the alias {name} forwards to {goal} already: nothing to do")
         own = _address_columns(name, local, domain)
         conditions = (
-            _present("rcpthosts", host=host),
-            *(_absent("mailbox", username=f"{user}@{domain}") for user, _ in dash_prefixes(local)),
-            _absent("alias", **line),
+            present("rcpthosts", host=host),
+            *(absent("mailbox", username=f"{user}@{domain}") for user, _ in dash_prefixes(local)),
+            absent("alias", **line),
         )
         await self._change(
             f"the alias {name}",
-            _insert("alias", line, conditions),
-            _insert("virtual", own, (_absent("virtual", **own),), must_change=False),
+            insert("alias", line, conditions),
+            insert("virtual", own, (absent("virtual", **own),), must_change=False),
         )
 
     async def aliases(self, domain: str | None = None) -> AsyncIterator[list[AliasEntry]]:
@@ -273,8 +273,8 @@ class Administration:
         owned = await self._rows("virtual", **_address_columns(name, local, domain))
         users = {(ALIAS_USER, name), *((text_of(line[0]), text_of(line[1])) for line in lines)}
         unused = (
-            *(_absent("alias", username=user, alias=extension) for user, extension in users),
-            _absent("mailbox", username=name),
+            *(absent("alias", username=user, alias=extension) for user, extension in users),
+            absent("mailbox", username=name),
         )
         await self._change(
             f"the alias {name}",
@@ -299,7 +299,7 @@ class Administration:
             return []
         begin, end = fold(f"{address.local}-"), fold(f"@{address.domain}")
         place = schema.TABLES[table].index(column)
-        like = _is_extended(column, address)
+        like = is_extended(column, address)
         rows = await self._select(table, Page(like.text, like.values), wanted)
         found = ((fold(text_of(row[place])), row) for row in rows)
         return [row for name, row in found if name.startswith(begin) and name.endswith(end)]
@@ -346,7 +346,7 @@ class Administration:
                 "the name for another one (accents, trailing blanks): look at its rows"
             ) from None
 
-    def _exactly(self, table: str, row: Sequence[Value]) -> _Condition:
+    def _exactly(self, table: str, row: Sequence[Value]) -> Condition:
         """Rows that begin with these values, to the letter."""
         parts, values = [], []
         for column, value in zip(schema.TABLES[table], row, strict=False):
@@ -355,17 +355,17 @@ class Administration:
             else:
                 parts.append(f"`{column}` = ? AND {self._engine.dialect.exactly(f'`{column}`')}")
                 values += [value, value]
-        return _Condition(" AND ".join(parts), tuple(values))
+        return Condition(" AND ".join(parts), tuple(values))
 
     def _delete(
         self,
         table: str,
         row: Sequence[Value],
-        conditions: Sequence[_Condition] = (),
+        conditions: Sequence[Condition] = (),
         *,
         may_stay: bool = False,
     ) -> Statement:
-        where = _all((self._exactly(table, row), *conditions))
+        where = all_of((self._exactly(table, row), *conditions))
         text = f"DELETE FROM `{table}` WHERE {where.text}"
         return Statement(text, where.values, must_change=not may_stay)
 
@@ -455,66 +455,12 @@ class Administration:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Condition:
-    """A part of a WHERE clause."""
-
-    text: str
-    values: tuple[Value, ...]
-
-
-def _all(conditions: Sequence[_Condition]) -> _Condition:
-    return _Condition(
-        " AND ".join(one.text for one in conditions),
-        tuple(value for one in conditions for value in one.values),
-    )
-
-
-def _present(table: str, *conditions: _Condition, **columns: str) -> _Condition:
-    equal = (_Condition(f"`{column}` = ?", (value,)) for column, value in columns.items())
-    where = _all((*equal, *conditions))
-    return _Condition(f"EXISTS (SELECT 1 FROM `{table}` WHERE {where.text})", where.values)
-
-
-def _absent(table: str, *conditions: _Condition, **columns: str) -> _Condition:
-    present = _present(table, *conditions, **columns)
-    return _Condition(f"NOT {present.text}", present.values)
-
-
-def _is_extended(column: str, address: Address) -> _Condition:
-    """That a name is, but for case and accents, the address with an extension."""
-    ends = (f"{address.local}-", f"@{address.domain}")
-    escaped = (re.sub("[!%_]", r"!\g<0>", end) for end in ends)
-    return _Condition(f"`{column}` LIKE ? ESCAPE '!'", ("%".join(escaped),))
-
-
-def _unserved(owner: str) -> Sequence[_Condition]:
+def _unserved(owner: str) -> Sequence[Condition]:
     """That no account has an owner's mail, and that there are no instructions for it."""
     local, at, domain = owner.rpartition("@")
     return (
-        _absent("alias", username=ALIAS_USER, alias=owner),
-        *(_absent("mailbox", username=f"{user}{at}{domain}") for user, _ in dash_prefixes(local)),
-    )
-
-
-def _insert(
-    table: str,
-    columns: Mapping[str, Value],
-    conditions: Sequence[_Condition] = (),
-    *,
-    secret: str = "",
-    must_change: bool = True,
-) -> Statement:
-    """Add a row if the conditions hold when it is added."""
-    names = ", ".join(f"`{column}`" for column in columns)
-    marks = ", ".join("?" * len(columns))
-    where = _all((_Condition("1 = 1", ()), *conditions))
-    return Statement(
-        f"INSERT INTO `{table}` ({names}) "
-        f"SELECT {marks} FROM (SELECT 1) AS `one` WHERE {where.text}",
-        (*columns.values(), *where.values),
-        secrets=frozenset(place for place, column in enumerate(columns) if column == secret),
-        must_change=must_change,
+        absent("alias", username=ALIAS_USER, alias=owner),
+        *(absent("mailbox", username=f"{user}{at}{domain}") for user, _ in dash_prefixes(local)),
     )
 
 
