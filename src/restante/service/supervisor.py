@@ -399,7 +399,7 @@ class Supervisor:
             if self._log.file != file and not _ENDING.intersection(self._watch.come):
                 try:
                     self._follow(replace(self._settings))
-                except Exception as another:  # noqa: BLE001
+                except Exception as another:  # noqa: BLE001 - the same
                     self._refuse_reload(another)
         else:
             maillog.server_reloaded()
