@@ -380,6 +380,41 @@ def test_the_text_blames_no_other_system_for_what_this_one_decided() -> None:
     assert "receiving system" not in words(made.text)
 
 
+HANDSHAKE = replace(PEER, command="STARTTLS", silent=True)
+LOGIN = replace(PEER, command="AUTH PLAIN")
+
+
+@pytest.mark.parametrize(
+    ("reply", "peer", "said"),
+    [
+        (Reply(454, "7.5", "the certificate is not accepted"), HANDSHAKE, "as secure as is"),
+        (Reply(451, "7.4", "no STARTTLS"), replace(HANDSHAKE, command="EHLO mx"), "lacks what"),
+        (Reply(454, "7.0", "TLS not available"), replace(HANDSHAKE, silent=False), "as secure as"),
+        (Reply(535, "7.8", "who is that?"), LOGIN, "did not accept the login"),
+        (Reply(535, "7.3", "who is that?"), LOGIN, "did not accept the login"),
+        (Reply(535, "", "who is that?"), LOGIN, "did not accept the login"),
+        (Reply(538, "7.11", "not in clear text"), LOGIN, "as secure as is"),
+    ],
+)
+def test_the_text_takes_no_lack_of_security_for_a_word_on_the_message(
+    reply: Reply, peer: Peer, said: str
+) -> None:
+    text = words(read(message(), notice(reply=reply, peer=peer)).text)
+    assert said in text
+    assert "unwanted mail" not in text
+
+
+def test_the_text_says_of_a_connection_that_was_lost_just_that() -> None:
+    lost = notice(reply=Reply(451, "4.2", "closed"), peer=replace(LOGIN, silent=True))
+    assert "stopped answering" in words(read(message(), lost).text)
+
+
+@pytest.mark.parametrize("topic", ["7.0", "7.1", "7.26"])
+def test_the_text_tells_of_refusals_that_are_for_unwanted_mail(topic: str) -> None:
+    refused = notice(reply=Reply(550, topic, "no"), peer=PEER)
+    assert "unwanted mail" in words(read(message(), refused).text)
+
+
 def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
     given_up = notice(reply=BUSY, peer=replace(PEER, command="connect", silent=True))
     made = read(message(), given_up)

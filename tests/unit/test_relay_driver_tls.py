@@ -239,7 +239,7 @@ async def test_a_next_hop_that_offers_no_auth(dns: HostPort, first: SmtpPeer) ->
     first.offers = ("AUTH CRAM-MD5",)
     lane = f"[127.0.0.2]:{first.port}"
     attempted = await send(dns, 25, lane=lane, credentials={lane: "me:secret"})
-    assert told(only(attempted))[3].startswith("451 4.7.0 the host offers no AUTH")
+    assert told(only(attempted))[3].startswith("451 4.7.4 the host offers no AUTH")
 
 
 async def test_a_port_where_tls_comes_first(

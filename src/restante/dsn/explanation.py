@@ -159,7 +159,7 @@ class Explanation:
 
     def _trouble(self, envelope: Envelope, notice: Notice, last: LastAnswer) -> Iterator[str]:
         yield ""
-        text = reason(status(notice), here=last.peer is None)
+        text = reason(status(notice), last.peer)
         if notice.action is Action.FAILED and last.reply.is_temporary:
             tried = _span(last.at - envelope.received_at)
             text += f" It was tried again for {tried}, in vain, and is given up now."

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from restante.status import Peer
+
 _REFUSED_AS_UNWANTED = (
     "The receiving system refused the message, often because it takes it, or the system that "
     "sends it, for a source of unwanted mail."
 )
+_NOT_SECURE = "No connection to the receiving system was as secure as is required."
+_NO_LOGIN = "The receiving system did not accept the login of the system that sends the message."
 _NO_CONNECTION = "The receiving system could not be reached, or stopped answering."
 _MISDIRECTED = "Mail for this address goes round in circles; its mail system is set up wrongly."
 
@@ -34,10 +38,19 @@ _BY_TOPIC: Mapping[str, str] = {
     "5.3": "The message has more recipients than the receiving system accepts at once.",
     "6.3": "The message holds characters that the receiving system does not accept.",
     "6.7": "The receiving system does not accept addresses with letters outside of English.",
-    "7.0": _REFUSED_AS_UNWANTED,
-    "7.1": _REFUSED_AS_UNWANTED,
+    "7.4": (
+        "One of the two mail systems lacks what the other requires, such as an encrypted "
+        "connection or a login."
+    ),
+    "7.5": _NOT_SECURE,
+    "7.8": _NO_LOGIN,
+    "7.9": _NO_LOGIN,
     "7.10": "The receiving system demands an encrypted connection, and none could be made.",
+    "7.11": _NOT_SECURE,
 }
+
+_BY_COMMAND: Mapping[str, str] = {"STARTTLS": _NOT_SECURE, "AUTH": _NO_LOGIN}
+"""Answers to commands that come before any message, 454 4.7.0 to STARTTLS, say, judge none."""
 
 _BY_SUBJECT: Mapping[str, str] = {
     "1": "The receiving system does not accept this address.",
@@ -53,11 +66,13 @@ _UNKNOWN = "The receiving system did not accept the message."
 _UNKNOWN_HERE = "This mail system does not deliver the message."
 
 
-def reason(enhanced: str, *, here: bool = False) -> str:
+def reason(enhanced: str, peer: Peer | None) -> str:
     """One or two sentences about ``enhanced``, as in ``5.1.1``; empty or odd ones included.
 
-    ``here``: no other host had a part in it.
+    ``peer``: the host that had a part in it, if another one had.
     """
     topic = enhanced.partition(".")[2]
-    unknown = _UNKNOWN_HERE if here else _UNKNOWN
-    return _BY_TOPIC.get(topic) or _BY_SUBJECT.get(topic.partition(".")[0], unknown)
+    subject = topic.partition(".")[0]
+    answered = "" if peer is None or peer.silent else peer.command.partition(" ")[0]
+    unknown = _UNKNOWN_HERE if peer is None else _UNKNOWN
+    return _BY_TOPIC.get(topic) or _BY_COMMAND.get(answered) or _BY_SUBJECT.get(subject) or unknown

@@ -164,7 +164,7 @@ class Session:
     async def _secure(self) -> None:
         if not self._engine.extensions.starttls:
             if self._terms.policy != "may":
-                raise self._unsafe("4", "the host does not offer STARTTLS, which is required of it")
+                raise self._unsafe("the host does not offer STARTTLS, which is required of it")
             return
         self._engine.start_tls()
         event = await self._next()
@@ -200,11 +200,11 @@ class Session:
 
     async def _log_in(self) -> None:
         if not self.tls and not is_loopback(self.endpoint.address):
-            raise self._unsafe("4", "no password is sent to another host in clear text")
+            raise self._unsafe("no password is sent to another host in clear text")
         offered = self._engine.extensions.auth
         mechanism = next((each for each in MECHANISMS if each in offered), None)
         if mechanism is None:
-            raise self._unsafe("0", f"the host offers no AUTH by {' or '.join(MECHANISMS)}")
+            raise self._unsafe(f"the host offers no AUTH by {' or '.join(MECHANISMS)}")
         self._engine.authenticate(mechanism, self._terms.login, self._terms.password)
         event = await self._next()
         if isinstance(event, AuthRefused):
@@ -212,9 +212,9 @@ class Session:
         if not isinstance(event, Authenticated):
             raise self._closed(event)
 
-    def _unsafe(self, detail: str, why: str) -> HostFailed:
+    def _unsafe(self, why: str) -> HostFailed:
         peer = self.peer("EHLO", silent=True)
-        failure = TemporaryFailure(Reply(451, f"7.{detail}", why), peer=peer)
+        failure = TemporaryFailure(Reply(451, "7.4", why), peer=peer)
         return HostFailed(failure, answered=True)
 
     async def _expect_ready_in_tls(self) -> None:
