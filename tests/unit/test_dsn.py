@@ -60,8 +60,9 @@ def notice(
     *trail: str,
     peer: Peer | None = None,
     dsn: RecipientDsn = NO_DSN,
+    put_off: bool = False,
 ) -> Notice:
-    last = LastAnswer(reply, "for operators only", peer, TRIED)
+    last = LastAnswer(reply, "for operators only", peer, TRIED, put_off)
     target = Target(address, dsn=dsn)
     recipient = QueuedRecipient(1, target, RecipientState.WAITING, 3, NOW, last, trail)
     return Notice(recipient, action)
@@ -279,6 +280,24 @@ def test_the_class_of_a_status_fits_the_action(action: Action, reply: Reply, sta
     assert read(message(), notice(reply=reply, action=action)).recipient["Status"] == status
 
 
+@pytest.mark.parametrize("action", [Action.FAILED, Action.DELAYED])
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply(554, "7.1", "blocked"), "4.7.1"),
+        (Reply(535, "", "who is that?"), "4.0.0"),
+        (Reply(554, "1111.1", "odd"), "4.0.0"),
+        (BUSY, "4.4.5"),
+    ],
+)
+def test_the_status_of_what_was_put_off_is_temporary(
+    action: Action, reply: Reply, status: str
+) -> None:
+    made = read(message(), notice(reply=reply, action=action, put_off=True))
+    assert made.recipient["Status"] == status
+    assert made.recipient["Diagnostic-Code"].startswith(f"smtp; {reply.code} ")
+
+
 def test_a_recipient_that_was_never_tried_has_no_answer() -> None:
     never = replace(FAILED, recipient=replace(FAILED.recipient, last=None))
     made = read(message(), never)
@@ -420,6 +439,15 @@ def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
     made = read(message(), given_up)
     assert "tried again for 30 minutes, in vain" in words(made.text)
     assert "mx.example.com says of mail.example.net (192.0.2.25):\n" in made.text
+
+
+def test_the_text_says_so_too_of_a_host_that_greeted_with_a_refusal_all_the_time() -> None:
+    blocked, peer = Reply(554, "7.1", "blocked"), replace(PEER, command="greeting")
+    text = words(read(message(), notice(reply=blocked, peer=peer, put_off=True)).text)
+    assert "tried again for 30 minutes, in vain" in text
+    assert "mail.example.net (192.0.2.25) greeted with: 554 5.7.1 blocked" in text
+    refused = notice(reply=blocked, peer=PEER)
+    assert "in vain" not in words(read(message(), refused).text)
 
 
 @pytest.mark.parametrize(

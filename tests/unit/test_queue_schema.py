@@ -18,6 +18,7 @@ from restante.queue import (
     QueueUnusable,
     RecipientState,
     Target,
+    answers,
     lanes,
     notices,
     rows,
@@ -29,7 +30,7 @@ from restante.queue.schema import connect_reader, connect_writer
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits, Traffic
 from restante.queue.work import LaneNews
-from restante.status import Reply
+from restante.status import Peer, Reply
 from tests.support.former_queue import LARGE, VERSION_1, VERSION_2, write_former_queue
 from tests.support.jumping_clock import START
 from tests.support.queued import content, due, envelope, limits, record, reports
@@ -97,6 +98,16 @@ async def test_a_queue_of_version_2_goes_on(tmp_path: Path) -> None:
     assert [each.recipient.id for each in pending.notices] == [iain.id]
     assert await store.taken() == {"m123"}
     await store.close()
+
+
+def test_an_answer_that_a_former_version_kept_is_read() -> None:
+    """Nor may a field be added within ``peer``: no version of these tables reads others there."""
+    kept = '{"code": %d, "topic": "7.1", "text": "no", "detail": "", "at": 1.5, "peer": %s}'
+    peer = '{"host": "mx", "address": "", "command": "greeting", "tls": "", "dsn": false}'
+    for code, is_temporary in ((451, True), (554, False)):
+        last = answers.decode(kept % (code, peer))
+        assert last == LastAnswer(Reply(code, "7.1", "no"), "", Peer("mx", "", "greeting"), 1.5)
+        assert last.is_temporary == is_temporary
 
 
 @pytest.mark.parametrize("script", [VERSION_1, VERSION_2], ids=["1", "2"])

@@ -138,6 +138,18 @@ def test_what_was_answered_is_kept() -> None:
     assert given_up.last.reply == LATER.reply, "the actual problem, not that time is over"
 
 
+@pytest.mark.parametrize("age", [5 * HOUR, 7 * DAY])
+def test_that_an_answer_has_put_off_is_kept_whatever_its_code(age: float) -> None:
+    greeted = replace(LATER, reply=Reply(554, "7.1", "blocked"))
+    for answer in (LATER, greeted):
+        last = result(answer, age=age).last
+        assert last is not None
+        assert (last.put_off, last.is_temporary) == (True, True)
+    failed = result(NO_USER, age=age).last
+    assert failed is not None
+    assert (failed.put_off, failed.is_temporary) == (False, False)
+
+
 @pytest.mark.parametrize(("lane", "step"), [(LOCAL_LANE, 10.0), ("example.net", 20.0)])
 def test_other_hosts_are_tried_half_as_often(lane: str, step: float) -> None:
     assert result(LATER, lane=lane).next_attempt == START + step**2

@@ -22,7 +22,7 @@ from restante.queue.retry import RetryPolicy
 from restante.queue.scheduler import Scheduler
 from restante.queue.schema import connect_reader
 from restante.queue.store import QueueStore
-from restante.status import Delivered, Peer
+from restante.status import Delivered, Peer, Reply, TemporaryFailure
 from tests.support.jumping_clock import PATIENCE, JumpingClock, until
 from tests.support.queued import SENDER, content, envelope, limits, new_id
 from tests.support.report import ReadReport, read_report
@@ -267,6 +267,20 @@ async def test_two_aliases_with_a_common_target(tmp_path: Path) -> None:
         silent = Target(IAIN, dsn=RecipientDsn(Notify.NEVER))
         await desk.send(silent, Target(EVE, dsn=RecipientDsn(ALL)))
         assert actions(desk.reports(str(SENDER))) == "expanded failed"
+
+
+async def test_what_a_greeting_of_554_put_off_until_it_was_given_up_was_not_refused(
+    tmp_path: Path,
+) -> None:
+    """A list takes class 5 for an address that is gone (RFC 3464 §2.3.4)."""
+    blocked = TemporaryFailure(Reply(554, "7.1", "blocked"), peer=replace(PEER, command="greeting"))
+    async with at_work(tmp_path) as desk:
+        desk.courier.answer(IAIN, blocked)
+        await desk.send(Target(IAIN))
+        reports = desk.reports(str(SENDER))
+        told = [(each.recipient["Action"], each.recipient["Status"]) for each in reports]
+        assert told == [("delayed", "4.7.1"), ("failed", "4.7.1")]
+        assert "in vain, and is given up now" in " ".join(reports[1].text.split())
 
 
 async def test_what_nobody_sent_asks_for_nothing(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class Explanation:
     def _trouble(self, envelope: Envelope, notice: Notice, last: LastAnswer) -> Iterator[str]:
         yield ""
         text = reason(status(notice), last.peer)
-        if notice.action is Action.FAILED and last.reply.is_temporary:
+        if notice.action is Action.FAILED and last.is_temporary:
             tried = _span(last.at - envelope.received_at)
             text += f" It was tried again for {tried}, in vain, and is given up now."
         yield from (f"      {line}" for line in textwrap.wrap(text, WIDTH - 6))

@@ -15,7 +15,7 @@ from restante.status import Peer
 
 _CLASSES = {Action.FAILED: "54", Action.DELAYED: "4"}
 """The classes of a status that fit an action, the usual one first (RFC 3464 §2.3.4); else 2."""
-_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+_TOPIC = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 # The characters that an address of type utf-8 embeds even where UTF-8 may be written: all of
 # ASCII that is no QCHAR (RFC 6533 §3).
 _EMBEDDED = re.compile(r"[\x00-\x20+=\\\x7f]|[^\x00-\x7f\w]")
@@ -96,14 +96,18 @@ class StatusFields:
 
 
 def status(notice: Notice) -> str:
-    """The enhanced status code, of a class that fits the action (RFC 3464 §2.3.4)."""
+    """The enhanced status code, of a class that fits the action (RFC 3464 §2.3.4).
+
+    That of a temporary failure is 4: a 5 would say that trying again is of no use.
+    """
     classes = _CLASSES.get(notice.action, "2")
     last = notice.recipient.last
-    told = last.reply.enhanced if last is not None else ""
-    if _STATUS.fullmatch(told) and told[0] in classes:
-        return told
-    digit = str(last.reply.code // 100) if last is not None else ""
-    return f"{digit if digit in classes and digit else classes[0]}.0.0"
+    if last is None:
+        return f"{classes[0]}.0.0"
+    digit = "4" if last.is_temporary else str(last.reply.code // 100)
+    if digit not in classes:
+        return f"{classes[0]}.0.0"
+    return f"{digit}.{last.reply.topic if _TOPIC.fullmatch(last.reply.topic) else '0.0'}"
 
 
 def named(peer: Peer) -> str:

@@ -150,6 +150,13 @@ class LastAnswer:
     """The host whose words ``reply`` has; None: this one's."""
     at: float
     """Seconds since the epoch."""
+    put_off: bool = False
+    """The attempt was a temporary failure, whatever the code: 554 as a greeting, for example."""
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the recipient is tried again after it, or was until its time was up."""
+        return self.put_off or self.reply.is_temporary
 
     def __str__(self) -> str:
         """One line for operators."""

@@ -27,6 +27,7 @@ def encode(last: LastAnswer | None) -> str:
         "text": _kept(reply.text),
         "detail": _kept(last.detail),
         "at": last.at,
+        "put_off": last.put_off,
     }
     if peer is not None:
         fields["peer"] = asdict(peer) | {"command": _kept(peer.command, MAX_COMMAND)}
@@ -34,7 +35,7 @@ def encode(last: LastAnswer | None) -> str:
 
 
 def decode(text: str) -> LastAnswer | None:
-    """What ``encode`` wrote."""
+    """What ``encode`` wrote, now or in a former version, which knew no ``put_off``."""
     if not text:
         return None
     fields = json.loads(text)
@@ -44,6 +45,7 @@ def decode(text: str) -> LastAnswer | None:
         fields["detail"],
         None if peer is None else Peer(**peer),
         fields["at"],
+        fields.get("put_off", False),
     )
 
 

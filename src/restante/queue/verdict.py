@@ -233,7 +233,8 @@ class _Judge:
         )
 
     def _last(self, answer: PermanentFailure | TemporaryFailure) -> LastAnswer:
-        return LastAnswer(answer.reply, answer.detail, answer.peer, self._now)
+        put_off = isinstance(answer, TemporaryFailure)
+        return LastAnswer(answer.reply, answer.detail, answer.peer, self._now, put_off)
 
     def _wants(self, target: Target, what: Notify) -> bool:
         return wants(self._message.envelope, target, what)

@@ -92,12 +92,13 @@ def last_answer(data: bytes) -> None:
     choices = Choices(data)
     peer = Peer(_text(choices.take(20)), "192.0.2.1", text_of(choices.take(20)))
     text = text_of(choices.rest)
-    last = LastAnswer(Reply(450, "1.1", text), text, peer, AT)
+    last = LastAnswer(Reply(554, "7.1", text), text, peer, AT, put_off=True)
     column = answers.encode(last)
     column.encode()
     again = answers.decode(column)
     assert again is not None
     assert answers.encode(again) == column
+    assert again.is_temporary
     assert len(again.reply.text) <= answers.MAX_REPLY_TEXT
     former = answers.decode(_last_answer(text, AT))
     assert former is None or 200 <= former.reply.code < 600
