@@ -153,6 +153,15 @@ async def test_a_message_is_queued_as_it_was_dropped(world: World) -> None:
     assert await world.store.taken() == frozenset()
 
 
+async def test_ids_may_be_as_long_as_smtp_can_write_them(world: World) -> None:
+    envid, orcpt = "x" * 94 + " =", "utf-8;" + "é+x" * 38
+    recipient = Recipient("ann@example.com", "", orcpt)
+    world.drop(HELLO, Record("iain@example.com", (recipient,), envid=envid))
+    (message,) = await world.collect()
+    assert message.envelope.envid == envid
+    assert [each.target.dsn.orcpt for each in message.recipients] == [orcpt]
+
+
 async def test_a_list_has_a_sender_for_each_recipient(world: World) -> None:
     world.drop(HELLO, to("ann@example.com", '"b c"@x.example', sender="list-@example.com-@[]"))
     (message,) = await world.collect()
@@ -241,10 +250,15 @@ BAD = {
     "a long address": recorded(Recipient("a" * (MAX_LOCAL_PART + 1) + "@example.com")),
     "unknown RET": recorded(ret="SOME"),
     "a long ENVID": recorded(envid="x" * 101),
+    "an ENVID that is long as SMTP writes it": recorded(envid="x" * 95 + " ="),
     "an ENVID with a line end": recorded(envid="a\nb"),
+    "an ENVID beyond ASCII": recorded(envid="é"),
     "unknown NOTIFY": recorded(Recipient("ann@example.com", "SOMETIMES")),
     "NEVER and more": recorded(Recipient("ann@example.com", "NEVER,DELAY")),
     "a long ORCPT": recorded(Recipient("ann@example.com", "", "rfc822;" + "x" * 500)),
+    "an ORCPT that is long as SMTP writes it": recorded(
+        Recipient("ann@example.com", "", "rfc822;" + "=" * 170)
+    ),
     "a CR": file(content=b"Subject: x\n\na\rb\n"),
     "no last LF": file(content=b"Subject: x\n\na"),
     "too large": file(content=b"Subject: x\n\n" + b"x\n" * 150_000),

@@ -69,7 +69,7 @@ RULES: dict[str, set[str]] = {
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "tls": VOCABULARY | {"config", "maillog"},
     "tls_stream": set(),
-    "pickup": VOCABULARY | {"config", "maillog", "drop", "spool", "queue.contract"},
+    "pickup": VOCABULARY | {"config", "maillog", "drop", "protocol", "spool", "queue.contract"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool", "tls_stream"}
     | {"auth.contract", "directory.contract", "store.contract", "tls.contract"},

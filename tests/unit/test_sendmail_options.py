@@ -54,6 +54,7 @@ ACCEPTED: dict[str, Options] = {
     "sendmail -R full ann": TO_ANN._replace(ret="FULL"),
     "sendmail -Rhdrs ann": TO_ANN._replace(ret="HDRS"),
     "sendmail -V QQ314159 ann": TO_ANN._replace(envid="QQ314159"),
+    f"sendmail -V {'x' * 94}+= ann": TO_ANN._replace(envid="x" * 94 + "+="),
     # What changes nothing
     "sendmail -B 8BITMIME ann": TO_ANN,
     "sendmail -B7bit ann": TO_ANN,
@@ -103,6 +104,7 @@ def test_empty_values() -> None:
         ("sendmail -B 9BIT ann", "-B knows 7BIT, 8BITMIME"),
         ("sendmail -V é ann", "-V takes"),
         (f"sendmail -V {'x' * 101} ann", "-V takes"),
+        (f"sendmail -V {'x' * 95}+= ann", "count as three"),
     ],
 )
 def test_refused(line: str, says: str) -> None:

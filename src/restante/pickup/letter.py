@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -29,15 +29,18 @@ from restante.drop.record import (
     decode_head,
 )
 from restante.envelope import Content, Envelope, Notify, RecipientDsn, invocation_field
+from restante.protocol.smtp.dsn import (
+    DsnSyntaxError,
+    encode_orcpt,
+    encode_xtext,
+    parse_envid,
+    parse_orcpt,
+)
 from restante.queue import Target
 from restante.spool import Spool
 
 BLOCK = 256 * 1024
 """Octets that are read at a time."""
-MAX_ENVID = 100
-"""Octets of an envelope id (RFC 3461 §4.4)."""
-MAX_ORCPT = 500
-"""Octets of an original recipient (RFC 3461 §4.2)."""
 
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 _NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EAGAIN})
@@ -171,7 +174,7 @@ def _envelope(record: Record, queue_id: str, now: float, *, eight_bit: bool) -> 
         eight_bit=eight_bit,
         smtputf8=not is_ascii,
         ret=_ret(record.ret),
-        envid=_checked("ENVID", record.envid, MAX_ENVID),
+        envid=_reread("ENVID", record.envid, _reread_envid),
     )
 
 
@@ -212,7 +215,7 @@ def _ret(text: str) -> Literal["", "FULL", "HDRS"]:
 
 
 def _dsn(recipient: Recipient) -> RecipientDsn:
-    orcpt = _checked("ORCPT", recipient.orcpt, MAX_ORCPT)
+    orcpt = _reread("ORCPT", recipient.orcpt, _reread_orcpt)
     if not recipient.notify:
         return RecipientDsn(orcpt=orcpt)
     if recipient.notify == "NEVER":
@@ -225,7 +228,17 @@ def _dsn(recipient: Recipient) -> RecipientDsn:
     return RecipientDsn(notify, orcpt)
 
 
-def _checked(name: str, text: str, longest: int) -> str:
-    if len(text.encode()) > longest or not text.isprintable():
-        raise BadRecord(f"{text[:100]!r} is no {name}")
-    return text
+def _reread(name: str, text: str, through_smtp: Callable[[str], str]) -> str:
+    """``text`` if the next host can read it: as SMTP writes it, it may be longer."""
+    try:
+        return text and through_smtp(text)
+    except DsnSyntaxError:
+        raise BadRecord(f"{text[:100]!r} is no {name}") from None
+
+
+def _reread_envid(text: str) -> str:
+    return parse_envid(encode_xtext(text))
+
+
+def _reread_orcpt(text: str) -> str:
+    return parse_orcpt(encode_orcpt(text), smtputf8=False)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from restante.sendmail import Refusal
 
 MAX_ENVID = 100
-"""Octets of an envelope id (RFC 3461 §4.4)."""
+"""Octets of an envelope id as SMTP writes it (RFC 3461 §4.4)."""
 
 _FLAGS = frozenset("cGIimnstUvx")
 _WITH_VALUE = frozenset("ABbCDFfhLNOopRrVX")
@@ -164,8 +164,11 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> str:
 
 
 def _envid(value: str) -> str:
-    if not (value.isascii() and value.isprintable() and 0 < len(value) <= MAX_ENVID):
-        raise _usage(f"-V takes 1 to {MAX_ENVID} printable ASCII characters")
+    size = len(value) + 2 * sum(map(value.count, " +="))  # these are three octets in xtext
+    if not (value.isascii() and value.isprintable() and 0 < size <= MAX_ENVID):
+        raise _usage(
+            f"-V takes 1 to {MAX_ENVID} printable ASCII characters; a space, + and = count as three"
+        )
     return value
 
 

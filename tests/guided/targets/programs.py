@@ -24,7 +24,8 @@ from restante.drop.record import (
     encode_head,
 )
 from restante.drop.site import Site
-from restante.pickup.letter import MAX_ENVID, Letter, _envelope, _targets
+from restante.pickup.letter import Letter, _envelope, _targets
+from restante.protocol.smtp.dsn import MAX_ENVID, encode_xtext
 from restante.protocol.smtp.events import Closed, Wait
 from restante.sendmail import Refusal
 from restante.sendmail import qmail_queue as program_of_qmail
@@ -161,7 +162,7 @@ def drop_record(data: bytes) -> None:
     assert encode(record) == data
     with contextlib.suppress(BadRecord):
         letter = _letter(record)
-        assert len(letter.envelope.envid) <= MAX_ENVID
+        assert len(encode_xtext(letter.envelope.envid)) <= MAX_ENVID
         assert len(letter.targets) == len(record.recipients)
 
 
