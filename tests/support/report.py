@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from binascii import a2b_qp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage, Message
@@ -11,6 +12,8 @@ from email.message import EmailMessage, Message
 from tests.support.instance import Instance, until
 
 _POLICY = email.policy.default.clone(utf8=True)
+LONGEST_LINE = 998
+"""Octets (RFC 2045 §§ 2.7, 2.8)."""
 STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
 
 
@@ -28,7 +31,7 @@ class ReadReport:
     """The fields about each recipient."""
     returned_type: str
     returned: bytes
-    """The last part's octets, with LF line ends."""
+    """The last part's octets, decoded, with LF line ends."""
 
     @property
     def recipient(self) -> Message:
@@ -51,6 +54,15 @@ def read_report(octets: bytes) -> ReadReport:
     assert machine.get_content_type() in STATUS_TYPES
     boundary = str(read.get_boundary()).encode()
     inner = [part.partition(b"\n\n")[2] for part in octets.split(b"\n--" + boundary)[1:4]]
+    encodings = [_encoding(part) for part in read.iter_parts()]
+    assert _encoding(read) == ("8bit" if "8bit" in encodings else "7bit")
+    for encoding, content in zip(encodings, inner, strict=True):
+        assert encoding == "8bit" or content.isascii()
+        assert b"\0" not in content
+        assert max(map(len, content.split(b"\n"))) <= LONGEST_LINE
+    if encodings[2] == "quoted-printable":
+        assert returned.get_content_type().endswith("-headers")
+        inner[2] = a2b_qp(inner[2])
     about, *recipients = (
         email.message_from_bytes(block, policy=_POLICY)
         for block in inner[1].strip(b"\n").split(b"\n\n")
@@ -68,6 +80,10 @@ def read_report(octets: bytes) -> ReadReport:
         returned.get_content_type(),
         inner[2],
     )
+
+
+def _encoding(part: Message) -> str:
+    return str(part["Content-Transfer-Encoding"])
 
 
 def take_reports(instance: Instance, mailbox: str) -> list[ReadReport]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import a2b_qp
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -508,12 +509,35 @@ def test_the_text_shows_the_subject_as_the_sender_wrote_it(field: bytes, shown: 
 
 
 def test_a_small_message_comes_back_whole_and_untouched() -> None:
-    odd = b"Subject: \xff\n broken\nno colon here\n\n\x00 8-bit \xfc\n--=x\n"
+    odd = b"Subject: \xff\n broken\nno colon here\n\n\x01 8-bit \xfc\n--=x\n" + b"x" * 998
     made = submitted(message(content=memory_content(TRACE, odd)))
     assert made.envelope.eight_bit
     back = read_report(made.content.read())
     assert back.returned_type == "message/rfc822"
     assert back.returned == TRACE + odd
+
+
+@pytest.mark.parametrize("odd", [b"\0", b"x" * 999, b"\xfc" * 999, b"x=\t\r" * 500], ids=len)
+@pytest.mark.parametrize("utf8", [False, True])
+def test_of_what_no_8bit_part_can_hold_the_header_comes_back(odd: bytes, *, utf8: bool) -> None:
+    """The same hosts would refuse the report that refused the message."""
+    header = b"Subject: \xff =\n broken \n.\nno colon here\n"
+    kind = "message/global-headers" if utf8 else "text/rfc822-headers"
+    for head, body in ((header, b"hello\n" + odd + b"\n"), (header + odd + b"\n", b"hello\n")):
+        about = message(content=memory_content(TRACE, head + b"\n" + body))
+        made = submitted(asking(about, smtputf8=utf8, ret="FULL")).content.read()
+        back = read_report(made)
+        assert (back.returned_type, back.returned) == (kind, TRACE + head)
+        assert odd not in made
+        assert "The header of the message is attached" in words(back.text)
+
+
+def test_a_report_is_8bit_if_its_text_is() -> None:
+    content = memory_content(TRACE, b"Subject: =?utf-8?Q?gr=C3=BC=C3=9Fe?=\n\nHello.\n")
+    made = submitted(message(content=content))
+    assert made.envelope.eight_bit
+    assert read_report(made.content.read()).header["Content-Transfer-Encoding"] == "8bit"
+    assert read(message()).header["Content-Transfer-Encoding"] == "7bit"
 
 
 HEADER = TRACE + BODY.partition(b"\n\n")[0] + b"\n"
@@ -535,7 +559,7 @@ HEADER = TRACE + BODY.partition(b"\n\n")[0] + b"\n"
 def test_how_much_comes_back(
     tmp_path: Path, ret: str, size: int, about: Notice, *, whole: bool
 ) -> None:
-    body = BODY + b"x" * size
+    body = BODY + b"x\n" * (size // 2)
     spool = tmp_path / "spool"
     spool.write_bytes(body)
     for kept in (body, str(spool)):
@@ -647,7 +671,10 @@ def test_nothing_in_the_mail_can_break_its_report(
     made = submitted(queued, about)
     human, machine, returned = made.content.read().split(b"\n--=0=id2")[1:4]
     assert local.isascii() <= machine.isascii()
-    assert (header + body).startswith(returned.partition(b"\n\n")[2].rstrip(b"\n"))
+    fields, _, quoted = returned.partition(b"\n\n")
+    if fields.endswith(b"quoted-printable"):
+        quoted = a2b_qp(quoted)
+    assert (header + body).startswith(quoted.rstrip(b"\n"))
     for part in (human, machine):
         assert max(len(line) for line in part.split(b"\n")) <= 998
     blocks = machine.partition(b"\n\n")[2].rstrip(b"\n").split(b"\n\n")

@@ -16,6 +16,8 @@ WHOLE_IF_ASKED = 1024 * 1024
 """Octets up to which a message is returned whole where its sender said RET=FULL."""
 MAX_HEADER = 32 * 1024
 """Octets of a header that are returned."""
+MAX_LINE = 998
+"""Octets of a line in data that needs no encoding (RFC 2045 §§ 2.7, 2.8)."""
 MAX_SUBJECT = 200
 """Characters of a subject that are shown."""
 
@@ -54,18 +56,27 @@ class Original:
 def read_original(envelope: Envelope, content: Content, *, failed: bool) -> Original:
     """What is returned of a message; ``failed``: the report tells of a failure.
 
-    Only then RET counts and more than the header may come back (RFC 3461 §4.3). A body that
-    cannot be read does not stop the report.
+    Only then RET counts and more than the header may come back (RFC 3461 §4.3). A message that
+    would need an encoding does not: none is allowed for it (RFC 2046 §5.2.1), and whoever refused
+    it for its NUL or its long lines would refuse the report as well. A body that cannot be read
+    does not stop the report.
     """
     bound = {"FULL": WHOLE_IF_ASKED, "HDRS": 0, "": WHOLE_MESSAGE}[envelope.ret] if failed else 0
     is_whole = content.size <= bound
     try:
         quoted = content.read() if is_whole else _header_of(content)
+        if is_whole and not needs_no_encoding(quoted):
+            quoted, is_whole = _header_of(content), False
     except OSError:
         quoted, is_whole = content.trace, False
     header = quoted.partition(b"\n\n")[0]
     found = _MESSAGE_ID.search(header)
     return Original(quoted, is_whole, found[1].decode("ascii") if found else "", _subject(header))
+
+
+def needs_no_encoding(octets: bytes) -> bool:
+    """Whether they are 7bit or 8bit data: without a NUL, in lines of a bounded length."""
+    return b"\0" not in octets and all(len(line) <= MAX_LINE for line in octets.split(b"\n"))
 
 
 def _header_of(content: Content) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from binascii import b2a_qp
 from collections.abc import Sequence
 from email.utils import formatdate
 
@@ -10,7 +11,7 @@ from restante.address import NULL_REVERSE_PATH, Address, NullReversePath, fold
 from restante.config.tree import Queue
 from restante.dsn.explanation import Explanation, subject
 from restante.dsn.fields import StatusFields
-from restante.dsn.original import Original, read_original
+from restante.dsn.original import Original, needs_no_encoding, read_original
 from restante.envelope import Envelope, Notify, RecipientDsn, memory_content
 from restante.labels import in_a_labels, name_in_ascii
 from restante.queue import (
@@ -24,6 +25,8 @@ from restante.queue import (
 
 UNREPORTED = RecipientDsn(Notify.NEVER)
 """What a report asks of its own delivery (RFC 3461 §6.1)."""
+
+_PREAMBLE = b"This is a delivery status notification in MIME format (RFC 3464).\n"
 
 
 class DsnReporter:
@@ -77,24 +80,17 @@ class DsnReporter:
             _part(returned, "Message" if original.is_whole else "Header", original.quoted),
         )
         boundary = _boundary(queue_id, parts)
-        header = self._header(named, subject(about, notices), original, now, queue_id, boundary)
-        body = header.encode() + b"".join(b"\n--%s\n%s" % (boundary, part) for part in parts)
-        body += b"\n--%s--\n" % boundary
+        kind = f'multipart/report; report-type=delivery-status;\n\tboundary="{boundary.decode()}"'
+        inner = b"".join(b"\n--%s\n%s" % (boundary, part) for part in parts)
+        header = self._header(named, subject(about, notices), original, now, queue_id)
+        body = header.encode() + _entity(kind, _PREAMBLE + inner + b"\n--%s--\n" % boundary)
         envelope = Envelope(
             queue_id, NULL_REVERSE_PATH, (to,), now, eight_bit=not body.isascii(), smtputf8=utf8
         )
         target = Target(str(to), dsn=UNREPORTED)
         return Submission(envelope, memory_content(b"", body), (target,))
 
-    def _header(
-        self,
-        to: str,
-        about: str,
-        original: Original,
-        now: float,
-        queue_id: str,
-        boundary: bytes,
-    ) -> str:
+    def _header(self, to: str, about: str, original: Original, now: float, queue_id: str) -> str:
         """A reply to the message where it has a name, so that both are shown together."""
         replied = original.message_id
         thread = f"In-Reply-To: {replied}\nReferences: {replied}\n" if replied else ""
@@ -107,9 +103,6 @@ class DsnReporter:
             f"{thread}"
             "Auto-Submitted: auto-replied\n"
             "MIME-Version: 1.0\n"
-            "Content-Type: multipart/report; report-type=delivery-status;\n"
-            f'\tboundary="{boundary.decode()}"\n'
-            "\nThis is a delivery status notification in MIME format (RFC 3464).\n"
         )
 
 
@@ -118,12 +111,20 @@ def _only_for(envelope: Envelope, address: Address) -> bool:
 
 
 def _part(kind: str, description: str, content: bytes) -> bytes:
+    return f"Content-Description: {description}\n".encode("ascii") + _entity(kind, content)
+
+
+def _entity(kind: str, content: bytes) -> bytes:
+    """The content with the fields that tell how to read it.
+
+    A multipart is 8bit where a part is (RFC 2045 §6.4). Only a header may need more than that;
+    quoted-printable is what it may have (RFC 6522 §4).
+    """
     encoding = "7bit" if content.isascii() else "8bit"
-    head = (
-        f"Content-Description: {description}\n"
-        f"Content-Type: {kind}\n"
-        f"Content-Transfer-Encoding: {encoding}\n\n"
-    )
+    if not needs_no_encoding(content):
+        encoding = "quoted-printable"
+        content = b"\n".join(b2a_qp(line, istext=False) for line in content.split(b"\n"))
+    head = f"Content-Type: {kind}\nContent-Transfer-Encoding: {encoding}\n\n"
     return head.encode("ascii") + content
 
 
