@@ -307,6 +307,24 @@ async def test_this_host_is_found_among_more_exchangers_than_are_looked_up(
     assert failure(await resolve(server, "example.net")) == (True, "5.4.6")
 
 
+@pytest.mark.parametrize(("kind", "own"), [("A", "127.0.0.1"), ("AAAA", "::ffff:127.0.0.1")])
+async def test_this_host_is_found_among_more_addresses_than_are_tried(
+    zone: Zone, server: HostPort, kind: str, own: str
+) -> None:
+    """Though it comes last, by chance; else its mail would go to its siblings, and round."""
+    zone.records = {
+        ("example.net", "MX"): ["10 best.example.", "20 backup.example.", "30 worse.example."],
+        ("best.example", "A"): ["192.0.2.1"],
+        ("backup.example", "A"): [f"192.0.2.{number}" for number in range(11, 16)],
+        ("backup.example", "AAAA"): [f"2001:db8::{number}" for number in range(11, 16)],
+        ("worse.example", "A"): ["192.0.2.2"],
+    }
+    zone.records["backup.example", kind].append(own)
+    resolver = Resolver(Dns([server]), HERE, shuffle=lambda names: names.sort(key=own.__eq__))
+    resolved = await resolver.resolve(destination("example.net"))
+    assert addresses(resolved) == ["best.example 192.0.2.1"]
+
+
 async def test_a_better_exchanger_nobody_can_tell_of_is_no_loop(
     zone: Zone, server: HostPort
 ) -> None:

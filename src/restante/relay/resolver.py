@@ -94,7 +94,8 @@ class Resolver:
             case Records(()):
                 return _no_such_route(route, "it has no address")
             case Records(addresses):
-                return tuple(Endpoint(host, each, route.port) for each in addresses)
+                tried = addresses[:MAX_ADDRESSES]
+                return tuple(Endpoint(host, each, route.port) for each in tried)
 
     def _literal(self, domain: str) -> Resolved:
         """RFC 5321 §4.1.3."""
@@ -151,16 +152,15 @@ class Resolver:
         endpoints: list[Endpoint] = []
         asked: list[Answer] = []
         for group in groups:
-            hosts = [
+            if any(self._is_here(name, found[name]) for name in group):
+                # Nor any that is worse than this host: it would send the mail back.
+                return tuple(endpoints[:MAX_ENDPOINTS]) or _no_better(domain, asked)
+            endpoints += (
                 Endpoint(name, address, self._port)
                 for name in group
                 if isinstance(answer := found[name], Records)
-                for address in answer.values
-            ]
-            if any(map(self._here.is_called, group)) or any(map(self._is_here, hosts)):
-                # Nor any that is worse than this host: it would send the mail back.
-                return tuple(endpoints[:MAX_ENDPOINTS]) or _no_better(domain, asked)
-            endpoints += hosts
+                for address in answer.values[:MAX_ADDRESSES]
+            )
             asked += (found[name] for name in group)
         if endpoints:
             return tuple(endpoints[:MAX_ENDPOINTS])
@@ -171,11 +171,15 @@ class Resolver:
         self._shuffle(values)
         return values
 
-    def _is_here(self, endpoint: Endpoint) -> bool:
-        return self._here.takes_mail_at(endpoint.address, endpoint.port)
+    def _is_here(self, name: str, addresses: Answer) -> bool:
+        """Whether an exchanger is this host: by any address, also those that chance leaves out."""
+        if self._here.is_called(name):
+            return True
+        values = addresses.values if isinstance(addresses, Records) else ()
+        return any(self._here.takes_mail_at(each, self._port) for each in values)
 
     async def _addresses(self, name: str) -> Answer:
-        """IPv6 and IPv4 in turns: whichever works, it is among the first two.
+        """All of them, IPv6 and IPv4 in turns: whichever works, it is among the first two.
 
         Those of a family come by chance, each time anew: the DNS has no order, and a host of
         which some are dead must be reached at last by the others.
@@ -184,7 +188,7 @@ class Resolver:
         lists = [self._shuffled(each) for each in (six, four) if isinstance(each, Records)]
         mixed = [each for each in chain.from_iterable(zip_longest(*lists)) if each is not None]
         if mixed:
-            return Records(tuple(mixed[:MAX_ADDRESSES]))
+            return Records(tuple(mixed))
         return next((answer for answer in (six, four) if isinstance(answer, CannotTell)), four)
 
 
