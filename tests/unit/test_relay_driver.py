@@ -261,6 +261,18 @@ async def test_a_host_that_greets_and_is_silent_then_is_left_alone_too(
     assert first.connections == 1
 
 
+async def test_however_many_addresses_are_down_a_worse_one_has_its_turn(
+    zone: Zone, dns: HostPort, second: SmtpPeer
+) -> None:
+    """Nobody listens at all those of the better exchangers."""
+    for number in range(4, 10):
+        name = f"mx{number}.peer.example"
+        zone.records[LANE, "MX"].append(f"10 {name}.")
+        zone.records[name, "A"] = [f"127.0.{number}.{last}" for last in range(1, 5)]
+    zone.records["mx1.peer.example", "A"] = [f"127.0.1.{last}" for last in range(1, 5)]
+    assert told(only(await send(dns, second.port)))[:2] == (Delivered, "mx2.peer.example")
+
+
 async def test_silent_hosts_do_not_hold_an_attempt_for_long(
     zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer
 ) -> None:

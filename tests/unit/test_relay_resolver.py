@@ -15,7 +15,6 @@ from restante.relay.here import Here
 from restante.relay.lookup import CannotTell, Dns, NoSuchName, Records
 from restante.relay.resolver import (
     MAX_ADDRESSES,
-    MAX_ENDPOINTS,
     MAX_EXCHANGERS,
     Endpoint,
     Resolved,
@@ -141,7 +140,7 @@ async def test_numbers_are_bounded(zone: Zone, server: HostPort) -> None:
     for name in names:
         zone.records[name, "A"] = [f"192.0.2.{number}" for number in range(1, 20)]
     resolved = addresses(await resolve(server, "example.net"))
-    assert len(resolved) == MAX_ENDPOINTS
+    assert len(resolved) == MAX_EXCHANGERS * MAX_ADDRESSES
     assert resolved[MAX_ADDRESSES].startswith("mx01.example ")
     assert sum(kind == "A" for _, kind, _ in zone.questions) == MAX_EXCHANGERS
 

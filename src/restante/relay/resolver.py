@@ -19,9 +19,11 @@ from restante.status import PermanentFailure, Reply, TemporaryFailure
 MAX_EXCHANGERS = 8
 """Hosts of one domain that are looked up; RFC 5321 §5.1 allows a limit."""
 MAX_ADDRESSES = 4
-"""Addresses of one host that are tried at a time; by chance, so that each is tried in time."""
-MAX_ENDPOINTS = 10
-"""Addresses of one destination that are tried; RFC 5321 §5.1 asks for two at least."""
+"""Addresses of one host that are tried at a time; by chance, so that each is tried in time.
+
+A destination has no other limit: better exchangers that are down would use it up each time, and
+keep mail from a worse one. What is limited is the time of an attempt (driver.PATIENCE).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class Resolver:
         for group in groups:
             if any(self._is_here(name, found[name]) for name in group):
                 # Nor any that is worse than this host: it would send the mail back.
-                return tuple(endpoints[:MAX_ENDPOINTS]) or _no_better(domain, asked)
+                return tuple(endpoints) or _no_better(domain, asked)
             endpoints += (
                 Endpoint(name, address, self._port)
                 for name in group
@@ -163,7 +165,7 @@ class Resolver:
             )
             asked += (found[name] for name in group)
         if endpoints:
-            return tuple(endpoints[:MAX_ENDPOINTS])
+            return tuple(endpoints)
         return _unreachable(domain, answers, implicit=implicit)
 
     def _shuffled(self, found: Records) -> list[str]:
