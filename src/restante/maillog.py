@@ -488,7 +488,7 @@ def relay_failed(host: str, address: str, command: str, tls: str, reply: str, de
 
 
 def relay_tls_failed(host: str, address: str, why: str) -> None:
-    """A TLS handshake failed where TLS is not required; clear text is tried next."""
+    """TLS with a host failed where it is not required; clear text is tried next."""
     _meter.relay_connection("without tls")
     _log.warning("relay_tls_failed", host=host, address=address, why=why)
 

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
 from restante.config.tree import HostPort
+from restante.relay.driver import PATIENCE
 from restante.status import Delivered, TemporaryFailure
 from tests.support.certificates import Issued, issue, write
 from tests.support.jumping_clock import until
-from tests.support.nameserver import nameserver
-from tests.support.relaying import LANE, believed, only, send, told, two_exchangers
-from tests.support.smtp_peer import DROP, SmtpPeer, smtp_peer
+from tests.support.nameserver import Zone, nameserver
+from tests.support.relaying import (
+    LANE,
+    believed,
+    only,
+    parcel,
+    relay,
+    send,
+    told,
+    two_exchangers,
+)
+from tests.support.smtp_peer import DROP, HANG, Said, SmtpPeer, smtp_peer
 
 NAME = "mx1.peer.example"
+SILENCE = 0.5
+"""Seconds that hosts are given where some of them say nothing."""
 
 
 @pytest.fixture
-def dns() -> Iterator[HostPort]:
-    with nameserver(two_exchangers()) as address:
+def zone() -> Zone:
+    return two_exchangers()
+
+
+@pytest.fixture
+def dns(zone: Zone) -> Iterator[HostPort]:
+    with nameserver(zone) as address:
         yield address
 
 
@@ -154,16 +174,88 @@ async def test_a_host_that_wants_a_certificate_of_its_clients(
 
 @pytest.mark.parametrize(
     ("said", "good"),
-    [(DROP, True), ("421 4.3.2 busy", False), ("554 5.7.0 go away", False), ("what?", False)],
+    [
+        (DROP, True),
+        (HANG, True),
+        ("421 4.3.2 busy", False),
+        ("554 5.7.0 go away", False),
+        ("what?", False),
+    ],
 )
 async def test_a_host_that_says_nothing_in_tls_is_spoken_to_without_it(
     dns: HostPort, tls_peer: SmtpPeer, said: str, good: bool
 ) -> None:
     """Whatever it says in TLS counts; clear text would be no better."""
     tls_peer.says = {"EHLO": ["250-mx\r\n250 STARTTLS", said, "250 mx"], "HELO": DROP}
-    outcome = only(await send(dns, tls_peer.port))
+    outcome = only(await send(dns, tls_peer.port, timeoutremote=SILENCE))
     assert isinstance(outcome, Delivered) is good
     assert tls_peer.connections == 1 + good
+
+
+@pytest.mark.parametrize("said", [DROP, HANG])
+@pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False)])
+async def test_a_host_that_does_not_answer_starttls(
+    dns: HostPort, tls_peer: SmtpPeer, policy: str, good: bool, said: str
+) -> None:
+    tls_peer.says["STARTTLS"] = said
+    attempted = await send(dns, tls_peer.port, tls_policy={LANE: policy}, timeoutremote=SILENCE)
+    assert isinstance(outcome := only(attempted), Delivered) is good
+    assert tls_peer.encrypted == [False] * good
+    if not good:
+        did = {DROP: "ended the connection", HANG: "was silent"}[said]
+        assert told(outcome)[2:] == ("STARTTLS", f"454 4.7.5 the host {did} right after STARTTLS")
+
+
+@pytest.mark.parametrize("said", ["421 4.3.2 busy", "what?"])
+async def test_whatever_a_host_says_to_starttls_counts(
+    dns: HostPort, tls_peer: SmtpPeer, said: str
+) -> None:
+    tls_peer.says["STARTTLS"] = said
+    assert isinstance(only(await send(dns, tls_peer.port)), TemporaryFailure)
+    assert tls_peer.connections == 1
+
+
+class _Hanging(ssl.SSLContext):
+    """A server's, whose handshakes neither succeed nor fail."""
+
+    def wrap_socket(self, sock: socket.socket, *_: Any, **__: Any) -> ssl.SSLSocket:
+        """Read, and say nothing, until the client goes."""
+        while sock.recv(4096):
+            pass
+        raise ConnectionAbortedError
+
+
+@pytest.mark.parametrize("says", [{"STARTTLS": HANG}, {}])
+async def test_a_host_that_is_silent_over_tls_has_its_turn_behind_others(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    zone: Zone,
+    dns: HostPort,
+    first: SmtpPeer,
+    second: SmtpPeer,
+    says: dict[str, Said],
+) -> None:
+    """Its addresses take all the time of an attempt. Who does without TLS is sent to it."""
+    zone.records["mx1.peer.example", "A"].append("127.0.0.4")
+    zone.records["example.org", "MX"] = zone.records[LANE, "MX"]
+    first.offers, first.says, first.tls = ("STARTTLS",), says, _Hanging(ssl.PROTOCOL_TLS_SERVER)
+    second.offers, second.tls = ("STARTTLS",), secured(tmp_path, issue("x"))
+    monkeypatch.setattr("restante.relay.session.HANDSHAKE_TIMEOUT", SILENCE)
+
+    def clock() -> float:
+        return PATIENCE / SILENCE * time.monotonic()
+
+    twin = SmtpPeer(says, first.tls, offers=first.offers)
+    policy = {LANE: "encrypt", "example.org": "none"}
+    with smtp_peer(twin, "127.0.0.4", first.port):
+        async with relay(dns, first.port, clock, timeoutremote=SILENCE, tls_policy=policy) as made:
+            lanes = [LANE, LANE, "example.org"]
+            attempts = [only(await made.send(lane, parcel())) for lane in lanes]
+    assert [told(each)[:2] for each in attempts] == [
+        (TemporaryFailure, NAME),
+        (Delivered, "mx2.peer.example"),
+        (Delivered, NAME),
+    ]
 
 
 @pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False)])

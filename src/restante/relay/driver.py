@@ -145,13 +145,22 @@ class SmtpRelay:
         try:
             session = await open_session(endpoint, terms)
         except HostFailed as error:
-            (self._health.answered if error.answered else self._health.failed)(endpoint)
+            self._take_note(endpoint, error)
             attempt.host_failed(error)
             if error.session is not None:
                 self._pool.dismiss(error.session)
             return None
         self._health.answered(endpoint)
         return session
+
+    def _take_note(self, endpoint: Endpoint, error: HostFailed) -> None:
+        """A host that is silent over TLS alone may be spoken to by lanes that do without."""
+        if not error.answered:
+            self._health.failed(endpoint)
+            return
+        self._health.answered(endpoint)
+        if error.session is not None and error.session.is_silent:
+            self._health.stalled(endpoint)
 
 
 @dataclass(slots=True)

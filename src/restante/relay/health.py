@@ -66,9 +66,10 @@ class Health:
         self._make_room()
 
     def stalled(self, endpoint: Endpoint) -> None:
-        """It answered, and fell silent during a message, which may be that message's own trouble.
+        """It answered, and fell silent over TLS, or during a message.
 
-        So it does not rest; but it has its turn as those that do.
+        That may be TLS's trouble alone, or the message's own. So it does not rest; but it has its
+        turn as those that do.
         """
         silence = _Silence(0.0, self._clock(), probed=True)
         self._silent.setdefault(_key(endpoint), silence)

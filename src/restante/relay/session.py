@@ -69,7 +69,7 @@ class HostFailed(Exception):
 
 
 class TlsFailed(HostFailed):
-    """The handshake failed, or TLS right after it; the host may do without."""
+    """STARTTLS had no answer, the handshake failed, or TLS after it; the host may do without."""
 
 
 class ContentLost(Exception):
@@ -80,7 +80,7 @@ async def open_session(endpoint: Endpoint, terms: Terms) -> Session:
     """A session in which messages can be sent; raises HostFailed.
 
     Where TLS is opportunistic, a handshake that fails is followed by another
-    connection, in clear text; so is one after which the host ends the connection.
+    connection, in clear text; so is a STARTTLS that has no answer, and an EHLO in TLS.
     """
     try:
         return await _open(endpoint, terms)
@@ -176,7 +176,7 @@ class Session:
             if self._terms.policy != "may":
                 raise HostFailed(_put_off(event.reply, self.peer("STARTTLS")), answered=True)
         else:
-            raise self._closed(event)
+            raise self._closed_over_tls(event)
 
     async def _handshake(self) -> None:
         contexts = self._terms.contexts
@@ -190,6 +190,7 @@ class Session:
             why = f"the host's certificate is not accepted: {error.verify_message}"
             raise self._tls_failed(why) from None
         except OSError as error:
+            self._is_silent = isinstance(error, TimeoutError)
             why = f"the TLS handshake failed: {_handshake_error(error)}"
             raise self._tls_failed(why) from None
 
@@ -218,21 +219,28 @@ class Session:
         return HostFailed(failure, answered=True)
 
     async def _expect_ready_in_tls(self) -> None:
-        """A host that ends the connection before it says a word in TLS does not get on with TLS.
+        """In TLS 1.3 a client is done before the host has judged (RFC 8446 §2).
 
-        In TLS 1.3 a client is done before the host has judged (RFC 8446 §2): that it wants a
-        certificate of the client, say, is known only by what follows.
+        That it wants a certificate of the client, say, is known only by what follows.
         """
         event = await self._next()
-        if self._has_ended and _had_no_word(event):
-            raise self._tls_failed("the host ended the connection right after the TLS handshake")
         if not isinstance(event, Ready):
-            raise self._closed(event)
+            raise self._closed_over_tls(event)
 
     async def _expect_ready(self) -> None:
         event = await self._next()
         if not isinstance(event, Ready):
             raise self._closed(event)
+
+    def _closed_over_tls(self, event: ClientEvent | ClientWait) -> HostFailed:
+        """A host that has no word for STARTTLS, or in TLS for EHLO, does not get on with TLS."""
+        assert isinstance(event, Closed), event
+        command, after = ("EHLO", "the TLS handshake") if self.tls else ("STARTTLS", "STARTTLS")
+        was_answered = event.reply is not None or not event.command.startswith(command)
+        if was_answered or not (self._has_ended or self._is_silent):
+            return self._closed(event)
+        did = "was silent" if self._is_silent else "ended the connection"
+        return self._tls_failed(f"the host {did} right after {after}")
 
     def _closed(self, event: ClientEvent | ClientWait) -> HostFailed:
         assert isinstance(event, Closed), event
@@ -395,11 +403,6 @@ def _put_off(reply: Reply, peer: Peer, detail: str = "") -> TemporaryFailure:
     So it returns nobody's mail: an operator may mend it, or the host may be mended.
     """
     return TemporaryFailure(reply, detail, peer)
-
-
-def _had_no_word(event: ClientEvent | ClientWait) -> bool:
-    """Whether the session is over and EHLO, its first command, was not answered."""
-    return isinstance(event, Closed) and event.reply is None and event.command.startswith("EHLO")
 
 
 def _handshake_error(error: OSError) -> str:
