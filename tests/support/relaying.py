@@ -58,16 +58,21 @@ def believed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
     return made
 
 
-@asynccontextmanager
-async def relay(
-    dns: HostPort, port: int, clock: Callable[[], float] = time.monotonic, **settings: object
-) -> AsyncIterator[SmtpRelay]:
+def relay_settings(dns: HostPort, port: int, **settings: object) -> Settings:
+    """Those of a host that is called mx.here.example."""
     chosen = replace(
         RelaySettings(nameservers=(dns,), port=port, timeoutconnect=10, timeoutremote=10),
         **settings,  # type: ignore[arg-type]
     )
-    all_settings = Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen)
-    made = SmtpRelay(all_settings, lambda: all_settings, clock)
+    return Settings("/nowhere", server=Server(me="mx.here.example"), relay=chosen)
+
+
+@asynccontextmanager
+async def relay(
+    dns: HostPort, port: int, clock: Callable[[], float] = time.monotonic, **settings: object
+) -> AsyncIterator[SmtpRelay]:
+    chosen = relay_settings(dns, port, **settings)
+    made = SmtpRelay(chosen, lambda: chosen, clock)
     try:
         yield made
     finally:

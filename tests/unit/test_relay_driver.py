@@ -14,7 +14,7 @@ import pytest
 
 from restante.config.tree import MEBIBYTE, HostPort
 from restante.envelope import Content, memory_content
-from restante.relay.driver import PATIENCE
+from restante.relay.driver import PATIENCE, SmtpRelay
 from restante.relay.health import LONGEST_REST
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
@@ -30,6 +30,7 @@ from tests.support.relaying import (
     outcomes,
     parcel,
     relay,
+    relay_settings,
     send,
     told,
     two_exchangers,
@@ -444,6 +445,19 @@ async def test_a_domain_nobody_can_tell_of(zone: Zone, dns: HostPort, first: Smt
     attempted = await send(dns, first.port)
     assert isinstance(only(attempted), TemporaryFailure)
     assert attempted.back_off is not None
+
+
+async def test_an_exchanger_is_this_host_as_soon_as_it_is_called_so(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    """The better one is out of order. The address says nothing: it may be that of a router."""
+    first.says["GREETING"] = DROP
+    settings = [relay_settings(dns, second.port, idle_timeout=0.0)]
+    made = SmtpRelay(settings[0], lambda: settings[-1])
+    assert told(only(await made.send(LANE, parcel())))[:2] == (Delivered, "mx2.peer.example")
+    settings.append(relay_settings(dns, second.port, helohost="mx2.peer.example"))
+    assert told(only(await made.send(LANE, parcel())))[:2] == (TemporaryFailure, "mx1.peer.example")
+    await made.close(5)
 
 
 # Whom a failure is about

@@ -41,7 +41,7 @@ def server(zone: Zone) -> Iterator[HostPort]:
 
 
 async def resolve(server: HostPort, lane: str) -> Resolved:
-    resolver = Resolver(Dns([server]), HERE, shuffle=lambda names: names.sort())
+    resolver = Resolver(Dns([server]), lambda: HERE, shuffle=lambda names: names.sort())
     return await resolver.resolve(destination(lane))
 
 
@@ -83,7 +83,7 @@ async def test_exchangers_of_one_preference_are_shuffled(zone: Zone, server: Hos
         names.sort(reverse=True)
         seen.append(list(names))
 
-    resolver = Resolver(Dns([server]), HERE, shuffle=backwards)
+    resolver = Resolver(Dns([server]), lambda: HERE, shuffle=backwards)
     resolved = await resolver.resolve(destination("example.net"))
     assert [each.split()[0] for each in addresses(resolved)] == [
         "c.example",
@@ -111,7 +111,7 @@ async def test_addresses_of_a_family_are_shuffled_each_time(zone: Zone, server: 
         ("example.net", "A"): [f"192.0.2.{number}" for number in range(1, 10)],
         ("example.net", "AAAA"): [f"2001:db8::{number}" for number in range(1, 10)],
     }
-    resolver = Resolver(Dns([server]), HERE, shuffle=random.Random(1).shuffle)
+    resolver = Resolver(Dns([server]), lambda: HERE, shuffle=random.Random(1).shuffle)
     found = [await resolver.resolve(destination("example.net")) for _ in range(30)]
     tried = [addresses(each) for each in found]
     assert all(["::" in each for each in some] == [True, False] * 2 for some in tried)
@@ -319,7 +319,9 @@ async def test_this_host_is_found_among_more_addresses_than_are_tried(
         ("worse.example", "A"): ["192.0.2.2"],
     }
     zone.records["backup.example", kind].append(own)
-    resolver = Resolver(Dns([server]), HERE, shuffle=lambda names: names.sort(key=own.__eq__))
+    resolver = Resolver(
+        Dns([server]), lambda: HERE, shuffle=lambda names: names.sort(key=own.__eq__)
+    )
     resolved = await resolver.resolve(destination("example.net"))
     assert addresses(resolved) == ["best.example 192.0.2.1"]
 

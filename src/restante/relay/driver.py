@@ -55,7 +55,7 @@ class SmtpRelay:
         ``clock`` gives seconds and never goes back.
         """
         relay = settings.relay
-        here = Here([settings.hostname, settings.helohost], settings.smtp.listen)
+        here = Derived(current, _make_here)
         self._dns = Dns(relay.nameservers, clock)
         self._resolver = Resolver(self._dns, here, relay.port)
         self._clock = clock
@@ -161,6 +161,10 @@ class SmtpRelay:
         self._health.answered(endpoint)
         if error.session is not None and error.session.is_silent:
             self._health.stalled(endpoint)
+
+
+def _make_here(settings: Settings) -> Here:
+    return Here([settings.hostname, settings.helohost], settings.smtp.listen)
 
 
 @dataclass(slots=True)

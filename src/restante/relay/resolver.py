@@ -56,11 +56,11 @@ class Resolver:
     def __init__(
         self,
         dns: Dns,
-        here: Here,
+        here: Callable[[], Here],
         port: int = SMTP_PORT,
         shuffle: Callable[[list[str]], None] = random.shuffle,
     ) -> None:
-        """``port``: where mail exchangers are.
+        """``port``: where mail exchangers are; ``here`` is this host as it is called by now.
 
         ``shuffle`` orders those of one preference, and the addresses of a host.
         """
@@ -105,7 +105,7 @@ class Resolver:
             address = str(literal_address(domain))
         except ValueError:
             return PermanentFailure(Reply(550, "1.2", f"{domain} is no address of a host"))
-        if self._here.takes_mail_at(address, self._port):
+        if self._here().takes_mail_at(address, self._port):
             return _loops(domain)
         return (Endpoint(domain, address, self._port),)
 
@@ -139,7 +139,7 @@ class Resolver:
         for _, group in groupby(sorted(exchangers), key=lambda each: each[0]):
             names = [host for _, host in group if host]
             self._shuffle(names)
-            names.sort(key=self._here.is_called, reverse=True)
+            names.sort(key=self._here().is_called, reverse=True)
             groups.append(names[:room])
             room -= len(groups[-1])
         return [group for group in groups if group]
@@ -175,10 +175,11 @@ class Resolver:
 
     def _is_here(self, name: str, addresses: Answer) -> bool:
         """Whether an exchanger is this host: by any address, also those that chance leaves out."""
-        if self._here.is_called(name):
+        here = self._here()
+        if here.is_called(name):
             return True
         values = addresses.values if isinstance(addresses, Records) else ()
-        return any(self._here.takes_mail_at(each, self._port) for each in values)
+        return any(here.takes_mail_at(each, self._port) for each in values)
 
     async def _addresses(self, name: str) -> Answer:
         """All of them, IPv6 and IPv4 in turns: whichever works, it is among the first two.
