@@ -93,7 +93,7 @@ def walk(actions: list[str], blocks: list[bytes], cut: Callable[[bytes], list[by
     for block in blocks:
         for piece in cut(block):
             walker.hear(piece)
-            assert len(walker.client._replies._unused) < MAX_LINE + BLOCK
+            assert len(walker.client._replies._block) < MAX_LINE + BLOCK
             assert sum(map(len, walker.client._replies._texts)) <= MAX_REPLY
             assert len(walker.client._unanswered) <= MAX_UNANSWERED
         walker.work()

@@ -74,7 +74,7 @@ def _read(pieces: object) -> list[Reply | str]:
                 found.append(reply)
         except NotAReply as error:
             return [*found, str(error)]
-        assert len(reader._unused) <= MAX_LINE
+        assert len(reader._block) <= MAX_LINE
     return found
 
 

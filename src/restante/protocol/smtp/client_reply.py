@@ -28,20 +28,23 @@ class ReplyReader:
     """Octets in, replies out; what it holds is one reply and what was fed after it."""
 
     def __init__(self) -> None:
-        self._unused = b""
+        self._block = b""
+        self._start = 0
+        """Where in ``_block`` the unused octets begin."""
         self._searched = 0
+        """Where to look for the next line feed: there is none between."""
         self._code = b""
         self._texts: list[bytes] = []
         self._octets = 0
 
     def feed(self, data: bytes) -> None:
         """Take octets from the peer."""
-        self._unused += data
+        self._block += data
 
     @property
     def is_empty(self) -> bool:
         """Whether every octet fed was part of a reply that has been read."""
-        return not self._unused and not self._texts
+        return self._start == len(self._block) and not self._texts
 
     def next_reply(self) -> Reply | None:
         """The next reply, or None before all of it is there; raises NotAReply.
@@ -54,16 +57,17 @@ class ReplyReader:
         return None
 
     def _take_line(self) -> bytes | None:
-        newline = self._unused.find(b"\n", self._searched)
-        if (newline if newline >= 0 else len(self._unused)) >= MAX_LINE:
-            raise NotAReply(f"a line longer than {MAX_LINE} octets: {_quote(self._unused)}")
+        start, newline = self._start, self._block.find(b"\n", self._searched)
+        if (newline if newline >= 0 else len(self._block)) - start >= MAX_LINE:
+            begun = self._block[start : start + MAX_LINE]
+            raise NotAReply(f"a line longer than {MAX_LINE} octets: {_quote(begun)}")
         if newline < 0:
-            self._searched = len(self._unused)
+            # What is used goes here, and not with each line: there may be thousands in a block.
+            self._block = self._block[start:]
+            self._start, self._searched = 0, len(self._block)
             return None
-        line = self._unused[: newline + 1]
-        self._unused = self._unused[newline + 1 :]
-        self._searched = 0
-        return line
+        self._start = self._searched = newline + 1
+        return self._block[start : newline + 1]
 
     def _add(self, line: bytes) -> bool:
         """Add a line to the reply that is read; whether it is the last one."""
