@@ -15,7 +15,9 @@ from restante.protocol.smtp.events import (
     EndOfMessage,
     Event,
     Mail,
+    MailRefused,
     Rcpt,
+    RcptRefused,
     Reset,
     StartTls,
     Wait,
@@ -149,6 +151,8 @@ def describe(event: Event) -> str:
             return f"Authenticate {login} {password} {mechanism}"
         case BodyRefused(reply):
             return f"Refused {reply.code} {reply.enhanced}"
+        case MailRefused(path, reply) | RcptRefused(path, reply):
+            return f"{type(event).__name__} {path} {reply.code} {reply.enhanced}"
         case Closed(reason):
             return f"Closed {reason.value}"
         case BodyChunk(data):

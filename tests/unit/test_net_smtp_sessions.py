@@ -29,6 +29,7 @@ from restante.routing.router import Router
 from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome
 from tests.support.deaf import flood
+from tests.support.events import capture_logs
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 
 ANY = HostPort("127.0.0.1", 0)
@@ -206,6 +207,39 @@ async def test_a_message_that_was_accepted_is_answered_though_a_bug_ends_the_ses
         said = (await reader.read(-1)).decode().splitlines()
     assert [line[:3] for line in said[-2:]] == ["554", "421"]
     assert sum(line.startswith("250 2.0.0 ok") for line in said) == 1
+
+
+@pytest.mark.parametrize(
+    ("buggy", "told"),
+    [
+        ("sender", "sender_refused"),
+        ("recipients", "recipient_refused"),
+        ("accept", "message_refused"),
+    ],
+)
+async def test_a_bug_is_told_of_with_its_session_and_what_it_was_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buggy: str, told: str
+) -> None:
+    async def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    def failing_at_once(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Receiver, buggy, failing_at_once if buggy == "sender" else failing)
+    with capture_logs() as events:
+        async with (
+            serving(tmp_path, session_timeout=60) as port,
+            visiting(port) as (reader, writer),
+        ):
+            writer.write(MESSAGE + b"QUIT\r\n")
+            said = (await reader.read(-1)).decode()
+    assert "\r\n451 4.3.0 " in said
+    session = next(each["session"] for each in events if each["event"] == "session_opened")
+    bug, refused = (each for each in events if each["event"] in {"unplanned", told})
+    assert bug["where"] == f"smtp session {session}"
+    assert (refused["event"], refused["session"]) == (told, session)
+    assert (refused["reply"][:9], refused["why"]) == ("451 4.3.0", "unplanned")
 
 
 async def test_a_bug_in_what_is_remembered_of_recipients_is_no_matter_of_theirs(

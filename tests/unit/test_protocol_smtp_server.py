@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from restante.protocol.smtp.events import Authenticate, Closed, CloseReason, StartTls, Wait
+from restante.protocol.smtp.events import (
+    Authenticate,
+    Closed,
+    CloseReason,
+    MailRefused,
+    StartTls,
+    Wait,
+)
 from restante.protocol.smtp.profile import OUT_OF_ORDER, Extension, Limits, Profile, State
+from restante.protocol.smtp.replies import PARAMETER_UNKNOWN
 from restante.protocol.smtp.server import MAX_UNSENT, SmtpServer
 from restante.status import Reply
 from tests.support.smtp_core import HOST, run_core
@@ -34,6 +42,30 @@ def test_refused_recipients_leave_room_for_others() -> None:
     answers = [Reply(250, "0.0", "ok")] + [Reply(451, "3.0", "no"), Reply(250, "1.5", "ok")] * 4
     record = run_core([ENVELOPE + recipients(8)], Limits(max_recipients=4), answers)
     assert [line[:3] for line in record.lines[-8:]] == ["451", "250"] * 4
+
+
+def test_too_many_recipients_are_told_of_once_a_message() -> None:
+    """They are no errors, so nothing else bounds what an operator reads of them."""
+    message = ENVELOPE[8:] + recipients(50) + b"RSET\r\n"
+    record = run_core([b"EHLO c\r\n" + message * 2], Limits(max_recipients=10))
+    refused = [event for event in record.events if event.startswith("RcptRefused")]
+    assert refused == ["RcptRefused u10@b.example 452 4.5.3"] * 2
+
+
+def test_refusals_are_told_of_no_more_often_than_errors_are_allowed() -> None:
+    record = run_core([ENVELOPE + recipients(2) + b"RCPT TO:<bad\r\n" * 500], Limits(max_errors=5))
+    refused = [event for event in record.events if event.startswith("RcptRefused")]
+    assert refused == ["RcptRefused TO:<bad 501 5.5.2"] * 6
+
+
+def test_a_path_that_is_none_is_told_of_in_brief() -> None:
+    record = run_core([b"EHLO c\r\nMAIL FROM:<" + b"x" * 3000 + b"\r\n"])
+    assert record.events[0] == f"MailRefused {'FROM:<' + 'x' * 250} 501 5.5.2"
+
+
+def test_commands_out_of_order_are_not_told_of() -> None:
+    record = run_core([b"MAIL FROM:<>\r\nEHLO c\r\nRCPT TO:<b@b.example>\r\n"])
+    assert record.events == ["Closed lost"]
 
 
 @pytest.mark.parametrize("content", [b"DATA\r\n", b"BDAT 1 LAST\r\nx"])
@@ -99,6 +131,10 @@ def test_the_driver_can_end_the_session() -> None:
 def test_what_is_not_offered_is_not_done() -> None:
     core = SmtpServer(Profile(HOST, extensions=(Extension.PIPELINING,)))
     core.receive(ENVELOPE[:8] + b"BDAT 1 LAST\r\nMAIL FROM:<> SMTPUTF8\r\nMAIL FROM:<> SIZE=1\r\n")
+    assert [core.next_event(), core.next_event()] == [
+        MailRefused("", PARAMETER_UNKNOWN),
+        MailRefused("", PARAMETER_UNKNOWN),
+    ]
     assert core.next_event() is Wait.NEED_DATA
     assert core.outgoing().decode().splitlines() == [
         f"250-{HOST}",

@@ -29,7 +29,9 @@ from restante.protocol.smtp.events import (
     EndOfMessage,
     Event,
     Mail,
+    MailRefused,
     Rcpt,
+    RcptRefused,
     Reset,
     StartTls,
     Wait,
@@ -53,6 +55,8 @@ LOGIN_REFUSED = Reply(535, "7.8", "Authentication credentials invalid")
 TOO_MANY_GUESSES = Reply(535, "7.8", "Too many wrong passwords, try again later")
 LOGIN_FAILURE = Reply(454, "7.0", "Temporary authentication failure")
 _REFUSALS = {Refusal.SYSTEM_ERROR: LOGIN_FAILURE, Refusal.TOO_MANY_GUESSES: TOO_MANY_GUESSES}
+UNPLANNED = "unplanned"
+"""Why there was a system failure: the log has more under this name."""
 MAX_PREFETCH = 100
 """Pipelined recipients that are looked up together."""
 
@@ -267,6 +271,10 @@ class _Session:
                 return self._take_on_trust(event)
             case BodyRefused(reply):
                 self._body_refused(reply)
+            case MailRefused(path, reply):
+                self._sender_refused(path, reply)
+            case RcptRefused(path, reply):
+                self._recipient_refused(path, reply)
             case Reset():
                 self.drop_transaction()
             case _:
@@ -352,7 +360,8 @@ class _Session:
                 envid=parameters.envid,
             )
         except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
-            maillog.unplanned("smtp session", error)
+            self._note_bug(error)
+            self._sender_refused(str(event.reverse_path), SYSTEM_FAILURE, UNPLANNED)
             reply, self._transaction = SYSTEM_FAILURE, None
         if self._transaction is not None and self._client.account is not None:
             return False
@@ -363,8 +372,10 @@ class _Session:
         account, transaction = self._client.account, self._transaction
         assert account is not None
         assert transaction is not None
-        asked = self._receiver.account_sender(account, transaction)
-        reply = await _planned(asked, SYSTEM_FAILURE)
+        reply = await self._planned(self._receiver.account_sender(account, transaction))
+        if reply is None:
+            reply = SYSTEM_FAILURE
+            self._sender_refused(str(transaction.reverse_path), reply, UNPLANNED)
         if not reply.is_success:
             self._transaction = None
         self._core.reply(reply)
@@ -375,7 +386,7 @@ class _Session:
         try:
             reply = self._receiver.recipient_on_trust(self._transaction, event.address, event.dsn)
         except Exception as error:  # noqa: BLE001 - then the rows are asked, as they always may be
-            maillog.unplanned("smtp session", error)
+            self._note_bug(error)
             return False
         if reply is None:
             return False
@@ -392,7 +403,11 @@ class _Session:
             together.append(following)
         asked = [(each.address, each.dsn) for each in together]
         answers = self._receiver.recipients(self._transaction, asked)
-        replies = await _planned(answers, [SYSTEM_FAILURE] * len(asked))
+        replies = await self._planned(answers)
+        if replies is None:
+            replies = [SYSTEM_FAILURE] * len(asked)
+            for address, _ in asked:
+                self._recipient_refused(str(address), SYSTEM_FAILURE, UNPLANNED)
         for reply in replies:
             self._core.reply(reply)
 
@@ -425,7 +440,8 @@ class _Session:
             if self._spool is None:
                 self._spool = self._new_spool()
             accepted = receiver.accept(transaction, self._origin, self._spool)
-            reply = await _planned(accepted, SYSTEM_FAILURE)
+            answer = await self._planned(accepted)
+            reply = answer or receiver.refused(transaction, SYSTEM_FAILURE, UNPLANNED)
         self._core.reply(reply)
         # Now: what else has come may have to wait for the database, and the client for this.
         self.tell()
@@ -436,14 +452,23 @@ class _Session:
         self._receiver.refused(self._transaction, reply, "")
         self.drop_transaction()
 
+    def _sender_refused(self, path: str, reply: Reply, why: str = "") -> None:
+        maillog.sender_refused(self._session, path, self._client.account_name, reply, why)
 
-async def _planned(work: Awaitable[T], otherwise: T) -> T:
-    """The answer, or ``otherwise`` (a temporary failure) when a bug ends the work."""
-    try:
-        return await work
-    except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
-        maillog.unplanned("smtp session", error)
-        return otherwise
+    def _recipient_refused(self, path: str, reply: Reply, why: str = "") -> None:
+        assert self._transaction is not None
+        maillog.recipient_refused(self._session, self._transaction.queue_id, path, reply, why)
+
+    async def _planned(self, work: Awaitable[T]) -> T | None:
+        """The answer, or None (it is to be a temporary failure) when a bug ends the work."""
+        try:
+            return await work
+        except Exception as error:  # noqa: BLE001 - a bug must not look like an answer
+            self._note_bug(error)
+            return None
+
+    def _note_bug(self, error: Exception) -> None:
+        maillog.unplanned(f"{self._service.name} session {self._session}", error)
 
 
 def _behind_name(greeting: str, name: str) -> str:

@@ -87,6 +87,23 @@ class Rcpt:
     dsn: RecipientDsn = NO_DSN
 
 
+@dataclass(frozen=True, slots=True)
+class MailRefused:
+    """MAIL was refused by the core; not for being out of order, of which there is no event."""
+
+    reverse_path: str
+    """As ``str`` of an address has it, or as the client wrote it where it is none."""
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class RcptRefused:
+    """RCPT was refused by the core, as MailRefused is; for too many recipients once a message."""
+
+    forward_path: str
+    reply: Reply
+
+
 @record
 class BodyChunk:
     """The next piece of the content, with LF line ends and dots unstuffed."""
@@ -144,4 +161,18 @@ class Closed:
 AuthEvent = Authenticate | ScramBegun | ScramProof | ScramDone
 """What AUTH comes to: a password, or SCRAM step by step; await ``reply`` or what they say."""
 
-Event = Mail | Rcpt | BodyChunk | EndOfMessage | BodyRefused | Reset | StartTls | AuthEvent | Closed
+CommandRefused = MailRefused | RcptRefused
+"""What an operator is asked about when somebody's mail is refused at once."""
+
+Event = (
+    Mail
+    | Rcpt
+    | CommandRefused
+    | BodyChunk
+    | EndOfMessage
+    | BodyRefused
+    | Reset
+    | StartTls
+    | AuthEvent
+    | Closed
+)

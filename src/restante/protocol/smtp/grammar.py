@@ -185,6 +185,19 @@ def _recipient_dsn(parameters: dict[str, str | None], *, smtputf8: bool) -> Reci
     return RecipientDsn(notify, orcpt)
 
 
+def path_given(argument: str) -> str:
+    """The path in the argument of MAIL or RCPT, whatever it is worth, for those who read of it.
+
+    An address as its ``str``; anything else as it stands, but no longer than a path may be.
+    """
+    match = _FROM.fullmatch(argument) or _TO.fullmatch(argument)
+    path = match[1] if match else argument
+    try:
+        return str(Address.parse(path))
+    except AddressSyntaxError:
+        return path[:MAX_PATH]
+
+
 def parse_bdat(argument: str) -> BdatCommand:
     """The argument of BDAT; raises Refused."""
     match = _CHUNK.fullmatch(argument)

@@ -33,11 +33,14 @@ from restante.protocol.smtp.events import (
     BodyRefused,
     Closed,
     CloseReason,
+    CommandRefused,
     EndOfMessage,
     Event,
     Mail,
     MailParameters,
+    MailRefused,
     Rcpt,
+    RcptRefused,
     Reset,
     StartTls,
     Wait,
@@ -52,6 +55,7 @@ from restante.protocol.smtp.grammar import (
     parse_hello,
     parse_mail,
     parse_rcpt,
+    path_given,
 )
 from restante.protocol.smtp.lines import Input
 from restante.protocol.smtp.profile import OUT_OF_ORDER, Extension, Profile, State
@@ -108,7 +112,7 @@ class SmtpServer:
         self._eof = False
         self._out = b""
         self._events: list[Event] = []
-        # Replies in the order of their commands; an event stands for one to come.
+        # Replies in the order of their commands; an event of the driver's stands for one to come.
         self._pending: list[Event | Reply] = []
         self._state = State.CONNECTED
         self._closed: Closed | None = None
@@ -175,9 +179,11 @@ class SmtpServer:
                 raise AssertionError(f"{asked} is not answered with a reply")
             case _:
                 self._settle_login(reply)
-        while self._pending and isinstance(own := self._pending[0], Reply):
-            del self._pending[0]
-            self._say(own)
+        if self._pending and not isinstance(own := self._pending[0], Rcpt):
+            self._pending.clear()  # it is the last one
+            said = self._refuse(own) if isinstance(own, RcptRefused) else own
+            assert isinstance(said, Reply), "nothing else is looked ahead to"
+            self._say(said)
 
     def scram_salt(self, salt: bytes, iterations: int) -> None:
         """Answer ScramBegun with what belongs to its login, be there such an account or not."""
@@ -235,9 +241,12 @@ class SmtpServer:
         return True
 
     def _may_look_ahead(self) -> bool:
-        """Whether the next command is a RCPT that may be looked up with those before it."""
+        """Whether the next command is a RCPT that may be looked up with those before it.
+
+        Not behind one that is refused: the refusals of a session are counted before there are more.
+        """
         return (
-            isinstance(self._pending[0], Rcpt)
+            isinstance(self._pending[-1], Rcpt)
             and self._transaction.accepted + len(self._pending) < self._limits.max_recipients
             and is_rcpt(self._input.peek_line())
         )
@@ -280,12 +289,13 @@ class SmtpServer:
             self._out += replies.TOO_MANY_MESSAGES.encode()
             self._close(CloseReason.TOO_MANY_MESSAGES)
             return None
-        self._security.check_mail()
-        reverse_path, parameters = parse_mail(argument)
-        if parameters is not NO_PARAMETERS:
-            self._check_offered(parameters)
-        if limits.databytes and (parameters.size or 0) > limits.databytes:
-            return replies.TOO_BIG
+        try:
+            self._security.check_mail()
+            reverse_path, parameters = parse_mail(argument)
+            if parameters is not NO_PARAMETERS:
+                self._check_parameters(parameters)
+        except Refused as refused:
+            return self._refuse(MailRefused(path_given(argument), refused.reply))
         self._transaction = Transaction(parameters.smtputf8)
         protocol = self._protocol(smtputf8=parameters.smtputf8)
         self._ask(Mail(reverse_path, self._helo, protocol, parameters))
@@ -297,7 +307,7 @@ class SmtpServer:
             return "SMTP"
         return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{self._security.protocol_suffix}"
 
-    def _check_offered(self, mail: MailParameters) -> None:
+    def _check_parameters(self, mail: MailParameters) -> None:
         offered = self._profile.extensions
         if (
             (mail.size is not None and Extension.SIZE not in offered)
@@ -307,15 +317,25 @@ class SmtpServer:
             or ((mail.ret or mail.envid) and Extension.DSN not in offered)
         ):
             raise Refused(replies.PARAMETER_UNKNOWN)
+        if self._limits.databytes and (mail.size or 0) > self._limits.databytes:
+            raise Refused(replies.TOO_BIG)
 
     def _rcpt_command(self, argument: str) -> Reply | None:
-        rcpt = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
-        if rcpt.dsn is not NO_DSN and Extension.DSN not in self._profile.extensions:
-            raise Refused(replies.PARAMETER_UNKNOWN)
-        if self._transaction.accepted >= self._limits.max_recipients:
-            return replies.TOO_MANY_RECIPIENTS
+        transaction = self._transaction
+        try:
+            rcpt = parse_rcpt(argument, smtputf8=transaction.smtputf8)
+            if rcpt.dsn is not NO_DSN:
+                self._check_dsn()
+            if transaction.accepted >= self._limits.max_recipients:
+                return transaction.refuse_more()
+        except Refused as refused:
+            return self._refuse(RcptRefused(path_given(argument), refused.reply))
         self._ask(rcpt)
         return None
+
+    def _check_dsn(self) -> None:
+        if Extension.DSN not in self._profile.extensions:
+            raise Refused(replies.PARAMETER_UNKNOWN)
 
     def _data_command(self, argument: str) -> Reply:
         if argument:
@@ -498,6 +518,14 @@ class SmtpServer:
             self._pending.append(reply)
         else:
             self._say(reply)
+
+    def _refuse(self, refused: CommandRefused) -> Reply | None:
+        """Tell the driver; the reply, or None while others are awaited before it."""
+        if self._pending:
+            self._pending.append(refused)
+            return None
+        self._events.append(refused)
+        return refused.reply
 
     def _say(self, reply: Reply) -> None:
         if reply.code < 500 and reply.code != LOGIN_FAILED:

@@ -18,6 +18,8 @@ class Transaction:
     refused: int = 0
     deferred: int = 0
     """Those of the refused to whom it may be sent later."""
+    is_full: bool = False
+    """That there are too many recipients was told already."""
 
     def count(self, reply: Reply) -> None:
         """A recipient was answered with ``reply``."""
@@ -26,6 +28,16 @@ class Transaction:
         else:
             self.refused += 1
             self.deferred += reply.is_temporary
+
+    def refuse_more(self) -> Reply:
+        """The reply to one recipient too many; raises Refused with it for the first of them.
+
+        It is no error (RFC 5321 §4.5.3.1.10), so nothing bounds how often it is given.
+        """
+        if not self.is_full:
+            self.is_full = True
+            raise Refused(replies.TOO_MANY_RECIPIENTS)
+        return replies.TOO_MANY_RECIPIENTS
 
     def check_recipients(self) -> None:
         """Raises Refused when there is nobody to send a content to."""
