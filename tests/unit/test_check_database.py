@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from restante.cli.findings import Findings
-from restante.cli.server_examination import examine_servers
+from restante.cli.server_examination import examine_servers, examine_version
 from restante.config.tree import Database, Settings
+from restante.directory.engine import MYSQL, Row, Statement, Value
 
 FAR = "192.0.2.7"
 """An address of nobody (RFC 5737); a single server is not asked here."""
@@ -43,3 +46,42 @@ def test_clear_text_to_another_host_is_named(host: str) -> None:
         f"{host.strip('[]')}; add ?ssl_mode=VERIFY_IDENTITY, and ssl_ca for an authority of your "
         "own, unless nobody else hears that network"
     )
+
+
+class Calling:
+    """The engine of a server that calls itself something."""
+
+    dialect = MYSQL
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        return [(self._version,)]
+
+    async def transaction(self, statements: Sequence[Statement]) -> list[int]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("5.5.68-MariaDB", "MariaDB 10.11"),
+        ("10.1.48-MariaDB-0+deb9u2", "MariaDB 10.11"),
+        ("10.11.6-MariaDB-0+deb12u1", ""),
+        ("11.8.2-MariaDB", ""),
+        ("5.7.44-log", "MySQL 8.0"),
+        ("8.0.36-28", ""),
+        ("9.7.0", ""),
+        ("no number", ""),
+    ],
+)
+async def test_a_server_older_than_those_tried_is_named(version: str, said: str) -> None:
+    findings = Findings()
+    await examine_version(Calling(version), findings)
+    assert findings.problems == []
+    assert len(findings.advice) == bool(said)
+    assert all(version in each and f"before {said} " in each for each in findings.advice)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from restante.cli.findings import Findings
-from restante.directory.engine import MySQLLocation, StatementLog, parse_url
+from restante.directory.engine import Engine, MySQLLocation, StatementLog, parse_url
+from restante.directory.rows import text_of
 from restante.errors import CannotKnow
 from restante.network import is_loopback, plain_address
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
+
+_OLDEST_TRIED = {"MySQL": (8, 0), "MariaDB": (10, 11)}
+"""As README and docs/tables.md have it."""
 
 
 def examine_servers(settings: Settings, findings: Findings) -> None:
@@ -50,6 +55,23 @@ def _is_here(host: str) -> bool:
     except (OSError, UnicodeError):
         return True
     return all(is_loopback(plain_address(str(address[0]))) for *_, address in found)
+
+
+async def examine_version(engine: Engine, findings: Findings) -> None:
+    """Name a server that is older than all on which this was tried; raises CannotKnow."""
+    if engine.dialect.name != "mysql":
+        return
+    ((told,),) = await engine.fetch("SELECT VERSION()")
+    version = text_of(told)
+    product = "MariaDB" if "mariadb" in version.lower() else "MySQL"
+    oldest = _OLDEST_TRIED[product]
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number and (int(number[1]), int(number[2])) < oldest:
+        findings.advice.append(
+            f"database.url: the server calls itself {version}, and nothing before {product} "
+            f"{oldest[0]}.{oldest[1]} has been tried; see whether restante explain ADDRESS knows "
+            "some of your addresses of each kind"
+        )
 
 
 async def _ask_each(location: MySQLLocation, settings: Settings, findings: Findings) -> None:

@@ -313,7 +313,10 @@ class _Further:
         if self._left > 0:
             self._left -= 1
             return self._directory
-        self._thorough = await self._directory.thorough(self._pairs)
+        try:
+            self._thorough = await self._directory.thorough(self._pairs)
+        except Rejected:  # MySQL before 8.0 and MariaDB before 10.2 have no WITH
+            self._thorough = self._directory
         return self._thorough
 
 
