@@ -80,6 +80,28 @@ def test_options_of_init_count_for_more(tmp_path: Path) -> None:
     assert (made / "other.db").exists()
 
 
+def test_a_password_that_qmails_programs_go_on_reading_may_stay_exposed(tmp_path: Path) -> None:
+    files = {"me": "mx.example.com\n", "sqlserver": "login q\npassword hunter2\ndb mail\n"}
+    control = control_directory(tmp_path, files)
+    (control / "sqlserver").chmod(0o644)
+    made = tmp_path / "made"
+    arguments = ("init", "--from-qmail", str(control), str(made))
+    refused = Instance(made).here(*arguments, check=False)
+    assert "set database.allow_exposed_password for as long as" in refused.stderr
+    environ = {
+        "RESTANTE_DATABASE__ALLOW_EXPOSED_PASSWORD": "true",
+        "RESTANTE_SERVER__ME": "elsewhere.example",
+    }
+    Instance(made, environ).here(*arguments)
+
+    settings = load(str(made), {})
+    assert "hunter2" in settings.database.url
+    assert (settings.server.me, settings.database.allow_exposed_password) == (
+        "mx.example.com",
+        False,
+    )
+
+
 def test_what_is_left_behind_is_told(tmp_path: Path) -> None:
     files = {"me": "mx.example.com\n", "rcpthosts": "a.example\n", "virtualdomains": "no colon\n"}
     control = control_directory(

@@ -63,12 +63,18 @@ def _said(settings: Settings) -> dict[tuple[str, str], object]:
 def _read(directory: str, control: str, wanted: Mapping[str, Mapping[str, object]]) -> Settings:
     """What the control directory says, whatever the environment says at this moment.
 
+    But that its password may be read: qmail's own programs may have to go on reading it.
     Options count for more than its files, which may have defaults that follow the host's name.
     """
     if os.path.exists(os.path.join(directory, FILE_NAME)):
         raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("RESTANTE_")}
     known = catalog()
+    may_read = known["database"].settings["allow_exposed_password"].environment_name
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if key == may_read or not key.startswith("RESTANTE_")
+    }
     for section, settings in wanted.items():
         for name, value in settings.items():
             if isinstance(value, str):

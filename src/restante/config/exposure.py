@@ -24,9 +24,11 @@ def exposed_passwords(
     files = [toml if place.startswith(in_toml) else place for place in places]
     for path in dict.fromkeys(filter(os.path.isabs, files)):
         if _is_for_everybody(path):
+            # qmail's programs run as many users, who must read the control directory's file.
+            how_long = "" if path == toml else " for as long as programs of qmail's need the file"
             yield (
                 f"{path} holds a password and everybody can read it; run: chmod o-rwx {path} "
-                "(or set database.allow_exposed_password)"
+                f"(or set database.allow_exposed_password{how_long})"
             )
 
 
