@@ -372,6 +372,11 @@ PASSED_OVER = [
     ),
     (
         "sqlserver",
+        "port 3306\nlogin q\ndb mail\n",
+        "sqlserver: the port does not count: localhost is the socket, and 127.0.0.1 is TCP",
+    ),
+    (
+        "sqlserver",
         "login q\ndb mail\nsocket /x\n",
         "sqlserver: line 3: begins with none of server, login, password, db, port",
     ),
@@ -432,7 +437,11 @@ WRONG: list[tuple[str, str | bytes, str]] = [
     ),
     ("sqlserver", "login q\n", "sqlserver: names no db"),
     ("sqlserver", "db q\n", "sqlserver: names no login"),
-    ("sqlserver", "login q\ndb m\nport 0\n", "sqlserver: the port is no number from 1 to 65535"),
+    (
+        "sqlserver",
+        "login q\ndb m\nport 99999\n",
+        "sqlserver: the port is no number from 1 to 65535",
+    ),
     ("rcpthosts", b"x" * (MAX_FILE + 1), f"rcpthosts: is larger than {MAX_FILE} octets"),
 ]
 
@@ -475,7 +484,12 @@ SERVERS = [
         "server localhost\nlogin q\npassword p\ndb mail\n",
         "mysql://q:p@localhost/mail?unix_socket=%2Frun%2Fx+y.sock",
     ),
-    ("server localhost\nport 3306\nlogin q\ndb mail\n", "mysql://q@localhost:3306/mail"),
+    (
+        "server localhost\nport 3306\nlogin q\ndb mail\n",
+        "mysql://q@localhost/mail?unix_socket=%2Frun%2Fx+y.sock",
+    ),
+    ("port 3307\nlogin q\ndb mail\n", "mysql://q@localhost/mail?unix_socket=%2Frun%2Fx+y.sock"),
+    ("server 127.0.0.1\nport 0\nlogin q\ndb mail\n", "mysql://q@127.0.0.1/mail"),
     ("server 127.0.0.1\nlogin q\ndb mail\n", "mysql://q@127.0.0.1/mail"),
     ("server ::1\nlogin q\ndb mail\n", "mysql://q@[::1]/mail"),
     (

@@ -9,6 +9,8 @@ from urllib.parse import quote, urlencode
 from restante.config.control_files import Files
 from restante.config.tree import MAX_PORT
 
+HERE = "localhost"
+"""To libmysqlclient this is the server's socket, whatever the port; and so is no name at all."""
 KEYS = ("server", "login", "password", "db", "port")
 SOCKET_VARIABLE = "MYSQL_UNIX_PORT"
 """The environment variable with which libmysqlclient is told of another socket."""
@@ -41,14 +43,16 @@ def database_url(files: Files, name: str) -> str | None:
         if key not in told:
             files.problem(name, f"names no {key}")
     port = _port(files, name, told.get("port", ""))
+    if port and told.get("server", HERE) == HERE:
+        files.warn(name, f"the port does not count: {HERE} is the socket, and 127.0.0.1 is TCP")
     return _url(told, port, files.environ) if {"login", "db"} <= told.keys() else None
 
 
 def _port(files: Files, name: str, text: str) -> int:
-    """The port, or 0 where the file leaves it open."""
+    """The port, or 0 where the file leaves it open, as with 0 it does."""
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= MAX_PORT):
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= MAX_PORT):
         files.problem(name, f"the port is no number from 1 to {MAX_PORT}")
         return 0
     return int(text)
@@ -57,12 +61,11 @@ def _port(files: Files, name: str, text: str) -> int:
 def _url(told: Mapping[str, str], port: int, environ: Mapping[str, str]) -> str:
     login, password = _encoded(told["login"]), _encoded(told.get("password", ""))
     credentials = f"{login}:{password}" if password else login
-    server = told.get("server", "localhost")
+    server = told.get("server", HERE)
     database = _encoded(told["db"])
-    if server == "localhost" and not port:
-        # To libmysqlclient, localhost is the socket and not an address.
+    if server == HERE:
         socket = urlencode({"unix_socket": _socket(environ)})
-        return f"mysql://{credentials}@localhost/{database}?{socket}"
+        return f"mysql://{credentials}@{HERE}/{database}?{socket}"
     host = f"[{server}]" if ":" in server else _encoded(server)
     return f"mysql://{credentials}@{host}{f':{port}' if port else ''}/{database}"
 
