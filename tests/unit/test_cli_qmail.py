@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from restante.cli.app import run
+from restante.cli.control_examination import examine_control
+from restante.cli.findings import Findings
 from restante.config.leftovers import leftovers
 from restante.config.load import load
+from restante.config.tree import Auth, HostPort, Pop3
 from tests.support.control import control_directory
 from tests.support.instance import Instance, until
 from tests.support.mariadb import PASSWORD, USER, MariaDB
@@ -216,6 +220,29 @@ def test_check_tells_it_too(tmp_path: Path) -> None:
 
     assert f"advice: {control}/percenthack is not read" in done.stdout
     assert f"advice: {control}/rcpthosts: is missing" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("listen", "plaintext", "told"),
+    [
+        ("0.0.0.0:110", "loopback", 1),
+        ("[::]:110", "never", 1),
+        ("0.0.0.0:110", "always", 0),
+        ("localhost:110", "loopback", 0),
+    ],
+)
+def test_check_tells_that_clients_of_qmail_pop3d_are_not_let_in(
+    tmp_path: Path, listen: str, plaintext: Literal["loopback", "never", "always"], told: int
+) -> None:
+    control = control_directory(tmp_path, {"me": "mx.example.com\n", "rcpthosts": ""})
+    settings = replace(
+        load(str(tmp_path), {}, str(control)),
+        pop3=Pop3((HostPort.parse(listen),)),
+        auth=Auth(plaintext=plaintext),
+    )
+    findings = Findings()
+    examine_control(settings, findings)
+    assert sum(line.startswith("auth.plaintext: ") for line in findings.advice) == told
 
 
 def test_check_tells_what_workers_cannot_read(tmp_path: Path) -> None:

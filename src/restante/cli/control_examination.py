@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from restante.cli.findings import Findings
+from restante.cli.server_examination import is_here
 from restante.config.leftovers import leftovers
 from restante.config.live import live_files
 from restante.config.tree import Control, Settings
@@ -20,6 +21,7 @@ def examine_control(settings: Settings, findings: Findings) -> None:
     findings.advice += control.warnings
     findings.advice += leftovers(control.directory)
     findings.advice += _not_heeded(settings, control)
+    findings.advice += _not_let_in(settings)
 
 
 def _not_heeded(settings: Settings, control: Control) -> Iterator[str]:
@@ -36,6 +38,17 @@ def _not_heeded(settings: Settings, control: Control) -> Iterator[str]:
         hidden = [path for path in live_files(control) if not _can_be_read(path)]
     for path in hidden:
         yield f"{path}: {user.name} cannot read it, so that changes count at SIGHUP only"
+
+
+def _not_let_in(settings: Settings) -> Iterator[str]:
+    """Clients of qmail-pop3d, which has no TLS: they log in as they always did."""
+    if settings.auth.plaintext == "always":
+        return
+    if any(not is_here(place.host) for place in settings.pop3.listen):
+        yield (
+            "auth.plaintext: clients that log in without TLS, as they do to qmail-pop3d, are "
+            "refused; have them changed, and say always until they are"
+        )
 
 
 def _can_be_read(path: str) -> bool:

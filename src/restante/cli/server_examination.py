@@ -44,11 +44,11 @@ def _far_hosts(location: MySQLLocation) -> list[str]:
     return [
         server.host
         for server in location.servers
-        if not server.unix_socket and not _is_here(server.host)
+        if not server.unix_socket and not is_here(server.host)
     ]
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
     """Whether a host is reached by loopback alone; or not at all, which is told elsewhere."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
