@@ -39,7 +39,7 @@ def clean_spool(directory: str) -> int:
     return len(left)
 
 
-def header_facts(header: bytes | bytearray) -> HeaderFacts:
+def header_facts(header: bytes) -> HeaderFacts:
     """What delivery must know of a header block with LF line ends."""
     received = 0
     delivered_to = set()
@@ -65,9 +65,12 @@ class Spool:
         self._directory = directory
         self._threshold = threshold
         self._max_header = max_header
-        self._header = bytearray(b"\n")
-        """What has come of it, behind a line end: an empty line ends it, even as the first."""
+        self._header_size = 0
+        """How much has come of it. It is read out of the rest when it is asked for: kept beside
+        the file, it would be memory for as long as a client takes its time."""
         self._in_header = True
+        self._begins_line = True
+        """Whether a line has ended: an empty one ends the header, even as the first."""
         self._waiting: list[bytes | bytearray] = []
         """What has come in small pieces is a bytearray."""
         self._waiting_size = 0
@@ -98,7 +101,7 @@ class Spool:
         else:
             self._waiting.append(chunk)
         self._waiting_size += len(chunk)
-        if self._in_header:
+        if self._in_header and chunk:
             self._read_header(chunk)
         return self.size > self._threshold and self._waiting_size >= BLOCK
 
@@ -108,17 +111,27 @@ class Spool:
 
     @property
     def header(self) -> bytes:
-        """What has come before the first empty line, up to the most that a header may have."""
-        return bytes(self._header[1:])
+        """What has come before the first empty line, up to the most that a header may have.
+
+        Raises SpoolFailed.
+        """
+        size = min(self._header_size, self._max_header)
+        waiting = b"".join(self._waiting)
+        if self._file is None:
+            return waiting[:size]
+        try:
+            return (os.pread(self._file, size, 0) + waiting)[:size]
+        except OSError as error:
+            raise SpoolFailed(f"{self._path}: the spool cannot be read: {error}") from error
 
     def finish(self, trace: bytes) -> Content:
         """The whole message behind its trace fields; raises SpoolFailed."""
-        facts = header_facts(self._header)
         if self.size <= self._threshold:
             body = b"".join(self._waiting)
+            facts = header_facts(body[: min(self._header_size, self._max_header)])
             return Content(trace, body, self.size, self._lines, facts)
         self._spill()
-        return Content(trace, self._path, self.size, self._lines, facts)
+        return Content(trace, self._path, self.size, self._lines, header_facts(self.header))
 
     def close(self) -> None:
         """Forget the message and remove its file, also while a block is being written.
@@ -144,13 +157,13 @@ class Spool:
             waiting.append(bytearray(chunk))
 
     def _read_header(self, chunk: bytes) -> None:
-        header, largest = self._header, len(b"\n") + self._max_header
-        start = len(header) - 1
-        header += chunk[: largest + 1 - len(header)]
-        end = header.find(b"\n\n", start) + 1
-        if end:
-            del header[end:]
-        self.header_too_large = len(header) > largest
+        if self._begins_line and chunk.startswith(b"\n"):
+            self._in_header = False
+            return
+        end = chunk.find(b"\n\n") + 1
+        self._header_size += end or len(chunk)
+        self._begins_line = chunk.endswith(b"\n")
+        self.header_too_large = self._header_size > self._max_header
         self._in_header = not (end or self.header_too_large)
 
     def _spill(self) -> None:

@@ -105,6 +105,37 @@ async def test_closed_while_a_block_is_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+async def test_a_header_in_the_file_takes_no_memory_beside_it(tmp_path: Path) -> None:
+    header = b"Received: x\n" * (4 * BLOCK // 12)
+    spool = Spool(str(tmp_path), 1000, len(header))
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            await spool.write(b"Received: x\n" * (BLOCK // 12))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.5 * BLOCK
+    await spool.write(header[spool.size :] + b"\nReceived: no\n")
+    assert spool.header == header
+    assert spool.finish(b"").facts.received == header.count(b"\n")
+    spool.close()
+
+
+async def test_a_header_that_cannot_be_read_back_is_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    spool = Spool(str(tmp_path), 0, 1000)
+    await spool.write(b"A: b\n\n" + b"x" * BLOCK)
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(SpoolFailed, match="cannot be read"):
+        spool.finish(b"")
+    spool.close()
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\n\nbody"])
 @pytest.mark.parametrize("step", [1, 3, 1000])
 @pytest.mark.parametrize(("excess", "too_large"), [(0, False), (1, True)])

@@ -67,8 +67,6 @@ class Acceptance:
         is_users = transaction.client.account is not None
         shown = self._shown(origin) if is_users else origin
         trace = received_field(shown, self._hostname, transaction.queue_id, recipients, began)
-        if is_users:
-            trace += self._completion(transaction, spool.header, began)
         envelope = Envelope(
             transaction.queue_id,
             transaction.reverse_path,
@@ -80,6 +78,8 @@ class Acceptance:
             transaction.envid,
         )
         try:
+            if is_users:
+                trace += self._completion(transaction, spool.header, began)
             content = spool.finish(trace)
             refusal = self._refusal(content, spool) or await self._trust.settle(transaction)
             if refusal is not None:
