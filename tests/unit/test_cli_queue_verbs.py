@@ -121,6 +121,34 @@ def test_an_id_that_is_held(waiting: Waiting, verb: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [
+        ("retry", "waits"),
+        ("hold", "waits"),
+        ("release", "is held"),
+        ("remove", "waits or is held"),
+        ("bounce", "waits or is held"),
+    ],
+)
+@pytest.mark.parametrize("is_held", [False, True])
+def test_an_id_of_which_the_filters_leave_nothing(
+    waiting: Waiting, verb: str, state: str, is_held: bool
+) -> None:
+    if is_held:
+        waiting.shell("queue", "hold", waiting.busy)
+    before = waiting.states()
+
+    done = waiting.shell("queue", verb, waiting.busy, "--to", "anne@busy.example")
+
+    assert done.code == ExitCode.REFUSED
+    assert done.err == (
+        f"restante: {waiting.busy}: nothing of it that {state} matches; "
+        f"restante queue show {waiting.busy} tells more\n"
+    )
+    assert waiting.states() == before
+
+
 def test_what_was_done_stands_in_the_log_that_is_there(
     waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

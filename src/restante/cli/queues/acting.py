@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,6 +15,7 @@ from restante.address import shown
 from restante.cli.output import count, one_line
 from restante.cli.status import ExitCode
 from restante.errors import OperatorError
+from restante.queue.selection import EVERYTHING
 
 if TYPE_CHECKING:
     from restante.cli.queues.journal import Note
@@ -52,6 +53,11 @@ class Order:
     dry_run: bool
     confirmed: bool
     """Nobody need be asked."""
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether more is asked of recipients than that they are of some messages."""
+        return replace(self.selection, ids=frozenset()) != EVERYTHING
 
 
 @dataclass(slots=True)
@@ -128,9 +134,7 @@ def carry_out(operator: QueueOperator, reader: QueueReader, order: Order, note: 
     if lines.failure is not None:
         raise lines.failure
     if missing:
-        raise OperatorError(
-            "\n".join(_explain(reader, order.verb, each) for each in sorted(missing))
-        )
+        raise OperatorError("\n".join(_explain(reader, order, each) for each in sorted(missing)))
 
 
 @contextmanager
@@ -205,10 +209,15 @@ def not_found(queue_id: str) -> str:
     return f"no queue has a message {queue_id!r}; it may have been delivered by now"
 
 
-def _explain(reader: QueueReader, verb: Verb, queue_id: str) -> str:
+def _explain(reader: QueueReader, order: Order, queue_id: str) -> str:
+    """Why nothing was done to a message that was named by its id."""
     entry = reader.message(queue_id)
     if entry is None:
         return not_found(queue_id)
-    if entry.held and not entry.waiting:
+    if order.is_filtered:
+        why = f"nothing of it that {_NOTHING[order.verb]} matches"
+    elif order.verb in ("retry", "hold") and entry.held and not entry.waiting:
         return f"{queue_id} is held; restante queue release {queue_id} lets it go on"
-    return f"{queue_id}: nothing of it {_NOTHING[verb]}; restante queue show {queue_id} tells more"
+    else:
+        why = f"nothing of it {_NOTHING[order.verb]}"
+    return f"{queue_id}: {why}; restante queue show {queue_id} tells more"
