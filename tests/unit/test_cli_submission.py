@@ -10,6 +10,8 @@ from contextlib import closing
 import pytest
 
 from restante.cli.status import ExitCode
+from restante.directory import Account
+from restante.directory.system import HostFiles
 from restante.tally.owner import as_owner
 from restante.usage import Counts, Limits
 from restante.usage.file import FILE_NAME, UsageFile
@@ -90,6 +92,31 @@ def test_who_may_send_as_whom(hosted: Shell) -> None:
     unknown = hosted("submission", "may", "nobody@example.com", "iain@example.com")
     assert (unknown.code, unknown.out) == (ExitCode.REFUSED, "")
     assert "nobody logs in as nobody@example.com" in unknown.err
+
+
+def test_nobody_may_send_as_a_bad_sender(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTANTE_RECEIVER__BADMAILFROM", '["@old.example", "iain@mx.example.com"]')
+    hosted("alias", "add", "iain@old.example", "iain@example.com")
+
+    for address in ("iain@old.example", "iain"):
+        refused = hosted("submission", "may", "iain@example.com", address)
+        told = "no: 553 5.1.8 this sender is not welcome here (receiver.badmailfrom)\n"
+        assert (refused.code, refused.out) == (0, told)
+    assert hosted("submission", "may", "iain@example.com", "iain@example.com").out == "yes\n"
+
+
+def test_users_of_the_system_may_send_too(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def user(_files: HostFiles, name: str) -> Account | None:
+        return Account("tess", 1001, 1001, "/home/tess") if name == "tess" else None
+
+    monkeypatch.setattr(HostFiles, "user", user)
+    asked = hosted("submission", "may", "tess", "tess@mx.example.com")
+    assert (asked.code, asked.out) == (ExitCode.REFUSED, "")
+
+    monkeypatch.setenv("RESTANTE_ROUTING__SYSTEM_FILES", "true")
+    assert hosted("submission", "may", "tess", "tess@mx.example.com").out == "yes\n"
+    assert hosted("submission", "may", "tess", "iain@example.com").out.startswith("no: 553 5.7.1 ")
+    assert "nobody logs in as tom" in hosted("submission", "may", "tom", "tom@example.com").err
 
 
 def test_a_database_that_is_away_is_no_answer(hosted: Shell) -> None:

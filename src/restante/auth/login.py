@@ -27,7 +27,7 @@ from restante.auth.schemes import UnknownScheme, verify
 from restante.auth.scram import Offer, offer, prepared
 from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
-from restante.directory import Credentials, Directory
+from restante.directory import Account, Credentials, Directory
 from restante.errors import RestanteError
 from restante.guessing import CLEAR, Guard, Standing, Unguarded, delay
 from restante.labels import name_in_a_labels
@@ -264,6 +264,14 @@ class PasswordAuthenticator:
 
 def _shortened(login: str) -> str:
     return login if len(login) <= MAX_LOGGED_LOGIN else login[:MAX_LOGGED_LOGIN] + "…"
+
+
+async def account_named(login: str, directory: Directory) -> Account | None:
+    """Whose login it is, whatever the password; raises CannotKnow and BadRow."""
+    if not can_be_login(login):
+        return None
+    credentials = await directory.credentials(login)
+    return credentials.account if credentials else await directory.system_user(login)
 
 
 def can_be_login(login: str) -> bool:

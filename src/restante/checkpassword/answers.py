@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from restante import maillog
 from restante.auth import Authenticator, LoginAttempt, Refusal, Welcome
-from restante.auth.login import can_be_login
+from restante.auth.login import account_named
 from restante.checkpassword.wire import (
     FIND,
     LATER,
@@ -57,11 +57,8 @@ async def decided(
 
 
 async def _found(login: str, directory: Directory) -> Answer:
-    if not can_be_login(login):
-        return Answer(NO)
     try:
-        credentials = await directory.credentials(login)
-        account = credentials.account if credentials else await directory.system_user(login)
+        account = await account_named(login, directory)
     except RestanteError as error:
         maillog.user_not_found(login, str(error))
         return Answer(LATER)

@@ -100,16 +100,21 @@ def may_send(
 async def _refusal(
     settings: Settings, engine: Engine, login: str, address: Address
 ) -> Refusal | None:
+    """What MAIL of a client that has logged in hears, but for what it has sent so far."""
+    from restante.auth.login import account_named
+    from restante.receiver.policy import BAD_SENDER, Policy
     from restante.receiver.senders import Senders
     from restante.routing.router import Router
 
     directory = directory_of(settings, engine)
-    credentials = await directory.credentials(login)
-    if credentials is None:
+    account = await account_named(login, directory)
+    if account is None:
         raise OperatorError(f"nobody logs in as {login}")
     router = Router(settings.routing, settings.hostname)
-    senders = Senders(settings, router, directory)
-    return await senders.refusal(credentials.account, router.qualified(address))
+    sender = router.qualified(address)
+    if Policy(settings.receiver).is_bad_sender(sender):
+        return BAD_SENDER
+    return await Senders(settings, router, directory).refusal(account, sender)
 
 
 def _everybody(settings: Settings) -> list[AccountUsage]:

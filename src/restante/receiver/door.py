@@ -18,7 +18,7 @@ from restante.receiver import Client, Refusal, ServiceName, Transaction, Waiting
 from restante.receiver.acceptance import Acceptance
 from restante.receiver.limits import SendingLimits
 from restante.receiver.literals import Literals
-from restante.receiver.policy import Policy
+from restante.receiver.policy import BAD_SENDER, Policy
 from restante.receiver.senders import Senders
 from restante.receiver.trust import FamiliarRecipients, Trust
 from restante.routing.decision import Decision
@@ -29,7 +29,6 @@ from restante.spool import Spool
 from restante.status import Reply
 
 SENDER_OK = Reply(250, "1.0", "sender ok")
-SENDER_REFUSED = Reply(553, "1.8", "this sender is not welcome here")
 AUTHENTICATION_REQUIRED = Reply(530, "7.0", "Authentication required")
 """RFC 4954 §6; RFC 6409 §4.3."""
 
@@ -100,8 +99,7 @@ class Receiver:
                 client, reverse_path, Refusal(AUTHENTICATION_REQUIRED)
             ), None
         if self._policy.is_bad_sender(reverse_path):
-            refusal = Refusal(SENDER_REFUSED, "receiver.badmailfrom")
-            return self._sender_refused(client, reverse_path, refusal), None
+            return self._sender_refused(client, reverse_path, BAD_SENDER), None
         queue_id = next(self._ids)
         return SENDER_OK, Transaction(
             queue_id, client, reverse_path, eight_bit, smtputf8, ret=ret, envid=envid

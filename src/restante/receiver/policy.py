@@ -7,6 +7,11 @@ import ipaddress
 from restante.address import ReversePath, fold
 from restante.config.tree import Receiver as ReceiverSettings
 from restante.labels import name_in_a_labels
+from restante.receiver import Refusal
+from restante.status import Reply
+
+BAD_SENDER = Refusal(Reply(553, "1.8", "this sender is not welcome here"), "receiver.badmailfrom")
+"""What is answered to MAIL with a sender that is bad."""
 
 
 class Policy:
