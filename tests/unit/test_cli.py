@@ -18,6 +18,9 @@ from restante.address import Address
 from restante.auth.schemes import hash_password, is_current, verify
 from restante.cli.output import human_span
 from restante.cli.status import ExitCode
+from restante.directory import Account
+from restante.directory.system import HostFiles
+from restante.errors import CannotKnow
 from restante.tls.certificate import PairFiles
 from tests.support.certificates import DAY, NOW, issue, replace, write
 from tests.support.shell import Shell, advice, put_message
@@ -312,12 +315,47 @@ def test_explain_tells_which_way_mail_for_another_host_leaves(
     assert "secret" not in routed.out
 
 
+@pytest.mark.parametrize(
+    ("hop", "policy", "in_force"),
+    [
+        ("smart.example:465", "none", "encrypt"),
+        ("smart.example:465", "may", "encrypt"),
+        ("smart.example:465", "verify", "verify"),
+        ("smart.example:25", "none", "none"),
+    ],
+)
+def test_explain_tells_that_tls_comes_first(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, hop: str, policy: str, in_force: str
+) -> None:
+    monkeypatch.setenv("RESTANTE_ROUTING__SMTPROUTES", json.dumps({"": hop}))
+    monkeypatch.setenv("RESTANTE_RELAY__TLS_POLICY", json.dumps({"": policy}))
+
+    (way,) = hosted.json("explain", "ann@elsewhere.example")["leaves_by"]
+
+    assert way["tls_policy"] == in_force
+
+
+def test_explain_does_without_a_queue_that_cannot_be_read(hosted: Shell) -> None:
+    (hosted.directory / "queue" / "0").mkdir()
+    (hosted.directory / "queue" / "0" / "queue.db").write_bytes(b"this is no database" * 100)
+
+    told = hosted("explain", "ann@elsewhere.example")
+
+    assert told.code == 0
+    assert "\nLeaves     ann@elsewhere.example by lane elsewhere.example, " in told.out
+    assert told.err.startswith("restante: whether hosts are left alone is not known: the queue ")
+    assert told.err.count("\n") == 1
+
+
 def test_explain_tells_of_a_mailbox_that_nothing_is_written_to(hosted: Shell) -> None:
     hosted.change("UPDATE mailbox SET uid = 0")
 
     assert "\nWaits      iain@example.com: the account's uid is 0" in (
         hosted("explain", "iain@example.com").out
     )
+    (waits,) = hosted.json("explain", "iain@example.com")["waits"]
+    assert waits["account"] == "iain@example.com"
+    assert waits["why"].startswith("the account's uid is 0, ")
 
 
 def test_programs_of_the_servers_own_user_are_not_run(
@@ -346,6 +384,32 @@ def test_explain_that_cannot_know_is_temporary(hosted: Shell) -> None:
 
     assert told.code == ExitCode.TEMPORARY
     assert json.loads(told.out)["reply"]["code"] == 451
+
+
+def test_explain_that_cannot_know_the_domain_is_temporary(hosted: Shell) -> None:
+    hosted.change("DROP TABLE rcpthosts")
+
+    told = hosted("explain", "iain@example.com")
+
+    assert told.code == ExitCode.TEMPORARY
+    assert "A stranger hears at RCPT: 451 4.3.0" in told.out
+    assert "\nDecision   mailbox of iain@example.com: " in told.out
+
+
+def test_explain_that_cannot_know_where_an_alias_leads_is_temporary(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dot_qmail(_files: HostFiles, account: Account, _extension: str) -> None:
+        raise CannotKnow(f"{account.home} hangs")
+
+    monkeypatch.setattr(HostFiles, "dot_qmail", dot_qmail)
+    monkeypatch.setenv("RESTANTE_ROUTING__SYSTEM_FILES", "true")
+    hosted("alias", "add", "info@example.com", "iain@example.com")
+
+    told = hosted("explain", "info@example.com")
+
+    assert told.code == ExitCode.TEMPORARY
+    assert "\nLeads to   iain@example.com -> cannot know: " in told.out
 
 
 def test_a_database_that_is_away_is_temporary(hosted: Shell) -> None:

@@ -71,8 +71,8 @@ def _print_findings(problems: list[str], advice: list[str]) -> None:
         print("Everything is in order.")
 
 
-def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
-    """What an address leads to and is not delivered there, with the reason."""
+def _undeliverable(settings: Settings, found: Explanation) -> list[dict[str, str]]:
+    """The accounts that an address leads to and nothing is delivered to, each with the reason."""
     from restante.mda.answers import Policy, objection_to_programs
     from restante.routing.decision import Mailbox, ToProgram
     from restante.routing.expand import Act
@@ -86,10 +86,9 @@ def _undeliverable(settings: Settings, found: Explanation) -> list[str]:
             return why
         return objection_to_programs(settings.programs, to.account, serving_uid(settings))
 
-    decisions = (found.decision, *(leaf.decision for leaf in found.leaves))
-    ends = [each for each in decisions if isinstance(each, Mailbox | Act)]
-    waiting = [f"Waits      {to.account.name}: {why}" for to in ends if (why := objection(to))]
-    return list(dict.fromkeys(waiting))
+    ends = [each for each in found.ends if isinstance(each, Mailbox | Act)]
+    waiting = [(to.account.name, why) for to in ends if (why := objection(to))]
+    return [{"account": name, "why": why} for name, why in dict.fromkeys(waiting)]
 
 
 def explain(
@@ -102,7 +101,6 @@ def explain(
     from restante.cli.explain import render, to_json
     from restante.cli.leaving import way_record, ways
     from restante.receiver.literals import Literals
-    from restante.routing.decision import Unknown
     from restante.routing.explanation import explain as find_explanation
     from restante.routing.router import Router
 
@@ -120,16 +118,17 @@ def explain(
         ),
     )
     name_places(settings, found.trace)
-    leaving = ways(settings, found)
+    waits, leaving = _undeliverable(settings, found), ways(settings, found)
     if as_json:
-        print_json({**to_json(found), "leaves_by": [*map(way_record, leaving)]})
+        leaves_by = [*map(way_record, leaving)]
+        print_json({**to_json(found), "waits": waits, "leaves_by": leaves_by})
     else:
         if wanted != asked:
             print(f"{asked} is at this host itself: setting routing.localiphost makes it {wanted}")
         print(render(found), end="")
-        for line in _undeliverable(settings, found):
-            print(line)
+        for each in waits:
+            print(one_line(f"Waits      {each['account']}: {each['why']}"))
         for way in leaving:
             print(f"Leaves     {way}")
-    if isinstance(found.decision, Unknown):
+    if not found.is_known:
         raise typer.Exit(ExitCode.TEMPORARY)

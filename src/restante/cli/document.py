@@ -40,11 +40,11 @@ root, `init` and `demo` set it to `vmail` where there is such a user, else to `n
 never root. A mailbox's home is `DIR/mail/DOMAIN/NAME` in lower case, with `/` and other unusual
 characters as `%2F`; a part that would be longer than 230 octets is cut and ends in a digest.
 
-`explain` exits with 0 whether the address is accepted or refused, and with 75 where the database
-could not be asked. `check` exits with 1 when there is any problem, a wrong setting included; what
-it only advises of (`advice:`) is no reason. A port that the instance's own running server has is
-no problem for `check`, if that answers. Whose a port is, root and the server's user can see; others
-have to go by the greeting.
+`explain` exits with 0 whether the address is accepted or refused, and with 75 where a part of
+that cannot be known now. `check` exits with 1 when there is any problem, a wrong setting
+included; what it only advises of (`advice:`) is no reason. A port that the instance's own
+running server has is no problem for `check`, if that answers. Whose a port is, root and the
+server's user can see; others have to go by the greeting.
 
 `queue` commands work on a running server, at once, and on a stopped one, whose next start finds
 what they did. They may be run by root, or by the user who runs the server, if that may read

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from restante.cli.output import one_line
+from restante.cli.output import one_line, remark
 from restante.cli.queues.record import alone_record
 from restante.cli.queues.showing import left_alone
 from restante.config.nexthop import NextHop
+from restante.queue import QueueUnusable
 from restante.queue.reader import LaneAlone, QueueReader
-from restante.relay.routes import Routes, destination
-from restante.relay.tls import TlsPolicies
+from restante.relay.routes import Destination, Routes, destination
+from restante.relay.tls import SUBMISSIONS_PORT, TlsPolicies
 from restante.routing.decision import Remote
 
 if TYPE_CHECKING:
@@ -48,14 +49,13 @@ class Way:
 
 
 def ways(settings: Settings, found: Explanation) -> list[Way]:
-    """Those of all remote addresses that an explanation leads to; raises QueueUnusable."""
-    decisions = (found.decision, *(leaf.decision for leaf in found.leaves))
-    addresses = [each.address for each in decisions if isinstance(each, Remote)]
+    """Those of all remote addresses that an explanation leads to."""
+    addresses = [each.address for each in found.ends if isinstance(each, Remote)]
     routes = Routes(settings.routing.smtproutes)
     lanes = {address.to_mailbox(): routes.of(address.domain) for address in addresses}
     if not lanes:
         return []
-    alone = QueueReader(settings.path(settings.queue.root)).left_alone(set(lanes.values()))
+    alone = _left_alone(settings, set(lanes.values()))
     logins = {str(NextHop.parse(hop)): login for hop, login in settings.relay.credentials.items()}
     policies = TlsPolicies(settings.relay.tls_policy, logins)
     return [
@@ -63,12 +63,28 @@ def ways(settings: Settings, found: Explanation) -> list[Way]:
             address,
             lane,
             isinstance(destination(lane), NextHop),
-            policies.of(destination(lane)),
+            _policy(policies, destination(lane)),
             logins.get(lane, "").partition(":")[0],
             alone.get(lane),
         )
         for address, lane in lanes.items()
     ]
+
+
+def _left_alone(settings: Settings, lanes: set[str]) -> dict[str, LaneAlone]:
+    """As the queues have it; where one cannot be read, the rest is worth telling all the same."""
+    try:
+        return QueueReader(settings.path(settings.queue.root)).left_alone(lanes)
+    except QueueUnusable as error:
+        remark(f"whether hosts are left alone is not known: {error}")
+        return {}
+
+
+def _policy(policies: TlsPolicies, where: Destination) -> str:
+    """What is in force: where TLS comes first there is no clear text, whatever is allowed."""
+    policy = policies.of(where)
+    comes_first = isinstance(where, NextHop) and where.port == SUBMISSIONS_PORT
+    return "encrypt" if comes_first and policy in ("none", "may") else policy
 
 
 def way_record(way: Way) -> dict[str, Any]:

@@ -27,11 +27,9 @@ from restante.relay.pool import Pool
 from restante.relay.resolver import Endpoint, Resolver
 from restante.relay.routes import Destination, destination
 from restante.relay.session import ContentLost, HostFailed, Session, Terms, open_session
-from restante.relay.tls import TlsContexts, TlsPolicies
+from restante.relay.tls import SUBMISSIONS_PORT, TlsContexts, TlsPolicies
 from restante.status import Outcome, Peer, PermanentFailure, Reply, TemporaryFailure
 
-SUBMISSIONS_PORT = 465
-"""TLS comes first there (RFC 8314 §3.3)."""
 PATIENCE = 600.0
 """Seconds after which an attempt turns to no further host: silent ones must not keep others from
 their turn. The next attempt puts those that were silent last, all but one (``Health.in_turn``)."""

@@ -12,6 +12,9 @@ from restante.address import domain_keys
 from restante.config.nexthop import NextHop
 from restante.relay.routes import Destination, key_in_ascii
 
+SUBMISSIONS_PORT = 465
+"""Of next hops where TLS comes first (RFC 8314 §3.3)."""
+
 Policy = Literal["none", "may", "encrypt", "verify"]
 """RFC 7435 calls ``may`` opportunistic: no check, and clear text rather than no mail."""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from restante.address import Address
 from restante.directory import Directory
 from restante.errors import TemporaryError
-from restante.routing.decision import Decision, Instructions
-from restante.routing.expand import Leaf, expand
+from restante.routing.decision import Decision, Instructions, Unknown
+from restante.routing.expand import Final, Leaf, expand
 from restante.routing.reply import CANNOT_KNOW, reply_to, reply_to_stranger
 from restante.routing.router import Router
 from restante.routing.trace import Trace, TracedLookups
@@ -32,6 +32,17 @@ class Explanation:
     trace: Trace
     leaves: tuple[Leaf, ...]
     """Where an address with instructions leads; empty for any other."""
+
+    @property
+    def ends(self) -> tuple[Decision | Final, ...]:
+        """The decision, and those that its instructions lead to."""
+        return self.decision, *(leaf.decision for leaf in self.leaves)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether everything that was to be asked gave an answer."""
+        is_missing = any(isinstance(each, Unknown) for each in self.ends)
+        return self.accepted is not None and not is_missing
 
 
 async def explain(
