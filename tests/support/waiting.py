@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.envelope import Envelope, Notify, RecipientDsn, memory_content
@@ -36,6 +36,8 @@ class Sent:
     answer: LastAnswer | None = None
     back_off: BackOff | None = None
     body: bytes = HEADER + b"\n" + BODY
+    by_lane: Mapping[str, LastAnswer] = field(default_factory=dict)
+    """The answers of lanes that have one of their own."""
 
 
 def put(shell: Shell, slot: int, sent: Sequence[Sent]) -> list[str]:
@@ -54,14 +56,14 @@ async def _put(shell: Shell, slot: int, sent: Sequence[Sent]) -> list[str]:
         )
         await store.add(envelope, memory_content(b"Received: here\n", each.body), each.targets)
         ids.append(envelope.queue_id)
-        if each.answer is None and each.back_off is None:
+        if each.answer is None and each.back_off is None and not each.by_lane:
             continue
         for message in await due(store, now):
             if message.envelope == envelope:
                 results = [
-                    Result(r.id, RecipientState.WAITING, each.answer, now + HOUR)
+                    Result(r.id, RecipientState.WAITING, answer, now + HOUR)
                     for r in message.recipients
-                    if each.answer
+                    if (answer := each.by_lane.get(r.target.lane, each.answer))
                 ]
                 await store.record(message, results, now, LaneNews(now, each.back_off))
     await store.close()

@@ -29,6 +29,8 @@ from tests.support.waiting import (
     to,
 )
 
+SILENT = Reply(451, "4.2", "no reply")
+
 
 @pytest.fixture
 def waiting(hosted: Shell) -> Waiting:
@@ -77,6 +79,43 @@ def test_list_filters(waiting: Waiting, filters: str, expected: list[str]) -> No
 
     assert (listed.code, listed.err) == (0, "")
     assert [line[0] for line in lines(listed.out)] == [getattr(waiting, each) for each in expected]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ("", ["now", "bob@busy.example ann@slow.example", str(GREYLISTED)]),
+        ("--to busy.example", ["now", "bob@busy.example", str(GREYLISTED)]),
+        ("--lane busy.example", ["now", "bob@busy.example", str(GREYLISTED)]),
+        ("--reason greylisted", ["now", "bob@busy.example", str(GREYLISTED)]),
+        ("--reason reply", ["held", "ann@slow.example", str(SILENT)]),
+        ("--lane slow.example", ["held", "ann@slow.example", str(SILENT)]),
+        ("--state held", ["held", "ann@slow.example", str(SILENT)]),
+        ("--state waiting", ["now", "bob@busy.example", str(GREYLISTED)]),
+    ],
+)
+def test_list_shows_the_recipients_that_are_selected(
+    hosted: Shell, filters: str, expected: list[str]
+) -> None:
+    slow, busy = "ann@slow.example", "bob@busy.example"
+    targets = (*to(slow, "slow.example"), *to(busy, "busy.example"))
+    answers = {
+        "slow.example": LastAnswer(SILENT, "", None, 1.0),
+        "busy.example": LastAnswer(GREYLISTED, "", BUSY, 1.0),
+    }
+    (queue_id,) = put(hosted, 0, [Sent(targets, HOUR, by_lane=answers)])
+    hosted("queue", "hold", "--to", slow)
+    hosted("queue", "retry", "--to", busy)
+    words = filters.split()
+
+    (line,) = lines(hosted("queue", "list", *words).out)
+    assert line[0] == queue_id
+    assert [line[3], *line[5:]] == expected
+    (found,) = hosted.json("queue", "list", *words)
+    told = [each["address"] for each in found["recipients"] if each["selected"]]
+    assert sorted(told) == sorted(expected[1].split())
+    assert len(found["recipients"]) == 2
+    assert (found["next_attempt"] is None) is (expected[0] == "held")
 
 
 def test_list_says_that_there_is_more(waiting: Waiting) -> None:

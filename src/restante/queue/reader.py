@@ -51,20 +51,25 @@ class QueueEntry:
     recipients: tuple[QueuedRecipient, ...]
     alone: Mapping[str, LaneAlone]
     """Those of its recipients' lanes that are left alone, by name."""
+    selected: frozenset[int]
+    """The ids of the recipients that were asked for."""
 
     @property
     def waiting(self) -> tuple[QueuedRecipient, ...]:
-        """The recipients that are tried again by themselves."""
-        return tuple(r for r in self.recipients if r.state is RecipientState.WAITING)
+        """The selected recipients that are tried again by themselves."""
+        return self._in(RecipientState.WAITING)
 
     @property
     def held(self) -> tuple[QueuedRecipient, ...]:
-        """The recipients that wait for an operator."""
-        return tuple(r for r in self.recipients if r.state is RecipientState.HELD)
+        """The selected recipients that wait for an operator."""
+        return self._in(RecipientState.HELD)
+
+    def _in(self, state: RecipientState) -> tuple[QueuedRecipient, ...]:
+        return tuple(r for r in self.recipients if r.state is state and r.id in self.selected)
 
     @property
     def next_attempt(self) -> float | None:
-        """The earliest of any recipient, in seconds since the epoch; None: nobody waits."""
+        """The earliest of those that wait, in seconds since the epoch; None: nobody does."""
         return min(map(self.due, self.waiting), default=None)
 
     def due(self, recipient: QueuedRecipient) -> float:
@@ -100,7 +105,7 @@ class QueueReader:
         """The message, or None if no queue has it; raises QueueUnusable."""
         for slot in self.slots():
             with self.open(slot) as connection:
-                entry = _entry(connection, slot, queue_id)
+                entry = _entry(connection, slot, queue_id, EVERYTHING)
             if entry is not None:
                 return entry
         return None
@@ -149,8 +154,8 @@ class QueueReader:
     def _entries(self, slot: str, selection: Selection) -> Iterator[QueueEntry]:
         with self.open(slot) as connection:
             for queue_id in _ids(connection, selection):
-                entry = _entry(connection, slot, queue_id)
-                if entry is not None:
+                entry = _entry(connection, slot, queue_id, selection)
+                if entry is not None and entry.selected:
                     yield entry
 
 
@@ -181,14 +186,25 @@ def _ids(connection: sqlite3.Connection, selection: Selection) -> Iterator[str]:
         (last,) = page[-1]
 
 
-def _entry(connection: sqlite3.Connection, slot: str, queue_id: str) -> QueueEntry | None:
+def _entry(
+    connection: sqlite3.Connection, slot: str, queue_id: str, selection: Selection
+) -> QueueEntry | None:
     loaded = rows.load_message(connection, queue_id, "", with_body=False)
     recipients = rows.all_recipients(connection, queue_id)
+    selected = _selected(connection, queue_id, selection)
     if loaded is None or not recipients:
         return None
     envelope, content = loaded
     alone = _alone(connection, {recipient.target.lane for recipient in recipients})
-    return QueueEntry(slot, envelope, content.size, recipients, alone)
+    return QueueEntry(slot, envelope, content.size, recipients, alone, selected)
+
+
+def _selected(
+    connection: sqlite3.Connection, queue_id: str, selection: Selection
+) -> frozenset[int]:
+    condition, parameters = selection.condition()
+    question = f"SELECT r.id FROM {TABLES} WHERE r.queue_id = ? AND {condition}"  # noqa: S608 - constants
+    return frozenset(number for (number,) in connection.execute(question, (queue_id, *parameters)))
 
 
 def _alone(connection: sqlite3.Connection, lanes: set[str]) -> dict[str, LaneAlone]:

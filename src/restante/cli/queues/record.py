@@ -41,6 +41,7 @@ def _recipient_record(entry: QueueEntry, recipient: QueuedRecipient) -> dict[str
         "via": list(map(shown, target.via)),
         "trail": list(map(shown, recipient.trail)),
         "state": recipient.state.value,
+        "selected": recipient.id in entry.selected,
         "attempts": recipient.attempts,
         "next_attempt": _moment(entry.due(recipient) if recipient.state == "waiting" else None),
         "last_reply": str(recipient.last) if recipient.last else None,
