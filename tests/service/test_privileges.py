@@ -488,4 +488,4 @@ else:
                 database.commit()
             assert deliver(instance.smtp_port, "iain@example.com").startswith("250 2.0.0 ok ")
             until(lambda: "event=deferred" in instance.log(), "it waits")
-            assert "the account's uid is 54101, this process runs as" in instance.log()
+            assert "the account's uid is 54101, the server runs as" in instance.log()

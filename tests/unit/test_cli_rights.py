@@ -15,6 +15,68 @@ SOMEBODY = 65534
 """A user who owns nothing here, where root runs the tests."""
 
 
+ITSELF = 54321
+"""A user whose server it is."""
+for_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+
+
+@pytest.fixture
+def of_a_user(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """The commands of root, on an instance of somebody else's, who made it and serves it."""
+    monkeypatch.setenv("RESTANTE_MAIL__USER", "")
+    for path in (hosted.directory, *hosted.directory.rglob("*")):
+        os.chown(path, ITSELF, ITSELF, follow_symlinks=False)
+    return hosted
+
+
+@for_root
+def test_root_sees_what_a_users_server_does(of_a_user: Shell) -> None:
+    assert f"server that runs as uid {ITSELF} cannot write there" in of_a_user("check").out
+    (waits,) = of_a_user.json("explain", "iain@example.com")["waits"]
+    assert waits["why"].endswith(f", the server runs as {ITSELF}")
+
+    of_a_user.change(f"UPDATE mailbox SET uid = {ITSELF}, gid = {ITSELF}")
+    assert (of_a_user.json("check")["problems"], of_a_user("check").code) == ([], 0)
+    assert of_a_user.json("explain", "iain@example.com")["waits"] == []
+
+
+@for_root
+def test_accounts_that_root_adds_are_those_of_the_users_server(of_a_user: Shell) -> None:
+    assert of_a_user.add_mailbox("ann@example.com").code == 0
+    assert of_a_user.rows("SELECT uid, gid FROM mailbox WHERE username = 'ann@example.com'") == [
+        (ITSELF, ITSELF)
+    ]
+
+
+@for_root
+def test_programs_of_a_users_server_are_its_own(of_a_user: Shell) -> None:
+    of_a_user.change(f"UPDATE mailbox SET uid = {ITSELF}, gid = {ITSELF}")
+    of_a_user.change(
+        "INSERT INTO alias (username, alias, alias_username)"
+        " VALUES ('iain@example.com', '', '|cat')"
+    )
+    (waits,) = of_a_user.json("explain", "iain@example.com")["waits"]
+    assert waits["why"].startswith(f"its uid {ITSELF} is the server's own, ")
+
+
+@for_root
+def test_the_servers_user_sees_what_roots_server_does(hosted: Shell) -> None:
+    hosted.change("UPDATE mailbox SET uid = 4711, gid = 4711")
+    server = (hosted.directory / "drop").stat()
+    (hosted.directory / "restante.toml").chmod(0o644)
+    for parent in hosted.directory.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(0o711)
+    os.setegid(server.st_gid)
+    os.seteuid(server.st_uid)
+    try:
+        assert hosted.json("explain", "iain@example.com")["waits"] == []
+        assert "cannot write there" not in hosted("check").out
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
 @pytest.fixture
 def foreign(hosted: Shell) -> Iterator[Shell]:
     """The commands of somebody who may read restante.toml and neither database nor queue."""

@@ -358,7 +358,7 @@ def test_never_as_root_nor_as_another(home: Path) -> None:
         lambda: actor().run(envelope(), CONTENT, delivery("echo >ran", home, other))
     ).outcome
     assert isinstance(outcome, TemporaryFailure)
-    assert f"the account's uid is {other.uid}, this process runs as" in outcome.detail
+    assert f"the account's uid is {other.uid}, the server runs as" in outcome.detail
     if AS_ROOT:
         for account in (owner(home), replace(owner(home), uid=0)):
             outcome = actor().run(envelope(), CONTENT, delivery("echo >ran", home, account)).outcome

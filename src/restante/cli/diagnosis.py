@@ -76,12 +76,13 @@ def _undeliverable(settings: Settings, found: Explanation) -> list[dict[str, str
     from restante.mda.answers import Policy, objection_to_programs
     from restante.routing.decision import Mailbox, ToProgram
     from restante.routing.expand import Act
-    from restante.service.user import serving_uid
+    from restante.service.user import serving_uid, starting_uid
 
     policy = Policy(settings.hostname, settings.mail.minimum_uid, settings.mail.minimum_gid)
+    starter = starting_uid(settings)
 
     def objection(to: Mailbox | Act) -> str:
-        why = policy.objection(to.account)
+        why = policy.objection(to.account, starter)
         if why or isinstance(to, Mailbox) or not isinstance(to.action, ToProgram):
             return why
         return objection_to_programs(settings.programs, to.account, serving_uid(settings))

@@ -44,7 +44,9 @@ characters as `%2F`; a part that would be longer than 230 octets is cut and ends
 that cannot be known now. `check` exits with 1 when there is any problem, a wrong setting
 included; what it only advises of (`advice:`) is no reason. A port that the instance's own
 running server has is no problem for `check`, if that answers. Whose a port is, root and the
-server's user can see; others have to go by the greeting.
+server's user can see; others have to go by the greeting. `check` and `explain` judge uids by
+who starts the server, whoever asks: the owner of the instance's directory, if `drop` in it is
+that user's as well, else root.
 
 `queue` commands work on a running server, at once, and on a stopped one, whose next start finds
 what they did. They may be run by root, or by the user who runs the server, if that may read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.mount_examination import examine_mounts
-from restante.cli.place_examination import examine_places, own_name, places_answer
+from restante.cli.place_examination import examine_places, name_of, places_answer
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.reach import Reach
@@ -23,6 +22,7 @@ from restante.cli.server_examination import examine_servers, examine_version
 from restante.cli.system_examination import examine_system_files
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
+from restante.service.user import starting_uid
 
 if TYPE_CHECKING:
     from restante.directory.engine import Engine
@@ -93,7 +93,7 @@ def _examine_routing(settings: Settings, findings: Findings) -> None:
         findings.problems.append(f"[routing] defaultdelivery: {error}")
         return
     actions = parse_instructions(settings.routing.defaultdelivery.splitlines())
-    own = os.geteuid() != 0 and not settings.programs.run_as_server_user
+    own = starting_uid(settings) != 0 and not settings.programs.run_as_server_user
     if own and any(isinstance(each, ToProgram) for each in actions):
         findings.problems.append(
             "[routing] defaultdelivery: it has a program, and programs.run_as_server_user is not "
@@ -109,8 +109,9 @@ def _examine_user(settings: Settings, findings: Findings) -> None:
     except OperatorError as error:
         findings.problems.append(str(error))
         return
-    if os.geteuid() not in (0, owner.uid):
+    starter = starting_uid(settings)
+    if starter not in (0, owner.uid):
         findings.problems.append(
-            f"mail.user: new accounts get uid {owner.uid}, but {own_name()} cannot deliver to "
-            "them; run the server as that user or as root"
+            f"mail.user: new accounts get uid {owner.uid}, but {name_of(starter)} cannot deliver "
+            "to them; run the server as that user or as root"
         )

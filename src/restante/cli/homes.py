@@ -37,7 +37,8 @@ class Owner:
 
 def mail_owner(settings: Settings) -> Owner:
     """Whose the files of new accounts are; raises OperatorError if that cannot or must not be."""
-    owner = _named_owner(settings.mail.user) if settings.mail.user else _own()
+    user = settings.mail.user
+    owner = _named_owner(user) if user else _starter(settings)
     if owner.uid == 0:
         raise OperatorError(
             "accounts must not belong to root: set mail.user to another user of this system"
@@ -67,8 +68,14 @@ def _named_owner(user: str) -> Owner:
     return Owner(entry.pw_uid, entry.pw_gid)
 
 
-def _own() -> Owner:
-    return Owner(os.geteuid(), os.getegid())
+def _starter(settings: Settings) -> Owner:
+    """To whom alone a server can deliver that is not root's."""
+    from restante.service.user import starting_uid
+
+    starter = starting_uid(settings)
+    if starter in (0, os.geteuid()):
+        return Owner(os.geteuid(), os.getegid())
+    return Owner(starter, os.stat(settings.directory).st_gid)
 
 
 def home_of(settings: Settings, address: Address) -> str:

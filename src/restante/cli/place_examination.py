@@ -17,7 +17,7 @@ from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.mda.home import is_trusted
 from restante.queue.room import lacks_room
-from restante.service.user import ServerUser
+from restante.service.user import ServerUser, starting_uid
 
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
@@ -66,7 +66,7 @@ def _unusable(path: str) -> str:
     if not stat.S_ISDIR(found.st_mode):
         return f"{path} is not a directory"
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return f"{path} cannot be read and written by {own_name()}"
+        return f"{path} cannot be read and written by {name_of(os.geteuid())}"
     return ""
 
 
@@ -96,18 +96,18 @@ def _examine_space(name: str, path: str, settings: Settings, findings: Findings)
         )
 
 
-def own_name() -> str:
-    """The user who looks, by name if there is one."""
+def name_of(uid: int) -> str:
+    """A user, by name if there is one."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid {os.geteuid()}"
+        return f"uid {uid}"
 
 
 def _closed_to_owner(settings: Settings) -> Iterator[str]:
     """Why homes of new accounts cannot be made, where root starts the server and others do it."""
     root = settings.path(settings.mail.root)
-    if os.geteuid() != 0 or not os.path.isdir(root):
+    if os.geteuid() != 0 or starting_uid(settings) != 0 or not os.path.isdir(root):
         return
     try:
         owner = mail_owner(settings)

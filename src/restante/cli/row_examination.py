@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
@@ -24,7 +23,7 @@ from restante.routing.instructions import BadInstruction, instruction_line, pars
 from restante.routing.ownership import Owner
 from restante.routing.router import Router
 from restante.routing.users import ALIAS_USER, NO_ALIAS_ACCOUNT, candidates, find_alias_account
-from restante.service.user import serving_uid
+from restante.service.user import serving_uid, starting_uid
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
@@ -40,7 +39,7 @@ _User = tuple[str, str]
 _WRONG_HOME = "`home` IS NULL OR `home` NOT LIKE '/%'"
 _WRONG_NUMBER = "`uid` IS NULL OR `gid` IS NULL OR `uid` < 0 OR `gid` < 0 OR `uid` > ? OR `gid` > ?"
 _WRONG_OWNER = {True: "`uid` < ? OR `gid` < ?", False: "`uid` <> ?"}
-"""Whether root asks, whose server delivers to everybody."""
+"""Whether root starts the server, which then delivers to everybody."""
 _WITHOUT_OWNER = "`username` IS NULL OR `username` = ''"
 _EMPTY_NOT_NULL = (
     ("virtual", "virtual_username", "catch-alls"),
@@ -99,7 +98,8 @@ async def _examine_accounts(engine: Engine, settings: Settings, findings: Findin
         findings.problems.append(
             f"the mailbox {text_of(row[0])}: its home is no absolute path; its mail waits"
         )
-    own, least = os.geteuid(), (max(settings.mail.minimum_uid, 1), settings.mail.minimum_gid)
+    own = starting_uid(settings)
+    least = (max(settings.mail.minimum_uid, 1), settings.mail.minimum_gid)
     wanted = least if own == 0 else (own,)
     rule = (
         f"the least are mail.minimum_uid, {least[0]}, and mail.minimum_gid, {least[1]}"

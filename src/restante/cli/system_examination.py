@@ -14,6 +14,7 @@ from restante.directory.engine import Engine
 from restante.directory.shadow import SHADOW, shadow_groups
 from restante.errors import RestanteError
 from restante.routing.users import ALIAS_USER, find_alias_account
+from restante.service.user import starting_uid
 
 _ANY_EXTENSION = "postmaster"
 
@@ -22,7 +23,7 @@ def examine_system_files(settings: Settings, findings: Findings, reach: Reach) -
     """Homes must be fit to have mail, and that of who has the addresses of nobody else be there."""
     if not settings.routing.system_files:
         return
-    if not _workers_read_shadow():
+    if not _workers_read_shadow(settings):
         findings.advice.append(
             f"routing.system_files: no user of the system can log in, as {SHADOW} cannot be read "
             "by the server's user, nor by a group other than root's, which a server that root "
@@ -41,9 +42,11 @@ def examine_system_files(settings: Settings, findings: Findings, reach: Reach) -
         )
 
 
-def _workers_read_shadow() -> bool:
-    """Whether a server that this user starts can: its workers are not root."""
-    return bool(shadow_groups()) if os.geteuid() == 0 else os.access(SHADOW, os.R_OK)
+def _workers_read_shadow(settings: Settings) -> bool:
+    """Whether the server can: workers are not root."""
+    if starting_uid(settings) == 0:
+        return bool(shadow_groups())
+    return os.access(SHADOW, os.R_OK)
 
 
 async def _unfit_homes(settings: Settings, engine: Engine, reach: Reach) -> list[str]:

@@ -36,13 +36,16 @@ class Policy:
     instance: str = ""
     """The instance directory, by which programs find this server; empty: they are not told."""
 
-    def objection(self, account: Account) -> str:
-        """Why nothing is delivered to this account from here, or an empty string."""
-        own = os.geteuid()
+    def objection(self, account: Account, own: int | None = None) -> str:
+        """Why nothing is delivered to this account, or an empty string.
+
+        ``own``: the uid of the process that would do it; None: this one.
+        """
+        own = os.geteuid() if own is None else own
         if own != 0:
             if account.uid == own:
                 return ""
-            return f"the account's uid is {account.uid}, this process runs as {own}"
+            return f"the account's uid is {account.uid}, the server runs as {own}"
         if account.uid < max(self.minimum_uid, 1):
             return f"the account's uid is {account.uid}, below the minimum {self.minimum_uid}"
         if account.gid < self.minimum_gid:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from restante.config import Settings
+from restante.drop import DropPaths
 from restante.errors import OperatorError
 from restante.rights import directories_to
 from restante.tls.files import HandedFiles, open_pem
@@ -111,8 +112,10 @@ def server_user(settings: Settings) -> ServerUser | None:
 
     Raises OperatorError if there is no such user, or if it is root.
     """
-    if os.geteuid() != 0:
-        return None
+    return _named_user(settings) if os.geteuid() == 0 else None
+
+
+def _named_user(settings: Settings) -> ServerUser:
     entry = _entry(settings.server.user)
     if entry.pw_uid == 0 or entry.pw_gid == 0:
         raise OperatorError(
@@ -124,13 +127,26 @@ def server_user(settings: Settings) -> ServerUser | None:
     return ServerUser(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
 
 
+def starting_uid(settings: Settings) -> int:
+    """The uid of who starts the server, whoever asks: root's, or that of the instance's own user.
+
+    Root's server refuses an instance that the server's user could change, and gives the drop
+    directory to that user; so who owns both starts it. This process where neither is known yet.
+    """
+    try:
+        owner = os.stat(settings.directory).st_uid
+        serving = os.stat(DropPaths.of(settings.directory).root).st_uid
+    except OSError:
+        return os.geteuid()
+    return owner if owner == serving else 0
+
+
 def serving_uid(settings: Settings) -> int:
-    """The uid of those that serve: of workers, or of this process where it is not root.
+    """The uid of those that serve: of workers, or of who starts the server where that is not root.
 
     Raises OperatorError as ``server_user``.
     """
-    user = server_user(settings)
-    return os.geteuid() if user is None else user.uid
+    return starting_uid(settings) or _named_user(settings).uid
 
 
 def is_user(name: str) -> bool:
