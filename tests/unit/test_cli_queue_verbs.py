@@ -20,8 +20,16 @@ from tests.support.waiting import (
 
 
 @pytest.fixture
-def waiting(hosted: Shell) -> Waiting:
-    return some_mail(hosted)
+def logged(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """An instance with a log, whether this machine has a syslog or not."""
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail.log")
+    (hosted.directory / "mail.log").touch()
+    return hosted
+
+
+@pytest.fixture
+def waiting(logged: Shell) -> Waiting:
+    return some_mail(logged)
 
 
 def test_verbs_say_what_they_did(waiting: Waiting) -> None:
@@ -149,13 +157,15 @@ def test_an_id_of_which_the_filters_leave_nothing(
     assert waiting.states() == before
 
 
-def test_what_was_done_stands_in_the_log_that_is_there(
-    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RESTANTE_LOG__TARGET", "mail.log")
+def test_what_was_done_stands_in_the_log_that_is_there(waiting: Waiting) -> None:
     log = waiting.shell.directory / "mail.log"
-    waiting.shell("queue", "retry", waiting.busy)
+    log.unlink()
+    unlogged = waiting.shell("queue", "retry", waiting.busy, waiting.dead)
+    assert unlogged.err.startswith(
+        f"restante: what is done now is not logged: log.target: there is no {log} now\n2 messages"
+    )
     assert not log.exists()
+    assert "not logged" not in waiting.shell("queue", "hold", waiting.busy, "--dry-run").err
     log.touch()
     waiting.shell("queue", "hold", waiting.busy, "--dry-run")
     waiting.shell("queue", "remove", waiting.busy)
@@ -165,6 +175,21 @@ def test_what_was_done_stands_in_the_log_that_is_there(
         f"level=info event=operated id={waiting.busy} change=remove "
         f"recipients=ann@busy.example uid={os.getuid()}"
     )
+
+
+def test_where_standard_error_is_the_log_and_there_is_no_syslog(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "stderr")
+    monkeypatch.setattr("restante.cli.queues.journal.SYSLOG_SOCKET", "/none")
+
+    done = waiting.shell("queue", "remove", waiting.busy)
+
+    assert done.err.startswith(
+        "restante: what is done now is not logged: log.target is stderr, and there is no syslog at "
+        "/none\n"
+    )
+    assert waiting.busy not in waiting.states()
 
 
 def test_a_log_that_fails_keeps_nothing_from_being_done(
@@ -224,10 +249,10 @@ def test_a_terminal_is_asked(waiting: Waiting) -> None:
     assert waiting.states().keys() == {waiting.bounce}
 
 
-def test_a_terminal_is_told_of_some(hosted: Shell) -> None:
-    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(25)])
+def test_a_terminal_is_told_of_some(logged: Shell) -> None:
+    put(logged, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(25)])
 
-    shown = at_terminal(hosted.directory, "queue", "hold", "--all").screen.splitlines()
+    shown = at_terminal(logged.directory, "queue", "hold", "--all").screen.splitlines()
 
     assert len(shown) == 23
     assert shown[20:] == [

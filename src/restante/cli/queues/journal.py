@@ -23,16 +23,11 @@ Note = Callable[["Verb", "Affected"], None]
 @contextlib.contextmanager
 def journal(settings: Settings) -> Iterator[Note]:
     """While it lasts, changes can be logged. Without a log the work goes on all the same."""
-    target = _target(settings)
-    if not target:
-        yield _forget
-        return
     before = eventlog.log.destination
     try:
-        log = setup_logging(replace(settings.log, target=target), settings.directory)
+        log = setup_logging(replace(settings.log, target=_target(settings)), settings.directory)
     except LogUnusable as error:
-        remark(f"what is done now is not logged: {error}")
-        yield _forget
+        yield _unlogged(str(error))
         return
     try:
         yield _note
@@ -42,13 +37,16 @@ def journal(settings: Settings) -> Iterator[Note]:
 
 
 def _target(settings: Settings) -> str:
-    """Where the server's log goes, or the next best place; empty: nowhere."""
+    """Where the server's log goes, or the next best place; raises LogUnusable."""
     target = settings.log.target
     if target == "stderr":
         # Whoever started the server keeps that; what a command says there is lost.
-        return "syslog" if os.path.exists(SYSLOG_SOCKET) else ""
-    if target != "syslog" and not os.path.exists(settings.path(target)):
-        return ""  # one that root makes may not be the server's to write to
+        if not os.path.exists(SYSLOG_SOCKET):
+            raise LogUnusable(f"log.target is stderr, and there is no syslog at {SYSLOG_SOCKET}")
+        return "syslog"
+    if target != "syslog" and not os.path.exists(path := settings.path(target)):
+        # One that root makes may not be the server's to write to.
+        raise LogUnusable(f"log.target: there is no {path} now")
     return target
 
 
@@ -56,5 +54,14 @@ def _note(verb: Verb, part: Affected) -> None:
     maillog.operated(part.queue_id, verb.value, part.recipients, os.getuid())
 
 
-def _forget(verb: Verb, part: Affected) -> None:
-    """There is no log."""
+def _unlogged(why: str) -> Note:
+    """Says once that there is no log."""
+    told = False
+
+    def note(_verb: Verb, _part: Affected) -> None:
+        nonlocal told
+        if not told:
+            remark(f"what is done now is not logged: {why}")
+        told = True
+
+    return note
