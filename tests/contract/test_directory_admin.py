@@ -61,6 +61,14 @@ async def test_domains(database_url: str) -> None:
         await _refuses(admin.add_domain("EXAMPLE.com"), "there already")
         for bad in ("", "two words", "a..b", "-a.org", "a@b", "a" * 300):
             await _refuses(admin.add_domain(bad), "is no domain")
+        for bad in (
+            "a.org\u3002",
+            "müller.example\uff0e",
+            "a.org\uff61",
+            "\u3002",
+            "a\u3002\u3002b",
+        ):
+            await _refuses(admin.add_domain(bad), "is no domain")
         await admin.remove_domain("EXAMPLE.com")
         assert await admin.domains() == ["b.org"]
         await _refuses(admin.remove_domain("example.com"), "not hosted here")

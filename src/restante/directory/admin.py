@@ -26,6 +26,8 @@ from restante.directory.sql import ALIAS_USER
 from restante.errors import OperatorError
 from restante.labels import forms, in_own_form, name_forms, name_in_a_labels
 
+_FOREIGN_DOTS = frozenset("\u3002\uff0e\uff61")
+"""What UTS 46 has besides the full stop; between labels they have become one in a domain's form."""
 MAX_HOME = 1024
 """Characters in the path of a home (the width of its column)."""
 
@@ -70,6 +72,8 @@ class Administration:
     async def add_domain(self, name: str) -> None:
         """Accept mail for a domain."""
         domain = in_own_form(_domain(name))
+        if not _FOREIGN_DOTS.isdisjoint(domain):
+            raise OperatorError(f"{name!r} is no domain: the domain is malformed")
         if there := await self._hosted(domain):
             raise OperatorError(f"the domain {there} is there already: nothing to do")
         await self._change(
