@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import hmac
 import os
+import re
 import secrets
 
 from restante.guessing import GuessesUnusable
 
 FILE_NAME = "guesses.key"
 """In ``queue.root``; whoever removes it makes all that was guessed count anew."""
+_LEFTOVER = re.compile(rf"{re.escape(FILE_NAME)}\.[0-9]+\.[0-9a-f]{{8}}")
 KEY_SIZE = 32
 DIGEST_SIZE = 3
 """Octets of a digest. Few on purpose: with key and file in hand, of a hundred million likely
@@ -23,6 +25,7 @@ def read_key(directory: str) -> bytes:
     path = os.path.join(directory, FILE_NAME)
     try:
         key = _read(path) or _made(path)
+        _remove_leftovers(directory)
     except OSError as error:
         raise GuessesUnusable(f"{path} cannot be used: {error.strerror}") from error
     if len(key) != KEY_SIZE:
@@ -61,6 +64,13 @@ def _made(path: str) -> bytes:
     finally:
         os.close(directory)
     return _read(path)
+
+
+def _remove_leftovers(directory: str) -> None:
+    """Of processes of earlier versions, which were killed while they made a key."""
+    for name in filter(_LEFTOVER.fullmatch, os.listdir(directory)):
+        with contextlib.suppress(OSError):  # another process may do the same
+            os.unlink(os.path.join(directory, name))
 
 
 def _make(path: str) -> None:
