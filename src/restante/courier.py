@@ -119,10 +119,7 @@ class MailCourier:
         targets = [recipient.target for recipient in message.recipients]
         addresses = [Address.from_stored(target.address) for target in targets]
         decisions = await self._strangers.route_many(self._router, addresses, self._directory)
-        planned = [
-            self._plan(message, target, decision)
-            for target, decision in zip(targets, decisions, strict=True)
-        ]
+        planned = self._plan_all(message, targets, decisions)
         given: dict[int, Answer] = {}
         given |= await self._deliver(message, _only(Delivery, planned))
         given |= await self._obey(message, _only(_Obey, planned))
@@ -135,6 +132,25 @@ class MailCourier:
         return Attempted(answers, back_off)
 
     # What is to be done
+
+    def _plan_all(
+        self, message: QueuedMessage, targets: Sequence[Target], decisions: Sequence[Decision]
+    ) -> list[_Planned]:
+        """What is to be done for each recipient.
+
+        Aliases are expanded as far as one attempt has room for what they lead to: whoever names a
+        large one a thousand times holds up nobody else for longer than one. The others are next.
+        """
+        most, taken = self._router.max_alias_targets, 0
+        planned: list[_Planned] = []
+        for target, decision in zip(targets, decisions, strict=True):
+            size = len(decision.actions) if isinstance(decision, Instructions) else 0
+            if taken and taken + size > most:
+                planned.append(Untried())
+                continue
+            planned.append(each := self._plan(message, target, decision))
+            taken += len(each.targets) if isinstance(each, Expanded) else 0
+        return planned
 
     def _plan(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
         """What is to be done for one recipient, or an answer where nothing is."""

@@ -40,6 +40,7 @@ class Site:
 
     lists: dict[str, Sequence[str]]
     """Address to instructions: of iain or ann for addresses that begin so, else of alias."""
+    routing: Routing = field(default_factory=Routing)
     writer: ScriptedWriter = field(default_factory=ScriptedWriter)
     sent: list[tuple[str, str]] = field(default_factory=list)
     """Sender and recipient of what went to other hosts."""
@@ -63,7 +64,7 @@ class Site:
                 alias=rows,
             )
         )
-        router = Router(Routing(), "mx.example.com")
+        router = Router(self.routing, "mx.example.com")
         return MailCourier(router, directory, self.writer, WaysOut(Routes({}), self), Strangers())
 
     async def send(self, lane: str, parcel: Parcel) -> Attempted:
@@ -128,6 +129,25 @@ async def test_a_retry_does_what_is_missing(tmp_path: Path, clock: JumpingClock)
         assert desk.store.waiting == 0
     assert site.writer.done == ["|a", f"{HOME}/Maildir/", "|b", f"{HOME}/mbox"]
     assert site.sent == [(str(SENDER), "bob@x.org")]
+
+
+async def test_what_one_attempt_has_no_room_for_comes_in_the_next(
+    tmp_path: Path, clock: JumpingClock
+) -> None:
+    """Nobody is left out, or has two copies: lists of lists, and one list by many names."""
+    people = [f"p{number}@x.org" for number in range(9)]
+    halves = {"first": [f"&{each}" for each in people[:5]], "second": people[4:]}
+    site = Site(
+        {"all": ["first@example.com", "second@example.com"], **halves},
+        Routing(max_alias_targets=5),
+    )
+    named = [f"{name}+{number}@example.com" for number in range(3) for name in ("all", *halves)]
+    async with serving(tmp_path, site, clock) as desk:
+        await desk.queue(envelope(*named, "iain@example.com"))
+        await desk.rest()
+        assert desk.store.waiting == 0
+    assert sorted(site.sent) == [(str(SENDER), each) for each in people]
+    assert site.writer.done == [f"{HOME}/Maildir/"]
 
 
 async def test_the_next_life_does_what_is_missing(tmp_path: Path, clock: JumpingClock) -> None:

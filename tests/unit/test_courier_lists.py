@@ -226,6 +226,19 @@ def test_each_instruction_is_done_once_and_in_its_order(
     assert ends(answer) == (end or " ".join(forwards) or "delivered")
 
 
+async def test_lists_are_expanded_as_far_as_one_attempt_has_room() -> None:
+    lists: dict[str, Sequence[str]] = {
+        name: [f"&{name}{n}@x.org" for n in (0, 1)] for name in "abc"
+    }
+    site = Site(lists, routing=Routing(max_alias_targets=4))
+    targets = [Target(f"iain-{name}@example.com") for name in lists]
+    answers = await site.attempt(*targets, Target("iain@example.com"))
+    assert [ends(each) for each in answers[:2]] == ["a0@x.org a1@x.org", "b0@x.org b1@x.org"]
+    assert answers[2:] == [Untried(), DONE.outcome]
+    (answer,) = await site.attempt(targets[2])
+    assert ends(answer) == "c0@x.org c1@x.org"
+
+
 async def test_nothing_is_kept_before_something_was_done() -> None:
     """So that the list is read anew: it may have been mended."""
     site = Site({"x": ["|a", "|b"]})

@@ -11,7 +11,7 @@ import pytest
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config import Settings
 from restante.config.tree import Receiver as ReceiverSettings
-from restante.config.tree import Server
+from restante.config.tree import Routing, Server
 from restante.courier import MailCourier, WaysOut
 from restante.envelope import (
     NO_DSN,
@@ -281,10 +281,11 @@ async def accept(
     *recipients: str,
     dsn: Sequence[RecipientDsn] = (NO_DSN,),
     sender: ReversePath = SENDER,
+    settings: Settings = SETTINGS,
 ) -> Reply:
     """The recipients in turn ask for what ``dsn`` says in turn."""
-    router = Router(SETTINGS.routing, SETTINGS.hostname)
-    receiver = Receiver(SETTINGS, router, site(), recorder, recorder, ROUTES, iter(new_id, ""))
+    router = Router(settings.routing, settings.hostname)
+    receiver = Receiver(settings, router, site(), recorder, recorder, ROUTES, iter(new_id, ""))
     client = receiver.client("s", "192.0.2.7")
     _, transaction = receiver.sender(
         client, sender, eight_bit=False, smtputf8=False, ret="HDRS", envid="QQ314"
@@ -353,6 +354,18 @@ async def test_an_alias_that_the_message_came_by_is_not_delivered_again(
     assert reply.code == 250
     assert recorder.together == []
     assert recorder.queued == [(Target(alias),)]
+
+
+@pytest.mark.parametrize(("most", "at_once"), [(2, True), (1, False)])
+async def test_aliases_that_lead_to_many_take_the_way_of_the_queue(
+    tmp_path: object, most: int, at_once: bool
+) -> None:
+    recorder = Recorder()
+    settings = replace(SETTINGS, routing=Routing(max_alias_targets=most))
+    aliases = ("sales@example.com", "sales@müller.example")
+    reply = await accept(recorder, HELLO, str(tmp_path), *aliases, settings=settings)
+    assert reply.code == 250
+    assert (len(recorder.together), len(recorder.queued)) == (at_once, not at_once)
 
 
 async def test_what_cannot_be_delivered_now_waits_as_a_whole(tmp_path: object) -> None:

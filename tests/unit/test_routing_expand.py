@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from restante.address import Address
 from restante.cli.explain import render, to_json
 from restante.config.tree import Routing
 from restante.routing.decision import Mailbox, Misconfigured, Remote, Unknown
-from restante.routing.expand import Act, Leaf, Looping, expand
+from restante.routing.expand import Act, Leaf, Looping, TooManyTargets, expand
 from restante.routing.explanation import explain
 from restante.routing.router import Router
 from tests.support.memory_directory import MemoryDirectory, Tables, account
@@ -35,12 +37,15 @@ def _tables(aliases: dict[str, list[str]], mailboxes: list[str]) -> Tables:
 
 
 async def _expand(
-    directory: MemoryDirectory, *names: str, settings: Routing | None = None
+    directory: MemoryDirectory,
+    *names: str,
+    settings: Routing | None = None,
+    most: float = math.inf,
 ) -> tuple[Leaf, ...]:
     router = Router(settings or Routing(), "mail.host")
     addresses = tuple(Address(name, DOMAIN) for name in names)
     decisions = await router.route_many(addresses, directory)
-    return await expand(router, directory, tuple(zip(addresses, decisions, strict=True)))
+    return await expand(router, directory, tuple(zip(addresses, decisions, strict=True)), most)
 
 
 def _places(leaves: tuple[Leaf, ...]) -> list[tuple[str, type]]:
@@ -114,6 +119,24 @@ async def test_bounds_of_depth_and_of_targets() -> None:
     assert len(await _expand(wide, "all", settings=Routing(max_alias_targets=3))) == 3
     leaves = await _expand(wide, "all", "a", settings=Routing(max_alias_targets=2))
     assert _places(leaves) == [("a@e.com", Mailbox), ("all@e.com", Misconfigured)]
+
+
+async def test_extensions_of_one_alias_are_followed_once() -> None:
+    directory = MemoryDirectory(_tables({"all": ["a", "b", "c"]}, ["a", "b", "c"]))
+    names = [*(f"all+{number}" for number in range(20)), "ALL"]
+    leaves = await _expand(directory, *names, "a", most=3)
+    assert _places(leaves) == [(f"{name}@e.com", Mailbox) for name in "abc"]
+    assert {leaf.original.local for leaf in leaves} == {"all+0"}
+
+
+@pytest.mark.parametrize("names", [["one", "two"], ["nested"]])
+async def test_what_all_recipients_lead_to_is_bounded(names: list[str]) -> None:
+    aliases = {"one": ["a", "b"], "two": ["a", "b"], "nested": ["one"]}
+    directory = MemoryDirectory(_tables(aliases, ["a", "b"]))
+    needed = 4 if names == ["one", "two"] else 3
+    assert len(await _expand(directory, *names, most=needed)) == 2
+    with pytest.raises(TooManyTargets):
+        await _expand(directory, *names, most=needed - 1)
 
 
 async def test_a_database_that_goes_away_leaves_unknown() -> None:

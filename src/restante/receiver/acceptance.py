@@ -20,7 +20,7 @@ from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
 from restante.receiver.trust import Trust
 from restante.routing.decision import Decision, Mailbox, Remote
-from restante.routing.expand import Leaf, expand
+from restante.routing.expand import Leaf, TooManyTargets, expand
 from restante.routing.router import Router
 from restante.spool import Spool, SpoolFailed
 from restante.status import Delivered, PermanentFailure, Reply
@@ -175,12 +175,17 @@ class Acceptance:
     async def _expanded(self, transaction: Transaction, content: Content) -> list[_Copy]:
         """Where all copies go, by way of aliases, if all go into Maildirs here; else nothing.
 
-        What has another sender on its way, because a list has an owner, is made in the queue.
+        What has another sender on its way, because a list has an owner, is made in the queue, and
+        so is what would keep everybody else waiting.
         """
         decided = transaction.decided
         if any(isinstance(each, Remote) for each in decided.values()):
             return []
-        leaves = await expand(self._router, self._directory, tuple(decided.items()))
+        most = self._router.max_alias_targets
+        try:
+            leaves = await expand(self._router, self._directory, tuple(decided.items()), most)
+        except TooManyTargets:
+            return []
         here = [
             (leaf.original, copy_for(leaf.decision, leaf.via))
             for leaf in leaves

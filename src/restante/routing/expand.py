@@ -6,6 +6,7 @@ is delivered. An alias that contains itself fails for that branch; the rest goes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -84,19 +85,25 @@ class Child:
     """
 
 
+class TooManyTargets(Exception):
+    """More was to be followed than there is time for."""
+
+
 async def expand(
     router: Router,
     directory: Directory,
     recipients: Sequence[tuple[Address, Decision]],
+    most: float = math.inf,
 ) -> tuple[Leaf, ...]:
     """Where the mail of all ``recipients``, already routed, ends; each place once.
 
     The same mailbox under the same delivery address is one leaf, of the first recipient
     that leads to it. No leaf at all: the instructions throw the message away. Never raises
-    what it foresees.
+    what it foresees, but for TooManyTargets: their aliases have more than ``most`` together.
     """
     known = {address.folded: decision for address, decision in recipients}
-    growing = [_Expansion(router, address) for address, _ in recipients]
+    room = _Room(most)
+    growing = [_Expansion(router, address, room) for address in _beginnings(recipients)]
     while missing := _missing(growing, known):
         decisions = await router.route_many(tuple(missing.values()), directory)
         known.update(zip(missing, decisions, strict=True))
@@ -162,11 +169,24 @@ class _Node:
     below: dict[_Alias, None] = field(default_factory=dict)
 
 
+class _Room:
+    """For so many targets, of all recipients together."""
+
+    def __init__(self, most: float) -> None:
+        self._left = most
+
+    def take(self, targets: int) -> None:
+        self._left -= targets
+        if self._left < 0:
+            raise TooManyTargets
+
+
 class _Expansion:
     """One recipient's aliases, followed level by level."""
 
-    def __init__(self, router: Router, address: Address) -> None:
+    def __init__(self, router: Router, address: Address, room: _Room) -> None:
         self._original = address
+        self._room = room
         self._max_depth = router.max_alias_depth
         self._max_targets = router.max_alias_targets
         self._frontier = [_Branch(address)]
@@ -225,6 +245,7 @@ class _Expansion:
         if alias in self._nodes:
             return
         self._nodes[alias] = _Node(branch)
+        self._room.take(len(decision.actions))
         self._targets += len(decision.actions)
         for action in decision.actions:
             if isinstance(action, ToForward):
@@ -248,6 +269,18 @@ def _below(branch: _Branch, alias: _Alias, decision: Instructions, forward: ToFo
 def _alias(decision: Instructions) -> _Alias:
     served = decision.destination
     return fold(decision.delivered_to), fold(served.user), fold(served.extension)
+
+
+def _beginnings(recipients: Sequence[tuple[Address, Decision]]) -> list[Address]:
+    """The recipients without those that begin with the same alias as an earlier one.
+
+    They lead to the same places, and a stranger may name a thousand: extensions of one address.
+    """
+    first: dict[_Alias | str, Address] = {}
+    for address, decision in recipients:
+        begins = _alias(decision) if isinstance(decision, Instructions) else address.folded
+        first.setdefault(begins, address)
+    return list(first.values())
 
 
 def _missing(growing: list[_Expansion], known: Mapping[str, Decision]) -> dict[str, Address]:
