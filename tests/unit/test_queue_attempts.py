@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restante.envelope import NO_DSN, Notify, RecipientDsn
 from restante.queue import (
     Action,
     BackOff,
@@ -199,6 +200,56 @@ def test_a_number_that_was_another_messages_before_settles_nothing() -> None:
         )
         waiting = connection.execute("SELECT id FROM recipient WHERE state = 'waiting'").fetchall()
     assert waiting == [(1,)]
+
+
+LED_TO = st.lists(
+    st.builds(
+        Target,
+        st.sampled_from(["r0@x", "R1@x", "fresh@x", "Fresh@x", "other@x"]),
+        st.sampled_from(["", "", "./mbox"]),
+        dsn=st.sampled_from(
+            [NO_DSN, RecipientDsn(Notify.SUCCESS, "o"), RecipientDsn(Notify.DELAY), RecipientDsn()]
+        ),
+        reverse_path=st.sampled_from([None, None, "owner@x"]),
+    ),
+    max_size=5,
+)
+
+
+@given(st.lists(LED_TO, min_size=2, max_size=5))
+def test_aliases_of_one_attempt_are_as_those_of_many(led_to: list[list[Target]]) -> None:
+    """What a message has already is read once for all of an attempt."""
+    one, many = Queue(), Queue()
+    with closing(one.connection), closing(many.connection):
+        for queue in (one, many):
+            _add(queue.connection, "m", *[""] * (len(led_to) + 1))
+        records = [_expanded("m", {number: led}) for number, led in enumerate(led_to, 1)]
+        for record in records:
+            enter(one.connection, [record], LIFE)
+        enter(many.connection, [_expanded("m", dict(enumerate(led_to, 1)))], LIFE)
+        assert many.rows() == one.rows()
+
+
+def test_what_a_message_has_is_read_once_however_many_lead_to_it() -> None:
+    queue = Queue()
+    with closing(queue.connection) as connection:
+        _add(connection, "m", *[""] * 20)
+        boss = Target("boss@x", dsn=RecipientDsn(Notify.SUCCESS))
+        asked: list[str] = []
+        connection.set_trace_callback(asked.append)
+        enter(connection, [_expanded("m", {number: [boss] for number in range(1, 21)})], LIFE)
+    reads = [each for each in asked if each.startswith("SELECT id, ")]
+    assert len(reads) == 1
+
+
+def _expanded(queue_id: str, led_to: dict[int, list[Target]]) -> Record:
+    """An attempt that found aliases: which targets each has."""
+    message = QueuedMessage(envelope(queue_id=queue_id), content(), (), False, "")
+    results = [
+        Result(number, RecipientState.EXPANDED, targets=tuple(targets))
+        for number, targets in led_to.items()
+    ]
+    return Record(message, results, NOW, None)
 
 
 def _add(connection: sqlite3.Connection, queue_id: str, *lanes: str) -> None:

@@ -150,10 +150,11 @@ def _learn_of_successes(connection: sqlite3.Connection, records: Iterable[Record
 
 def _enter_one(connection: sqlite3.Connection, record: Record, life: int) -> Entered:
     """Any record, by itself."""
-    asked = record.asked
+    asked, envelope = record.asked, record.message.envelope
+    copies = rows.Copies(envelope)
     for result in record.results:
         known = asked.get(result.recipient)
-        rows.record_result(connection, record.message.envelope, result, life, known, record.now)
+        rows.record_result(connection, envelope, result, life, known, copies, record.now)
     until, recovered = _learn(connection, record)
     lanes.settle_lanes(connection, record.lanes, record.now)
     settled = rows.settle_message(connection, record.queue_id, record.now)

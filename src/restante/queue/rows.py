@@ -214,13 +214,15 @@ def record_result(
     result: Result,
     life: int,
     asked: RecipientDsn | None,
+    copies: Copies,
     now: float,
 ) -> None:
     """Take one recipient where its attempt led.
 
     An operator may have changed it meanwhile: what is held stays held if it is to wait, and
     is settled if it is settled; what is removed, settled or gone is left as it is. ``asked``:
-    what the attempt knew of the sender's wishes, of which there may be more by now.
+    what the attempt knew of the sender's wishes, of which there may be more by now. ``copies``:
+    the message's, the same for all of an attempt.
     """
     waits = result.state is RecipientState.WAITING
     row = connection.execute(
@@ -252,7 +254,7 @@ def record_result(
     address, trail, notify, orcpt = row
     if result.state is RecipientState.EXPANDED:
         due = min(envelope.received_at, now)  # the clock may have been ahead then
-        _expand(connection, envelope, result, life, due, (*json.loads(trail), address))
+        _expand(connection, envelope, result, life, due, copies, (*json.loads(trail), address))
     if asked is None:
         return
     notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
@@ -391,38 +393,69 @@ def _expand(
     result: Result,
     life: int,
     due: float,
+    copies: Copies,
     trail: tuple[str, ...],
 ) -> None:
-    known = _known(connection, envelope.queue_id)
-    for target in result.targets:
-        if _key(target) in known:
-            wishes.widen(connection, envelope, known[_key(target)], target)
-    fresh = _distinct(each for each in result.targets if _key(each) not in known)
+    fresh = _distinct(each for each in result.targets if not copies.has(connection, each))
     rows = [_recipient_row(envelope, target, life, due, trail) for target in fresh]
     rows += [
         _recipient_row(envelope, each.target, life, due, trail, each.failure)
         for each in result.looping
     ]
-    _insert_recipients(connection, rows)
+    numbers = _insert_recipients(connection, rows)
+    copies.add(zip(numbers, (*fresh, *(each.target for each in result.looping)), strict=True))
     for lane in _lanes_of(fresh):
         touch_lane(connection, lane, due)
 
 
-def _known(connection: sqlite3.Connection, queue_id: str) -> dict[_Key, list[int]]:
-    """What the message has already, in whatever state, and which recipients that are.
+class Copies:
+    """What a message has already, in whatever state.
 
-    That includes the address as a whole where only some of its instructions are left.
+    It is read once for all that an attempt adds: a thousand of the message's recipients may lead
+    to one and the same.
     """
-    rows = connection.execute(
-        "SELECT id, address, instruction, reverse_path FROM recipient WHERE queue_id = ?",
-        (queue_id,),
-    )
-    known: dict[_Key, list[int]] = {}
-    for number, address, instruction, sender in rows:
+
+    def __init__(self, envelope: Envelope) -> None:
+        self._envelope = envelope
+        self._known: dict[_Key, list[int]] | None = None
+        """None: nobody has asked yet."""
+        self._asked: dict[int, RecipientDsn] = {}
+
+    def has(self, connection: sqlite3.Connection, target: Target) -> bool:
+        """Whether the message has the target; what is asked for of it counts there too then."""
+        if self._known is None:
+            self._known = {}
+            self._read(connection)
+        numbers = self._known.get(_key(target), [])
+        if any(wishes.are_more(self._asked[each], target.dsn) for each in numbers):
+            self._asked |= wishes.widen(connection, self._envelope, numbers, target)
+        return bool(numbers)
+
+    def add(self, recipients: Iterable[tuple[int, Target]]) -> None:
+        """The message has these as well, each under its number."""
+        for number, target in recipients:
+            self._add(number, target.address, target.instruction, target.reverse_path, target.dsn)
+
+    def _read(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute(
+            "SELECT id, address, instruction, reverse_path, notify, orcpt FROM recipient"
+            " WHERE queue_id = ?",
+            (self._envelope.queue_id,),
+        )
+        for number, address, instruction, sender, notify, orcpt in rows:
+            asked = wishes.dsn_of(notify, orcpt)
+            self._add(number, address, _lines(instruction), sender, asked)
+
+    def _add(
+        self, number: int, address: str, instruction: str, sender: str | None, asked: RecipientDsn
+    ) -> None:
+        """Also as the address as a whole, where only some of its instructions are left."""
+        if self._known is None:
+            return  # it will be read
+        self._asked[number] = asked
         for name in {address, fold(address)}:
-            for each in {_lines(instruction), ""}:
-                known.setdefault((name, each, sender), []).append(number)
-    return known
+            for each in {instruction, ""}:
+                self._known.setdefault((name, each, sender), []).append(number)
 
 
 _Key = tuple[str, str, str | None]

@@ -27,16 +27,26 @@ def wants(envelope: Envelope, target: Target, what: Notify) -> bool:
     return target.dsn.wants(what)
 
 
+def are_more(before: RecipientDsn, other: RecipientDsn) -> bool:
+    """Whether a sender is told more where ``other`` counts as well."""
+    if other == before:
+        return False
+    after = before.merged(other)
+    return any(_is_new(each, before, after) for each in Notify)
+
+
 def widen(
     connection: sqlite3.Connection, envelope: Envelope, rows: Sequence[int], target: Target
-) -> None:
+) -> dict[int, RecipientDsn]:
     """The message has ``target`` already, in ``rows``: what is asked for of it counts there too.
+
+    What counts from now on, where that is more.
 
     Where the rows are parts of an alias, none of them can tell of its success. Nothing is told of
     what an operator has removed, and an alias that was expanded has handed on what it had.
     """
     if isinstance(target.envelope(envelope).reverse_path, NullReversePath):
-        return  # told of failures alone, and of these whatever is asked for
+        return {}  # told of failures alone, and of these whatever is asked for
     found = connection.execute(
         "SELECT id, state, notify, orcpt, last FROM recipient"
         " WHERE id IN (SELECT value FROM json_each(?))"
@@ -44,16 +54,18 @@ def widen(
         (json.dumps(rows),),
     ).fetchall()
     more = _without_success(target.dsn) if len(found) > 1 else target.dsn
+    widened: dict[int, RecipientDsn] = {}
     for number, state, notify, orcpt, last in found:
         before = dsn_of(notify, orcpt)
-        after = before.merged(more)
-        if not any(_is_new(each, before, after) for each in Notify):
+        if not are_more(before, more):
             continue
+        after = widened[number] = before.merged(more)
         notice = belated(RecipientState(state), answers.decode(last), before, after)
         connection.execute(
             "UPDATE recipient SET notify = ?, orcpt = ?, notice = coalesce(?, notice) WHERE id = ?",
             (notify_column(after), after.orcpt, notice, number),
         )
+    return widened
 
 
 def belated(
