@@ -208,8 +208,6 @@ class MailCourier:
             return PermanentFailure(too_deep(here, target.via), "see routing.max_alias_depth")
         if not decision.actions:
             return Delivered(f"thrown away, as the instructions of {here} say")
-        if len(decision.actions) > self._router.max_alias_targets:
-            return TemporaryFailure(MISCONFIGURED, f"{here} has more targets than are allowed")
         if is_sequence(decision.actions):
             return self._plan_step(message, target, decision)
         return Expanded(self._children(message, target, decision))

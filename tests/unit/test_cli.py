@@ -358,6 +358,21 @@ def test_explain_tells_of_a_mailbox_that_nothing_is_written_to(hosted: Shell) ->
     assert waits["why"].startswith("the account's uid is 0, ")
 
 
+def test_explain_tells_of_what_waits_for_a_program(hosted: Shell) -> None:
+    add = (
+        "INSERT INTO alias (username, alias, alias_username) VALUES ('iain@example.com', '', '{}')"
+    )
+    waits = "\nWaits      what iain@example.com sends on: that is done last, when all else is\n"
+    hosted.change("UPDATE mailbox SET uid = 0")
+    for line in ("./Maildir/", "&ann@elsewhere.org"):
+        hosted.change(add.format(line))
+    assert waits not in hosted("explain", "iain@example.com").out
+
+    hosted.change(add.format("|cat"))
+
+    assert waits in hosted("explain", "iain@example.com").out
+
+
 def test_programs_of_the_servers_own_user_are_not_run(
     hosted: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,6 +226,17 @@ def test_each_instruction_is_done_once_and_in_its_order(
     assert ends(answer) == (end or " ".join(forwards) or "delivered")
 
 
+async def test_a_list_with_more_than_there_may_be_waits() -> None:
+    """What is written twice counts once."""
+    lists: dict[str, Sequence[str]] = {"x": ["a@x.org", "b@x.org", "&b@x.org"]}
+    x = Target("iain-x@example.com")
+    (answer,) = await Site(lists, routing=Routing(max_alias_targets=2)).attempt(x)
+    assert ends(answer) == "a@x.org b@x.org"
+    (answer,) = await Site(lists, routing=Routing(max_alias_targets=1)).attempt(x)
+    assert isinstance(answer, TemporaryFailure)
+    assert answer.detail == "more than 1 instructions (routing.max_alias_targets)"
+
+
 async def test_lists_are_expanded_as_far_as_one_attempt_has_room() -> None:
     lists: dict[str, Sequence[str]] = {
         name: [f"&{name}{n}@x.org" for n in (0, 1)] for name in "abc"

@@ -100,6 +100,16 @@ async def test_an_alias_that_leads_to_another_of_its_name_is_a_loop() -> None:
     assert _places(await _expand(directory, "info", "contact")) == expected
 
 
+async def test_an_alias_that_leads_to_the_mailbox_of_its_name_is_none() -> None:
+    """The queue delivers it: the mailbox was not come by, whatever its name."""
+    tables = _tables({}, ["info"])
+    tables.virtual.append(("info", "contact", DOMAIN))
+    tables.alias.append(("alias", "info", "info", DOMAIN))
+    (leaf,) = await _expand(MemoryDirectory(tables), "contact")
+    assert isinstance(leaf.decision, Mailbox)
+    assert (leaf.decision.delivered_to, leaf.via) == ("info@e.com", ("info@e.com",))
+
+
 async def test_programs_of_two_aliases_of_one_name_are_two() -> None:
     tables = _of_one_name("ann")
     tables.mailbox.append(account("alias"))
@@ -119,6 +129,32 @@ async def test_bounds_of_depth_and_of_targets() -> None:
     assert len(await _expand(wide, "all", settings=Routing(max_alias_targets=3))) == 3
     leaves = await _expand(wide, "all", "a", settings=Routing(max_alias_targets=2))
     assert _places(leaves) == [("a@e.com", Mailbox), ("all@e.com", Misconfigured)]
+
+
+async def test_a_list_in_a_list_is_counted_by_itself() -> None:
+    """As the queue counts, which expands one at a time."""
+    aliases = {"all": ["one", "two"], "one": ["a", "b"], "two": ["c", "d", "a"]}
+    directory = MemoryDirectory(_tables(aliases, ["a", "b", "c", "d"]))
+    leaves = await _expand(directory, "all", settings=Routing(max_alias_targets=3))
+    assert _places(leaves) == [(f"{name}@e.com", Mailbox) for name in "abcd"]
+    leaves = await _expand(directory, "all", settings=Routing(max_alias_targets=2))
+    assert _places(leaves) == [
+        ("a@e.com", Mailbox),
+        ("b@e.com", Mailbox),
+        ("two@e.com", Misconfigured),
+    ]
+
+
+async def test_what_a_list_with_a_program_sends_on_comes_after_it() -> None:
+    tables = _tables({"plain": ["far@x.org"]}, ["m"])
+    rows = ["|prog", "&plain@e.com", "&b@x.org"]
+    tables.alias += [("m@e.com", "", row, "") for row in rows]
+    leaves = await _expand(MemoryDirectory(tables), "m")
+    assert {str(leaf.address): leaf.after for leaf in leaves} == {
+        "m@e.com": (),
+        "far@x.org": ("m@e.com",),
+        "b@x.org": ("m@e.com",),
+    }
 
 
 async def test_extensions_of_one_alias_are_followed_once() -> None:

@@ -72,7 +72,10 @@ def _print_findings(problems: list[str], advice: list[str]) -> None:
 
 
 def _undeliverable(settings: Settings, found: Explanation) -> list[dict[str, str]]:
-    """The accounts that an address leads to and nothing is delivered to, each with the reason."""
+    """What an address leads to and is not done for now, each with the reason.
+
+    That is an account to which nothing is delivered, or a list that sends on what has to wait.
+    """
     from restante.mda.answers import Policy, objection_to_programs
     from restante.routing.decision import Mailbox, ToProgram
     from restante.routing.expand import Act
@@ -88,8 +91,25 @@ def _undeliverable(settings: Settings, found: Explanation) -> list[dict[str, str
         return objection_to_programs(settings.programs, to.account, serving_uid(settings))
 
     ends = [each for each in found.ends if isinstance(each, Mailbox | Act)]
-    waiting = [(to.account.name, why) for to in ends if (why := objection(to))]
-    return [{"account": name, "why": why} for name, why in dict.fromkeys(waiting)]
+    waiting = [("account", to.account.name, why) for to in ends if (why := objection(to))]
+    stuck = {
+        str(leaf.address)
+        for leaf in found.leaves
+        if leaf.instruction
+        and (not isinstance(leaf.decision, Mailbox | Act) or objection(leaf.decision))
+    }
+    waiting += [
+        ("list", each, "that is done last, when all else is")
+        for leaf in found.leaves
+        for each in leaf.after
+        if each in stuck
+    ]
+    return [{kind: name, "why": why} for kind, name, why in dict.fromkeys(waiting)]
+
+
+def _waits(each: dict[str, str]) -> str:
+    name = each.get("account") or f"what {each['list']} sends on"
+    return one_line(f"Waits      {name}: {each['why']}")
 
 
 def explain(
@@ -128,7 +148,7 @@ def explain(
             print(f"{asked} is at this host itself: setting routing.localiphost makes it {wanted}")
         print(render(found), end="")
         for each in waits:
-            print(one_line(f"Waits      {each['account']}: {each['why']}"))
+            print(_waits(each))
         for way in leaving:
             print(f"Leaves     {way}")
     if not found.is_known:

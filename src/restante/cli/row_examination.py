@@ -243,7 +243,7 @@ async def _examine_instructions(engine: Engine, settings: Settings, findings: Fi
     targets: dict[Address, _User] = {}
     for (user, extension), some in lines.items():
         try:
-            actions = parse_instructions(some)
+            actions = parse_instructions(some, most=settings.routing.max_alias_targets)
         except BadInstruction as error:
             unusable.append(f"{_of(user, extension)}: {error}; its mail waits")
             continue

@@ -251,7 +251,12 @@ class Routing:
         high=100,
     )
     max_alias_targets: int = setting(
-        10000, "Addresses that one recipient may expand to.", low=1, high=1000000
+        10000,
+        "Instructions that one address may have; with more, its mail has to wait (451). A list in "
+        "a list is counted by itself. What a message leads to beyond that is not done in one go, "
+        "but in steps of so many.",
+        low=1,
+        high=1000000,
     )
 
 

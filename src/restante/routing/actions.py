@@ -45,6 +45,8 @@ class ActionRules:
     """``routing.subaddress_delimiter``."""
     system_files: bool
     """``routing.system_files``."""
+    most: int
+    """``routing.max_alias_targets``."""
 
 
 async def find_actions(
@@ -150,7 +152,7 @@ class _Search:
         return file if file and len(file.default) <= len(self.owner.tag) else None
 
     async def _by_lines(self, lines: tuple[str, ...], place: _Place) -> Instructions:
-        actions = parse_instructions(lines)
+        actions = parse_instructions(lines, most=self.rules.most)
         account = self.user.account
         if account is None and not all(isinstance(action, ToForward) for action in actions):
             account = await find_alias_account(self.lookups, system_files=self.rules.system_files)
@@ -178,7 +180,7 @@ class _Search:
         if not file.lines:
             self.notes.note("4", "%s is empty: setting routing.defaultdelivery", file.path)
             return self._default(account, place, file.path, file.default)
-        actions = parse_instructions(file.lines, file.path)
+        actions = parse_instructions(file.lines, file.path, self.rules.most)
         self.notes.note("4", "the file %s, default stands for %r", file.path, file.default)
         new_sender = ""
         if file.has_owner and _sends_on(actions):

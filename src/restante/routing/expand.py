@@ -1,7 +1,7 @@
 """Following aliases to where they end: one bulk look-up for each level of aliases.
 
-A recipient whose aliases grow past a bound fails as a whole, so that no part of it
-is delivered. An alias that contains itself fails for that branch; the rest goes on.
+An alias that contains itself fails for that branch, and so does one with more targets than an
+alias may have; the rest goes on.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from restante.routing.decision import (
 from restante.routing.instructions import instruction_line, resolve_path
 from restante.routing.owner import sender_of_list
 from restante.routing.router import Router
+from restante.routing.sequence import is_sequence
 from restante.routing.users import NO_ALIAS_ACCOUNT
 
 
@@ -69,6 +70,8 @@ class Leaf:
     """The line of ``address`` that this leaf is; empty where it is the address as a whole."""
     new_sender: str = ""
     """The owner of the last list by which it came, as in ``Destination``; empty: there is none."""
+    after: tuple[str, ...] = ()
+    """The lists with programs that send it on: when all else in them is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class _Branch:
     address: Address
     via: tuple[str, ...] = ()
     new_sender: str = ""
+    after: tuple[str, ...] = ()
     parent: _Alias | None = None
     """The alias that it is in."""
 
@@ -188,12 +192,9 @@ class _Expansion:
         self._original = address
         self._room = room
         self._max_depth = router.max_alias_depth
-        self._max_targets = router.max_alias_targets
         self._frontier = [_Branch(address)]
         self._nodes: dict[_Alias, _Node] = {}
         self._leaves: list[Leaf] = []
-        self._targets = 0
-        self._overflow = False
 
     def advance(self, known: Mapping[str, Decision]) -> list[Address]:
         """Follow all that ``known`` answers; the addresses that must be routed to go on."""
@@ -201,16 +202,10 @@ class _Expansion:
             level, self._frontier = self._frontier, []
             for branch in level:
                 self._take(branch, known[branch.address.folded])
-            if self._targets > self._max_targets:
-                self._overflow, self._frontier = True, []
         return [each.address for each in self._frontier if each.address.folded not in known]
 
     def leaves(self) -> Iterator[Leaf]:
         """All that was found, and a leaf for every alias that contains itself."""
-        if self._overflow:
-            why = f"it expands to more than {self._max_targets} addresses (max_alias_targets)"
-            yield Leaf(self._original, self._original, Misconfigured(self._original, why))
-            return
         yield from self._leaves
         for node, alias in _back_edges(self._nodes):
             inner, name = self._nodes[alias].branch.address, alias[0]
@@ -218,18 +213,16 @@ class _Expansion:
             yield Leaf(self._original, inner, Looping(inner, why), (name, *node.branch.via))
 
     def _take(self, branch: _Branch, decision: Decision) -> None:
-        if isinstance(decision, Mailbox | Instructions) and self._looping(branch, decision):
-            return
-        if isinstance(decision, Instructions):
-            self._follow(branch, decision)
-        else:
+        if not isinstance(decision, Instructions):
             self._leaf(branch, decision)
+        elif not self._looping(branch, decision):
+            self._follow(branch, decision)
 
-    def _looping(self, branch: _Branch, decision: Mailbox | Instructions) -> bool:
+    def _looping(self, branch: _Branch, decision: Instructions) -> bool:
         """Whether the branch ends because it has been at ``decision`` or has come too far."""
-        if isinstance(decision, Instructions) and len(branch.via) >= self._max_depth:
+        if len(branch.via) >= self._max_depth:
             why = f"aliases are nested more than {self._max_depth} deep (max_alias_depth)"
-        elif isinstance(decision, Instructions) and _alias(decision) in self._nodes:
+        elif _alias(decision) in self._nodes:
             return False  # if it contains itself, that is said in the end
         elif fold(decision.delivered_to) in map(fold, branch.via):
             why = f"the message was already delivered to {decision.delivered_to}"
@@ -246,24 +239,36 @@ class _Expansion:
             return
         self._nodes[alias] = _Node(branch)
         self._room.take(len(decision.actions))
-        self._targets += len(decision.actions)
+        below = _below(branch, alias, decision)
         for action in decision.actions:
             if isinstance(action, ToForward):
-                self._frontier.append(_below(branch, alias, decision, action))
+                self._frontier.append(_Branch(action.address, *below))
             else:
                 final = settle(branch.address, decision, action)
                 self._leaf(branch, final, instruction_line(action))
 
     def _leaf(self, branch: _Branch, final: Final, line: str = "") -> None:
         self._leaves.append(
-            Leaf(self._original, branch.address, final, branch.via, line, branch.new_sender)
+            Leaf(
+                self._original,
+                branch.address,
+                final,
+                branch.via,
+                line,
+                branch.new_sender,
+                branch.after,
+            )
         )
 
 
-def _below(branch: _Branch, alias: _Alias, decision: Instructions, forward: ToForward) -> _Branch:
+def _below(
+    branch: _Branch, alias: _Alias, decision: Instructions
+) -> tuple[tuple[str, ...], str, tuple[str, ...], _Alias]:
+    """What the branches of all forwards of the alias at ``branch`` have in common."""
     via = (decision.delivered_to, *branch.via)
     new_sender = decision.destination.new_sender or branch.new_sender
-    return _Branch(forward.address, via, new_sender, alias)
+    own = (str(branch.address),) if is_sequence(decision.actions) else ()
+    return via, new_sender, (*branch.after, *own), alias
 
 
 def _alias(decision: Instructions) -> _Alias:

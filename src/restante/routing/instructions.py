@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -48,18 +49,21 @@ def parse_instruction(line: str) -> Instruction | None:
     return _forward(text)
 
 
-def parse_instructions(lines: Iterable[str], path: str = "") -> tuple[Instruction, ...]:
-    """The instructions in ``lines``, in their order, each once.
+def parse_instructions(
+    lines: Iterable[str], path: str = "", most: float = math.inf
+) -> tuple[Instruction, ...]:
+    """The instructions in ``lines``, in their order, each once; ``most`` of them at most.
 
     Comments alone mean that the message is to be thrown away, so the answer may be
     empty. Blank lines alone mean nothing that could be obeyed: BadInstruction, as for
-    any line that says nothing understood. It names ``path``, if the lines are a file's.
+    any line that says nothing understood, and for more than there may be. It names ``path``, if
+    the lines are a file's.
     """
     read = tuple(lines)
-    return _parse_long(read, path) if len(read) >= LONG else _parse_lines(read, path)
+    return _parse_long(read, path, most) if len(read) >= LONG else _parse_lines(read, path, most)
 
 
-def _parse_lines(lines: tuple[str, ...], path: str) -> tuple[Instruction, ...]:
+def _parse_lines(lines: tuple[str, ...], path: str, most: float) -> tuple[Instruction, ...]:
     said = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not said:
         raise BadInstruction(f"{path}: all lines are blank" if path else "all lines are blank")
@@ -71,6 +75,9 @@ def _parse_lines(lines: tuple[str, ...], path: str) -> tuple[Instruction, ...]:
             raise BadInstruction(f"{path}:{number}: {error}" if path else str(error)) from None
         if action is not None:
             found[action] = None
+            if len(found) > most:
+                why = f"more than {most} instructions (routing.max_alias_targets)"
+                raise BadInstruction(f"{path}: {why}" if path else why)
     return tuple(found)
 
 

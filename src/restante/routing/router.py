@@ -42,7 +42,10 @@ class Router:
         self._site = Site(settings, me)
         default = parse_instructions(settings.defaultdelivery.splitlines())
         self._action_rules = ActionRules(
-            default, settings.subaddress_delimiter, settings.system_files
+            default,
+            settings.subaddress_delimiter,
+            settings.system_files,
+            settings.max_alias_targets,
         )
         self._maildir = ""
         """Where the default delivery goes, if that is one Maildir, and no file changes it."""
