@@ -347,13 +347,33 @@ async def test_what_is_more_than_maildirs_of_one_user_takes_the_way_of_the_queue
 async def test_an_alias_that_the_message_came_by_is_not_delivered_again(
     tmp_path: object, alias: str, came_by: str
 ) -> None:
-    """Another host sent it back: the queue will end the loop with a bounce."""
+    """Another host sent it back, and hears that: whom it says to be from may be forged."""
     recorder = Recorder()
     body = f"Delivered-To: {came_by}\n".encode() + HELLO
-    reply = await accept(recorder, body, str(tmp_path), alias)
+    for dsn in (NO_DSN, RecipientDsn(Notify.SUCCESS)):
+        reply = await accept(recorder, body, str(tmp_path), alias, dsn=(dsn,))
+        assert (reply.code, reply.enhanced) == (554, "5.4.6")
+    assert (recorder.together, recorder.queued) == ([], [])
+
+
+async def test_all_recipients_that_the_message_came_by_are_refused(tmp_path: object) -> None:
+    recorder = Recorder()
+    aliases = ("iain@example.com", "sales@example.com")
+    body = b"".join(b"Delivered-To: %b\n" % each.encode() for each in aliases) + HELLO
+    reply = await accept(recorder, body, str(tmp_path), *aliases)
+    assert reply == Reply(554, "4.6", "The message is looping: it came by iain@example.com before")
+    assert (recorder.together, recorder.queued) == ([], [])
+
+
+@pytest.mark.parametrize("other", ["iain@example.com", "both@example.com", "x@elsewhere.example"])
+async def test_one_that_is_not_looping_gets_the_message(tmp_path: object, other: str) -> None:
+    """Nobody sends it a second time: for the other, the queue ends the loop with a bounce."""
+    recorder = Recorder()
+    body = b"Delivered-To: sales@example.com\n" + HELLO
+    reply = await accept(recorder, body, str(tmp_path), "sales@example.com", other)
     assert reply.code == 250
     assert recorder.together == []
-    assert recorder.queued == [(Target(alias),)]
+    assert [target.address for target in recorder.queued[0]] == ["sales@example.com", other]
 
 
 @pytest.mark.parametrize(("most", "at_once"), [(2, True), (1, False)])

@@ -10,7 +10,7 @@ from restante import maillog
 from restante.address import Address, fold
 from restante.completion import Author, missing_fields, split_header
 from restante.config import Settings
-from restante.courier import copy_for, lane_here
+from restante.courier import copy_for, lane_here, looping
 from restante.directory import Directory
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
@@ -19,7 +19,7 @@ from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
 from restante.receiver.trust import Trust
-from restante.routing.decision import Decision, Mailbox, Remote
+from restante.routing.decision import Decision, Instructions, Mailbox, Remote
 from restante.routing.expand import Leaf, TooManyTargets, expand
 from restante.routing.router import Router
 from restante.spool import Spool, SpoolFailed
@@ -152,6 +152,8 @@ class Acceptance:
         return reply
 
     async def _keep(self, transaction: Transaction, envelope: Envelope, content: Content) -> Reply:
+        if content.facts.delivered_to and (here := _looping_as_a_whole(transaction, content)):
+            return self.refused(transaction, looping(here, ()), f"came by {here} before")
         if transaction.reports_success:
             # What was delivered and what has to be reported are durable together in the queue.
             return await self._enqueue(transaction, envelope, content)
@@ -253,6 +255,29 @@ def _are_of_one_user(deliveries: Sequence[Delivery]) -> bool:
         if account.uid != first.uid or account.gid != first.gid:
             return False
     return True
+
+
+def _looping_as_a_whole(transaction: Transaction, content: Content) -> str:
+    """A recipient's Delivered-To, if the message bears that of each of them; else nothing.
+
+    It would come back from all of them, to a sender who may be forged, and the field too: so the
+    host that has it is told. Where anybody is to have it, it is taken, as that host would ask for
+    nobody a second time.
+    """
+    decided = transaction.decided.values()
+    looping = [
+        each
+        for each in decided
+        if isinstance(each, Mailbox | Instructions) and _was_at(each, content)
+    ]
+    return looping[0].delivered_to if len(looping) == len(decided) else ""
+
+
+def _was_at(decision: Mailbox | Instructions, content: Content) -> bool:
+    """Whether it is looping there, as whoever would deliver it will say."""
+    here = fold(decision.delivered_to)
+    names = (here,) if isinstance(decision, Mailbox) else name_forms(here)
+    return not content.facts.delivered_to.isdisjoint(names)
 
 
 def _came_by(leaf: Leaf, content: Content) -> bool:
