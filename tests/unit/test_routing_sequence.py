@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath, sender_for
 from restante.routing.decision import ToForward, ToMaildir, ToMbox, ToProgram
-from restante.routing.instructions import (
-    LONG,
-    BadInstruction,
-    parse_instruction,
-    parse_instructions,
-)
+from restante.routing.instructions import BadInstruction, parse_instruction
 from restante.routing.owner import DOUBLE_BOUNCE, sender_of_list
 from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text
 
@@ -32,17 +27,6 @@ def test_forwards_come_last() -> None:
     assert next_step([ANN, BOB]) is None
     assert next_step([ANN, PROGRAM, BOB, MBOX]) == Step(PROGRAM, (ANN, BOB, MBOX), (ANN,))
     assert next_step([MAILDIR]) == Step(MAILDIR, (), ())
-
-
-def test_a_long_list_is_read_once() -> None:
-    """Each RCPT for it, from whomever, would keep a worker busy."""
-    lines = [f"{number}@x.org" for number in range(LONG)]
-    read = parse_instructions(lines)
-    assert len(read) == LONG
-    assert parse_instructions(tuple(lines)) is read
-    assert parse_instructions([*lines, "|a"])[-1] == ToProgram("a")
-    with pytest.raises(BadInstruction, match=r"/x/\.qmail:101:"):
-        parse_instructions([*lines, "&no address"], "/x/.qmail")
 
 
 @pytest.mark.parametrize("local", ["a..b", "a.", ".a", "a...b.", "."])

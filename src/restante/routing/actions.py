@@ -21,12 +21,8 @@ from restante.routing.decision import (
     ToMaildir,
     ToProgram,
 )
-from restante.routing.instructions import (
-    BadInstruction,
-    instruction_line,
-    parse_instructions,
-    resolve_path,
-)
+from restante.routing.instructions import BadInstruction, instruction_line, resolve_path
+from restante.routing.lists import ListReader
 from restante.routing.ownership import Owner
 from restante.routing.trace import Notes
 from restante.routing.users import NO_ALIAS_ACCOUNT, User, find_alias_account
@@ -45,8 +41,8 @@ class ActionRules:
     """``routing.subaddress_delimiter``."""
     system_files: bool
     """``routing.system_files``."""
-    most: int
-    """``routing.max_alias_targets``."""
+    reader: ListReader
+    """By ``routing.max_alias_targets``."""
 
 
 async def find_actions(
@@ -105,9 +101,9 @@ class _Search:
         if account is None:
             return None
         if (place := self._tag_place()) and (file := await self._tag_file(account, place)):
-            return self._by_file(account, file, place)
+            return await self._by_file(account, file, place)
         if file := await self.lookups.dot_qmail(account, self.user.extension):
-            return self._by_file(account, file, self._place())
+            return await self._by_file(account, file, self._place())
         return None
 
     def by_default(self, address: Address) -> Mailbox | Instructions | NoSuchUser:
@@ -152,7 +148,7 @@ class _Search:
         return file if file and len(file.default) <= len(self.owner.tag) else None
 
     async def _by_lines(self, lines: tuple[str, ...], place: _Place) -> Instructions:
-        actions = parse_instructions(lines, most=self.rules.most)
+        actions = await self.rules.reader.read(lines)
         account = self.user.account
         if account is None and not all(isinstance(action, ToForward) for action in actions):
             account = await find_alias_account(self.lookups, system_files=self.rules.system_files)
@@ -176,11 +172,13 @@ class _Search:
             return f"{local}{suffix}{at}{domain}"
         return f"{place.extension}{suffix}".removeprefix("-")
 
-    def _by_file(self, account: Account, file: DotQmail, place: _Place) -> Mailbox | Instructions:
+    async def _by_file(
+        self, account: Account, file: DotQmail, place: _Place
+    ) -> Mailbox | Instructions:
         if not file.lines:
             self.notes.note("4", "%s is empty: setting routing.defaultdelivery", file.path)
             return self._default(account, place, file.path, file.default)
-        actions = parse_instructions(file.lines, file.path, self.rules.most)
+        actions = await self.rules.reader.read(file.lines, file.path)
         self.notes.note("4", "the file %s, default stands for %r", file.path, file.default)
         new_sender = ""
         if file.has_owner and _sends_on(actions):

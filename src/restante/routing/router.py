@@ -22,6 +22,7 @@ from restante.routing.decision import (
     Unknown,
 )
 from restante.routing.instructions import BadInstruction, parse_instructions, resolve_path
+from restante.routing.lists import ListReader
 from restante.routing.ownership import Owner, find_owner, qualify
 from restante.routing.sequence import objection
 from restante.routing.site import Site
@@ -45,7 +46,7 @@ class Router:
             default,
             settings.subaddress_delimiter,
             settings.system_files,
-            settings.max_alias_targets,
+            ListReader(settings.max_alias_targets),
         )
         self._maildir = ""
         """Where the default delivery goes, if that is one Maildir, and no file changes it."""
