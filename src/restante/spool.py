@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -12,6 +11,7 @@ import threading
 from restante.address import fold
 from restante.envelope import Content, HeaderFacts, line_feeds
 from restante.errors import TemporaryError
+from restante.threads import NoThread, in_thread
 
 BLOCK = 256 * 1024
 """Octets that are gathered before they are written to the file."""
@@ -25,7 +25,7 @@ _FIELD = re.compile(rb"\n(?:received[ \t]*:|delivered-to[ \t]*:(.*(?:\n[ \t].*)*
 
 
 class SpoolFailed(TemporaryError):
-    """The spool file cannot be written: the disk is full, or fails."""
+    """The spool file cannot be written: a full disk, a failing one, no thread."""
 
 
 def clean_spool(directory: str) -> int:
@@ -107,7 +107,10 @@ class Spool:
 
     async def spill(self) -> None:
         """Write what is in memory, in a thread; raises SpoolFailed."""
-        await asyncio.to_thread(self._spill)
+        try:
+            await in_thread(self._spill)
+        except NoThread as error:
+            raise SpoolFailed(f"{self._directory}: the spool cannot be written: {error}") from error
 
     @property
     def header(self) -> bytes:

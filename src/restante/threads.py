@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
+
+from restante.errors import TemporaryError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+class NoThread(TemporaryError):
+    """No thread can be started (RLIMIT_NPROC, ``pids.max``): the work was not done."""
+
+
+async def in_thread(work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Do blocking work in a thread of the loop's; raises NoThread, and what the work raises."""
+    try:
+        begun = asyncio.get_running_loop().run_in_executor(None, partial(work, *args, **kwargs))
+    except RuntimeError as error:
+        raise NoThread(str(error)) from error
+    return await begun
 
 
 class ThreadPool(ThreadPoolExecutor):

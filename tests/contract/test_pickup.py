@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -387,6 +389,51 @@ async def test_a_bug_in_reading_does_not_hold_up_others(
     world.drop()
     assert len(await world.collect()) == 1
     assert world.left() == [f"bad/{name}"]
+
+
+class Scarce(ThreadPoolExecutor):
+    """Threads that are wanted once when there is none."""
+
+    def __init__(self, lacking: int) -> None:
+        """``lacking``: how many pieces of work find one before."""
+        super().__init__()
+        self._before = lacking
+
+    def submit(self, *work: Any) -> Future[Any]:  # type: ignore[override]
+        self._before -= 1
+        if self._before == -1:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*work)
+
+
+@pytest.mark.parametrize("lacking", range(10))
+async def test_a_lack_of_threads_loses_nothing_at_any_step(
+    world: World, monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    asyncio.get_running_loop().set_default_executor(Scarce(lacking))
+    world.drop(b"Subject: large\n\n" + b"x\n" * 140_000)
+    with capture_logs() as events:
+        assert len(await world.collect()) == 1
+    assert world.left() == []
+    assert {each["event"] for each in events} == {"drop_failed", "picked_up"}
+
+
+async def test_a_lack_of_memory_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    failures = [MemoryError()]
+
+    async def lacking(*rest: object) -> Letter:
+        if failures:
+            raise failures.pop()
+        return await read_letter(*rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(collecting, "read_letter", lacking)
+    world.drop()
+    assert len(await world.collect()) == 1
+    assert world.left() == []
 
 
 async def test_a_full_queue_lets_mail_wait_where_it_is(

@@ -32,7 +32,7 @@ RULES: dict[str, set[str]] = {
     "processors": set(),
     "btrfs": set(),
     "crowds": set(),
-    "threads": set(),
+    "threads": VOCABULARY,
     "checkpassword": VOCABULARY
     | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
@@ -51,7 +51,7 @@ RULES: dict[str, set[str]] = {
     "tally": VOCABULARY | {"btrfs"},
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
-    "spool": VOCABULARY,
+    "spool": VOCABULARY | {"threads"},
     "mda": VOCABULARY
     | {"btrfs", "config", "crowds", "maillog", "processors", "threads", "directory.contract"},
     "queue": VOCABULARY | {"btrfs", "config", "maillog", "dsn", "threads"},
@@ -69,7 +69,8 @@ RULES: dict[str, set[str]] = {
     | {"directory.contract", "mda.contract", "queue.contract", "usage.contract"},
     "tls": VOCABULARY | {"config", "maillog"},
     "tls_stream": set(),
-    "pickup": VOCABULARY | {"config", "maillog", "drop", "protocol", "spool", "queue.contract"},
+    "pickup": VOCABULARY
+    | {"config", "maillog", "drop", "protocol", "spool", "threads", "queue.contract"},
     "net": VOCABULARY
     | {"config", "maillog", "protocol", "receiver", "spool", "tls_stream"}
     | {"auth.contract", "directory.contract", "store.contract", "tls.contract"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from restante.spool import BLOCK, Spool, SpoolFailed
 from restante.store import MaildropUnavailable
 from restante.threads import ThreadPool
 from restante.usage import Counts, Limits, UsageUnusable
@@ -65,6 +66,18 @@ def test_a_maildrop_that_could_not_be_opened_is_locked_by_nobody() -> None:
     with owners_home() as home:
         assert (os.stat(home).st_uid, os.stat(home).st_gid) == (OWNER, GROUP)
         assert as_owner(lambda: asyncio.run(session(home))) == 1
+
+
+def test_a_spool_that_no_thread_writes_is_temporary() -> None:
+    async def write(root: Path) -> int:
+        spool = Spool(str(root), 0, 1000)
+        with no_more_threads(), pytest.raises(SpoolFailed, match="thread"):
+            await spool.write(b"x" * BLOCK)
+        spool.close()
+        return len(os.listdir(root))
+
+    with owners_home() as home:
+        assert as_owner(lambda: asyncio.run(write(home))) == 0
 
 
 def test_what_could_not_be_counted_is_an_error_and_counts_never() -> None:

@@ -19,6 +19,7 @@ from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import sync_directory
 from restante.spool import Spool
+from restante.threads import in_thread
 
 BATCH = 100
 """Files that are claimed together."""
@@ -101,16 +102,16 @@ class Collector:
         if self._unsettled:
             await settle(self._settings, self._slot, self._queue)
             queues = self._settings.path(self._settings.queue.root)
-            await asyncio.to_thread(_settle_orphans, self._paths, queues)
+            await in_thread(_settle_orphans, self._paths, queues)
             self._unsettled = False
-        names = await asyncio.to_thread(claim, self._paths, self._claimed)
+        names = await in_thread(claim, self._paths, self._claimed)
         if names:
             await self._take_all(names)
         return len(names)
 
     async def _take_all(self, names: Sequence[str]) -> None:
         results = await asyncio.gather(*map(self._take, names), return_exceptions=True)
-        await asyncio.to_thread(sync_directory, self._claimed)
+        await in_thread(sync_directory, self._claimed)
         pairs = list(zip(names, results, strict=True))
         await self._queue.forget_taken([name for name, failure in pairs if failure is None])
         for _, failure in pairs:
@@ -125,14 +126,14 @@ class Collector:
                 await self._enqueue(name, path)
             except BadRecord as error:
                 async with self._aside:  # so that MAX_BAD is what it says
-                    await asyncio.to_thread(_put_aside, self._paths, path, str(error))
+                    await in_thread(_put_aside, self._paths, path, str(error))
             else:
-                await asyncio.to_thread(os.unlink, path)
+                await in_thread(os.unlink, path)
 
     async def _enqueue(self, name: str, path: str) -> None:
         smtp = self._settings.smtp
         began = time.time()
-        file = await asyncio.to_thread(DroppedFile, path)
+        file = await in_thread(DroppedFile, path)
         spool = Spool(self._spool_directory, smtp.spool_threshold, smtp.max_header)
         try:
             letter = await self._read(file, spool, began)
@@ -155,7 +156,7 @@ class Collector:
         host = self._settings.hostname
         try:
             return await read_letter(file, spool, self._limits, host, self._new_id(), now)
-        except (BadRecord, TemporaryError, OSError):
+        except (BadRecord, TemporaryError, OSError, MemoryError):
             raise
         except Exception as error:
             # The next time would end in the same way, and hold up what others dropped.
@@ -271,7 +272,7 @@ async def settle(settings: Settings, slot: int, queue: TakingQueue) -> None:
     """
     paths = DropPaths.of(settings.directory)
     taken = await queue.taken()
-    await asyncio.to_thread(_settle, paths, claimed_by(paths, slot), taken)
+    await in_thread(_settle, paths, claimed_by(paths, slot), taken)
     if taken:
         await queue.forget_taken(taken)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import stat
@@ -38,6 +37,7 @@ from restante.protocol.smtp.dsn import (
 )
 from restante.queue import Target
 from restante.spool import Spool
+from restante.threads import in_thread
 
 BLOCK = 256 * 1024
 """Octets that are read at a time."""
@@ -121,7 +121,7 @@ class DroppedFile:
 
     async def _read(self, size: int) -> bytes:
         """Exactly so many octets."""
-        octets = await asyncio.to_thread(os.read, self._file, size)
+        octets = await in_thread(os.read, self._file, size)
         if len(octets) != size:
             raise BadRecord("it has become shorter")
         return octets
@@ -141,7 +141,7 @@ async def read_letter(
 ) -> Letter:
     """The message in ``file``, its content in ``spool``.
 
-    Raises BadRecord, SpoolFailed and OSError.
+    Raises BadRecord, TemporaryError and OSError.
     """
     file.check()
     head, record = await file.read_record(limits)
