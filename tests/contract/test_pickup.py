@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -372,6 +373,41 @@ async def test_only_so_many_bad_files_are_kept(
         world.put(b"")
     assert await world.collect() == []
     assert len(world.left()) == 2
+
+
+async def test_a_place_for_bad_files_that_was_removed_is_made_again(world: World) -> None:
+    os.rmdir(world.paths.bad)
+    name = world.put(b"")
+    assert await world.collect() == []
+    assert world.left() == [f"bad/{name}"]
+    assert os.stat(world.paths.bad).st_mode & 0o777 == 0o700
+
+
+async def test_what_cannot_be_put_aside_now_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    real, failures = os.listdir, [errno.EMFILE, errno.EIO]
+
+    def failing(path: str) -> list[str]:
+        if path == world.paths.bad and failures:
+            raise OSError(failures.pop(), "not now")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", failing)
+    name = world.put(b"")
+    world.drop()
+    assert len(await world.collect()) == 1
+    assert world.left() == [f"bad/{name}"]
+
+
+async def test_a_directory_of_a_bad_files_name_holds_up_no_other(world: World) -> None:
+    """Its owner may have had it put aside before."""
+    name = world.put(b"")
+    os.mkdir(os.path.join(world.paths.bad, name))
+    world.drop()
+    assert len(await world.collect()) == 1
+    assert world.left() == []
 
 
 async def test_a_bug_in_reading_does_not_hold_up_others(

@@ -17,7 +17,7 @@ from restante.drop.record import BadRecord
 from restante.errors import TemporaryError
 from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
-from restante.pickup.place import sync_directory
+from restante.pickup.place import make_directory, sync_directory
 from restante.spool import Spool
 from restante.threads import in_thread
 
@@ -236,17 +236,20 @@ def _is_directory(path: str) -> bool:
 
 
 def _put_aside(paths: DropPaths, path: str, why: str) -> None:
-    """Out of the way, for the operator to look at; raises OSError.
+    """Out of the way, for the operator to look at; raises OSError with it in place.
 
     A directory that its owner has swapped in may be immovable: it stays where it is.
     """
-    name = os.path.basename(path)
-    maillog.drop_refused(name, os.lstat(path).st_uid, why)
-    with contextlib.suppress(OSError):
+    name, facts = os.path.basename(path), os.lstat(path)
+    is_directory = stat.S_ISDIR(facts.st_mode)
+    maillog.drop_refused(name, facts.st_uid, why)
+    make_directory(paths.bad, 0o700)  # whoever has looked at what was in it may have removed it
+    # A directory with the file's name may be there by now: its owner's, like the file.
+    with contextlib.suppress(OSError if is_directory else IsADirectoryError):
         if len(os.listdir(paths.bad)) < MAX_BAD:
             os.rename(path, os.path.join(paths.bad, name))
             return
-    if not _is_directory(path):
+    if not is_directory:
         os.unlink(path)
 
 

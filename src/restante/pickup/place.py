@@ -21,12 +21,12 @@ def prepare(settings: Settings) -> DropPaths:
     paths = DropPaths.of(settings.directory)
     everyone = settings.sendmail.users == "everyone"
     try:
-        _make_directory(paths.root, 0o711 if everyone else 0o700)
+        make_directory(paths.root, 0o711 if everyone else 0o700)
         # Sticky and without the right to list: a file can be left there, and only its owner and
         # the server can remove it or know that it is there.
-        _make_directory(paths.incoming, 0o1733 if everyone else 0o700)
-        _make_directory(paths.claimed, 0o700)
-        _make_directory(paths.bad, 0o700)
+        make_directory(paths.incoming, 0o1733 if everyone else 0o700)
+        make_directory(paths.claimed, 0o700)
+        make_directory(paths.bad, 0o700)
         _make_fifo(paths.wake, 0o622 if everyone else 0o600)
         write_site(paths.site, site_of(settings))
     except OSError as error:
@@ -72,7 +72,8 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _make_directory(path: str, mode: int) -> None:
+def make_directory(path: str, mode: int) -> None:
+    """Make it if it is not there, durably, with these rights; raises OSError."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
         sync_directory(os.path.dirname(path))
