@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -500,6 +501,39 @@ async def test_a_spool_that_fails_loses_nothing(
         world.spool.unlink()
         await until(lambda: world.store.waiting == 2)
     assert world.left() == []
+
+
+async def test_a_disk_that_reads_only_a_part_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives what it could read, and its error the next time."""
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    content = b"Subject: x\n\n" + b"x\n" * 5000
+    real, times = os.read, itertools.count(1)
+
+    def failing(descriptor: int, size: int) -> bytes:
+        if not 1000 < size <= len(content):  # the envelope, or the FIFO
+            return real(descriptor, size)
+        if next(times) == 3:
+            raise OSError(errno.EIO, "a disk that fails")
+        return real(descriptor, 1000)
+
+    monkeypatch.setattr(os, "read", failing)
+    world.drop(content)
+    (message,) = await world.collect()
+    assert message.content.read().endswith(content)
+    assert world.left() == []
+
+
+async def test_a_file_that_becomes_shorter_is_no_message(world: World) -> None:
+    path = os.path.join(world.paths.incoming, world.put(file()))
+    dropped = DroppedFile(path)
+    os.truncate(path, len(file()) - 1)
+    with pytest.raises(BadRecord, match="shorter"):
+        await read_letter(
+            dropped, Spool(str(world.spool), 1000, 1000), Limits(0, 100), "mx", "id", 0.0
+        )
+    dropped.close()
 
 
 # What a crash leaves

@@ -120,10 +120,15 @@ class DroppedFile:
             raise BadRecord("its last line does not end in LF")
 
     async def _read(self, size: int) -> bytes:
-        """Exactly so many octets."""
-        octets = await in_thread(os.read, self._file, size)
-        if len(octets) != size:
-            raise BadRecord("it has become shorter")
+        """Exactly so many octets; raises BadRecord where the file ends before, and OSError."""
+        octets = b""
+        while len(octets) < size:
+            # Less may come before the end, too: a disk that cannot read on gives what it could
+            # read, and its error the next time.
+            more = await in_thread(os.read, self._file, size - len(octets))
+            if not more:
+                raise BadRecord("it has become shorter")
+            octets += more
         return octets
 
 
