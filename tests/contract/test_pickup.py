@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -24,11 +25,11 @@ from hypothesis import strategies as st
 from restante.address import MAX_LOCAL_PART, NULL_REVERSE_PATH, Address
 from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths, new_names
-from restante.drop.deposit import Deposit
+from restante.drop.deposit import Deposit, wake
 from restante.drop.record import BadRecord, Head, Recipient, Record, encode, encode_head
 from restante.envelope import Notify, RecipientDsn
 from restante.pickup import collector as collecting
-from restante.pickup.collector import Collector, claim, claimed_by, settle
+from restante.pickup.collector import Collector, claim, claimed_by, look, settle
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import prepare
 from restante.queue import QueuedMessage, RecipientState
@@ -76,6 +77,10 @@ class World:
         _, name = new_names()
         (Path(self.paths.incoming) / name).write_bytes(octets)
         return name
+
+    def claim(self, slot: int = SLOT) -> list[str]:
+        """Have all that was dropped claimed for the queue of ``slot``; their names."""
+        return claim(self.paths, claimed_by(self.paths, slot), look(self.paths))
 
     def left(self) -> list[str]:
         """Whatever lies in the drop directory's folders, by its path there.
@@ -216,6 +221,55 @@ async def test_a_poke_is_heard_at_once(world: World, monkeypatch: pytest.MonkeyP
             await until(lambda number=number: world.store.waiting == number)  # type: ignore[misc]
 
 
+async def test_pokes_without_end_have_a_look_now_and_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LEAST_PAUSE", 0.1)
+    looks, reads, real = list[float](), list[int](), os.read
+
+    def looking(_: DropPaths) -> list[str]:
+        looks.append(time.monotonic())
+        return []
+
+    def reading(descriptor: int, size: int) -> bytes:
+        reads.append(descriptor)
+        return real(descriptor, size)
+
+    monkeypatch.setattr(collecting, "look", looking)
+    async with world.collecting():
+        await until(lambda: bool(looks))
+        monkeypatch.setattr(os, "read", reading)
+        async with asyncio.timeout(PATIENCE):
+            while len(looks) < 4:
+                wake(world.paths)
+                await asyncio.sleep(0)
+        monkeypatch.setattr(os, "read", real)
+    assert all(later - earlier > 0.09 for earlier, later in itertools.pairwise(looks))
+    assert len(reads) <= 4
+
+
+async def test_long_looks_are_rare(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much lies there that is no letter, and however often somebody asks for a look."""
+    monkeypatch.setattr(collecting, "LEAST_PAUSE", 0.0)
+    monkeypatch.setattr(collecting, "SCAN_INTERVAL", 0.0)
+    monkeypatch.setattr(collecting, "BATCH", 1)
+    ended = list[float]()
+
+    def looking(paths: DropPaths) -> list[str]:
+        until_then = time.thread_time() + 0.02
+        while time.thread_time() < until_then:
+            pass
+        ended.append(time.monotonic())
+        return look(paths)
+
+    monkeypatch.setattr(collecting, "look", looking)
+    world.drop()
+    async with world.collecting():
+        await until(lambda: len(ended) == 3)
+    assert ended[1] - ended[0] > 0.18
+    assert ended[2] - ended[1] > 0.18
+
+
 async def test_without_a_poke_there_is_the_interval(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,7 +396,7 @@ async def test_a_directory_in_a_files_place_holds_up_no_other(
 
 async def test_a_claimed_name_that_is_a_directory_by_now_holds_up_no_other(world: World) -> None:
     world.drop()
-    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    (name,) = world.claim()
     os.mkdir(os.path.join(world.paths.incoming, name))
     await reopened(world)
     world.drop()
@@ -547,7 +601,7 @@ async def reopened(world: World) -> None:
 
 async def test_claimed_and_not_yet_queued(world: World) -> None:
     world.drop()
-    assert len(claim(world.paths, claimed_by(world.paths, SLOT))) == 1
+    assert len(world.claim()) == 1
     await reopened(world)
     assert len(await world.collect()) == 1
     assert world.left() == []
@@ -555,7 +609,7 @@ async def test_claimed_and_not_yet_queued(world: World) -> None:
 
 async def test_queued_and_not_yet_removed(world: World) -> None:
     world.drop()
-    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    (name,) = world.claim()
     letter = await read(world, os.path.join(claimed_by(world.paths, SLOT), name))
     await world.store.add(letter.envelope, letter.content, letter.targets, name)
     await reopened(world)
@@ -569,7 +623,7 @@ async def test_queued_and_not_yet_removed(world: World) -> None:
 async def test_queued_delivered_and_gone_before_the_file_is(world: World) -> None:
     """The message has left the queue; only the name that was committed with it is left."""
     world.drop()
-    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    (name,) = world.claim()
     letter = await read(world, os.path.join(claimed_by(world.paths, SLOT), name))
     await world.store.add(letter.envelope, letter.content, letter.targets, name)
     (message,) = await due(world.store, float("inf"))
@@ -582,7 +636,7 @@ async def test_queued_delivered_and_gone_before_the_file_is(world: World) -> Non
 
 async def test_removed_and_not_yet_forgotten(world: World) -> None:
     world.drop()
-    (name,) = claim(world.paths, claimed_by(world.paths, SLOT))
+    (name,) = world.claim()
     path = os.path.join(claimed_by(world.paths, SLOT), name)
     letter = await read(world, path)
     await world.store.add(letter.envelope, letter.content, letter.targets, name)
@@ -595,7 +649,7 @@ async def test_removed_and_not_yet_forgotten(world: World) -> None:
 
 async def test_a_queue_that_is_adopted_gives_back_what_was_claimed_for_it(world: World) -> None:
     world.drop()
-    claim(world.paths, claimed_by(world.paths, 9))
+    world.claim(9)
     other = QueueStore.open(str(world.root), 9)
     await settle(world.settings, 9, other)
     assert os.listdir(world.paths.claimed) == []
@@ -605,7 +659,7 @@ async def test_a_queue_that_is_adopted_gives_back_what_was_claimed_for_it(world:
 
 async def test_a_queue_that_is_gone_takes_no_mail_with_it(world: World) -> None:
     world.drop()
-    claim(world.paths, claimed_by(world.paths, 9))
+    world.claim(9)
     assert len(await world.collect()) == 1
     assert world.left() == []
 
@@ -613,7 +667,7 @@ async def test_a_queue_that_is_gone_takes_no_mail_with_it(world: World) -> None:
 async def test_a_queue_that_cannot_be_looked_for_is_not_gone(world: World) -> None:
     """What it has taken would come twice. Here the name leads in a circle; a disk may fail too."""
     world.drop()
-    (name,) = claim(world.paths, claimed_by(world.paths, 9))
+    (name,) = world.claim(9)
     (world.root / "9").symlink_to("9")
     with capture_logs() as events:
         async with world.collecting():

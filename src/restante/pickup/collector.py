@@ -7,7 +7,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from restante import maillog
@@ -27,6 +27,11 @@ AT_ONCE = 10
 """Files that are read at the same time."""
 SCAN_INTERVAL = 5.0
 """Seconds between two looks that nobody asked for."""
+LEAST_PAUSE = 0.05
+"""Seconds until the next look, whoever asks for it, when there was no more than could be taken."""
+REST = 9.0
+"""Seconds of rest for each second of processor time that a look takes: any user can leave a million
+files that have to be passed over."""
 PAUSE_AFTER_FAILURE = 15.0
 """Seconds until the next look when the queue or a disk has failed."""
 ABANDONED = 24 * 3600.0
@@ -58,6 +63,8 @@ class Collector:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._unsettled = True
+        self._rest = 0.0
+        """Seconds that are due to others after the last look."""
         self._room = asyncio.Semaphore(AT_ONCE)
         self._aside = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -77,9 +84,10 @@ class Collector:
                 await self._task
 
     async def _run(self) -> None:
-        with _listening(self._paths.wake, self._wake):
+        with _listening(self._paths.wake, self._wake) as listen:
             while not self._stop.is_set():
                 self._wake.clear()
+                listen()
                 await self._turn()
 
     async def _turn(self) -> None:
@@ -91,7 +99,10 @@ class Collector:
         except Exception as error:  # noqa: BLE001 - pick-up must go on
             maillog.unplanned("pick-up of dropped mail", error)
         else:
-            if found < BATCH:
+            if found == BATCH:
+                await _wait(self._stop, self._rest)
+            else:
+                await _wait(self._stop, max(self._rest, LEAST_PAUSE))
                 await _wait(self._wake, SCAN_INTERVAL)
             return
         self._unsettled = True
@@ -104,10 +115,17 @@ class Collector:
             queues = self._settings.path(self._settings.queue.root)
             await in_thread(_settle_orphans, self._paths, queues)
             self._unsettled = False
-        names = await in_thread(claim, self._paths, self._claimed)
+        names = await in_thread(self._claim)
         if names:
             await self._take_all(names)
         return len(names)
+
+    def _claim(self) -> list[str]:
+        """See ``claim``; notes what rest the look asks for."""
+        began = time.thread_time()
+        names = look(self._paths)
+        self._rest = REST * (time.thread_time() - began)
+        return claim(self._paths, self._claimed, names)
 
     async def _take_all(self, names: Sequence[str]) -> None:
         results = await asyncio.gather(*map(self._take, names), return_exceptions=True)
@@ -170,25 +188,29 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _listening(fifo: str, wake: asyncio.Event) -> Iterator[None]:
-    """Set ``wake`` whenever somebody writes to the FIFO; without it there is the interval."""
+def _listening(fifo: str, wake: asyncio.Event) -> Iterator[Callable[[], None]]:
+    """Set ``wake`` when somebody has written to the FIFO; without it there is the interval.
+
+    Once for each call of what this gives: whoever writes without end is read no more often.
+    """
     try:
         # For writing too: a FIFO that nobody has open for writing is always at its end.
         descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         maillog.drop_failed(fifo, str(error))
-        yield
+        yield lambda: None
         return
 
+    loop = asyncio.get_running_loop()
+
     def poked() -> None:
+        loop.remove_reader(descriptor)
         with contextlib.suppress(BlockingIOError):
             os.read(descriptor, 65536)
         wake.set()
 
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, poked)
     try:
-        yield
+        yield lambda: loop.add_reader(descriptor, poked)
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
@@ -199,23 +221,29 @@ def claimed_by(paths: DropPaths, slot: int) -> str:
     return os.path.join(paths.claimed, str(slot))
 
 
-def claim(paths: DropPaths, claimed: str) -> list[str]:
-    """Move at most BATCH files out of everybody's reach, durably; their names. Raises OSError.
+def look(paths: DropPaths) -> list[str]:
+    """The names of at most BATCH files that may be letters; raises OSError. Blocks."""
+    with os.scandir(paths.incoming) as entries:
+        return [each.name for each in islice(filter(_is_letter, entries), BATCH)]
 
-    Another generation of workers may be faster with any of them. Blocks.
+
+def claim(paths: DropPaths, claimed: str, names: Iterable[str]) -> list[str]:
+    """Move files out of everybody's reach, durably; the names of those that were there still.
+
+    Raises OSError. Another generation of workers may be faster with any of them. Blocks.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(claimed, 0o700)
         sync_directory(paths.claimed)
-    with os.scandir(paths.incoming) as entries:
-        letters = islice(filter(_is_letter, entries), BATCH)
-        names = [
-            each.name for each in letters if _move(each.path, os.path.join(claimed, each.name))
-        ]
-    if names:
+    moved = [
+        name
+        for name in names
+        if _move(os.path.join(paths.incoming, name), os.path.join(claimed, name))
+    ]
+    if moved:
         sync_directory(paths.incoming)
         sync_directory(claimed)
-    return names
+    return moved
 
 
 def _move(path: str, to: str) -> bool:
