@@ -23,16 +23,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from restante.address import MAX_LOCAL_PART, NULL_REVERSE_PATH, Address
-from restante.config.tree import Sendmail, Server, Settings, Smtp
+from restante.config.tree import Queue, Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths, new_names
 from restante.drop.deposit import Deposit, wake
-from restante.drop.record import BadRecord, Head, Recipient, Record, encode, encode_head
+from restante.drop.record import HEAD_SIZE, BadRecord, Head, Recipient, Record, encode, encode_head
+from restante.dsn.original import read_original
+from restante.dsn.reporter import DsnReporter
 from restante.envelope import Notify, RecipientDsn
 from restante.pickup import collector as collecting
 from restante.pickup.collector import Collector, claim, claimed_by, look, settle
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import prepare
-from restante.queue import QueuedMessage, RecipientState
+from restante.queue import Action, QueuedMessage, RecipientState, Submission
 from restante.queue.bodies import IN_ROW
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
@@ -106,10 +108,14 @@ class World:
         finally:
             await collector.stop(PATIENCE)
 
-    async def collect(self) -> list[QueuedMessage]:
-        """Pick up until nothing is left to be picked up; what is in the queue then."""
+    async def pick_up(self) -> None:
+        """Until nothing is left to be picked up."""
         async with self.collecting():
             await until(lambda: all(each.startswith("bad/") for each in self.left()))
+
+    async def collect(self) -> list[QueuedMessage]:
+        """Pick up until nothing is left to be picked up; what is in the queue then."""
+        await self.pick_up()
         return await due(self.store, float("inf"), limits(local=1000, per_lane=1000))
 
 
@@ -319,9 +325,6 @@ BAD = {
     ),
     "a CR": file(content=b"Subject: x\n\na\rb\n"),
     "no last LF": file(content=b"Subject: x\n\na"),
-    "too large": file(content=b"Subject: x\n\n" + b"x\n" * 150_000),
-    "a large header": file(content=b"Subject: " + b"x" * 2000 + b"\n\n"),
-    "looping": file(content=b"Received: x\n" * 21 + b"\n"),
 }
 
 
@@ -331,6 +334,84 @@ async def test_what_is_no_message_is_put_aside(world: World, what: str) -> None:
     world.drop()
     assert len(await world.collect()) == 1
     assert world.left() == [f"bad/{name}"]
+
+
+EXCEEDING = {
+    "too large": (b"Subject: x\n\n" + b"x\n" * 150_000, "552 5.3.4"),
+    "a large header": (b"Subject: " + b"x" * 2000 + b"\n\nbody\n", "552 5.3.4"),
+    "looping": (b"Received: x\n" * 21 + b"\nbody\n", "554 5.4.6"),
+}
+TOO_LARGE, _ = EXCEEDING["too large"]
+
+
+@pytest.mark.parametrize(("content", "status"), EXCEEDING.values(), ids=EXCEEDING)
+async def test_of_what_exceeds_a_limit_by_now_the_sender_is_told(
+    world: World, content: bytes, status: str
+) -> None:
+    """Its program was told that all is well: the limit was higher then."""
+    world.drop(content, to("ann@example.com", "bob@elsewhere.example"))
+    with capture_logs() as events:
+        await world.pick_up()
+    assert world.left() == []
+    assert await world.store.taken() == frozenset()
+    assert [each["event"] for each in events] == ["picked_up", "failed", "failed"]
+    work = await world.store.due(float("inf"), limits())
+    (pending,) = work.reports
+    assert work.messages == ()
+    assert pending.message.envelope.reverse_path == Address("iain", "example.com")
+    assert [each.recipient.target.address for each in pending.notices] == [
+        "ann@example.com",
+        "bob@elsewhere.example",
+    ]
+    for each in pending.notices:
+        assert each.action is Action.FAILED
+        assert str(each.recipient.last).startswith(status)
+    reporter = DsnReporter(Queue(), "mx.example.com")
+    report = reporter.report(pending.message, pending.notices, time.time(), "r1")
+    assert isinstance(report, Submission)
+    assert status.encode() in report.content.read()
+    assert (await world.store.tell(pending, report, time.time())).finished
+    assert world.store.waiting == 1
+    assert [each.name for each in world.root.glob("*/bodies/*")] == []
+
+
+async def test_of_what_is_too_large_only_the_header_is_copied(world: World) -> None:
+    """A file may have a hole for which its owner's quota has nothing to pay."""
+    name = world.put(encode_head(Head(len(GOOD), 10**11)) + GOOD + b"Subject: large\n\n")
+    os.truncate(os.path.join(world.paths.incoming, name), HEAD_SIZE + len(GOOD) + 10**11)
+    await world.pick_up()
+    (pending,) = (await world.store.due(float("inf"), limits())).reports
+    message = pending.message
+    assert message.content.size < 300_000
+    assert read_original(message.envelope, message.content, failed=True).quoted.endswith(
+        b"Subject: large\n"
+    )
+    assert world.left() == []
+
+
+async def test_whoever_asks_for_no_report_gets_none(world: World) -> None:
+    record = Record("iain@example.com", (Recipient("ann@example.com", "NEVER"),))
+    world.drop(TOO_LARGE, record)
+    await world.pick_up()
+    assert world.store.waiting == 0
+    assert world.left() == []
+    assert [each.name for each in world.root.glob("*/bodies/*")] == []
+
+
+async def test_what_exceeds_a_limit_waits_for_room_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    world.store._max_waiting = 1
+    world.drop()
+    await world.pick_up()
+    world.drop(TOO_LARGE)
+    with capture_logs() as events:
+        async with world.collecting():
+            await until(lambda: bool(events))
+            world.store._max_waiting = 2
+            await until(lambda: world.store.waiting == 2)
+    assert events[0]["event"] == "drop_failed"
 
 
 async def test_only_plain_files_are_read(world: World, tmp_path: Path) -> None:

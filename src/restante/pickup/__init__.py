@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from restante.envelope import Content, Envelope
-from restante.queue import Target
+from restante.queue import LastAnswer, Target
 
 
 class TakingQueue(Protocol):
@@ -23,6 +23,17 @@ class TakingQueue(Protocol):
 
         Raises TemporaryError.
         """
+        ...
+
+    async def add_failed(
+        self,
+        envelope: Envelope,
+        content: Content,
+        targets: Sequence[Target],
+        failure: LastAnswer,
+        taken_from: str = "",
+    ) -> None:
+        """Have the sender of a message told that it failed; all else as with ``add``."""
         ...
 
     async def taken(self) -> frozenset[str]:

@@ -18,7 +18,9 @@ from restante.errors import TemporaryError
 from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import make_directory, sync_directory
+from restante.queue import LastAnswer
 from restante.spool import Spool
+from restante.status import PermanentFailure
 from restante.threads import in_thread
 
 BATCH = 100
@@ -38,6 +40,7 @@ ABANDONED = 24 * 3600.0
 """Seconds after which an unfinished file is the trace of a program that was killed."""
 MAX_BAD = 1000
 """Files that are kept for the operator to look at; more are removed."""
+WHY_FAILED = "a limit was lowered after it was dropped"
 
 
 class Collector:
@@ -155,7 +158,7 @@ class Collector:
         spool = Spool(self._spool_directory, smtp.spool_threshold, smtp.max_header)
         try:
             letter = await self._read(file, spool, began)
-            await self._queue.add(letter.envelope, letter.content, letter.targets, name)
+            await self._add(letter, name)
         finally:
             spool.close()
             file.close()
@@ -169,6 +172,18 @@ class Collector:
             max(began - file.modified_at, 0.0),
             time.time() - began,
         )
+        if letter.failure is not None:
+            failure = PermanentFailure(letter.failure, WHY_FAILED)
+            for target in letter.targets:
+                maillog.failed(envelope.queue_id, target.address, failure)
+
+    async def _add(self, letter: Letter, name: str) -> None:
+        what = letter.envelope, letter.content, letter.targets
+        if letter.failure is None:
+            await self._queue.add(*what, name)
+        else:
+            failure = LastAnswer(letter.failure, WHY_FAILED, None, letter.envelope.received_at)
+            await self._queue.add_failed(*what, failure, name)
 
     async def _read(self, file: DroppedFile, spool: Spool, now: float) -> Letter:
         host = self._settings.hostname

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from restante.address import (
@@ -37,10 +37,15 @@ from restante.protocol.smtp.dsn import (
 )
 from restante.queue import Target
 from restante.spool import Spool
+from restante.status import Reply
 from restante.threads import in_thread
 
 BLOCK = 256 * 1024
 """Octets that are read at a time."""
+
+TOO_LARGE = Reply(552, "3.4", "the message is larger than is allowed by now")
+HEADER_TOO_LARGE = Reply(552, "3.4", "the message header is larger than is allowed by now")
+LOOPING = Reply(554, "4.6", "too many Received fields: the message is looping")
 
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 _NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EAGAIN})
@@ -97,27 +102,21 @@ class DroppedFile:
         """Give the descriptor back."""
         os.close(self._file)
 
-    async def read_record(self, limits: Limits) -> tuple[Head, Record]:
+    async def read_record(self) -> tuple[Head, Record]:
         """Sizes and envelope; raises BadRecord."""
         head = decode_head(await self._read(HEAD_SIZE))
         if head.file_size != self._facts.st_size:
             raise BadRecord(f"it has {self._facts.st_size} octets instead of {head.file_size}")
-        if limits.databytes and head.content > limits.databytes:
-            raise BadRecord(f"its content is larger than {limits.databytes} octets")
         return head, decode(await self._read(head.envelope))
 
     async def read_content(self, size: int) -> AsyncIterator[bytes]:
         """Blocks of so many octets together, which come next; raises BadRecord."""
-        last = b"\n"
         while size:
             block = await self._read(min(size, BLOCK))
             if b"\r" in block:
                 raise BadRecord("its content has a CR")
             size -= len(block)
-            last = block[-1:]
             yield block
-        if last != b"\n":
-            raise BadRecord("its last line does not end in LF")
 
     async def _read(self, size: int) -> bytes:
         """Exactly so many octets; raises BadRecord where the file ends before, and OSError."""
@@ -139,6 +138,9 @@ class Letter:
     envelope: Envelope
     content: Content
     targets: tuple[Target, ...]
+    failure: Reply | None = None
+    """What its sender is told where it exceeds a limit, which may have been higher when the
+    program that left it was told that all is well."""
 
 
 async def read_letter(
@@ -146,21 +148,30 @@ async def read_letter(
 ) -> Letter:
     """The message in ``file``, its content in ``spool``.
 
-    Raises BadRecord, TemporaryError and OSError.
+    Of one that is too large only the beginning: its sender gets the header back, and the rest may
+    be a hole in a file, which would fill the disk. Raises BadRecord, TemporaryError and OSError.
     """
     file.check()
-    head, record = await file.read_record(limits)
-    eight_bit = False
-    async for block in file.read_content(head.content):
+    head, record = await file.read_record()
+    is_too_large = 0 < limits.databytes < head.content
+    eight_bit, last = False, b"\n"
+    async for block in file.read_content(
+        min(head.content, BLOCK) if is_too_large else head.content
+    ):
         eight_bit = eight_bit or not block.isascii()
+        last = block[-1:]
         await spool.write(block)
+    if last != b"\n" and not is_too_large:
+        raise BadRecord("its last line does not end in LF")
     envelope = _envelope(record, queue_id, now, eight_bit=eight_bit)
     targets = _targets(record, envelope)
     content = spool.finish(invocation_field(file.uid, host, queue_id, envelope.recipients, now))
+    if is_too_large:
+        return Letter(replace(envelope, ret="HDRS"), content, targets, TOO_LARGE)
     if spool.header_too_large:
-        raise BadRecord("its header is too large")
+        return Letter(envelope, content, targets, HEADER_TOO_LARGE)
     if content.facts.received > limits.max_received:
-        raise BadRecord(f"it is looping: it has {content.facts.received} Received fields")
+        return Letter(envelope, content, targets, LOOPING)
     return Letter(envelope, content, targets)
 
 

@@ -124,14 +124,7 @@ def insert_messages(
 
     Raises DuplicateMessage if an id is known, and has done something then.
     """
-    for each in arrivals:
-        if each.taken_from:
-            note_taken(connection, each.taken_from)
-    try:
-        _insert(connection, "message", [_message_row(each) for each in arrivals])
-    except sqlite3.IntegrityError as error:
-        ids = ", ".join(each.submission.envelope.queue_id for each in arrivals)
-        raise DuplicateMessage(f"the queue has {ids} already") from error
+    _insert_without_recipients(connection, arrivals)
     fresh = [_distinct(each.submission.targets) for each in arrivals]
     pairs = [
         (arrival.submission.envelope, target)
@@ -150,6 +143,37 @@ def insert_messages(
         )
         for arrival, targets in zip(arrivals, fresh, strict=True)
     ]
+
+
+def insert_failed(
+    connection: sqlite3.Connection, arrival: Arrival, failure: LastAnswer, life: int
+) -> Settled:
+    """Add a message all of whose targets have failed; it is KEPT until its sender is told.
+
+    Raises DuplicateMessage if its id is known, and has done something then.
+    """
+    _insert_without_recipients(connection, [arrival])
+    envelope = arrival.submission.envelope
+    now = envelope.received_at
+    _insert_recipients(
+        connection,
+        [
+            _recipient_row(envelope, target, life, now, failure=failure)
+            for target in _distinct(arrival.submission.targets)
+        ],
+    )
+    return settle_message(connection, envelope.queue_id, now)
+
+
+def _insert_without_recipients(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+    for each in arrivals:
+        if each.taken_from:
+            note_taken(connection, each.taken_from)
+    try:
+        _insert(connection, "message", [_message_row(each) for each in arrivals])
+    except sqlite3.IntegrityError as error:
+        ids = ", ".join(each.submission.envelope.queue_id for each in arrivals)
+        raise DuplicateMessage(f"the queue has {ids} already") from error
 
 
 def _touch_lanes(

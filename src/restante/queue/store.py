@@ -16,6 +16,7 @@ from restante import maillog
 from restante.envelope import Content, Envelope
 from restante.errors import reason_of
 from restante.queue import (
+    LastAnswer,
     QueuedMessage,
     QueueFailed,
     QueueFull,
@@ -154,13 +155,25 @@ class QueueStore:
         ``forget_taken``. Raises QueueFull, DuplicateMessage, or QueueFailed with nothing half
         done. If the caller is cancelled, the message may be queued all the same.
         """
-        if self._max_waiting and self._waiting >= self._max_waiting:
-            raise QueueFull(f"{self._waiting} messages wait in the queue")
+        self._check_room()
         submission = Submission(envelope, content, tuple(targets))
         if isinstance(content.body, bytes) and content.body_size <= IN_ROW:
             await self._kept(self._write(Arrival(submission, content.body, taken_from)))
         else:
             await self._finish(self._add_from_file(submission, taken_from))
+
+    async def add_failed(
+        self,
+        envelope: Envelope,
+        content: Content,
+        targets: Sequence[Target],
+        failure: LastAnswer,
+        taken_from: str = "",
+    ) -> None:
+        """Queue a message that is not tried at all: its sender is told. See ``add``."""
+        self._check_room()
+        submission = Submission(envelope, content, tuple(targets))
+        await self._finish(self._add_failed(submission, failure, taken_from))
 
     async def taken(self) -> frozenset[str]:
         """Names of files that messages came from; raises QueueFailed."""
@@ -346,6 +359,10 @@ class QueueStore:
         self._shortcut.close()
         self._notify()
 
+    def _check_room(self) -> None:
+        if self._max_waiting and self._waiting >= self._max_waiting:
+            raise QueueFull(f"{self._waiting} messages wait in the queue")
+
     def _write(self, arrival: Arrival) -> asyncio.Future[Inserted]:
         """Add a message whose body is where it belongs."""
 
@@ -358,6 +375,23 @@ class QueueStore:
         async with self._kept_bodies([submission], taken_from) as arrivals:
             for arrival in arrivals:
                 await self._write(arrival)
+
+    async def _add_failed(
+        self, submission: Submission, failure: LastAnswer, taken_from: str
+    ) -> None:
+        def then(settled: Settled) -> None:
+            if settled is Settled.KEPT:
+                self._waiting += 1
+            self._shortcut.close()
+            self._notify()
+
+        async with self._kept_bodies([submission], taken_from) as (arrival,):
+            settled = await self._writer.submit(
+                lambda connection: rows.insert_failed(connection, arrival, failure, self._life),
+                then,
+            )
+        if settled is not Settled.KEPT:
+            await self._in_files(lambda: self._discard([arrival]))
 
     def _enter(self, record: Record) -> asyncio.Future[Entered]:
         def then(entered: Entered) -> None:
