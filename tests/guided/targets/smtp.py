@@ -72,6 +72,7 @@ SESSIONS = (
     SCRAM_LOGIN + b"*\r\nSTARTTLS\r\n",
     b"EHLO c\r\nSTARTTLS\r\n" + SCRAM_LOGIN,
     b"GET / HTTP/1.1\r\n",
+    b"QUIT\r\n" + b"NOOP\r\n" * 200,
 )
 WORDS = (
     b"EHLO c\r\n", b"HELO c\r\n", b"MAIL FROM:<a@b.example>", b"MAIL FROM:<>\r\n", b" SIZE=10",

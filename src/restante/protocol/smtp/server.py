@@ -441,11 +441,12 @@ class SmtpServer:
     def _read_data(self, decoder: DataDecoder) -> bool:
         start = self._input.start
         text, self._input.start = decoder.feed(self._input.block, start)
+        has_moved = self._input.start > start
         self._pass_on(text, decoder.text)
         if decoder.done:
             self._data = None
             self._end_content(decoder.text)
-        return self._input.start > start
+        return has_moved
 
     def _read_chunk(self, chunk: _Chunk) -> bool:
         octets = self._input.take(chunk.left)
@@ -544,6 +545,7 @@ class SmtpServer:
             self._closed = Closed(reason)
             self._state = State.CLOSED
             self._pending.clear()
+            self._input.clear()
 
 
 _Command = Callable[[SmtpServer, str], Reply | None]
