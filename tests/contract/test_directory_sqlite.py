@@ -49,6 +49,8 @@ INSERT INTO mailbox VALUES ('iain@example.com', 1000, 1001, '/home/iain', '{PLAI
 INSERT INTO `virtual` VALUES ('iain@example.com', 'iain', 'example.com');
 """
 """A file as a former version made it, with a mailbox in it."""
+EXTRA = 3
+"""What ``PRAGMA synchronous`` says where the directory is synced after the journal is removed."""
 TABLES = "SELECT name, sql FROM sqlite_schema ORDER BY name"
 
 
@@ -174,14 +176,15 @@ async def test_a_file_that_may_only_be_read_is_not_away(
     assert events == later == []
 
 
-async def test_each_connection_keeps_few_pages(tmp_path: Path) -> None:
+async def test_each_connection_keeps_few_pages_and_what_it_has_told_of(tmp_path: Path) -> None:
     path, restored = tmp_path / "restante.db", tmp_path / "restored.db"
+    wanted = {"PRAGMA cache_size": [(-PAGE_CACHE,)], "PRAGMA synchronous": [(EXTRA,)]}
     async with engine_with(f"sqlite:///{path}") as engine:
-        assert await engine.fetch("PRAGMA cache_size") == [(-PAGE_CACHE,)]
+        assert {pragma: await engine.fetch(pragma) for pragma in wanted} == wanted
         with closing(sqlite3.connect(path)) as database:
             database.execute(f"VACUUM INTO '{restored}'")
         restored.rename(path)
-        assert await engine.fetch("PRAGMA cache_size") == [(-PAGE_CACHE,)]
+        assert {pragma: await engine.fetch(pragma) for pragma in wanted} == wanted
 
 
 async def test_a_file_on_a_full_disk_can_be_read_from_the_first(tmp_path: Path) -> None:

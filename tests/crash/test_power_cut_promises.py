@@ -1,7 +1,8 @@
 """Power cuts while all else is done that promises something.
 
-That is: the queue, the drop directory, mboxes, and QUIT after DELE. An ext4 without a journal is
-not among the file systems: it keeps no promises about files that grow (docs/internals.md).
+That is: the queue, the drop directory, mboxes, QUIT after DELE, and changes of SQLite's tables. An
+ext4 without a journal is not among the file systems: it keeps no promises about files that grow
+(docs/internals.md).
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import asyncio
 import mailbox
 import os
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from restante.config.tree import Programs
+from restante.address import Address
+from restante.config.tree import Database, Programs
 from restante.directory import Account
+from restante.directory.admin import Administration
+from restante.directory.engine import open_engine
 from restante.drop import DropPaths, is_finished
 from restante.drop.deposit import Deposit
 from restante.drop.record import Recipient, Record
@@ -220,13 +226,53 @@ class Removing:
         return gone, len(gone - set(range(self._next)))
 
 
+class Administering:
+    """Mailboxes that are added, each by a command of its own."""
+
+    def prepare(self, tree: Path) -> None:
+        asyncio.run(self._administer(tree, lambda each: each.create_schema()))
+        asyncio.run(self._administer(tree, lambda each: each.add_domain("example.com")))
+
+    def do(self, root: Path, turns: Turns) -> None:
+        for number in turns:
+            account = Account(f"{number}@example.com", OWNER, GROUP, "/home/iain")
+            asyncio.run(self._administer(root, partial(self._add, account)))
+            turns.promise(number)
+
+    async def _add(self, account: Account, administration: Administration) -> None:
+        address = Address(account.name.partition("@")[0], "example.com")
+        await administration.add_mailbox(address, account, "{PLAIN}x", "Password")
+
+    async def _administer(
+        self, root: Path, change: Callable[[Administration], Awaitable[None]]
+    ) -> None:
+        engine = open_engine(Database(f"sqlite:///{root}/restante.db"), "/", create=True)
+        await change(Administration(engine))
+        await engine.close()
+
+    def found(self, root: Path) -> tuple[set[int], int]:
+        with closing(sqlite3.connect(root / "restante.db")) as database:
+            (mailboxes, addresses) = (
+                {int(name.partition("@")[0]) for (name,) in database.execute(question)}
+                for question in ("SELECT username FROM mailbox", "SELECT username FROM virtual")
+            )
+        return mailboxes, len(mailboxes ^ addresses)
+
+
 if os.geteuid() == 0:
     pytestmark = pytest.mark.soak
 
     @pytest.mark.parametrize(
         "work",
-        [Queueing(), Dropping(listing=True), Dropping(listing=False), Appending(), Removing()],
-        ids=["queue", "drop", "drop unlisted", "mbox", "QUIT"],
+        [
+            Queueing(),
+            Dropping(listing=True),
+            Dropping(listing=False),
+            Appending(),
+            Removing(),
+            Administering(),
+        ],
+        ids=["queue", "drop", "drop unlisted", "mbox", "QUIT", "tables"],
     )
     @pytest.mark.parametrize("system", [EXT4, XFS, BTRFS], ids=str)
     def test_power_cuts(system: FileSystem, work: Work) -> None:
