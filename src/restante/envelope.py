@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -154,19 +155,28 @@ class Content:
         return self.trace.count(b"\n") + self.body_lines
 
     def chunks(self) -> Generator[bytes, None, None]:
-        """The whole message in pieces; raises OSError when a spooled body cannot be read."""
+        """The whole message in pieces; raises OSError as ``body_chunks`` does."""
         yield self.trace
         yield from self.body_chunks()
 
     def body_chunks(self) -> Generator[bytes, None, None]:
-        """The body in pieces; raises OSError when a spooled one cannot be read."""
+        """The body in pieces; raises OSError when a spooled one cannot be read to its end."""
         if isinstance(self.body, bytes):
             yield self.body
         elif isinstance(self.body, int):
-            yield from _all_of(self.body)
+            yield from self._complete(_all_of(self.body))
         else:
             with open(self.body, "rb") as spool:
-                yield from iter_file(spool)
+                yield from self._complete(iter_file(spool))
+
+    def _complete(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """A file that has become short, on a file system that was damaged, is not the message."""
+        missing = self.body_size
+        for piece in pieces:
+            missing -= len(piece)
+            yield piece
+        if missing:
+            raise OSError(errno.EIO, f"a spooled body is {missing} octets shorter than it was")
 
     def read(self) -> bytes:
         """The whole message in memory; for small ones, tests and ``queue show --body``."""

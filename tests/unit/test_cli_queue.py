@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -290,6 +291,13 @@ def test_show_a_large_message(waiting: Waiting) -> None:
 
     assert waiting.shell("queue", "show", large, "--body").out.encode() == text
     assert waiting.shell("queue", "show", large, "--headers").out.endswith("\nSubject: x\n")
+
+    (path,) = waiting.shell.directory.glob(f"queue/*/bodies/{large}")
+    os.truncate(path, IN_ROW)
+    short = waiting.shell("queue", "show", large, "--body", "--headers")
+    assert short.code == ExitCode.REFUSED
+    assert short.out.encode().endswith(b"Subject: x\n\n" + text[: IN_ROW - 12])
+    assert "cannot be read to its end: a spooled body is " in short.err
 
 
 def test_a_terminal_obeys_no_message(waiting: Waiting) -> None:

@@ -136,3 +136,6 @@ def test_a_content_by_descriptor_is_read_from_its_start_every_time(tmp_path: Pat
         content = Content(b"trace\n", body.fileno(), 500_000, 100_000)
         assert content.read() == content.read() == b"trace\n" + b"body\n" * 100_000
         assert os.lseek(body.fileno(), 0, os.SEEK_CUR) == 7
+        os.truncate(body.name, 300_000)
+        with pytest.raises(OSError, match="a spooled body is 200000 octets shorter than it was"):
+            content.read()

@@ -95,6 +95,17 @@ def test_a_large_message_from_its_file(home: Path) -> None:
     assert (home / "got").read_bytes() == TRACE + body
 
 
+def test_no_command_gets_a_part_of_a_message(home: Path) -> None:
+    spool = home.parent / "spool"
+    spool.write_bytes(BODY)
+    content = spooled_content(TRACE, str(spool), BODY.count(b"\n"), HeaderFacts())
+    os.truncate(spool, len(BODY) - 1)
+    ran = run("cat >got", home, content=content)
+    assert isinstance(ran.outcome, TemporaryFailure)
+    assert "1 octets shorter than it was" in detail_of(ran)
+    assert not (home / "got").exists()
+
+
 def test_standard_input_can_be_rewound_and_not_written(home: Path) -> None:
     script = home / "twice.py"
     script.write_text(

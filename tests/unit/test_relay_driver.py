@@ -174,6 +174,25 @@ async def test_a_file_that_is_gone(tmp_path: Path, dns: HostPort, first: SmtpPee
     assert first.contents == []
 
 
+@pytest.mark.parametrize("offers", [("8BITMIME",), ("8BITMIME", "CHUNKING", "PIPELINING")])
+@pytest.mark.parametrize("left", [0, 1_000_000])
+async def test_a_file_that_has_become_short(
+    tmp_path: Path, dns: HostPort, first: SmtpPeer, left: int, offers: tuple[str, ...]
+) -> None:
+    """What is there is known for a part only at its end, when it was sent."""
+    first.offers = offers
+    sent = parcel(content=large(tmp_path))
+    sent = replace(sent, envelope=replace(sent.envelope, eight_bit=True))
+    os.truncate(tmp_path / "large", left)
+    attempted = await send(dns, first.port, sent)
+    failure = only(attempted)
+    assert isinstance(failure, TemporaryFailure)
+    assert "octets shorter than it was" in failure.detail
+    assert attempted.back_off is None
+    assert "RCPT" in first.verbs()
+    assert first.contents == []
+
+
 async def test_outcomes_of_each_recipient(dns: HostPort, first: SmtpPeer) -> None:
     first.says["RCPT"] = lambda command: {
         "a": "250 2.1.5 ok",

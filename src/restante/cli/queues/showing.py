@@ -18,6 +18,7 @@ from restante.cli.output import (
     timestamp,
 )
 from restante.cli.queues.record import notify_names
+from restante.errors import OperatorError, reason_of
 
 if TYPE_CHECKING:
     from restante.envelope import Content
@@ -50,10 +51,10 @@ def print_entry(entry: QueueEntry) -> None:
 def print_content(content: Content, *, headers: bool, body: bool) -> None:
     """The message's header, its body, or all of it, as it is; on a terminal nothing it obeys.
 
-    Raises OSError when a large body has left the queue.
+    Raises OperatorError when a large body has left the queue, or a part of it is missing.
     """
     if headers and body:
-        chunks = content.chunks()
+        chunks = _chunks(content)
     else:
         chunks = (part for in_header, part in _halves(content) if in_header is headers)
     sys.stdout.flush()
@@ -65,10 +66,17 @@ def print_content(content: Content, *, headers: bool, body: bool) -> None:
         sys.stdout.buffer.flush()
 
 
+def _chunks(content: Content) -> Iterator[bytes]:
+    try:
+        yield from content.chunks()
+    except OSError as error:
+        raise OperatorError(f"the message cannot be read to its end: {reason_of(error)}") from error
+
+
 def _halves(content: Content) -> Iterator[tuple[bool, bytes]]:
     """The message in pieces, without the empty line; True: of the header."""
     in_header, rest = True, b""
-    for chunk in content.chunks():
+    for chunk in _chunks(content):
         if not in_header:
             yield False, chunk
             continue
