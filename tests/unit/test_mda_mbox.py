@@ -26,6 +26,7 @@ from restante.mda import mbox as mbox_module
 from restante.mda.acts import Actor
 from restante.mda.answers import Policy
 from restante.mda.durable import Disk, LocalDisk
+from restante.mda.mbox import append_letter
 from restante.mda.mbox_lock import STALE_AFTER
 from restante.mda.mboxrd import Letter, from_line, quoted
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
@@ -337,6 +338,27 @@ def test_a_dot_lock_is_heeded_until_it_is_old(home: Path, text: str) -> None:
     assert os.listdir(home) == ["Mailbox"]
 
 
+def test_whoever_waits_for_a_lock_sees_that_a_later_attempt_came_first(home: Path) -> None:
+    """As of a worker that was killed meanwhile, and of the one after it."""
+    mbox = mbox_of(home)
+    letter = Letter(envelope(0), CONTENT, mbox.delivered_to)
+    make(home / "Mailbox")
+
+    def wait_and_append() -> None:
+        held = (home / "Mailbox").open("ab")
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def overtaken(_: float) -> bool:
+            held.close()
+            assert isinstance(append_here(mbox, again=True), Delivered)
+            return True
+
+        append_letter(LocalDisk(), letter, mbox, again=False, mark=b"restante", pause=overtaken)
+
+    as_owner(wait_and_append)
+    assert (home / "Mailbox").read_bytes() == EXPECTED
+
+
 def test_the_dot_lock_of_one_who_died_is_removed_at_once(home: Path) -> None:
     make(home / "Mailbox.lock", f"1 restante {HOST}\n")
     assert isinstance(append(mbox_of(home)), Delivered)
@@ -391,7 +413,7 @@ class ReplacingDisk(LocalDisk):
         path = os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name.removesuffix(".lock"))
         if os.path.getsize(path) == 0:
             with open(path + ".new", "wb") as file:
-                file.write(EXPECTED)
+                file.write(OTHERS)
             os.rename(path + ".new", path)
         return fd
 
@@ -399,7 +421,7 @@ class ReplacingDisk(LocalDisk):
 def test_a_file_that_is_replaced_is_opened_anew(home: Path) -> None:
     make(home / "Mailbox")
     assert isinstance(append(mbox_of(home), disk=ReplacingDisk()), Delivered)
-    assert (home / "Mailbox").read_bytes() == EXPECTED * 2
+    assert (home / "Mailbox").read_bytes() == OTHERS + EXPECTED
     assert os.listdir(home) == ["Mailbox"]
 
 

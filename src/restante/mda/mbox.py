@@ -91,9 +91,10 @@ def append_letter(
     names this host in dot-locks.
     """
     disk.close(open_home(disk, mbox.account))
-    with _locked(disk, mbox, mark, pause) as file:
+    with _locked(disk, mbox, mark, pause) as (file, waited):
         size = os.fstat(file.fd).st_size
-        remains = look_for(file.fd, size, letter) if again else Remains()
+        # Whoever waits may outlive the worker that asked for it: the next one's attempt came first.
+        remains = look_for(file.fd, size, letter) if again or waited else Remains()
         if remains.torn_at is not None:
             disk.truncate(file.fd, remains.torn_at)
             size = remains.torn_at
@@ -146,11 +147,13 @@ def _take_back(disk: Disk, fd: int, size: int, written: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause) -> Iterator[OpenMbox]:
-    """The mbox, open, and ours alone."""
-    file, lock = _wait_for_lock(disk, mbox, mark, pause)
+def _locked(
+    disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause
+) -> Iterator[tuple[OpenMbox, bool]]:
+    """The mbox, open, and ours alone; and whether that took more than one try."""
+    file, lock, waited = _wait_for_lock(disk, mbox, mark, pause)
     try:
-        yield file
+        yield file, waited
     finally:
         try:
             if lock is not None:
@@ -163,12 +166,12 @@ def _locked(disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause) -> Iterat
 
 def _wait_for_lock(
     disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause
-) -> tuple[OpenMbox, DotLock | None]:
+) -> tuple[OpenMbox, DotLock | None, bool]:
     deadline = time.monotonic() + LOCK_PATIENCE
     seconds = _FIRST_PAUSE
     while True:
         try:
-            return _try_to_lock(disk, mbox, mark)
+            return *_try_to_lock(disk, mbox, mark), seconds > _FIRST_PAUSE
         except Held as held:
             if time.monotonic() + seconds > deadline or not pause(seconds):
                 raise LockedOut(f"{mbox.path}: {held}") from held

@@ -185,11 +185,13 @@ class Worker:
         if self._collector is not None:
             stopping.append(self._collector.stop(patience))
         await asyncio.gather(*stopping)
-        await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
-        await asyncio.gather(*(store.close() for store in self._unsettled.values()))
+        await asyncio.gather(*(queue.come_to_rest() for queue in self._queues.values()))
+        # Before anybody else can have a queue, and try again what is still being written for it.
+        await self._hands.close()
+        stores = [queue.store for queue in self._queues.values()]
+        await asyncio.gather(*(store.close() for store in (*stores, *self._unsettled.values())))
         await self._relay.close(patience)
         await self._ledger.close()
-        await self._hands.close()
         await self._authenticator.close()
         await self._system.close()
         await self._guard.close()
@@ -457,16 +459,12 @@ class RunningQueue:
         """Begin to stop: attempts in progress may finish."""
         self._scheduler.stop()
 
-    async def stop(self) -> None:
+    async def come_to_rest(self) -> None:
         """Let attempts in progress finish; what did not is tried again later."""
-        await self._stop_moving()
-        await self.store.close()
+        self._scheduler.stop()
+        await self._task
 
     async def remove(self) -> None:
         """An adopted queue that is empty has served its time."""
-        await self._stop_moving()
+        await self.come_to_rest()
         await self.store.remove()
-
-    async def _stop_moving(self) -> None:
-        self._scheduler.stop()
-        await self._task
