@@ -22,17 +22,19 @@ from restante.queue import (
     QueuedMessage,
     QueueFailed,
     QueueFull,
+    QueueTaken,
     QueueUnusable,
     QueueWithoutRoom,
     RecipientState,
     Submission,
     Target,
 )
-from restante.queue.bodies import IN_ROW
+from restante.queue.bodies import IN_ROW, make_durable_directory
 from restante.queue.reader import QueueReader
 from restante.queue.retry import FIRST_BACK_OFF
 from restante.queue.rows import Result
 from restante.queue.schema import begin_life
+from restante.queue.slots import lock_queue
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
 from restante.queue.writer import Bulk, GroupWriter, Item
@@ -132,6 +134,51 @@ def test_a_lock_on_a_queue_that_was_removed_is_none(
     with pytest.raises(QueueUnusable):
         QueueStore.open(str(tmp_path), 0)
     asyncio.run(store.close())
+
+
+def test_a_queue_that_is_removed_before_its_lock_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has it between making the directory and opening the lock's file."""
+    made: list[str] = []
+
+    def made_too_soon(path: str) -> None:
+        make_durable_directory(path)
+        if not made:
+            shutil.rmtree(path)
+        made.append(path)
+
+    monkeypatch.setattr("restante.queue.slots.make_durable_directory", made_too_soon)
+    lock_queue(str(tmp_path / "0")).close()
+    assert len(made) == 2
+
+
+async def test_nobody_has_a_queue_of_which_anything_is_still_to_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens it meanwhile has a new one, of which nothing is taken away."""
+    store = QueueStore.open(str(tmp_path), 0)
+    queue, unlink = tmp_path / "0", os.unlink
+    removed: list[str] = []
+    locks: list[IO[bytes]] = []
+
+    def unlink_watched(path: str, **how: int) -> None:
+        with pytest.raises(QueueTaken):
+            lock_queue(str(queue))
+        unlink(path, **how)
+        removed.append(os.path.basename(path))
+        if removed[-1] == "lock":
+            assert os.listdir(queue) == []
+            locks.append(lock_queue(str(queue)))
+
+    monkeypatch.setattr(os, "unlink", unlink_watched)
+    await store.remove()
+    monkeypatch.undo()
+    assert removed[-1] == "lock"
+    assert "queue.db" in removed
+    with pytest.raises(QueueTaken):
+        QueueStore.open(str(tmp_path), 0)
+    locks.pop().close()
 
 
 async def test_a_queue_that_is_none_says_so(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 from typing import IO
 
 from restante.queue import QueueTaken, QueueUnusable
 from restante.queue.bodies import make_durable_directory
 
+LOCK = "lock"
+"""The file that whoever has a queue holds locked."""
 _SLOT = re.compile("0|[1-9][0-9]*")
 
 
@@ -21,7 +24,10 @@ def lock_queue(directory: str) -> IO[bytes]:
     """
     while True:
         make_durable_directory(directory)
-        lock = open(os.path.join(directory, "lock"), "ab")  # noqa: SIM115 - held while open
+        try:
+            lock = open(os.path.join(directory, LOCK), "ab")  # noqa: SIM115 - held while open
+        except FileNotFoundError:
+            continue  # removed since
         try:
             _hold(lock, directory)
             is_there = os.fstat(lock.fileno()).st_nlink > 0
@@ -38,6 +44,21 @@ def _hold(lock: IO[bytes], directory: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise QueueTaken(f"another process has the queue {directory}") from error
+
+
+def remove_queue(directory: str) -> None:
+    """Remove a queue to which the caller has the lock, and that last; raises OSError.
+
+    As long as its file has its name, nobody else has the queue and makes anything in it.
+    """
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif name != LOCK:
+            os.unlink(path)
+    os.unlink(os.path.join(directory, LOCK))
+    os.rmdir(directory)
 
 
 def queue_slots(root: str) -> frozenset[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
@@ -37,7 +36,7 @@ from restante.queue.room import is_full, lacks_room
 from restante.queue.rows import Arrival, Inserted, Result, Settled
 from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer, is_damage
 from restante.queue.shortcut import Shortcut
-from restante.queue.slots import lock_queue
+from restante.queue.slots import lock_queue, remove_queue
 from restante.queue.traffic import Limits, Traffic
 from restante.queue.wake import WakeSocket
 from restante.queue.work import LaneNews, PendingReport, Recorded, Told, Work
@@ -306,7 +305,8 @@ class QueueStore:
     def _remove(self) -> None:
         self._close_files()
         if self._waiting == 0:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the next look finds it empty again
+                remove_queue(self._directory)
         self._lock.close()
 
     def _close(self) -> None:
