@@ -352,9 +352,12 @@ def deferred(
     recipient: str,
     answer: TemporaryFailure,
     attempts: int,
-    next_attempt: float,
+    next_attempt: float | None,
 ) -> None:
-    """One recipient is tried again later; ``next_attempt`` is in seconds since the epoch."""
+    """One recipient is tried again later; ``next_attempt`` is in seconds since the epoch.
+
+    None: when an operator says so.
+    """
     _meter.deferred()
     peer = answer.peer or _NOBODY
     _log.warning(
@@ -368,7 +371,7 @@ def deferred(
         command=peer.command,
         tls=peer.tls,
         attempts=attempts,
-        next_attempt=_moment(next_attempt),
+        next_attempt="" if next_attempt is None else _moment(next_attempt),
     )
 
 

@@ -95,7 +95,8 @@ def told(records: Sequence[Record], entered: Sequence[Entered]) -> object:
     ends = sorted((each.queue_id, result.settled is Settled.FINISHED) for each, result in pairs)
     recovered = sorted(each.message.lane for each, result in pairs if result.recovered)
     blocked = {each.message.lane: result.blocked_until for each, result in pairs}
-    return ends, recovered, {lane: until is not None for lane, until in blocked.items()}
+    states = {(each.queue_id, *of) for each, result in pairs for of in result.states.items()}
+    return ends, recovered, {lane: until is not None for lane, until in blocked.items()}, states
 
 
 class Queue:
@@ -261,3 +262,14 @@ def _add(connection: sqlite3.Connection, queue_id: str, *lanes: str) -> None:
 def _delivered(queue_id: str, recipient: int, lane: str) -> Record:
     message = QueuedMessage(envelope(queue_id=queue_id), content(), (), False, lane)
     return Record(message, [Result(recipient, RecipientState.DELIVERED)], NOW, None)
+
+
+def test_what_an_operator_has_settled_is_not_settled_anew_by_the_end_of_all() -> None:
+    queue = Queue()
+    with closing(queue.connection) as connection:
+        _add(connection, "m", "a.example", "a.example")
+        connection.execute("UPDATE recipient SET state = 'removed' WHERE id = 1")
+        message = QueuedMessage(envelope(queue_id="m"), content(), (), False, "a.example")
+        results = [Result(number, RecipientState.FAILED) for number in (1, 2)]
+        (entered,) = enter(connection, [Record(message, results, NOW, None)], LIFE)
+    assert entered == Entered(Settled.FINISHED, {1: None, 2: RecipientState.FAILED})

@@ -12,9 +12,12 @@ from restante.address import Address, NullReversePath
 from restante.config.tree import DAY, HOUR, Queue
 from restante.dsn.reporter import DsnReporter
 from restante.queue import (
+    Answer,
     Attempted,
     Expanded,
+    Moved,
     Notice,
+    Partly,
     QueuedMessage,
     QueueFailed,
     RecipientState,
@@ -22,10 +25,12 @@ from restante.queue import (
     Target,
     Undeliverable,
 )
+from restante.queue.operate import QueueOperator, Verb
 from restante.queue.reader import QueueEntry, QueueReader
 from restante.queue.retry import RetryPolicy
 from restante.queue.rows import Result
 from restante.queue.scheduler import Scheduler
+from restante.queue.selection import AddressPattern, Selection
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits
 from restante.queue.work import LaneNews, Recorded, Work
@@ -381,6 +386,64 @@ async def test_a_queue_that_cannot_be_asked_is_asked_again(
         await desk.rest()
         assert desk.store.waiting == 0
     assert names(log) == ["queue_failed"] * 3 + ["delivered", "message_finished"]
+
+
+@pytest.mark.parametrize("others", [(), ("bob@x",)], ids=["gone", "kept"])
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (HERE, ["delivered"]),
+        (LATER, []),
+        (NEVER, []),
+        (Moved("mx.example.net"), []),
+        (Expanded((Target("ann@x"),)), []),
+        (Expanded((Target("ann@x"),), "1 mailbox"), ["partly_delivered"]),
+        (Partly("|later", "iain", "|first"), ["partly_delivered"]),
+    ],
+)
+async def test_of_an_attempt_that_an_operator_was_ahead_of_what_was_delivered_is_told(
+    tmp_path: Path,
+    clock: JumpingClock,
+    courier: ScriptedCourier,
+    log: list[Event],
+    answer: Answer,
+    told: list[str],
+    others: tuple[str, ...],
+) -> None:
+    free = courier.hold("iain@x")
+    courier.answer("iain@x", answer)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope(), "iain@x", *others)
+        await until(lambda: desk.scheduler.moving == 1)
+        operate(tmp_path, clock, Verb.REMOVE, "iain@x")
+        free.set()
+        await desk.rest()
+    assert [event["event"] for event in log if event.get("recipient") == "iain@x"] == told
+    assert [event["recipient"] for event in log if event["event"] == "delivered"] == [
+        *(["iain@x"] if answer is HERE else []),
+        *others,
+    ]
+
+
+async def test_what_is_held_while_it_is_tried_has_no_next_attempt(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    free = courier.hold("iain@x")
+    courier.answer("iain@x", LATER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.queue(envelope(), "iain@x")
+        await until(lambda: desk.scheduler.moving == 1)
+        operate(tmp_path, clock, Verb.HOLD, "iain@x")
+        free.set()
+        await desk.rest()
+    (deferred,) = (event for event in log if event["event"] == "deferred")
+    assert deferred["next_attempt"] == ""
+
+
+def operate(root: Path, clock: JumpingClock, verb: Verb, address: str) -> None:
+    """As another process, and as far as it is told of."""
+    operator = QueueOperator(str(root), clock.now)
+    assert [*operator.apply(verb, Selection(to=AddressPattern.parse(address)))]
 
 
 async def test_stop_lets_attempts_finish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from restante.envelope import NO_DSN, Notify, RecipientDsn
@@ -56,6 +56,8 @@ class Entered:
     """What a record led to."""
 
     settled: Settled
+    states: Mapping[int, RecipientState | None]
+    """See ``Recorded``."""
     blocked_until: float | None = None
     """See ``Recorded``."""
     recovered: bool = False
@@ -77,6 +79,7 @@ def enter(connection: sqlite3.Connection, records: Sequence[Record], life: int) 
     together = {
         each: Entered(
             Settled.FINISHED if last[each.queue_id] is each else Settled.KEPT,
+            {result.recipient: result.state for result in each.results},
             recovered=each in recovered,
         )
         for each in finished
@@ -94,16 +97,21 @@ _ENDING = (
 """Recipients with their messages: a number alone may be another's since its message was removed.
 
 And with what was known to be asked for: if there is more by now, somebody may be to be told."""
-_OTHERS = f"(NOT {_OPEN} OR (queue_id, id, coalesce(notify, {_UNSAID})) NOT IN {_ENDING})"
+_ENDS_NOW = f"((queue_id, id, coalesce(notify, {_UNSAID})) IN {_ENDING})"
+_OTHERS = f"(NOT {_OPEN} OR NOT {_ENDS_NOW})"
 _REMOVE = (
     "DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608 - constants
     " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
     f" AND {_OPEN} AND {_OTHERS})"
     " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
     f" AND notice != '' AND {_OTHERS})"
+    " AND NOT EXISTS (SELECT 1 FROM recipient WHERE queue_id = message.queue_id"
+    f" AND state IN ('failed', 'removed') AND {_ENDS_NOW})"
     " RETURNING queue_id"
 )
-"""Those messages of which nothing is open but what ends now, nobody else being to be told."""
+"""Those messages of which nothing is open but what ends now, nobody else being to be told.
+
+And of which an operator has settled nothing that would end now."""
 
 
 def _remove(connection: sqlite3.Connection, ending: Sequence[Record]) -> list[Record]:
@@ -152,13 +160,16 @@ def _enter_one(connection: sqlite3.Connection, record: Record, life: int) -> Ent
     """Any record, by itself."""
     asked, envelope = record.asked, record.message.envelope
     copies = rows.Copies(envelope)
+    states: dict[int, RecipientState | None] = {}
     for result in record.results:
         known = asked.get(result.recipient)
-        rows.record_result(connection, envelope, result, life, known, copies, record.now)
+        states[result.recipient] = rows.record_result(
+            connection, envelope, result, life, known, copies, record.now
+        )
     until, recovered = _learn(connection, record)
     lanes.settle_lanes(connection, record.lanes, record.now)
     settled = rows.settle_message(connection, record.queue_id, record.now)
-    return Entered(settled, until, recovered)
+    return Entered(settled, states, until, recovered)
 
 
 def _learn(connection: sqlite3.Connection, record: Record) -> tuple[float | None, bool]:

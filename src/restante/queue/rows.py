@@ -240,8 +240,8 @@ def record_result(
     asked: RecipientDsn | None,
     copies: Copies,
     now: float,
-) -> None:
-    """Take one recipient where its attempt led.
+) -> RecipientState | None:
+    """Take one recipient where its attempt led; what it is now. None: what it was before.
 
     An operator may have changed it meanwhile: what is held stays held if it is to wait, and
     is settled if it is settled; what is removed, settled or gone is left as it is. ``asked``:
@@ -256,7 +256,7 @@ def record_result(
         " attempts = attempts + ?,"
         " life = coalesce(?, life), notice = coalesce(?, notice), delay_told = delay_told OR ?"
         " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held')"
-        " RETURNING address, trail, notify, orcpt",
+        " RETURNING address, trail, notify, orcpt, state",
         (
             waits,
             result.state,
@@ -274,18 +274,19 @@ def record_result(
         ),
     ).fetchone()
     if row is None:
-        return
-    address, trail, notify, orcpt = row
+        return None
+    address, trail, notify, orcpt, state = row
     if result.state is RecipientState.EXPANDED:
         due = min(envelope.received_at, now)  # the clock may have been ahead then
         _expand(connection, envelope, result, life, due, copies, (*json.loads(trail), address))
     if asked is None:
-        return
+        return RecipientState(state)
     notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
     if notice is not None:
         connection.execute(
             "UPDATE recipient SET notice = ? WHERE id = ?", (notice, result.recipient)
         )
+    return RecipientState(state)
 
 
 def settle_message(connection: sqlite3.Connection, queue_id: str, now: float) -> Settled:

@@ -183,7 +183,7 @@ class Scheduler:
             lambda: self._store.record(message, results, self._clock.now(), attempt.news)
         )
         for verdict in attempt.verdicts:
-            verdict.log()
+            verdict.log(recorded.states[verdict.result.recipient])
         if recorded.recovered:
             maillog.lane_recovered(message.lane)
         if recorded.finished:

@@ -249,7 +249,10 @@ class QueueStore:
         else:
             entered = await self._finish(self._record_of_file(record))
         return Recorded(
-            entered.settled is Settled.FINISHED, entered.blocked_until, entered.recovered
+            entered.settled is Settled.FINISHED,
+            entered.states,
+            entered.blocked_until,
+            entered.recovered,
         )
 
     async def tell(self, pending: PendingReport, report: Submission | None, now: float) -> Told:

@@ -46,8 +46,10 @@ class Verdict:
     """What becomes of one recipient, and what the log says."""
 
     result: Result
-    log: Callable[[], None]
-    """Called when the result is durable."""
+    log: Callable[[RecipientState | None], None]
+    """Called when the result is durable, with what the recipient is now; None: the result is void.
+
+    What the message has reached is told of in any case."""
 
 
 def judge(
@@ -114,7 +116,7 @@ class _Judge:
             notice=self._success(recipient, answer),
         )
 
-        def log() -> None:
+        def log(_: RecipientState | None) -> None:
             if answer.peer is None:
                 maillog.delivered(self._id, recipient.target.address, answer.detail)
             else:
@@ -149,9 +151,11 @@ class _Judge:
             looping=looping,
         )
 
-        def log() -> None:
+        def log(now: RecipientState | None) -> None:
             if answer.here:
                 maillog.partly_delivered(self._id, recipient.target.address, answer.here)
+            if now is None:
+                return
             maillog.expanded(self._id, recipient.target.address, len(onward))
             for each in looping:
                 failure = PermanentFailure(each.failure.reply)
@@ -176,7 +180,7 @@ class _Judge:
             account=answer.account,
         )
         address = recipient.target.address
-        return Verdict(result, lambda: maillog.partly_delivered(self._id, address, answer.detail))
+        return Verdict(result, lambda _: maillog.partly_delivered(self._id, address, answer.detail))
 
     def _moved(self, recipient: QueuedRecipient, answer: Moved) -> Verdict:
         if answer.lane == self._message.lane:  # a bug, which must not become a loop
@@ -188,9 +192,12 @@ class _Judge:
             next_attempt=self._now + pause,
             lane=answer.lane,
         )
-        return Verdict(
-            result, lambda: maillog.moved(self._id, recipient.target.address, answer.lane)
-        )
+
+        def log(now: RecipientState | None) -> None:
+            if now is not None:
+                maillog.moved(self._id, recipient.target.address, answer.lane)
+
+        return Verdict(result, log)
 
     def _failed(
         self, recipient: QueuedRecipient, answer: PermanentFailure | TemporaryFailure
@@ -202,7 +209,12 @@ class _Judge:
             self._last(answer),
             notice=Action.FAILED if wanted else None,
         )
-        return Verdict(result, lambda: maillog.failed(self._id, recipient.target.address, answer))
+
+        def log(now: RecipientState | None) -> None:
+            if now is not None:
+                maillog.failed(self._id, recipient.target.address, answer)
+
+        return Verdict(result, log)
 
     def _deferred(self, recipient: QueuedRecipient, answer: TemporaryFailure) -> Verdict:
         next_attempt = self._next_attempt
@@ -221,16 +233,14 @@ class _Judge:
             notice=Action.DELAYED if told else None,
             late=self._late,
         )
-        return Verdict(
-            result,
-            lambda: maillog.deferred(
-                self._id,
-                recipient.target.address,
-                answer,
-                recipient.attempts + 1,
-                next_attempt,
-            ),
-        )
+
+        def log(now: RecipientState | None) -> None:
+            if now is not None:
+                until = None if now is RecipientState.HELD else next_attempt
+                attempts = recipient.attempts + 1
+                maillog.deferred(self._id, recipient.target.address, answer, attempts, until)
+
+        return Verdict(result, log)
 
     def _last(self, answer: PermanentFailure | TemporaryFailure) -> LastAnswer:
         put_off = isinstance(answer, TemporaryFailure)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from restante.queue import BackOff, Notice, QueuedMessage
+from restante.queue import BackOff, Notice, QueuedMessage, RecipientState
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class Recorded:
 
     finished: bool
     """Nothing of the message waits any more, and nobody is to be told: it is gone."""
+    states: Mapping[int, RecipientState | None]
+    """What each recipient is now. None: the result was void, for an operator had settled the
+    recipient, or removed it, meanwhile."""
     blocked_until: float | None
     """The lane is left alone from now on (seconds since the epoch); None: no change."""
     recovered: bool
