@@ -14,8 +14,15 @@ from restante.protocol.pop3.events import (
     StartTls,
     Update,
 )
+from restante.protocol.pop3.listing import LINES
 from restante.protocol.pop3.profile import Limits, Profile
-from restante.protocol.pop3.server import FLUSH_AT, MAX_RESPONSE_LINE, Pop3Server
+from restante.protocol.pop3.server import (
+    FLUSH_AT,
+    MAX_BLOCKS,
+    MAX_COMMANDS,
+    MAX_RESPONSE_LINE,
+    Pop3Server,
+)
 from tests.support.pop3_dialog import Message, columns
 
 HOST = "pop.example.com"
@@ -63,6 +70,36 @@ def test_50_000_messages_are_listed() -> None:
     assert uids.startswith(b"1 uid-0\r\n2 uid-1\r\n")
     assert uids.endswith(b"\r\n50000 uid-49999\r\n.\r\n")
     assert max(map(len, flushed)) < 2 * FLUSH_AT
+
+
+@pytest.mark.parametrize("command", [b"LIST\r\n", b"UIDL\r\n"])
+def test_what_is_marked_takes_turns_too(command: bytes) -> None:
+    """Else a few octets for each command would keep the event loop for minutes."""
+    blocks, times = 5, 20
+    messages = [Message(f"uid-{n}", CONTENT) for n in range(blocks * LINES)]
+    deletions = b"".join(b"DELE %d\r\n" % n for n in range(1, len(messages)))
+    core = _open(messages, deletions + times * command)
+    turns, said = 0, b""
+    while core.next_event() is Need.FLUSH:
+        octets = core.outgoing()
+        said += octets
+        turns += b"+OK message" not in octets
+    assert turns >= times * blocks // MAX_BLOCKS - 1
+    lines = said[said.rindex(b"marked for deletion\r\n") :] + core.outgoing()
+    assert lines.count(b"\r\n%d " % len(messages)) == lines.count(b"\r\n.\r\n") == times
+
+
+def test_however_short_the_answers_so_many_commands_are_a_turn() -> None:
+    core = _open([], b"NOOP\r\n" * 2 * MAX_COMMANDS)
+    assert core.next_event() is Need.FLUSH
+    assert MAX_COMMANDS // 2 < core.outgoing().count(b"+OK\r\n") <= MAX_COMMANDS
+
+
+def test_what_is_read_for_top_counts_as_a_whole() -> None:
+    core = _open([Message("uid", CONTENT)], b"TOP 1 0\r\nTOP 1 0\r\n")
+    assert core.next_event() == Retrieve(0, 0)
+    core.send_message(CONTENT + b"x" * FLUSH_AT)
+    assert core.next_event() is Need.FLUSH
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from operator import add
 from typing import Protocol
 
 LINES = 1000
-"""Lines of LIST and UIDL that are made at a time, some 50 KiB: all whose numbers differ in the last
-three digits alone."""
+"""Messages whose lines of LIST and UIDL are made at a time, some 50 KiB: all whose numbers differ
+in the last three digits alone."""
 
 _FIRST = tuple(b"%d " % number for number in range(1, LINES))
 _ENDS = tuple(b"%03d " % number for number in range(LINES))
@@ -76,11 +76,11 @@ class Listing:
         return self._messages.uids[index]
 
     def sizes(self) -> Iterator[bytes]:
-        """The lines of LIST, each with its CRLF, so many at a time."""
+        """The lines of LIST, each with its CRLF, of so many messages at a time."""
         return self._lines(map(b"%d".__mod__, self._messages.sizes))
 
     def uids(self) -> Iterator[bytes]:
-        """The lines of UIDL, each with its CRLF, so many at a time."""
+        """The lines of UIDL, each with its CRLF, of so many messages at a time."""
         return self._lines(iter(self._messages.uids))
 
     def mark(self, index: int) -> None:
@@ -99,9 +99,7 @@ class Listing:
     def _lines(self, told: Iterator[bytes]) -> Iterator[bytes]:
         if not self._deleted:
             return _blocks(told)
-        numbered = enumerate(told, start=1)
-        lines = (b"%d %b\r\n" % line for line in numbered if line[0] - 1 not in self._deleted)
-        return iter(lambda: b"".join(islice(lines, LINES)), b"")
+        return _blocks_without(self._deleted, enumerate(told, start=1))
 
 
 def _blocks(told: Iterator[bytes]) -> Iterator[bytes]:
@@ -114,3 +112,9 @@ def _blocks(told: Iterator[bytes]) -> Iterator[bytes]:
         if not block:
             return
         yield common + block + b"\r\n"
+
+
+def _blocks_without(marked: Set[int], numbered: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Where all are marked, a block is empty: to look at so many takes its time as well."""
+    while some := list(islice(numbered, LINES)):
+        yield b"".join([b"%d %b\r\n" % line for line in some if line[0] - 1 not in marked])

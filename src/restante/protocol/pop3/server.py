@@ -50,6 +50,14 @@ SHORT_LINE = MAX_RESPONSE_LINE // 4 - len(b"\r\n")
 """Characters of a line that is not too long, whatever octets they become in UTF-8."""
 FLUSH_AT = 64 * 1024
 """Octets that wait unsent before the next pipelined command waits too."""
+MAX_COMMANDS = 512
+"""Pipelined commands that are answered, however short the answers, before the next one waits."""
+MAX_BLOCKS = 8
+"""Blocks of lines that are made, though most of their messages are marked; the same."""
+
+_COMMAND = FLUSH_AT // MAX_COMMANDS
+_BLOCK = FLUSH_AT // MAX_BLOCKS
+"""What each of them counts for, in octets."""
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -89,10 +97,10 @@ class Pop3Server:
         "_out",
         "_profile",
         "_refused_logins",
+        "_spent",
         "_state",
         "_tls",
         "_transfer",
-        "_unsent",
         "_user",
         "_verbs",
     )
@@ -116,7 +124,8 @@ class Pop3Server:
         self._enter(_State.AUTHORIZATION)
         self._lines = LineBuffer()
         self._out: list[bytes] = []
-        self._unsent = 0
+        self._spent = 0
+        """Octets since ``outgoing`` was asked, and what else takes time, counted as if it were."""
         self._at_eof = False
         self._asked: Event | None = None
         self._user: str | None = None
@@ -149,7 +158,7 @@ class Pop3Server:
         """The octets to send now, handed out once."""
         out = b"".join(self._out)
         self._out.clear()
-        self._unsent = 0
+        self._spent = 0
         return out
 
     @property
@@ -158,20 +167,21 @@ class Pop3Server:
 
         A message is sent in fewer, larger packets if ``outgoing`` waits for this.
         """
-        return self._unsent >= FLUSH_AT
+        return self._spent >= FLUSH_AT
 
     def next_event(self) -> Event | Need:
         """What the driver has to do now; Closed for ever once the session is over."""
         while self._ended is None:
             if self._asked is not None:
                 return Need.ANSWER
-            if self._unsent >= FLUSH_AT:
+            if self._spent >= FLUSH_AT:
                 return Need.FLUSH
             if self._lines_left is not None:
                 self._list_on(self._lines_left)
                 continue
             line = self._lines.take(self._line_limit()) if self._lines.octets else None
             if line is not None:
+                self._spent += _COMMAND
                 self._asked = self._handle(line)
                 if self._asked is not None:
                     return self._asked
@@ -230,6 +240,7 @@ class Pop3Server:
         asked = self._asked
         assert isinstance(asked, Retrieve), "no message was asked for"
         if asked.body_lines is not None:
+            self._spent += len(data)  # to read it took its time, little as is sent of it
             self.send_message_chunk(data)
             self.end_message()
             return
@@ -545,11 +556,14 @@ class Pop3Server:
         block = next(lines, None)
         if block is None:
             self._lines_left = None
-        self._write(block or END_OF_LINES)
+            self._write(END_OF_LINES)
+        else:
+            self._write(block)
+            self._spent += max(0, _BLOCK - len(block))
 
     def _write(self, octets: bytes) -> None:
         self._out.append(octets)
-        self._unsent += len(octets)
+        self._spent += len(octets)
 
     def _answer(self, *asked: type[Event]) -> None:
         assert isinstance(self._asked, asked), "an answer to what was not asked"
