@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from restante.helper.writer import HelperWriter
 from restante.mda import MailboxWriter
 from restante.mda.writer import BatchWriter
 from restante.mounts import FarPlaces
-from restante.rights import own_rights, owners_rights
+from restante.rights import Ways, own_rights, owners_rights
 from restante.store import MailStore
 from restante.store.maildir import MaildirStore
 
@@ -44,10 +45,9 @@ class Hands:
 
 def own_hands(settings: Settings) -> Hands:
     """The process does all of it: as a user for this user's mailboxes, as root for all."""
-    mail = settings.mail
     return Hands(
         _own_writer(settings),
-        MaildirStore(owners_rights(mail.minimum_uid, mail.minimum_gid)),
+        MaildirStore(_own_ways(settings)),
         system_files(settings),
         None,
     )
@@ -71,6 +71,13 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
         files,
         helpers,
     )
+
+
+def _own_ways(settings: Settings) -> Ways:
+    """A user's rights are the same in any thread: the store may do without one."""
+    if os.geteuid() != 0:
+        return own_rights
+    return owners_rights(settings.mail.minimum_uid, settings.mail.minimum_gid)
 
 
 def _own_writer(settings: Settings) -> BatchWriter:
