@@ -137,7 +137,7 @@ async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.M
     assert await box.listing() == []
 
 
-def _fails(path: bytes, *, thorough: bool) -> None:
+def _fails(path: bytes, **options: bool) -> None:
     raise OSError(5, "Input/output error")
 
 
@@ -148,10 +148,10 @@ async def test_a_cancelled_open_gives_the_lock_back(
     original, release = scan.listing, MaildirDrop.close
     loop = asyncio.get_running_loop()
 
-    def slow(path: bytes, *, thorough: bool) -> object:
+    def slow(path: bytes, **options: bool) -> object:
         started.set()
         go_on.wait()
-        return original(path, thorough=thorough)
+        return original(path, **options)
 
     def noticed(drop: MaildirDrop) -> None:
         release(drop)

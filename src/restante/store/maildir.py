@@ -47,6 +47,9 @@ READ_AHEAD = 32
 """Messages read in one go when the client fetches one after another."""
 READ_AHEAD_OCTETS = 256 * 1024
 """Octets in these messages."""
+READINGS = 8
+"""Maildirs whose mail is read for its sizes at the same time, each in a thread for as long as that
+takes. There are more threads, for everybody else."""
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK_BELOW = b"/" + LOCK.encode()
@@ -70,6 +73,7 @@ class MaildirStore:
         self._clock = clock
         # Worth something only without a thread; and an owner's rights are taken by threads alone.
         self._recollection = Recollection() if ways is own_rights else None
+        self._readings = asyncio.Semaphore(READINGS)
 
     async def open(
         self, account: Account, is_wanted: Callable[[], bool] = lambda: True
@@ -84,7 +88,11 @@ class MaildirStore:
             return drop
         began = self._clock()
         work = functools.partial(_open, self._ways, account, began - STALE_AFTER)
-        drop = await _in_thread(work, MaildirDrop.close, is_wanted)
+        try:
+            drop = await _in_thread(work, MaildirDrop.close, is_wanted)
+        except scan.TakesLong:
+            reading = functools.partial(work, may_last=True)
+            drop = await _in_thread(reading, MaildirDrop.close, is_wanted, self._readings)
         if self._recollection is not None:
             drop.is_remembered = self._recollection.keep(drop.maildir, drop.listing, began)
         return drop
@@ -406,7 +414,10 @@ def _is_unchanged(maildir: bytes, known: scan.Listing) -> bool:
     return True
 
 
-def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
+def _open(
+    ways: Ways, account: Account, stale_before: float, *, may_last: bool = False
+) -> MaildirDrop:
+    """Raises scan.TakesLong unless it ``may_last``."""
     try:
         way = ways(account)
     except FileNotFoundError:
@@ -416,13 +427,13 @@ def _open(ways: Ways, account: Account, stale_before: float) -> MaildirDrop:
         raise MaildropUnavailable(str(error)) from error
     try:
         with way.rights():
-            return _open_by(way, account.uid, stale_before)
+            return _open_by(way, account.uid, stale_before, may_last=may_last)
     except BaseException:
         way.close()
         raise
 
 
-def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
+def _open_by(way: Way, uid: int, stale_before: float, *, may_last: bool) -> MaildirDrop:
     maildir, name = (os.path.join(home, MAILDIR) for home in (way.path, way.home))
     try:
         lock = _take_lock(maildir, name)
@@ -437,7 +448,8 @@ def _open_by(way: Way, uid: int, stale_before: float) -> MaildirDrop:
         if is_due:
             _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
             _note_the_look(lock)
-        return MaildirDrop(way, lock, scan.listing(os.fsencode(maildir), thorough=is_due))
+        found = scan.listing(os.fsencode(maildir), thorough=is_due, may_last=may_last)
+        return MaildirDrop(way, lock, found)
     except OSError as error:
         files.close(lock)
         raise _unavailable("read", name, error) from error
@@ -566,11 +578,13 @@ async def _in_thread(
     work: Callable[[], _Result],
     release: Callable[[_Result], None],
     is_wanted: Callable[[], bool] = lambda: True,
+    places: asyncio.Semaphore | None = None,
 ) -> _Result:
     """Do blocking work; if the session is cancelled meanwhile, its result is released.
 
     What no thread has begun by then, or is not wanted any more, is not done.
     Raises MaildropUnavailable then, and where no thread can be started, and what the work raises.
+    ``places``: it waits for one, and has it until the thread is done, whoever has gone meanwhile.
     """
     is_awaited = True
 
@@ -579,16 +593,34 @@ async def _in_thread(
             return work()
         raise MaildropUnavailable("nobody waits for it any more")
 
-    try:
-        working = asyncio.get_running_loop().run_in_executor(None, begin)
-    except RuntimeError as error:
-        raise MaildropUnavailable(str(error)) from error
+    working = _begun(begin) if places is None else await _begun_in_turn(begin, places)
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         is_awaited = False
         working.add_done_callback(functools.partial(_release_unwanted, release))
         raise
+
+
+def _begun(work: Callable[[], _Result]) -> asyncio.Future[_Result]:
+    """Raises MaildropUnavailable where no thread can be started."""
+    try:
+        return asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError as error:
+        raise MaildropUnavailable(str(error)) from error
+
+
+async def _begun_in_turn(
+    work: Callable[[], _Result], places: asyncio.Semaphore
+) -> asyncio.Future[_Result]:
+    await places.acquire()
+    try:
+        working = _begun(work)
+    except MaildropUnavailable:
+        places.release()
+        raise
+    working.add_done_callback(lambda _: places.release())
+    return working
 
 
 def _release_unwanted(release: Callable[[_Result], None], done: asyncio.Future[_Result]) -> None:

@@ -27,8 +27,14 @@ GONE = b""
 LOOKS = 5
 """How often is looked for messages that other programs move while they are measured, all of them at
 once, or while ``cur`` is read; what is missed so often is gone."""
+FEW = 100
+"""Messages whose names tell no sizes that may be read in passing: those since the last session."""
 PER_LISTING = 1000
 """Octets that even an empty one takes."""
+
+
+class TakesLong(Exception):
+    """More than a FEW messages have to be read for their sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,12 @@ class Listing:
 NOTHING = Listing(Messages(), (), {}, (), 0)
 
 
-def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
+def listing(maildir: bytes, *, thorough: bool = False, may_last: bool = True) -> Listing:
     """The messages and what the client is told of them; raises OSError.
 
     Messages whose names have no size are read, once: see ``sizes``. ``thorough``: look, too,
-    whether those whose sizes are remembered are still there.
+    whether those whose sizes are remembered are still there. Raises TakesLong unless it
+    ``may_last``.
     """
     found = look(maildir)
     told, are_plain = names.wire_sizes(found.bases)
@@ -91,7 +98,7 @@ def listing(maildir: bytes, *, thorough: bool = False) -> Listing:
         found, told = found.only(order), [told[index] for index in order]
     uids = _uids(found)
     if thorough or (not are_plain and None in told):
-        are_true = _add_sizes(maildir, found, uids, told)
+        are_true = _add_sizes(maildir, found, uids, told, may_last=may_last)
         if not are_true:
             found = replace(found, stamps=())
         there = [index for index, size in enumerate(told) if size is not None]
@@ -229,7 +236,12 @@ def _uids(found: Found) -> list[str]:
 
 
 def _add_sizes(
-    maildir: bytes, found: Found, uids: Sequence[str], wanted: MutableSequence[int | None]
+    maildir: bytes,
+    found: Found,
+    uids: Sequence[str],
+    wanted: MutableSequence[int | None],
+    *,
+    may_last: bool,
 ) -> bool:
     """Fill in those that names do not tell; what stays None is no message, or gone.
 
@@ -237,7 +249,10 @@ def _add_sizes(
     """
     known = sizes.load(maildir)
     untold = [index for index, size in enumerate(wanted) if size is None]
-    measured = _measure(maildir, found, [index for index in untold if uids[index] not in known])
+    unknown = [index for index in untold if uids[index] not in known]
+    if len(unknown) > FEW and not may_last:
+        raise TakesLong
+    measured = _measure(maildir, found, unknown)
     used: dict[str, int] = {}
     for index in untold:
         uid = uids[index]
