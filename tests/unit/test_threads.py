@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,27 @@ def test_a_spool_that_no_thread_writes_is_temporary() -> None:
 
     with owners_home() as home:
         assert as_owner(lambda: asyncio.run(write(home))) == 0
+
+
+def test_a_message_and_deletions_that_no_thread_could_be_started_for() -> None:
+    """The rest of a large message, above all: nothing but [SYS/TEMP] is to come of it."""
+
+    async def session(root: Path) -> int:
+        loop = asyncio.get_running_loop()
+        box = Box(root)
+        box.put("new/1.a,S=600000,W=600001", b"x" * 600_000)
+        drop = await box.open()
+        fetched = await drop.fetch(0, 0)
+        for work in (fetched.next_block, partial(drop.remove, [0])):
+            loop.set_default_executor(ThreadPool(2))  # of which no thread is there yet
+            with no_more_threads(), pytest.raises(MaildropUnavailable, match="thread"):
+                await work()
+        fetched.release()
+        drop.close()
+        return len(await box.listing())
+
+    with owners_home() as home:
+        assert as_owner(lambda: asyncio.run(session(home))) == 1
 
 
 def test_what_could_not_be_counted_is_an_error_and_counts_never() -> None:

@@ -124,7 +124,7 @@ class Fetched:
 
     async def next_block(self) -> bytes:
         """The next block, empty at the end; raises MaildropUnavailable."""
-        return await asyncio.to_thread(_block, self.rest) if self.rest else b""
+        return await _begun(functools.partial(_block, self.rest)) if self.rest else b""
 
     def release(self) -> None:
         """Close what is open."""
@@ -220,7 +220,7 @@ class MaildirDrop:
     async def remove(self, indexes: Collection[int]) -> None:
         """See ``Maildrop.remove``."""
         if indexes:
-            await asyncio.to_thread(self._remove, sorted(indexes))
+            await _begun(functools.partial(self._remove, sorted(indexes)))
 
     def close(self) -> None:
         """See ``Maildrop.close``."""
