@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -80,10 +81,31 @@ async def test_what_is_renamed_without_end_is_not_said_to_be_deleted(
     """A client that believes it has its mail back as new mail (RFC 1939 §6 wants -ERR)."""
     drop = await store.open(box.account)
     Rival(box, monkeypatch, float("inf"))
-    with pytest.raises(MaildropUnavailable, match="other programs go on renaming them"):
+    with pytest.raises(MaildropUnavailable, match=r"\(0 are gone.* go on renaming them"):
         await drop.remove(range(MESSAGES))
     drop.close()
     assert len(os.listdir(box.path / "cur")) == MESSAGES
+
+
+async def test_it_is_told_how_many_are_deleted_where_some_are_not(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody could say where the mail is."""
+    drop = await store.open(box.account)
+    original = os.unlink
+
+    def denied(path: bytes) -> None:
+        if b"3.a" in path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        original(path)
+
+    monkeypatch.setattr(os, "unlink", denied)
+    with pytest.raises(
+        MaildropUnavailable, match=rf"{MESSAGES} messages \({MESSAGES - 1} are gone"
+    ):
+        await drop.remove(range(MESSAGES))
+    drop.close()
+    assert len(os.listdir(box.path / "cur")) == 1
 
 
 async def test_what_is_not_found_is_looked_for_while_others_are_renamed(

@@ -77,7 +77,8 @@ class Maildrop(Protocol):
     async def remove(self, indexes: Collection[int]) -> None:
         """Delete these messages, durably on return; one that is already gone counts as deleted.
 
-        Raises MaildropUnavailable if any could not be deleted; the others are deleted.
+        Raises MaildropUnavailable if any could not be deleted; the others are deleted, and its
+        text says how many are.
         """
         ...
 

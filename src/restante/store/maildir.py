@@ -330,7 +330,9 @@ class MaildirDrop:
         problems: list[OSError] = []
         where = zip(indexes, map(self._places.__getitem__, indexes), strict=True)
         missed = self._unlink(where, folders, problems)
-        if missed and self._unlink_moved(missed, folders, problems):
+        left = self._unlink_moved(missed, folders, problems) if missed else ()
+        gone = len(indexes) - len(problems) - len(left)
+        if left:
             problems.append(OSError(errno.EBUSY, "other programs go on renaming them"))
         for folder in sorted(folders):
             try:
@@ -338,7 +340,8 @@ class MaildirDrop:
             except OSError as error:
                 problems.append(error)
         if problems:
-            raise _unavailable("delete messages in", self._name, problems[0])
+            doing = f"delete {len(indexes)} messages ({gone} are gone) in"  # for the log to tell
+            raise _unavailable(doing, self._name, problems[0])
 
     def _unlink_moved(
         self, missed: Sequence[int], folders: set[bytes], problems: list[OSError]
