@@ -195,3 +195,23 @@ async def test_what_is_renamed_while_a_large_directory_is_read_is_listed(
     assert (times < flags.readings) == (times < scan.LOOKS)
     assert flags.readings <= scan.LOOKS
     drop.close()
+
+
+async def test_what_is_new_again_while_the_maildrop_is_read_is_listed(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutt moves a message back that its user has marked as new."""
+    await asyncio.sleep(2 * entries.TICK)
+    original = entries.read
+
+    def moving_first(directory: bytes) -> entries.Entries:
+        if directory.endswith(b"/cur"):
+            name = min(os.listdir(box.path / "cur"))
+            os.rename(box.path / "cur" / name, box.path / "new" / name.partition(":")[0])
+        return original(directory)
+
+    monkeypatch.setattr(entries, "read", moving_first)
+    drop = await store.open(box.account)
+    assert len(drop.messages) == MESSAGES
+    assert len(set(drop.messages.uids)) == MESSAGES
+    drop.close()

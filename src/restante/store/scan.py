@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
+import time
 from array import array
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
@@ -126,11 +127,15 @@ def look(maildir: bytes) -> Found:
     """
     found: list[str] = []
     stamps: list[Stamp] = []
+    began = time.time()
     for folder in FOLDERS:
         read = _read(maildir, folder)
         found += rows(folder, read.names)
         if read.stamp is not None:
             stamps.append(read.stamp)
+    if len(stamps) == len(FOLDERS) and _is_changed(maildir, stamps[0], began):
+        # Mutt moves a message back that is to be new again: it may have been in neither.
+        found += set(rows("new", _read(maildir, "new").names)).difference(found)
     found.sort()
     bases, ends = apart(found)
     # The order of rows is that of their bases, but for a base that is the beginning of another.
@@ -176,6 +181,14 @@ def _read(maildir: bytes, folder: str) -> Entries:
         return Entries([], None)
 
 
+def _is_changed(maildir: bytes, new: Stamp, began: float) -> bool:
+    """Whether ``new`` may be another since its stamp was taken."""
+    with contextlib.suppress(FileNotFoundError):
+        changed = os.stat(os.path.join(maildir, b"new")).st_ctime_ns
+        return changed != new.changed or abs(began - changed / 1e9) < entries.TICK
+    return False
+
+
 def _read_whole(directory: bytes) -> Entries:
     """What is in it while other programs set flags; at worst all names that were seen meanwhile."""
     seen: set[str] = set()
@@ -207,7 +220,7 @@ def _told_apart(maildir: bytes, seen: Found) -> Found:
         if len(by_inode) < 2:  # it was moved just now, or has two names
             found.add(base, rivals[-1][1] if not by_inode else by_inode.popitem()[1][1])
             continue
-        for _, inode, end in sorted((time, inode, end) for inode, (time, end) in by_inode.items()):
+        for _, inode, end in sorted((at, inode, end) for inode, (at, end) in by_inode.items()):
             found.inodes[len(found.bases)] = inode
             found.add(base, end)
     return found
