@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,10 @@ def append(
     never = os.eventfd(0)
     try:
         acting = Actor(Policy(HOST, 100, 1), Programs(), False, disk, never)
-        return isinstance(acting.append(envelope(number), content, mbox, again=again), Delivered)
+        return isinstance(
+            acting.append(envelope(number), content, mbox, again=again, asked_at=time.monotonic()),
+            Delivered,
+        )
     finally:
         os.close(never)
 

@@ -12,6 +12,7 @@ import mailbox
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -160,7 +161,9 @@ class Appending:
         for number in turns:
             content = memory_content(TRACE, body(number))
             mbox = self._mbox(root, number)
-            outcome = acting.append(envelope(number), content, mbox, again=False)
+            outcome = acting.append(
+                envelope(number), content, mbox, again=False, asked_at=time.monotonic()
+            )
             assert isinstance(outcome, Delivered), outcome
             turns.promise(number)
 

@@ -41,7 +41,13 @@ def retry(before: bytes) -> bytes:
             str(path), Account("x", os.geteuid(), os.getegid(), home), ("iain@example.com",)
         )
         append_letter(
-            QuietDisk(), LETTER, mbox, again=True, mark=b"restante x", pause=lambda _: True
+            QuietDisk(),
+            LETTER,
+            mbox,
+            again=True,
+            asked_at=0.0,
+            mark=b"restante x",
+            pause=lambda _: True,
         )
         return path.read_bytes()
 

@@ -7,7 +7,9 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,7 +131,10 @@ def append_all(home: Path, contents: list[Content], first: int) -> None:
     """One process's deliveries; ends itself with a status."""
     acting = actor()
     for number, content in enumerate(contents, start=first):
-        outcome = acting.append(envelope(number), content, delivery(home), again=False)
+        numbered = replace(content, trace=b"X-Number: %d\n" % number + content.trace)
+        outcome = acting.append(
+            envelope(number), numbered, delivery(home), again=False, asked_at=time.monotonic()
+        )
         assert isinstance(outcome, Delivered), outcome
 
 

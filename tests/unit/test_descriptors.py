@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -119,7 +120,13 @@ def test_mboxes_and_their_dot_locks(place: Path) -> None:
         mbox = MboxDelivery(str(place / f"mbox{at}"), account, ("iain@example.com",))
         letter = Letter(envelope(at), CONTENT, mbox.delivered_to)
         append_letter(
-            LocalDisk(), letter, mbox, again=False, mark=HOST.encode(), pause=lambda _: False
+            LocalDisk(),
+            letter,
+            mbox,
+            again=False,
+            asked_at=time.monotonic(),
+            mark=HOST.encode(),
+            pause=lambda _: False,
         )
 
     assert as_owner(lambda: left_open(work)) == []

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,7 +90,13 @@ def test_so_many_at_once_and_no_more(home: Path, monkeypatch: pytest.MonkeyPatch
 def test_appends_are_all_there(home: Path) -> None:
     async def append_all(acting: Acts) -> list[Outcome]:
         one = mbox(home)
-        appending = (acting.append(envelope(n), CONTENT, one, again=False) for n in range(20))
+        contents = [
+            replace(CONTENT, trace=b"X-Number: %d\n" % n + CONTENT.trace) for n in range(20)
+        ]
+        appending = (
+            acting.append(envelope(n), content, one, again=False)
+            for n, content in enumerate(contents)
+        )
         return await asyncio.gather(*appending)
 
     assert as_owners_loop(append_all) == [Delivered(str(home / "Mailbox"))] * 20

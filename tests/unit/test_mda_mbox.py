@@ -65,7 +65,8 @@ def append_here(
     """In this process, which must be the owner's."""
     never = os.eventfd(0)
     acting = Actor(Policy(HOST, 100, 1), Programs(), False, disk or LocalDisk(), never)
-    outcome = acting.append(envelope(number), content, mbox, again=again)
+    now = time.monotonic()
+    outcome = acting.append(envelope(number), content, mbox, again=again, asked_at=now)
     os.close(never)
     return outcome
 
@@ -338,8 +339,8 @@ def test_a_dot_lock_is_heeded_until_it_is_old(home: Path, text: str) -> None:
     assert os.listdir(home) == ["Mailbox"]
 
 
-def test_whoever_waits_for_a_lock_sees_that_a_later_attempt_came_first(home: Path) -> None:
-    """As of a worker that was killed meanwhile, and of the one after it."""
+def test_whoever_is_held_up_sees_that_a_later_attempt_came_first(home: Path) -> None:
+    """As of a worker that was killed meanwhile, and of the one after it; by a lock here."""
     mbox = mbox_of(home)
     letter = Letter(envelope(0), CONTENT, mbox.delivered_to)
     make(home / "Mailbox")
@@ -353,7 +354,15 @@ def test_whoever_waits_for_a_lock_sees_that_a_later_attempt_came_first(home: Pat
             assert isinstance(append_here(mbox, again=True), Delivered)
             return True
 
-        append_letter(LocalDisk(), letter, mbox, again=False, mark=b"restante", pause=overtaken)
+        append_letter(
+            LocalDisk(),
+            letter,
+            mbox,
+            again=False,
+            asked_at=time.monotonic() - 1,
+            mark=b"restante",
+            pause=overtaken,
+        )
 
     as_owner(wait_and_append)
     assert (home / "Mailbox").read_bytes() == EXPECTED
@@ -577,6 +586,7 @@ def test_an_envelope_of_its_own_is_another_delivery(home: Path) -> None:
     assert isinstance(later, Envelope)
     never = os.eventfd(0)
     acting = Actor(Policy(HOST, 100, 1), Programs(), False, LocalDisk(), never)
-    as_owner(lambda: acting.append(later, CONTENT, mbox_of(home), again=True))
+    now = time.monotonic()
+    as_owner(lambda: acting.append(later, CONTENT, mbox_of(home), again=True, asked_at=now))
     os.close(never)
     assert (home / "Mailbox").read_bytes() == EXPECTED + EXPECTED.replace(b":20 2023", b":21 2023")

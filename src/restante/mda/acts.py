@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -59,16 +60,30 @@ class Actor:
     """A descriptor; once it is readable, nothing is waited for any more."""
 
     def append(
-        self, envelope: Envelope, content: Content, mbox: MboxDelivery, *, again: bool
+        self,
+        envelope: Envelope,
+        content: Content,
+        mbox: MboxDelivery,
+        *,
+        again: bool,
+        asked_at: float,
     ) -> Outcome:
-        """See MailboxWriter."""
+        """See MailboxWriter, and ``append_letter``."""
         refused = self._refusal(content, mbox)
         if refused is not None:
             return refused
         letter = Letter(envelope, content, mbox.delivered_to)
         mark = f"restante {self.policy.host}".encode()
         try:
-            append_letter(self.disk, letter, mbox, again=again, mark=mark, pause=self._pause)
+            append_letter(
+                self.disk,
+                letter,
+                mbox,
+                again=again,
+                asked_at=asked_at,
+                mark=mark,
+                pause=self._pause,
+            )
         except Exception as error:  # noqa: BLE001 - failure logs what is a bug
             return failure(mbox.path, error)
         return Delivered(shown(mbox.path))
@@ -143,9 +158,11 @@ class Acts:
         """See MailboxWriter."""
         if self._closed:
             return TemporaryFailure(CLOSING)
+        asked_at = time.monotonic()
         try:
             work = _begun(
-                self._appends, lambda: self._actor.append(envelope, content, mbox, again=again)
+                self._appends,
+                lambda: self._actor.append(envelope, content, mbox, again=again, asked_at=asked_at),
             )
         except RuntimeError as error:
             return TemporaryFailure(NOT_NOW, str(error))

@@ -24,6 +24,8 @@ from restante.mda.mbox_lock import DotLock, Held, release, take
 from restante.mda.mboxrd import BLANK_LINE, Letter
 from restante.mda.remains import Remains, look_for
 
+ALONE_FOR = 0.1
+"""Seconds for which no next attempt can have come first: a worker takes longer to begin."""
 LOCK_PATIENCE = 30.0
 """Seconds to wait for others' locks, as qmail-local does."""
 _FIRST_PAUSE = 0.05
@@ -81,20 +83,22 @@ def append_letter(
     mbox: MboxDelivery,
     *,
     again: bool,
+    asked_at: float,
     mark: bytes,
     pause: Pause,
 ) -> None:
     """Add the letter to the mbox, durably; raises UnsafePlace, LockedOut and OSError.
 
     After an exception the file is as it was. ``again``: if an earlier attempt was completed,
-    its copy counts; if it was cut off and nothing has come after it, it is replaced. ``mark``
-    names this host in dot-locks.
+    its copy counts; if it was cut off and nothing has come after it, it is replaced. ``asked_at``
+    (seconds, time.monotonic): whoever is held up, by locks or by a file server, may outlive who
+    asked for it, and the next attempt may have come first. ``mark`` names this host in dot-locks.
     """
     disk.close(open_home(disk, mbox.account))
-    with _locked(disk, mbox, mark, pause) as (file, waited):
+    with _locked(disk, mbox, mark, pause) as file:
         size = os.fstat(file.fd).st_size
-        # Whoever waits may outlive the worker that asked for it: the next one's attempt came first.
-        remains = look_for(file.fd, size, letter) if again or waited else Remains()
+        is_late = time.monotonic() - asked_at > ALONE_FOR
+        remains = look_for(file.fd, size, letter) if again or is_late else Remains()
         if remains.torn_at is not None:
             disk.truncate(file.fd, remains.torn_at)
             size = remains.torn_at
@@ -147,13 +151,11 @@ def _take_back(disk: Disk, fd: int, size: int, written: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(
-    disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause
-) -> Iterator[tuple[OpenMbox, bool]]:
-    """The mbox, open, and ours alone; and whether that took more than one try."""
-    file, lock, waited = _wait_for_lock(disk, mbox, mark, pause)
+def _locked(disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause) -> Iterator[OpenMbox]:
+    """The mbox, open, and ours alone."""
+    file, lock = _wait_for_lock(disk, mbox, mark, pause)
     try:
-        yield file, waited
+        yield file
     finally:
         try:
             if lock is not None:
@@ -166,12 +168,12 @@ def _locked(
 
 def _wait_for_lock(
     disk: Disk, mbox: MboxDelivery, mark: bytes, pause: Pause
-) -> tuple[OpenMbox, DotLock | None, bool]:
+) -> tuple[OpenMbox, DotLock | None]:
     deadline = time.monotonic() + LOCK_PATIENCE
     seconds = _FIRST_PAUSE
     while True:
         try:
-            return *_try_to_lock(disk, mbox, mark), seconds > _FIRST_PAUSE
+            return _try_to_lock(disk, mbox, mark)
         except Held as held:
             if time.monotonic() + seconds > deadline or not pause(seconds):
                 raise LockedOut(f"{mbox.path}: {held}") from held
