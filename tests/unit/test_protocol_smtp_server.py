@@ -63,6 +63,21 @@ def test_a_path_that_is_none_is_told_of_in_brief() -> None:
     assert record.events[0] == f"MailRefused {'FROM:<' + 'x' * 250} 501 5.5.2"
 
 
+def test_paths_that_are_no_text_are_told_of() -> None:
+    record = run_core(
+        [
+            b"EHLO c\r\nMAIL FROM:<m\xfcller@a.example>\r\nRCPT TO:<\xf6@b.example>\r\n",
+            ENVELOPE[8:],
+            b"RCPT TO:<j\xf6rg@b.example>\r\nRCPT TO:<a@b.example\n",
+        ]
+    )
+    assert [event for event in record.events if "Refused" in event] == [
+        "MailRefused m\N{REPLACEMENT CHARACTER}ller@a.example 500 5.5.2",
+        "RcptRefused j\N{REPLACEMENT CHARACTER}rg@b.example 500 5.5.2",
+        "RcptRefused TO:<a@b.example 500 5.5.2",
+    ]
+
+
 def test_commands_out_of_order_are_not_told_of() -> None:
     record = run_core([b"MAIL FROM:<>\r\nEHLO c\r\nRCPT TO:<b@b.example>\r\n"])
     assert record.events == ["Closed lost"]

@@ -77,6 +77,11 @@ _FAULTS: Mapping[Fault, Reply] = {
 }
 
 
+_TOLD: Mapping[bytes, tuple[Verb, type[CommandRefused]]] = {
+    b"MAIL ": (Verb.MAIL, MailRefused),
+    b"RCPT ": (Verb.RCPT, RcptRefused),
+}
+"""How the commands begin whose refusal is an event."""
 _CONTENT_STATES = frozenset((State.CHUNKS, State.CONTENT))
 _OPEN_STATES = frozenset((State.ENVELOPE, State.CHUNKS))
 """Those in which a client may give up a transaction."""
@@ -261,11 +266,22 @@ class SmtpServer:
                 return self._ask_or_reply(self._security.respond(line))
             if not line or (len(line) > self._limits.max_command_line and not is_auth(line)):
                 return replies.LINE_TOO_LONG
-            verb, argument = parse_command(line)
+            try:
+                verb, argument = parse_command(line)
+            except Refused as refused:
+                return self._unread(line, refused.reply)
             command, refusals = _COMMANDS[verb]
             return refusals.get(self._state) or command(self, argument)
         except Refused as refused:
             return refused.reply
+
+    def _unread(self, line: bytes, reply: Reply) -> Reply | None:
+        """What is no line of text; a MAIL or RCPT that would have its turn is told of."""
+        verb, event = _TOLD.get(line[:5].upper(), (None, None))
+        if verb is None or event is None or self._state in _COMMANDS[verb][1]:
+            return reply
+        argument = line[5:].decode(errors="replace").strip()
+        return self._refuse(event(path_given(argument), reply))
 
     # Commands
 
