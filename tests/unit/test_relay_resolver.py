@@ -16,6 +16,7 @@ from restante.relay.lookup import CannotTell, Dns, NoSuchName, Records
 from restante.relay.resolver import (
     MAX_ADDRESSES,
     MAX_EXCHANGERS,
+    MAX_KNOWN,
     Endpoint,
     Resolved,
     Resolver,
@@ -324,6 +325,25 @@ async def test_this_host_is_found_among_more_addresses_than_are_tried(
     )
     resolved = await resolver.resolve(destination("example.net"))
     assert addresses(resolved) == ["best.example 192.0.2.1"]
+
+
+async def test_so_many_addresses_are_looked_at_and_no_more(zone: Zone, server: HostPort) -> None:
+    """Each is a question to the kernel, and whoever has a domain may give it thousands."""
+
+    class Counting(Here):
+        asked = 0
+
+        def takes_mail_at(self, address: str, port: int) -> bool:
+            self.asked += 1
+            return super().takes_mail_at(address, port)
+
+    here = Counting([], [HostPort("127.0.0.1", 25)])
+    zone.records = {
+        ("example.net", "A"): [f"192.0.2.{number}" for number in range(60)],
+        ("example.net", "AAAA"): [f"2001:db8::{number}" for number in range(60)],
+    }
+    await Resolver(Dns([server]), lambda: here).resolve(destination("example.net"))
+    assert here.asked == MAX_KNOWN
 
 
 async def test_a_better_exchanger_nobody_can_tell_of_is_no_loop(

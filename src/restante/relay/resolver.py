@@ -24,6 +24,8 @@ MAX_ADDRESSES = 4
 A destination has no other limit: better exchangers that are down would use it up each time, and
 keep mail from a worse one. What is limited is the time of an attempt (driver.PATIENCE).
 """
+MAX_KNOWN = 32
+"""Addresses of one host among which this one is looked for: each is a question to the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Resolver:
         return any(here.takes_mail_at(each, self._port) for each in values)
 
     async def _addresses(self, name: str) -> Answer:
-        """All of them, IPv6 and IPv4 in turns: whichever works, it is among the first two.
+        """So many of them, IPv6 and IPv4 in turns: whichever works, it is among the first two.
 
         Those of a family come by chance, each time anew: the DNS has no order, and a host of
         which some are dead must be reached at last by the others.
@@ -191,7 +193,7 @@ class Resolver:
         lists = [self._shuffled(each) for each in (six, four) if isinstance(each, Records)]
         mixed = [each for each in chain.from_iterable(zip_longest(*lists)) if each is not None]
         if mixed:
-            return Records(tuple(mixed))
+            return Records(tuple(mixed[:MAX_KNOWN]))
         return next((answer for answer in (six, four) if isinstance(answer, CannotTell)), four)
 
 
