@@ -143,14 +143,22 @@ def test_a_queue_that_is_removed_before_its_lock_is_opened_is_made_again(
     made: list[str] = []
 
     def made_too_soon(path: str) -> None:
-        make_durable_directory(path)
-        if not made:
-            shutil.rmtree(path)
         made.append(path)
+        if len(made) == 1:
+            raise FileNotFoundError(path)  # removed before it could be synced
+        make_durable_directory(path)
+        if len(made) == 2:
+            shutil.rmtree(path)
 
     monkeypatch.setattr("restante.queue.slots.make_durable_directory", made_too_soon)
     lock_queue(str(tmp_path / "0")).close()
-    assert len(made) == 2
+    assert len(made) == 3
+
+
+def test_a_queue_whose_name_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "0").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        lock_queue(str(tmp_path / "0"))
 
 
 async def test_nobody_has_a_queue_of_which_anything_is_still_to_be_removed(

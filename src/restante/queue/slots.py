@@ -13,6 +13,8 @@ from restante.queue.bodies import make_durable_directory
 
 LOCK = "lock"
 """The file that whoever has a queue holds locked."""
+TRIES = 10
+"""So often it may be removed while it is made, before that is an error."""
 _SLOT = re.compile("0|[1-9][0-9]*")
 
 
@@ -22,12 +24,16 @@ def lock_queue(directory: str) -> IO[bytes]:
     Whoever had it may have removed the queue just before: then it is made again. Raises
     QueueTaken, or OSError.
     """
+    tries = 0
     while True:
-        make_durable_directory(directory)
         try:
+            make_durable_directory(directory)
             lock = open(os.path.join(directory, LOCK), "ab")  # noqa: SIM115 - held while open
         except FileNotFoundError:
-            continue  # removed since
+            tries += 1
+            if tries == TRIES:
+                raise  # its name leads nowhere
+            continue
         try:
             _hold(lock, directory)
             is_there = os.fstat(lock.fileno()).st_nlink > 0
