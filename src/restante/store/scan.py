@@ -126,14 +126,14 @@ def look(maildir: bytes) -> Found:
     What is seen in both directories, because it is moved just now, is listed once.
     """
     found: list[str] = []
-    stamps: list[Stamp] = []
+    stamps: list[Stamp | None] = []
     began = time.time()
     for folder in FOLDERS:
         read = _read(maildir, folder)
         found += rows(folder, read.names)
-        if read.stamp is not None:
-            stamps.append(read.stamp)
-    if len(stamps) == len(FOLDERS) and _is_changed(maildir, stamps[0], began):
+        stamps.append(read.stamp)
+    new, *_ = stamps
+    if new is not None and _is_changed(maildir, new, began):
         # Mutt moves a message back that is to be new again: it may have been in neither.
         found += set(rows("new", _read(maildir, "new").names)).difference(found)
     found.sort()
@@ -141,7 +141,8 @@ def look(maildir: bytes) -> Found:
     # The order of rows is that of their bases, but for a base that is the beginning of another.
     if not all(map(operator.lt, bases, islice(bases, 1, None))):
         return _told_apart(maildir, Found(bases, ends))
-    return Found(bases, ends, stamps=tuple(stamps) if len(stamps) == len(FOLDERS) else ())
+    known = tuple(each for each in stamps if each is not None)
+    return Found(bases, ends, stamps=known if len(known) == len(stamps) else ())
 
 
 def relocate(maildir: bytes, snapshot: Iterable[bytes], inodes: Mapping[int, int]) -> list[bytes]:
