@@ -519,10 +519,58 @@ async def test_a_place_for_bad_files_that_was_removed_is_made_again(world: World
     assert os.stat(world.paths.bad).st_mode & 0o777 == 0o700
 
 
-async def test_what_cannot_be_put_aside_now_is_kept(
+async def test_a_place_for_bad_files_that_the_operator_has_made_is_left_as_it_is(
+    world: World,
+) -> None:
+    """Its rights may be another user's to change."""
+    os.chmod(world.paths.bad, 0o755)
+    name = world.put(b"")
+    assert await world.collect() == []
+    assert world.left() == [f"bad/{name}"]
+    assert os.stat(world.paths.bad).st_mode & 0o777 == 0o755
+
+
+async def test_what_cannot_be_put_aside_holds_up_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 0.01)
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 1e6)
+    monkeypatch.setattr(collecting, "BATCH", 1)
+    os.rmdir(world.paths.bad)
+    os.symlink("nowhere", world.paths.bad)
+    names = {world.put(b"") for _ in range(3)}
+    world.drop()
+    moved = {os.path.join("claimed", str(SLOT), name) for name in names}
+    with capture_logs() as events:
+        async with world.collecting():
+            await until(lambda: world.store.waiting == 1 and set(world.left()) == moved)
+    assert sorted(each["event"] for each in events) == ["drop_failed", "picked_up"]
+    await reopened(world)
+    os.unlink(world.paths.bad)
+    assert len(await world.collect()) == 1
+    assert set(world.left()) == {f"bad/{name}" for name in names}
+
+
+async def test_where_nothing_can_be_put_aside_what_was_claimed_is_put_in_order_all_the_same(
+    world: World,
+) -> None:
+    world.drop()
+    (name,) = world.claim()
+    os.mkdir(os.path.join(world.paths.incoming, name))
+    os.rmdir(world.paths.bad)
+    os.symlink("nowhere", world.paths.bad)
+    world.drop()
+    with capture_logs() as events:
+        async with world.collecting():
+            await until(lambda: world.store.waiting == 1)
+    assert world.left() == [f"claimed/{SLOT}/{name}"]
+    assert events[0]["event"] == "drop_failed"
+
+
+async def test_what_cannot_be_put_aside_now_is_put_aside_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_STUCK", 0.01)
+    monkeypatch.setattr(collecting, "SCAN_INTERVAL", 0.01)
     real, failures = os.listdir, [errno.EMFILE, errno.EIO]
 
     def failing(path: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import stat
 import time
@@ -17,7 +18,7 @@ from restante.drop.record import BadRecord
 from restante.errors import TemporaryError
 from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
-from restante.pickup.place import make_directory, sync_directory
+from restante.pickup.place import make_missing_directory, sync_directory
 from restante.queue import LastAnswer
 from restante.spool import Spool
 from restante.status import PermanentFailure
@@ -36,6 +37,8 @@ REST = 9.0
 files that have to be passed over."""
 PAUSE_AFTER_FAILURE = 15.0
 """Seconds until the next look when the queue or a disk has failed."""
+PAUSE_AFTER_STUCK = 3600.0
+"""Seconds until what cannot be put aside is tried again. It holds up nobody meanwhile."""
 ABANDONED = 24 * 3600.0
 """Seconds after which an unfinished file is the trace of a program that was killed."""
 MAX_BAD = 1000
@@ -65,7 +68,8 @@ class Collector:
         self._limits = Limits(settings.smtp.databytes, settings.smtp.max_received)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
-        self._unsettled = True
+        self._settle_at = 0.0
+        """When what is claimed must be put in order again; infinite: all that is claimed is."""
         self._rest = 0.0
         """Seconds that are due to others after the last look."""
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -108,16 +112,16 @@ class Collector:
                 await _wait(self._stop, max(self._rest, LEAST_PAUSE))
                 await _wait(self._wake, SCAN_INTERVAL)
             return
-        self._unsettled = True
+        self._settle_at = 0.0
         await _wait(self._stop, PAUSE_AFTER_FAILURE)
 
     async def _collect(self) -> int:
         """Take at most BATCH files; how many there were. Raises TemporaryError and OSError."""
-        if self._unsettled:
+        if time.monotonic() >= self._settle_at:
             await settle(self._settings, self._slot, self._queue)
             queues = self._settings.path(self._settings.queue.root)
             await in_thread(_settle_orphans, self._paths, queues)
-            self._unsettled = False
+            self._settle_at = math.inf
         names = await in_thread(self._claim)
         if names:
             await self._take_all(names)
@@ -146,10 +150,21 @@ class Collector:
             try:
                 await self._enqueue(name, path)
             except BadRecord as error:
-                async with self._aside:  # so that MAX_BAD is what it says
-                    await in_thread(_put_aside, self._paths, path, str(error))
+                await self._put_aside(path, str(error))
             else:
                 await in_thread(os.unlink, path)
+
+    async def _put_aside(self, path: str, why: str) -> None:
+        """See ``_put_aside``. Where that fails it stays claimed, and only the first is told of:
+        in ``incoming`` it could come before all others again and again.
+        """
+        async with self._aside:  # so that MAX_BAD is what it says
+            try:
+                await in_thread(_put_aside, self._paths, path, why)
+            except OSError as error:
+                if self._settle_at == math.inf:
+                    self._settle_at = time.monotonic() + PAUSE_AFTER_STUCK
+                    maillog.drop_failed(self._paths.root, str(error))
 
     async def _enqueue(self, name: str, path: str) -> None:
         smtp = self._settings.smtp
@@ -283,14 +298,17 @@ def _put_aside(paths: DropPaths, path: str, why: str) -> None:
 
     A directory that its owner has swapped in may be immovable: it stays where it is.
     """
-    name, facts = os.path.basename(path), os.lstat(path)
-    is_directory = stat.S_ISDIR(facts.st_mode)
-    maillog.drop_refused(name, facts.st_uid, why)
-    make_directory(paths.bad, 0o700)  # whoever has looked at what was in it may have removed it
+    facts = os.lstat(path)
+    make_missing_directory(paths.bad)  # whoever has looked at what was in it may have removed it
+    _move_aside(paths, path, is_directory=stat.S_ISDIR(facts.st_mode))
+    maillog.drop_refused(os.path.basename(path), facts.st_uid, why)
+
+
+def _move_aside(paths: DropPaths, path: str, *, is_directory: bool) -> None:
     # A directory with the file's name may be there by now: its owner's, like the file.
     with contextlib.suppress(OSError if is_directory else IsADirectoryError):
         if len(os.listdir(paths.bad)) < MAX_BAD:
-            os.rename(path, os.path.join(paths.bad, name))
+            os.rename(path, os.path.join(paths.bad, os.path.basename(path)))
             return
     if not is_directory:
         os.unlink(path)
@@ -342,11 +360,17 @@ def _settle(paths: DropPaths, claimed: str, taken: Collection[str]) -> None:
 
 
 def _give_back(paths: DropPaths, path: str) -> None:
-    """Put a claimed file back; raises OSError. Its owner may have put a directory in its place."""
+    """Put a claimed file back; raises OSError.
+
+    Its owner may have put a directory in its place. If it cannot be put aside then, it stays.
+    """
     try:
         os.rename(path, os.path.join(paths.incoming, os.path.basename(path)))
     except IsADirectoryError:
-        _put_aside(paths, path, "there is a directory where it was")
+        try:
+            _put_aside(paths, path, "there is a directory where it was")
+        except OSError as error:
+            maillog.drop_failed(paths.root, str(error))
 
 
 def _settle_orphans(paths: DropPaths, queues: str) -> None:

@@ -74,11 +74,16 @@ def sync_directory(path: str) -> None:
 
 def make_directory(path: str, mode: int) -> None:
     """Make it if it is not there, durably, with these rights; raises OSError."""
+    make_missing_directory(path)
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+
+
+def make_missing_directory(path: str) -> None:
+    """Make it, durably, mode 0700, unless it is there, whosever it is; raises OSError."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
         sync_directory(os.path.dirname(path))
-    if stat.S_IMODE(os.stat(path).st_mode) != mode:
-        os.chmod(path, mode)
 
 
 def _make_fifo(path: str, mode: int) -> None:
