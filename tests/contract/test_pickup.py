@@ -392,10 +392,24 @@ async def test_of_what_is_too_large_only_the_header_is_copied(world: World) -> N
 async def test_whoever_asks_for_no_report_gets_none(world: World) -> None:
     record = Record("iain@example.com", (Recipient("ann@example.com", "NEVER"),))
     world.drop(TOO_LARGE, record)
-    await world.pick_up()
+    with capture_logs() as events:
+        await world.pick_up()
+    assert [each["event"] for each in events] == ["picked_up", "failed", "message_finished"]
     assert world.store.waiting == 0
     assert world.left() == []
     assert [each.name for each in world.root.glob("*/bodies/*")] == []
+
+
+async def test_a_recipient_fails_once_however_often_it_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LOGGED_AT_ONCE", 1)
+    world.drop(TOO_LARGE, to("ann@example.com", "bob@example.com", "Ann@Example.com"))
+    with capture_logs() as events:
+        await world.pick_up()
+    (pending,) = (await world.store.due(float("inf"), limits())).reports
+    failed = [each["recipient"] for each in events if each["event"] == "failed"]
+    assert failed == [each.recipient.target.address for each in pending.notices]
 
 
 async def test_what_exceeds_a_limit_waits_for_room_too(

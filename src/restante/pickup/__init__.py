@@ -32,8 +32,11 @@ class TakingQueue(Protocol):
         targets: Sequence[Target],
         failure: LastAnswer,
         taken_from: str = "",
-    ) -> None:
-        """Have the sender of a message told that it failed; all else as with ``add``."""
+    ) -> bool:
+        """Have the sender of a message told that it failed; all else as with ``add``.
+
+        Whether the message is finished, as nobody wants to be told.
+        """
         ...
 
     async def taken(self) -> frozenset[str]:

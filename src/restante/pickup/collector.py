@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from restante import maillog
+from restante.address import fold
 from restante.config import Settings
 from restante.drop import DropPaths, is_finished, is_unfinished
 from restante.drop.record import BadRecord
@@ -19,7 +20,7 @@ from restante.errors import TemporaryError
 from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import make_missing_directory, sync_directory
-from restante.queue import LastAnswer
+from restante.queue import LastAnswer, Target
 from restante.spool import Spool
 from restante.status import PermanentFailure
 from restante.threads import in_thread
@@ -39,6 +40,8 @@ PAUSE_AFTER_FAILURE = 15.0
 """Seconds until the next look when the queue or a disk has failed."""
 PAUSE_AFTER_STUCK = 3600.0
 """Seconds until what cannot be put aside is tried again. It holds up nobody meanwhile."""
+LOGGED_AT_ONCE = 1000
+"""Lines that are written until others have their turn."""
 ABANDONED = 24 * 3600.0
 """Seconds after which an unfinished file is the trace of a program that was killed."""
 MAX_BAD = 1000
@@ -173,7 +176,7 @@ class Collector:
         spool = Spool(self._spool_directory, smtp.spool_threshold, smtp.max_header)
         try:
             letter = await self._read(file, spool, began)
-            await self._add(letter, name)
+            finished = await self._add(letter, name)
         finally:
             spool.close()
             file.close()
@@ -189,16 +192,18 @@ class Collector:
         )
         if letter.failure is not None:
             failure = PermanentFailure(letter.failure, WHY_FAILED)
-            for target in letter.targets:
-                maillog.failed(envelope.queue_id, target.address, failure)
+            await _log_failed(envelope.queue_id, letter.targets, failure)
+        if finished:
+            maillog.message_finished(envelope.queue_id)
 
-    async def _add(self, letter: Letter, name: str) -> None:
+    async def _add(self, letter: Letter, name: str) -> bool:
+        """Whether it has left the queue by now."""
         what = letter.envelope, letter.content, letter.targets
         if letter.failure is None:
             await self._queue.add(*what, name)
-        else:
-            failure = LastAnswer(letter.failure, WHY_FAILED, None, letter.envelope.received_at)
-            await self._queue.add_failed(*what, failure, name)
+            return False
+        failure = LastAnswer(letter.failure, WHY_FAILED, None, letter.envelope.received_at)
+        return await self._queue.add_failed(*what, failure, name)
 
     async def _read(self, file: DroppedFile, spool: Spool, now: float) -> Letter:
         host = self._settings.hostname
@@ -210,6 +215,17 @@ class Collector:
             # The next time would end in the same way, and hold up what others dropped.
             maillog.unplanned("dropped file", error)
             raise BadRecord(f"a bug: {type(error).__name__}") from error
+
+
+async def _log_failed(queue_id: str, targets: Iterable[Target], failure: PermanentFailure) -> None:
+    """Each address once, as in the queue, however often a file names it. There may be very many."""
+    addresses: dict[str, str] = {}
+    for target in targets:
+        addresses.setdefault(fold(target.address), target.address)
+    for number, address in enumerate(addresses.values(), 1):
+        maillog.failed(queue_id, address, failure)
+        if number % LOGGED_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -168,11 +168,14 @@ class QueueStore:
         targets: Sequence[Target],
         failure: LastAnswer,
         taken_from: str = "",
-    ) -> None:
-        """Queue a message that is not tried at all: its sender is told. See ``add``."""
+    ) -> bool:
+        """Queue a message that is not tried at all: its sender is told. See ``add``.
+
+        Whether it is finished, as nobody wants to be told.
+        """
         self._check_room()
         submission = Submission(envelope, content, tuple(targets))
-        await self._finish(self._add_failed(submission, failure, taken_from))
+        return await self._finish(self._add_failed(submission, failure, taken_from))
 
     async def taken(self) -> frozenset[str]:
         """Names of files that messages came from; raises QueueFailed."""
@@ -381,7 +384,7 @@ class QueueStore:
 
     async def _add_failed(
         self, submission: Submission, failure: LastAnswer, taken_from: str
-    ) -> None:
+    ) -> bool:
         def then(settled: Settled) -> None:
             if settled is Settled.KEPT:
                 self._waiting += 1
@@ -393,8 +396,10 @@ class QueueStore:
                 lambda connection: rows.insert_failed(connection, arrival, failure, self._life),
                 then,
             )
-        if settled is not Settled.KEPT:
+        finished = settled is not Settled.KEPT
+        if finished:
             await self._in_files(lambda: self._discard([arrival]))
+        return finished
 
     def _enter(self, record: Record) -> asyncio.Future[Entered]:
         def then(entered: Entered) -> None:
