@@ -595,6 +595,16 @@ def test_a_body_that_cannot_be_read_does_not_stop_its_report(tmp_path: Path) -> 
     assert read(message(content=gone)).returned == TRACE
 
 
+def test_of_a_message_that_has_become_short_the_header_comes_back(tmp_path: Path) -> None:
+    body = BODY + b"x\n" * WHOLE_MESSAGE
+    spool = tmp_path / "spool"
+    spool.write_bytes(body[:-1])
+    content = Content(TRACE, str(spool), len(body), body.count(b"\n"), HeaderFacts())
+    made = read(asking(message(content=content), ret="FULL"))
+    assert (made.returned_type, made.returned) == ("text/rfc822-headers", HEADER)
+    assert "In-Reply-To" in made.header
+
+
 def test_the_boundary_is_in_no_part() -> None:
     spoof = memory_content(b"", b"A: b\n\n--=0=id2--\n--=1=id2\n")
     assert read(message(content=spoof)).header.get_boundary() == "=2=id2"

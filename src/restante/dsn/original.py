@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from email.errors import HeaderParseError
@@ -62,13 +63,10 @@ def read_original(envelope: Envelope, content: Content, *, failed: bool) -> Orig
     does not stop the report.
     """
     bound = {"FULL": WHOLE_IF_ASKED, "HDRS": 0, "": WHOLE_MESSAGE}[envelope.ret] if failed else 0
-    is_whole = content.size <= bound
-    try:
-        quoted = content.read() if is_whole else _header_of(content)
-        if is_whole and not needs_no_encoding(quoted):
-            quoted, is_whole = _header_of(content), False
-    except OSError:
-        quoted, is_whole = content.trace, False
+    quoted = _whole(content) if content.size <= bound else None
+    is_whole = quoted is not None
+    if quoted is None:
+        quoted = _header_of(content)
     header = quoted.partition(b"\n\n")[0]
     found = _MESSAGE_ID.search(header)
     return Original(quoted, is_whole, found[1].decode("ascii") if found else "", _subject(header))
@@ -79,16 +77,27 @@ def needs_no_encoding(octets: bytes) -> bool:
     return b"\0" not in octets and all(len(line) <= MAX_LINE for line in octets.split(b"\n"))
 
 
+def _whole(content: Content) -> bytes | None:
+    """None if it cannot be read to its end, or needs an encoding."""
+    with contextlib.suppress(OSError):
+        octets = content.read()
+        if needs_no_encoding(octets):
+            return octets
+    return None
+
+
 def _header_of(content: Content) -> bytes:
+    """As much of it as is returned and can be read."""
     beginning = b""
-    for chunk in content.chunks():
-        beginning += chunk
-        if len(beginning) > MAX_HEADER or b"\n\n" in beginning:
-            break
+    with contextlib.suppress(OSError):
+        for chunk in content.chunks():
+            beginning += chunk
+            if len(beginning) > MAX_HEADER or b"\n\n" in beginning:
+                break
     header = b"" if beginning.startswith(b"\n") else beginning.partition(b"\n\n")[0]
     if len(header) > MAX_HEADER:
         header = header[: header.rfind(b"\n", 0, MAX_HEADER)]
-    return header + b"\n"
+    return header.removesuffix(b"\n") + b"\n"
 
 
 def _subject(header: bytes) -> str:
