@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, cast
 
 from restante.address import (
@@ -29,6 +30,8 @@ from restante.drop.record import (
 )
 from restante.envelope import Content, Envelope, Notify, RecipientDsn, invocation_field
 from restante.protocol.smtp.dsn import (
+    MAX_ENVID,
+    MAX_ORCPT,
     DsnSyntaxError,
     encode_orcpt,
     encode_xtext,
@@ -190,7 +193,7 @@ def _envelope(record: Record, queue_id: str, now: float, *, eight_bit: bool) -> 
         eight_bit=eight_bit,
         smtputf8=not is_ascii,
         ret=_ret(record.ret),
-        envid=_reread("ENVID", record.envid, _reread_envid),
+        envid=_envid(record.envid),
     )
 
 
@@ -231,7 +234,7 @@ def _ret(text: str) -> Literal["", "FULL", "HDRS"]:
 
 
 def _dsn(recipient: Recipient) -> RecipientDsn:
-    orcpt = _reread("ORCPT", recipient.orcpt, _reread_orcpt)
+    orcpt = _orcpt(recipient.orcpt)
     if not recipient.notify:
         return RecipientDsn(orcpt=orcpt)
     if recipient.notify == "NEVER":
@@ -244,17 +247,25 @@ def _dsn(recipient: Recipient) -> RecipientDsn:
     return RecipientDsn(notify, orcpt)
 
 
-def _reread(name: str, text: str, through_smtp: Callable[[str], str]) -> str:
-    """``text`` if the next host can read it: as SMTP writes it, it may be longer."""
+def _envid(text: str) -> str:
+    return _reread("ENVID", text, MAX_ENVID, encode_xtext, parse_envid)
+
+
+def _orcpt(text: str) -> str:
+    return _reread("ORCPT", text, MAX_ORCPT, encode_orcpt, partial(parse_orcpt, smtputf8=False))
+
+
+def _reread(
+    name: str, text: str, longest: int, encode: Callable[[str], str], parse: Callable[[str], str]
+) -> str:
+    """``text`` if the next host can read it; empty where it is too long as SMTP writes it.
+
+    A program of a former version may have measured it as it is, and told that all is well.
+    """
+    value = encode(text[: longest + 1])  # which makes nothing shorter
+    if not text or len(value) > longest:
+        return ""
     try:
-        return text and through_smtp(text)
+        return parse(value)
     except DsnSyntaxError:
         raise BadRecord(f"{text[:100]!r} is no {name}") from None
-
-
-def _reread_envid(text: str) -> str:
-    return parse_envid(encode_xtext(text))
-
-
-def _reread_orcpt(text: str) -> str:
-    return parse_orcpt(encode_orcpt(text), smtputf8=False)
