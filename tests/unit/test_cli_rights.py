@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,21 @@ def test_accounts_that_root_adds_are_those_of_the_users_server(of_a_user: Shell)
     assert of_a_user.add_mailbox("ann@example.com").code == 0
     assert of_a_user.rows("SELECT uid, gid FROM mailbox WHERE username = 'ann@example.com'") == [
         (ITSELF, ITSELF)
+    ]
+
+
+@for_root
+def test_their_group_is_the_users_own(of_a_user: Shell) -> None:
+    """The directory's may be root's: who made it may have given it to the user alone."""
+    user = pwd.getpwnam("nobody")
+    for path in (of_a_user.directory, *of_a_user.directory.rglob("*")):
+        os.chown(path, user.pw_uid, 0, follow_symlinks=False)
+    of_a_user.change(f"UPDATE mailbox SET uid = {user.pw_uid}, gid = {user.pw_gid}")
+
+    assert of_a_user.json("check")["problems"] == []
+    assert of_a_user.add_mailbox("ann@example.com").code == 0
+    assert of_a_user.rows("SELECT uid, gid FROM mailbox WHERE username = 'ann@example.com'") == [
+        (user.pw_uid, user.pw_gid)
     ]
 
 

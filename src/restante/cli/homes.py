@@ -75,7 +75,10 @@ def _starter(settings: Settings) -> Owner:
     starter = starting_uid(settings)
     if starter in (0, os.geteuid()):
         return Owner(os.geteuid(), os.getegid())
-    return Owner(starter, os.stat(settings.directory).st_gid)
+    try:
+        return Owner(starter, pwd.getpwuid(starter).pw_gid)
+    except KeyError:  # as in containers
+        return Owner(starter, os.stat(settings.directory).st_gid)
 
 
 def home_of(settings: Settings, address: Address) -> str:
