@@ -21,7 +21,7 @@ def examine_control(settings: Settings, findings: Findings) -> None:
     findings.advice += control.warnings
     findings.advice += leftovers(control.directory)
     findings.advice += _not_heeded(settings, control)
-    findings.advice += _not_let_in(settings)
+    findings.advice += _not_let_in(settings, control)
 
 
 def _not_heeded(settings: Settings, control: Control) -> Iterator[str]:
@@ -40,14 +40,14 @@ def _not_heeded(settings: Settings, control: Control) -> Iterator[str]:
         yield f"{path}: {user.name} cannot read it, so that changes count at SIGHUP only"
 
 
-def _not_let_in(settings: Settings) -> Iterator[str]:
-    """Clients of qmail-pop3d, which has no TLS: they log in as they always did."""
-    if settings.auth.plaintext == "always":
+def _not_let_in(settings: Settings, control: Control) -> Iterator[str]:
+    """Clients of qmail-pop3d, which has no TLS, unless somebody has decided about them."""
+    if ("auth", "plaintext") in control.told:
         return
     if any(not is_here(place.host) for place in settings.pop3.listen):
         yield (
             "auth.plaintext: clients that log in without TLS, as they do to qmail-pop3d, are "
-            "refused; have them changed, and say always until they are"
+            "refused; have them changed, and say always until they are, and loopback from then on"
         )
 
 
