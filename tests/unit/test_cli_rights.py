@@ -42,6 +42,19 @@ def test_root_sees_what_a_users_server_does(of_a_user: Shell) -> None:
 
 
 @for_root
+@pytest.mark.parametrize(("mode", "waits"), [(0o2770, 1), (0o777, 1), (0o755, 0)])
+def test_a_directory_may_be_roots_that_its_servers_user_can_write_to(
+    of_a_user: Shell, mode: int, waits: int
+) -> None:
+    """As where something is mounted; root's server refuses it, unless nobody else can."""
+    os.chown(of_a_user.directory, 0, ITSELF)
+    of_a_user.directory.chmod(mode)
+    os.chown(of_a_user.directory / "restante.toml", 0, 0)
+    told = of_a_user("check").out.count(f"a server that runs as uid {ITSELF} cannot write there")
+    assert (told, len(of_a_user.json("explain", "iain@example.com")["waits"])) == (waits, waits)
+
+
+@for_root
 def test_accounts_that_root_adds_are_those_of_the_users_server(of_a_user: Shell) -> None:
     assert of_a_user.add_mailbox("ann@example.com").code == 0
     assert of_a_user.rows("SELECT uid, gid FROM mailbox WHERE username = 'ann@example.com'") == [

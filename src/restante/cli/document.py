@@ -45,8 +45,9 @@ that cannot be known now. `check` exits with 1 when there is any problem, a wron
 included; what it only advises of (`advice:`) is no reason. A port that the instance's own
 running server has is no problem for `check`, if that answers. Whose a port is, root and the
 server's user can see; others have to go by the greeting. `check` and `explain` judge uids by
-who starts the server, whoever asks: the owner of the instance's directory, if `drop` in it is
-that user's as well, else root.
+who starts the server, whoever asks: the owner of `drop` in the instance's directory, if that user
+could change restante.toml there, which root's server refuses, else root. Where there is no `drop`
+yet, it is whoever asks.
 
 `queue` commands work on a running server, at once, and on a stopped one, whose next start finds
 what they did. They may be run by root, or by the user who runs the server, if that may read

@@ -55,7 +55,7 @@ def hand_over(settings: Settings, user: ServerUser) -> None:
 def _check_settings(directory: str, user: ServerUser) -> None:
     """Root obeys restante.toml: raise OperatorError if the server's user can change it."""
     path = os.path.join(directory, FILE_NAME)
-    if user.decides(path) or user.can_write(path):
+    if user.can_change(path):
         raise OperatorError(
             f"the server's user {user.name} can change or replace {path}, which root obeys; "
             f"run: chown root: {directory} {path} && chmod go-w {directory} {path}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from restante.config import Settings
+from restante.config.load import FILE_NAME
 from restante.drop import DropPaths
 from restante.errors import OperatorError
 from restante.rights import directories_to
@@ -72,6 +73,10 @@ class ServerUser:
             return self._can_write_to(os.stat(path))
         return False
 
+    def can_change(self, path: str) -> bool:
+        """Whether this user can write to what is there, allow it, or put something else there."""
+        return self.decides(path) or self.can_write(path)
+
     def _can_write_to(self, found: os.stat_result) -> bool:
         by_group = found.st_mode & stat.S_IWGRP and found.st_gid in self.groups
         others = found.st_mode & stat.S_IWOTH
@@ -130,15 +135,26 @@ def _named_user(settings: Settings) -> ServerUser:
 def starting_uid(settings: Settings) -> int:
     """The uid of who starts the server, whoever asks: root's, or that of the instance's own user.
 
-    Root's server refuses an instance that the server's user could change, and gives the drop
-    directory to that user; so who owns both starts it. This process where neither is known yet.
+    Root's server refuses an instance whose restante.toml the server's user could change, and gives
+    the drop directory to that user; so whose that is starts it, if that user could. This process
+    where neither is known yet.
     """
     try:
-        owner = os.stat(settings.directory).st_uid
-        serving = os.stat(DropPaths.of(settings.directory).root).st_uid
+        drop = os.stat(DropPaths.of(settings.directory).root)
     except OSError:
         return os.geteuid()
-    return owner if owner == serving else 0
+    could = _owner_of(drop).can_change(os.path.join(settings.directory, FILE_NAME))
+    return drop.st_uid if could else 0
+
+
+def _owner_of(drop: os.stat_result) -> ServerUser:
+    """Its group is one of the user's: the user, or root for it, has made it."""
+    try:
+        entry = pwd.getpwuid(drop.st_uid)
+    except KeyError:  # as in containers
+        return ServerUser(f"uid {drop.st_uid}", drop.st_uid, drop.st_gid, (drop.st_gid,))
+    groups = {drop.st_gid, *os.getgrouplist(entry.pw_name, entry.pw_gid)}
+    return ServerUser(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
 
 
 def serving_uid(settings: Settings) -> int:
