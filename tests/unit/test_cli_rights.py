@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from restante.cli.status import ExitCode
+from tests.support.control import control_directory
 from tests.support.shell import Shell
 
 SOMEBODY = 65534
@@ -27,7 +28,15 @@ def of_a_user(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.setenv("RESTANTE_MAIL__USER", "")
     for path in (hosted.directory, *hosted.directory.rglob("*")):
         os.chown(path, ITSELF, ITSELF, follow_symlinks=False)
+    let_pass(hosted)
     return hosted
+
+
+def let_pass(hosted: Shell) -> None:
+    """Let others come as far as to the instance."""
+    for parent in hosted.directory.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(0o711)
 
 
 @for_root
@@ -78,6 +87,47 @@ def test_their_group_is_the_users_own(of_a_user: Shell) -> None:
 
 
 @for_root
+def test_places_are_open_to_root_and_not_to_the_users_server(of_a_user: Shell) -> None:
+    """As where root has restored them."""
+    for name in ("queue", "mail"):
+        os.chown(of_a_user.directory / name, 0, 0)
+        (of_a_user.directory / name).chmod(0o700)
+    closed = f"cannot be read and written by uid {ITSELF}"
+    told = of_a_user("check").out.splitlines()
+    assert [line for line in told if "cannot be read and written" in line] == [
+        f"problem: {name}.root: {of_a_user.directory}/{name} {closed}" for name in ("mail", "queue")
+    ]
+
+
+@for_root
+@pytest.mark.parametrize(("reader", "told"), [(0, 1), (ITSELF, 0)])
+def test_the_shadow_file_is_closed_to_the_users_server(
+    of_a_user: Shell, monkeypatch: pytest.MonkeyPatch, reader: int, told: int
+) -> None:
+    shadow = of_a_user.directory.parent / "shadow"
+    shadow.touch(0o600)
+    os.chown(shadow, reader, 0)
+    monkeypatch.setattr("restante.cli.system_examination.SHADOW", str(shadow))
+    monkeypatch.setenv("RESTANTE_ROUTING__SYSTEM_FILES", "true")
+    assert of_a_user("check").out.count("no user of the system can log in") == told
+
+
+@for_root
+def test_control_files_are_not_read_by_others_than_the_user(
+    of_a_user: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's user that root's server would have has no part in it."""
+    files = {"rcpthosts": "example.com\n", "percenthack": "example.com\n"}
+    control = control_directory(of_a_user.directory.parent, files)
+    monkeypatch.setenv("RESTANTE_CONTROL", str(control))
+    os.chown(control / "rcpthosts", ITSELF, ITSELF)
+    (control / "rcpthosts").chmod(0o600)
+    told = of_a_user("check").out
+    assert f"{control}/percenthack is not read" in told
+    assert "SIGHUP" not in told
+
+
+@for_root
 def test_programs_of_a_users_server_are_its_own(of_a_user: Shell) -> None:
     of_a_user.change(f"UPDATE mailbox SET uid = {ITSELF}, gid = {ITSELF}")
     of_a_user.change(
@@ -93,9 +143,7 @@ def test_the_servers_user_sees_what_roots_server_does(hosted: Shell) -> None:
     hosted.change("UPDATE mailbox SET uid = 4711, gid = 4711")
     server = (hosted.directory / "drop").stat()
     (hosted.directory / "restante.toml").chmod(0o644)
-    for parent in hosted.directory.parents:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(0o711)
+    let_pass(hosted)
     os.setegid(server.st_gid)
     os.seteuid(server.st_uid)
     try:

@@ -26,8 +26,10 @@ def examine_control(settings: Settings, findings: Findings) -> None:
 
 def _not_heeded(settings: Settings, control: Control) -> Iterator[str]:
     """Files that the supervisor can read and the workers, who would heed changes, cannot."""
-    from restante.service.user import server_user
+    from restante.service.user import server_user, starting_uid
 
+    if starting_uid(settings) != 0:
+        return  # both are the same user
     try:
         user = server_user(settings)
     except OperatorError:

@@ -17,7 +17,7 @@ from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.mda.home import is_trusted
 from restante.queue.room import lacks_room
-from restante.service.user import ServerUser, starting_uid
+from restante.service.user import ServerUser, starters_rights, starting_uid
 
 MINIMUM_SPACE = 1 << 20
 """Octets of a file system with which it counts as full."""
@@ -32,13 +32,13 @@ def examine_places(settings: Settings, findings: Findings) -> None:
     if settings.control is not None and settings.control.alone:
         return  # the server makes what it needs
     for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
-        problem = _unusable(settings.path(path))
+        problem = _unusable(settings.path(path), settings)
         if problem:
             findings.problems.append(f"{name}: {problem}")
         _examine_space(name, settings.path(path), settings, findings)
     findings.problems += _closed_to_owner(settings)
     if settings.log.target not in ("stderr", "syslog"):
-        problem = _unusable(os.path.dirname(settings.path(settings.log.target)))
+        problem = _unusable(os.path.dirname(settings.path(settings.log.target)), settings)
         if problem:
             findings.problems.append(f"log.target: {problem}")
 
@@ -55,8 +55,14 @@ def places_answer(settings: Settings, findings: Findings) -> bool:
     return True
 
 
-def _unusable(path: str) -> str:
-    """Why a directory cannot be used; empty if it can."""
+def _unusable(path: str, settings: Settings) -> str:
+    """Why a directory cannot be used by who starts the server; empty if it can."""
+    with starters_rights(settings):
+        return _objection(path)
+
+
+def _objection(path: str) -> str:
+    """Why this process cannot use a directory; empty if it can."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -65,7 +71,7 @@ def _unusable(path: str) -> str:
         return f"{path} cannot be reached: {error.strerror}{_remedy(error)}"
     if not stat.S_ISDIR(found.st_mode):
         return f"{path} is not a directory"
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         return f"{path} cannot be read and written by {name_of(os.geteuid())}"
     return ""
 

@@ -14,7 +14,7 @@ from restante.directory.engine import Engine
 from restante.directory.shadow import SHADOW, shadow_groups
 from restante.errors import RestanteError
 from restante.routing.users import ALIAS_USER, find_alias_account
-from restante.service.user import starting_uid
+from restante.service.user import starters_rights, starting_uid
 
 _ANY_EXTENSION = "postmaster"
 
@@ -46,7 +46,8 @@ def _workers_read_shadow(settings: Settings) -> bool:
     """Whether the server can: workers are not root."""
     if starting_uid(settings) == 0:
         return bool(shadow_groups())
-    return os.access(SHADOW, os.R_OK)
+    with starters_rights(settings):
+        return os.access(SHADOW, os.R_OK, effective_ids=True)
 
 
 async def _unfit_homes(settings: Settings, engine: Engine, reach: Reach) -> list[str]:

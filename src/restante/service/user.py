@@ -7,7 +7,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -145,6 +145,13 @@ def starting_uid(settings: Settings) -> int:
         return os.geteuid()
     could = _owner_of(drop).can_change(os.path.join(settings.directory, FILE_NAME))
     return drop.st_uid if could else 0
+
+
+def starters_rights(settings: Settings) -> AbstractContextManager[None]:
+    """What is open to who starts the server is to this process, if that or root runs it."""
+    if os.geteuid() != 0 or starting_uid(settings) == 0:
+        return nullcontext()
+    return _owner_of(os.stat(DropPaths.of(settings.directory).root)).rights()
 
 
 def _owner_of(drop: os.stat_result) -> ServerUser:
