@@ -73,6 +73,9 @@ class _Obey:
         return account_lane(self.work.account.name)
 
 
+FIRST_PORTION = 16
+"""Recipients here that are looked up together at first: more than nearly all messages have."""
+
 _T = TypeVar("_T")
 _Planned = Answer | Delivery | Recipient | _Obey
 """An answer, or what is to be done before there is one."""
@@ -97,7 +100,7 @@ class MailCourier:
         self._out = out
 
     async def attempt(self, message: QueuedMessage) -> Attempted:
-        """One answer for each recipient, out of one look-up.
+        """One answer for each recipient.
 
         There is one delivery for all Maildirs here, one instruction for each list that is obeyed
         in its order, or one transaction for those elsewhere that came by the same aliases: a
@@ -116,10 +119,7 @@ class MailCourier:
         return Attempted(answers, attempted.back_off)
 
     async def _attempt(self, message: QueuedMessage) -> Attempted:
-        targets = [recipient.target for recipient in message.recipients]
-        addresses = [Address.from_stored(target.address) for target in targets]
-        decisions = await self._strangers.route_many(self._router, addresses, self._directory)
-        planned = self._plan_all(message, targets, decisions)
+        planned = await self._plan_all(message)
         given: dict[int, Answer] = {}
         given |= await self._deliver(message, _only(Delivery, planned))
         given |= await self._obey(message, _only(_Obey, planned))
@@ -133,24 +133,32 @@ class MailCourier:
 
     # What is to be done
 
-    def _plan_all(
-        self, message: QueuedMessage, targets: Sequence[Target], decisions: Sequence[Decision]
-    ) -> list[_Planned]:
+    async def _plan_all(self, message: QueuedMessage) -> list[_Planned]:
         """What is to be done for each recipient.
 
         Aliases are expanded as far as one attempt has room for what they lead to: whoever names a
-        large one a thousand times holds up nobody else for longer than one. The others are next.
+        large one a thousand times holds up nobody else for longer than one. The others are next,
+        and those behind their portion are not looked up before their turn. As no portion but the
+        first is larger than all before it, hardly more is looked up in vain than is of use.
         """
+        targets = [recipient.target for recipient in message.recipients]
+        first = FIRST_PORTION if is_here(message.lane) else len(targets)
         most, taken = self._router.max_alias_targets, 0
         planned: list[_Planned] = []
-        for target, decision in zip(targets, decisions, strict=True):
-            size = len(decision.actions) if isinstance(decision, Instructions) else 0
-            if taken and taken + size > most:
-                planned.append(Untried())
-                continue
-            planned.append(each := self._plan(message, target, decision))
-            taken += len(each.targets) if isinstance(each, Expanded) else 0
-        return planned
+        while len(planned) < len(targets) and Untried() not in planned:
+            portion = targets[len(planned) :][: max(first, len(planned))]
+            for target, decision in zip(portion, await self._route(portion), strict=True):
+                size = len(decision.actions) if isinstance(decision, Instructions) else 0
+                if taken and taken + size > most:
+                    planned.append(Untried())
+                    continue
+                planned.append(each := self._plan(message, target, decision))
+                taken += len(each.targets) if isinstance(each, Expanded) else 0
+        return planned + [Untried()] * (len(targets) - len(planned))
+
+    async def _route(self, targets: Sequence[Target]) -> Sequence[Decision]:
+        addresses = [Address.from_stored(target.address) for target in targets]
+        return await self._strangers.route_many(self._router, addresses, self._directory)
 
     def _plan(self, message: QueuedMessage, target: Target, decision: Decision) -> _Planned:
         """What is to be done for one recipient, or an answer where nothing is."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config.tree import Routing
-from restante.courier import MailCourier, WaysOut, lane_here
+from restante.courier import FIRST_PORTION, MailCourier, WaysOut, lane_here
 from restante.directory import Lookups
 from restante.envelope import HeaderFacts, memory_content
 from restante.mda import MboxDelivery, ProgramDelivery, Ran
@@ -108,6 +108,11 @@ class Site:
         facts = HeaderFacts(0, self.bears)
         message = QueuedMessage(sent, memory_content(b"", HELLO, facts), recipients, False, lane)
         return list((await courier.attempt(message)).answers)
+
+    def looked_up(self) -> list[int]:
+        """How many addresses each bulk look-up was for."""
+        bulk = [key[1:] for key in self.directory.asked if key[0] == "prefetch"]
+        return [len([each for each in addresses if "+" in each]) for addresses in bulk]
 
     async def play(self, target: Target, attempts: int = 100) -> tuple[Answer, Target]:
         """Try until it ends, or so often; the last answer and what was left to be tried then."""
@@ -248,6 +253,25 @@ async def test_lists_are_expanded_as_far_as_one_attempt_has_room() -> None:
     assert answers[2:] == [Untried(), DONE.outcome]
     (answer,) = await site.attempt(targets[2])
     assert ends(answer) == "c0@x.org c1@x.org"
+
+
+async def test_who_is_behind_those_without_room_is_not_looked_up() -> None:
+    """Or a message that names a list a thousand times is a thousand times looked up as a whole."""
+    site = Site({"list": ["&a@x.org", "&b@x.org"]}, routing=Routing(max_alias_targets=2))
+    targets = [Target(f"iain-list+{number}@example.com") for number in range(3 * FIRST_PORTION)]
+    first, *others = await site.attempt(*targets)
+    assert ends(first) == "a@x.org b@x.org"
+    assert others == [Untried()] * (len(targets) - 1)
+    assert site.looked_up() == [FIRST_PORTION]
+
+
+async def test_many_mailboxes_take_a_few_look_ups() -> None:
+    site = Site()
+    for count, portions in ((FIRST_PORTION, [16]), (200, [16, 16, 32, 64, 72])):
+        targets = [Target(f"iain+{number}@example.com") for number in range(count)]
+        assert await site.attempt(*targets) == [DONE.outcome] * count
+        assert site.looked_up() == portions
+        site.directory.asked.clear()
 
 
 async def test_nothing_is_kept_before_something_was_done() -> None:
