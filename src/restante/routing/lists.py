@@ -34,6 +34,7 @@ class ListReader:
         if len(lines) < LONG:
             return parse_instructions(lines, path, self._most)
         asked = lines, path
+        await asyncio.sleep(0)  # to find it among those that are kept takes a while, too
         found = self._kept.get(asked)
         if found is None:
             async with self._turn:
