@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
+from sys import getsizeof
 
 import pytest
 
@@ -58,11 +60,11 @@ async def test_who_asks_at_the_same_time_has_it_read_once(reader: ListReader) ->
     assert one is two
 
 
-async def test_as_many_are_kept_as_have_so_many_lines(
+async def test_as_many_are_kept_as_have_room_in_memory(
     reader: ListReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_KEPT", 10 * LONG)
     wanted = [_lines(LONG, f"{number}.example") for number in range(10)]
+    monkeypatch.setattr(module, "MOST_KEPT", 4 * sum(map(getsizeof, chain(*wanted))))
     read = [await reader.read(each) for each in wanted]
     for lines, kept in zip(wanted, read, strict=True):
         assert await reader.read(lines) is kept
@@ -70,7 +72,22 @@ async def test_as_many_are_kept_as_have_so_many_lines(
     assert await reader.read(wanted[1]) is read[1]
     assert await reader.read(wanted[0]) is not read[0]
     large = await reader.read(_lines(11 * LONG))
-    assert await reader.read(_lines(11 * LONG)) is large
+    assert await reader.read(_lines(11 * LONG)) is not large
+    assert await reader.read(wanted[2]) is read[2]
+
+
+@pytest.mark.parametrize(("character", "kept"), [("x", 4), ("\udcff", 2), ("\U0001f4ec", 1)])
+async def test_few_long_lines_are_a_large_list(
+    reader: ListReader, monkeypatch: pytest.MonkeyPatch, character: str, kept: int
+) -> None:
+    """Comments, too; and one character may make all others of its line larger."""
+    comments = [f"#{character}{'x' * 10_000}"] * LONG
+    monkeypatch.setattr(module, "MOST_KEPT", 20 * 10_000 * LONG)
+    lists = [(f"{number}@x.org", *comments) for number in range(6)]
+    read = [await reader.read(each) for each in lists]
+    again = [await reader.read(each) for each in reversed(lists)]
+    found = [one is two for one, two in zip(reversed(read), again, strict=True)]
+    assert found.index(False) == kept
 
 
 @pytest.mark.parametrize("over", [1, MOST])

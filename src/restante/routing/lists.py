@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import deque
 
 from restante.routing.decision import Instruction
 from restante.routing.instructions import BadInstruction, parse_instructions, portions
@@ -10,8 +12,9 @@ from restante.routing.instructions import BadInstruction, parse_instructions, po
 LONG = 100
 """Lines of a list that is kept as it was read: ten thousand take a fifth of a second, and strangers
 may ask for the address as often as they like."""
-MOST_KEPT = 80_000
-"""Lines of all that are kept; the list that was read last is in any case."""
+MOST_KEPT = 32 * 1024 * 1024
+"""Octets in memory of all that are kept: nine lists of ten thousand addresses. A list that has more
+alone is read each time."""
 
 _Lines = tuple[tuple[str, ...], str]
 """And the path of the file that they are from."""
@@ -25,7 +28,9 @@ class ListReader:
         self._most = most
         self._kept: dict[_Lines, tuple[Instruction, ...] | str] = {}
         """What was read, or why nothing was."""
-        self._lines = 0
+        self._sizes: deque[int] = deque()
+        """Of those that are kept, in their order."""
+        self._size = 0
         self._turn = asyncio.Lock()
         """One long list at a time: many may ask for the same one, and need it read once."""
 
@@ -56,9 +61,20 @@ class ListReader:
         return tuple(found)
 
     def _keep(self, asked: _Lines, found: tuple[Instruction, ...] | str) -> None:
+        size = _size(asked[0])
+        if size > MOST_KEPT:
+            return
         self._kept[asked] = found
-        self._lines += len(asked[0])
-        while self._lines > MOST_KEPT and len(self._kept) > 1:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            self._lines -= len(oldest[0])
+        self._sizes.append(size)
+        self._size += size
+        while self._size > MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+            self._size -= self._sizes.popleft()
+
+
+def _size(lines: tuple[str, ...]) -> int:
+    """Octets of a list in memory, rather too many than too few.
+
+    What is read of addresses has nearly three times as many as their lines, all else has fewer.
+    """
+    return 4 * sum(map(sys.getsizeof, lines))
