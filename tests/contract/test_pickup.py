@@ -542,15 +542,23 @@ async def test_a_place_for_bad_files_that_was_removed_is_made_again(world: World
     assert os.stat(world.paths.bad).st_mode & 0o777 == 0o700
 
 
-async def test_a_place_for_bad_files_that_the_operator_has_made_is_left_as_it_is(
-    world: World,
+async def test_a_place_for_bad_files_may_be_another_users(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rights may be another user's to change."""
+    """The operator may have made it again."""
     os.chmod(world.paths.bad, 0o755)
+    real = os.chmod
+
+    def refusing(path: str, mode: int) -> None:
+        if path == world.paths.bad:
+            raise PermissionError(errno.EPERM, "not yours", path)
+        real(path, mode)
+
+    monkeypatch.setattr(os, "chmod", refusing)
+    prepare(world.settings)
     name = world.put(b"")
     assert await world.collect() == []
     assert world.left() == [f"bad/{name}"]
-    assert os.stat(world.paths.bad).st_mode & 0o777 == 0o755
 
 
 async def test_what_cannot_be_put_aside_holds_up_no_other(

@@ -19,7 +19,7 @@ from restante.drop.record import BadRecord
 from restante.errors import TemporaryError
 from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
-from restante.pickup.place import make_missing_directory, sync_directory
+from restante.pickup.place import make_bad, sync_directory
 from restante.queue import LastAnswer, Target
 from restante.spool import Spool
 from restante.status import PermanentFailure
@@ -315,7 +315,7 @@ def _put_aside(paths: DropPaths, path: str, why: str) -> None:
     A directory that its owner has swapped in may be immovable: it stays where it is.
     """
     facts = os.lstat(path)
-    make_missing_directory(paths.bad)  # whoever has looked at what was in it may have removed it
+    make_bad(paths.bad)  # whoever has looked at what was in it may have removed it
     _move_aside(paths, path, is_directory=stat.S_ISDIR(facts.st_mode))
     maillog.drop_refused(os.path.basename(path), facts.st_uid, why)
 

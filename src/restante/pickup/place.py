@@ -26,7 +26,7 @@ def prepare(settings: Settings) -> DropPaths:
         # the server can remove it or know that it is there.
         make_directory(paths.incoming, 0o1733 if everyone else 0o700)
         make_directory(paths.claimed, 0o700)
-        make_directory(paths.bad, 0o700)
+        make_bad(paths.bad)
         _make_fifo(paths.wake, 0o622 if everyone else 0o600)
         write_site(paths.site, site_of(settings))
     except OSError as error:
@@ -74,16 +74,20 @@ def sync_directory(path: str) -> None:
 
 def make_directory(path: str, mode: int) -> None:
     """Make it if it is not there, durably, with these rights; raises OSError."""
-    make_missing_directory(path)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        sync_directory(os.path.dirname(path))
     if stat.S_IMODE(os.stat(path).st_mode) != mode:
         os.chmod(path, mode)
 
 
-def make_missing_directory(path: str) -> None:
-    """Make it, durably, mode 0700, unless it is there, whosever it is; raises OSError."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        sync_directory(os.path.dirname(path))
+def make_bad(path: str) -> None:
+    """Make the place for what is no message; one that is another user's, root's say, may do."""
+    try:
+        make_directory(path, 0o700)
+    except PermissionError:
+        if not os.path.isdir(path):
+            raise
 
 
 def _make_fifo(path: str, mode: int) -> None:
