@@ -32,21 +32,27 @@ _LOADING = (
     "--innodb-doublewrite=0",
 )
 """Of a server that may lose everything: what is not whole is not kept."""
+_FILLING = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -500000")
+"""Of one connection alone: the file keeps the journal with which Restante made it."""
 MAX_POOL = 4096
 """MiB of InnoDB's buffer pool: ten million mailboxes take about 3,500."""
 
 
-def sqlite_url(mailboxes: int) -> str:
-    """Of a file with so many, read into memory once."""
+def sqlite_file(mailboxes: int) -> Path:
+    """A file with so many."""
     path = CACHE / f"{_stamp(population.SQLITE, mailboxes)}.db"
     if not path.exists():
         with _in_the_making(path) as scratch:
             _fill_sqlite(scratch / "db", mailboxes)
             os.replace(scratch / "db", path)
+    return path
+
+
+def read_into_memory(path: Path) -> None:
+    """All of a file: a machine may have given back what nobody used for some minutes."""
     with path.open("rb", buffering=0) as file:
         while file.read(1 << 20):
             pass
-    return f"sqlite:///{path}"
 
 
 @contextlib.contextmanager
@@ -89,11 +95,10 @@ def _in_the_making(path: Path) -> Iterator[Path]:
 def _fill_sqlite(path: Path, mailboxes: int) -> None:
     asyncio.run(_make_tables(f"sqlite:///{path}"))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -500000"):
+        for pragma in _FILLING:
             database.execute(f"PRAGMA {pragma}")
         for statement in population.statements(population.SQLITE, mailboxes, NOBODY):
             database.execute(statement)
-        database.execute("PRAGMA journal_mode = WAL")
 
 
 def _fill_mariadb(server: MariaDB, mailboxes: int) -> None:
@@ -125,7 +130,7 @@ def _stamp(generator: population.Generator, *sizes: int) -> str:
     """A name that changes with the tables and the rows."""
     kind, dialect = ("sqlite", "sqlite") if generator is population.SQLITE else ("mariadb", "mysql")
     rows = [text for size in sizes for text in population.statements(generator, size, NOBODY)]
-    texts = [DEFINITIONS[dialect], *rows]
+    texts = [DEFINITIONS[dialect], *_FILLING, *rows]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
     return f"{kind}-{max(sizes)}-{digest}"
 
