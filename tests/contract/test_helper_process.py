@@ -294,6 +294,20 @@ class AsRoot:
         await site.until_helpers(0)
         assert not _is_there(f"/proc/{int(_content_of(path))}")
 
+    async def test_a_command_ends_with_its_worker_before_another_runs_it(self, site: Site) -> None:
+        await site.deliver(site.ann)
+        last_words = "trap 'sleep 0.5; echo ended >>told; exit 1' TERM"
+        first = f"{last_words}; echo begun >>told; sleep 1000 & wait"
+        command = _program(site, f"if mkdir first; then {first}; fi; echo again >>told")
+        others = Helpers(site.supplier, 60.0)
+        running = asyncio.create_task(HelperWriter(others).run(envelope(), CONTENT, command))
+        told = f"{site.ann.account.home}/told"
+        await asyncio.to_thread(_wait_for_content, told)
+        await others.close()
+        assert "helper" in detail((await running).outcome)
+        assert isinstance((await site.writer.run(envelope(), CONTENT, command)).outcome, Delivered)
+        assert _content_of(told) == b"begun\nended\nagain\n"
+
     # Rights
 
     async def test_what_a_helper_is(self, site: Site) -> None:

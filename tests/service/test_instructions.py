@@ -14,7 +14,7 @@ import pytest
 from tests.support.household import OWNERS, PASSWORD, add_owner, address_of, home_of
 from tests.support.instance import Instance, new_instance, until
 from tests.support.report import read_report
-from tests.support.serving import NOBODY, configure, deliver, smtp, start
+from tests.support.serving import NOBODY, configure, deliver, is_alive, reload, smtp, start
 
 AS_ROOT = os.geteuid() == 0
 OWNERS_OF_MAIL = (
@@ -30,6 +30,7 @@ ROWS = [
     ("list", "|exit 99"),
     ("list", "./second"),
     ("long", "|echo >>begun; exec sleep 1000"),
+    ("longer", "|echo $$ >>pids; exec sleep 1000"),
 ]
 
 
@@ -149,6 +150,14 @@ def test_a_program_ends_with_the_server_and_runs_again(site: Site) -> None:
     until(lambda: site.read("begun") == "\n\n", "it runs again")
 
 
+def test_a_program_ends_with_a_reload_and_runs_again(site: Site) -> None:
+    site.send("longer")
+    (first,) = map(int, site.read("pids").split())
+    assert "server_reloaded" in reload(site.server)
+    until(lambda: len(site.read("pids").split()) == 2, "it runs again")
+    assert not is_alive(first)
+
+
 def test_the_home_has_nothing_else(site: Site) -> None:
     """No lock, no temporary file, nothing of other users, once what was sent is delivered."""
     home = site.home
@@ -157,6 +166,6 @@ def test_the_home_has_nothing_else(site: Site) -> None:
     site.send("run")
     until(lambda: site.read("Mailbox") and os.path.getsize(home / "Mailbox") > before, "the copy")
     assert site.read("uid")
-    known = {"Mailbox", "Maildir", "got", "uid", "env", "first", "begun"}
+    known = {"Mailbox", "Maildir", "got", "uid", "env", "first", "begun", "pids"}
     until(lambda: set(os.listdir(home)) <= known, "the locks go")
     assert {Path(home, name).stat().st_uid for name in os.listdir(home)} == {site.uid}

@@ -163,7 +163,7 @@ def test_pipes_of_programs(place: Path) -> None:
     try:
 
         def work(_: int) -> object:
-            return run_command("true", home, {}, CONTENT, Programs(), never)
+            return run_command("true", home, {}, CONTENT, Programs(), (never,))
 
         assert left_open(work, fcntl, "fcntl", OSError(errno.EMFILE, "too many")) == []
     finally:

@@ -7,9 +7,10 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakValueDictionary
 
 from restante.directory import Account, SystemFiles
 from restante.envelope import Content
@@ -47,6 +48,10 @@ MAX_DROPS = 10_000
 """Maildrops that one connection has open."""
 
 
+_Run = tuple[str, tuple[str, ...], str]
+"""A message's id, the addresses by which it came, and the command that it is for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What does the work."""
@@ -56,6 +61,9 @@ class Tools:
     files: SystemFiles
     programs: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_PROGRAMS))
     appends: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_APPENDS))
+    runs: WeakValueDictionary[_Run, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Held by each command until it has ended: with its worker gone that may take some seconds,
+    and the next worker asks for it again."""
 
 
 @record
@@ -125,6 +133,8 @@ class Serving:
         """Of these requests."""
         self._next_sign: asyncio.TimerHandle | None = None
         self._drops: dict[int, _Drop] = {}
+        self._running: set[int] = set()
+        """Descriptors that tell the commands that run that the worker is gone."""
         self._opening = 0
         """How many maildrops threads are asked to open, be it for nobody any more."""
         self._requests: dict[int, Callable[[Frame, Reader], _Begun]] = {
@@ -227,7 +237,12 @@ class Serving:
                 self._on_change(self)
 
     def _lose(self, _why: str) -> None:
-        """The worker is gone: what was begun is finished, what it held is given back."""
+        """The worker is gone: what was begun is finished, what it held is given back.
+
+        But commands are ended: nobody would learn how they end, and they are run again.
+        """
+        for gone in self._running:
+            os.eventfd_write(gone, 1)
         for drop in self._drops.values():
             drop.release()
         self._drops.clear()
@@ -281,14 +296,29 @@ class Serving:
         program = messages.read_program(fields, self._owner)
         content = _content(message, frame, fields)
 
+        run = (message.envelope.queue_id, program.delivered_to, program.command)
+        alone = self._tools.runs.setdefault(run, asyncio.Lock())
+
         async def work() -> _Answer:
-            async with self._turn(self._tools.programs):
-                ran = await self._tools.writer.run(message.envelope, content, program)
+            async with alone, self._turn(self._tools.programs):
+                with self._gone() as gone:
+                    ran = await self._tools.writer.run(message.envelope, content, program, gone)
             out = Writer()
             messages.write_ran(out, ran)
             return _Answer(Kind.RAN, (out.octets(),))
 
         return work()
+
+    @contextlib.contextmanager
+    def _gone(self) -> Iterator[int]:
+        """A descriptor that becomes readable when the worker is gone; raises OSError."""
+        gone = os.eventfd(0, os.EFD_CLOEXEC)
+        self._running.add(gone)
+        try:
+            yield gone
+        finally:
+            self._running.remove(gone)
+            os.close(gone)
 
     @contextlib.asynccontextmanager
     async def _turn(self, places: asyncio.Semaphore) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -88,22 +88,35 @@ class Actor:
             return failure(mbox.path, error)
         return Delivered(shown(mbox.path))
 
-    def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
-        """See MailboxWriter."""
+    def run(
+        self,
+        envelope: Envelope,
+        content: Content,
+        program: ProgramDelivery,
+        gone: int | None = None,
+    ) -> Ran:
+        """See MailboxWriter. ``gone``: as ``stop``, for this command alone."""
         refused = self._refusal(content, program) or self._refusal_to_run(program)
         if refused is not None:
             return Ran(refused)
         try:
-            return self._run(envelope, content, program)
+            stops = (self.stop,) if gone is None else (self.stop, gone)
+            return self._run(envelope, content, program, stops)
         except Exception as error:  # noqa: BLE001 - failure logs what is a bug
             return Ran(failure(f"|{program.command}", error))
 
-    def _run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
+    def _run(
+        self,
+        envelope: Envelope,
+        content: Content,
+        program: ProgramDelivery,
+        stops: Collection[int],
+    ) -> Ran:
         variables = environment(envelope, program, self.programs.path, self.policy.instance)
         message = _come_by(program.delivered_to[1:], content)
         home = open_home(self.disk, program.account)
         try:
-            ended = run_command(program.command, home, variables, message, self.programs, self.stop)
+            ended = run_command(program.command, home, variables, message, self.programs, stops)
         finally:
             self.disk.close(home)
         return judge(program.command, ended)
@@ -168,12 +181,18 @@ class Acts:
             return TemporaryFailure(NOT_NOW, str(error))
         return await work
 
-    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
-        """See MailboxWriter."""
+    async def run(
+        self,
+        envelope: Envelope,
+        content: Content,
+        program: ProgramDelivery,
+        gone: int | None = None,
+    ) -> Ran:
+        """See ``Actor.run``."""
         if self._closed:
             return Ran(TemporaryFailure(CLOSING))
         try:
-            work = _begun(self._programs, lambda: self._actor.run(envelope, content, program))
+            work = _begun(self._programs, lambda: self._actor.run(envelope, content, program, gone))
         except RuntimeError as error:
             return Ran(TemporaryFailure(NOT_NOW, str(error)))
         return await work

@@ -15,7 +15,7 @@ import select
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from restante.config.tree import Programs
@@ -66,12 +66,12 @@ def run_command(
     variables: Mapping[str, str],
     content: Content,
     programs: Programs,
-    stop: int,
+    stops: Collection[int],
 ) -> Ended:
     """Run the command in the directory ``home`` and wait for its end.
 
-    ``home`` is a descriptor of it. When the descriptor ``stop`` becomes readable the command is
-    ended early. Raises OSError and Unpassable.
+    ``home`` is a descriptor of it. When one of the descriptors ``stops`` becomes readable the
+    command is ended early. Raises OSError and Unpassable.
     """
     with contextlib.ExitStack() as held:
         message = held.enter_context(_message(content))
@@ -80,7 +80,7 @@ def run_command(
         output = held.enter_context(_Pipe())
         given = {0: message, 1: output.write, 2: output.write, _GATE: gate.read, _HOME: here}
         pid = _spawn((SHELL, "-c", _SCRIPT, SHELL, programs.umask, command), variables, given)
-        watch = _Watch(pid, output.read, programs.max_output, stop)
+        watch = _Watch(pid, output.read, programs.max_output, stops)
         try:
             _limit(pid, programs)
             os.write(gate.write, _OPEN_GATE)
@@ -206,12 +206,12 @@ def _at_most(limit: int, hard: int) -> int:
 class _Watch:
     """Sees a command, the leader of its process group, through to its end."""
 
-    def __init__(self, pid: int, output: int, keep: int, stop: int) -> None:
+    def __init__(self, pid: int, output: int, keep: int, stops: Collection[int]) -> None:
         self._pid = pid
         self._output = output
         self._keep = keep
         self._kept = bytearray()
-        self._stop = stop
+        self._stops = frozenset(stops)
         self._reaped = False
         self._poll = select.poll()
         os.set_blocking(output, False)
@@ -222,7 +222,7 @@ class _Watch:
         cut_short = ""
         pidfd = os.pidfd_open(self._pid)
         try:
-            if not self._until_exit(pidfd, timeout, self._stop):
+            if not self._until_exit(pidfd, timeout, self._stops):
                 cut_short = self._why(timeout)
                 self._signal(signal.SIGTERM)
             patience_ends = time.monotonic() + KILL_AFTER
@@ -242,7 +242,8 @@ class _Watch:
 
     def _why(self, timeout: float) -> str:
         stopping = select.poll()
-        stopping.register(self._stop, select.POLLIN)
+        for stop in self._stops:
+            stopping.register(stop, select.POLLIN)
         return "the server stops" if stopping.poll(0) else f"no end in {timeout:g} seconds"
 
     def kill(self) -> None:
@@ -255,10 +256,10 @@ class _Watch:
         self._reaped = True
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
-    def _until_exit(self, pidfd: int, seconds: float, stop: int | None = None) -> bool:
+    def _until_exit(self, pidfd: int, seconds: float, stops: frozenset[int] = frozenset()) -> bool:
         """Read output until the leader ends; False if time, or the server's, is up before."""
         deadline = time.monotonic() + seconds
-        watched = {pidfd} if stop is None else {pidfd, stop}
+        watched = {pidfd, *stops}
         for fd in watched:
             self._poll.register(fd, select.POLLIN)
         try:
@@ -266,7 +267,7 @@ class _Watch:
                 ready = self._ready(deadline - time.monotonic())
                 if pidfd in ready:
                     return True
-                if stop in ready or time.monotonic() >= deadline:
+                if stops & ready or time.monotonic() >= deadline:
                     return False
         finally:
             for fd in watched:

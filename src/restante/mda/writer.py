@@ -133,9 +133,16 @@ class BatchWriter:
         """See MailboxWriter."""
         return await self._acts.append(envelope, content, mbox, again=again)
 
-    async def run(self, envelope: Envelope, content: Content, program: ProgramDelivery) -> Ran:
-        """See MailboxWriter."""
-        return await self._acts.run(envelope, content, program)
+    async def run(
+        self,
+        envelope: Envelope,
+        content: Content,
+        program: ProgramDelivery,
+        gone: int | None = None,
+    ) -> Ran:
+        """See MailboxWriter. The command is ended early when the descriptor ``gone`` becomes
+        readable: nobody waits for it any more."""
+        return await self._acts.run(envelope, content, program, gone)
 
     async def close(self) -> None:
         """See MailboxWriter."""
