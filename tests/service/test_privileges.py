@@ -10,7 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ from tests.support.household import (
 )
 from tests.support.instance import Instance, new_instance, until
 from tests.support.serving import (
+    HESITANT,
     IAIN,
     NOBODY,
     SAMPLE,
@@ -40,6 +41,7 @@ from tests.support.serving import (
     Wire,
     configure,
     deliver,
+    hang_up,
     is_alive,
     new_server,
     reload,
@@ -358,6 +360,39 @@ if os.geteuid() == 0:
             assert "server.user changes when the server is started" in reload(instance)
             until(lambda: not is_alive(former[0]) and not is_alive(former[1]), "they have ended")
             assert instance.stop() == 0
+
+    def test_a_refused_reload_leaves_all_to_the_former_nursery(tmp_path: Path) -> None:
+        """A nursery that is dismissed kills its helpers after some time, come what may."""
+        with new_instance(tmp_path / "instance", domains=()) as instance:
+            instance.within = [sys.executable, "-c", HESITANT]
+            with household(instance):
+                (old,), former = workers(instance, 1), servant(instance, "nursery")
+                configure(instance, {"mail": {"user": "nobody", "helpers": 3}})
+                (instance.directory / "wait").touch()
+                hang_up(instance)
+                (fresh,) = workers(instance, 2) - {old}
+                tried = servant(instance, "nursery")
+                assert tried != former
+                with logged_in(instance, OWNERS[1]):
+                    assert OWNERS[1] in owners_helped_by(former)
+                    os.kill(fresh, signal.SIGKILL)
+                    until(lambda: "event=reload_refused" in instance.log(), "refused")
+                    until(lambda: not is_alive(tried), "nobody has a helper of that one")
+                    with logged_in(instance, OWNERS[2]):
+                        assert set(OWNERS[1:]) <= owners_helped_by(former)
+                assert len(servants(instance, "nursery")) == 2
+
+    @contextmanager
+    def logged_in(instance: Instance, uid: int) -> Iterator[None]:
+        """A POP3 session, for as long as that."""
+        with Wire(instance.pop3_port) as wire:
+            wire.reply()
+            wire.ask(f"USER {address_of(uid)}")
+            assert wire.ask(f"PASS {PASSWORD}").startswith("+OK")
+            yield
+
+    def owners_helped_by(nursery: int) -> set[int]:
+        return {uids_of(pid)[1] for pid in descendants(nursery)}
 
     def test_a_user_who_is_added_to_a_group_is_the_same(tmp_path: Path) -> None:
         groups = tmp_path / "group"

@@ -25,6 +25,24 @@ ANN = "ann@example.com"
 NOBODY = 65534
 _WORKER = re.compile(r"event=worker_started slot=\d+ pid=(\d+)")
 _RELOADED = re.compile("event=(server_reloaded|reload_refused)")
+HESITANT = """
+import os, sys, time
+from restante.cli import main
+from restante.service import supervisor
+
+real = supervisor.run_worker
+
+def run_worker(settings, *others):
+    while os.path.exists(os.path.join(settings.directory, "wait")):
+        time.sleep(0.01)
+    return real(settings, *others)
+
+supervisor.run_worker = run_worker
+del sys.argv[1:-3]
+main()
+"""
+"""The command ``--dir DIR serve``, whose workers hang in their start while the instance's directory
+has a file ``wait``; signals are not heard either."""
 SAMPLE = b"Subject: hello\r\n\r\nhello\r\n"
 
 Sections = Mapping[str, Mapping[str, object]]

@@ -101,6 +101,11 @@ class Steward:
         self._resting: list[Office] = []
         self._registrar: _Servant | None = None
         self._nursery: _Servant | None = None
+        self._former_nursery: _Servant | None = None
+        """That of the settings before, to which a refused reload goes back."""
+        self._former_offices: frozenset[Office] | None = None
+        """Those of its workers; None: the settings that count are settled, or make no difference to
+        a nursery."""
         self._is_needed = settings.routing.system_files
         """There are to be both, from the first request on until the server stops."""
         self._dismissed: list[_Servant] = []
@@ -130,17 +135,32 @@ class Steward:
             maillog.servant_failed(str(error))
 
     def follow(self, settings: Settings) -> None:
-        """From now on these settings count; raises OperatorError.
+        """From now on these settings count, until ``settle`` for now; raises OperatorError.
 
-        The ones that count already change nothing: they are what a refused reload goes back to.
+        Until then the former ones may follow again, as a reload that is refused goes back to them:
+        their workers have never left, nor has the nursery whose helpers they use. Before anything
+        has followed they change nothing.
         """
         former, self._settings = self._settings, settings
         self._is_needed |= settings.routing.system_files
         if settings is not former:
             self._dismiss_registrar()
-        if limits(settings) != limits(former):
-            self._dismiss_nursery()
+        if self._former_offices is not None:
+            self._go_back()
+        elif limits(settings) != limits(former):
+            self._former_offices = frozenset(self._offices)
+            self._former_nursery, self._nursery = self._nursery, None
         self.start()
+
+    def settle(self) -> None:
+        """There is no way back any more from the settings that count."""
+        self._dismiss_nursery(self._former_nursery)
+        self._former_offices = None
+
+    def _go_back(self) -> None:
+        self._dismiss_nursery(self._nursery)
+        self._nursery, self._former_nursery = self._former_nursery, None
+        self._former_offices = None
 
     def note_ended(self) -> bool:
         """Take note of processes that have ended; whether one of them had not been told to."""
@@ -164,7 +184,8 @@ class Steward:
     def stop(self) -> None:
         """Answer nobody any more, and have all processes end."""
         self._dismiss_registrar()
-        self._dismiss_nursery()
+        self._dismiss_nursery(self._nursery)
+        self._dismiss_nursery(self._former_nursery)
         for office in self._offices:
             self._watch.drop(office.end)
             office.close()
@@ -184,7 +205,8 @@ class Steward:
             servant.end.close()
 
     def _servants(self) -> Iterable[_Servant]:
-        return [each for each in (self._registrar, self._nursery) if each is not None]
+        servants = (self._registrar, self._nursery, self._former_nursery)
+        return [each for each in servants if each is not None]
 
     def _start_registrar(self) -> _Servant:
         ours, its = _pair(socket.SOCK_SEQPACKET)
@@ -223,11 +245,11 @@ class Steward:
             self._dismissed.append(self._registrar)
             self._part_with(self._registrar)
 
-    def _dismiss_nursery(self) -> None:
-        """It ends when its helpers have finished what they do."""
-        if self._nursery is not None:
-            self._dismissed.append(self._nursery)
-            self._part_with(self._nursery)
+    def _dismiss_nursery(self, nursery: _Servant | None) -> None:
+        """It ends when its helpers have finished what they do, or some time later."""
+        if nursery is not None:
+            self._dismissed.append(nursery)
+            self._part_with(nursery)
 
     def _part_with(self, servant: _Servant) -> None:
         self._watch.drop(servant.end)
@@ -238,6 +260,8 @@ class Steward:
                 errand.is_told = False
         if servant is self._nursery:
             self._nursery = None
+        if servant is self._former_nursery:
+            self._former_nursery = None
 
     # Offices
 
@@ -336,14 +360,20 @@ class Steward:
         What cannot be said now, because the other one is busy or gone, is said later (``tick``).
         """
         if errand.account is not None:
-            if self._nursery is not None:
-                self._connect(number, errand, self._nursery, errand.account)
+            nursery = self._nursery_of(errand.office)
+            if nursery is not None:
+                self._connect(number, errand, nursery, errand.account)
         elif self._registrar is not None and not errand.is_told:
             subject = "system" if errand.request.kind == "system" else "account"
             question = json.dumps({"id": number, subject: errand.request.name}).encode()
             with contextlib.suppress(OSError):
                 self._registrar.end.send(question)
                 errand.is_told = True
+
+    def _nursery_of(self, office: Office) -> _Servant | None:
+        """The one of the worker's own settings, if it is there."""
+        is_former = self._former_offices is not None and office in self._former_offices
+        return (self._former_nursery if is_former else None) or self._nursery
 
     def _hear(self, servant: _Servant) -> None:
         """What a servant says. Its end is told by its process's status."""

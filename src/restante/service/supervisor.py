@@ -424,6 +424,8 @@ class Supervisor:
             with contextlib.suppress(OperatorError):  # what is missing is started later
                 self._guide_steward(self._settings)
             raise
+        if self._steward is not None:
+            self._steward.settle()
         former, self._workers, self._missing = self._workers, fresh, []
         self._retire(former)
         _tell_addresses(listeners, known=self._listeners)
