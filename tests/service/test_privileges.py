@@ -32,6 +32,7 @@ from tests.support.household import (
     uids_of,
 )
 from tests.support.instance import Instance, new_instance, until
+from tests.support.ports import free_port
 from tests.support.serving import (
     HESITANT,
     IAIN,
@@ -48,6 +49,9 @@ from tests.support.serving import (
     start,
     workers,
 )
+
+LISTENING = "0A"
+"""The state of a socket in /proc/net/tcp."""
 
 if os.geteuid() == 0:
 
@@ -360,6 +364,22 @@ if os.geteuid() == 0:
             assert "server.user changes when the server is started" in reload(instance)
             until(lambda: not is_alive(former[0]) and not is_alive(former[1]), "they have ended")
             assert instance.stop() == 0
+
+    def test_a_registrar_has_no_listeners(tmp_path: Path) -> None:
+        """It could hear what clients say, and they would wait for it once the workers are gone."""
+        with new_instance(tmp_path / "instance", domains=()) as instance, household(instance):
+            addresses = {"listen": ["127.0.0.1:0", f"127.0.0.1:{free_port()}"]}
+            configure(instance, {"mail": {"user": "nobody"}, "smtp": addresses})
+            assert "event=server_reloaded" in reload(instance)
+            (worker,) = workers(instance, 1)
+            assert len(listening(worker)) == 3
+            assert listening(servant(instance, "registrar")) == set()
+
+    def listening(pid: int) -> set[str]:
+        """The sockets on which a process listens."""
+        table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        listeners = {f"socket:[{row.split()[9]}]" for row in table if row.split()[3] == LISTENING}
+        return listeners & {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
 
     def test_a_refused_reload_leaves_all_to_the_former_nursery(tmp_path: Path) -> None:
         """A nursery that is dismissed kills its helpers after some time, come what may."""

@@ -120,6 +120,8 @@ class Supervisor:
         self._figures = metrics.figures_directory(settings.directory)
         self._manager = Manager(os.environ)
         self._listeners = Listeners(passed=passed_sockets(os.environ))
+        self._fresh = Listeners()
+        """Those of the settings that a reload tries; children that are forked now have them too."""
         self._workers: dict[int, _Worker] = {}
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
@@ -302,6 +304,7 @@ class Supervisor:
             self._steward.abandon()
         self._watch.close()
         self._listeners.close(keep=keep)
+        self._fresh.close(keep=keep)
 
     # Run
 
@@ -406,7 +409,6 @@ class Supervisor:
 
     def _follow(self, settings: Settings) -> None:
         """A new generation of workers serves before the old one is told to leave."""
-        listeners = self._listeners
         try:
             _check_settings(settings)
             self._check_lasting(settings)
@@ -414,13 +416,14 @@ class Supervisor:
             self._change_log(settings)
             if not self._settings.metrics.listen:
                 self._prepare_metrics(settings)
-            listeners = self._listeners.adjusted(settings)
+            self._fresh = self._listeners.adjusted(settings)
             if self._user is not None:
                 hand_over(settings, self._user)
             self._guide_steward(settings)
-            fresh = self._start_generation(settings, listeners)
+            fresh = self._start_generation(settings, self._fresh)
         except Exception:
-            listeners.close(keep=self._listeners)
+            self._fresh.close(keep=self._listeners)
+            self._fresh = Listeners()
             with contextlib.suppress(OperatorError):  # what is missing is started later
                 self._guide_steward(self._settings)
             raise
@@ -428,9 +431,9 @@ class Supervisor:
             self._steward.settle()
         former, self._workers, self._missing = self._workers, fresh, []
         self._retire(former)
-        _tell_addresses(listeners, known=self._listeners)
-        self._listeners.close(keep=listeners)
-        self._listeners = listeners
+        _tell_addresses(self._fresh, known=self._listeners)
+        self._listeners.close(keep=self._fresh)
+        self._listeners, self._fresh = self._fresh, Listeners()
         self._settings = settings
         _tell_control(settings)
 
