@@ -17,6 +17,7 @@ from restante.service.supervisor import LETTING_GO
 from tests.support.instance import Instance, new_instance, until
 from tests.support.ports import free_port
 from tests.support.serving import (
+    HESITANT,
     IAIN,
     SAMPLE,
     Sections,
@@ -361,6 +362,26 @@ def test_a_bug_is_the_end_of_a_reload_alone(tmp_path: Path) -> None:
         told = instance.log()
         assert 'event=unplanned where="a reload" error="RuntimeError: a bug"' in told
         assert_unchanged(instance, pids)
+
+
+def test_a_stop_ends_a_reload(tmp_path: Path) -> None:
+    """Workers that serve are told at once, though the ones that start do not listen."""
+    with new_instance(tmp_path / "instance", domains=()) as instance:
+        instance.within = [sys.executable, "-c", HESITANT]
+        configure(instance, {})
+        start(instance)
+        (old,) = workers(instance, 1)
+        hesitating = instance.directory / "wait"
+        hesitating.touch()
+        hang_up(instance)
+        (fresh,) = workers(instance, 2) - {old}
+        assert instance.process is not None
+        instance.process.send_signal(signal.SIGTERM)
+        until(lambda: not is_alive(old), "the old worker has left")
+        assert is_alive(fresh)
+        hesitating.unlink()
+        assert instance.stop() == 0
+        assert "event=reload_refused" not in instance.log()
 
 
 def test_reloads_under_load_lose_nothing(tmp_path: Path) -> None:

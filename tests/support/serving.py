@@ -26,15 +26,17 @@ NOBODY = 65534
 _WORKER = re.compile(r"event=worker_started slot=\d+ pid=(\d+)")
 _RELOADED = re.compile("event=(server_reloaded|reload_refused)")
 HESITANT = """
-import os, sys, time
+import os, signal, sys, time
 from restante.cli import main
 from restante.service import supervisor
 
 real = supervisor.run_worker
 
 def run_worker(settings, *others):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     while os.path.exists(os.path.join(settings.directory, "wait")):
         time.sleep(0.01)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     return real(settings, *others)
 
 supervisor.run_worker = run_worker
@@ -42,7 +44,7 @@ del sys.argv[1:-3]
 main()
 """
 """The command ``--dir DIR serve``, whose workers hang in their start while the instance's directory
-has a file ``wait``; signals are not heard either."""
+has a file ``wait``; SIGTERM is not heard either."""
 SAMPLE = b"Subject: hello\r\n\r\nhello\r\n"
 
 Sections = Mapping[str, Mapping[str, object]]

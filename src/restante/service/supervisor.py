@@ -59,8 +59,8 @@ _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
 
 
-class _ToldToStop(OperatorError):
-    """The server is to end while it waits for workers to start."""
+class _ToldToStop(BaseException):
+    """The server is to end, whatever it does at the moment: no error."""
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number).name
@@ -204,13 +204,16 @@ class Supervisor:
                 )
                 starting.append(_Starting(worker, ready))
             self._await_ready(starting)
+        except _ToldToStop:
+            self._retired |= _workers_of(starting)  # which end together with all others
+            raise
         except Exception:
-            self._end({each.worker.pid: each.worker for each in starting})
+            self._end(_workers_of(starting))
             raise
         finally:
             for each in starting:
                 os.close(each.ready)
-        return {each.worker.pid: each.worker for each in starting}
+        return _workers_of(starting)
 
     def _await_ready(self, starting: Sequence[_Starting]) -> None:
         """Wait until all of them serve, and answer in their offices meanwhile.
@@ -488,6 +491,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._listeners.close()
+        self._fresh.close()
         self._end(self._workers | self._retired)
         if self._steward is not None:
             self._steward.stop()
@@ -515,6 +519,10 @@ class Supervisor:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             self._forget(worker)
+
+
+def _workers_of(starting: Iterable[_Starting]) -> dict[int, _Worker]:
+    return {each.worker.pid: each.worker for each in starting}
 
 
 def _check_settings(settings: Settings) -> None:
