@@ -36,6 +36,7 @@ from restante.service.user import ServerUser, open_pem_for
 from restante.service.watch import Watch
 from restante.tls import CertificateRefused
 from restante.tls.certificates import paths_of
+from restante.tls.files import close_pem
 
 MAX_PENDING = 100
 """Requests of one worker that wait for the registrar or the nursery."""
@@ -342,8 +343,10 @@ class Steward:
                 office.answer(request.id, {}, descriptor)
             else:
                 office.refuse(request.id, f"{request.name} cannot be read: not a file")
+        except OSError as error:  # its file server has forgotten it by now
+            office.refuse(request.id, f"{request.name} cannot be read: {error.strerror}")
         finally:
-            os.close(descriptor)
+            close_pem(descriptor)
 
     def _go_on(self, number: int, errand: _Errand) -> None:
         """Do what comes next for it; what nobody has planned for is the end of it alone."""

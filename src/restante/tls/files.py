@@ -6,6 +6,7 @@ open file, at first and whenever they ask.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -58,7 +59,7 @@ class DiskFiles:
         try:
             return _read(path, descriptor)
         finally:
-            os.close(descriptor)
+            close_pem(descriptor)
 
 
 class HandedFiles:
@@ -85,10 +86,12 @@ class HandedFiles:
             identity = _identity(os.fstat(descriptor))
             if identity != self.identity(path):
                 self._known[path] = identity, _read(path, descriptor)
+        except OSError as error:
+            self.miss(path, _unreadable(path, error))
         except CertificateRefused as refusal:
             self._known[path] = identity, refusal
         finally:
-            os.close(descriptor)
+            close_pem(descriptor)
 
     def miss(self, path: str, refusal: CertificateRefused) -> None:
         """The file could not be opened."""
@@ -110,10 +113,16 @@ class HandedFiles:
 def open_pem(path: str) -> int:
     """A descriptor that is good for reading; raises CertificateRefused."""
     try:
-        # Without waiting: somebody may have put a FIFO there.
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Somebody may have put a FIFO there, or a terminal, which could send this process signals.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def close_pem(descriptor: int) -> None:
+    """Give it back, whatever a file server says of it, which may be away by now."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def _read(path: str, descriptor: int) -> PemFile:
