@@ -261,6 +261,43 @@ async def test_a_torn_database_is_called_damaged(tmp_path: Path) -> None:
         QueueStore.open(str(tmp_path), 0)
 
 
+@pytest.mark.parametrize("left", [None, b""], ids=["gone", "empty"])
+async def test_bodies_without_their_database_are_kept(tmp_path: Path, left: bytes | None) -> None:
+    """As where somebody has moved it away because it was damaged, or a repair has emptied it."""
+    store = QueueStore.open(str(tmp_path), 0)
+    await store.add(envelope(), content(LARGE), targets())
+    await store.close()
+    database, bodies = tmp_path / "0" / "queue.db", tmp_path / "0" / "bodies"
+    kept, names = database.read_bytes(), os.listdir(bodies)
+    database.unlink()
+    if left is not None:
+        database.write_bytes(left)
+    with pytest.raises(QueueUnusable, match="0 has bodies and no database: put its"):
+        QueueStore.open(str(tmp_path), 0)
+    assert os.listdir(bodies) == names != []
+    database.write_bytes(kept)
+    reopened = QueueStore.open(str(tmp_path), 0)
+    assert (await the_only(reopened)).content.read() == content(LARGE).read()
+    await reopened.close()
+
+
+async def test_a_removal_that_is_cut_short_leaves_no_bodies_without_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a body is one that could not be removed with its message."""
+    store = QueueStore.open(str(tmp_path), 0)
+    (tmp_path / "0" / "bodies" / "left").touch()
+    monkeypatch.setattr(os, "listdir", lambda _: ["queue.db", "lock", "bodies"])
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    await store.remove()
+    monkeypatch.undo()
+    await QueueStore.open(str(tmp_path), 0).close()
+
+
+def refused(path: str) -> None:
+    raise PermissionError(path)
+
+
 async def test_a_full_queue_refuses_mail_but_not_reports(tmp_path: Path) -> None:
     store = QueueStore.open(str(tmp_path), 0, max_waiting=1)
     await store.add(envelope(), content(), targets("a@x", "b@x"))

@@ -105,9 +105,11 @@ TABLES = _MESSAGES + RECIPIENTS + _LANES + LANE_INDEX + _REPORTS
 def connect_writer(directory: str) -> sqlite3.Connection:
     """A connection that writes to the queue in ``directory``, its tables made if need be.
 
-    The tables of an earlier version are migrated. Raises QueueUnusable.
+    The tables of an earlier version are migrated. Raises QueueUnusable, also where the database
+    is gone and its bodies are not.
     """
     path = os.path.join(directory, DATABASE)
+    _check_is_whole(directory, path)
     prepare_index(path)
     connection = _connect(path, f"file://{_quote(path)}?mode=rwc")
     with _closed_if_unusable(connection, f"the queue {path} cannot be opened"):
@@ -168,6 +170,21 @@ def _closed_if_unusable(connection: sqlite3.Connection, complaint: str) -> Itera
 
 def _quote(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _check_is_whole(directory: str, path: str) -> None:
+    """A database is made before the first body: bodies without one are mail, not what is left.
+
+    A new one would name none of them, and SQLite would remove the log of the old one.
+    """
+    if os.path.exists(path) and os.path.getsize(path) > 0:
+        return
+    bodies = os.path.join(directory, BODIES)
+    if os.path.exists(bodies) and os.listdir(bodies):
+        raise QueueUnusable(
+            f"the queue {directory} has bodies and no database: put its {DATABASE} back,"
+            " or move the whole directory away"
+        )
 
 
 def _create(connection: sqlite3.Connection, path: str) -> None:

@@ -10,6 +10,7 @@ from typing import IO
 
 from restante.queue import QueueTaken, QueueUnusable
 from restante.queue.bodies import make_durable_directory
+from restante.queue.schema import BODIES
 
 LOCK = "lock"
 """The file that whoever has a queue holds locked."""
@@ -55,9 +56,10 @@ def _hold(lock: IO[bytes], directory: str) -> None:
 def remove_queue(directory: str) -> None:
     """Remove a queue to which the caller has the lock, and that last; raises OSError.
 
-    As long as its file has its name, nobody else has the queue and makes anything in it.
+    As long as its file has its name, nobody else has the queue and makes anything in it. Bodies
+    go before the database, without which they would be taken for mail.
     """
-    for name in os.listdir(directory):
+    for name in sorted(os.listdir(directory), key=lambda name: name != BODIES):
         path = os.path.join(directory, name)
         if os.path.isdir(path):
             shutil.rmtree(path)
