@@ -22,6 +22,7 @@ from restante.guessing import (
     Limits,
     Standing,
     delay,
+    guard,
     objection,
 )
 from restante.guessing import file as guess_file
@@ -437,6 +438,7 @@ def test_the_file_is_bounded_and_forgets_the_oldest(
             network = network_of(f"10.0.{number // 250}.{number % 250}")
             file.count(f"user{number}", network, b"abc", 1000 + number)
         file.know((f"user{number}", "10.0.0.1", 1000.0) for number in range(300))
+        file.forget_old(1300)
     guessed = {each.account for each in file.guessed(1300)}
     assert guessed == {f"user{number}" for number in range(200, 300)}
     monkeypatch.setattr(guess_file, "MAX_WRONG", 1000)
@@ -448,6 +450,38 @@ def test_the_file_is_bounded_and_forgets_the_oldest(
     ]
     assert known == [False] * 250 + [True] * 50
     file.close()
+
+
+def test_those_who_log_in_often_take_nobody_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker tells of them each day, and whenever it is new."""
+    monkeypatch.setattr(guess_file, "MAX_KNOWN", 50)
+    file = GuessFile.open(str(tmp_path / FILE_NAME), 3600, create=True)
+    day = 86400
+    with file.transaction():
+        file.know((f"weekly{number}", HOME, day) for number in range(10))
+        for now in range(day, 8 * day, day // 4):
+            file.know((f"daily{number}", HOME, now) for number in range(10))
+            file.forget_old(now)
+        file.count("weekly0", network_of(HOME), b"abc", now)
+    assert file.standing("weekly0", network_of(HOME), now).known
+    with file.transaction():
+        file.know([("ahead", HOME, now + 900 * day), ("ahead", HOME, now)])
+        file.forget_old(now + 40 * day)
+        file.count("ahead", network_of(HOME), b"abc", now + 40 * day)
+    assert not file.standing("ahead", network_of(HOME), now + 40 * day).known
+    file.close()
+
+
+def test_a_login_that_was_noted_is_not_noted_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard, "MAX_NOTED", 10)
+    logins = guard._Logins()
+    assert all(logins.note(f"user{number}", HOME, 1000.0) for number in range(11))
+    assert [logins.note(f"user{number}", HOME, 1001.0) for number in range(5, 11)] == [False] * 6
+    assert logins.note("user0", HOME, 1001.0), "it was forgotten, as others were too many"
 
 
 def test_a_look_counts_no_further_than_any_limit_is(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ FILE_NAME = "guesses.db"
 MAX_WRONG = 100_000
 """Guesses that are kept; beyond, the oldest are forgotten. Some 10 MB."""
 MAX_KNOWN = 500_000
-"""Pairs of account and network that are kept, as above. Some 50 MB."""
+"""Pairs of account and network that are kept, as above, but for an hour. Some 50 MB."""
+KNOW_AGAIN = 43_200
+"""Seconds for which a pair is left as it is: each worker tells of it, and again when it is new."""
 MOST = 1000
 """Guesses beyond which nobody counts on: any limit is far below."""
 SKEW = 60
@@ -39,7 +41,7 @@ CREATE TABLE IF NOT EXISTS known (
     id INTEGER PRIMARY KEY,
     account TEXT NOT NULL,
     network TEXT NOT NULL,
-    at INTEGER NOT NULL,         -- of the last login, to within a day
+    at INTEGER NOT NULL,         -- of the last login, to within two days
     UNIQUE (account, network)
 ) STRICT;
 """
@@ -61,8 +63,16 @@ INSERT INTO wrong (account, network, wide, digest, at)
 VALUES (:account, :network, :wide, :digest, :now)
 ON CONFLICT DO UPDATE SET at = excluded.at WHERE at NOT BETWEEN :since AND :until
 """
-_KNOW = "INSERT OR REPLACE INTO known (account, network, at) VALUES (?, ?, ?)"
-_TRIM = "DELETE FROM {0} WHERE id <= (SELECT max(id) FROM {0}) - ?"
+_KNOW = f"""
+INSERT OR REPLACE INTO known (account, network, at) SELECT ?1, ?2, ?3 WHERE NOT EXISTS (
+    SELECT 1 FROM known WHERE account = ?1 AND network = ?2
+    AND at BETWEEN ?3 - {KNOW_AGAIN} AND ?3 + {SKEW})
+"""
+_TRIM_WRONG = "DELETE FROM wrong WHERE id <= (SELECT max(id) FROM wrong) - ?"
+# By rows, for a pair that is written again leaves its number unused; that reads all of them.
+_TRIM_KNOWN = """
+DELETE FROM known WHERE id <= (SELECT id FROM known ORDER BY id DESC LIMIT 1 OFFSET ?)
+"""
 _GUESSED = f"""
 SELECT account, network, count(*), max(at) FROM wrong WHERE {_RECENT}
 GROUP BY account, network ORDER BY 3 DESC, 1, 2
@@ -134,12 +144,11 @@ class GuessFile:
             **self._recent(now),
         }
         self._connection.execute(_COUNT, row)
-        self._connection.execute(_TRIM.format("wrong"), (MAX_WRONG,))
+        self._connection.execute(_TRIM_WRONG, (MAX_WRONG,))
 
     def know(self, logins: Iterable[tuple[str, str, float]]) -> None:
         """Accounts have logged in from narrow networks, at some times."""
         self._connection.executemany(_KNOW, ((*pair, int(at)) for *pair, at in logins))
-        self._connection.execute(_TRIM.format("known"), (MAX_KNOWN,))
 
     def forgive(self, account: str, network: str) -> None:
         """Forget what was guessed for an account from a narrow network."""
@@ -164,9 +173,10 @@ class GuessFile:
         return self._connection.execute("DELETE FROM wrong").rowcount
 
     def forget_old(self, now: float) -> None:
-        """Remove what counts no more, and what lies in the future."""
+        """Remove what counts no more, what lies in the future, and what is too much."""
         self._connection.execute(f"DELETE FROM wrong WHERE NOT ({_RECENT})", self._recent(now))
         self._connection.execute("DELETE FROM known WHERE at <= ?", (int(now) - KNOWN_FOR,))
+        self._connection.execute(_TRIM_KNOWN, (MAX_KNOWN,))
 
     def _recent(self, now: float) -> dict[str, int]:
         return {"since": int(now - self._window) + 1, "until": int(now) + SKEW}

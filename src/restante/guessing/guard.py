@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar
 
 from restante import maillog
@@ -198,7 +199,7 @@ class _Logins:
 
     def __init__(self) -> None:
         self._written: dict[int, float] = {}
-        """Hashes of pairs, and when they were last to be written."""
+        """Hashes of pairs, and when they were last to be written, the oldest first."""
         self.waiting: list[tuple[str, str, float]] = []
         """Account, network and time of what is to be written down."""
 
@@ -208,7 +209,8 @@ class _Logins:
         if abs(now - self._written.get(pair, -NOTE_AGAIN)) < NOTE_AGAIN:
             return False
         if len(self._written) >= MAX_NOTED:
-            self._written.clear()
+            self._written = dict(islice(self._written.items(), MAX_NOTED // 2, None))
+        self._written.pop(pair, None)  # or else it would keep the place of an old one
         self._written[pair] = now
         self.waiting.append((account, network, now))
         return True
