@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
+from restante.cli import creation
 from restante.cli.creation import passable_mode
 from restante.cli.serving import serve
 from restante.cli.status import ExitCode
@@ -72,10 +74,42 @@ def test_what_init_has_made_outlives_a_power_cut(
         str(shell.directory.parent),
         str(shell.directory),
         str(directory.parent),
-        *(str(directory / name) for name in ("", "restante.toml", "tls")),
-        *(str(directory / "tls" / name) for name in ("self-signed.pem", "self-signed.key")),
+        *(str(directory / name) for name in ("", "restante.toml.new", "tls")),
+        *(str(directory / "tls" / name) for name in ("self-signed.pem.new", "self-signed.key.new")),
     } <= set(synced)
-    assert synced.index(str(directory / "restante.toml")) < synced.index(str(directory))
+    assert synced[-1] == str(directory), "which has got its restante.toml"
+
+
+@pytest.mark.parametrize("at", ["make_directory", "_make_drop", "_make_certificate", "_finish"])
+@pytest.mark.parametrize("done", [False, True])
+def test_an_init_that_was_killed_is_done_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, at: str, *, done: bool
+) -> None:
+    """Before one of its steps, or when that is done."""
+    step = getattr(creation, at)
+
+    def killed(*arguments: object) -> None:
+        if done:
+            step(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            monkeypatch.setattr(creation, at, killed)
+            shell.bare("init", str(shell.directory))
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    again = shell.bare("init", str(shell.directory))
+
+    if at == "_finish" and done:
+        assert "is an instance already" in again.err
+    else:
+        assert (again.code, again.err) == (0, "")
+    assert shell.bare("--dir", str(shell.directory), "check").code == 0
+    assert not list(shell.directory.rglob("*.new"))
 
 
 @pytest.mark.parametrize("umask", [0o027, 0o077])

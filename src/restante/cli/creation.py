@@ -22,6 +22,7 @@ CONFIGURATION_MODE = 0o600
 """restante.toml may hold the database's password."""
 CERTIFICATE = "tls/self-signed.pem"
 KEY = "tls/self-signed.key"
+_UNFINISHED = f"{FILE_NAME}.new"
 _BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 """What SQLite adds to the name of a database, for files of its own (sqlite.org/tempfiles.html)."""
 
@@ -34,21 +35,23 @@ def create_instance(
     Without ``tables``, the database is one that has them, and is left alone. Raises
     OperatorError, ConfigurationError or CannotKnow; nothing that was made is left then, except
     tables in a database that was there before. A server may have used the directory without a
-    restante.toml: what was there before stays in any case.
+    restante.toml: what was there before stays in any case. As restante.toml gets its name last,
+    what is killed meanwhile has made no instance, and may be done again.
     """
     directory = os.path.abspath(stored_text(directory))
-    if os.path.exists(os.path.join(directory, FILE_NAME)):
+    if os.path.lexists(os.path.join(directory, FILE_NAME)):
         raise OperatorError(f"{directory} is an instance already: it has a {FILE_NAME}")
     with _undone_on_failure() as undo:
         make_directory(directory, passable_mode(), undo)
         _write_settings(directory, overrides, undo)
-        settings = load(directory, os.environ)
+        settings = load(directory, os.environ, name=_UNFINISHED)
         make_directory(settings.path(settings.mail.root), passable_mode(), undo)
         make_directory(settings.path(settings.queue.root), 0o700, undo)
         _make_drop(settings, undo)
         _make_certificate(settings, undo)
         if tables:
             _create_schema(settings, undo)
+        _finish(directory, undo)
         _give_to_server(settings)
     return settings
 
@@ -100,13 +103,21 @@ def _write_settings(
     overrides: Mapping[str, Mapping[str, object]],
     undo: list[Callable[[], object]],
 ) -> None:
-    path = os.path.join(directory, FILE_NAME)
+    path = os.path.join(directory, _UNFINISHED)
+    with contextlib.suppress(FileNotFoundError):  # of one that was killed
+        os.unlink(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, CONFIGURATION_MODE)
     undo.append(lambda: os.unlink(path))
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(render({**overrides, **_initial_settings()}))
         file.flush()
         os.fsync(descriptor)
+
+
+def _finish(directory: str, undo: list[Callable[[], object]]) -> None:
+    path = os.path.join(directory, FILE_NAME)
+    os.rename(os.path.join(directory, _UNFINISHED), path)
+    undo.append(lambda: os.unlink(path))
     sync_directory(directory)
 
 
@@ -117,16 +128,19 @@ def _initial_settings() -> dict[str, Mapping[str, object]]:
 
 
 def _make_certificate(settings: Settings, undo: list[Callable[[], object]]) -> None:
-    """A pair to try TLS out with, unless the environment names another."""
+    """A pair to try TLS out with, unless there is one, or the environment names another."""
     if (settings.tls.certificate, settings.tls.key) != (CERTIFICATE, KEY):
         return
     from restante.tls.certificate import utc_now
-    from restante.tls.selfsigned import write_self_signed
+    from restante.tls.selfsigned import UNFINISHED, write_self_signed
 
-    certificate, key = settings.path(CERTIFICATE), settings.path(KEY)
+    pair = certificate, key = settings.path(CERTIFICATE), settings.path(KEY)
+    if not _missing(*pair):
+        return
     place = os.path.dirname(certificate)
     make_directory(place, 0o700, undo)
-    undo += [partial(os.unlink, path) for path in _missing(certificate, key)]
+    undo += [partial(os.unlink, path) for path in _missing(*pair)]
+    undo += [partial(os.unlink, f"{path}{UNFINISHED}") for path in pair]
     write_self_signed(settings.hostname, certificate, key, utc_now())
     sync_directory(place)
 

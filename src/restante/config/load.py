@@ -39,16 +39,19 @@ CLOSE_VARIABLE = 0.9
 """The same for names of variables, which share their beginnings."""
 
 
-def load(directory: str, environ: Mapping[str, str], control: str = "") -> Settings:
+def load(
+    directory: str, environ: Mapping[str, str], control: str = "", name: str = FILE_NAME
+) -> Settings:
     """The settings of the instance in ``directory``, with what ``environ`` overrides.
 
     ``control`` is a control directory that was named by hand; it, or one that ``environ`` names,
     takes the place of the one that restante.toml names, and without a restante.toml is enough.
-    Raises ConfigurationError with every problem there is.
+    ``name``: that of a restante.toml that is still to get its own. Raises
+    ConfigurationError with every problem there is.
     """
     directory = os.path.abspath(directory)
     named = control or environ.get(CONTROL_VARIABLE, "")
-    file = _read_file(directory, optional=bool(named))
+    file = _read_file(os.path.join(directory, name), optional=bool(named))
     return _Reading(directory, file, environ).read(named, by_hand=bool(control))
 
 
@@ -68,14 +71,14 @@ class _File:
     exists: bool = True
 
 
-def _read_file(directory: str, *, optional: bool) -> _File:
-    path = os.path.join(directory, FILE_NAME)
+def _read_file(path: str, *, optional: bool) -> _File:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         if optional:
             return _File(path, exists=False)
+        directory = os.path.dirname(path)
         hint = f"make one with: restante init {directory}"
         raise ConfigurationError([f"no {FILE_NAME} in {directory}; {hint}"]) from None
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from datetime import datetime, timedelta
 
@@ -17,18 +19,23 @@ CLOCK_SKEW = timedelta(hours=1)
 """By how much a client's clock may be behind this one's."""
 KEY_MODE = 0o600
 CERTIFICATE_MODE = 0o644
+UNFINISHED = ".new"
+"""What the files' names end in until both of them are written."""
 _COMMON_NAME = "self-signed by restante init"
 
 
 def write_self_signed(host: str, certificate: str, key: str, now: datetime) -> None:
     """Make a pair for ``host`` and write it into two files, neither of which may be there yet.
 
-    EC P-256, valid for ten years. Raises OSError, and OperatorError for a host's name that
-    no certificate can bear.
+    EC P-256, valid for ten years; they get their names when both are on the disk. Raises OSError,
+    and OperatorError for a host's name that no certificate can bear.
     """
+    for path in (key, certificate):
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     private = ec.generate_private_key(ec.SECP256R1())
     _write(
-        key,
+        f"{key}{UNFINISHED}",
         KEY_MODE,
         private.private_bytes(
             serialization.Encoding.PEM,
@@ -49,7 +56,10 @@ def write_self_signed(host: str, certificate: str, key: str, now: datetime) -> N
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(private, hashes.SHA256())
     )
-    _write(certificate, CERTIFICATE_MODE, made.public_bytes(serialization.Encoding.PEM))
+    written = made.public_bytes(serialization.Encoding.PEM)
+    _write(f"{certificate}{UNFINISHED}", CERTIFICATE_MODE, written)
+    for path in (key, certificate):
+        os.rename(f"{path}{UNFINISHED}", path)
 
 
 def _ascii(host: str) -> str:
@@ -65,6 +75,8 @@ def _ascii(host: str) -> str:
 
 
 def _write(path: str, mode: int, data: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):  # of a process that was killed
+        os.unlink(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "wb") as file:
         file.write(data)
