@@ -451,6 +451,11 @@ def queue_opened(path: str, messages: int) -> None:
     _log.info("queue_opened", path=path, messages=messages)
 
 
+def queue_migrating(path: str) -> None:
+    """A worker brings a queue of a former version up to date; ``queue_opened`` follows."""
+    _log.info("queue_migrating", path=path)
+
+
 def queue_changed(path: str, messages: int, change: int) -> None:
     """An operator changed a queue; ``messages`` wait in it now, ``change`` more than before."""
     _meter.queue_changed(change)

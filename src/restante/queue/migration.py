@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterable
 
 from restante.queue import LastAnswer, answers
 from restante.status import Reply
@@ -18,8 +19,7 @@ def from_version_1(connection: sqlite3.Connection, tables: str) -> None:
     what had failed was reported then.
     """
     connection.create_function("last_answer", 2, _last_answer, deterministic=True)
-    for statement in (*_SET_ASIDE_1, *statements(tables), *_TAKE_OVER_1):
-        connection.execute(statement)
+    _migrate(connection, _SET_ASIDE_1, tables, _TAKE_OVER_1)
 
 
 def from_version_2(connection: sqlite3.Connection, recipients: str) -> None:
@@ -28,7 +28,17 @@ def from_version_2(connection: sqlite3.Connection, recipients: str) -> None:
     ``recipients`` makes the table and all indexes of which version 2 has others. Within a
     transaction, foreign keys off.
     """
-    for statement in (*_SET_ASIDE_2, *statements(recipients), *_TAKE_OVER_2):
+    _migrate(connection, _SET_ASIDE_2, recipients, _TAKE_OVER_2)
+
+
+def _migrate(
+    connection: sqlite3.Connection, aside: Iterable[str], script: str, take_over: Iterable[str]
+) -> None:
+    """Indexes are made when the rows are there: sorted once, they need not be kept in order."""
+    made = statements(script)
+    indexes = [each for each in made if each.startswith("CREATE INDEX")]
+    tables = [each for each in made if each not in indexes]
+    for statement in (*aside, *tables, *take_over, *indexes):
         connection.execute(statement)
 
 

@@ -17,6 +17,8 @@ WAKE = "wake"
 """The socket at which the owner of a queue hears that somebody else has changed it."""
 VERSION = 3
 """Of the tables below, kept in ``user_version``."""
+_VERSION_AT = 60
+"""Where a database's file has its ``user_version`` (sqlite.org/fileformat.html §1.3)."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for an operator's tool that holds the database."""
 PRIMARY_CODE = 0xFF
@@ -118,6 +120,19 @@ def connect_writer(directory: str) -> sqlite3.Connection:
         _create(connection, path)
         connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def is_former(directory: str) -> bool:
+    """Whether the queue's tables are still to be migrated, which may take long.
+
+    As the file itself says: what was changed last may be in its log alone.
+    """
+    try:
+        with open(os.path.join(directory, DATABASE), "rb") as file:
+            file.seek(_VERSION_AT)
+            return 0 < int.from_bytes(file.read(4), "big") < VERSION
+    except OSError:
+        return False
 
 
 def connect_reader(directory: str) -> sqlite3.Connection:

@@ -34,7 +34,14 @@ from restante.queue.handout import Position
 from restante.queue.loader import Loader
 from restante.queue.room import is_full, lacks_room
 from restante.queue.rows import Arrival, Inserted, Result, Settled
-from restante.queue.schema import BODIES, begin_life, connect_reader, connect_writer, is_damage
+from restante.queue.schema import (
+    BODIES,
+    begin_life,
+    connect_reader,
+    connect_writer,
+    is_damage,
+    is_former,
+)
 from restante.queue.shortcut import Shortcut
 from restante.queue.slots import lock_queue, remove_queue
 from restante.queue.traffic import Limits, Traffic
@@ -112,6 +119,8 @@ class QueueStore:
             raise QueueUnusable(
                 f"the queue {directory} cannot be opened: {reason_of(error)}"
             ) from error
+        if is_former(directory):
+            maillog.queue_migrating(directory)
         try:
             store = cls(directory, max_waiting, lock)
         except OSError as error:

@@ -1,6 +1,7 @@
 """A worker's own queue, which has to wait where its disk is full when the worker starts.
 
-Whoever fetches and deletes mail is served meanwhile, for that makes room.
+Whoever fetches and deletes mail is served meanwhile, for that makes room. So it is while a queue
+of a former version is brought up to date, for which no patience would be long enough.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from restante import maillog
 from restante.envelope import Content, Envelope
 from restante.queue import QueueFailed, QueueTaken, QueueUnusable, QueueWithoutRoom, Target
+from restante.queue.schema import is_former
 from restante.queue.store import QueueStore
 
 PREDECESSOR_PATIENCE = 5.0
@@ -19,6 +21,7 @@ PREDECESSOR_PATIENCE = 5.0
 PREDECESSOR_INTERVAL = 0.05
 ROOM_INTERVAL = 5.0
 """Seconds between two attempts to open a queue on a disk that was full."""
+MIGRATING = "the queue is brought up to date"
 
 
 class OwnQueue:
@@ -38,10 +41,14 @@ class OwnQueue:
         await self._store.add(envelope, content, targets)
 
     async def open(self, *, needed: bool) -> QueueStore | None:
-        """Before anybody is served; None: there is no room for it, and it is not ``needed`` now.
+        """Before anybody is served; None: that is for ``open_later``, unless it is ``needed`` now.
 
-        A predecessor that was killed may hold the queue for a moment longer. Raises QueueUnusable.
+        There is no room for it, or it is of a former version. A predecessor that was killed may
+        hold the queue for a moment longer. Raises QueueUnusable.
         """
+        if not needed and is_former(self._directory):
+            self._why = MIGRATING
+            return None
         deadline = time.monotonic() + PREDECESSOR_PATIENCE
         while True:
             try:
@@ -60,8 +67,10 @@ class OwnQueue:
 
     async def open_later(self) -> QueueStore:
         """As soon as it can be opened."""
+        pause = 0.0 if self._why == MIGRATING else ROOM_INTERVAL
         while self._store is None:
-            await asyncio.sleep(ROOM_INTERVAL)
+            await asyncio.sleep(pause)
+            pause = ROOM_INTERVAL
             try:
                 # In a thread, for a long queue takes long to open, and sessions are served.
                 self._store = await asyncio.to_thread(self._opened)
