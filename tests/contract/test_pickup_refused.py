@@ -39,7 +39,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 BAD = {
     "empty": b"",
     "no head": b"hello\n" * 100,
-    "another version": file().replace(b"drop 1", b"drop 2", 1),
+    "no version": file().replace(b"drop 1", b"drop x", 1),
     "too short": file()[:-1],
     "too long": file() + b"\n",
     "no recipients": file(b"Siain@example.com\0"),
@@ -303,6 +303,23 @@ async def test_what_cannot_be_put_aside_holds_up_no_other(
     os.unlink(world.paths.bad)
     assert len(await world.collect()) == 1
     assert set(world.left()) == {f"bad/{name}" for name in names}
+
+
+async def test_what_a_newer_version_has_written_waits_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody has gone back to this one: it is mail that was accepted."""
+    monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 1e6)
+    monkeypatch.setattr(collecting, "BATCH", 1)
+    newer = file().replace(b"drop 1", b"drop 2", 1)
+    moved = {os.path.join("claimed", str(SLOT), world.put(newer)) for _ in range(2)}
+    world.drop()
+    with capture_logs() as events:
+        async with world.collecting():
+            await until(lambda: world.store.waiting == 1 and set(world.left()) == moved)
+    failed, _ = sorted(events, key=lambda each: str(each["event"]))
+    assert (failed["event"], failed["path"]) == ("drop_failed", world.paths.root)
+    assert str(failed["why"]).endswith("it was written by a newer version of Restante")
 
 
 async def test_where_nothing_can_be_put_aside_what_was_claimed_is_put_in_order_all_the_same(

@@ -25,11 +25,17 @@ MAX_ENVELOPE = 4 * 1024 * 1024
 MAX_RECIPIENTS = 10_000
 """Recipients of one message (RFC 5321 §4.5.3.1.8 asks for 100)."""
 
+_ANY_HEAD = re.compile(rb"restante-drop [1-9][0-9]* ")
+"""How a file of any version begins, which is HEAD_SIZE octets long at least."""
 _HEAD = re.compile(rb"restante-drop 1 ([0-9]{8}) ([0-9]{12})\n")
 
 
 class BadRecord(ValueError):
     """The octets are no dropped message; the text says why."""
+
+
+class NewerRecord(ValueError):
+    """It is a message, as a later version of Restante writes it; the text says so."""
 
 
 class Recipient(NamedTuple):
@@ -72,9 +78,11 @@ def encode_head(head: Head) -> bytes:
 
 
 def decode_head(octets: bytes) -> Head:
-    """The reverse; raises BadRecord."""
+    """The reverse; raises BadRecord and NewerRecord."""
     match = _HEAD.fullmatch(octets)
     if match is None:
+        if _ANY_HEAD.match(octets) and not octets.startswith(b"restante-drop 1 "):
+            raise NewerRecord("it was written by a newer version of Restante")
         raise BadRecord("it does not begin as a dropped message does")
     head = Head(int(match[1]), int(match[2]))
     if head.envelope > MAX_ENVELOPE:

@@ -15,7 +15,7 @@ from restante import maillog
 from restante.address import fold
 from restante.config import Settings
 from restante.drop import DropPaths, is_finished, is_unfinished
-from restante.drop.record import BadRecord
+from restante.drop.record import BadRecord, NewerRecord
 from restante.errors import TemporaryError
 from restante.pickup import TakingQueue
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
@@ -154,20 +154,26 @@ class Collector:
                 await self._enqueue(name, path)
             except BadRecord as error:
                 await self._put_aside(path, str(error))
+            except NewerRecord as error:
+                self._leave(f"{name}: {error}")
             else:
                 await in_thread(os.unlink, path)
 
     async def _put_aside(self, path: str, why: str) -> None:
-        """See ``_put_aside``. Where that fails it stays claimed, and only the first is told of:
-        in ``incoming`` it could come before all others again and again.
-        """
+        """See ``_put_aside``; where that fails, ``_leave``."""
         async with self._aside:  # so that MAX_BAD is what it says
             try:
                 await in_thread(_put_aside, self._paths, path, why)
             except OSError as error:
-                if self._settle_at == math.inf:
-                    self._settle_at = time.monotonic() + PAUSE_AFTER_STUCK
-                    maillog.drop_failed(self._paths.root, str(error))
+                self._leave(str(error))
+
+    def _leave(self, why: str) -> None:
+        """A file stays claimed for a while, and only the first is told of: in ``incoming`` it could
+        come before all others again and again.
+        """
+        if self._settle_at == math.inf:
+            self._settle_at = time.monotonic() + PAUSE_AFTER_STUCK
+            maillog.drop_failed(self._paths.root, why)
 
     async def _enqueue(self, name: str, path: str) -> None:
         smtp = self._settings.smtp
@@ -209,7 +215,7 @@ class Collector:
         host = self._settings.hostname
         try:
             return await read_letter(file, spool, self._limits, host, self._new_id(), now)
-        except (BadRecord, TemporaryError, OSError, MemoryError):
+        except (BadRecord, NewerRecord, TemporaryError, OSError, MemoryError):
             raise
         except Exception as error:
             # The next time would end in the same way, and hold up what others dropped.
@@ -340,7 +346,8 @@ def _is_letter(entry: os.DirEntry[str]) -> bool:
 
 def _remove_abandoned(entry: os.DirEntry[str]) -> None:
     with contextlib.suppress(OSError):
-        age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+        # Or it was begun while the clock was ahead.
+        age = abs(time.time() - entry.stat(follow_symlinks=False).st_mtime)
         if age > ABANDONED:
             os.unlink(entry.path)
 

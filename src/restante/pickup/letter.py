@@ -106,7 +106,7 @@ class DroppedFile:
         os.close(self._file)
 
     async def read_record(self) -> tuple[Head, Record]:
-        """Sizes and envelope; raises BadRecord."""
+        """Sizes and envelope; raises BadRecord and NewerRecord."""
         head = decode_head(await self._read(HEAD_SIZE))
         if head.file_size != self._facts.st_size:
             raise BadRecord(f"it has {self._facts.st_size} octets instead of {head.file_size}")

@@ -16,6 +16,7 @@ from restante.drop import DropPaths
 from restante.drop.record import (
     HEAD_SIZE,
     BadRecord,
+    NewerRecord,
     Recipient,
     Record,
     decode,
@@ -152,7 +153,7 @@ def _letter(record: Record) -> Letter:
 
 def drop_record(data: bytes) -> None:
     """A dropped file is the message that it means, or BadRecord; it is written as it was read."""
-    with contextlib.suppress(BadRecord):
+    with contextlib.suppress(BadRecord, NewerRecord):
         assert encode_head(decode_head(data)) == data
     try:
         record = decode(data)
