@@ -212,11 +212,13 @@ async def test_a_maildir_without_a_lock_file_is_read(box: Box, readings: list[No
     assert len(readings) == 1
 
 
-async def test_what_crashed_deliveries_left_is_cleaned_all_the_same(box: Box) -> None:
+@pytest.mark.parametrize("looked", [-2 * STALE_AFTER, 100 * STALE_AFTER], ids=["long ago", "ahead"])
+async def test_what_crashed_deliveries_left_is_cleaned_all_the_same(box: Box, looked: int) -> None:
+    """Also where the last look was while the clock was ahead."""
     left = box.path / "tmp" / "5.e"
     left.write_bytes(b"half")
-    long_ago = time.time() - 2 * STALE_AFTER
-    os.utime(box.path / maildir.LOCK, (long_ago, long_ago))
+    moment = time.time() + looked
+    os.utime(box.path / maildir.LOCK, (moment, moment))
     box.maildirs._clock = lambda: time.time() + 2 * STALE_AFTER
     await box.seen()
     assert not left.exists()

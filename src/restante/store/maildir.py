@@ -40,6 +40,8 @@ from restante.store.recollection import Recollection
 
 MAILDIR = "Maildir"
 LOCK = "restante.lock"
+CLOCK_TOLERANCE = 3600
+"""Seconds that a lock file's time may lie ahead: machines that share Maildirs differ a little."""
 STALE_AFTER = 36 * 3600
 """Seconds after which a file in ``tmp`` was abandoned (maildir(5)), and between two looks for such
 files: the time of the lock file says when the last one was."""
@@ -402,7 +404,7 @@ def _lock_unchanged(maildir: bytes, known: scan.Listing, stale_before: float) ->
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(lock)
         has_name = status.st_nlink > 0
-        if has_name and status.st_mtime >= stale_before and _is_unchanged(maildir, known):
+        if has_name and not _is_due(status, stale_before) and _is_unchanged(maildir, known):
             return lock
     except OSError:
         pass  # whoever opens it in earnest says what is wrong
@@ -447,7 +449,7 @@ def _open_by(way: Way, uid: int, stale_before: float, *, may_last: bool) -> Mail
         return MaildirDrop(way, None)
     try:
         _check_name(lock, os.path.join(maildir, LOCK))
-        is_due = os.fstat(lock).st_mtime < stale_before
+        is_due = _is_due(os.fstat(lock), stale_before)
         if is_due:
             _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
             _note_the_look(lock)
@@ -539,6 +541,11 @@ def _of_others(places: Mapping[str, str], uid: int) -> str:
             if owner != uid:
                 return f"{name}, which belongs to uid {owner}, not to {uid}"
     return ""
+
+
+def _is_due(lock: os.stat_result, stale_before: float) -> bool:
+    """Whether ``tmp`` is to be looked at: not if it was lately, unless the clock was ahead then."""
+    return not stale_before <= lock.st_mtime <= stale_before + STALE_AFTER + CLOCK_TOLERANCE
 
 
 def _clean_tmp(tmp: str, stale_before: float) -> None:
