@@ -123,7 +123,7 @@ class Sender:
 
     @contextmanager
     def arrivals(self, numbers: Iterable[int], messages: int) -> Iterator[Callable[[], float]]:
-        """Watches these mailboxes; the callable waits for so many messages.
+        """Watches these mailboxes; the callable, once all are sent, waits for so many messages.
 
         It returns when the last one came, by the monotonic clock, or raises LostError.
         """
@@ -136,8 +136,8 @@ class Sender:
                 self.component.adopt(watcher.pid)
                 assert watcher.stdin is not None
                 assert watcher.stdout is not None
-                watcher.stdin.write(_folders(self.system.mail, numbers))
-                watcher.stdin.close()
+                watcher.stdin.write(_folders(self.system.mail, numbers) + "\n")
+                watcher.stdin.flush()
                 assert watcher.stdout.readline() == "ready\n"
                 yield lambda: _last_arrival(watcher, messages)
             finally:
@@ -149,8 +149,13 @@ def _folders(mail: Path, numbers: Iterable[int]) -> str:
 
 
 def _last_arrival(watcher: subprocess.Popen[str], messages: int) -> float:
+    assert watcher.stdin is not None
     assert watcher.stdout is not None
-    count, last = watcher.stdout.readline().split()
+    watcher.stdin.close()
+    said = watcher.stdout.readline().split()
+    if not said:
+        raise LostError("messages were not counted, as said above")
+    count, last = said
     if watcher.wait() != 0:
         raise LostError(f"{count} of {messages} messages are in their mailboxes")
     return float(last)

@@ -38,7 +38,7 @@ POSTFIX_TLS = {
     "smtp_tls_connection_reuse": "yes",
 }
 """As Debian's main.cf has it; and connections over TLS are kept, as those in clear text are."""
-_LOOK = 0.01
+_LOOK = 0.002
 """Seconds between two looks at the log."""
 
 

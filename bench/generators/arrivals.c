@@ -1,9 +1,13 @@
 /* arrivals COUNT SECONDS: waits until COUNT messages have come into directories.
  *
  * The paths of the directories (each a Maildir's "new") are read from standard input, a line
- * each. Prints "ready" when all of them are watched, and then one line: how many messages came,
- * and when the last one of COUNT came, in seconds of CLOCK_MONOTONIC. Ends after SECONDS in any
- * case, with status 1 if some are missing.
+ * each, until a line is empty. Prints "ready" when all of them are watched. As long as standard
+ * input stays open messages are still sent, and nobody needs the answer: it sleeps but for a look
+ * a second, since the kernel keeps only so many events (fs.inotify.max_queued_events); where they
+ * were too many for it, it ends with status 2. From the end of standard input on it waits for
+ * what is missing, and prints one line: how many messages came, and when the last one of COUNT was
+ * seen, in seconds of CLOCK_MONOTONIC. Ends SECONDS later in any case, with status 1 if some are
+ * missing.
  *
  * A message comes by link(2) or rename(2); a file that is written in place counts when it is made.
  */
@@ -18,6 +22,8 @@
 
 /* Nanoseconds to let events gather: woken for each, this would take time from the servers. */
 #define GATHER 2000000
+/* Milliseconds between two looks while messages are sent. */
+#define LOOK 1000
 
 static double now(void)
 {
@@ -42,7 +48,7 @@ static int watch_all(void)
 
 	if (events < 0)
 		die("inotify");
-	while ((length = getline(&path, &room, stdin)) > 0) {
+	while ((length = getline(&path, &room, stdin)) > 0 && *path != '\n') {
 		if (path[length - 1] == '\n')
 			path[length - 1] = '\0';
 		if (inotify_add_watch(events, path, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR) < 0)
@@ -65,7 +71,7 @@ static long take(int events)
 		struct inotify_event *event = (struct inotify_event *)at;
 
 		if (event->mask & IN_Q_OVERFLOW) {
-			fprintf(stderr, "arrivals: events were lost\n");
+			fprintf(stderr, "arrivals: more than fs.inotify.max_queued_events\n");
 			exit(2);
 		}
 		count++;
@@ -74,23 +80,35 @@ static long take(int events)
 	return count;
 }
 
+/* Until nothing more is sent; how many messages have come meanwhile. */
+static long while_sending(int events)
+{
+	struct pollfd sending = { .fd = STDIN_FILENO, .events = POLLIN };
+	long count = 0;
+
+	while (poll(&sending, 1, LOOK) <= 0)
+		count += take(events);
+	return count;
+}
+
 int main(int argc, char **argv)
 {
 	const struct timespec gather = { 0, GATHER };
-	long wanted, count = 0;
-	double end, last = 0;
-	struct pollfd ready;
+	struct pollfd ready = { .events = POLLIN };
+	double end, last;
+	long wanted, count;
 
 	if (argc != 3) {
 		fprintf(stderr, "usage: arrivals COUNT SECONDS <DIRECTORIES\n");
 		return 2;
 	}
 	wanted = atol(argv[1]);
-	end = now() + atof(argv[2]);
 	ready.fd = watch_all();
-	ready.events = POLLIN;
 	puts("ready");
 	fflush(stdout);
+	count = while_sending(ready.fd);
+	last = now();
+	end = last + atof(argv[2]);
 	while (count < wanted && now() < end) {
 		if (poll(&ready, 1, (int)((end - now()) * 1000) + 1) <= 0)
 			continue;

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest.mock import AsyncMock, MagicMock
@@ -118,30 +122,74 @@ def test_all_take_turns_and_warm_up_before() -> None:
     assert series[0].values == (0.2,)
 
 
-def test_arrivals_tells_when_the_last_message_came(tmp_path: Path) -> None:
+@contextmanager
+def arrivals(directory: Path, count: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """Watching; it waits for what is missing as soon as its standard input is closed."""
     with subprocess.Popen(
-        [generator("arrivals"), "2", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [generator("arrivals"), str(count), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as watcher:
         assert watcher.stdin is not None
         assert watcher.stdout is not None
-        watcher.stdin.write(f"{tmp_path}\n")
-        watcher.stdin.close()
+        watcher.stdin.write(f"{directory}\n\n")
+        watcher.stdin.flush()
         assert watcher.stdout.readline() == "ready\n"
+        yield watcher
+
+
+def test_arrivals_tells_when_the_last_message_came(tmp_path: Path) -> None:
+    with arrivals(tmp_path, 2, 60) as watcher:
+        assert watcher.stdin is not None
+        assert watcher.stdout is not None
         (tmp_path / "made").touch()
+        watcher.stdin.close()
+        between = time.monotonic()
         (tmp_path / "made").rename(tmp_path / "named")
-        assert watcher.stdout.readline().startswith("2 ")
+        count, last = watcher.stdout.readline().split()
+        assert (count, between < float(last) < time.monotonic()) == ("2", True)
     assert watcher.returncode == 0
 
 
 def test_arrivals_says_how_many_are_missing(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [generator("arrivals"), "1", "0.05"],
-        input=f"{tmp_path}\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (1, "ready\n0 0.000000\n")
+    with arrivals(tmp_path, 2, 0.05) as watcher:
+        (tmp_path / "made").touch()
+        output, _ = watcher.communicate()
+    assert (watcher.returncode, output.split()[0]) == (1, "1")
+
+
+def test_arrivals_sleeps_while_messages_are_sent(tmp_path: Path) -> None:
+    with arrivals(tmp_path, 20, 60) as watcher:
+        time.sleep(0.05)
+        before = _waits(watcher.pid)
+        for number in range(20):
+            (tmp_path / str(number)).touch()
+            time.sleep(0.005)
+        assert _waits(watcher.pid) - before <= 1  # it looks once a second
+        output, _ = watcher.communicate()
+    assert (watcher.returncode, output.split()[0]) == (0, "20")
+
+
+def test_arrivals_does_not_count_on_when_events_were_lost(tmp_path: Path) -> None:
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if most > 100_000:
+        pytest.skip("the kernel keeps very many events")
+    with arrivals(tmp_path, 1, 60) as watcher:
+        (tmp_path / "0").touch()
+        watcher.send_signal(signal.SIGSTOP)
+        for number in range(most):  # two alike in a row would be one event
+            (tmp_path / str(number % 2)).rename(tmp_path / str((number + 1) % 2))
+        watcher.send_signal(signal.SIGCONT)
+        _, faults = watcher.communicate()
+    assert (watcher.returncode, "max_queued_events" in faults) == (2, True)
+
+
+def _waits(pid: int) -> int:
+    """How often a process has slept so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def test_all_systems_have_the_same_accounts(tmp_path: Path) -> None:
