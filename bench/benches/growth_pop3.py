@@ -9,7 +9,7 @@ from functools import partial
 
 from bench.accounts import Accounts
 from bench.arena import Arena, Bench
-from bench.benches.pop3 import MAILDROP, PER_SESSION
+from bench.benches.pop3 import MAILDROP, acquaint, in_a_round, warming
 from bench.fetching import Reader, Sessions
 from bench.maildrops import fill
 from bench.rounds import Turns
@@ -78,6 +78,7 @@ def _measure(
     arena: Arena, key: str, title: str, systems: Sequence[System], *, memory: bool = False
 ) -> None:
     sessions = Sessions("session", USERS, USERS, messages=MAILDROP.messages)
+    acquaint(arena, systems, sessions)
     arena.measure(
         f"growth-pop3/{key}",
         f"POP3 login, STAT, LIST, UIDL, QUIT, 100 messages, {USERS} in parallel, {title}",
@@ -86,9 +87,9 @@ def _measure(
             for each in systems
         ],
         Turns(
-            arena.options.messages // PER_SESSION,
+            in_a_round(arena),
             arena.options.rounds,
-            warm_up=USERS,
+            warm_up=warming(arena, USERS),
             memory=memory,
         ),
         unit="sessions/s",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,13 +18,14 @@ from bench.systems.mariadb import peers
 from bench.systems.restante import restante
 from bench.systems.system import System
 from restante.auth.schemes import hash_password
+from restante.store.recollection import SETTLED
 
 USERS = 100
 MAILDROP = Filling(100)
 """What each of them has."""
 CLIENTS = (1, 10, 50)
-PER_SESSION = 5
-"""A round has a session where other benches have so many messages."""
+A_ROUND = 2000
+"""Sessions in a round, at the most: a second of the fastest."""
 FETCHERS = 10
 FETCHED = (Filling(1000), Filling(200, 64 * 1024))
 """What each of those has who fetch and delete it all."""
@@ -34,6 +36,27 @@ SHA512_CRYPT = (
 """Of PASSWORD, with 5,000 rounds, as crypt(3) does when it is not told otherwise."""
 LOGINS_A_ROUND = {"clear": 1000, "sha512": 1000, "argon2id": 100}
 """An argon2id takes a hundred milliseconds of a core."""
+
+
+def in_a_round(arena: Arena, most: int = A_ROUND) -> int:
+    """How many sessions: other benches have half as many messages."""
+    return min(2 * arena.options.messages, most)
+
+
+def warming(arena: Arena, users: int) -> int:
+    """Sessions after which each of Restante's workers has most likely met each user."""
+    return 4 * arena.options.workers * users
+
+
+def acquaint(arena: Arena, systems: Sequence[System], sessions: Sessions) -> None:
+    """Everybody has a session with each maildrop, and could remember all that the next one finds.
+
+    The first session with Dovecot moves messages from ``new`` to ``cur``, and nobody can trust what
+    was changed just now. Before a row's warm-up, which would remember nothing otherwise.
+    """
+    for system in systems:
+        Reader(system, arena.generator).seconds(sessions, sessions.users)
+    time.sleep(SETTLED + 0.5)
 
 
 def run_sessions(arena: Arena) -> None:
@@ -49,16 +72,19 @@ def run_sessions(arena: Arena) -> None:
 
 
 def _measure_sessions(arena: Arena, name: str, systems: list[System], clients: int) -> None:
+    key = f"pop3/{name}-{clients}"
+    if not arena.wants(key):
+        return
     sessions = Sessions("session", clients, USERS, messages=MAILDROP.messages)
+    acquaint(arena, systems, sessions)
     arena.measure(
-        f"pop3/{name}-{clients}",
+        key,
         f"POP3 login, STAT, LIST, UIDL, QUIT, 100 messages, {clients} in parallel",
         [_entrant(arena, system, sessions) for system in systems],
-        # Everybody has been here once when the rounds begin: indexes are warm.
         Turns(
-            arena.options.messages // PER_SESSION,
+            in_a_round(arena),
             arena.options.rounds,
-            warm_up=USERS,
+            warm_up=warming(arena, USERS),
             memory=clients == 10,
             calls=clients == 10,
         ),
@@ -74,15 +100,30 @@ def _measure_first_sessions(arena: Arena, clients: int) -> None:
         f"pop3/changed-{clients}",
         "POP3 login, STAT, LIST, UIDL, QUIT, 100 messages, changed since the last session, "
         f"{clients} in parallel",
-        [_entrant(arena, each, sessions, partial(_change_all, each)) for each in systems],
-        Turns(USERS, arena.options.rounds, warm_up=USERS),
+        [_changing(arena, each, sessions) for each in systems],
+        Turns(_hundreds(in_a_round(arena)), arena.options.rounds, warm_up=USERS),
         unit="sessions/s",
     )
 
 
-def _change_all(system: System) -> None:
-    for number in range(1, USERS + 1):
-        change(maildir_of(system.mail, number))
+def _hundreds(sessions: int) -> int:
+    """Whole turns of all users."""
+    return max(sessions // USERS, 1) * USERS
+
+
+def _changing(arena: Arena, system: System, sessions: Sessions) -> Entrant:
+    """All maildrops change, untimed, before each turn of their users."""
+    reader = Reader(system, arena.generator)
+
+    def work(count: int) -> float:
+        seconds = 0.0
+        for _ in range(0, count, USERS):
+            for number in range(1, USERS + 1):
+                change(maildir_of(system.mail, number))
+            seconds += reader.seconds(sessions, USERS)
+        return seconds
+
+    return arena.entrant(system, work)
 
 
 def run_fetches(arena: Arena) -> None:
@@ -173,14 +214,8 @@ def _with_password(arena: Arena, stack: ExitStack, password: str) -> list[System
     ]
 
 
-def _entrant(
-    arena: Arena,
-    system: System,
-    sessions: Sessions,
-    prepare: Callable[[], object] = lambda: None,
-) -> Entrant:
-    work = partial(Reader(system, arena.generator).seconds, sessions)
-    return arena.entrant(system, work, prepare)
+def _entrant(arena: Arena, system: System, sessions: Sessions) -> Entrant:
+    return arena.entrant(system, partial(Reader(system, arena.generator).seconds, sessions))
 
 
 BENCHES = (

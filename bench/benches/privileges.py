@@ -12,7 +12,7 @@ from functools import partial
 
 from bench.arena import Arena, Bench
 from bench.benches.mailboxes import measure
-from bench.benches.pop3 import MAILDROP, PER_SESSION
+from bench.benches.pop3 import MAILDROP, acquaint, in_a_round, warming
 from bench.fetching import Reader, Sessions
 from bench.maildrops import fill
 from bench.rounds import Entrant, Turns
@@ -51,19 +51,24 @@ def run(arena: Arena) -> None:
             measure(arena, both, Load(sessions), row=f"privileges/4k-{sessions}")
         for system in both:
             fill(system, range(1, USERS + 1), MAILDROP)
+        acquaint(arena, both, _sessions(USERS))
         for parallel in (10,) if arena.options.quick else (1, 10):
             arena.measure(
                 f"privileges/pop3-{parallel}",
                 f"POP3 login, STAT, LIST, UIDL, QUIT, {parallel} in parallel",
                 [_reading(arena, each, parallel) for each in both],
-                Turns(arena.options.messages // PER_SESSION, arena.options.rounds, warm_up=USERS),
+                Turns(in_a_round(arena), arena.options.rounds, warm_up=warming(arena, USERS)),
                 unit="sessions/s",
             )
 
 
 def _reading(arena: Arena, system: System, parallel: int) -> Entrant:
-    sessions = Sessions("session", parallel, USERS, messages=MAILDROP.messages)
-    return arena.entrant(system, partial(Reader(system, arena.generator).seconds, sessions))
+    work = partial(Reader(system, arena.generator).seconds, _sessions(parallel))
+    return arena.entrant(system, work)
+
+
+def _sessions(parallel: int) -> Sessions:
+    return Sessions("session", parallel, USERS, messages=MAILDROP.messages)
 
 
 BENCHES = (Bench("privileges", "what helpers cost (as root)", run),)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.arena import Arena, Bench
 from bench.benches.mailboxes import entrant
-from bench.benches.pop3 import MAILDROP, USERS
+from bench.benches.pop3 import MAILDROP, USERS, acquaint, in_a_round, warming
 from bench.fetching import Handshake, Reader, Sessions
 from bench.figures import Better, Row
 from bench.maildrops import fill
@@ -16,8 +16,8 @@ from bench.systems.dovecot import AS_IT_COMES, REUSED
 from bench.systems.system import System
 
 CLIENTS = 10
-PER_SESSION = 5
-"""A round has a session where other benches have so many messages."""
+A_ROUND = 1000
+"""Sessions in a round, at the most: a second of the fastest."""
 SENDERS = (10, 50)
 WORK = f"POP3 over TLS: login, STAT, LIST, UIDL, QUIT, 100 messages, {CLIENTS} in parallel"
 
@@ -37,9 +37,11 @@ def _measure_sessions(
     if not arena.wants(key):
         return
     sessions = Sessions("session", CLIENTS, USERS, messages=MAILDROP.messages, handshake=handshake)
+    acquaint(arena, systems, sessions)
     resumed: dict[str, float] = {}
     entrants = [_entrant(arena, each, sessions, resumed) for each in systems]
-    turns = Turns(arena.options.messages // PER_SESSION, arena.options.rounds, warm_up=USERS)
+    count = in_a_round(arena, A_ROUND)
+    turns = Turns(count, arena.options.rounds, warm_up=warming(arena, USERS))
     series, machine = take_turns(entrants, turns)
     title = f"{WORK}, handshakes {handshake.name.lower()}"
     told = ", ".join(f"{name} {share:.0%}" for name, share in resumed.items())

@@ -242,7 +242,7 @@ def test_a_row_is_readable() -> None:
 
 STARTING = (
     *("fill", "restante", "postfix", "prepared", "program", "free_port"),
-    *("_sink", "sqlite_file", "mariadb_urls", "open_directory_engine"),
+    *("acquaint", "_sink", "sqlite_file", "mariadb_urls", "open_directory_engine"),
 )
 """What benches have from elsewhere that starts something, or writes much."""
 
