@@ -27,8 +27,14 @@ CLIENTS = (1, 10, 50)
 A_ROUND = 2000
 """Sessions in a round, at the most: a second of the fastest."""
 FETCHERS = 10
-FETCHED = (Filling(1000), Filling(200, 64 * 1024))
+FETCHED = {
+    "4k": Filling(1000),
+    "4k-indexed": Filling(1000),
+    "64k": Filling(200, 64 * 1024),
+}
 """What each of those has who fetch and delete it all."""
+INDEXED = "-indexed"
+"""Of rows whose users have looked at their mail before; in the others it is new."""
 SHA512_CRYPT = (
     "{SHA512-CRYPT}$6$QebpG/1iQyjBEFMe$RNqnbdOmYSYhj/JmU7zHteW8oshLkJDseZLZzVBGvjV9gyvJJ3K2"
     "d6UXP6M9gj8yBnYUG6hTJ4zQQyhuquOt21"
@@ -129,27 +135,31 @@ def _changing(arena: Arena, system: System, sessions: Sessions) -> Entrant:
 def run_fetches(arena: Arena) -> None:
     """STAT, LIST, and then RETR and DELE of each message."""
     systems = arena.pop3_hosts([AS_IT_COMES])
-    for filling in FETCHED:
-        size = filling.octets // 1024
+    for key, filling in FETCHED.items():
+        seen = key.endswith(INDEXED)
         sessions = Sessions("fetch", FETCHERS, FETCHERS, messages=filling.messages)
         arena.measure(
-            f"fetch/{size}k",
-            f"POP3 RETR and DELE of {filling.messages} messages of {size} KiB by each of "
-            f"{FETCHERS} users",
-            [_fetching(arena, system, sessions, filling) for system in systems],
+            f"fetch/{key}",
+            f"POP3 RETR and DELE of {filling.messages} messages of {filling.octets // 1024} KiB, "
+            f"{'seen before' if seen else 'new'}, by each of {FETCHERS} users",
+            [_fetching(arena, system, sessions, filling, seen=seen) for system in systems],
             Turns(FETCHERS * filling.messages, arena.options.rounds),
             unit="messages/s",
         )
 
 
-def _fetching(arena: Arena, system: System, sessions: Sessions, filling: Filling) -> Entrant:
-    """The maildrops are full again before every round."""
+def _fetching(
+    arena: Arena, system: System, sessions: Sessions, filling: Filling, *, seen: bool
+) -> Entrant:
+    """The maildrops are full again before every round, and ``seen`` in a session of this system."""
     reader = Reader(system, arena.generator)
-    return arena.entrant(
-        system,
-        lambda _messages: reader.seconds(sessions, FETCHERS),
-        partial(fill, system, range(1, FETCHERS + 1), filling),
-    )
+
+    def prepare() -> None:
+        fill(system, range(1, FETCHERS + 1), filling)
+        if seen:
+            reader.seconds(replace(sessions, mode="session"), FETCHERS)
+
+    return arena.entrant(system, lambda _messages: reader.seconds(sessions, FETCHERS), prepare)
 
 
 def run_logins(arena: Arena) -> None:
