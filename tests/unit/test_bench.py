@@ -24,7 +24,7 @@ from bench.accounts import (
     restante_rows,
 )
 from bench.arena import Options
-from bench.benches import queue
+from bench.benches import idle, queue
 from bench.benches.growth import FEW, MANY
 from bench.calls import parse, syncs
 from bench.figures import Better, Goal, Row, Series, ratio, verdict
@@ -102,6 +102,27 @@ def test_system_calls_are_read_from_the_table_of_strace() -> None:
     calls = parse(STRACE)
     assert calls == {"fdatasync": 100, "fsync": 100, "read": 3000}
     assert syncs(calls) == 200
+
+
+def test_what_sessions_add_is_told_by_the_memory_before_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The processes of the first round's sessions stay.
+    mebibytes = iter([10.0, 110.0, 90.0, 120.0])
+    slept: list[float] = []
+    for name, stub in {"memory": lambda _: next(mebibytes), "Reader": MagicMock()}.items():
+        monkeypatch.setattr(idle, name, stub)
+    monkeypatch.setattr("time.sleep", slept.append)
+    rows: list[Row] = []
+    options = Options(rounds=2, workers=2, messages=100, against=())
+    arena = MagicMock(options=options, add=rows.append)
+    arena.pop3_hosts.return_value = [MagicMock(components=["server"])]
+    idle.run(arena)
+    assert {each.key: each.series[0].values for each in rows} == {
+        "idle/1000": (110, 120),
+        "idle/1000-alone": (100, 110),
+    }
+    assert min(slept) > 30
 
 
 def test_all_take_turns_and_warm_up_before() -> None:
