@@ -70,7 +70,7 @@ def _mailboxes(arena: Arena) -> None:
             "growth/mailboxes",
             "4 KiB into mailboxes, 50 sessions, of few or many accounts",
             entrants,
-            Turns(messages, arena.options.rounds, warm_up=messages // 5),
+            Turns(messages, arena.options.rounds, warm_up=messages),
             unit="messages/s",
         )
 
@@ -93,7 +93,7 @@ def _connections(arena: Arena) -> None:
             "growth/connections",
             "4 KiB into mailboxes, 50 sessions, beside idle SMTP connections",
             [alone, replace(beside, prepare=prepare)],
-            Turns(messages, arena.options.rounds, warm_up=messages // 5, memory=True),
+            Turns(messages, arena.options.rounds, warm_up=messages, memory=True),
             unit="messages/s",
         )
 

@@ -73,7 +73,7 @@ def run_messages(arena: Arena) -> None:
             f"starttls/4k-{sessions}",
             f"4 KiB into mailboxes over STARTTLS, {sessions} sessions",
             [entrant(arena, system, load, messages) for system in systems],
-            Turns(messages, arena.options.rounds, warm_up=messages // 5),
+            Turns(messages, arena.options.rounds, warm_up=messages),
             unit="messages/s",
         )
 
