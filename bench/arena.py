@@ -30,6 +30,9 @@ from restante.tls.certificate import PairFiles
 SCRATCH = "/var/tmp"
 """On a disk, as a rule: what waits for a file system in memory says nothing."""
 
+CROWD = 50
+"""So many sessions are many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -39,7 +42,7 @@ class Options:
     workers: int
     """Of Restante."""
     messages: int
-    """In a round of the benches that send many."""
+    """In a round of the benches that send many, see ``messages_by``."""
     against: Sequence[str]
     """The peers."""
     quick: bool = False
@@ -48,6 +51,14 @@ class Options:
     """Keys of rows: of a bench that has some here, no others are measured."""
     sqlite: bool = False
     """Restante has its accounts in SQLite, and stands alone."""
+    crowded: int | None = None
+    """In a round by CROWD sessions or more; None: as many as by others."""
+
+    def messages_by(self, sessions: int) -> int:
+        """In a round by so many sessions; one alone takes its time."""
+        if sessions == 1:
+            return self.messages // 2
+        return self.crowded or self.messages if sessions >= CROWD else self.messages
 
 
 @dataclass

@@ -55,7 +55,7 @@ def _workers(arena: Arena) -> None:
 
 
 def _mailboxes(arena: Arena) -> None:
-    messages = arena.options.messages
+    messages = arena.options.messages_by(LOAD.sessions)
     with ExitStack() as stack:
         entrants = []
         for count in MAILBOXES:
@@ -77,7 +77,7 @@ def _mailboxes(arena: Arena) -> None:
 
 def _connections(arena: Arena) -> None:
     idle = QUICK_CONNECTIONS if arena.options.quick else CONNECTIONS
-    messages = arena.options.messages
+    messages = arena.options.messages_by(LOAD.sessions)
     with (
         _named(arena, "no others") as quiet,
         _named(arena, f"{idle:,} idle") as busy,

@@ -43,8 +43,9 @@ def measure(
 ) -> None:
     """One row, of this bench or, with a key of its own, of another."""
     size = load.octets // 1024
-    # One session alone, and large messages, take their time.
-    messages = arena.options.messages // (2 if load.sessions == 1 or size > 4 else 1)
+    messages = arena.options.messages_by(load.sessions)
+    if size > 4 and load.sessions > 1:  # these take their time, too
+        messages //= 2
     sessions = "1 session" if load.sessions == 1 else f"{load.sessions} sessions"
     kept = ", connections kept" if load.kept else ""
     arena.measure(

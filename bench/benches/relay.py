@@ -79,7 +79,7 @@ def _row(arena: Arena, way: Way) -> None:
         return
     with ExitStack() as stack:
         systems = [stack.enter_context(each) for each in _systems(arena, way)]
-        messages = arena.options.messages // (2 if way.connections == 1 else 1)
+        messages = arena.options.messages_by(way.connections)
         load = Load(way.connections, kept=True)
         sampled = way.connections > 1
         arena.measure(

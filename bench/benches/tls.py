@@ -66,8 +66,8 @@ def _entrant(
 def run_messages(arena: Arena) -> None:
     """4 KiB into mailboxes, a connection and a full handshake for each message."""
     systems = arena.tls_mail_hosts()
-    messages = arena.options.messages
     for sessions in SENDERS:
+        messages = arena.options.messages_by(sessions)
         load = Load(sessions, tls=True)
         arena.measure(
             f"starttls/4k-{sessions}",

@@ -14,7 +14,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from bench.__main__ import BENCHES
+from bench.__main__ import BENCHES, main
 from bench.accounts import (
     Accounts,
     insertions,
@@ -102,6 +102,25 @@ def test_system_calls_are_read_from_the_table_of_strace() -> None:
     calls = parse(STRACE)
     assert calls == {"fdatasync": 100, "fsync": 100, "read": 3000}
     assert syncs(calls) == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        ([], (2500, 5000, 5000)),
+        (["--quick"], (500, 1000, 3000)),
+        (["--quick", "--messages", "200"], (100, 200, 200)),
+    ],
+)
+def test_bursts_of_many_sessions_are_long(
+    arguments: list[str], messages: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Options] = []
+    monkeypatch.setattr("sys.argv", ["restante-bench", *arguments, "mailboxes"])
+    monkeypatch.setattr("bench.__main__.run", lambda options, _benches: asked.append(options))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    main()
+    assert tuple(asked[0].messages_by(sessions) for sessions in (1, 10, 50)) == messages
 
 
 def test_what_sessions_add_is_told_by_the_memory_before_the_first(
