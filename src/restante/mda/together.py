@@ -3,6 +3,7 @@ together hardly longer."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,14 +14,28 @@ Act = Callable[[], None]
 
 
 def all_together(acts: Sequence[Act]) -> list[Exception | None]:
-    """What each has raised; where no threads can be started, they are done one after another."""
+    """What each has raised; where no threads can be started, they are done one after another.
+
+    None is done a second time: the kernel tells of a failed write once, and the next fsync(2) of
+    the same file is none the wiser.
+    """
+    told: dict[int, Exception | None] = {}
+
+    def do(number: int) -> None:
+        told[number] = _tried(acts[number])
+
     if len(acts) > 1:
-        try:
-            with ThreadPoolExecutor(min(len(acts), MOST), "sync") as executor:
-                return list(executor.map(_tried, acts))
-        except RuntimeError:
-            pass  # whatever was done may be done again
-    return list(map(_tried, acts))
+        with (
+            contextlib.suppress(RuntimeError),
+            ThreadPoolExecutor(min(len(acts), MOST), "sync") as executor,
+        ):
+            for number in range(len(acts)):
+                executor.submit(do, number)
+    # The threads there were, if any, have done by now all that they were given.
+    for number in range(len(acts)):
+        if number not in told:
+            do(number)
+    return [told[number] for number in range(len(acts))]
 
 
 def _tried(act: Act) -> Exception | None:

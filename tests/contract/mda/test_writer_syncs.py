@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -310,6 +311,33 @@ async def test_where_no_threads_can_be_started_they_are_synced_all_the_same(
     assert [list(messages(each).values()) for each in deliveries] == [
         [expected(each)] for each in deliveries
     ]
+
+
+async def test_an_error_told_before_threads_ran_out_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of it once: another fsync of the same file reports nothing."""
+    deliveries = [delivery(tmp_path, f"user{i}") for i in range(3)]
+    disk = FaultyDisk(singly=True, named_only=True)
+    errors = [errno.EIO]
+    disk.faults["fsync"] = lambda _path: errors.pop() if errors else 0
+    start, started = threading.Thread.start, []
+
+    def start_one(thread: threading.Thread) -> None:
+        if thread.name.startswith("sync"):
+            started.append(thread.name)
+            if len(started) > 1:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+        while errors and thread.name.startswith("sync"):
+            time.sleep(0.001)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    writer = BatchWriter(HOST, 1, 1, disk)
+    outcomes = await writer.deliver_each(envelope(), CONTENT, deliveries, again=False)
+    await writer.close()
+    assert len(started) > 1
+    assert [isinstance(outcome, Delivered) for outcome in outcomes] == [False, True, True]
 
 
 @pytest.mark.parametrize("far", ["a new Maildir", "one that is there"])
