@@ -84,24 +84,34 @@ class Household:
         except OSError:
             said, descriptors = b"", []
         if said == CONNECTION:
-            self._take(socket.socket(fileno=descriptors[0]))
+            self._taken += 1
+            if descriptors:
+                self._take(socket.socket(fileno=descriptors[0]))
+            else:  # it was closed for want of a descriptor, and the worker sees that
+                self._count()
         elif said == HURRY:
             self._ask_back()
         elif not said:
             self._leave()
 
     def _take(self, connection: socket.socket) -> None:
-        self._taken += 1
         serving = Serving(connection, self._owner, self._tools, self._changed)
         self._connections[serving] = None
 
     def _changed(self, serving: Serving) -> None:
+        if serving not in self._connections:
+            return  # the last answer found the worker gone, and both have been told of
         if serving.is_unused and not serving.is_open:
             del self._connections[serving]
         if self._is_leaving:
             serving.ask_back()
             self._end()
-        elif not self._connections:
+        else:
+            self._count()
+
+    def _count(self) -> None:
+        """If no connection is left, say how many there were: the nursery may want to end this."""
+        if not self._connections:
             try:
                 self._hatch.send(COUNT.pack(self._taken))
             except OSError:
