@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante.service import allocator
+from tests.support.no_threads import FewThreads
 
 MEBIBYTE = 1024 * 1024
 PIECE = 100_000
@@ -20,7 +21,10 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_what_is_free_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refusals", [0, 3])
+async def test_what_is_free_is_given_back(refusals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a moment without threads."""
+    asyncio.get_running_loop().set_default_executor(FewThreads(refusals))
     monkeypatch.setattr(allocator, "INTERVAL", 0.01)
     pieces = [b"x" * PIECE for _ in range(600)]
     kept = pieces[::2]

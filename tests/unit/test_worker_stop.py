@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,23 @@ import pytest
 from restante.config import Settings
 from restante.queue import QueueTaken
 from restante.queue.slots import lock_queue
+from restante.service import wiring
 from restante.service.hands import Hands
 from restante.service.place import Generation, WorkerPlace
 from restante.service.wiring import Worker
+from tests.support.events import capture_logs
+
+
+def worker_of(settings: Settings) -> Worker:
+    place = WorkerPlace(0, 0, Generation.begin(settings, [0]), True, -1, -1, None, None)
+    return Worker(settings, place, None)
 
 
 async def test_a_queue_is_given_away_when_nothing_is_written_for_it_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(str(tmp_path))
-    place = WorkerPlace(0, 0, Generation.begin(settings, [0]), True, -1, -1, None, None)
-    worker = Worker(settings, place, None)
+    worker = worker_of(settings)
     queue = settings.path(f"{settings.queue.root}/0")
     close, closed = Hands.close, []
 
@@ -34,3 +41,20 @@ async def test_a_queue_is_given_away_when_nothing_is_written_for_it_any_more(
     await worker.stop()
     assert closed
     lock_queue(queue).close()
+
+
+async def test_a_task_that_has_died_keeps_nothing_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(wiring, "give_back_for_ever", die)
+    settings = Settings(str(tmp_path))
+    worker = worker_of(settings)
+    with capture_logs() as events:
+        await worker.start({})
+        await asyncio.sleep(0)
+        await worker.stop()
+    lock_queue(settings.path(f"{settings.queue.root}/0")).close()
+    assert [each["where"] for each in events if each["event"] == "unplanned"] == ["a worker's task"]

@@ -15,6 +15,7 @@ from restante.envelope import Content, Envelope
 from restante.queue import QueueFailed, QueueTaken, QueueUnusable, QueueWithoutRoom, Target
 from restante.queue.schema import is_former
 from restante.queue.store import QueueStore
+from restante.threads import NoThread, in_thread
 
 PREDECESSOR_PATIENCE = 5.0
 """Seconds to wait for a killed process to be gone from the worker's own queue."""
@@ -73,8 +74,8 @@ class OwnQueue:
             pause = ROOM_INTERVAL
             try:
                 # In a thread, for a long queue takes long to open, and sessions are served.
-                self._store = await asyncio.to_thread(self._opened)
-            except QueueUnusable as error:
+                self._store = await in_thread(self._opened)
+            except (QueueUnusable, NoThread) as error:
                 self._closed(str(error))
             except Exception as error:  # noqa: BLE001 - a bug must not be the last attempt
                 maillog.unplanned("the opening of a queue", error)

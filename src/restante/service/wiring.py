@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
@@ -63,6 +62,7 @@ from restante.service.renewal import renew
 from restante.service.system_logins import system_logins
 from restante.service.window import Window
 from restante.spool import clean_spool
+from restante.threads import in_thread
 from restante.tls.certificates import Certificates, pairs_of
 from restante.tls.files import HandedFiles
 from restante.tls.tickets import TicketContexts
@@ -370,7 +370,7 @@ class Worker:
         """Raises QueueUnusable, TemporaryError and OSError; what was opened stays open then."""
         if slot not in self._unsettled:
             # In a thread, for a long queue takes long to open, and sessions are served.
-            self._unsettled[slot] = await asyncio.to_thread(self._take_over, slot)
+            self._unsettled[slot] = await in_thread(self._take_over, slot)
         await settle(self._settings, slot, self._unsettled[slot])
         self._unusable.pop(slot, None)
         self._run_queue(slot, self._unsettled.pop(slot))
@@ -443,8 +443,9 @@ def _handshakes(
 async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(ended, Exception):  # long ago perhaps; the stop goes on
+            maillog.unplanned("a worker's task", ended)
 
 
 class RunningQueue:
