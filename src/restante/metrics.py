@@ -20,6 +20,7 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from restante.btrfs import change_in_place
+from restante.threads import NoThread, in_thread
 
 MAX_REQUEST = 8192
 """Octets of an HTTP request's head."""
@@ -322,7 +323,10 @@ class MetricsServer:
             return _response("404 Not Found", b"/metrics is all there is.\n")
         if method not in (b"GET", b"HEAD"):
             return _response("405 Method Not Allowed", b"GET is all there is.\n")
-        body = await asyncio.to_thread(exposition, self._directory)
+        try:
+            body = await in_thread(exposition, self._directory)
+        except NoThread as error:
+            return _response("503 Service Unavailable", f"{error}\n".encode())
         return _response("200 OK", body, head_only=method == b"HEAD")
 
 

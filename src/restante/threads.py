@@ -18,13 +18,17 @@ class NoThread(TemporaryError):
     """No thread can be started (RLIMIT_NPROC, ``pids.max``): the work was not done."""
 
 
-async def in_thread(work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do blocking work in a thread of the loop's; raises NoThread, and what the work raises."""
+def begun(pool: ThreadPool | None, work: Callable[[], _T], /) -> asyncio.Future[_T]:
+    """Blocking work in a thread of the pool, or of the loop's (None); raises NoThread."""
     try:
-        begun = asyncio.get_running_loop().run_in_executor(None, partial(work, *args, **kwargs))
+        return asyncio.get_running_loop().run_in_executor(pool, work)
     except RuntimeError as error:
         raise NoThread(str(error)) from error
-    return await begun
+
+
+async def in_thread(work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Do blocking work in a thread of the loop's; raises NoThread, and what the work raises."""
+    return await begun(None, partial(work, *args, **kwargs))
 
 
 class ThreadPool(ThreadPoolExecutor):

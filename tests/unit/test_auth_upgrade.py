@@ -11,6 +11,7 @@ from restante.auth.upgrade import MAX_WAITING, PAUSE, PasswordUpgrades
 from restante.directory import Account, Credentials
 from restante.errors import CannotKnow
 from tests.support.events import capture_logs
+from tests.support.no_threads import FewThreads
 
 CURRENT = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$nf65EOgLrQMR"
 
@@ -109,6 +110,18 @@ async def test_failure_is_said_once_and_tried_again_after_a_pause(desk: Desk) ->
     ]
     desk.now += PAUSE
     desk.keeper.error = None
+    desk.upgrades.offer(credentials("iain"), "secret")
+    await desk.settle()
+    assert desk.keeper.kept == [("iain", "<secret>")]
+
+
+async def test_without_a_thread_the_old_hash_stands(desk: Desk) -> None:
+    asyncio.get_running_loop().set_default_executor(FewThreads(1))
+    with capture_logs() as events:
+        desk.upgrades.offer(credentials("iain"), "secret")
+        await desk.settle()
+    assert [event["event"] for event in events] == ["password_not_upgraded"]
+    desk.now += PAUSE
     desk.upgrades.offer(credentials("iain"), "secret")
     await desk.settle()
     assert desk.keeper.kept == [("iain", "<secret>")]

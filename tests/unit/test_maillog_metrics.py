@@ -14,6 +14,7 @@ import pytest
 
 from restante import metrics
 from restante.metrics import Meter, MetricsServer, PrometheusMeter
+from tests.support.no_threads import FewThreads
 
 WORK = """
 import sys
@@ -202,6 +203,13 @@ async def test_scrape(port: int, directory: str) -> None:
 async def test_other_requests(port: int, request_head: bytes, status: bytes) -> None:
     answer = await ask(port, request_head)
     assert answer.split(b" ")[1] == status
+
+
+async def test_without_a_thread_a_scrape_is_told_so(port: int) -> None:
+    asyncio.get_running_loop().set_default_executor(FewThreads(1))
+    for status in (b"503", b"200"):
+        answer = await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert answer.split(b" ")[1] == status
 
 
 async def test_endless_head_is_cut_off(port: int) -> None:

@@ -29,7 +29,7 @@ from restante.queue.operate import QueueOperator, Verb
 from restante.queue.reader import QueueEntry, QueueReader
 from restante.queue.retry import RetryPolicy
 from restante.queue.rows import Result
-from restante.queue.scheduler import Scheduler
+from restante.queue.scheduler import FIRST_PAUSE, Scheduler
 from restante.queue.selection import AddressPattern, Selection
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits
@@ -38,6 +38,7 @@ from restante.status import PermanentFailure, Reply
 from tests.support.desk import Desk, Event, at_work, names
 from tests.support.events import capture_logs
 from tests.support.jumping_clock import START, JumpingClock, until
+from tests.support.no_threads import FewThreads
 from tests.support.queued import content, envelope, from_nobody, limits, new_id, targets
 from tests.support.scripted_courier import HERE, LATER, NEVER, Attempt, ScriptedCourier
 
@@ -313,6 +314,20 @@ async def test_a_failure_that_cannot_be_reported_is_not_forgotten(
         assert desk.store.waiting == 0
     assert len(courier.of("iain@x")) == 1
     assert len(courier.of("sender@example.com")) == 1
+
+
+async def test_a_report_waits_no_longer_than_a_thread_for_it(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
+) -> None:
+    courier.answer("nobody@x", NEVER)
+    async with at_work(tmp_path, clock, courier) as desk:
+        asyncio.get_running_loop().set_default_executor(FewThreads(1))
+        await desk.queue(envelope(), "nobody@x")
+        await until(lambda: "queue_failed" in names(log) and clock.resting == 2)
+        clock.jump()
+        await until(lambda: desk.store.waiting == 0)
+    assert clock.now() == START + FIRST_PAUSE
+    assert names(log)[:3] == ["failed", "queue_failed", "bounced"]
 
 
 async def test_a_report_that_is_put_off_does_not_wait_for_a_clock_that_was_ahead(

@@ -21,6 +21,7 @@ from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.contents import spooled_content
 from tests.support.jumping_clock import until
 from tests.support.nameserver import Zone, nameserver
+from tests.support.no_threads import FewThreads
 from tests.support.ports import free_port
 from tests.support.relaying import (
     BODY,
@@ -170,6 +171,19 @@ async def test_a_file_that_is_gone(tmp_path: Path, dns: HostPort, first: SmtpPee
     path.unlink()
     attempted = await send(dns, first.port, parcel(content=content))
     assert isinstance(only(attempted), TemporaryFailure)
+    assert attempted.back_off is None
+    assert first.contents == []
+
+
+@pytest.mark.parametrize("read", [0, 1])
+async def test_a_file_that_no_thread_reads(
+    tmp_path: Path, dns: HostPort, first: SmtpPeer, read: int
+) -> None:
+    asyncio.get_running_loop().set_default_executor(FewThreads(1, after=read))
+    attempted = await send(dns, first.port, parcel(content=large(tmp_path)))
+    failure = only(attempted)
+    assert isinstance(failure, TemporaryFailure)
+    assert "thread" in failure.detail
     assert attempted.back_off is None
     assert first.contents == []
 

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from restante.auth.hashing import Hashing, HashingBusy
+from restante.config.tree import Auth
+from restante.queue import QueueFailed
+from restante.queue.store import QueueStore
 from restante.spool import BLOCK, Spool, SpoolFailed
 from restante.store import MaildropUnavailable
 from restante.threads import ThreadPool
@@ -21,6 +25,16 @@ from tests.support.events import capture_logs
 from tests.support.maildrop_box import Box
 from tests.support.no_threads import no_more_threads
 from tests.support.owner import as_owner, owners_home
+from tests.support.queued import (
+    LARGE,
+    body_files,
+    content,
+    delivered,
+    due,
+    envelope,
+    record,
+    targets,
+)
 
 
 def test_results_and_errors() -> None:
@@ -118,3 +132,54 @@ def test_what_could_not_be_counted_is_an_error_and_counts_never() -> None:
     with owners_home() as home:
         done = as_owner(lambda: asyncio.run(session(home)))
     assert done == ["usage_failed", "", "", "messages_per_hour"]
+
+
+def test_a_password_that_no_thread_could_hash_is_hashed_for_nobody_later() -> None:
+    async def logins() -> list[str]:
+        hashed: list[str] = []
+        hashing = Hashing(Auth(hashing_threads=1, hashing_queue=0), lambda *_: True, None)
+        for _ in range(3):
+            with no_more_threads(), pytest.raises(HashingBusy, match="thread"):
+                await hashing.run("192.0.2.1", lambda: hashed.append("given up"))
+        await hashing.run("192.0.2.1", lambda: hashed.append("wanted"))
+        await hashing.close()
+        return hashed
+
+    assert as_owner(lambda: asyncio.run(logins())) == ["wanted"]
+
+
+def test_a_large_message_that_no_thread_could_keep_is_refused_for_now() -> None:
+    async def queue(root: Path) -> int:
+        store = QueueStore.open(str(root), 0)
+        with no_more_threads():
+            with pytest.raises(QueueFailed, match="thread"):
+                await store.add(envelope(), content(LARGE), targets())
+            with pytest.raises(QueueFailed, match="thread"):
+                await due(store)
+        await store.add(envelope(), content(LARGE), targets())
+        left = len(await due(store))
+        await store.close()
+        return left
+
+    with owners_home() as home:
+        assert as_owner(lambda: asyncio.run(queue(home))) == 1
+
+
+def test_a_large_message_is_delivered_though_no_thread_removes_its_body() -> None:
+    """What is recorded is recorded; the body's file goes at the next start."""
+
+    async def queue(root: Path) -> list[int]:
+        store = QueueStore.open(str(root), 0)
+        await store.add(envelope(), content(LARGE), targets())
+        await store.close()
+        store = QueueStore.open(str(root), 0)  # with no thread for files yet
+        (message,) = await due(store)
+        with no_more_threads():
+            assert await record(store, message, delivered(message))
+        files = [store.waiting, len(body_files(root))]
+        await store.close()
+        await QueueStore.open(str(root), 0).close()
+        return [*files, len(body_files(root))]
+
+    with owners_home() as home:
+        assert as_owner(lambda: asyncio.run(queue(home))) == [0, 1, 0]

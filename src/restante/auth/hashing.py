@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,13 +18,14 @@ from restante.config.tree import Auth
 from restante.errors import TemporaryError
 from restante.network import network_of
 from restante.processors import ROAMING, roam
+from restante.threads import ThreadPool
 
 T = TypeVar("T")
 Verify = Callable[[str, str | None, str | None], bool]
 
 
 class HashingBusy(TemporaryError):
-    """As many logins wait for a hashing thread as ``auth.hashing_queue`` allows."""
+    """As many logins wait as ``auth.hashing_queue`` allows, or no thread can be started."""
 
 
 class Turns:
@@ -66,9 +67,7 @@ class Hashing:
         self._verify = verify_password
         self._proven = proven
         self._waiting = settings.hashing_queue
-        self._pool = ThreadPoolExecutor(
-            settings.hashing_threads, ROAMING + "hashing", initializer=roam
-        )
+        self._pool = ThreadPool(settings.hashing_threads, ROAMING + "hashing", initializer=roam)
         self._room = threading.BoundedSemaphore(settings.hashing_threads + settings.hashing_queue)
         self._turns = Turns(settings.hashing_threads)
 
@@ -98,9 +97,9 @@ class Hashing:
             raise HashingBusy(f"{self._waiting} logins wait already")
         try:
             job = self._pool.submit(work)
-        except RuntimeError:
+        except RuntimeError as error:
             self._room.release()
-            raise
+            raise HashingBusy(str(error)) from error
         # The place is given back when the thread is done, even if nobody waits any more.
         job.add_done_callback(self._give_back)
         return await asyncio.wrap_future(job)

@@ -13,12 +13,13 @@ from restante import maillog
 from restante.auth.schemes import hash_password, is_current
 from restante.directory import Credentials, PasswordKeeper
 from restante.errors import CannotKnow
+from restante.threads import NoThread, in_thread
 
 MAX_WAITING = 16
 """Upgrades that wait, with their passwords in memory; they are done one after another, so that
 a morning's worth of logins leaves a core for itself."""
 PAUSE = 3600.0
-"""Seconds without another attempt after one that the database refused."""
+"""Seconds without another attempt after one that the database refused, or without a thread."""
 
 
 class PasswordUpgrades:
@@ -63,7 +64,7 @@ class PasswordUpgrades:
         try:
             async with self._turn:
                 await self._replace(credentials, password)
-        except CannotKnow as error:
+        except (CannotKnow, NoThread) as error:
             self._leave_alone(credentials.account.name, str(error))
         except Exception as error:  # noqa: BLE001 - a bug here must not be lost with its task
             maillog.unplanned("upgrade of a password", error)
@@ -71,7 +72,7 @@ class PasswordUpgrades:
     async def _replace(self, credentials: Credentials, password: str) -> None:
         if self._monotonic() < self._not_before:
             return
-        better = await asyncio.to_thread(self._make_hash, password)
+        better = await in_thread(self._make_hash, password)
         if await self._keeper.replace_password(credentials, better):
             maillog.password_upgraded(credentials.account.name)
 

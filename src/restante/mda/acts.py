@@ -10,9 +10,8 @@ import asyncio
 import os
 import select
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from restante.config.tree import Programs
 from restante.envelope import Content, Envelope, delivered_to_field
@@ -37,14 +36,12 @@ from restante.mda.mboxrd import Letter
 from restante.mda.program import run_command
 from restante.processors import ROAMING, roam
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
-from restante.threads import ThreadPool
+from restante.threads import NoThread, ThreadPool, begun
 
 MAX_PROGRAMS = 40
 """Commands that one process runs at the same time; the others wait."""
 MAX_APPENDS = 8
 """Mboxes that one process appends to, or waits for the locks of, at the same time."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +170,11 @@ class Acts:
             return TemporaryFailure(CLOSING)
         asked_at = time.monotonic()
         try:
-            work = _begun(
+            work = begun(
                 self._appends,
                 lambda: self._actor.append(envelope, content, mbox, again=again, asked_at=asked_at),
             )
-        except RuntimeError as error:
+        except NoThread as error:
             return TemporaryFailure(NOT_NOW, str(error))
         return await work
 
@@ -192,8 +189,8 @@ class Acts:
         if self._closed:
             return Ran(TemporaryFailure(CLOSING))
         try:
-            work = _begun(self._programs, lambda: self._actor.run(envelope, content, program, gone))
-        except RuntimeError as error:
+            work = begun(self._programs, lambda: self._actor.run(envelope, content, program, gone))
+        except NoThread as error:
             return Ran(TemporaryFailure(NOT_NOW, str(error)))
         return await work
 
@@ -206,8 +203,3 @@ class Acts:
         for pool in (self._programs, self._appends):
             await asyncio.to_thread(pool.shutdown)
         os.close(self._stop)
-
-
-def _begun(pool: ThreadPool, work: Callable[[], _T]) -> asyncio.Future[_T]:
-    """Work in a thread; raises RuntimeError where none can be started."""
-    return asyncio.get_running_loop().run_in_executor(pool, work)

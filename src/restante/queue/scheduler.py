@@ -30,6 +30,7 @@ from restante.queue.traffic import Limits
 from restante.queue.verdict import Verdict, judge, uncertain
 from restante.queue.work import LaneNews, PendingReport, Recorded
 from restante.status import Reply, TemporaryFailure
+from restante.threads import NoThread, in_thread
 
 LONGEST_PAUSE = 300.0
 """Seconds after which the queue is looked at in any case: the time of day may have been set."""
@@ -217,8 +218,10 @@ class Scheduler:
         """One report, from reporter to queue."""
         message, now = pending.message, self._clock.now()
         try:
-            report = await asyncio.to_thread(
-                self._reporter.report, message, pending.notices, now, self._new_id()
+            report = await self._insist(
+                lambda: in_thread(
+                    self._reporter.report, message, pending.notices, now, self._new_id()
+                )
             )
             submission = report if isinstance(report, Submission) else None
             told = await self._insist(lambda: self._store.tell(pending, submission, now))
@@ -232,12 +235,12 @@ class Scheduler:
             maillog.message_finished(message.envelope.queue_id)
 
     async def _insist(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Ask the queue until its disk works: what was done must be recorded."""
+        """Ask until disk and threads can be had: what was done must be recorded."""
         delay = FIRST_PAUSE
         while True:
             try:
                 return await operation()
-            except QueueFailed as error:
+            except (QueueFailed, NoThread) as error:
                 maillog.queue_failed(self._store.directory, str(error))
             await self._clock.wait(asyncio.Event(), delay)
             delay = min(delay * 2, LONGEST_FAILURE_PAUSE)

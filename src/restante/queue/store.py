@@ -48,7 +48,7 @@ from restante.queue.traffic import Limits, Traffic
 from restante.queue.wake import WakeSocket
 from restante.queue.work import LaneNews, PendingReport, Recorded, Told, Work
 from restante.queue.writer import GroupWriter
-from restante.threads import ThreadPool
+from restante.threads import NoThread, ThreadPool, begun
 
 FILE_THREADS = 4
 """Large bodies that are made durable at the same time."""
@@ -407,7 +407,7 @@ class QueueStore:
             )
         finished = settled is not Settled.KEPT
         if finished:
-            await self._in_files(lambda: self._discard([arrival]))
+            await self._tidy(lambda: self._discard([arrival]))
         return finished
 
     def _enter(self, record: Record) -> asyncio.Future[Entered]:
@@ -420,7 +420,7 @@ class QueueStore:
         """Nobody needs the body's file of a message that is gone."""
         entered = await self._enter(record)
         if entered.settled is not Settled.KEPT:
-            await self._in_files(lambda: self._bodies.discard(record.queue_id))
+            await self._tidy(lambda: self._bodies.discard(record.queue_id))
         return entered
 
     def _entered(self, record: Record, entered: Entered) -> None:
@@ -458,9 +458,10 @@ class QueueStore:
         reports = [] if report is None else [report]
         async with self._kept_bodies(reports) as arrivals:
             told, settled = await self._writer.submit(operation, then)
-        await self._tidy(pending.message, settled)
+        if settled is not Settled.KEPT and pending.message.content.body_size > IN_ROW:
+            await self._tidy(lambda: self._bodies.discard(queue_id))
         if not told:
-            await self._in_files(lambda: self._discard(arrivals))
+            await self._tidy(lambda: self._discard(arrivals))
         return Told(told, settled is Settled.FINISHED)
 
     def _told(self, queue_id: str) -> None:
@@ -469,10 +470,10 @@ class QueueStore:
         if not self._telling[queue_id]:
             del self._telling[queue_id]
 
-    async def _tidy(self, message: QueuedMessage, settled: Settled) -> None:
-        """Nobody needs the body's file of a message that is gone."""
-        if settled is not Settled.KEPT and message.content.body_size > IN_ROW:
-            await self._in_files(lambda: self._bodies.discard(message.envelope.queue_id))
+    async def _tidy(self, discard: Callable[[], None]) -> None:
+        """Remove files that no row names any more; without a thread, the next start does it."""
+        with contextlib.suppress(QueueFailed):
+            await self._in_files(discard)
 
     async def _settle_lanes(self, stale: Sequence[str], now: float) -> None:
         try:
@@ -535,14 +536,13 @@ class QueueStore:
         return await self._in_files(lambda: read_small(content))
 
     async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._reader, _snapshot, self._reading, question)
+            return await _done(self._reader, lambda: _snapshot(self._reading, question))
         except sqlite3.Error as error:
             raise QueueFailed(f"the queue's database failed: {error}") from error
 
     async def _in_files(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._files, work)
+        return await _done(self._files, work)
 
     async def _kept(self, work: asyncio.Future[T]) -> T:
         """The result of what the writer does to the end, even if the caller is cancelled."""
@@ -568,6 +568,15 @@ class QueueStore:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, in case nobody waits for it any more
+
+
+async def _done(pool: ThreadPool, work: Callable[[], T]) -> T:
+    """What the work comes to; raises QueueFailed if it cannot be begun, and what it raises."""
+    try:
+        doing = begun(pool, work)
+    except NoThread as error:
+        raise QueueFailed(str(error)) from error
+    return await doing
 
 
 def _snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:

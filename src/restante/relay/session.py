@@ -28,6 +28,7 @@ from restante.relay.resolver import Endpoint
 from restante.relay.tls import Policy, TlsContexts, is_loopback
 from restante.relay.wire import Wire, WireLost, WireTimeout
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
+from restante.threads import NoThread, in_thread
 
 HOST_TAKES_NO_MAIL = 521
 """A greeting that will always be the same (RFC 7504 §3)."""
@@ -266,7 +267,7 @@ class Session:
         extensions = self._engine.extensions
         try:
             message = (
-                await asyncio.to_thread(outgoing, parcel, extensions)
+                await in_thread(outgoing, parcel, extensions)
                 if spooled
                 else outgoing(parcel, extensions)
             )
@@ -276,7 +277,7 @@ class Session:
             self._engine.send(message)
             with pieces(parcel.content) as blocks:
                 return await self._transact(blocks, spooled=spooled)
-        except OSError as error:
+        except (OSError, NoThread) as error:
             self.abort()
             raise ContentLost(str(error)) from error
 
@@ -292,7 +293,7 @@ class Session:
                 # Small: the queue keeps what is not in files. It goes out with its end.
                 self._engine.content(b"".join(blocks))
                 self._end_content()
-            elif block := await asyncio.to_thread(next, blocks, b""):
+            elif block := await in_thread(next, blocks, b""):
                 self._send_block(block)
             else:
                 self._end_content()
