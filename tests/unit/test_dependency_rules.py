@@ -37,7 +37,7 @@ RULES: dict[str, set[str]] = {
     | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
-    "metrics": VOCABULARY | {"btrfs", "config"},
+    "metrics": VOCABULARY | {"btrfs", "config", "threads"},
     "eventlog": set(),
     "mounts": set(),
     "maillog": VOCABULARY | {"eventlog", "metrics"},
@@ -47,7 +47,8 @@ RULES: dict[str, set[str]] = {
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY
-    | {"config", "maillog", "processors", "directory.contract", "guessing.contract"},
+    | {"config", "maillog", "processors", "threads"}
+    | {"directory.contract", "guessing.contract"},
     "tally": VOCABULARY | {"btrfs"},
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
@@ -60,7 +61,7 @@ RULES: dict[str, set[str]] = {
     "helper": VOCABULARY
     | {"config", "eventlog", "maillog", "mda", "mounts", "store", "directory", "threads"},
     "relay": VOCABULARY
-    | {"config", "interfaces", "maillog", "protocol", "queue.contract", "tls_stream"},
+    | {"config", "interfaces", "maillog", "protocol", "queue.contract", "threads", "tls_stream"},
     "courier": VOCABULARY
     | {"config", "maillog", "routing"}
     | {"directory.contract", "mda.contract", "queue.contract", "relay.contract"},
