@@ -14,6 +14,7 @@ from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.queue.work import LaneNews
 from restante.status import Peer, Reply
+from restante.tally.owner import as_owner
 from tests.support.queued import due, new_id
 from tests.support.shell import Shell
 
@@ -42,7 +43,8 @@ class Sent:
 
 def put(shell: Shell, slot: int, sent: Sequence[Sent]) -> list[str]:
     """Queue the messages as a server would have; their ids."""
-    return asyncio.run(_put(shell, slot, sent))
+    with as_owner(str(shell.directory / "queue")):
+        return asyncio.run(_put(shell, slot, sent))
 
 
 async def _put(shell: Shell, slot: int, sent: Sequence[Sent]) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -260,3 +263,31 @@ def test_a_terminal_is_told_of_some(logged: Shell) -> None:
         "25 messages (25 recipients) held.",
         "No server has the queue just now; the next one that does finds this.",
     ]
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_ids_that_a_worker_made_up_lead_root_nowhere(
+    waiting: Waiting, tmp_path: Path, *, by_link: bool
+) -> None:
+    """The database is the workers': who took one over writes anything into it."""
+    victim = tmp_path / "victim"
+    victim.touch()
+    slot = waiting.shell.directory / "queue" / "0"
+    made_up = str(victim)
+    if by_link:
+        (slot / "bodies").rmdir()
+        (slot / "bodies").symlink_to(tmp_path)
+        made_up = victim.name
+    with closing(sqlite3.connect(slot / "queue.db")) as database, database:
+        for table in ("message", "recipient"):
+            database.execute(
+                f"UPDATE {table} SET queue_id = ? WHERE queue_id = ?", (made_up, waiting.busy)
+            )
+
+    assert waiting.shell("queue", "remove", "--all", "--yes").code == 0
+    assert victim.exists() == (not by_link or os.geteuid() == 0)
+
+
+def test_an_id_is_no_path(waiting: Waiting) -> None:
+    shown = waiting.shell("queue", "show", "../queue.db", "--body")
+    assert (shown.code, shown.err) == (1, "restante: '../queue.db' is no queue id\n")

@@ -14,6 +14,7 @@ from restante.queue.reader import LaneAlone, QueueReader
 from restante.relay.routes import Destination, Routes, destination
 from restante.relay.tls import SUBMISSIONS_PORT, TlsPolicies
 from restante.routing.decision import Remote
+from restante.tally.owner import as_owner
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
@@ -74,7 +75,9 @@ def ways(settings: Settings, found: Explanation) -> list[Way]:
 def _left_alone(settings: Settings, lanes: set[str]) -> dict[str, LaneAlone]:
     """As the queues have it; where one cannot be read, the rest is worth telling all the same."""
     try:
-        return QueueReader(settings.path(settings.queue.root)).left_alone(lanes)
+        root = settings.path(settings.queue.root)
+        with as_owner(root):
+            return QueueReader(root).left_alone(lanes)
     except QueueUnusable as error:
         remark(f"whether hosts are left alone is not known: {error}")
         return {}

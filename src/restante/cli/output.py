@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -86,6 +88,15 @@ def one_line(value: object) -> str:
 def remark(text: str) -> None:
     """Say on standard error what is no part of the answer."""
     print(f"restante: {one_line(text)}", file=sys.stderr)
+
+
+def have_ready() -> None:
+    """Load now what printing would load, for who is about to lose the right to read it."""
+    codecs.lookup("unicode_escape")
+    if sys.stdout.isatty():
+        fit("\N{HORIZONTAL ELLIPSIS}", 0)  # its width is in tables that are loaded then
+        with redirect_stdout(io.StringIO()):
+            _print_table(["."], [["."]])
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

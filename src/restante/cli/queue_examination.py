@@ -16,6 +16,7 @@ from restante.queue import RecipientState
 from restante.queue.reader import QueueReader
 from restante.queue.selection import By, Selection
 from restante.queue.summary import Group, groups, largest
+from restante.tally.owner import as_owner
 
 LONG = 86400.0
 """Seconds of waiting from which on it is worth a word."""
@@ -27,10 +28,12 @@ MAX_LANES = 5
 
 def examine_queues(settings: Settings, findings: Findings) -> None:
     """Add what an operator may want to look at: advice, unless a queue cannot be read."""
-    reader = QueueReader(settings.path(settings.queue.root))
+    root = settings.path(settings.queue.root)
+    reader = QueueReader(root)
     try:
-        for found in (_held(reader), _waiting(reader), _left_alone(reader)):
-            findings.advice += found
+        with as_owner(root):
+            for found in (_held(reader), _waiting(reader), _left_alone(reader)):
+                findings.advice += found
     except OperatorError as error:
         findings.problems.append(str(error))
 

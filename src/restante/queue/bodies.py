@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from restante.envelope import Content
 from restante.errors import reason_of
-from restante.queue import DuplicateMessage, QueueFailed
+from restante.queue import DuplicateMessage, QueueFailed, QueueUnusable
 
 IN_ROW = 64 * 1024
 """Bodies of more octets than this lie in a file."""
@@ -25,7 +25,12 @@ class Bodies:
         self._directory = directory
 
     def path(self, queue_id: str) -> str:
-        """Where the body of this message lies, if it is a large one."""
+        """Where the body of this message lies, if it is a large one.
+
+        Raises QueueUnusable for what is no queue id: it is what a database says, and root may ask.
+        """
+        if "/" in queue_id or queue_id in ("", ".", ".."):
+            raise QueueUnusable(f"{queue_id!r} is no queue id")
         return os.path.join(self._directory, queue_id)
 
     def keep(self, queue_id: str, content: Content) -> None:
@@ -53,7 +58,7 @@ class Bodies:
         """Remove a body that no row names any more; one that stays is removed at the next start."""
         try:
             os.unlink(self.path(queue_id))
-        except OSError:
+        except (OSError, QueueUnusable):
             return
 
     def clean(self, is_named: Callable[[str], bool]) -> None:

@@ -20,6 +20,7 @@ from restante.queue import (
     RecipientState,
     rows,
 )
+from restante.queue.bodies import Bodies
 from restante.queue.schema import BODIES, DATABASE, connect_reader
 from restante.queue.selection import EVERYTHING, TABLES, Selection
 
@@ -116,7 +117,7 @@ class QueueReader:
         A large body is a file that goes away when the message leaves the queue.
         """
         for slot in self.slots():
-            body = os.path.join(self._root, slot, BODIES, queue_id)
+            body = Bodies(os.path.join(self._root, slot, BODIES)).path(queue_id)
             with self.open(slot) as connection:
                 loaded = rows.load_message(connection, queue_id, body)
             if loaded is not None:

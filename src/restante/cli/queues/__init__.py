@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from restante.cli.context import settings_of
 from restante.cli.groups import Group
-from restante.cli.output import AsJson, one_line
+from restante.cli.output import AsJson, have_ready, one_line
 from restante.cli.queues.selecting import (
     All,
     Filters,
@@ -20,6 +22,7 @@ from restante.cli.queues.selecting import (
     SenderFilter,
     StateFilter,
     ToFilter,
+    not_found,
 )
 from restante.errors import OperatorError
 from restante.queue.selection import By
@@ -86,7 +89,9 @@ def list_messages(
     from restante.cli.queues.listing import print_entries
 
     filters = Filters(sender, to, lane, older, newer, reason, state)
-    print_entries(_reader(context).messages(filters.selection()), limit, as_json=as_json)
+    selection = filters.selection()
+    with _reading(context) as reader:
+        print_entries(reader.messages(selection), limit, as_json=as_json)
 
 
 @queue.command("summary")
@@ -107,10 +112,11 @@ def summarize(
     from restante.cli.queues.summing import print_groups, print_overview
 
     selection = Filters(sender, to, lane, older, newer, reason, state).selection()
-    if by is None:
-        print_overview(_reader(context), selection, as_json=as_json)
-    else:
-        print_groups(_reader(context), by, selection, limit, as_json=as_json)
+    with _reading(context) as reader:
+        if by is None:
+            print_overview(reader, selection, as_json=as_json)
+        else:
+            print_groups(reader, by, selection, limit, as_json=as_json)
 
 
 @queue.command("mailq")
@@ -118,8 +124,9 @@ def print_as_mailq(context: typer.Context) -> None:
     """List messages in the form of mailq, for tools that read it."""
     from restante.queue.mailq import mailq
 
-    for line in mailq(_reader(context)):
-        print(one_line(line))
+    with _reading(context) as reader:
+        for line in mailq(reader):
+            print(one_line(line))
 
 
 @queue.command("show")
@@ -139,11 +146,11 @@ def show_message(
 
     if as_json and (headers or body):
         raise typer.BadParameter("--json does not go with --headers and --body")
-    reader = _reader(context)
-    if headers or body:
-        print_content(_found(message, reader.content(message)), headers=headers, body=body)
-        return
-    entry = _found(message, reader.message(message))
+    with _reading(context) as reader:
+        if headers or body:
+            print_content(_found(message, reader.content(message)), headers=headers, body=body)
+            return
+        entry = _found(message, reader.message(message))
     if as_json:
         print_json(entry_record(entry))
     else:
@@ -223,13 +230,12 @@ def _carry_out(
             "(--to, --sender, --older, --reason, ...); or --all"
         )
     order = Order(Verb(verb), filters.selection(ids), dry_run, confirmed=yes)
-    with journal(settings_of(context)) as note:
-        carry_out(QueueOperator(_root(context)), _reader(context), order, note)
+    operator = QueueOperator(_root(context))
+    with journal(settings_of(context)) as note, _reading(context) as reader:
+        carry_out(operator, reader, order, note)
 
 
 def _found(queue_id: str, thing: T | None) -> T:
-    from restante.cli.queues.acting import not_found
-
     if thing is None:
         raise OperatorError(not_found(queue_id))
     return thing
@@ -240,7 +246,14 @@ def _root(context: typer.Context) -> str:
     return settings.path(settings.queue.root)
 
 
-def _reader(context: typer.Context) -> QueueReader:
+@contextmanager
+def _reading(context: typer.Context) -> Iterator[QueueReader]:
+    """The queues, with no more rights meanwhile than who owns them: what lies there, rows of the
+    database too, may be a trap for root."""
     from restante.queue.reader import QueueReader
+    from restante.tally.owner import as_owner
 
-    return QueueReader(_root(context))
+    have_ready()  # before the rights are the owner's: Python's files are read
+    root = _root(context)
+    with as_owner(root):
+        yield QueueReader(root)

@@ -13,6 +13,7 @@ import typer
 
 from restante.address import shown
 from restante.cli.output import count, one_line
+from restante.cli.queues.selecting import not_found
 from restante.cli.status import ExitCode
 from restante.errors import OperatorError
 from restante.queue.selection import EVERYTHING
@@ -202,11 +203,6 @@ def _conclusion(operator: QueueOperator, order: Order, tally: _Tally) -> Iterato
         yield f"{tally} {_DONE[order.verb]}."
     if operator.unserved:
         yield "No server has the queue just now; the next one that does finds this."
-
-
-def not_found(queue_id: str) -> str:
-    """What is said of an id that no message has."""
-    return f"no queue has a message {queue_id!r}; it may have been delivered by now"
 
 
 def _explain(reader: QueueReader, order: Order, queue_id: str) -> str:

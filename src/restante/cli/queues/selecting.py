@@ -158,3 +158,8 @@ def _pattern(option: str, text: str) -> AddressPattern:
         raise typer.BadParameter(
             f"{option}: {text!r} is neither an address nor a domain: {error}"
         ) from None
+
+
+def not_found(queue_id: str) -> str:
+    """What is said of an id that no message has."""
+    return f"no queue has a message {queue_id!r}; it may have been delivered by now"
