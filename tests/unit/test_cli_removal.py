@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from restante.address import Address
-from restante.cli.homes import path_resolver
+from restante.cli.homes import delete_home, path_resolver
 from restante.cli.status import ExitCode
 from restante.directory.admin import Administration
-from restante.errors import CannotKnow
+from restante.errors import CannotKnow, OperatorError
 from tests.support.shell import Shell, put_message
 
 LONG = "\u65e5" * 42
@@ -161,7 +161,7 @@ def test_mail_that_turns_out_to_be_undeletable_is_told_of(
 ) -> None:
     home = put_message(hosted, "iain@example.com", "dear")
 
-    def fail(name: str, *_: object) -> None:
+    def fail(name: str, *_: object, **__: object) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy", name)
 
     monkeypatch.setattr("os.rename", fail)
@@ -184,7 +184,7 @@ def test_mail_that_is_left_is_nobody_else_s(
     """
     home = put_message(hosted, "iain@example.com", "dear")
 
-    def fail(name: str) -> None:
+    def fail(name: str, *, dir_fd: int) -> None:
         raise OSError(number, os.strerror(number), name)
 
     monkeypatch.setattr(shutil, "rmtree", fail)
@@ -214,6 +214,18 @@ def test_mail_is_set_aside_for_good_before_it_is_deleted(
     assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
     assert seen == [(str(home.parent), [f"{home.name}.REMOVED"])]
     assert not list(home.parent.iterdir())
+
+
+def test_a_link_that_comes_meanwhile_leads_the_removal_nowhere(tmp_path: Path) -> None:
+    """The directories above homes are mail.user's, who can put anything in their places."""
+    real, elsewhere = tmp_path / "mail" / "example.com" / "ann", tmp_path / "home"
+    real.mkdir(parents=True)
+    (elsewhere / "ann").mkdir(parents=True)
+    real.parent.rename(tmp_path / "mail" / "moved")
+    real.parent.symlink_to(elsewhere)
+    with pytest.raises(OperatorError, match=f"mail of it is still in {real}, .*Not a directory"):
+        delete_home(str(real))
+    assert (elsewhere / "ann").exists()
 
 
 def test_a_database_that_goes_away_hides_no_mail(

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -16,7 +17,6 @@ from urllib.parse import quote
 from restante.address import Address, fold
 from restante.config.tree import Settings
 from restante.errors import OperatorError
-from restante.pickup.place import sync_directory
 
 if TYPE_CHECKING:
     from restante.directory.admin import AccountHome
@@ -224,17 +224,37 @@ def delete_home(real: str) -> None:
 
     Raises OperatorError in the states 2 and 3, with the place where the mail is.
     """
-    aside = f"{real}.REMOVED-{os.getpid()}"
+    directory, name = os.path.split(real)
+    aside = f"{name}.REMOVED-{os.getpid()}"
     place = real
     try:
         if not os.path.lexists(real):
             return
-        os.rename(real, aside)
-        place = aside
-        sync_directory(os.path.dirname(real))  # or a power cut could bring state 2 back, in part
-        shutil.rmtree(aside)
+        with _held(directory) as parent:
+            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+            place = os.path.join(directory, aside)
+            os.fsync(parent)  # or a power cut could bring state 2 back, in part
+            shutil.rmtree(aside, dir_fd=parent)
     except OSError as error:
         raise OperatorError(
             f"the account is gone, but mail of it is still in {place}, which you can delete by "
             f"hand: {error.filename or place}: {error.strerror}"
         ) from None
+
+
+@contextmanager
+def _held(real: str) -> Iterator[int]:
+    """A directory by its names alone: whoever owns one of those on the way may have put a link
+    there since the path was resolved, which must not lead root elsewhere. Raises OSError."""
+    passing = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with ExitStack() as opened:
+
+        def step(name: str, place: int | None, flags: int = passing) -> int:
+            below = os.open(name, flags, dir_fd=place)
+            opened.callback(os.close, below)
+            return below
+
+        place = step("/", None)
+        for name in filter(None, real.split("/")):
+            place = step(name, place)
+        yield step(".", place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
