@@ -247,6 +247,35 @@ async def test_those_who_fail_together_count_once(store: QueueStore) -> None:
     assert again.blocked_until == NOW + 100 + 2 * FIRST_BACK_OFF
 
 
+async def test_who_fails_after_the_time_is_over_does_not_begin_it_anew(store: QueueStore) -> None:
+    for _ in range(2):
+        await add(store, "a@dead")
+    first, late = await due(store)
+    await fail(store, first, NOW)
+    over = NOW + FIRST_BACK_OFF + 30
+    assert (await fail(store, late, over, began=NOW - 1)).blocked_until is None
+    (alone,) = await due(store, over)
+    assert alone.envelope.queue_id == first.envelope.queue_id
+
+
+async def test_what_moved_before_a_lane_failed_keeps_no_later_attempt_waiting(
+    store: QueueStore,
+) -> None:
+    """A large message may be on its way for an hour, whatever the host said to another."""
+    most = limits(per_lane=3)
+    for number in range(6):
+        await add(store, "a@slow", at=START + number / 10)
+    _, large, other = await due(store, most=most)
+    assert (await fail(store, other, NOW)).blocked_until is not None
+    now = NOW + FIRST_BACK_OFF
+    (alone,) = await due(store, now, most=most)
+    assert await due(store, now, most=most) == []
+    assert (await works(store, alone, now)).recovered
+    assert len(await due(store, now, most=most)) == 1, "with the two, as many as fit at all"
+    await settle(store, large)
+    assert len(await due(store, now, most=most)) == 1
+
+
 async def test_a_lane_may_ask_for_more_time(store: QueueStore) -> None:
     for _ in range(3):
         await add(store, "a@dead")

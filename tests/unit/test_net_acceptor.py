@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import resource
 import socket
 from collections.abc import Iterator
 from itertools import count
@@ -15,6 +13,7 @@ import pytest
 from restante.net import acceptor, shares
 from restante.net.acceptor import Acceptor
 from restante.net.shares import COMPANY, Board, Share
+from tests.support.no_descriptors import no_descriptors
 
 SOON = 60.0
 
@@ -243,17 +242,11 @@ async def test_a_connection_tells_its_kind_in_plain_numbers(bound: socket.socket
 
 
 async def test_no_descriptor_is_left(bound: socket.socket) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with working(bound, 1) as (worker,), clients(bound, 1):
-        lowest = os.open(os.devnull, os.O_RDONLY)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-        try:
+        with no_descriptors():
             async with asyncio.timeout(SOON):
                 while not worker.failures:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.001)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert "Too many open files" in str(worker.failures[0])
         assert await until_held([worker], 1) == [1]
 

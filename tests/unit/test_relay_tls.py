@@ -27,6 +27,8 @@ POLICIES = TlsPolicies(
         ("example.org", "may"),
         ("[192.0.2.1]", "may"),
         ("example.net:25", "encrypt"),
+        ("xn--bcher-kva.example:587", "verify"),
+        ("bücher.example:587", "verify"),
         ("smart.example:587", "verify"),
         ("smart.example:25", "may"),
         ("smart.example", "may"),

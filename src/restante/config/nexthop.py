@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from restante.address import check_domain
 from restante.config.tree import MAX_PORT
+from restante.labels import in_a_labels
 
 SMTP_PORT = 25
 """RFC 5321 §4.5.4.2."""
@@ -24,7 +25,7 @@ class NextHop:
     """A host that mail is handed to whatever the MX records of its domain say."""
 
     host: str
-    """A name, folded, or an IP address."""
+    """A name, folded and in A-labels as far as it has them, or an IP address."""
     port: int
     is_address: bool
     """``host`` is an IP address: there is nothing to look up."""
@@ -43,7 +44,7 @@ class NextHop:
         if match["address"] or _DIGITS_AND_DOTS.fullmatch(written):
             return cls(_address(written), port, is_address=True)
         try:
-            return cls(check_domain(written), port, is_address=False)
+            return cls(in_a_labels(check_domain(written)), port, is_address=False)
         except ValueError as error:
             raise ValueError(f"is no next hop: {error}") from None
 

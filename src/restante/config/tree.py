@@ -615,7 +615,8 @@ class Relay:
         "Domains, .suffixes or '' to none, may, encrypt or verify; for mail that a route takes, "
         "the route's host counts. may: STARTTLS where it is offered, clear text where it fails. "
         "encrypt: never in clear text. verify: only to a host with a valid certificate for its "
-        "name. What is not named here is may.",
+        "name. What is not named here is may; a next hop with credentials is verify, unless there "
+        "is ''.",
     )
     credentials: Mapping[str, str] = setting(
         {},

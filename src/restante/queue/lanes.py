@@ -68,7 +68,7 @@ def leave_alone(
     """Block the lane after a failure; until when, or None if it was blocked for as long already.
 
     Attempts that were in motion together fail together: one that ``began`` before the lane
-    was blocked does not double the time again.
+    was blocked does not double the time again, nor does it begin anew when that is over.
     """
     row = connection.execute(
         "SELECT blocked_until, failures FROM lane WHERE name = ?", (lane,)
@@ -78,7 +78,7 @@ def leave_alone(
     if blocked_until <= began:
         failures += 1
         until = now + max(back_off.minimum, back_off_seconds(failures))
-    elif until <= blocked_until:
+    elif until <= max(blocked_until, now):
         return None
     connection.execute(
         "INSERT INTO lane VALUES (:lane, :until, :until, :failures, :why) ON CONFLICT DO UPDATE SET"

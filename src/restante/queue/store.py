@@ -432,6 +432,8 @@ class QueueStore:
             self._traffic.start_slowly(lane)
         elif news is not None and news.back_off is None:
             self._traffic.widen(lane)
+        if entered.blocked_until is not None:
+            self._traffic.is_left_alone(lane)
         if not finished or entered.blocked_until is not None or entered.recovered:
             self._shortcut.close()
         if finished:

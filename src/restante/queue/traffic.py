@@ -41,6 +41,9 @@ class Traffic:
 
     _lanes: dict[str, set[str]] = field(default_factory=dict)
     """By lane, the ids of the messages."""
+    _former: dict[str, set[str]] = field(default_factory=dict)
+    """By lane, those of them that moved already when it failed: what they do, and for how long,
+    says nothing of the lane as it is now."""
     _spread: Counter[str] = field(default_factory=Counter[str])
     """By message, in how many lanes it moves that are no account's."""
     _accounts: int = 0
@@ -52,9 +55,16 @@ class Traffic:
 
     def copy(self) -> Traffic:
         """As it is now, for another thread."""
-        lanes = {lane: set(ids) for lane, ids in self._lanes.items()}
+        lanes, former = (
+            {lane: set(ids) for lane, ids in each.items()} for each in (self._lanes, self._former)
+        )
         return Traffic(
-            lanes, self._spread.copy(), self._accounts, self._windows.copy(), self._quiet.copy()
+            lanes,
+            former,
+            self._spread.copy(),
+            self._accounts,
+            self._windows.copy(),
+            self._quiet.copy(),
         )
 
     def take(self, queue_id: str, lane: str) -> None:
@@ -69,8 +79,11 @@ class Traffic:
         """It does no more."""
         moving = self._lanes[lane]
         moving.remove(queue_id)
+        if lane in self._former:
+            self._former[lane].discard(queue_id)
         if not moving:
             del self._lanes[lane]
+            self._former.pop(lane, None)
         if is_account_lane(lane):
             self._accounts -= 1
             return
@@ -97,8 +110,9 @@ class Traffic:
         if is_account_lane(lane):
             own = limits.per_account - self.moving_in(lane)
             return min(own, limits.programs - self._accounts)
-        window = 1 if suspect else min(self._windows.get(lane, limits.per_lane), limits.per_lane)
-        return min(window - self.moving_in(lane), self._remote_room(limits))
+        moving, former = self.moving_in(lane), len(self._former.get(lane, ()))
+        window = 1 if suspect else self._windows.get(lane, limits.per_lane)
+        return min(window - (moving - former), limits.per_lane - moving, self._remote_room(limits))
 
     def has_room_for_accounts(self, limits: Limits) -> bool:
         """Whether more may move in some lane of an account."""
@@ -107,6 +121,11 @@ class Traffic:
     def has_room_elsewhere(self, limits: Limits) -> bool:
         """Whether more may move in some lane of another host."""
         return self._remote_room(limits) > 0
+
+    def is_left_alone(self, lane: str) -> None:
+        """The lane failed: one attempt alone, later, does not wait for what moves in it now."""
+        if self.moving_in(lane):
+            self._former[lane] = self._lanes[lane].copy()
 
     def start_slowly(self, lane: str) -> None:
         """The lane works again, after one attempt alone: two, then four may move in it."""

@@ -153,6 +153,8 @@ class SmtpRelay:
 
     def _take_note(self, endpoint: Endpoint, error: HostFailed) -> None:
         """A host that is silent over TLS alone may be spoken to by lanes that do without."""
+        if error.is_our_own:
+            return
         if not error.answered:
             self._health.failed(endpoint)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ TRANSACTION_TIME = 3600.0
 """Seconds that one transaction may last, however slowly the peer goes on answering."""
 SLOWEST_TRANSFER = 2048
 """Octets a second of content for which it may last longer than that."""
+_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of what this host has none left of: they say nothing of another one. (That there is no
+address, EADDRNOTAVAIL, is no want of ports alone: a host without IPv6 has none for IPv6.)"""
 QUIT_PATIENCE = 10.0
 """Seconds that a peer may take to answer QUIT."""
 
@@ -60,11 +64,18 @@ class Terms:
 class HostFailed(Exception):
     """No mail can be handed to this address of this host now."""
 
-    def __init__(self, failure: TemporaryFailure | PermanentFailure, *, answered: bool) -> None:
-        """``answered``: it is up, whatever it said."""
+    def __init__(
+        self,
+        failure: TemporaryFailure | PermanentFailure,
+        *,
+        answered: bool,
+        is_our_own: bool = False,
+    ) -> None:
+        """``answered``: it is up, whatever it said; ``is_our_own``: it was not even asked."""
         super().__init__(str(failure.reply))
         self.failure = failure
         self.answered = answered
+        self.is_our_own = is_our_own
         self.session: Session | None = None
         """The session that came to nothing, of which leave is still to be taken."""
 
@@ -99,7 +110,9 @@ async def _open(endpoint: Endpoint, terms: Terms) -> Session:
     except OSError as error:
         peer = Peer(endpoint.host, endpoint.where, "connect", silent=True)
         reply = Reply(451, "4.1", _connect_error(error, terms.timeoutconnect))
-        raise HostFailed(TemporaryFailure(reply, peer=peer), answered=False) from None
+        failure = TemporaryFailure(reply, peer=peer)
+        is_our_own = error.errno in _OUR_OWN
+        raise HostFailed(failure, answered=False, is_our_own=is_our_own) from None
     session = Session(endpoint, wire, terms)
     try:
         await session.establish()

@@ -117,6 +117,9 @@ class Transaction:
         if reply.is_success and (reply.code >= 300) != (command.kind is Kind.DATA):
             raise OutOfSync(f"{reply.code} is no answer to {command.name}")
         match command.kind:
+            case Kind.RSET if not reply.is_success:
+                # What it holds open would take the commands that follow.
+                raise OutOfSync(f"{reply.code} is no answer to {command.name}")
             case Kind.MAIL:
                 self._mail_answered(command, reply)
             case Kind.RCPT:
