@@ -12,7 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from restante.cli.status import ExitCode
 from tests.support.instance import ANY_PORTS
+from tests.support.shell import Shell
 
 PATIENCE = 60
 
@@ -84,3 +88,26 @@ def test_a_taken_port_is_one_clear_message(tmp_path: Path) -> None:
     assert f"cannot listen on {address} for smtp" in complaints[0]
     assert "demo --smtp HOST:PORT --submission HOST:PORT" in complaints[0]
     assert "Traceback" not in other.read_text()
+
+
+@pytest.mark.parametrize("lacks", ["nothing", "settings", "its own host's name"])
+def test_no_other_instance_becomes_a_demo(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """Whoever has read the README could send by it."""
+    monkeypatch.setenv("RESTANTE_DIR", str(hosted.directory))
+    monkeypatch.setenv("RESTANTE_SERVER__ME", "mail.example.org")
+    if lacks == "settings":
+        (hosted.directory / "restante.toml").unlink()
+        (hosted.directory / "drop").mkdir(exist_ok=True)
+        (hosted.directory / "drop" / "site").touch()
+    elif lacks != "nothing":
+        monkeypatch.setenv("RESTANTE_SERVER__ME", "mx.example.com")
+        hosted.change("UPDATE rcpthosts SET host = 'example.org'")
+    before = hosted.rows("SELECT username FROM mailbox")
+
+    done = hosted.bare("demo", *ANY_PORTS)
+
+    assert done.code == ExitCode.REFUSED
+    assert "not a demo's; nothing was changed" in done.err
+    assert hosted.rows("SELECT username FROM mailbox") == before

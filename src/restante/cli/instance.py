@@ -24,9 +24,10 @@ from restante.cli.listening import (
 from restante.cli.output import program
 from restante.cli.status import ServerUnavailable
 from restante.config.listeners import setting_of
-from restante.config.load import FILE_NAME, load
+from restante.config.load import CONTROL_VARIABLE, FILE_NAME, load
 from restante.config.tree import Settings
-from restante.drop import CONTROL_INSTANCE
+from restante.drop import CONTROL_INSTANCE, DropPaths
+from restante.errors import OperatorError
 
 if TYPE_CHECKING:
     from restante.address import Address
@@ -120,7 +121,8 @@ def demo(
         typer.Option(
             "--dir",
             metavar="DIR",
-            help="The instance, ./demo by default; made if it is missing, used again if not.",
+            help="The instance, ./demo by default, or RESTANTE_DIR; made if it is missing, used "
+            "again if it is a demo's, and refused if it is any other.",
         ),
     ] = "",
     smtp: SmtpOption = "",
@@ -151,17 +153,34 @@ def _demo_settings(directory: str, listeners: ListenerOptions) -> Settings:
     """Of the instance that is there or is made now; options count for this run alone."""
     from restante.cli.creation import create_instance
 
+    os.environ.pop(CONTROL_VARIABLE, None)  # a site's, and so is the database that it names
     environ = {**os.environ, **listeners.environment()}
-    if not os.path.exists(os.path.join(directory, FILE_NAME)):
-        create_instance(directory, _overrides(DEMO_HOST, "", ListenerOptions()))
+    if os.path.exists(os.path.join(directory, FILE_NAME)):
+        settings = load(directory, environ)
+        if settings.hostname != DEMO_HOST:
+            raise _not_a_demo(f"{directory} is the instance of {settings.hostname}")
+        return settings
+    if os.path.exists(DropPaths.of(directory).site):
+        raise _not_a_demo(f"{directory} is an instance without {FILE_NAME}")
+    create_instance(directory, _overrides(DEMO_HOST, "", ListenerOptions()))
     return load(directory, environ)
+
+
+def _not_a_demo(why: str) -> OperatorError:
+    """Everybody knows the password of the accounts that a demo has."""
+    return OperatorError(
+        f"{why}, not a demo's; nothing was changed; name another: {program()} demo --dir DIR"
+    )
 
 
 async def _populate(admin: Administration, settings: Settings) -> None:
     """Add what is missing, so that a second run finds the first one's mail."""
     from restante.address import Address
 
-    if DEMO_DOMAIN not in await admin.domains():
+    domains = await admin.domains()
+    if domains and DEMO_DOMAIN not in domains:
+        raise _not_a_demo(f"the database has domains of its own ({domains[0]})")
+    if not domains:
         await admin.add_domain(DEMO_DOMAIN)
     there = {
         account.name async for some in admin.mailboxes(DEMO_DOMAIN) for account in some.accounts
