@@ -7,6 +7,8 @@ import itertools
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -304,3 +306,35 @@ def test_another_account_costs_one_look_at_the_file_system(
     assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
 
     assert len(looked) < 600
+
+
+def test_remarks_that_nobody_takes_leave_no_mail_behind(hosted: Shell) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+    assert hosted("alias", "add", "boss@example.com", "iain@example.com").code == 0
+    command = [sys.executable, "-m", "restante", "--dir", str(hosted.directory)]
+
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*command, "mailbox", "remove", "iain@example.com", "--delete-mail"],
+            stderr=full,
+            check=False,
+        )
+
+    assert done.returncode == ExitCode.OK
+    assert not home.exists()
+
+
+def test_ctrl_c_tells_where_the_rest_of_the_mail_is(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+
+    def interrupted(_path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    done = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert done.code == ExitCode.REFUSED
+    (rest,) = home.parent.glob("*.REMOVED-*")
+    assert f"still in {rest}, which you can delete by hand: interrupted" in done.err

@@ -216,11 +216,14 @@ def remove_mailbox(
             "nothing was removed; add --delete-mail to delete them with it"
         )
     doomed = _doomed_home(settings, account) if delete_mail else ""
-    for entry in administer(settings, lambda admin: admin.remove_mailbox(wanted)):
-        remark(f"the alias {entry.address} still points to {entry.target}")
-    if doomed:
-        delete_home(doomed)
-    elif has_something(account.home):
+    pointing = administer(settings, lambda admin: admin.remove_mailbox(wanted))
+    try:
+        if doomed:
+            delete_home(doomed)
+    finally:
+        for entry in pointing:
+            remark(f"the alias {entry.address} still points to {entry.target}")
+    if not doomed and has_something(account.home):
         remark(f"the home {account.home} stays, for whoever is given it next")
 
 

@@ -7,7 +7,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -151,7 +151,8 @@ def _message_sizes(folder: str) -> Iterator[int]:
     with entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                yield entry.stat(follow_symlinks=False).st_size
+                with suppress(FileNotFoundError):  # read or deleted meanwhile
+                    yield entry.stat(follow_symlinks=False).st_size
 
 
 def deletable_home(settings: Settings, home: str, others: Iterable[AccountHome]) -> str:
@@ -222,7 +223,8 @@ def delete_home(real: str) -> None:
        delivered into it.
     4. Neither.
 
-    Raises OperatorError in the states 2 and 3, with the place where the mail is.
+    Raises OperatorError in the states 2 and 3, with the place where the mail is; Ctrl-C is one of
+    the ways there.
     """
     directory, name = os.path.split(real)
     aside = f"{name}.REMOVED-{os.getpid()}"
@@ -235,10 +237,13 @@ def delete_home(real: str) -> None:
             place = os.path.join(directory, aside)
             os.fsync(parent)  # or a power cut could bring state 2 back, in part
             shutil.rmtree(aside, dir_fd=parent)
-    except OSError as error:
+    except (OSError, KeyboardInterrupt) as error:
+        why = "interrupted"
+        if isinstance(error, OSError):
+            why = f"{error.filename or place}: {error.strerror}"
         raise OperatorError(
             f"the account is gone, but mail of it is still in {place}, which you can delete by "
-            f"hand: {error.filename or place}: {error.strerror}"
+            f"hand: {why}"
         ) from None
 
 

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -86,8 +86,9 @@ def one_line(value: object) -> str:
 
 
 def remark(text: str) -> None:
-    """Say on standard error what is no part of the answer."""
-    print(f"restante: {one_line(text)}", file=sys.stderr)
+    """Say on standard error what is no part of the answer, and so must not end the work."""
+    with suppress(OSError):
+        print(f"restante: {one_line(text)}", file=sys.stderr)
 
 
 def have_ready() -> None:
