@@ -42,9 +42,10 @@ def test_mail_to_root_that_nobody_gets(own: Shell, monkeypatch: pytest.MonkeyPat
 
 
 def close_to_programs(directory: Path) -> None:
-    """But not to the user to whom mail belongs."""
+    """But not to the users to whom mail and the queue belong."""
     if os.geteuid() == 0:
-        os.chown(directory, -1, pwd.getpwnam("nobody").pw_gid)
+        for each in (directory, directory / "queue"):
+            os.chown(each, -1, pwd.getpwnam("nobody").pw_gid)
     directory.chmod(0o710)
 
 

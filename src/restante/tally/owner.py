@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ def as_owner(directory: str, groups: Sequence[int] = ()) -> Iterator[None]:
         return
     former = os.getgroups(), os.getegid()
     try:
-        os.setgroups([owner.st_gid, *groups])
+        os.setgroups([*_groups_of(owner), *groups])
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
         yield
@@ -32,3 +33,12 @@ def as_owner(directory: str, groups: Sequence[int] = ()) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(former[1])
         os.setgroups(former[0])
+
+
+def _groups_of(owner: os.stat_result) -> list[int]:
+    """The directory's, and its owner's: by one of them he may pass the directories above."""
+    try:
+        name = pwd.getpwuid(owner.st_uid).pw_name
+    except KeyError:
+        return [owner.st_gid]
+    return os.getgrouplist(name, owner.st_gid)
