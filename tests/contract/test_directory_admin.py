@@ -355,6 +355,29 @@ async def test_only_the_exact_name_is_removed(database_url: str) -> None:
         assert await SqlDirectory(engine).owners("rene", "x.org") == ("rené@x.org",)
 
 
+async def test_aliases_that_the_database_takes_for_one_are_two(database_url: str) -> None:
+    """Each is written, found, and removed with its address, whatever the other one has."""
+    müller, muller = ("müller", "example.com"), ("muller", "example.com")
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        directory = SqlDirectory(engine)
+        await admin.add_alias(müller, ANNA)
+        for target in (ANNA, IAIN):
+            await admin.add_alias(muller, target)
+        assert await directory.owners(*müller) == ("müller@example.com",)
+        assert await directory.owners(*muller) == ("muller@example.com",)
+        await admin.remove_alias(AliasEntry("müller@example.com", str(ANNA)))
+        assert await directory.owners(*müller) == ()
+        assert await directory.instructions("alias", "muller@example.com") == (
+            f"&{ANNA}",
+            f"&{IAIN}",
+        )
+        for target in (ANNA, IAIN):
+            assert await directory.owners(*muller) == ("muller@example.com",)
+            await admin.remove_alias(AliasEntry("muller@example.com", str(target)))
+        assert await directory.owners(*muller) == ()
+
+
 async def test_names_with_quotes_are_names(database_url: str) -> None:
     async with engine_with(database_url) as engine:
         admin = await _site(engine)

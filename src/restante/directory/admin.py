@@ -17,7 +17,15 @@ from itertools import takewhile
 from restante.address import Address, AddressSyntaxError, check_domain, dash_prefixes, fold
 from restante.address_syntax import join_mailbox
 from restante.directory import Account, BadRow, schema
-from restante.directory.conditions import Condition, absent, all_of, insert, is_extended, present
+from restante.directory.conditions import (
+    Condition,
+    absent,
+    all_of,
+    insert,
+    is_extended,
+    negated,
+    present,
+)
 from restante.directory.engine import Engine, NothingChanged, Row, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.directory.pages import Page, pages
@@ -203,10 +211,10 @@ class Administration:
             *(self._delete("mailbox", row) for row in {row[:1] for row in stored}),
             *(self._delete("virtual", row) for row in set(owned)),
             *(self._delete("alias", row) for row in await self._instructions_of(address)),
-            *(
-                self._delete("virtual", row, _unserved(text_of(row[0])), may_stay=True)
+            *[
+                self._delete("virtual", row, await self._unserved(text_of(row[0])), may_stay=True)
                 for row in set(extended)
-            ),
+            ],
         )
         pointing = [
             row
@@ -238,12 +246,14 @@ class Administration:
         conditions = (
             present("rcpthosts", host=host),
             *(absent("mailbox", username=f"{user}@{domain}") for user, _ in dash_prefixes(local)),
-            absent("alias", **line),
+            await self._absent("alias", **line),
         )
+        owned = await self._rows("virtual", **own)
+        unowned = await self._absent("virtual", **own)
         await self._change(
             f"the alias {name}",
             insert("alias", line, conditions),
-            insert("virtual", own, (absent("virtual", **own),), must_change=False),
+            insert("virtual", own, (unowned,), must_change=not owned),
         )
 
     async def aliases(self, domain: str | None = None) -> AsyncIterator[list[AliasEntry]]:
@@ -277,8 +287,8 @@ class Administration:
         owned = await self._rows("virtual", **_address_columns(name, local, domain))
         users = {(ALIAS_USER, name), *((text_of(line[0]), text_of(line[1])) for line in lines)}
         unused = (
-            *(absent("alias", username=user, alias=extension) for user, extension in users),
-            absent("mailbox", username=name),
+            *[await self._absent("alias", username=user, alias=ext) for user, ext in users],
+            await self._absent("mailbox", username=name),
         )
         await self._change(
             f"the alias {name}",
@@ -323,12 +333,23 @@ class Administration:
         columns = schema.TABLES[table]
         where = " AND ".join(f"`{column}` = ?" for column in wanted) or "1 = 1"
         rows = await self._fetch(table, columns, page.and_(Page(where, tuple(wanted.values()))))
-        places = {columns.index(column): fold(value) for column, value in wanted.items()}
-        return [
-            row
-            for row in rows
-            if all(fold(text_of(row[place])) == value for place, value in places.items())
-        ]
+        return [row for row in rows if _has(table, row, wanted)]
+
+    async def _absent(self, table: str, **columns: str) -> Condition:
+        """That no row has these columns; one that only the database takes for such is another."""
+        where = Page(" AND ".join(f"`{column}` = ?" for column in columns), tuple(columns.values()))
+        rows = await self._fetch(table, schema.TABLES[table], where)
+        others = {row for row in rows if not _has(table, row, columns)}
+        return absent(table, *(negated(self._exactly(table, row)) for row in others), **columns)
+
+    async def _unserved(self, owner: str) -> Sequence[Condition]:
+        """That no account has an owner's mail, and that there are no instructions for it."""
+        local, at, domain = owner.rpartition("@")
+        users = [f"{user}{at}{domain}" for user, _ in dash_prefixes(local)]
+        return (
+            await self._absent("alias", username=ALIAS_USER, alias=owner),
+            *[await self._absent("mailbox", username=user) for user in users],
+        )
 
     async def _pages(self, table: str, columns: Sequence[str]) -> AsyncIterator[list[Row]]:
         """Some columns of all rows; those with equal keys come together."""
@@ -459,13 +480,10 @@ class Administration:
                 )
 
 
-def _unserved(owner: str) -> Sequence[Condition]:
-    """That no account has an owner's mail, and that there are no instructions for it."""
-    local, at, domain = owner.rpartition("@")
-    return (
-        absent("alias", username=ALIAS_USER, alias=owner),
-        *(absent("mailbox", username=f"{user}{at}{domain}") for user, _ in dash_prefixes(local)),
-    )
+def _has(table: str, row: Row, wanted: Mapping[str, str]) -> bool:
+    """Whether a whole row has these columns, in whatever case."""
+    of_row = dict(zip(schema.TABLES[table], row, strict=True))
+    return all(fold(text_of(of_row[column])) == fold(value) for column, value in wanted.items())
 
 
 def _mailboxes(by_name: Mapping[str, Sequence[Row]]) -> Mailboxes:

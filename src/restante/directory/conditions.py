@@ -28,6 +28,11 @@ def all_of(conditions: Sequence[Condition]) -> Condition:
     )
 
 
+def negated(condition: Condition) -> Condition:
+    """That it does not hold."""
+    return Condition(f"NOT ({condition.text})", condition.values)
+
+
 def present(table: str, *conditions: Condition, **columns: str) -> Condition:
     """That there is a row with these columns, of which the conditions hold."""
     equal = (Condition(f"`{column}` = ?", (value,)) for column, value in columns.items())
