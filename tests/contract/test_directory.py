@@ -122,6 +122,21 @@ async def test_credentials_of_an_address_with_several_owners_are_always_the_same
         assert found.account.name == "bob"
 
 
+async def test_an_address_is_no_login_of_an_account_whose_name_only_resembles_its_owner(
+    database_url: str,
+) -> None:
+    rows: Rows = {
+        "mailbox": [("müller", 1000, 1000, "/m", "x", None), ("eve ", 1000, 1000, "/e", "x", None)],
+        "virtual": [("muller", "info", "x.org"), ("eve", "eve", "x.org"), ("MüLLER", "m", "x.org")],
+    }
+    async with directory_with(database_url, rows) as directory:
+        for login in ("info@x.org", "eve@x.org"):
+            assert await directory.credentials(login) is None, login
+        found = await directory.credentials("m@x.org")
+        assert found is not None
+        assert found.account.name == "müller"
+
+
 async def test_letters_outside_ascii_and_blanks_are_different_letters(database_url: str) -> None:
     rows: Rows = {
         "rcpthosts": [("café.fr",), ("blank.org ",)],

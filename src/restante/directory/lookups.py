@@ -206,7 +206,9 @@ class SqlDirectory:
         text = sql.owners_credentials(self._dialect)
         rows = await self._of_domain(text, domain, (domain, local))
         wanted = (fold(domain), fold(local))
-        return chosen(row for row in rows if folded(row[6:]) == wanted)
+        return chosen(
+            row for row in rows if folded(row[6:]) == wanted and key_of(row[0]) == key_of(row[8])
+        )
 
     async def replace_password(self, credentials: Credentials, password: str) -> bool:
         """See PasswordKeeper; other columns of the row stay as they are."""

@@ -92,8 +92,8 @@ def credentials(dialect: Dialect) -> str:
 
 @lru_cache
 def owners_credentials(dialect: Dialect) -> str:
-    """Parameters: host, local part. Rows: as credentials, then host, local part."""
-    address = _select(dialect, "v.`virtual_host`", "v.`virtual_username`")
+    """Parameters: host, local part. Rows: as credentials, then host, local part, owner."""
+    address = _select(dialect, "v.`virtual_host`", "v.`virtual_username`", "v.`username`")
     return (
         f"{dialect.select} {_credentials(dialect)}, {address} "
         f"FROM `virtual` v {dialect.join} `mailbox` m ON m.`username` = v.`username` "
