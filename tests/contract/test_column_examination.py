@@ -87,6 +87,28 @@ async def test_capitals_that_sqlite_tells_apart(sqlite_url: str) -> None:
         assert "'Example.COM'" in problems[0]
 
 
+async def test_names_that_were_written_to_sqlite_as_octets(sqlite_url: str) -> None:
+    """By a program that binds bytes: what was advised of them lets look-ups find them."""
+    octets: Rows = {
+        "rcpthosts": [(b"example.com",)],
+        "mailbox": [(b"Iain", 1000, 1000, "/home", "x", None), ("ann", 1, 1, "/h", "x", None)],
+        "virtual": [(b"iain", b"info", b"example.com")],
+        "alias": [(b"iain", b"list", "./Maildir/", "")],
+    }
+    async with engine_with(sqlite_url, octets) as engine:
+        problems = await problems_of(engine)
+        assert {tuple(problem.split(" ")[0].split(".")) for problem in problems} == NAMES
+        assert len(problems) == len(NAMES)
+        updates = [Statement(problem[problem.index("UPDATE ") :]) for problem in problems]
+        await engine.transaction(updates)
+        assert await problems_of(engine) == []
+        directory = SqlDirectory(engine)
+        assert await directory.accepts_domain("example.com")
+        assert await directory.owners("info", "example.com") == ("iain",)
+        assert await directory.account("iain") is not None
+        assert await directory.instructions("iain", "list") == ("./Maildir/",)
+
+
 @pytest.mark.mariadb
 @pytest.mark.parametrize(
     "column",

@@ -67,6 +67,14 @@ async def examine_columns(engine: Engine, findings: Findings) -> None:
 async def _examine_sqlite(engine: Engine, findings: Findings) -> None:
     for table, name in _NAMES:
         column = f"`{name}`"
+        is_octets = f"typeof({column}) = 'blob'"
+        if example := await _example(engine, table, column, is_octets):
+            findings.problems.append(
+                f"{table}.{name} has rows such as {example!r} that were written as octets (BLOB), "
+                "and no look-up finds them: mail is refused for them; make them text, "
+                f"UPDATE `{table}` SET `{name}` = CAST({column} AS TEXT) WHERE {is_octets}"
+            )
+            continue
         if not await _sqlite_tells_case(engine, table, column):
             continue
         if example := await _example(engine, table, column, f"{column} GLOB '*[A-Z]*'"):
