@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from restante.config.tree import Database
-from restante.directory.engine import Rejected, Statement, open_engine
+from restante.directory.engine import Overtaken, Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
+from restante.directory.rows import text_of
 from restante.directory.schema import TABLES
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
@@ -236,15 +237,79 @@ async def test_a_name_that_the_database_cannot_hold_spoils_no_other_recipient(
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("number", [1300, 1792, 1836, 3098, 3854, 3988])
+@pytest.mark.parametrize("number", [1300, 1792, 1836, 3098, 3141, 3854, 3988])
 async def test_what_mysql_alone_says_of_a_statement(mariadb_url: str, number: int) -> None:
     """Of a name that it cannot hold, a table that has no place in a group, a server that only
-    reads."""
+    reads, a text that is no JSON."""
     async with engine_with(mariadb_url) as engine:
         signal = f"BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}; RETURN 1; END"
         await engine.transaction([Statement(f"CREATE FUNCTION f() RETURNS INT {signal}")])
         with capture_logs() as events, pytest.raises(Rejected):
             await engine.fetch("SELECT f()")
+    assert [event["event"] for event in events] == []
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT (SELECT `username` FROM `mailbox`)",
+        "SELECT CAST(`uid` AS SIGNED) * 9223372036854775807 FROM `mailbox`",
+    ],
+)
+async def test_a_row_of_a_view_that_cannot_be_computed(mariadb_url: str, statement: str) -> None:
+    rows: Rows = {"mailbox": [*SITE["mailbox"], ("ann", 1001, 1001, "/h", "x", None)]}
+    async with engine_with(mariadb_url, rows) as engine:
+        with capture_logs() as events, pytest.raises(Rejected):
+            await engine.fetch(statement)
+    assert [event["event"] for event in events] == []
+
+
+@pytest.mark.mariadb
+async def test_a_statement_that_somebody_kills(mariadb_server: MariaDB) -> None:
+    async with engine_with(mariadb_server.url(mariadb_server.new_database())) as engine:
+        (own,) = await engine.fetch("SELECT CONNECTION_ID()")
+        asking = asyncio.create_task(engine.fetch("SELECT COUNT(*), SLEEP(4) FROM `mailbox`"))
+        await asyncio.sleep(0.3)
+        mariadb_server.sql(f"KILL QUERY {text_of(own[0])}")
+        with capture_logs() as events, pytest.raises(Overtaken):
+            await asking
+    assert [event["event"] for event in events] == []
+
+
+@pytest.mark.mariadb
+async def test_a_statement_that_has_to_be_prepared_again(mariadb_url: str) -> None:
+    """It is, on another connection."""
+    function = (
+        "CREATE FUNCTION f() RETURNS INT BEGIN IF EXISTS (SELECT 1 FROM tried) THEN RETURN 7; "
+        "END IF; INSERT INTO tried VALUES (1); "
+        "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1615; RETURN 1; END"
+    )
+    table = "CREATE TABLE tried (n INT) ENGINE = MyISAM"  # it keeps what fails
+    async with engine_with(mariadb_url) as engine:
+        await engine.transaction([Statement(table), Statement(function)])
+        with capture_logs() as events:
+            assert await engine.fetch("SELECT f()") == [(7,)]
+    assert [event["event"] for event in events] == []
+
+
+@pytest.mark.mariadb
+async def test_a_change_that_waits_for_a_lock_is_no_outage(mariadb_server: MariaDB) -> None:
+    """Look-ups work meanwhile, as during a backup."""
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SITE) as other:
+        url = mariadb_server.url(name)
+        engine = open_engine(Database(url=url, connect_timeout=0.5, query_timeout=0.5), "/")
+        change = Statement("UPDATE `mailbox` SET `home` = '/new'")
+        lock = asyncio.create_task(
+            other.transaction([change, Statement("UPDATE `mailbox` SET `uid` = SLEEP(3)")])
+        )
+        await asyncio.sleep(0.3)
+        with capture_logs() as events, pytest.raises(Overtaken, match="in time"):
+            await engine.transaction([change])
+        assert await SqlDirectory(engine).account("iain") is not None
+        await lock
+        await engine.close()
     assert [event["event"] for event in events] == []
 
 

@@ -176,6 +176,18 @@ async def test_a_file_that_may_only_be_read_is_not_away(
     assert events == later == []
 
 
+async def test_a_file_that_is_full_is_not_away(tmp_path: Path) -> None:
+    async with engine_with(f"sqlite:///{tmp_path}/restante.db", BOB) as engine:
+        await engine.fetch("PRAGMA max_page_count = 1")  # no less than it has
+        directory = SqlDirectory(engine)
+        found = await directory.credentials("bob@x.org")
+        assert found is not None
+        with capture_logs() as events, pytest.raises(Rejected, match="full"):
+            await directory.replace_password(found, "x" * 100_000)
+        assert await directory.credentials("bob@x.org") == found
+    assert events == []
+
+
 async def test_each_connection_keeps_few_pages_and_what_it_has_told_of(tmp_path: Path) -> None:
     path, restored = tmp_path / "restante.db", tmp_path / "restored.db"
     wanted = {"PRAGMA cache_size": [(-PAGE_CACHE,)], "PRAGMA synchronous": [(EXTRA,)]}

@@ -56,7 +56,7 @@ class Unfit(Rejected):
 
 
 class Overtaken(Rejected):
-    """Another transaction goes first, as often as this one was tried: it may well succeed later."""
+    """Something else goes first, as often as this one was tried: it may well succeed later."""
 
 
 class NothingChanged(Exception):

@@ -80,12 +80,18 @@ STRICT = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 # views that cannot be changed (1288, 1348, 1393 to 1395, 1423, 1471), views whose definer is gone
 # or may not read what they show (1356, 1449), constraints and triggers that object (1644, 3819,
 # 4025), a table without the primary key that group replication wants (3098), changes where nothing
-# may be changed (1290, 1792, 1836: read_only, as replicas have it).
+# may be changed (1290, 1792, 1836: read_only, as replicas have it), tables that are full (1114),
+# rows of a view that cannot be computed (1242, 1690, 3141), statements that are too much for
+# max_join_size (1104) or that a trigger keeps from their own table (1442), and those that pass:
+# statements that somebody killed (1317), or that have to be prepared again.
+_TO_BE_PREPARED_AGAIN = 1615
+_PASSING = frozenset({1317, _TO_BE_PREPARED_AGAIN})
 _UNFIT = frozenset({1267, 1270, 1271, 3854, 3988})
 _STATEMENT_ERRORS = _UNFIT | frozenset(
     {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1292, 1300, 1364, 1365}
     | {1366, 1406, 1451, 1452, 1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
-    | {1356, 1449, 3098, 1290, 1792, 1836}
+    | {1356, 1449, 3098, 1290, 1792, 1836, 1114, 1242, 1690, 3141, 1104, 1442}
+    | _PASSING
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a
 # deadlock, which is also what Galera calls a commit that another node's commit has overtaken; to
@@ -229,7 +235,7 @@ class MySQLEngine:
             self._servers.answered(lease.server)
             lease.clean = True
         except (MySQLError, TimeoutError) as error:
-            lease.clean = not _is_away(error)
+            lease.clean = not (_is_away(error) or _is_lost(error))
             if self._is_to_be_asked_again(lease, error):
                 # What happened to this connection has happened to the others, most likely.
                 self._forget_idle()
@@ -261,7 +267,10 @@ class MySQLEngine:
                 counts = await self._carry_out(lease.connection, statements)
             self._servers.answered(lease.server)
             lease.clean = True
-        except (MySQLError, TimeoutError) as error:
+        except TimeoutError as error:
+            self._servers.failed(lease.server)
+            raise _ChangeWaited from error
+        except MySQLError as error:
             if _is_away(error):
                 self._servers.failed(lease.server)
             raise
@@ -401,6 +410,10 @@ class _NotOffered(Exception):
         super().__init__(NOT_OFFERED)
 
 
+class _ChangeWaited(TimeoutError):
+    """A change was not done in time: maybe for another's lock, for which no look-up waits."""
+
+
 class _AskAgain(Exception):
     """A connection from the pool was dead before it answered, or another server is to be asked."""
 
@@ -427,17 +440,20 @@ def _number(error: BaseException) -> int:
 
 
 def _is_lost(error: Exception) -> bool:
+    """Whether a connection, or what was prepared on it, is good for nothing any more."""
     if not isinstance(error, MySQLError):
         return False
     number = _number(error)
-    return number == 0 or _FIRST_CLIENT_ERROR <= number <= _LAST_CLIENT_ERROR
+    if number in (0, _TO_BE_PREPARED_AGAIN):
+        return True
+    return _FIRST_CLIENT_ERROR <= number <= _LAST_CLIENT_ERROR
 
 
 def _is_away(error: BaseException) -> bool:
     """Whether the error is about the server rather than about this one statement."""
     number = _number(error)
     is_well = number in _STATEMENT_ERRORS or number in _OVERTAKEN
-    return not isinstance(error, UnicodeError) and not is_well
+    return not isinstance(error, UnicodeError | _ChangeWaited) and not is_well
 
 
 def _kind(error: BaseException) -> type[CannotKnow]:
@@ -445,7 +461,8 @@ def _kind(error: BaseException) -> type[CannotKnow]:
         return CannotKnow
     if _number(error) in _UNFIT:
         return Unfit
-    return Overtaken if _number(error) in _OVERTAKEN else Rejected
+    may_succeed = isinstance(error, _ChangeWaited) or _number(error) in _OVERTAKEN | _PASSING
+    return Overtaken if may_succeed else Rejected
 
 
 def _reason(error: Exception) -> str:

@@ -46,7 +46,9 @@ _OPENED = {sqlite3.SQLITE_CANTOPEN: os.O_RDONLY, sqlite3.SQLITE_READONLY: os.O_R
 _NO_INDEX = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP})
 """Errors of the index of a write-ahead log; one that cannot be made is CANTOPEN."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_UNCHANGEABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DIRECTORY})
+_UNCHANGEABLE = frozenset(
+    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_FULL}
+)
 """Errors of changes alone: what keeps a file from being read has other extended codes."""
 _PRIMARY = 0xFF
 """An extended result code holds its primary code in the low octet (sqlite.org/rescode.html)."""
