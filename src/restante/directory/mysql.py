@@ -98,6 +98,8 @@ _STATEMENT_ERRORS = _UNFIT | frozenset(
 # MySQL's group replication that is 3101; or a row has changed since the transaction first read
 # (1020, innodb_snapshot_isolation, as MariaDB from 11.6.2 on has it).
 _OVERTAKEN = frozenset({1020, 1205, 1213, 3101})
+# The server is well, and takes no further connection, of this user or of anybody.
+_NO_MORE_CONNECTIONS = frozenset({1040, 1203, 1226})
 _NOT_CONNECTED = 2003
 _REMEDIES = {
     _NOT_CONNECTED: "is the server running, and is database.url right?",
@@ -152,6 +154,10 @@ class MySQLEngine:
         self._overdue = Overdue()
         self._servers = Servers(location.servers)
         self._idle: deque[_Lease] = deque()
+        self._at_work = 0
+        """Questions that have a place, and are not among the refused."""
+        self._refused: deque[asyncio.Future[None]] = deque()
+        """Those that wait for another's connection, since the server takes no further one."""
         self._log = log
         self._health = Health()
 
@@ -227,6 +233,7 @@ class MySQLEngine:
             lease = await self._lease(deadline, fresh=fresh)
         else:  # as nearly every look-up finds it: no timer is set
             await self._places.acquire()
+            self._at_work += 1
         try:
             until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
             cursor = lease.connection.cursor()  # read to its end: nothing is left to be closed
@@ -282,14 +289,42 @@ class MySQLEngine:
         """A connection by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before."""
         async with asyncio.timeout_at(deadline):
             await self._places.acquire()
+            self._at_work += 1
             try:
                 if fresh and self._idle:  # with it there would be one too many
                     self._idle.popleft().connection.close()
-                lease = None if fresh else self._take_idle()
-                return lease or await self._connect()
+                return await (self._connect() if fresh else self._any_lease())
             except BaseException:
-                self._places.release()
+                self._leave()
                 raise
+
+    async def _any_lease(self) -> _Lease:
+        """An idle connection, or a new one, or the next that is given back if none can be had."""
+        while True:
+            if lease := self._take_idle():
+                return lease
+            try:
+                return await self._connect()
+            except MySQLError as error:
+                if _number(error) not in _NO_MORE_CONNECTIONS or self._at_work == 1:
+                    raise
+            turn = asyncio.get_running_loop().create_future()
+            self._refused.append(turn)
+            self._at_work -= 1
+            try:
+                await turn
+            finally:
+                self._at_work += 1
+
+    def _leave(self) -> None:
+        """Give a place to who waits for one, and a try to the first that was refused."""
+        self._at_work -= 1
+        self._places.release()
+        while self._refused:
+            turn = self._refused.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
 
     def _give_back(self, lease: _Lease) -> None:
         if lease.clean:
@@ -301,7 +336,7 @@ class MySQLEngine:
                 self._idle.popleft().connection.close()
         else:
             lease.connection.close()
-        self._places.release()
+        self._leave()
 
     def _take_idle(self) -> _Lease | None:
         oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
