@@ -128,6 +128,52 @@ async def test_capitals_that_mariadb_tells_apart(mariadb_url: str, column: str) 
 
 
 @pytest.mark.mariadb
+@pytest.mark.parametrize("mend", ["UPDATE .*?(?=, or )", "ALTER .*"])
+async def test_a_capital_that_only_turkish_tells_apart(mariadb_url: str, mend: str) -> None:
+    rows: Rows = {
+        "rcpthosts": [("IX.org",), ("X.ORG",)],
+        "mailbox": [("Iain", 1000, 1000, "/h", "x", None), ("Ann", 1, 1, "/h", "x", None)],
+        "virtual": [("Iain", "INFO", "IX.org")],
+        "alias": [("Iain", "I", "./Maildir/", "")],
+    }
+    async with engine_with(mariadb_url) as engine:
+        await make_case_sensitive(engine, "VARCHAR(99) COLLATE utf8mb4_turkish_ci")
+        await fill(engine, rows)
+        problems = await problems_of(engine)
+        assert {tuple(problem.split(" ")[0].split(".")) for problem in problems} == NAMES
+        found = dict.fromkeys(re.findall(mend, "\n".join(problems)))
+        await engine.transaction([Statement(change) for change in found])
+        assert await problems_of(engine) == []
+        directory = SqlDirectory(engine)
+        assert await directory.accepts_domain("ix.org")
+        (owner,) = await directory.owners("info", "ix.org")
+        assert await directory.account(owner.lower()) is not None
+        assert await directory.instructions("iain", "i") == ("./Maildir/",)
+
+
+async def test_blanks_at_the_ends_of_names(database_url: str) -> None:
+    """As a panel leaves them that does not trim what is typed; qmail found those at the end."""
+    rows: Rows = {
+        "rcpthosts": [("x.org ",), ("y.org",)],
+        "mailbox": [("ann ", 1000, 1000, "/h", "x", None)],
+        "virtual": [("ann ", " ann", "x.org ")],
+        "alias": [("ann ", "list ", "./Maildir/ ", "")],
+    }
+    async with engine_with(database_url, rows) as engine:
+        findings = Findings()
+        await examine_columns(engine, findings)
+        assert {tuple(line.split(" ")[0].split(".")) for line in findings.advice} == NAMES
+        updates = [Statement(line[line.index("UPDATE ") :]) for line in findings.advice]
+        await engine.transaction(updates)
+        assert await problems_of(engine) == []
+        directory = SqlDirectory(engine)
+        assert await directory.accepts_domain("x.org")
+        assert await directory.owners("ann", "x.org") == ("ann",)
+        assert await directory.account("ann") is not None
+        assert await directory.instructions("ann", "list") == ("./Maildir/ ",)
+
+
+@pytest.mark.mariadb
 async def test_another_collation_mends_it_too(mariadb_url: str) -> None:
     async with engine_with(mariadb_url) as engine:
         await make_case_sensitive(engine, "VARCHAR(99) COLLATE utf8mb4_bin")

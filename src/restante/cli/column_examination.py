@@ -43,7 +43,14 @@ class _Column(NamedTuple):
     @property
     def tells_case(self) -> bool:
         """Whether capitals are other letters than small ones: _bin, _cs, and octets."""
-        return self.kind in _OCTETS or bool(self.collation and "_ci" not in self.collation)
+        if self.kind in _OCTETS or self.is_turkish:
+            return True
+        return bool(self.collation and "_ci" not in self.collation)
+
+    @property
+    def is_turkish(self) -> bool:
+        """Whether the small letter of I is another than i."""
+        return "turkish" in self.collation or "_tr_" in self.collation
 
     @property
     def is_padded(self) -> bool:
@@ -62,6 +69,8 @@ async def examine_columns(engine: Engine, findings: Findings) -> None:
             await _examine_capitals(engine, column, findings)
     if _PADDING in text_of((await engine.fetch(_SQL_MODE))[0][0]):
         findings.problems += [_padded(column) for column in columns if column.is_padded]
+    else:
+        await _examine_blanks(engine, findings)
 
 
 async def _examine_sqlite(engine: Engine, findings: Findings) -> None:
@@ -80,6 +89,20 @@ async def _examine_sqlite(engine: Engine, findings: Findings) -> None:
         if example := await _example(engine, table, column, f"{column} GLOB '*[A-Z]*'"):
             problem = _not_found(table, name, example, f"LOWER({column})")
             findings.problems.append(f"{problem}, or make the column COLLATE NOCASE")
+    await _examine_blanks(engine, findings)
+
+
+async def _examine_blanks(engine: Engine, findings: Findings) -> None:
+    """MySQL takes names with a blank behind them for those without, and qmail believed it."""
+    for table, name in _NAMES:
+        column = f"`{name}`"
+        has_blank = f"LENGTH({column}) <> LENGTH(TRIM({column}))"
+        if example := await _example(engine, table, column, has_blank):
+            findings.advice.append(
+                f"{table}.{name} has rows such as {example!r}, whose blank is a letter like any "
+                "other: no mail and no login without it finds them; take it away, "
+                f"UPDATE `{table}` SET {column} = TRIM({column}) WHERE {has_blank}"
+            )
 
 
 async def _sqlite_tells_case(engine: Engine, table: str, column: str) -> bool:
@@ -93,22 +116,22 @@ async def _sqlite_tells_case(engine: Engine, table: str, column: str) -> bool:
 async def _examine_capitals(engine: Engine, column: _Column, findings: Findings) -> None:
     quoted = f"`{column.name}`"
     text = engine.dialect.text(quoted)
-    example = await _example(engine, column.table, quoted, f"{text} REGEXP '[A-Z]'")
+    capital = "I" if column.is_turkish else "[A-Z]"
+    example = await _example(engine, column.table, quoted, f"{text} REGEXP '{capital}'")
     if not example:
         return
     if column.kind in _OCTETS:
         lowered, otherwise = f"LOWER({text})", "make the column VARCHAR"
+    elif column.is_turkish:
+        lowered, otherwise = f"LOWER({text})", _other_collation(column.table, "utf8mb4")
     else:
-        lowered, otherwise = f"LOWER({quoted})", _other_collation(column)
+        lowered, otherwise = f"LOWER({quoted})", _other_collation(column.table, column.charset)
     problem = _not_found(column.table, column.name, example, lowered)
     findings.problems.append(f"{problem}, or {otherwise}")
 
 
-def _other_collation(column: _Column) -> str:
-    return (
-        f"ALTER TABLE `{column.table}` CONVERT TO CHARACTER SET {column.charset} "
-        f"COLLATE {column.charset}_general_ci"
-    )
+def _other_collation(table: str, charset: str) -> str:
+    return f"ALTER TABLE `{table}` CONVERT TO CHARACTER SET {charset} COLLATE {charset}_general_ci"
 
 
 async def _example(engine: Engine, table: str, column: str, condition: str) -> str:
