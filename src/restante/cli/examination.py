@@ -18,7 +18,7 @@ from restante.cli.queue_examination import examine_queues
 from restante.cli.reach import Reach
 from restante.cli.report_examination import examine_reports
 from restante.cli.sending_examination import examine_sending
-from restante.cli.server_examination import examine_servers, examine_version
+from restante.cli.server_examination import examine_engines, examine_servers, examine_version
 from restante.cli.system_examination import examine_system_files
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
@@ -70,6 +70,7 @@ def _examine_rows(settings: Settings, findings: Findings, reach: Reach) -> None:
 
     examinations: tuple[Callable[[Engine], Awaitable[None]], ...] = (
         lambda engine: examine_version(engine, findings),
+        lambda engine: examine_engines(engine, findings),
         lambda engine: examine_columns(engine, findings),
         lambda engine: examine_rows(engine, settings, findings),
         lambda engine: examine_passwords(engine, settings.auth, findings),

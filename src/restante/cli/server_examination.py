@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from restante.cli.findings import Findings
 from restante.directory.engine import Engine, MySQLLocation, StatementLog, parse_url
 from restante.directory.rows import text_of
+from restante.directory.schema import TABLES
 from restante.errors import CannotKnow
 from restante.network import is_loopback, plain_address
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 _OLDEST_TRIED = {"MySQL": (8, 0), "MariaDB": (10, 11)}
 """As README and docs/tables.md have it."""
+_NOT_TRANSACTIONAL = (
+    "SELECT t.table_name, t.engine FROM information_schema.tables t "
+    "JOIN information_schema.engines e ON e.engine = t.engine "
+    "WHERE t.table_schema = DATABASE() AND e.transactions <> 'YES'"
+)
 
 
 def examine_servers(settings: Settings, findings: Findings) -> None:
@@ -72,6 +78,20 @@ async def examine_version(engine: Engine, findings: Findings) -> None:
             f"{oldest[0]}.{oldest[1]} has been tried; see whether restante explain ADDRESS knows "
             "some of your addresses of each kind"
         )
+
+
+async def examine_engines(engine: Engine, findings: Findings) -> None:
+    """Name tables in which a change that fails may stay, half of it; raises CannotKnow."""
+    if engine.dialect.name != "mysql":
+        return
+    for row in await engine.fetch(_NOT_TRANSACTIONAL):
+        table, kind = map(text_of, row)
+        if table in TABLES:
+            findings.advice.append(
+                f"the table {table} is {kind}, which has no transactions: of a command, or of a "
+                "hash that is to be upgraded, a part may be written when the rest fails; "
+                f"ALTER TABLE `{table}` ENGINE=InnoDB"
+            )
 
 
 async def _ask_each(location: MySQLLocation, settings: Settings, findings: Findings) -> None:
