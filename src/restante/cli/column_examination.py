@@ -43,14 +43,7 @@ class _Column(NamedTuple):
     @property
     def tells_case(self) -> bool:
         """Whether capitals are other letters than small ones: _bin, _cs, and octets."""
-        if self.kind in _OCTETS or self.is_turkish:
-            return True
-        return bool(self.collation and "_ci" not in self.collation)
-
-    @property
-    def is_turkish(self) -> bool:
-        """Whether the small letter of I is another than i."""
-        return "turkish" in self.collation or "_tr_" in self.collation
+        return self.kind in _OCTETS or bool(self.collation and "_ci" not in self.collation)
 
     @property
     def is_padded(self) -> bool:
@@ -65,7 +58,8 @@ async def examine_columns(engine: Engine, findings: Findings) -> None:
         return
     columns = [_Column(*map(text_of, row)) for row in await engine.fetch(_COLUMNS)]
     for column in columns:
-        if column.tells_case and (column.table, column.name.lower()) in _NAMES:
+        is_asked_for = (column.table, column.name.lower()) in _NAMES
+        if is_asked_for and (column.collation or column.tells_case):
             await _examine_capitals(engine, column, findings)
     if _PADDING in text_of((await engine.fetch(_SQL_MODE))[0][0]):
         findings.problems += [_padded(column) for column in columns if column.is_padded]
@@ -116,13 +110,16 @@ async def _sqlite_tells_case(engine: Engine, table: str, column: str) -> bool:
 async def _examine_capitals(engine: Engine, column: _Column, findings: Findings) -> None:
     quoted = f"`{column.name}`"
     text = engine.dialect.text(quoted)
-    capital = "I" if column.is_turkish else "[A-Z]"
-    example = await _example(engine, column.table, quoted, f"{text} REGEXP '{capital}'")
+    condition = f"{text} REGEXP '[A-Z]'"
+    if not column.tells_case:  # but for some letters: I in Turkish, ch with a capital H in Czech
+        small = f"CONVERT(LOWER({text}) USING {column.charset}) COLLATE {column.collation}"
+        condition += f" AND {quoted} <> {small}"
+    example = await _example(engine, column.table, quoted, condition)
     if not example:
         return
     if column.kind in _OCTETS:
         lowered, otherwise = f"LOWER({text})", "make the column VARCHAR"
-    elif column.is_turkish:
+    elif not column.tells_case:
         lowered, otherwise = f"LOWER({text})", _other_collation(column.table, "utf8mb4")
     else:
         lowered, otherwise = f"LOWER({quoted})", _other_collation(column.table, column.charset)
