@@ -31,6 +31,17 @@ async def in_thread(work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwar
     return await begun(None, partial(work, *args, **kwargs))
 
 
+async def finished(work: Callable[[], object]) -> None:
+    """Blocking work that belongs to an orderly end: in a thread, or else here; raises what it does.
+
+    What comes after it, the end of a user's command say, must not be left out for want of a thread.
+    """
+    try:
+        await in_thread(work)
+    except NoThread:
+        work()
+
+
 class ThreadPool(ThreadPoolExecutor):
     """A ThreadPoolExecutor that forgets what it could not begin.
 

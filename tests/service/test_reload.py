@@ -375,6 +375,7 @@ def test_a_stop_ends_a_reload(tmp_path: Path) -> None:
         hesitating.touch()
         hang_up(instance)
         (fresh,) = workers(instance, 2) - {old}
+        until((instance.directory / "waits").exists, "the new one does not listen")
         assert instance.process is not None
         instance.process.send_signal(signal.SIGTERM)
         until(lambda: not is_alive(old), "the old worker has left")
@@ -382,6 +383,28 @@ def test_a_stop_ends_a_reload(tmp_path: Path) -> None:
         hesitating.unlink()
         assert instance.stop() == 0
         assert "event=reload_refused" not in instance.log()
+
+
+def test_a_stop_ends_the_refusal_of_a_reload(tmp_path: Path) -> None:
+    """Workers that serve are told at once, though one of those that were to follow does not end."""
+    with new_instance(tmp_path / "instance", domains=()) as instance:
+        instance.within = [sys.executable, "-c", HESITANT]
+        configure(instance, {})
+        start(instance)
+        (old,) = workers(instance, 1)
+        for name in ("wait", "fail"):
+            (instance.directory / name).touch()
+        configure(instance, {"server": {"workers": 2}})
+        hang_up(instance)
+        until((instance.directory / "waits").exists, "one of the new ones does not listen")
+        until(lambda: instance.log().count("event=worker_started") == 3, "the other has begun")
+        assert instance.process is not None
+        (fresh,) = workers(instance, 2) - {old}
+        instance.process.send_signal(signal.SIGTERM)
+        until(lambda: not is_alive(old), "the old worker has left")
+        assert is_alive(fresh)
+        (instance.directory / "wait").unlink()
+        assert instance.stop() == 0
 
 
 def test_reloads_under_load_lose_nothing(tmp_path: Path) -> None:

@@ -32,19 +32,25 @@ from restante.service import supervisor
 
 real = supervisor.run_worker
 
-def run_worker(settings, *others):
+def run_worker(settings, place, sockets):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    while os.path.exists(os.path.join(settings.directory, "wait")):
+    wait, fail = (os.path.join(settings.directory, name) for name in ("wait", "fail"))
+    if place.number and os.path.exists(fail):
+        os.write(place.ready_fd, b"it fails")
+        os._exit(78)
+    while os.path.exists(wait):
+        open(wait + "s", "w").close()
         time.sleep(0.01)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    return real(settings, *others)
+    return real(settings, place, sockets)
 
 supervisor.run_worker = run_worker
 del sys.argv[1:-3]
 main()
 """
 """The command ``--dir DIR serve``, whose workers hang in their start while the instance's directory
-has a file ``wait``; SIGTERM is not heard either."""
+has a file ``wait``; SIGTERM is not heard either, and ``waits`` tells of it. All but the first
+cannot serve while it has a file ``fail``."""
 SAMPLE = b"Subject: hello\r\n\r\nhello\r\n"
 
 Sections = Mapping[str, Mapping[str, object]]

@@ -49,7 +49,7 @@ RULES: dict[str, set[str]] = {
     "auth": VOCABULARY
     | {"config", "maillog", "processors", "threads"}
     | {"directory.contract", "guessing.contract"},
-    "tally": VOCABULARY | {"btrfs"},
+    "tally": VOCABULARY | {"btrfs", "threads"},
     "usage": VOCABULARY | {"config", "maillog", "tally"},
     "guessing": VOCABULARY | {"config", "maillog", "tally"},
     "spool": VOCABULARY | {"threads"},

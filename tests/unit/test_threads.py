@@ -17,7 +17,7 @@ from restante.queue import QueueFailed
 from restante.queue.store import QueueStore
 from restante.spool import BLOCK, Spool, SpoolFailed
 from restante.store import MaildropUnavailable
-from restante.threads import ThreadPool
+from restante.threads import NoThread, ThreadPool
 from restante.usage import Counts, Limits, UsageUnusable
 from restante.usage.ledger import UsageLedger
 from tests.support.deliveries import GROUP, OWNER
@@ -183,3 +183,32 @@ def test_a_large_message_is_delivered_though_no_thread_removes_its_body() -> Non
 
     with owners_home() as home:
         assert as_owner(lambda: asyncio.run(queue(home))) == [0, 1, 0]
+
+
+def test_a_queue_is_closed_and_removed_without_a_thread_and_opened_only_with_one() -> None:
+    async def queues(root: Path) -> tuple[list[str], int]:
+        first, second = (QueueStore.open(str(root), slot) for slot in (0, 1))
+        with no_more_threads():
+            await first.close()
+            await second.remove()
+            with pytest.raises(NoThread):
+                QueueStore.open(str(root), 0)
+        await QueueStore.open(str(root), 0).close()  # nothing of the first attempt has it
+        return os.listdir(root), len(os.listdir("/proc/self/fd"))
+
+    async def descriptors(root: Path) -> int:
+        return (await queues(root))[1] - (await queues(root))[1]
+
+    with owners_home() as home:
+        assert as_owner(lambda: asyncio.run(queues(home)))[0] == ["0"]
+        assert as_owner(lambda: asyncio.run(descriptors(home))) == 0
+
+
+def test_logins_are_ended_without_a_thread() -> None:
+    async def logins() -> bool:
+        hashing = Hashing(Auth(), lambda *_: True, None)
+        with no_more_threads():
+            await hashing.close()
+        return True
+
+    assert as_owner(lambda: asyncio.run(logins()))

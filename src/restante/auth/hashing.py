@@ -18,7 +18,7 @@ from restante.config.tree import Auth
 from restante.errors import TemporaryError
 from restante.network import network_of
 from restante.processors import ROAMING, roam
-from restante.threads import ThreadPool
+from restante.threads import ThreadPool, finished
 
 T = TypeVar("T")
 Verify = Callable[[str, str | None, str | None], bool]
@@ -90,7 +90,7 @@ class Hashing:
 
     async def close(self) -> None:
         """Let what is being checked be finished, drop what waits, and stop."""
-        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        await finished(partial(self._pool.shutdown, wait=True, cancel_futures=True))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if not self._room.acquire(blocking=False):

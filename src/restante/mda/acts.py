@@ -6,7 +6,6 @@ ordinary user's server uses it for itself, a helper for the user whom it serves.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import time
@@ -36,7 +35,7 @@ from restante.mda.mboxrd import Letter
 from restante.mda.program import run_command
 from restante.processors import ROAMING, roam
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
-from restante.threads import NoThread, ThreadPool, begun
+from restante.threads import NoThread, ThreadPool, begun, finished
 
 MAX_PROGRAMS = 40
 """Commands that one process runs at the same time; the others wait."""
@@ -201,5 +200,5 @@ class Acts:
         self._closed = True
         os.eventfd_write(self._stop, 1)
         for pool in (self._programs, self._appends):
-            await asyncio.to_thread(pool.shutdown)
+            await finished(pool.shutdown)
         os.close(self._stop)

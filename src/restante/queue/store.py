@@ -48,7 +48,7 @@ from restante.queue.traffic import Limits, Traffic
 from restante.queue.wake import WakeSocket
 from restante.queue.work import LaneNews, PendingReport, Recorded, Told, Work
 from restante.queue.writer import GroupWriter
-from restante.threads import NoThread, ThreadPool, begun
+from restante.threads import NoThread, ThreadPool, begun, finished
 
 FILE_THREADS = 4
 """Large bodies that are made durable at the same time."""
@@ -77,11 +77,12 @@ class QueueStore:
             self._wake = WakeSocket(directory)
             undoing.callback(self._wake.close)
             self._reading = connect_reader(directory)
+            undoing.callback(self._reading.close)
+            self._writer = GroupWriter(connection)
             undoing.pop_all()
         self._loader = Loader(self._bodies, self._life)
         self._adding = partial(rows.insert_messages, life=self._life)
         self._entering = partial(enter, life=self._life)
-        self._writer = GroupWriter(connection)
         self._reader = ThreadPool(1, "queue-reader")
         self._files = ThreadPool(FILE_THREADS, "queue-files")
         self._traffic = Traffic()
@@ -98,7 +99,7 @@ class QueueStore:
         """The queue ``root/slot``, made if need be; blocks.
 
         ``max_waiting``: messages at which ``add`` refuses; 0: no limit. Raises QueueTaken,
-        QueueWithoutRoom, or QueueUnusable.
+        QueueWithoutRoom, QueueUnusable, or NoThread.
         """
         directory = os.path.join(os.path.abspath(root), str(slot))
         try:
@@ -304,12 +305,12 @@ class QueueStore:
     async def close(self) -> None:
         """Finish what was begun and let another process have the queue."""
         await self._come_to_rest()
-        await asyncio.to_thread(self._close)
+        await finished(self._close)
 
     async def remove(self) -> None:
         """Close a queue that gets no more mail, and remove it from disk if it is empty."""
         await self._come_to_rest()
-        await asyncio.to_thread(self._remove)
+        await finished(self._remove)
 
     async def _come_to_rest(self) -> None:
         if self._watchers:

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from restante.queue import QueueFailed
+from restante.threads import NoThread
 
 MAX_BATCH = 1000
 """Operations in one transaction."""
@@ -56,11 +57,15 @@ class GroupWriter:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        """Raises NoThread."""
         self._connection = connection
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise NoThread(str(error)) from error
 
     def submit(
         self, operation: Operation[T], then: Callable[[T], None] | None = None

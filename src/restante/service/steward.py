@@ -374,9 +374,13 @@ class Steward:
                 errand.is_told = True
 
     def _nursery_of(self, office: Office) -> _Servant | None:
-        """The one of the worker's own settings, if it is there."""
+        """The one of the worker's own settings, if it is there.
+
+        One on trial is dismissed with its helpers if the reload is refused: who serves meanwhile
+        waits for the end of that, rather than lose them.
+        """
         is_former = self._former_offices is not None and office in self._former_offices
-        return (self._former_nursery if is_former else None) or self._nursery
+        return self._former_nursery if is_former else self._nursery
 
     def _hear(self, servant: _Servant) -> None:
         """What a servant says. Its end is told by its process's status."""

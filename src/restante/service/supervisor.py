@@ -208,7 +208,7 @@ class Supervisor:
             self._retired |= _workers_of(starting)  # which end together with all others
             raise
         except Exception:
-            self._end(_workers_of(starting))
+            self._end(_workers_of(starting), heeding_signals=True)
             raise
         finally:
             for each in starting:
@@ -500,8 +500,12 @@ class Supervisor:
         os.close(self._life_read)
         os.close(self._life_write)
 
-    def _end(self, workers: dict[int, _Worker]) -> None:
-        """Ask workers to leave, wait for them, and kill those that do not."""
+    def _end(self, workers: dict[int, _Worker], *, heeding_signals: bool = False) -> None:
+        """Ask workers to leave, wait for them, and kill those that do not.
+
+        ``heeding_signals``: others serve meanwhile. Raises _ToldToStop then, and those that are
+        left end together with them.
+        """
         left = dict(workers)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -515,6 +519,9 @@ class Supervisor:
                 self._forget(left.pop(pid))
             if left:
                 self._serve_offices(deadline - time.monotonic())
+            for number in _ENDING.intersection(self._watch.come) if heeding_signals else ():
+                self._retired |= left
+                raise _ToldToStop(number)
         for pid, worker in left.items():
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

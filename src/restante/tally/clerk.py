@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from restante.errors import TemporaryError
+from restante.threads import finished
 
 FORGET_INTERVAL = 3600.0
 """Seconds between two removals of what nobody asks for any more."""
@@ -87,7 +88,7 @@ class Clerk(Generic[B]):
 
     async def close(self) -> None:
         """Finish what was asked, and close the book."""
-        await asyncio.to_thread(self._thread.shutdown)
+        await finished(self._thread.shutdown)
         if self._book is not None:
             self._book.close()
 
