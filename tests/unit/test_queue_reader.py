@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from restante.queue.reader import QueueReader
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.status import Reply
+from restante.tally.owner import as_owner
 from tests.support.jumping_clock import START
 from tests.support.queued import content, due, envelope, record, targets
 
@@ -106,3 +108,21 @@ def test_a_damaged_queue_is_named(tmp_path: Path) -> None:
     (tmp_path / "0" / "queue.db").write_bytes(b"this is no database, but a letter" * 100)
     with pytest.raises(QueueUnusable, match=r"0/queue\.db cannot be read"):
         list(QueueReader(str(tmp_path)).messages())
+
+
+def test_a_queue_that_root_has_put_there_is_not_left_out(tmp_path: Path) -> None:
+    """Root's commands have the rights of the owner of all queues, and must not see nothing."""
+    root = tmp_path / "queue"
+    for name in ("0", "lost+found"):
+        (root / name).mkdir(parents=True)
+        (root / name).chmod(0)
+    remedy = "it is for root and the server's own user"
+    if os.geteuid() == 0:
+        remedy = f"chown -R --no-dereference 54321:54321 {root}/0"
+        os.chown(root, 54321, 54321)
+        for parent in root.parents:
+            if not parent.stat().st_mode & 0o001:
+                parent.chmod(0o711)
+
+    with as_owner(str(root)), pytest.raises(QueueUnusable, match=f"{root}/0 .*{remedy}$"):
+        QueueReader(str(root)).slots()

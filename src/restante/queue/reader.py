@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,6 +23,7 @@ from restante.queue import (
 from restante.queue.bodies import Bodies
 from restante.queue.schema import BODIES, DATABASE, connect_reader
 from restante.queue.selection import EVERYTHING, TABLES, Selection
+from restante.queue.slots import is_slot
 
 PAGE = 500
 """Messages that are named in one reading; between two, the server's writer may tidy up."""
@@ -171,7 +172,32 @@ def queue_names(root: str) -> list[str]:
             f"the queues in {root} cannot be read: {reason_of(error)}; they are for root and the "
             "server's own user"
         ) from error
-    return sorted(name for name in names if os.path.exists(os.path.join(root, name, DATABASE)))
+    return sorted(name for name in names if _has_queue(root, name))
+
+
+def _has_queue(root: str, name: str) -> bool:
+    directory = os.path.join(root, name)
+    try:
+        os.stat(os.path.join(directory, DATABASE))
+    except PermissionError as error:
+        if not is_slot(name):
+            return False  # lost+found, say
+        raise QueueUnusable(
+            f"the queue {directory} cannot be read: {reason_of(error)}; {_remedy(root, directory)}"
+        ) from error
+    except OSError:
+        return False
+    return True
+
+
+def _remedy(root: str, directory: str) -> str:
+    """What to do about a queue that may not be looked at, where root's commands are its owner's."""
+    with suppress(OSError):
+        owner = os.stat(root)
+        if os.stat(directory).st_uid == 0 != owner.st_uid:  # a backup that root has unpacked
+            ids = f"{owner.st_uid}:{owner.st_gid}"
+            return f"give it to the server's user: chown -R --no-dereference {ids} {directory}"
+    return "it is for root and the server's own user"
 
 
 def _ids(connection: sqlite3.Connection, selection: Selection) -> Iterator[str]:

@@ -69,13 +69,15 @@ def remove_queue(directory: str) -> None:
     os.rmdir(directory)
 
 
-def queue_slots(root: str) -> frozenset[int]:
-    """The queues that lie below ``root``; raises QueueUnusable when nobody can say.
+def is_slot(name: str) -> bool:
+    """Whether it is a queue's name: its number in the usual digits, without leading zeros."""
+    return _SLOT.fullmatch(name) is not None
 
-    A queue's name is its number in the usual digits, without leading zeros.
-    """
+
+def queue_slots(root: str) -> frozenset[int]:
+    """The queues that lie below ``root``; raises QueueUnusable when nobody can say."""
     try:
-        return frozenset(int(name) for name in os.listdir(root) if _SLOT.fullmatch(name))
+        return frozenset(int(name) for name in os.listdir(root) if is_slot(name))
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
