@@ -26,12 +26,27 @@ MAX_LINKS = 40
 """Symbolic links on one way, as for the kernel (path_resolution(7))."""
 
 
-def is_roots_alone(directory: os.stat_result) -> bool:
-    """Whether nobody but root can put anything into the directory."""
-    return directory.st_uid == 0 and not directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def is_roots_alone(directory: str) -> bool:
+    """Whether nobody but root can put anything into the directory; raises OSError."""
+    found = os.stat(directory)
+    return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def directories_to(path: str) -> Iterator[os.stat_result]:
+def has_acl(path: str) -> bool:
+    """Whether a POSIX ACL says who may do what; raises OSError.
+
+    The group's bits are its mask then: what any user or group that it names may have (acl(5)).
+    """
+    try:
+        os.getxattr(path, "system.posix_acl_access")
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
+
+
+def directories_to(path: str) -> Iterator[str]:
     """The directories on the way to an absolute path, whose writers decide what is found there.
 
     Links are followed, and what is behind a missing name is not asked for. One that root shares
@@ -49,7 +64,7 @@ def directories_to(path: str) -> Iterator[os.stat_result]:
         around, below = os.stat(place), os.path.join(place, name)
         found = _entry(below)
         if found is None or found.st_uid != 0 or not _is_shared_by_root(around):
-            yield around
+            yield place
         if found is None:
             return
         if not stat.S_ISLNK(found.st_mode):

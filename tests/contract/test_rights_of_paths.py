@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +107,40 @@ if os.geteuid() == 0:
         os.chown(key, USER.uid, USER.gid)
         key.chmod(0o600)
         os.close(open_pem_for(USER, str(key)))
+
+    @pytest.mark.parametrize("has_acl", [False, True])
+    def test_a_group_may_write_where_the_user_is_in_it_or_an_acl_names_others(
+        root: Path, *, has_acl: bool
+    ) -> None:
+        """The mask of an ACL is in the group's bits, whoever it lets write."""
+        place, settings = root / "tls", root / "restante.toml"
+        place.mkdir()
+        settings.touch()
+        for path, mode in ((place, 0o2775), (settings, 0o664)):
+            os.chown(path, 0, 50)
+            path.chmod(mode)
+            if has_acl:
+                let_write(path, USER.uid)
+            assert path.stat().st_mode & 0o777 == mode & 0o777
+
+        assert USER.decides(str(place / "mx.key")) == has_acl
+        assert USER.can_change(str(settings)) == has_acl
+        os.chown(place, 0, USER.gid)
+        assert USER.decides(str(place / "mx.key"))
+
+    def let_write(path: Path, uid: int) -> None:
+        """As setfacl -m u:UID:rwx."""
+        nobody = 0xFFFFFFFF
+        entries = (
+            (0x01, 7, nobody), (0x02, 7, uid), (0x04, 7, nobody), (0x10, 7, nobody),
+            (0x20, 5, nobody),
+        )  # fmt: skip
+        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+        mode = path.stat().st_mode
+        try:
+            os.setxattr(path, "system.posix_acl_access", acl)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            pytest.skip("this file system has no ACLs")
+        path.chmod(mode)

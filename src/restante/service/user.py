@@ -15,7 +15,7 @@ from restante.config import Settings
 from restante.config.load import FILE_NAME
 from restante.drop import DropPaths
 from restante.errors import OperatorError
-from restante.rights import directories_to
+from restante.rights import directories_to, has_acl
 from restante.tls.files import HandedFiles, open_pem
 
 DEFAULT_USERS = ("restante", "nobody")
@@ -70,17 +70,19 @@ class ServerUser:
     def can_write(self, path: str) -> bool:
         """Whether this user can write to what is there, or allow it."""
         with suppress(FileNotFoundError):
-            return self._can_write_to(os.stat(path))
+            return self._can_write_to(path)
         return False
 
     def can_change(self, path: str) -> bool:
         """Whether this user can write to what is there, allow it, or put something else there."""
         return self.decides(path) or self.can_write(path)
 
-    def _can_write_to(self, found: os.stat_result) -> bool:
-        by_group = found.st_mode & stat.S_IWGRP and found.st_gid in self.groups
-        others = found.st_mode & stat.S_IWOTH
-        return found.st_uid == self.uid or bool(by_group or others)
+    def _can_write_to(self, path: str) -> bool:
+        found = os.stat(path)
+        if found.st_uid == self.uid or found.st_mode & stat.S_IWOTH:
+            return True
+        by_group = bool(found.st_mode & stat.S_IWGRP)
+        return by_group and (found.st_gid in self.groups or has_acl(path))
 
     @contextmanager
     def rights(self) -> Iterator[None]:
