@@ -193,6 +193,27 @@ async def test_an_address_costs_one_statement(database_url: str, local: str) -> 
         assert counting.asked == 1
 
 
+@pytest.mark.parametrize("domain", ["x.org", "é.fr"])
+async def test_a_login_is_asked_for_in_full_whoever_has_it(database_url: str, domain: str) -> None:
+    """By its own name, by another address, by nobody: the number of round trips does not tell."""
+    rows: Rows = {
+        "mailbox": [(f"anna@{domain}", 1, 1, "/h", None, None)],
+        "virtual": [(f"anna@{domain}", "sales", domain)],
+    }
+    async with engine_with(database_url, rows) as engine:
+        asked = []
+        for local in ("anna", "sales", "nobody"):
+            counting = Counting(engine)
+            directory = SqlDirectory(counting)
+            found = await directory.credentials(f"{local}@{domain}", in_full=True)
+            assert found == await directory.credentials(f"{local}@{domain}")
+            assert (found is None) == (local == "nobody")
+            counting.asked = 0
+            await directory.credentials(f"{local}@{domain}", in_full=True)
+            asked.append(counting.asked)
+        assert len(set(asked)) == 1
+
+
 async def test_a_mailbox_is_told_without_waiting(database_url: str) -> None:
     rows: Rows = {
         "rcpthosts": [("x.org",)],

@@ -103,7 +103,7 @@ class MemoryDirectory:
         self._statement("prefetch", *(f"{local}@{domain}" for local, domain in addresses))
         return _Prefetched(self, addresses)
 
-    async def credentials(self, login: str) -> Credentials | None:
+    async def credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
         """As Directory has it."""
         self._statement("credentials", login)
         for name in name_forms(fold(login)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +33,20 @@ class Rows:
 
     rows: dict[str, Credentials | Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    in_full: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
 
-    async def credentials(self, login: str) -> Credentials | None:
+    def hold(self) -> Callable[[], None]:
+        """Answer nothing until what this returns is called."""
+        self.gate = asyncio.Event()
+        return self.gate.set
+
+    async def credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
         self.asked.append(login)
+        if in_full:
+            self.in_full.append(login)
+        if self.gate is not None:
+            await self.gate.wait()
         row = self.rows.get(login)
         if isinstance(row, Exception):
             raise row

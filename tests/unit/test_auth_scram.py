@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import stat
@@ -41,11 +42,12 @@ class Desk:
     slept: list[float] = field(default_factory=list)
     secret: bytes = b"of this instance"
     guard: Guard | None = None
+    settings: Auth = field(default_factory=lambda: Auth(refusal_delay=50.0))
 
     def __post_init__(self) -> None:
         self.authenticator = PasswordAuthenticator(
             self.rows,
-            Auth(refusal_delay=50.0),
+            self.settings,
             self.guard,
             scram_secret=self.secret,
             sleep=self._sleep,
@@ -220,6 +222,38 @@ class Counting(Unguarded):
         assert password is None, "a proof is no password, and never the same twice"
         self.told.append(("wrong", account))
         return CLEAR
+
+
+async def test_a_salt_is_asked_for_as_if_there_were_no_account(desk: Desk) -> None:
+    """The time until it is there would tell."""
+    desk.add("iain", "{PLAIN}secret")
+    for login in ("iain", "nobody"):
+        await desk.offer(login)
+    assert desk.rows.in_full == desk.rows.asked == ["iain", "nobody"]
+
+
+@pytest.mark.parametrize("login", ["iain", "nobody"])
+async def test_a_salt_is_not_given_to_who_guesses_too_much(login: str) -> None:
+    desk = Desk(guard=Counting(Objection("network", "192.0.2.7", 10, 10)))
+    desk.add("iain", "{PLAIN}secret")
+    attempt = ScramAttempt("s", login, "pop3", "192.0.2.7")
+    with capture_logs() as events:
+        assert await desk.authenticator.scram(attempt) == Refused(Refusal.TOO_MANY_GUESSES)
+    assert len(desk.slept) == 1
+    assert [event["reason"] for event in events] == ["too many guesses"]
+    await desk.authenticator.close()
+
+
+async def test_a_network_has_its_salts_in_turns() -> None:
+    desk = Desk(settings=Auth(guess_network=1))
+    release = desk.rows.hold()
+    offers = [asyncio.create_task(desk.offer(login)) for login in ("iain", "nobody")]
+    await asyncio.sleep(0.01)
+    assert desk.rows.asked == ["iain"]
+    release()
+    await asyncio.gather(*offers)
+    assert desk.rows.asked == ["iain", "nobody"]
+    await desk.authenticator.close()
 
 
 async def test_proofs_count_as_guesses() -> None:

@@ -128,7 +128,7 @@ class Authenticator(Protocol):
         ...
 
     async def scram(self, attempt: ScramAttempt) -> ScramLogin | Refused:
-        """Begin a login by SCRAM-SHA-256; refused with SYSTEM_ERROR only, as for ``login``.
+        """Begin a login by SCRAM-SHA-256; refused with SYSTEM_ERROR, or TOO_MANY_GUESSES.
 
         Somebody unknown, or whose hash does not allow SCRAM, is refused when he proves.
         """

@@ -29,7 +29,7 @@ from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials, Directory
 from restante.errors import RestanteError
-from restante.guessing import CLEAR, Guard, Standing, Unguarded, delay
+from restante.guessing import CLEAR, Guard, Objection, Standing, Unguarded, delay
 from restante.labels import name_in_a_labels
 from restante.network import network_of
 
@@ -123,15 +123,18 @@ class PasswordAuthenticator:
         return await self._decide(attempt, self._check_password)
 
     async def scram(self, attempt: ScramAttempt) -> ScramLogin | Refused:
-        """Begin a login by SCRAM-SHA-256; refused for a system error alone."""
+        """Begin a login by SCRAM-SHA-256, by the same steps whether there is such an account."""
+        started = time.monotonic()
         claim = LoginAttempt(
             attempt.session, prepared(attempt.login), "", attempt.service, attempt.peer
         )
-        offered = await self._safely(self._look_up_offer(claim.login))
+        async with self._networks.of(network_of(claim.peer).narrow):
+            offered = await self._safely(self._look_up_offer(claim))
         if isinstance(offered, Offer):
             return _ScramLogin(offered.salt, offered.iterations, partial(self._prove, claim))
-        self._record(claim, offered)
-        return Refused(Refusal.SYSTEM_ERROR)
+        await self._conclude(claim, offered, started)
+        assert isinstance(offered.answer, Refused), "nothing is proved yet"
+        return offered.answer
 
     async def _prove(self, claim: LoginAttempt, message: bytes, proof: bytes) -> Welcome | Refused:
         return await self._decide(claim, partial(self._check_proof, message, proof))
@@ -141,12 +144,16 @@ class PasswordAuthenticator:
         started = time.monotonic()
         async with self._networks.of(network_of(attempt.peer).narrow):
             verdict = await self._safely(self._judge(attempt, check))
+        await self._conclude(attempt, verdict, started)
+        return verdict.answer
+
+    async def _conclude(self, attempt: LoginAttempt, verdict: _Verdict, started: float) -> None:
+        """Record what came of an attempt, and wait until that may be told."""
         self._record(attempt, verdict)
         answer = verdict.answer
         if isinstance(answer, Refused) and answer.reason is not Refusal.SYSTEM_ERROR:
             wait = delay(self._settings.refusal_delay, verdict.standing)
             await self._sleep(max(started + wait - time.monotonic(), 0.0))
-        return answer
 
     async def close(self) -> None:
         """Let the passwords that are being checked be finished, drop those that wait, and stop."""
@@ -166,8 +173,7 @@ class PasswordAuthenticator:
 
     async def _judge(self, attempt: LoginAttempt, check: _Check) -> _Verdict:
         credentials = await self._credentials(attempt.login)
-        # Whether there is such an account makes no difference to what guessing leads to.
-        name = credentials.account.name if credentials else name_in_a_labels(attempt.login)
+        name = _counted_name(attempt.login, credentials)
         async with self._accounts.of(fold(name)):
             return await self._judge_account(name, attempt, credentials, check)
 
@@ -176,8 +182,7 @@ class PasswordAuthenticator:
     ) -> _Verdict:
         before = await self._guard.look(name, attempt.peer)
         if before.objection is not None:
-            refused = Refused(Refusal.TOO_MANY_GUESSES)
-            return _Verdict(refused, str(before.objection), before.standing)
+            return _refused_unseen(before.objection, before.standing)
         verdict = await check(attempt, credentials)
         if isinstance(verdict.answer, Welcome):
             await self._guard.right(name, attempt.peer, before)
@@ -218,8 +223,12 @@ class PasswordAuthenticator:
             return _Verdict(Welcome(found.account))
         return _Verdict(Refused(Refusal.WRONG_PASSWORD), found.detail)
 
-    async def _look_up_offer(self, login: str) -> Offer:
-        return self._offer(login, await self._credentials(login))
+    async def _look_up_offer(self, claim: LoginAttempt) -> Offer | _Verdict:
+        credentials = await self._credentials(claim.login, in_full=True)
+        before = await self._guard.look(_counted_name(claim.login, credentials), claim.peer)
+        if before.objection is not None:
+            return _refused_unseen(before.objection, before.standing)
+        return self._offer(claim.login, credentials)
 
     def _offer(self, login: str, credentials: Credentials | None) -> Offer:
         try:
@@ -244,8 +253,10 @@ class PasswordAuthenticator:
             is_seen=False,
         )
 
-    async def _credentials(self, login: str) -> Credentials | None:
-        return await self._directory.credentials(login) if can_be_login(login) else None
+    async def _credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
+        if not can_be_login(login):
+            return None
+        return await self._directory.credentials(login, in_full=in_full)
 
     def _record(self, attempt: LoginAttempt, verdict: _Verdict) -> None:
         if not self._settings.log_logins:
@@ -260,6 +271,15 @@ class PasswordAuthenticator:
             maillog.login_refused(
                 attempt.session, attempt.service, attempt.peer, login, reason, verdict.detail
             )
+
+
+def _counted_name(login: str, credentials: Credentials | None) -> str:
+    """For whom guesses count: whether there is such an account makes no difference to them."""
+    return credentials.account.name if credentials else name_in_a_labels(login)
+
+
+def _refused_unseen(objection: Objection, standing: Standing) -> _Verdict:
+    return _Verdict(Refused(Refusal.TOO_MANY_GUESSES), str(objection), standing)
 
 
 def _shortened(login: str) -> str:

@@ -194,10 +194,11 @@ class Directory(Lookups, Protocol):
         """
         ...
 
-    async def credentials(self, login: str) -> Credentials | None:
+    async def credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
         """Whom this login names (decision 5): ``mailbox.username``, else the owner in ``virtual``.
 
-        Raises BadRow.
+        ``in_full``: whoever is found is asked for as one is whom nobody knows, so that the time it
+        takes tells nothing. Raises BadRow.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 from restante.address import fold
 from restante.directory import (
@@ -181,20 +181,27 @@ class SqlDirectory:
             found.add_thorough(question, await self._engine.fetch(text, question.parameters))
         return Prefetched(found, self)
 
-    async def credentials(self, login: str) -> Credentials | None:
-        """Whom this login names; raises CannotKnow and BadRow.
+    async def credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
+        """See Directory; raises CannotKnow and BadRow.
 
         Where ``virtual`` names several accounts, it is the first of them by name. The login as it
         is spelt, and the form in which it has its domain, go before others.
         """
+        found: Row | None = None
+        for question in self._questions(login):
+            row = await question
+            found = found or row
+            if found and not in_full:
+                break
+        return credentials_of(found) if found else None
+
+    def _questions(self, login: str) -> Iterator[Awaitable[Row | None]]:
+        """All that is asked of whom nobody knows, each when the one before is answered."""
         for name in dict.fromkeys((login, *name_forms(fold(login)))):
             local, _, domain = name.rpartition("@")
-            row = await self._named(name, domain)
-            if row is None and local and domain:
-                row = await self._owning(local, domain)
-            if row is not None:
-                return credentials_of(row)
-        return None
+            yield self._named(name, domain)
+            if local and domain:
+                yield self._owning(local, domain)
 
     async def _named(self, login: str, domain: str = "") -> Row | None:
         """The row of ``mailbox`` with this user name: what nearly every login is."""
