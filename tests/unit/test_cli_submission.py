@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from contextlib import closing
 
 import pytest
 
 from restante.cli.status import ExitCode
+from restante.config.tree import system_hostname
 from restante.directory import Account
 from restante.directory.system import HostFiles
 from restante.tally.owner import as_owner
@@ -162,3 +164,23 @@ def test_check_advises_limits_where_users_come_from_afar(
     monkeypatch.setenv("RESTANTE_SUBMISSION__RECIPIENTS_PER_HOUR", limit)
     found = hosted.json("check")
     assert any("[submission]" in line for line in found["advice"]) is advised
+
+
+@pytest.mark.parametrize(
+    ("bare", "full", "advised"),
+    [
+        ("mx", "mx.example.org", ['me = "mx.example.org"']),
+        ("mx", "mx", ['me = "mx.example.com"']),
+        ("mx.example.org", "", []),
+    ],
+)
+def test_check_names_a_host_whose_name_is_the_resolvers(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, bare: str, full: str, advised: list[str]
+) -> None:
+    monkeypatch.setenv("RESTANTE_SERVER__ME", "")
+    monkeypatch.setattr(socket, "gethostname", lambda: bare)
+    monkeypatch.setattr(socket, "getfqdn", lambda _name: full)
+    system_hostname.cache_clear()
+    told = [line for line in hosted.json("check")["advice"] if "server.me is empty" in line]
+    system_hostname.cache_clear()
+    assert [line.partition("as in: ")[2] for line in told] == advised

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.config.catalog import catalog
-from restante.config.load import MAX_FILE, load
-from restante.config.tree import HostPort, Relay, Server, Settings
+from restante.config.load import FILE_NAME, MAX_FILE, load, load_again
+from restante.config.tree import HostPort, Relay, Server, Settings, system_hostname
 from restante.errors import ConfigurationError
 
 
@@ -285,3 +286,20 @@ def test_any_value_is_taken_or_refused(
         problem.startswith(f"{name}: ") or setting in problem
         for problem in problems(directory, {name: value})
     )
+
+
+def test_a_name_that_the_resolver_left_bare_is_asked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a boot it may not answer yet; later it may not answer for a while."""
+    answers = iter(["mx", "mx.example.com", "mx"])
+    monkeypatch.setattr(socket, "gethostname", lambda: "mx")
+    monkeypatch.setattr(socket, "getfqdn", lambda _name: next(answers))
+    system_hostname.cache_clear()
+    (tmp_path / FILE_NAME).touch()
+    settings, names = load(str(tmp_path), {}), []
+    for _ in range(3):
+        names.append(settings.hostname)
+        settings = load_again(settings, {})
+    system_hostname.cache_clear()
+    assert names == ["mx", "mx.example.com", "mx.example.com"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from restante.cli.findings import Findings
 from restante.config.listeners import LISTENERS
@@ -28,6 +29,20 @@ def examine_sending(settings: Settings, findings: Findings) -> None:
             "recipients_per_hour = 200 is more than a person needs"
         )
     _examine_logins(settings, findings)
+    _examine_name(settings, findings)
+
+
+def _examine_name(settings: Settings, findings: Findings) -> None:
+    """The server may ask for it when no resolver answers yet, and many hosts refuse half a name."""
+    if settings.control is not None:
+        return  # its file ``me`` is told of
+    bare = socket.gethostname()
+    if not settings.server.me and "." not in bare:
+        full = settings.hostname if "." in settings.hostname else f"{bare}.example.com"
+        findings.advice.append(
+            f"server.me is empty, and this host calls itself {bare}: the rest of its name is what "
+            f'the resolver says when the server starts; set it, as in: me = "{full}"'
+        )
 
 
 def _examine_logins(settings: Settings, findings: Findings) -> None:

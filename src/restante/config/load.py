@@ -56,7 +56,12 @@ def load(
 
 
 def load_again(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """The settings of the same instance as they are now; raises ConfigurationError."""
+    """The settings of the same instance as they are now; raises ConfigurationError.
+
+    The name of this host is asked for anew where the resolver did not complete it, as at a boot.
+    """
+    if not settings.server.me and "." not in system_hostname():
+        system_hostname.cache_clear()
     control = settings.control
     by_hand = control.directory if control is not None and control.named_by_hand else ""
     return load(settings.directory, environ, by_hand)

@@ -794,7 +794,7 @@ def _in_ascii(domain: str) -> str:
 def system_hostname() -> str:
     """The system's fully qualified name, or its bare one where the resolver knows no other.
 
-    Asked once in a process: the resolver may have to be waited for.
+    Asked once in a process (see ``load_again``): the resolver may have to be waited for.
     """
     name = socket.gethostname()
     if "." not in name:
