@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -55,6 +56,58 @@ async def test_two_ends_that_have_much_to_say_hear_each_other() -> None:
         await until(lambda: len(requests) == len(answers) == 30)
     here.close()
     there.close()
+
+
+async def test_an_end_that_is_never_silent_leaves_others_their_turn() -> None:
+    ours, its = socket.socketpair()
+    its.setblocking(False)
+    frame = head(0, Kind.REMARK, [bytes(4)]) + bytes(4)
+    turns, taken, rest = 0, 0, b""
+
+    def fill() -> None:
+        nonlocal rest
+        with contextlib.suppress(BlockingIOError):
+            while taken < 100_000:
+                rest = rest or frame * 4096
+                rest = rest[its.send(rest) :]
+
+    def take(_frame: Frame) -> None:
+        nonlocal taken
+        taken += 1
+        if taken % 1000 == 0:
+            fill()  # as another process would
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    here = Channel(ours, take, lambda _why: None, takes_descriptors=False)
+    fill()
+    turn()
+    async with asyncio.timeout(PATIENCE):
+        await until(lambda: taken >= 100_000)
+    assert turns >= 5
+    here.close()
+    its.close()
+
+
+async def test_what_a_dead_end_has_said_is_taken_to_its_last_octet() -> None:
+    """The loop may tell of it once alone, since it had left something unread."""
+    ours, its = socket.socketpair()
+    arrived: list[Frame] = []
+    lost: list[str] = []
+    here = Channel(ours, arrived.append, lost.append, takes_descriptors=False)
+    here.send(1, Kind.READ, [b"x"], at_once=True)
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 512 * 1024)
+    its.setblocking(False)
+    answer = head(1, Kind.MESSAGES, [bytes(40_000)]) + bytes(40_000)
+    said = its.send(answer * 100) // len(answer)
+    its.close()
+    async with asyncio.timeout(PATIENCE):
+        await until(lambda: bool(lost))
+    assert len(arrived) == said
+    here.close()
 
 
 async def test_a_helper_whose_answers_nobody_takes_reads_no_requests() -> None:

@@ -325,6 +325,19 @@ async def test_lines_of_a_helper_are_logged(
     assert said == [(OWNER, "something is wrong")]
 
 
+async def test_lines_without_end_are_counted(
+    helpers: Helpers, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(maillog, "helper_remark", lambda _uid, text: said.append(text))
+    link = await helpers.link(ANN)
+    for _ in range(pool.MOST_REMARKS + 1000):
+        await scripted.say(0, Kind.REMARK, text("x"))
+    await scripted.say(0, Kind.GOODBYE)
+    await until(lambda: not link.is_usable)
+    assert said == ["x"] * pool.MOST_REMARKS + ["1000 lines were left out"]
+
+
 # Deliveries
 
 

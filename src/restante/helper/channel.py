@@ -19,8 +19,8 @@ from restante.helper.wire import MAX_DESCRIPTORS, BadFrame, Frame, Parser, head
 RECEIVED = 64 * 1024
 """Octets taken from the socket at a time. The allocator has so many at hand; for 128 KiB and more
 it asks the kernel for pages each time (mallopt(3), M_MMAP_THRESHOLD), and gives them back."""
-MOST_RECEIVED = 64
-"""So often in a turn of the loop: more than the kernel holds for one direction."""
+MOST_RECEIVED = 4
+"""So often until others have their turn: the other end may fill the socket without end."""
 BUFFERED = 512 * 1024
 """Octets that the kernel is asked to hold for each direction."""
 FULL = 4 * 1024 * 1024
@@ -62,6 +62,7 @@ class Channel:
         self._scheduled = False
         self._writing = False
         self._reading = False
+        self._goes_on = False
         self._held = False
         self._drained: asyncio.Future[None] | None = None
         self.is_open = True
@@ -241,10 +242,19 @@ class Channel:
 
         Where the other end is gone and had left something unread, the kernel tells of an error as
         well, and uvloop calls a reader that once and never again, whatever is still to be read.
+        So whoever stops in the midst of it goes on without being called.
         """
         for _ in range(MOST_RECEIVED):
             if not self._receive_some():
                 return
+        if not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        if self._reading:
+            self._receive()
 
     def _receive_some(self) -> bool:
         """Whether there may be more."""

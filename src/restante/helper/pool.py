@@ -21,6 +21,10 @@ MAX_NUMBER = 2**31 - 1
 """Requests are numbered up to here, and then from 1 again."""
 MAX_REMARK = 4096
 """Characters of a helper's line that are logged."""
+MOST_REMARKS = 100
+"""Lines of one connection that are logged ..."""
+REMARKS_INTERVAL = 60.0
+"""... in so many seconds; who has taken a helper over could fill the disk."""
 
 PATIENCE = 120.0
 """Seconds until a helper has to have answered, sent a part of its answer, or given a sign of life.
@@ -61,6 +65,30 @@ class _Pending:
     """... and when it is whatever the helper says of it until then."""
 
 
+class _Remarks:
+    """The lines of one helper, which are logged up to a number, and beyond that counted."""
+
+    def __init__(self, uid: int) -> None:
+        self._uid = uid
+        self._count = 0
+        self._until = 0.0
+
+    def take(self, text: str, now: float) -> None:
+        """Log a line, or leave it out; ``now``: the loop's time."""
+        if now >= self._until:
+            self.settle()
+            self._until = now + REMARKS_INTERVAL
+        self._count += 1
+        if self._count <= MOST_REMARKS:
+            maillog.helper_remark(self._uid, text[:MAX_REMARK])
+
+    def settle(self) -> None:
+        """Log how many were left out."""
+        if self._count > MOST_REMARKS:
+            maillog.helper_remark(self._uid, f"{self._count - MOST_REMARKS} lines were left out")
+        self._count = 0
+
+
 class Link:
     """One connection to one helper."""
 
@@ -76,6 +104,7 @@ class Link:
         """Requests that nobody waits for any more, and that the helper has not answered."""
         self._number = 0
         self._is_asked_back = False
+        self._remarks = _Remarks(owner.uid)
         self._why = ""
         self.last_used = self._loop.time()
         self.drops = 0
@@ -213,12 +242,13 @@ class Link:
         if frame.kind == Kind.REFUSED:
             self._why = text
         elif frame.kind == Kind.REMARK:
-            maillog.helper_remark(self.owner.uid, text[:MAX_REMARK])
+            self._remarks.take(text, self._loop.time())
         else:
             raise BadFrame(f"a frame of kind {frame.kind} under number 0")
 
     def _lose(self, why: str) -> None:
         self._why = self._why or why
+        self._remarks.settle()
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
             self._fail(waiting, self._why)
