@@ -329,7 +329,7 @@ def test_ctrl_c_tells_where_the_rest_of_the_mail_is(
 ) -> None:
     home = put_message(hosted, "iain@example.com", "dear")
 
-    def interrupted(_path: str, **_where: object) -> None:
+    def interrupted(_path: str, *, dir_fd: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "rmtree", interrupted)
