@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE
 from typing import IO
 
 import pytest
@@ -50,7 +51,7 @@ def unread() -> Iterator[int]:
 def command(
     shell: Shell,
     *arguments: str,
-    out: int | IO[bytes] = subprocess.PIPE,
+    out: int | IO[bytes] = PIPE,
     unbuffered: str = "",
     encoding: str = "utf-8",
 ) -> subprocess.CompletedProcess[str]:
@@ -58,7 +59,7 @@ def command(
         [*RESTANTE, str(shell.directory), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=out,
-        stderr=subprocess.PIPE,
+        stderr=PIPE,
         encoding=encoding,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": encoding},
         check=False,
@@ -115,31 +116,65 @@ def test_the_queue_is_changed_wholly_whoever_reads_of_it(
     assert log.read_text().count("event=operated") == MANY
 
 
-def test_ctrl_c_leaves_nothing_half_done(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was changed before it has ended is told of, in the log too, and nothing else is."""
-    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(MANY)])
-    log = log_of(hosted, monkeypatch)
+def signalled(
+    shell: Shell, *signals: int, within: Sequence[str] = (), errors: int | IO[bytes] = PIPE
+) -> tuple[int, int, str]:
+    """The command that removes all, when signals come in the midst of it.
+
+    Its exit code, the lines that it said, and what stands on standard error.
+    """
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # which is full before the first CHUNK is told
     process = subprocess.Popen(
-        [*RESTANTE, str(hosted.directory), "queue", "remove", "--all", "--yes"],
+        [*within, *RESTANTE, str(shell.directory), "queue", "remove", "--all", "--yes"],
+        stdin=subprocess.DEVNULL,
         stdout=writer,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     os.close(writer)
     with closing(os.fdopen(reader, "rb", buffering=0)) as said:
         said.readline()
-        process.send_signal(signal.SIGINT)
+        for number in signals:
+            process.send_signal(number)
         lines = 1 + len(said.readlines())
-    _, errors = process.communicate()
+    _, heard = process.communicate()
+    return process.returncode, lines, heard or ""
 
-    assert process.returncode == ExitCode.INTERRUPTED
+
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGHUP, signal.SIGHUP], [signal.SIGTERM, signal.SIGHUP]],
+    ids=["Ctrl-C", "a terminal that is closed", "a session that systemd ends"],
+)
+def test_a_signal_leaves_nothing_half_done(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, signals: list[int]
+) -> None:
+    """What was changed before it has ended is told of, in the log too, and nothing else is."""
+    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(MANY)])
+    log = log_of(hosted, monkeypatch)
+
+    code, lines, errors = signalled(hosted, *signals)
+
+    assert code == ExitCode.INTERRUPTED
     assert errors.startswith(f"Stopped: {lines} messages ({lines} recipients) removed;")
     assert lines == CHUNK
     assert len(hosted.json("queue", "list")) == MANY - lines
     assert log.read_text().count("event=operated") == lines
+
+
+def test_a_signal_that_nohup_ignores_ends_nothing(hosted: Shell) -> None:
+    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(MANY)])
+    code, lines, _ = signalled(hosted, signal.SIGHUP, within=["nohup"])
+    assert (code, lines) == (ExitCode.OK, MANY)
+
+
+def test_what_was_stopped_where_nobody_hears_of_it(hosted: Shell, full: IO[bytes]) -> None:
+    put(hosted, 0, [Sent(to(f"a{number}@x.example"), 0) for number in range(MANY)])
+    code, _, _ = signalled(hosted, signal.SIGHUP, errors=full)
+    assert code == ExitCode.INTERRUPTED
+    assert len(hosted.json("queue", "list")) == MANY - CHUNK
 
 
 def test_streams_that_are_closed(hosted: Shell) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 
 from restante.errors import ConfigurationError, OperatorError, RestanteError, TemporaryError
@@ -50,7 +51,8 @@ _MEANINGS = {
     ExitCode.TEMPORARY: "The database cannot be asked now; the same command may work later.",
     ExitCode.CONFIGURATION: "restante.toml or the environment is wrong; every problem is named.",
     ExitCode.INTERRUPTED: (
-        "Ended by Ctrl-C. At a prompt nothing was changed; `queue` commands say what was done."
+        "Ended by Ctrl-C. At a prompt nothing was changed; `queue` commands say what was done, and "
+        "end so where their terminal is closed or SIGTERM comes, too."
     ),
 }
 
@@ -69,7 +71,8 @@ def guarded(work: Callable[[], int | None]) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        return _unheard(error)
+        unheard = _unheard(error)
+        return code or unheard
     return code
 
 
@@ -123,8 +126,9 @@ def complain(error: BaseException) -> None:
         lines = str(error).splitlines() or [type(error).__name__]
     else:
         lines = [_describe_bug(error)]
-    for line in lines:
-        print(f"restante: {one_line(line)}", file=sys.stderr)
+    with suppress(OSError):  # the exit code says it too
+        for line in lines:
+            print(f"restante: {one_line(line)}", file=sys.stderr)
 
 
 def _describe_bug(error: BaseException) -> str:

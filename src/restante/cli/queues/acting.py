@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Messages that a terminal is told of one by one; a pipe is told of all."""
-
+_HANGING_UP = (signal.SIGHUP, signal.SIGTERM)
+"""What ends a command beside Ctrl-C, unless it was started to ignore that, as by nohup(1)."""
 
 _QUESTIONS = {"remove": "Remove, without a word to the sender,", "bounce": "Return to the sender"}
 _DONE = {
@@ -140,17 +141,22 @@ def carry_out(operator: QueueOperator, reader: QueueReader, order: Order, note: 
 
 @contextmanager
 def _stopping(operator: QueueOperator) -> Iterator[None]:
-    """Have Ctrl-C end the work where nothing is half done; a second one ends it anywhere."""
+    """Have what ends a command end the work where nothing is half done.
+
+    From then on Ctrl-C ends it anywhere. A terminal that is closed may well say so twice.
+    """
 
     def stop(_number: int, _frame: object) -> None:
         operator.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    former = signal.signal(signal.SIGINT, stop)
+    heeded = [each for each in _HANGING_UP if signal.getsignal(each) is not signal.SIG_IGN]
+    former = {each: signal.signal(each, stop) for each in (signal.SIGINT, *heeded)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _ask(operator: QueueOperator, order: Order) -> None:
@@ -185,10 +191,14 @@ def _line(part: Affected) -> str:
 
 
 def _conclude(operator: QueueOperator, order: Order, tally: _Tally) -> None:
-    """On a terminal below the lines; elsewhere apart from them, since programs count those."""
+    """On a terminal below the lines; elsewhere apart from them, since programs count those.
+
+    Where nobody takes it, as of a terminal that is closed, the exit code says enough.
+    """
     out = sys.stdout if sys.stdout.isatty() else sys.stderr
-    for line in _conclusion(operator, order, tally):
-        print(line, file=out)
+    with suppress(OSError):
+        for line in _conclusion(operator, order, tally):
+            print(line, file=out)
 
 
 def _conclusion(operator: QueueOperator, order: Order, tally: _Tally) -> Iterator[str]:
