@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -20,13 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.address import MAX_LOCAL_PART
+from restante.config.load import load
 from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths
+from restante.drop.deposit import Deposit
 from restante.drop.record import MAX_RECIPIENTS, Recipient
 from restante.drop.site import Site, write_site
 from restante.mda.ending import PERMANENT
 from restante.pickup.place import prepare, site_of
-from restante.sendmail import NO_INSTANCE, Refusal
+from restante.sendmail import NO_INSTANCE, NOT_NOW, Refusal
 from restante.sendmail.message import Home, send
 from restante.sendmail.options import parse
 from restante.sendmail.source import Source
@@ -466,7 +469,7 @@ def test_the_program_says_one_line(
 
 def test_what_this_host_lacks_returns_no_mail() -> None:
     """In a .qmail file the status decides about somebody's message."""
-    assert NO_INSTANCE not in PERMANENT
+    assert {NO_INSTANCE, NOT_NOW}.isdisjoint(PERMANENT)
 
 
 def test_a_bug_returns_no_mail(instance: Path) -> None:
@@ -505,8 +508,23 @@ def test_a_site_that_cannot_be_read_now(instance: Path) -> None:
     site.unlink()
     site.symlink_to("/proc/self/mem")
     done = sendmail(instance, "ann", stdin=HELLO)
-    assert done.returncode == os.EX_TEMPFAIL
+    assert done.returncode == NOT_NOW
     assert b"cannot be read now: Input/output error" in done.stderr
+
+
+def test_a_full_disk_is_no_status_of_what_was_queued(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To callers of sendmail, PHP's mail() among them, EX_TEMPFAIL is as good as success."""
+
+    def full(_deposit: Deposit) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Deposit, "finish", full)
+    with pytest.raises(Refusal) as refusal:
+        drop(instance, "ann")
+    assert refusal.value.status == NOT_NOW != os.EX_TEMPFAIL
+    assert dropped(instance) == []
 
 
 def test_a_site_that_is_no_file(instance: Path) -> None:
@@ -622,3 +640,25 @@ def test_what_the_restante_command_does(tmp_path: Path) -> None:
     assert (listed.returncode, listed.stdout) == (0, b"Mail queue is empty\n")
     nothing = b"Nothing that waits matches; nothing was changed.\n"
     assert (retried.returncode, retried.stdout, retried.stderr) == (0, b"", nothing)
+
+
+def test_what_it_does_where_there_is_a_control_directory_alone(tmp_path: Path) -> None:
+    control, instance = tmp_path / "control", tmp_path / "i"
+    control.mkdir()
+    (control / "me").write_text("mx.example.com\n")
+    (instance / "queue").mkdir(parents=True)
+    prepare(load(str(instance), {}, str(control)))
+    listed = sendmail(instance, "-bp")
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, b"Mail queue is empty\n", b"")
+
+
+def test_what_it_does_where_standard_output_is_closed(tmp_path: Path) -> None:
+    with new_instance(tmp_path / "i", domains=()):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "restante.sendmail", "-q"],
+            stderr=subprocess.PIPE,
+            env=CLEAN | {"RESTANTE_DIR": str(tmp_path / "i")},
+            check=False,
+        )
+    nothing = b"Nothing that waits matches; nothing was changed.\n"
+    assert (done.returncode, done.stderr) == (0, nothing)

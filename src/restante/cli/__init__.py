@@ -20,7 +20,7 @@ def main() -> None:
     """Run the command line and end the process with one of the codes of ``ExitCode``."""
     try:
         _hold_reloads(sys.argv[1:])
-        _prepare_streams()
+        prepare_streams()
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:  # before anything was done: what is read first takes its time
         code = _INTERRUPTED
@@ -37,7 +37,7 @@ def _hold_reloads(arguments: list[str]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
-def _prepare_streams() -> None:
+def prepare_streams() -> None:
     """A stream that the caller has closed is /dev/null; output takes letters that it cannot have.
 
     Addresses have any, and not every locale's encoding does: those are escaped.

@@ -49,7 +49,16 @@ def site_of(settings: Settings) -> Site:
         smtp.max_header,
         smtp.max_text_line,
         smtp.max_received,
+        _control(settings),
     )
+
+
+def _control(settings: Settings) -> str:
+    """As far as a line can hold its name."""
+    control = settings.control
+    if control is None or not control.alone or not control.directory.isprintable():
+        return ""
+    return control.directory
 
 
 def _in_ascii(domain: str) -> str:

@@ -13,6 +13,9 @@ import sys
 NO_INSTANCE = os.EX_OSFILE
 """This host lacks what it takes to leave a message. A status with which a program in a .qmail file
 is tried again (``mda.ending``), and which PHP, unlike EX_TEMPFAIL, does not take for success."""
+NOT_NOW = os.EX_OSERR
+"""Nothing was kept, and another attempt may go well. EX_TEMPFAIL would say to callers of
+sendmail that the message was queued."""
 
 
 class Refusal(Exception):

@@ -26,7 +26,7 @@ from restante.drop import DropPaths
 from restante.drop.deposit import Deposit
 from restante.drop.record import MAX_ENVELOPE, MAX_RECIPIENTS, Recipient, Record, encode
 from restante.drop.site import Site
-from restante.sendmail import NO_INSTANCE, Refusal
+from restante.sendmail import NO_INSTANCE, NOT_NOW, Refusal
 from restante.sendmail.author import REMOVED, addresses, author, checked, letters, reverse_path
 from restante.sendmail.options import Options
 from restante.sendmail.source import Source, body_text, header_text
@@ -102,7 +102,7 @@ def leave(home: Home, record: Record, content: Iterable[bytes]) -> None:
             deposit.discard()
             raise
     except OSError as error:
-        status = NO_INSTANCE if error.errno in _LACKING else os.EX_TEMPFAIL
+        status = NO_INSTANCE if error.errno in _LACKING else NOT_NOW
         where = home.paths.incoming
         text = f"the message cannot be left in {where}: {error.strerror}"
         raise Refusal(status, text) from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from restante.address_syntax import AddressSyntaxError, check_domain_syntax
 from restante.drop import DEFAULT_INSTANCE, DropPaths
 from restante.drop.site import Site, SiteUnreadable, read_site
 from restante.labels import in_a_labels
-from restante.sendmail import NO_INSTANCE, Refusal
+from restante.sendmail import NO_INSTANCE, NOT_NOW, Refusal
 from restante.sendmail.message import Home, send
 from restante.sendmail.options import Mode, parse
 from restante.sendmail.source import standard_input
@@ -25,9 +26,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         print("aliases are rows of the database: there is nothing to build")
         return os.EX_OK
     if options.mode in _COMMANDS:
-        from restante.cli.app import run as run_restante  # slow to load
-
-        return run_restante(["--dir", _instance(environ), *_COMMANDS[options.mode]])
+        return _run_restante(_instance(environ), _COMMANDS[options.mode])
     home = home_of(environ)
     if options.mode is Mode.SMTP:
         from restante.sendmail.smtp import converse  # slow to load
@@ -35,6 +34,17 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return converse(environ, home)
     send(options, environ, standard_input(), home._replace(site=_named(home.site, environ)))
     return os.EX_OK
+
+
+def _run_restante(instance: str, command: Sequence[str]) -> int:
+    from restante.cli import prepare_streams
+    from restante.cli.app import run as run_command  # slow to load
+
+    prepare_streams()
+    control = ""
+    with suppress(OSError, SiteUnreadable):  # a server has not been there yet
+        control = read_site(DropPaths.of(instance).site).control
+    return run_command(["--dir", instance, *(("--control", control) if control else ()), *command])
 
 
 def _named(site: Site, environ: Mapping[str, str]) -> Site:
@@ -81,4 +91,4 @@ def _site(instance: str) -> Site:
         raise Refusal(NO_INSTANCE, str(error)) from None
     except OSError as error:
         text = f"{instance} cannot be read now: {error.strerror}"
-        raise Refusal(os.EX_TEMPFAIL, text) from None
+        raise Refusal(NOT_NOW, text) from None
