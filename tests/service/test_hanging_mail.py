@@ -91,16 +91,19 @@ def test_check_says_that_homes_are_out_of_reach(instance: Instance, far: Hanging
     assert f"problem: the file system at {far.place} does not answer; nothing is" in told.stdout
 
 
-def test_check_says_that_it_does_not_answer(tmp_path: Path, far: HangingSystem) -> None:
+@pytest.mark.parametrize("setting", ["mail.root", "queue.root"])
+def test_check_says_that_it_does_not_answer(
+    tmp_path: Path, far: HangingSystem, setting: str
+) -> None:
     with new_instance(tmp_path / "instance") as instance:
-        instance.environ["RESTANTE_MAIL__ROOT"] = str(far.place)
+        instance.environ[f"RESTANTE_{setting.replace('.', '__').upper()}"] = str(far.place)
         told = instance.run("check", check=False)
         assert told.returncode == 1
-        assert f"problem: mail.root: the file system of {far.place} does not answer" in told.stdout
+        assert f"problem: {setting}: the file system of {far.place} does not answer" in told.stdout
         far.end()
         told = instance.run("check", check=False)
         assert told.returncode == 1
-        (line,) = [each for each in told.stdout.splitlines() if "problem: mail.root" in each]
+        (line,) = [each for each in told.stdout.splitlines() if f"problem: {setting}" in each]
         assert "Transport endpoint is not connected (FUSE: " in line
         assert "mkdir" not in told.stdout
 

@@ -12,7 +12,7 @@ from restante.cli.findings import Findings
 from restante.cli.homes import mail_owner
 from restante.cli.listener_examination import examine_listeners
 from restante.cli.mount_examination import examine_mounts
-from restante.cli.place_examination import examine_places, name_of, places_answer
+from restante.cli.place_examination import examine_places, name_of, silent_places
 from restante.cli.program_examination import examine_programs
 from restante.cli.queue_examination import examine_queues
 from restante.cli.reach import Reach
@@ -34,14 +34,16 @@ def examine(settings: Settings, findings: Findings) -> None:
     examine_control(settings, findings)
     _examine_database(settings, findings, Reach())
     _examine_routing(settings, findings)
-    if places_answer(settings, findings):
+    silent = silent_places(settings, findings)
+    if not silent:
         examine_places(settings, findings)
         examine_mounts(settings, findings)
     _examine_user(settings, findings)
     examine_sending(settings, findings)
     examine_certificates(settings, findings)
     examine_listeners(settings, findings)
-    examine_queues(settings, findings)
+    if "queue.root" not in silent:
+        examine_queues(settings, findings)
     examine_programs(settings, findings)
     examine_reports(settings, findings)
 

@@ -43,16 +43,17 @@ def examine_places(settings: Settings, findings: Findings) -> None:
             findings.problems.append(f"log.target: {problem}")
 
 
-def places_answer(settings: Settings, findings: Findings) -> bool:
-    """Whether the file systems do that these directories lie on."""
+def silent_places(settings: Settings, findings: Findings) -> set[str]:
+    """The settings of directories whose file systems do not answer."""
+    silent = set()
     for name, path in (("mail.root", settings.mail.root), ("queue.root", settings.queue.root)):
         if not answers(settings.path(path)):
             findings.problems.append(
                 f"{name}: the file system of {settings.path(path)} does not answer; nothing else "
                 "is said of it"
             )
-            return False
-    return True
+            silent.add(name)
+    return silent
 
 
 def _unusable(path: str, settings: Settings) -> str:
