@@ -72,6 +72,13 @@ def test_services_are_hardened(service: str) -> None:
     assert float(match[1]) < WORST
 
 
+def test_fail2ban_reads_what_each_service_says() -> None:
+    lines = (UNITS.parent / "fail2ban" / "filter.conf").read_text().splitlines()
+    (matching,) = [line for line in lines if line.startswith("journalmatch = ")]
+    named = matching.removeprefix("journalmatch = ").split(" + ")
+    assert sorted(named) == [f"_SYSTEMD_UNIT={each}" for each in SERVICES]
+
+
 def test_sockets_are_named_after_services() -> None:
     named = [
         re.findall(r"(?m)^FileDescriptorName=(.*)$", path.read_text())
