@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,15 +57,13 @@ def test_own_server_that_serves_and_that_does_not_answer(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", ""])
-def test_another_server_that_greets_alike(tmp_path: Path, host: str) -> None:
+def test_another_server(tmp_path: Path, host: str) -> None:
     """At the address, and at all addresses of this host."""
     with server(tmp_path) as (instance, address):
         instance.stop()
         with socket.create_server((host, int(address.rpartition(":")[2]))) as taken:
-            other = threading.Thread(target=greet, args=[taken], daemon=True)
-            other.start()
             (problem,), advice = about(address, instance)
-            other.join()
+            assert not was_asked(taken)
         assert f"(process {os.getpid()}), not a server of this instance" in problem
         assert "cannot listen on" in problem
         assert advice == []
@@ -91,7 +89,23 @@ def test_whatever_another_process_calls_itself(tmp_path: Path) -> None:
         process.communicate()
 
 
-def greet(taken: socket.socket) -> None:
-    """As the instance's own server would."""
-    with taken.accept()[0] as client:
-        client.sendall(f"{GREETING}\r\n".encode())
+def test_a_server_that_systemd_would_start_is_left_alone(tmp_path: Path) -> None:
+    """A connection to its socket would be the start."""
+    name = Path("/proc/self/comm")
+    former = name.read_bytes()
+    with server(tmp_path) as (instance, address):
+        instance.stop()
+        with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))) as taken:
+            name.write_bytes(b"systemd")
+            try:
+                problems, (advice,) = about(address, instance)
+            finally:
+                name.write_bytes(former)
+            assert not was_asked(taken)
+    assert problems == []
+    assert advice.startswith(f"{address} is systemd's")
+
+
+def was_asked(taken: socket.socket) -> bool:
+    """Whether anybody has connected."""
+    return bool(select.select([taken], [], [], 0)[0])

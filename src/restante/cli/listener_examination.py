@@ -9,6 +9,9 @@ from restante.config import Settings
 from restante.config.listeners import LISTENERS, Listening
 from restante.config.tree import HostPort
 
+_SYSTEMD = "systemd"
+"""The name of the process that holds sockets for services."""
+
 
 def examine_listeners(settings: Settings, findings: Findings) -> None:
     """Probe every address."""
@@ -29,15 +32,23 @@ def _explain_taken(
 ) -> None:
     """A port that this instance's own server holds is as it should be, if that serves.
 
-    Where it cannot be seen whose the port is, its greeting has to do.
+    Where it cannot be seen whose the port is, its greeting has to do. Of others none is asked for:
+    systemd would start a server that is stopped.
     """
-    said = greeting(listening, address)
     holder = holder_of(address, settings.directory)
     if holder is not None and not holder.is_ours:
+        if holder.name == _SYSTEMD:
+            findings.advice.append(
+                f"{address} is systemd's, which starts what the socket is for at the next "
+                "connection; systemctl list-sockets names it"
+            )
+            return
         findings.problems.append(
             f"{problem}; it is {holder.name} (process {holder.pid}), not a server of this instance"
         )
-    elif greets(listening, said) and (holder is not None or _is_named(settings, said)):
+        return
+    said = greeting(listening, address)
+    if greets(listening, said) and (holder is not None or _is_named(settings, said)):
         findings.advice.append(f"{address} is served by {_server(settings, said)}")
     elif holder is not None:
         heard = f"says {said!r}" if said else "does not answer"
