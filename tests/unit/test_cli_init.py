@@ -108,7 +108,8 @@ def test_an_init_that_was_killed_is_done_again(
         assert "is an instance already" in again.err
     else:
         assert (again.code, again.err) == (0, "")
-    assert shell.bare("--dir", str(shell.directory), "check").code == 0
+    assert shell.bare("--dir", str(shell.directory), "mailbox", "list").code == 0
+    assert len(list(shell.directory.glob("tls/self-signed.*"))) == 2
     assert not list(shell.directory.rglob("*.new"))
 
 

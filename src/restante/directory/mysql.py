@@ -306,7 +306,11 @@ class MySQLEngine:
             try:
                 return await self._connect()
             except MySQLError as error:
-                if _number(error) not in _NO_MORE_CONNECTIONS or self._at_work == 1:
+                if _number(error) not in _NO_MORE_CONNECTIONS:
+                    raise
+                if lease := self._take_idle():  # given back while the server refused
+                    return lease
+                if self._at_work == 1:
                     raise
             turn = asyncio.get_running_loop().create_future()
             self._refused.append(turn)
@@ -317,14 +321,14 @@ class MySQLEngine:
                 self._at_work += 1
 
     def _leave(self) -> None:
-        """Give a place to who waits for one, and a try to the first that was refused."""
+        """Give a try to the first that was refused, and then a place to who waits for one."""
         self._at_work -= 1
-        self._places.release()
         while self._refused:
             turn = self._refused.popleft()
             if not turn.done():
                 turn.set_result(None)
                 break
+        self._places.release()
 
     def _give_back(self, lease: _Lease) -> None:
         if lease.clean:
