@@ -289,6 +289,22 @@ async def test_look_ups_share_the_connections_that_the_server_allows(
 
 
 @pytest.mark.mariadb
+async def test_a_connection_that_is_given_back_while_another_is_refused(
+    mariadb_server: MariaDB,
+) -> None:
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SITE):
+        url = mariadb_server.url_of("one", f"SELECT ON {name}.*", name)
+        mariadb_server.sql("ALTER USER one@localhost WITH MAX_USER_CONNECTIONS 1")
+        engine = open_engine(Database(url=url, pool_size=8), "/")
+        short = "SELECT *, SLEEP(0.0005) FROM `mailbox`"
+        for _ in range(100):
+            answers = await asyncio.gather(*(engine.fetch(short) for _ in range(3)))
+            assert all(len(rows) == 1 for rows in answers)
+        await engine.close()
+
+
+@pytest.mark.mariadb
 async def test_a_statement_that_somebody_kills(mariadb_server: MariaDB) -> None:
     async with engine_with(mariadb_server.url(mariadb_server.new_database())) as engine:
         (own,) = await engine.fetch("SELECT CONNECTION_ID()")
