@@ -60,9 +60,7 @@ async def paged(engine: Engine, table: str) -> list[Counter[Row]]:
     columns = ", ".join(f"`{column}`" for column in TABLES[table])
     return [
         Counter(
-            await engine.fetch(
-                f"SELECT {columns} FROM `{table}` WHERE {page.condition}", page.parameters
-            )
+            await engine.fetch(f"SELECT {columns} FROM `{table}` WHERE {page.text}", page.values)
         )
         async for page in pages(engine, table)
     ]

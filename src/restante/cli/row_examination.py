@@ -168,7 +168,7 @@ async def _examine_shared(engine: Engine, settings: Settings, findings: Findings
     directory = directory_of(settings, engine)
     told: list[str] = []
     async for page in pages(engine, "virtual"):
-        rows = await engine.fetch(_SEVERAL_OWNERS.format(page.condition), page.parameters)
+        rows = await engine.fetch(_SEVERAL_OWNERS.format(page.text), page.values)
         for row in rows:
             local, domain = map(text_of, row)
             owners = await _owners_of(directory, local, domain)

@@ -6,13 +6,10 @@ A domain is found in either of its forms, and what is added bears it in the form
 that ``rcpthosts`` has; where it is typed in neither (capitals beyond ASCII), in U-labels.
 """
 
-# ruff: noqa: S608 - the parts put together here are fixed texts; values are parameters
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from restante.address import Address, AddressSyntaxError, check_domain, dash_prefixes, fold
 from restante.address_syntax import join_mailbox
@@ -21,21 +18,23 @@ from restante.directory.conditions import (
     Condition,
     absent,
     all_of,
+    equals,
     insert,
     is_extended,
-    negated,
     present,
 )
-from restante.directory.engine import Engine, NothingChanged, Row, Statement, Value
+from restante.directory.engine import Engine, Row, Value
 from restante.directory.lookups import SqlDirectory
-from restante.directory.pages import Page, pages
 from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
 from restante.directory.sql import ALIAS_USER
+from restante.directory.tables import Tables
 from restante.errors import OperatorError
 from restante.labels import forms, in_own_form, name_forms, name_in_a_labels
 
 _FOREIGN_DOTS = frozenset("\u3002\uff0e\uff61")
 """What UTS 46 has besides the full stop; between labels they have become one in a domain's form."""
+_SECRET = "password"  # noqa: S105 - its column
+"""What no log has of a row of ``mailbox``."""
 MAX_HOME = 1024
 """Characters in the path of a home (the width of its column)."""
 
@@ -71,6 +70,7 @@ class Administration:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._tables = Tables(engine)
         self._directory = SqlDirectory(engine)
 
     async def create_schema(self) -> None:
@@ -84,14 +84,14 @@ class Administration:
             raise OperatorError(f"{name!r} is no domain: the domain is malformed")
         if there := await self._hosted(domain):
             raise OperatorError(f"the domain {there} is there already: nothing to do")
-        await self._change(
+        await self._tables.change(
             f"the domain {domain}",
             insert("rcpthosts", {"host": domain}, (absent("rcpthosts", host=domain),)),
         )
 
     async def domains(self) -> list[str]:
         """The domains for which mail is accepted, folded and sorted."""
-        found = {fold(text_of(row[0])) async for row in self._walk("rcpthosts")}
+        found = {fold(text_of(row[0])) async for row in self._tables.walk("rcpthosts")}
         return sorted(found)
 
     async def remove_domain(self, name: str) -> None:
@@ -101,10 +101,10 @@ class Administration:
             raise OperatorError(
                 f"the domain {name} is not hosted here: restante domain list shows those that are"
             )
-        stored = await self._rows("rcpthosts", host=domain)
+        stored = await self._tables.rows("rcpthosts", host=domain)
         addresses = 0
         for form in forms(domain):
-            async for _ in self._walk("virtual", virtual_host=form):
+            async for _ in self._tables.walk("virtual", virtual_host=form):
                 addresses += 1
         if addresses:
             rows = "1 row" if addresses == 1 else f"{addresses} rows"
@@ -113,8 +113,9 @@ class Administration:
                 "aliases first"
             )
         unused = tuple(absent("virtual", virtual_host=form) for form in forms(domain))
-        await self._change(
-            f"the domain {domain}", *(self._delete("rcpthosts", row, unused) for row in set(stored))
+        await self._tables.change(
+            f"the domain {domain}",
+            *(self._tables.delete("rcpthosts", row, unused) for row in set(stored)),
         )
 
     async def add_mailbox(
@@ -144,9 +145,9 @@ class Administration:
             absent("virtual", virtual_host=checked.domain, virtual_username=checked.local),
             absent("alias", is_extended("alias", checked), username=ALIAS_USER),
         )
-        await self._change(
+        await self._tables.change(
             f"the mailbox {name}",
-            insert("mailbox", columns, conditions, secret="password"),  # noqa: S106 - its column
+            insert("mailbox", columns, conditions, secret=_SECRET),
             insert("virtual", own),
         )
 
@@ -154,7 +155,7 @@ class Administration:
         """The accounts: all, or those named for the domain or with an address in it."""
         wanted = None if domain is None else await self._members(_domain(domain))
         columns = schema.TABLES["mailbox"][:4]
-        async for rows in self._pages("mailbox", columns):
+        async for rows in self._tables.pages("mailbox", columns):
             by_name: dict[str, list[Row]] = {}
             for row in rows:
                 name = fold(text_of(row[0]))
@@ -177,23 +178,24 @@ class Administration:
 
     async def addresses_of(self, name: str) -> list[str]:
         """The addresses that ``virtual`` gives to an account, sorted; catch-alls as ``@domain``."""
-        rows = await self._rows("virtual", username=name)
+        rows = await self._tables.rows("virtual", username=name)
         return list(distinct(f"{text_of(row[1])}@{text_of(row[2])}" for row in rows))
 
     async def homes_of_others(self, address: Address) -> AsyncIterator[list[AccountHome]]:
         """All other rows of ``mailbox`` that name a home, also those that are no account."""
         own = fold(str(address))
-        async for rows in self._pages("mailbox", ("username", "home")):
+        async for rows in self._tables.pages("mailbox", ("username", "home")):
             named = sorted({(text_of(name), text_of(home)) for name, home in rows})
             yield [AccountHome(name, home) for name, home in named if home and fold(name) != own]
 
     async def set_password(self, address: Address, password: str, password_type: str) -> None:
         """Store another hash."""
         _, stored = await self._need_mailbox(address)
-        await self._change(
+        columns = {"password": _hash(password), "password_type": password_type}
+        await self._tables.change(
             f"the mailbox {address}",
             *(
-                self._update_password(row, _hash(password), password_type)
+                self._tables.update("mailbox", row, columns, secret=_SECRET)
                 for row in {row[:1] for row in stored}
             ),
         )
@@ -204,15 +206,17 @@ class Administration:
         Whoever gets the name later has none of them. Returned are the aliases whose target is gone.
         """
         address, stored = await self._need_mailbox(address)
-        owned = await self._rows("virtual", username=str(address))
+        owned = await self._tables.rows("virtual", username=str(address))
         extended = await self._extended("virtual", "username", address)
-        await self._change(
+        await self._tables.change(
             f"the mailbox {address}",
-            *(self._delete("mailbox", row) for row in {row[:1] for row in stored}),
-            *(self._delete("virtual", row) for row in set(owned)),
-            *(self._delete("alias", row) for row in await self._instructions_of(address)),
+            *(self._tables.delete("mailbox", row) for row in {row[:1] for row in stored}),
+            *(self._tables.delete("virtual", row) for row in set(owned)),
+            *(self._tables.delete("alias", row) for row in await self._instructions_of(address)),
             *[
-                self._delete("virtual", row, await self._unserved(text_of(row[0])), may_stay=True)
+                self._tables.delete(
+                    "virtual", row, await self._unserved(text_of(row[0])), may_stay=True
+                )
                 for row in set(extended)
             ],
         )
@@ -220,7 +224,7 @@ class Administration:
             row
             for form in forms(address.domain)
             for local in {address.local, _quoted(address.local)}
-            async for row in self._walk("alias", alias_username=local, alias_host=form)
+            async for row in self._tables.walk("alias", alias_username=local, alias_host=form)
         ]
         return sorted({_entry(row) for row in pointing})
 
@@ -240,17 +244,17 @@ class Administration:
         await self._need_no_extension(local, domain)
         line = {"username": ALIAS_USER, "alias": name} | _target_columns(goal)
         for form in forms(goal.domain):
-            if await self._rows("alias", **line | {"alias_host": form}):
+            if await self._tables.rows("alias", **line | {"alias_host": form}):
                 raise OperatorError(f"the alias {name} forwards to {goal} already: nothing to do")
         own = _address_columns(name, local, domain)
         conditions = (
             present("rcpthosts", host=host),
             *(absent("mailbox", username=f"{user}@{domain}") for user, _ in dash_prefixes(local)),
-            await self._absent("alias", **line),
+            await self._tables.absent("alias", **line),
         )
-        owned = await self._rows("virtual", **own)
-        unowned = await self._absent("virtual", **own)
-        await self._change(
+        owned = await self._tables.rows("virtual", **own)
+        unowned = await self._tables.absent("virtual", **own)
+        await self._tables.change(
             f"the alias {name}",
             insert("alias", line, conditions),
             insert("virtual", own, (unowned,), must_change=not owned),
@@ -259,7 +263,7 @@ class Administration:
     async def aliases(self, domain: str | None = None) -> AsyncIterator[list[AliasEntry]]:
         """Every row of ``alias``, or those for addresses in the domain."""
         wanted = None if domain is None else forms(_domain(domain))
-        async for rows in self._pages("alias", schema.TABLES["alias"]):
+        async for rows in self._tables.pages("alias", schema.TABLES["alias"]):
             yield [
                 entry
                 for entry in sorted({_entry(row) for row in rows})
@@ -272,35 +276,37 @@ class Administration:
         An entry is what ``aliases`` lists, in whatever case an address in it is written.
         """
         for name in (entry.address, *name_forms(fold(entry.address))[1:]):
-            lines = _lines_of(entry, await self._rows("alias", username=ALIAS_USER, alias=name))
+            lines = _lines_of(
+                entry, await self._tables.rows("alias", username=ALIAS_USER, alias=name)
+            )
             if lines:
                 break
         else:
             name = entry.address
-            lines = {row async for row in self._walk("alias") if _is(_entry(row), entry)}
+            lines = {row async for row in self._tables.walk("alias") if _is(_entry(row), entry)}
         if not lines:
             raise OperatorError(
                 f"no alias {entry.address} forwards to {entry.target}: restante alias list shows "
                 "them"
             )
         local, _, domain = name.rpartition("@")
-        owned = await self._rows("virtual", **_address_columns(name, local, domain))
+        owned = await self._tables.rows("virtual", **_address_columns(name, local, domain))
         users = {(ALIAS_USER, name), *((text_of(line[0]), text_of(line[1])) for line in lines)}
         unused = (
-            *[await self._absent("alias", username=user, alias=ext) for user, ext in users],
-            await self._absent("mailbox", username=name),
+            *[await self._tables.absent("alias", username=user, alias=ext) for user, ext in users],
+            await self._tables.absent("mailbox", username=name),
         )
-        await self._change(
+        await self._tables.change(
             f"the alias {name}",
-            *(self._delete("alias", row) for row in lines),
-            *(self._delete("virtual", row, unused, may_stay=True) for row in set(owned)),
+            *(self._tables.delete("alias", row) for row in lines),
+            *(self._tables.delete("virtual", row, unused, may_stay=True) for row in set(owned)),
         )
 
     async def _instructions_of(self, address: Address) -> set[Row]:
         """The rows of ``alias`` that are an account's own; those of the alias user are aliases."""
         if fold(str(address)) == ALIAS_USER:
             return set()
-        return set(await self._rows("alias", username=str(address)))
+        return set(await self._tables.rows("alias", username=str(address)))
 
     async def _extended(
         self, table: str, column: str, address: Address, **wanted: str
@@ -313,94 +319,18 @@ class Administration:
             return []
         begin, end = fold(f"{address.local}-"), fold(f"@{address.domain}")
         place = schema.TABLES[table].index(column)
-        like = is_extended(column, address)
-        rows = await self._select(table, Page(like.text, like.values), wanted)
+        like = all_of((is_extended(column, address), equals(**wanted)))
+        rows = await self._tables.select(table, like, **wanted)
         found = ((fold(text_of(row[place])), row) for row in rows)
         return [row for name, row in found if name.startswith(begin) and name.endswith(end)]
-
-    async def _rows(self, table: str, **wanted: str) -> list[Row]:
-        """All columns of the rows whose columns are, folded, as ``wanted``: by an index, a few."""
-        return await self._select(table, Page("1 = 1", ()), wanted)
-
-    async def _walk(self, table: str, **wanted: str) -> AsyncIterator[Row]:
-        """As ``_rows``, where they may be many, or must be looked for in all of the table."""
-        leading = takewhile(wanted.__contains__, schema.INDEXES[table][0])
-        async for page in pages(self._engine, table, *(wanted[column] for column in leading)):
-            for row in await self._select(table, page, wanted):
-                yield row
-
-    async def _select(self, table: str, page: Page, wanted: Mapping[str, str]) -> list[Row]:
-        columns = schema.TABLES[table]
-        where = " AND ".join(f"`{column}` = ?" for column in wanted) or "1 = 1"
-        rows = await self._fetch(table, columns, page.and_(Page(where, tuple(wanted.values()))))
-        return [row for row in rows if _has(table, row, wanted)]
-
-    async def _absent(self, table: str, **columns: str) -> Condition:
-        """That no row has these columns; one that only the database takes for such is another."""
-        where = Page(" AND ".join(f"`{column}` = ?" for column in columns), tuple(columns.values()))
-        rows = await self._fetch(table, schema.TABLES[table], where)
-        others = {row for row in rows if not _has(table, row, columns)}
-        return absent(table, *(negated(self._exactly(table, row)) for row in others), **columns)
 
     async def _unserved(self, owner: str) -> Sequence[Condition]:
         """That no account has an owner's mail, and that there are no instructions for it."""
         local, at, domain = owner.rpartition("@")
         users = [f"{user}{at}{domain}" for user, _ in dash_prefixes(local)]
         return (
-            await self._absent("alias", username=ALIAS_USER, alias=owner),
-            *[await self._absent("mailbox", username=user) for user in users],
-        )
-
-    async def _pages(self, table: str, columns: Sequence[str]) -> AsyncIterator[list[Row]]:
-        """Some columns of all rows; those with equal keys come together."""
-        async for page in pages(self._engine, table):
-            yield await self._fetch(table, columns, page)
-
-    async def _fetch(self, table: str, columns: Sequence[str], page: Page) -> list[Row]:
-        selected = ", ".join(self._engine.dialect.text(f"`{column}`") for column in columns)
-        return await self._engine.fetch(
-            f"SELECT {selected} FROM `{table}` WHERE {page.condition}", page.parameters
-        )
-
-    async def _change(self, what: str, *statements: Statement) -> None:
-        try:
-            await self._engine.transaction(statements)
-        except NothingChanged:
-            raise OperatorError(
-                f"{what}: nothing was changed, since the database was changed meanwhile or takes "
-                "the name for another one (accents, trailing blanks): look at its rows"
-            ) from None
-
-    def _exactly(self, table: str, row: Sequence[Value]) -> Condition:
-        """Rows that begin with these values, to the letter."""
-        parts, values = [], []
-        for column, value in zip(schema.TABLES[table], row, strict=False):
-            if value is None:
-                parts.append(f"`{column}` IS NULL")
-            else:
-                parts.append(f"`{column}` = ? AND {self._engine.dialect.exactly(f'`{column}`')}")
-                values += [value, value]
-        return Condition(" AND ".join(parts), tuple(values))
-
-    def _delete(
-        self,
-        table: str,
-        row: Sequence[Value],
-        conditions: Sequence[Condition] = (),
-        *,
-        may_stay: bool = False,
-    ) -> Statement:
-        where = all_of((self._exactly(table, row), *conditions))
-        text = f"DELETE FROM `{table}` WHERE {where.text}"
-        return Statement(text, where.values, must_change=not may_stay)
-
-    def _update_password(self, row: Sequence[Value], password: str, kind: str) -> Statement:
-        where = self._exactly("mailbox", row)
-        return Statement(
-            f"UPDATE `mailbox` SET `password` = ?, `password_type` = ? WHERE {where.text}",
-            (password, kind, *where.values),
-            secrets=frozenset({0}),
-            must_change=True,
+            await self._tables.absent("alias", username=ALIAS_USER, alias=owner),
+            *[await self._tables.absent("mailbox", username=user) for user in users],
         )
 
     async def _members(self, domain: str) -> Callable[[str], bool]:
@@ -408,7 +338,7 @@ class Administration:
         suffixes = tuple(f"@{form}" for form in forms(domain))
         owners: set[str] = set()
         for form in forms(domain):
-            async for row in self._walk("virtual", virtual_host=form):
+            async for row in self._tables.walk("virtual", virtual_host=form):
                 owners.add(fold(text_of(row[0])))
         return lambda name: name in owners or name.endswith(suffixes)
 
@@ -428,7 +358,7 @@ class Administration:
     async def _need_mailbox(self, address: Address) -> tuple[Address, list[Row]]:
         """The rows of the account, and the form of the address that is its name."""
         for name in name_forms(str(address)):
-            if rows := await self._rows("mailbox", username=name):
+            if rows := await self._tables.rows("mailbox", username=name):
                 return Address.from_stored(name), rows
         raise _unknown_mailbox(address)
 
@@ -459,7 +389,7 @@ class Administration:
         found = ""
         for form in forms(domain):
             name = f"{local}@{form}"
-            if await self._rows("mailbox", username=name):
+            if await self._tables.rows("mailbox", username=name):
                 raise OperatorError(f"{name} is a mailbox and cannot be an alias: remove it first")
             owners = await self._directory.owners(local, form)
             if others := [owner for owner in owners if fold(owner) != fold(name)]:
@@ -473,17 +403,11 @@ class Administration:
     async def _need_no_extension(self, local: str, domain: str) -> None:
         """That no account has the mail of an owner of this name (decision 3 of the rules)."""
         for user, extension in dash_prefixes(local):
-            for row in await self._rows("mailbox", username=f"{user}@{domain}"):
+            for row in await self._tables.rows("mailbox", username=f"{user}@{domain}"):
                 raise OperatorError(
                     f"the mailbox {text_of(row[0])} has the mail of {local}@{domain}, as its "
                     f"extension {extension!r}: write rows for that one (docs/tables.md has them)"
                 )
-
-
-def _has(table: str, row: Row, wanted: Mapping[str, str]) -> bool:
-    """Whether a whole row has these columns, in whatever case."""
-    of_row = dict(zip(schema.TABLES[table], row, strict=True))
-    return all(fold(text_of(of_row[column])) == fold(value) for column, value in wanted.items())
 
 
 def _mailboxes(by_name: Mapping[str, Sequence[Row]]) -> Mailboxes:

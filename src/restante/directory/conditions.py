@@ -23,9 +23,14 @@ class Condition:
 def all_of(conditions: Sequence[Condition]) -> Condition:
     """That all of them hold."""
     return Condition(
-        " AND ".join(one.text for one in conditions),
+        " AND ".join(one.text for one in conditions) or "1 = 1",
         tuple(value for one in conditions for value in one.values),
     )
+
+
+def equals(**columns: Value) -> Condition:
+    """That these columns are, for the database, as these values."""
+    return all_of([Condition(f"`{column}` = ?", (value,)) for column, value in columns.items()])
 
 
 def negated(condition: Condition) -> Condition:
@@ -35,8 +40,7 @@ def negated(condition: Condition) -> Condition:
 
 def present(table: str, *conditions: Condition, **columns: str) -> Condition:
     """That there is a row with these columns, of which the conditions hold."""
-    equal = (Condition(f"`{column}` = ?", (value,)) for column, value in columns.items())
-    where = all_of((*equal, *conditions))
+    where = all_of((equals(**columns), *conditions))
     return Condition(f"EXISTS (SELECT 1 FROM `{table}` WHERE {where.text})", where.values)
 
 
@@ -64,7 +68,7 @@ def insert(
     """Add a row if the conditions hold when it is added."""
     names = ", ".join(f"`{column}`" for column in columns)
     marks = ", ".join("?" * len(columns))
-    where = all_of((Condition("1 = 1", ()), *conditions))
+    where = all_of(conditions)
     return Statement(
         f"INSERT INTO `{table}` ({names}) "
         f"SELECT {marks} FROM (SELECT 1) AS `one` WHERE {where.text}",

@@ -9,8 +9,8 @@ writers waiting as well, and who writes next keeps all the others from reading.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
+from restante.directory.conditions import Condition, all_of
 from restante.directory.engine import Engine, Row, Value
 from restante.directory.schema import INDEXES
 
@@ -18,21 +18,7 @@ PAGE = 2000
 """Rows in a page: some milliseconds, and a second where each of them comes from a disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a table: the condition that its rows meet, and the parameters of that."""
-
-    condition: str
-    parameters: tuple[Value, ...]
-
-    def and_(self, other: Page) -> Page:
-        """The rows that are in both."""
-        return Page(
-            f"{self.condition} AND {other.condition}", (*self.parameters, *other.parameters)
-        )
-
-
-async def pages(engine: Engine, table: str, *leading: Value) -> AsyncIterator[Page]:
+async def pages(engine: Engine, table: str, *leading: Value) -> AsyncIterator[Condition]:
     """The table from one end to the other of the key that look-ups go by; raises CannotKnow.
 
     Or the part of it in which the key begins with some values. Each row is in one page, however
@@ -43,22 +29,24 @@ async def pages(engine: Engine, table: str, *leading: Value) -> AsyncIterator[Pa
     fixed, moving = columns[: len(leading)], columns[len(leading) :]
     begins = [f"{column} = ?" for column in fixed]
     is_there = [f"{column} IS NOT NULL" for column in moving]  # nothing is larger than NULL
-    whole = Page(" AND ".join((*begins, *is_there)), leading)
+    whole = Condition(" AND ".join((*begins, *is_there)), leading)
     rest = whole
     while last := await _last_of_page(engine, table, moving, rest):
-        yield rest.and_(_compared(engine, moving, "<=", last[0]))
-        rest = whole.and_(_compared(engine, moving, ">", last[0]))
+        yield all_of((rest, _compared(engine, moving, "<=", last[0])))
+        rest = all_of((whole, _compared(engine, moving, ">", last[0])))
     yield rest
 
 
-async def _last_of_page(engine: Engine, table: str, key: Sequence[str], rest: Page) -> list[Row]:
+async def _last_of_page(
+    engine: Engine, table: str, key: Sequence[str], rest: Condition
+) -> list[Row]:
     """The key at which a page ends; none where the rest is no more than a page."""
     if not key:
         return []
     names = ", ".join(key)
     return await engine.fetch(
-        f"SELECT {names} FROM `{table}` WHERE {rest.condition} ORDER BY {names} LIMIT 1 OFFSET ?",
-        (*rest.parameters, PAGE - 1),
+        f"SELECT {names} FROM `{table}` WHERE {rest.text} ORDER BY {names} LIMIT 1 OFFSET ?",
+        (*rest.values, PAGE - 1),
     )
 
 
@@ -75,24 +63,26 @@ async def first_rows(
     found: list[Row] = []
     async for page in pages(engine, table):
         found += await engine.fetch(
-            f"SELECT {columns} FROM `{table}` WHERE {page.condition} AND ({condition}) LIMIT ?",
-            (*page.parameters, *parameters, most - len(found)),
+            f"SELECT {columns} FROM `{table}` WHERE {page.text} AND ({condition}) LIMIT ?",
+            (*page.values, *parameters, most - len(found)),
         )
         if len(found) == most:
             break
     return found
 
 
-def _compared(engine: Engine, columns: Sequence[str], how: str, values: Sequence[Value]) -> Page:
+def _compared(
+    engine: Engine, columns: Sequence[str], how: str, values: Sequence[Value]
+) -> Condition:
     """The condition that the key is ``>`` or ``<=`` these values, as an index can answer it."""
     if engine.dialect.compares_rows:
         marks = ", ".join("?" * len(columns))
-        return Page(f"({', '.join(columns)}) {how} ({marks})", tuple(values))
+        return Condition(f"({', '.join(columns)}) {how} ({marks})", tuple(values))
     column, value = columns[0], values[0]
     if len(columns) == 1:
-        return Page(f"{column} {how} ?", (value,))
+        return Condition(f"{column} {how} ?", (value,))
     others = _compared(engine, columns[1:], how, values[1:])
-    return Page(
-        f"({column} {how[0]} ? OR {column} = ? AND {others.condition})",
-        (value, value, *others.parameters),
+    return Condition(
+        f"({column} {how[0]} ? OR {column} = ? AND {others.text})",
+        (value, value, *others.values),
     )
