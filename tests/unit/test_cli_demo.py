@@ -19,6 +19,11 @@ from tests.support.instance import ANY_PORTS
 from tests.support.shell import Shell
 
 PATIENCE = 60
+SITE = {
+    "RESTANTE_DATABASE__URL": "mysql://site@127.0.0.1:1/mail",
+    "RESTANTE_SERVER__ME": "mail.example.org",
+}
+"""What a demo takes no heed of."""
 
 
 def start(directory: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -28,7 +33,7 @@ def start(directory: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")},
+            env=os.environ | SITE,
         )
 
 
@@ -96,13 +101,15 @@ def test_no_other_instance_becomes_a_demo(
 ) -> None:
     """Whoever has read the README could send by it."""
     monkeypatch.setenv("RESTANTE_DIR", str(hosted.directory))
-    monkeypatch.setenv("RESTANTE_SERVER__ME", "mail.example.org")
+    monkeypatch.setenv("RESTANTE_SERVER__ME", "mx.example.com")
+    settings = hosted.directory / "restante.toml"
     if lacks == "settings":
-        (hosted.directory / "restante.toml").unlink()
+        settings.unlink()
         (hosted.directory / "drop").mkdir(exist_ok=True)
         (hosted.directory / "drop" / "site").touch()
-    elif lacks != "nothing":
-        monkeypatch.setenv("RESTANTE_SERVER__ME", "mx.example.com")
+    elif lacks == "nothing":
+        settings.write_text(settings.read_text().replace("mx.example.com", "mail.example.org"))
+    else:
         hosted.change("UPDATE rcpthosts SET host = 'example.org'")
     before = hosted.rows("SELECT username FROM mailbox")
 

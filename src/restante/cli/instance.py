@@ -24,7 +24,7 @@ from restante.cli.listening import (
 from restante.cli.output import program
 from restante.cli.status import ServerUnavailable
 from restante.config.listeners import setting_of
-from restante.config.load import CONTROL_VARIABLE, FILE_NAME, load
+from restante.config.load import CONTROL_VARIABLE, FILE_NAME, PREFIX, load
 from restante.config.tree import Settings
 from restante.drop import CONTROL_INSTANCE, DropPaths
 from restante.errors import OperatorError
@@ -131,7 +131,10 @@ def demo(
     pop3: Pop3Option = "",
     pop3s: Pop3sOption = "",
 ) -> None:
-    """Make and run an instance to try things on, with mail in it."""
+    """Make and run an instance to try things on, with mail in it.
+
+    Settings in the environment, which are a site's, do not count.
+    """
     from restante.cli.welcome import show_around
     from restante.service.listeners import PortTaken
 
@@ -153,7 +156,7 @@ def _demo_settings(directory: str, listeners: ListenerOptions) -> Settings:
     """Of the instance that is there or is made now; options count for this run alone."""
     from restante.cli.creation import create_instance
 
-    os.environ.pop(CONTROL_VARIABLE, None)  # a site's, and so is the database that it names
+    _forget_the_site()
     environ = {**os.environ, **listeners.environment()}
     if os.path.exists(os.path.join(directory, FILE_NAME)):
         settings = load(directory, environ)
@@ -164,6 +167,13 @@ def _demo_settings(directory: str, listeners: ListenerOptions) -> Settings:
         raise _not_a_demo(f"{directory} is an instance without {FILE_NAME}")
     create_instance(directory, _overrides(DEMO_HOST, "", ListenerOptions()))
     return load(directory, environ)
+
+
+def _forget_the_site() -> None:
+    """The database that the environment names, among other things, is no demo's."""
+    settings = {name for name in os.environ if name.startswith(PREFIX) and "__" in name}
+    for name in settings | {CONTROL_VARIABLE}:
+        os.environ.pop(name, None)
 
 
 def _not_a_demo(why: str) -> OperatorError:

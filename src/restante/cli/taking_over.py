@@ -11,7 +11,7 @@ from restante.cli.output import one_line, program
 from restante.config.catalog import catalog
 from restante.config.control import ME, SOURCES, SYSTEM_FILES
 from restante.config.leftovers import leftovers
-from restante.config.load import FILE_NAME, load
+from restante.config.load import FILE_NAME, PREFIX, load
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 
@@ -73,7 +73,7 @@ def _read(directory: str, control: str, wanted: Mapping[str, Mapping[str, object
     environ = {
         key: value
         for key, value in os.environ.items()
-        if key == may_read or not key.startswith("RESTANTE_")
+        if key == may_read or not key.startswith(PREFIX)
     }
     for section, settings in wanted.items():
         for name, value in settings.items():

@@ -31,7 +31,8 @@ CONTROL_VARIABLE = "RESTANTE_CONTROL"
 """The environment variable that names a qmail control directory, as restante.toml may."""
 CONTROL_KEY = "control"
 """The one entry of restante.toml that stands outside of any section."""
-_PREFIX = "RESTANTE_"
+PREFIX = "RESTANTE_"
+"""What the names of all variables that are settings begin with."""
 _NO_SETTINGS = {DIRECTORY_VARIABLE, CONTROL_VARIABLE}
 CLOSE_NAME = 0.7
 """How alike two names are, from 0 to 1, for one to be taken for a misspelling of the other."""
@@ -127,7 +128,7 @@ class _Reading:
             if name != CONTROL_KEY:
                 self._take_section(name, entry)
         for name, text in self.environ.items():
-            if name.startswith(_PREFIX) and name not in _NO_SETTINGS:
+            if name.startswith(PREFIX) and name not in _NO_SETTINGS:
                 self._take_variable(name, text)
         control = self._take_control(directory, by_hand=by_hand) if directory else None
         settings = self._build(control)
@@ -199,7 +200,7 @@ class _Reading:
             self._take(setting, place, convert, value)
 
     def _take_variable(self, name: str, text: str) -> None:
-        head, mark, tail = name.removeprefix(_PREFIX).partition("__")
+        head, mark, tail = name.removeprefix(PREFIX).partition("__")
         section = self.sections.get(head.lower())
         setting = section.settings.get(tail.lower()) if section else None
         if setting is not None and name == setting.environment_name:
