@@ -195,3 +195,27 @@ def test_self_signed(tmp_path: Path, host: str) -> None:
     assert ["is self-signed" in found for found in pair.advice(NOW)] == [True]
     with pytest.raises(FileExistsError):
         write_self_signed(host, files.certificate, files.key, NOW)
+
+
+@pytest.mark.parametrize("last", ["mx.pem", "mx.key"])
+def test_a_self_signed_pair_of_which_one_has_no_name_yet(tmp_path: Path, last: str) -> None:
+    """Its writer was killed, or the machine has lost power, between two renames."""
+    files = PairFiles(str(tmp_path / "mx.pem"), str(tmp_path / "mx.key"))
+    write_self_signed("mx.example.com", files.certificate, files.key, NOW)
+    made = (tmp_path / last).read_bytes()
+    (tmp_path / last).rename(tmp_path / f"{last}.new")
+
+    write_self_signed("mx.example.com", files.certificate, files.key, NOW)
+
+    assert (tmp_path / last).read_bytes() == made
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_self_signed_pair_never_completes_somebody_elses(tmp_path: Path) -> None:
+    """What a killed process left of both is no part of the key that lies there since."""
+    files = PairFiles(str(tmp_path / "mx.pem"), str(tmp_path / "mx.key"))
+    for name in ("mx.pem.new", "mx.key.new", "mx.key"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileExistsError):
+        write_self_signed("mx.example.com", files.certificate, files.key, NOW)
+    assert not (tmp_path / "mx.pem").exists()

@@ -30,6 +30,8 @@ def write_self_signed(host: str, certificate: str, key: str, now: datetime) -> N
     EC P-256, valid for ten years; they get their names when both are on the disk. Raises OSError,
     and OperatorError for a host's name that no certificate can bear.
     """
+    if _lacks_a_name(certificate, key) or _lacks_a_name(key, certificate):
+        return
     for path in (key, certificate):
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
@@ -60,6 +62,17 @@ def write_self_signed(host: str, certificate: str, key: str, now: datetime) -> N
     _write(f"{certificate}{UNFINISHED}", CERTIFICATE_MODE, written)
     for path in (key, certificate):
         os.rename(f"{path}{UNFINISHED}", path)
+
+
+def _lacks_a_name(path: str, other: str) -> bool:
+    """Give a file its name where a process was killed between this and the other one's."""
+    unfinished = f"{path}{UNFINISHED}"
+    if os.path.lexists(path) or not os.path.lexists(unfinished):
+        return False
+    if not os.path.lexists(other) or os.path.lexists(f"{other}{UNFINISHED}"):
+        return False
+    os.rename(unfinished, path)
+    return True
 
 
 def _ascii(host: str) -> str:
