@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.accounts import maildir_of
 from bench.arena import Arena, Bench
+from bench.benches.pop3 import acquaint, warming
 from bench.fetching import Reader, Sessions
 from bench.maildrops import Filling, fill, forget
 from bench.rounds import Turns
@@ -63,8 +64,15 @@ def run(arena: Arena) -> None:
 
 
 def _measure(arena: Arena, systems: list[System], maildrop: Maildrop, state: str) -> None:
-    """Everybody has been there before the rounds begin: Dovecot has moved all out of ``new``."""
+    """Everybody has been there before the rounds begin: Dovecot has moved all out of ``new``.
+
+    Where it is warm, so has each of Restante's workers since then.
+    """
     messages = maildrop.filling.messages
+    warm_up = messages
+    if state == "warm":
+        acquaint(arena, systems, Sessions("one", first=USER, messages=messages))
+        warm_up *= warming(arena, users=1)
     arena.measure(
         maildrop.key(state),
         f"POP3 session with STAT, LIST and UIDL on {maildrop.title}, {state}",
@@ -72,16 +80,16 @@ def _measure(arena: Arena, systems: list[System], maildrop: Maildrop, state: str
             arena.entrant(each, _session(arena, each, messages), _preparation(each, state))
             for each in systems
         ],
-        Turns(messages, arena.options.rounds, warm_up=messages, seconds_for=messages),
+        Turns(messages, arena.options.rounds, warm_up=warm_up, seconds_for=messages),
         unit="s",
     )
 
 
 def _session(arena: Arena, system: System, messages: int) -> Callable[[int], float]:
-    """One session, whatever the number of messages in it."""
+    """Sessions, each of which lists all messages of the maildrop."""
     reader = Reader(system, arena.generator)
     sessions = Sessions("one", first=USER, messages=messages)
-    return lambda _messages: reader.seconds(sessions, 1)
+    return lambda count: reader.seconds(sessions, count // messages)
 
 
 def _preparation(system: System, state: str) -> Callable[[], object]:
