@@ -13,14 +13,15 @@ from bench.systems.system import System
 
 SESSIONS = 1000
 AT_REST = 35
-"""Seconds after the last login: sessions that do nothing do so for minutes, and servers tidy up
-meanwhile."""
+"""Seconds after the last login, and after whatever was measured before: sessions that do nothing do
+so for minutes, and servers tidy up meanwhile."""
 
 
 def run(arena: Arena) -> None:
     """What the sessions take, and what the server takes with them."""
     systems = arena.pop3_hosts([AS_IT_COMES, REUSED])
     taken: dict[str, list[tuple[float, float]]] = {each.name: [] for each in systems}
+    time.sleep(AT_REST)
     for _ in range(arena.options.rounds):
         for system in systems:
             taken[system.name].append(_mebibytes(arena, system))
