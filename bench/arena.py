@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench.accounts import Accounts
 from bench.certificates import rsa_pair
-from bench.figures import Better, Row, verdict
-from bench.goals import GOALS
+from bench.figures import Better, Row
+from bench.goals import judge
 from bench.processes import Component, Components, components
 from bench.programs import MissingError
 from bench.rounds import Entrant, Turns, take_turns
@@ -157,13 +157,14 @@ class Arena:
         *,
         unit: str,
         note: str = "",
+        judged: bool = True,
     ) -> None:
         """A row of the results: all entrants take turns."""
         if not self.wants(key):
             return
         series, machine = take_turns(entrants, turns)
         better = Better.LESS if turns.seconds_for else Better.MORE
-        self.add(Row(key, title, unit, better, series, machine, note))
+        self.add(Row(key, title, unit, better, series, machine, note, judged))
 
     def wants(self, key: str) -> bool:
         """Whether a row was asked for."""
@@ -175,7 +176,7 @@ class Arena:
         """A row that was measured in another way."""
         if not self.wants(row.key):
             return
-        show(row, verdict(row, GOALS[row.key]) if row.key in GOALS else None)
+        show(row, judge(row))
         self.report(row)
 
     def entrant(

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -83,8 +84,14 @@ def mariadb_urls(sizes: Sequence[int], component: Component) -> Iterator[list[st
 
 @contextlib.contextmanager
 def _in_the_making(path: Path) -> Iterator[Path]:
-    """A directory beside ``path`` that goes again; tells what takes so long."""
+    """A directory beside ``path`` that goes again; tells what takes so long.
+
+    What was in the place of ``path`` and is of another stamp goes first, for there may be no room
+    for both.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
+    for former in CACHE.glob(f"{path.name.rpartition('-')[0]}-*"):
+        former.unlink() if former.is_file() else shutil.rmtree(former)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         os.chmod(scratch, 0o755)
@@ -130,7 +137,7 @@ def _stamp(generator: population.Generator, *sizes: int) -> str:
     """A name that changes with the tables and the rows."""
     kind, dialect = ("sqlite", "sqlite") if generator is population.SQLITE else ("mariadb", "mysql")
     rows = [text for size in sizes for text in population.statements(generator, size, NOBODY)]
-    texts = [DEFINITIONS[dialect], *_FILLING, *rows]
+    texts = [DEFINITIONS[dialect], *(_FILLING if kind == "sqlite" else _LOADING), *rows]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
     return f"{kind}-{max(sizes)}-{digest}"
 

@@ -77,6 +77,8 @@ class Row:
     """How fast the machine was in each round, see ``bench.machine.speed``."""
     note: str = ""
     """What must be known to understand the figures."""
+    judged: bool = True
+    """Whether this is what a goal is for, and no smaller work."""
 
 
 def verdict(row: Row, goal: Goal) -> Verdict | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.figures import Goal
+from bench.figures import Goal, Row, Verdict, verdict
 
 WITHIN_HALF = 1 / 1.5
 """As a ratio: at most half as much again."""
@@ -35,3 +35,9 @@ GOALS: Mapping[str, Goal] = {
     "sendmail/one": Goal(0.150, 0.060),
 }
 """By the key of the row."""
+
+
+def judge(row: Row) -> Verdict | None:
+    """What its goal says of a row; None where it has none, or nobody is there to compare with."""
+    goal = GOALS.get(row.key)
+    return verdict(row, goal) if goal and row.judged else None

@@ -141,14 +141,18 @@ class Asked:
     def caught(self) -> Address:
         """No mailbox, in a domain with a catch-all."""
         domains = self.mailboxes // IN_A_DOMAIN
-        number = self.chance.randrange(domains // PER_CATCH_ALL) * PER_CATCH_ALL
-        return Address(f"nobody{self.chance.randrange(10**8):08d}", _domain(number))
+        return self._nobody(self.chance.randrange(domains // PER_CATCH_ALL) * PER_CATCH_ALL)
 
     def missing(self) -> Address:
         """No mailbox, in a domain without a catch-all."""
         domains = self.mailboxes // IN_A_DOMAIN
-        number = self.chance.randrange(domains // PER_CATCH_ALL) * PER_CATCH_ALL + 1
-        return Address(f"nobody{self.chance.randrange(10**8):08d}", _domain(number))
+        first = self.chance.randrange(domains // PER_CATCH_ALL) * PER_CATCH_ALL
+        return self._nobody(first + self.chance.randrange(1, PER_CATCH_ALL))
+
+    def _nobody(self, domain: int) -> Address:
+        """An address among those that there are: each place of a key is as likely as another."""
+        number = domain * IN_A_DOMAIN + self.chance.randrange(IN_A_DOMAIN)
+        return Address(f"user{number:08d}x", _domain(domain))
 
 
 def _domain(number: int) -> str:

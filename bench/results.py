@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.figures import Row, Series, verdict
-from bench.goals import GOALS
+from bench.figures import Row, Series
+from bench.goals import judge
 
 DIRECTORY = Path(__file__).parent / "results"
 FORMAT = 1
@@ -59,7 +59,7 @@ class Results:
     def missed(self) -> Iterable[Row]:
         """The rows that are below their floor."""
         for row in self.rows:
-            judged = verdict(row, GOALS[row.key]) if row.key in GOALS else None
+            judged = judge(row)
             if judged and judged.result == "missed":
                 yield row
 
@@ -76,7 +76,7 @@ def revision() -> str:
 
 
 def _row(row: Row) -> dict[str, object]:
-    judged = verdict(row, GOALS[row.key]) if row.key in GOALS else None
+    judged = judge(row)
     return {
         "key": row.key,
         "title": row.title,

@@ -58,7 +58,7 @@ def acquaint(arena: Arena, systems: Sequence[System], sessions: Sessions) -> Non
     """Everybody has a session with each maildrop, and could remember all that the next one finds.
 
     The first session with Dovecot moves messages from ``new`` to ``cur``, and nobody can trust what
-    was changed just now. Before a row's warm-up, which would remember nothing otherwise.
+    was changed just now. Before a warm-up, which would remember nothing otherwise.
     """
     for system in systems:
         Reader(system, arena.generator).seconds(sessions, sessions.users)
@@ -151,13 +151,15 @@ def run_fetches(arena: Arena) -> None:
 def _fetching(
     arena: Arena, system: System, sessions: Sessions, filling: Filling, *, seen: bool
 ) -> Entrant:
-    """The maildrops are full again before every round, and ``seen`` in a session of this system."""
+    """The maildrops are full again before every round, and ``seen`` in sessions of this system."""
     reader = Reader(system, arena.generator)
+    looking = replace(sessions, mode="session")
 
     def prepare() -> None:
         fill(system, range(1, FETCHERS + 1), filling)
         if seen:
-            reader.seconds(replace(sessions, mode="session"), FETCHERS)
+            acquaint(arena, [system], looking)
+            reader.seconds(looking, warming(arena, FETCHERS))
 
     return arena.entrant(system, lambda _messages: reader.seconds(sessions, FETCHERS), prepare)
 
