@@ -32,9 +32,21 @@ RULES: dict[str, set[str]] = {
     "processors": set(),
     "btrfs": set(),
     "crowds": set(),
+    "keyfile": set(),
+    "unix_socket": set(),
     "threads": VOCABULARY,
     "checkpassword": VOCABULARY
-    | {"config", "maillog", "logsetup", "drop", "auth", "directory", "guessing", "tally"},
+    | {
+        "config",
+        "maillog",
+        "logsetup",
+        "drop",
+        "auth",
+        "directory",
+        "guessing",
+        "tally",
+        "unix_socket",
+    },
     "sendmail": VOCABULARY | {"completion", "drop", "protocol", "cli"},
     "config": VOCABULARY,
     "metrics": VOCABULARY | {"btrfs", "config", "threads"},
@@ -47,15 +59,15 @@ RULES: dict[str, set[str]] = {
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY
-    | {"config", "maillog", "processors", "threads"}
+    | {"config", "keyfile", "maillog", "processors", "threads"}
     | {"directory.contract", "guessing.contract"},
     "tally": VOCABULARY | {"btrfs", "threads"},
     "usage": VOCABULARY | {"config", "maillog", "tally"},
-    "guessing": VOCABULARY | {"config", "maillog", "tally"},
+    "guessing": VOCABULARY | {"config", "keyfile", "maillog", "tally"},
     "spool": VOCABULARY | {"threads"},
     "mda": VOCABULARY
     | {"btrfs", "config", "crowds", "maillog", "processors", "threads", "directory.contract"},
-    "queue": VOCABULARY | {"btrfs", "config", "maillog", "dsn", "threads"},
+    "queue": VOCABULARY | {"btrfs", "config", "maillog", "dsn", "threads", "unix_socket"},
     "dsn": VOCABULARY | {"config", "queue.contract"},
     "store": VOCABULARY | {"maillog", "rights", "directory.contract"},
     "helper": VOCABULARY

@@ -7,11 +7,9 @@ same at every attempt, in every worker and after every restart; nothing tells it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
-import secrets
 from dataclasses import dataclass
 
 from restante.address import fold
@@ -20,6 +18,7 @@ from restante.auth.schemes import ScramKeys, scram_source
 from restante.auth.schemes.derived import make_scram
 from restante.directory import Credentials
 from restante.errors import OperatorError
+from restante.keyfile import read_or_make
 from restante.labels import name_in_a_labels
 
 HASH = "sha256"
@@ -93,33 +92,13 @@ def _octets(password: str) -> bytes:
 
 
 def load_secret(directory: str) -> bytes:
-    """The secret of this instance, which whoever comes first makes; raises OperatorError.
-
-    It is made under another name and linked, so that all see the same one, whole.
-    """
+    """The secret of this instance, which whoever comes first makes; raises OperatorError."""
     path = os.path.join(directory, SECRET_FILE)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        if not os.path.exists(path):
-            _make_secret(path)
-        with open(path, "rb") as file:
-            secret = file.read(SECRET_SIZE + 1)
+        secret = read_or_make(path, SECRET_SIZE)
     except OSError as error:
         raise OperatorError(f"{path} cannot be used: {error.strerror}") from None
     if len(secret) != SECRET_SIZE:
         raise OperatorError(f"{path} is not the {SECRET_SIZE} octets that were written; remove it")
     return secret
-
-
-def _make_secret(path: str) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(SECRET_SIZE))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another worker was first
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)

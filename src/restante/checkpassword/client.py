@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 
 from restante.checkpassword.wire import (
@@ -15,6 +14,7 @@ from restante.checkpassword.wire import (
     encode_question,
     socket_path,
 )
+from restante.unix_socket import address_of
 
 PATIENCE = 60.0
 """Seconds to wait for an answer: a refusal is delayed, and logins wait for one another."""
@@ -26,20 +26,12 @@ def ask(directory: str, question: Question) -> Answer | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     with connection, contextlib.suppress(OSError, BadMessage):
         connection.settimeout(PATIENCE)
-        _connect(connection, path)
+        with address_of(path) as address:
+            connection.connect(address)
         connection.sendall(encode_question(question))
         connection.shutdown(socket.SHUT_WR)
         return decode_answer(_read(connection))
     return None
-
-
-def _connect(connection: socket.socket, path: str) -> None:
-    """By way of its directory: the path may be longer than an address can be (unix(7))."""
-    place = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{place}/{os.path.basename(path)}")
-    finally:
-        os.close(place)
 
 
 def _read(connection: socket.socket) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from restante import maillog
+from restante.unix_socket import place_of
 
 MAX_AT_ONCE = 500
 """Questions that are dealt with at the same time; others go without an answer."""
@@ -117,20 +118,14 @@ def _bind(path: str) -> socket.socket:
     fresh = f"{name}.{os.getpid()}"
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with place_of(directory) as (place, short):
+            os.fchmod(bound.fileno(), 0o600)  # the file gets this mode, from the first
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh, dir_fd=place)
+            bound.bind(f"{short}/{fresh}")
+            bound.listen(BACKLOG)
+            os.rename(fresh, name, src_dir_fd=place, dst_dir_fd=place)
     except OSError:
         bound.close()
         raise
-    try:
-        os.fchmod(bound.fileno(), 0o600)  # the file gets this mode, from the first
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh, dir_fd=place)
-        bound.bind(f"/proc/self/fd/{place}/{fresh}")  # a path of any length (unix(7))
-        bound.listen(BACKLOG)
-        os.rename(fresh, name, src_dir_fd=place, dst_dir_fd=place)
-    except OSError:
-        bound.close()
-        raise
-    finally:
-        os.close(place)
     return bound

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 
 from restante.queue.schema import WAKE
+from restante.unix_socket import address_of
 
 
 class WakeSocket:
@@ -26,8 +26,8 @@ class WakeSocket:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             os.fchmod(self._socket.fileno(), 0o600)  # the file gets this mode, from the first
-            with _short_path(directory) as path:
-                self._socket.bind(path)
+            with address_of(self._path) as address:
+                self._socket.bind(address)
         except OSError:
             self._socket.close()
             raise
@@ -53,16 +53,8 @@ def wake(directory: str) -> bool:
     """Tell the owner of the queue in ``directory`` to look anew; False if nobody has it."""
     caller = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     with caller, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-        with _short_path(directory) as path, contextlib.suppress(BlockingIOError):
-            caller.sendto(b"", path)  # a full buffer holds calls enough
+        path = os.path.join(directory, WAKE)
+        with address_of(path) as address, contextlib.suppress(BlockingIOError):
+            caller.sendto(b"", address)  # a full buffer holds calls enough
         return True
     return False
-
-
-@contextlib.contextmanager
-def _short_path(directory: str) -> Iterator[str]:
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{WAKE}"
-    finally:
-        os.close(descriptor)

@@ -14,11 +14,9 @@ So a worker learns whether a password is right, and never a hash.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 from restante.auth import LoginAttempt, NoSystemLogins, SystemLogins, SystemVerdict
@@ -28,6 +26,7 @@ from restante.config import Settings
 from restante.directory import Account
 from restante.directory.system import HostPasswords
 from restante.errors import CannotKnow, TemporaryError
+from restante.unix_socket import address_of
 
 MAX_MESSAGE = 16 * 1024
 """Octets of a question or an answer: a login, a password and a peer, or an account."""
@@ -134,7 +133,7 @@ class RegistrarLogins:
     async def _ask(self, question: bytes) -> bytes:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
-            with _short(self._path) as path:
+            with address_of(self._path) as path:
                 await loop.sock_connect(connection, path)
             await loop.sock_sendall(connection, question)
             connection.shutdown(socket.SHUT_WR)
@@ -145,16 +144,6 @@ class RegistrarLogins:
                     break
                 answer += more
             return answer
-
-
-@contextlib.contextmanager
-def _short(path: str) -> Iterator[str]:
-    """A name for the path that fits an address, however long it is (unix(7))."""
-    place = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{place}/{os.path.basename(path)}"
-    finally:
-        os.close(place)
 
 
 def _verdict(answer: dict[str, Any]) -> SystemVerdict | None:
