@@ -38,8 +38,11 @@ def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
 
 @lru_cache(REMEMBERED)
 def is_loopback(address: str) -> bool:
-    """Whether a plain address is one of those that only this host itself can reach."""
-    return ipaddress.ip_address(address).is_loopback
+    """Whether this is an address that only this host itself can reach, and no other text."""
+    try:
+        return ipaddress.ip_address(plain_address(address)).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(REMEMBERED)

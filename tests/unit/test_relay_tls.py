@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from restante.network import is_loopback
 from restante.relay.routes import destination
-from restante.relay.tls import TlsPolicies, is_loopback
+from restante.relay.tls import TlsPolicies
 
 POLICIES = TlsPolicies(
     {
@@ -48,7 +49,10 @@ def test_the_empty_key_is_for_all_others() -> None:
 
 @pytest.mark.parametrize(
     ("address", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("192.0.2.1", False), ("x", False)],
+    [
+        *(("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("::ffff:127.0.0.1", True)),
+        *(("192.0.2.1", False), ("::ffff:192.0.2.1", False), ("x", False)),
+    ],
 )
 def test_loopback(address: str, loopback: bool) -> None:
     assert is_loopback(address) is loopback

@@ -36,11 +36,13 @@ def settings_of(context: typer.Context) -> Settings:
         raise typer.BadParameter(str(error), context) from None
 
 
-def administer(settings: Settings, work: Callable[[Administration], Awaitable[_T]]) -> _T:
-    """Do ``work`` on the instance's tables."""
+def administer(
+    settings: Settings, work: Callable[[Administration], Awaitable[_T]], *, create: bool = False
+) -> _T:
+    """Do ``work`` on the instance's tables; ``create`` makes a missing SQLite file."""
     from restante.directory.admin import Administration
 
-    return ask(settings, lambda engine: work(Administration(engine)))
+    return ask(settings, lambda engine: work(Administration(engine)), create=create)
 
 
 def administer_each(
@@ -64,13 +66,6 @@ async def _next(found: AsyncIterator[_T]) -> list[_T]:
     async for one in found:
         return [one]
     return []
-
-
-def administer_new(settings: Settings, work: Callable[[Administration], Awaitable[_T]]) -> _T:
-    """As ``administer``, on a database that need not exist yet if it is a SQLite file."""
-    from restante.directory.admin import Administration
-
-    return ask(settings, lambda engine: work(Administration(engine)), create=True)
 
 
 def ask(settings: Settings, work: Callable[[Engine], Awaitable[_T]], *, create: bool = False) -> _T:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from restante.cli.context import administer_new, stored_text
+from restante.cli.context import administer, stored_text
 from restante.cli.homes import initial_mail_user
 from restante.config.load import FILE_NAME, load
 from restante.config.template import render
@@ -164,7 +164,7 @@ def _create_schema(settings: Settings, undo: list[Callable[[], object]]) -> None
     if isinstance(location, SQLiteLocation):
         for file in _missing(location.path):
             undo += [partial(os.unlink, file + suffix) for suffix in ("", *_BESIDE_SQLITE)]
-    administer_new(settings, lambda admin: admin.create_schema())
+    administer(settings, lambda admin: admin.create_schema(), create=True)
 
 
 def _missing(*paths: str) -> list[str]:

@@ -9,6 +9,7 @@ from restante.cli.findings import Findings
 from restante.config.listeners import LISTENERS
 from restante.config.nexthop import NextHop
 from restante.config.tree import Settings
+from restante.network import is_loopback
 
 _DOORS = ("submission", "submissions")
 
@@ -60,15 +61,8 @@ def _examine_logins(settings: Settings, findings: Findings) -> None:
 def _users_come_from_afar(settings: Settings) -> bool:
     """Whether mail can be submitted at an address that other hosts reach."""
     return any(
-        not _is_loopback(address.host)
+        not (is_loopback(address.host) or address.host == "localhost")
         for listening in LISTENERS
         if listening.name in _DOORS
         for address in listening.addresses(settings)
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -13,7 +13,7 @@ from restante.directory.engine import Engine, MySQLLocation, StatementLog, parse
 from restante.directory.rows import text_of
 from restante.directory.schema import TABLES
 from restante.errors import CannotKnow
-from restante.network import is_loopback, plain_address
+from restante.network import is_loopback
 
 if TYPE_CHECKING:
     from restante.config.tree import Settings
@@ -60,7 +60,7 @@ def is_here(host: str) -> bool:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return True
-    return all(is_loopback(plain_address(str(address[0]))) for *_, address in found)
+    return all(is_loopback(str(address[0])) for *_, address in found)
 
 
 async def examine_version(engine: Engine, findings: Findings) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from restante.net.alarms import TICK, Alarms, tick_of
 from restante.net.outbox import Outbox
-from restante.network import is_loopback, plain_address
+from restante.network import is_loopback
 from restante.tls import HandshakeContexts, TlsSession
 from restante.tls_stream import TlsStream, Transport
 
@@ -297,7 +297,7 @@ class Connection(asyncio.Protocol):
     def is_loopback(self) -> bool:
         """Whether the client connected to a loopback address of this host."""
         name = self._transport.get_extra_info("sockname") if self._transport else None
-        return name is not None and is_loopback(plain_address(name[0]))
+        return name is not None and is_loopback(name[0])
 
     async def listen(
         self,

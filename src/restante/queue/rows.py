@@ -248,8 +248,29 @@ def record_result(
     what the attempt knew of the sender's wishes, of which there may be more by now. ``copies``:
     the message's, the same for all of an attempt.
     """
+    row = _settle_row(connection, envelope.queue_id, result, life)
+    if row is None:
+        return None
+    address, trail, notify, orcpt, state = row
+    if result.state is RecipientState.EXPANDED:
+        due = min(envelope.received_at, now)  # the clock may have been ahead then
+        _expand(connection, envelope, result, life, due, copies, (*json.loads(trail), address))
+    if asked is None:
+        return RecipientState(state)
+    notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
+    if notice is not None:
+        connection.execute(
+            "UPDATE recipient SET notice = ? WHERE id = ?", (notice, result.recipient)
+        )
+    return RecipientState(state)
+
+
+def _settle_row(
+    connection: sqlite3.Connection, queue_id: str, result: Result, life: int
+) -> tuple[Any, ...] | None:
+    """What the row has of a recipient that was still to be settled."""
     waits = result.state is RecipientState.WAITING
-    row = connection.execute(
+    found: tuple[Any, ...] | None = connection.execute(
         "UPDATE recipient SET state = iif(? AND state = 'held', 'held', ?),"
         " last = coalesce(?, last), next_attempt = ?, lane = coalesce(?, lane),"
         " instruction = coalesce(?, instruction), account = coalesce(?, account),"
@@ -270,23 +291,10 @@ def record_result(
             result.notice or (None if waits else ""),
             result.late,
             result.recipient,
-            envelope.queue_id,
+            queue_id,
         ),
     ).fetchone()
-    if row is None:
-        return None
-    address, trail, notify, orcpt, state = row
-    if result.state is RecipientState.EXPANDED:
-        due = min(envelope.received_at, now)  # the clock may have been ahead then
-        _expand(connection, envelope, result, life, due, copies, (*json.loads(trail), address))
-    if asked is None:
-        return RecipientState(state)
-    notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
-    if notice is not None:
-        connection.execute(
-            "UPDATE recipient SET notice = ? WHERE id = ?", (notice, result.recipient)
-        )
-    return RecipientState(state)
+    return found
 
 
 def settle_message(connection: sqlite3.Connection, queue_id: str, now: float) -> Settled:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from restante import maillog
+from restante.network import is_loopback
 from restante.protocol.smtp.client import MECHANISMS, SmtpClient
 from restante.protocol.smtp.client_commands import BLOCK_TIMEOUT
 from restante.protocol.smtp.client_events import (
@@ -26,7 +27,7 @@ from restante.protocol.smtp.client_events import (
 from restante.relay import Parcel
 from restante.relay.outgoing import outgoing, pieces
 from restante.relay.resolver import Endpoint
-from restante.relay.tls import Policy, TlsContexts, is_loopback
+from restante.relay.tls import Policy, TlsContexts
 from restante.relay.wire import Wire, WireLost, WireTimeout
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 from restante.threads import NoThread, in_thread

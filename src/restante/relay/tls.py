@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from ipaddress import ip_address
 from typing import Literal, cast
 
 from restante.address import domain_keys
 from restante.config.nexthop import NextHop
+from restante.network import is_loopback
 from restante.relay.routes import Destination, key_in_ascii
 
 SUBMISSIONS_PORT = 465
@@ -40,14 +40,6 @@ class TlsPolicies:
                 return self._table[key]
         gets_password = is_route and str(destination) in self._with_password
         return "verify" if gets_password and not is_loopback(name) else "may"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether nobody but this host can hear what is said to an IP address."""
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 class TlsContexts:

@@ -1,8 +1,7 @@
 """Decision 2: who owns an address. The steps bear the numbers of the rules.
 
 The order of the steps is the order of the code in ``find_owner``; within each, SQL
-is asked before the settings. (control/locals, envnoathost and virtualdomains files
-will be read into the same settings.)
+is asked before the settings.
 """
 
 from __future__ import annotations
