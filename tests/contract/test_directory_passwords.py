@@ -18,6 +18,7 @@ from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, directory_with, engine_with
 from tests.support.events import capture_logs
+from tests.support.guards import Unguarded
 from tests.support.mariadb import MariaDB
 
 OLD = "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4"  # PASSWORD('mypass')
@@ -160,7 +161,9 @@ async def test_login_upgrades_a_hash_once(database_url: str) -> None:
     async with engine_with(database_url, SITE) as engine:
         directory = SqlDirectory(engine)
         upgrades = PasswordUpgrades(directory)
-        authenticator = PasswordAuthenticator(directory, Auth(refusal_delay=0), upgrades=upgrades)
+        authenticator = PasswordAuthenticator(
+            directory, Auth(refusal_delay=0), Unguarded(), upgrades=upgrades
+        )
         attempt = LoginAttempt("s", "iain", "mypass", "pop3", "192.0.2.7")
         assert isinstance(await authenticator.login(attempt), Welcome)
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})

@@ -15,6 +15,7 @@ from restante.config.tree import Auth, Pop3
 from restante.net.connection import Connection
 from restante.net.pop3 import Pop3Service
 from restante.store.maildir import MaildirStore
+from tests.support.guards import Unguarded
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 
 HOST = "pop.example.com"
@@ -41,7 +42,7 @@ async def hold(pieces: list[bytes], home: Path) -> tuple[bytes, str]:
     loop = asyncio.get_running_loop()
     owner = account("iain", str(home), os.getuid(), os.getgid())
     tables = Tables(mailbox=[owner], passwords={"iain": ("secret", "Password")})
-    authenticator = PasswordAuthenticator(MemoryDirectory(tables), Auth())
+    authenticator = PasswordAuthenticator(MemoryDirectory(tables), Auth(), Unguarded())
     service = Pop3Service(
         Pop3(max_errors=1000), HOST, Auth(), authenticator, MaildirStore(), handshakes=None
     )

@@ -19,9 +19,10 @@ from restante.checkpassword.wire import Question
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials, DotQmail, KnownLookups
 from restante.errors import CannotKnow
-from restante.guessing import Guard, Limits, Unguarded
+from restante.guessing import Guard, Limits
 from restante.guessing.guard import FileGuard
 from tests.support.events import capture_logs
+from tests.support.guards import Unguarded
 
 IAIN = Account("iain@example.com", 1000, 1000, "/srv/mail/iain")
 DEAR = hash_password("secret", Argon2Cost(passes=1, memory=8, lanes=1))

@@ -19,8 +19,9 @@ from restante.auth.scram import ITERATIONS, SALT_SIZE, SECRET_FILE, load_secret
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials
 from restante.errors import CannotKnow, OperatorError
-from restante.guessing import CLEAR, Guard, Look, Objection, Standing, Unguarded
+from restante.guessing import CLEAR, Guard, Look, Objection, Standing
 from tests.support.events import capture_logs
+from tests.support.guards import Unguarded
 from tests.support.scram import ScramClient, b64
 from tests.unit.test_auth_login import Rows
 
@@ -41,7 +42,7 @@ class Desk:
     rows: Rows = field(default_factory=Rows)
     slept: list[float] = field(default_factory=list)
     secret: bytes = b"of this instance"
-    guard: Guard | None = None
+    guard: Guard = field(default_factory=Unguarded)
     settings: Auth = field(default_factory=lambda: Auth(refusal_delay=50.0))
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from restante.net.connection import Connection
 from restante.net.pop3 import Pop3Service
 from restante.protocol.pop3.server import FLUSH_AT
 from tests.support.deaf import flood
+from tests.support.guards import Unguarded
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 from tests.support.memory_store import MemoryDrop, MemoryStore
 
@@ -36,7 +37,9 @@ async def test_a_flood_of_commands_leaves_others_their_turn() -> None:
     for number in range(MESSAGES):
         store.add(ANN, f"u{number}", b"Subject: x\n")
     authenticator = PasswordAuthenticator(
-        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})), Auth()
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})),
+        Auth(),
+        Unguarded(),
     )
     service = Pop3Service(Pop3(), "pop.example.com", Auth(), authenticator, store, handshakes=None)
 
@@ -74,7 +77,7 @@ async def test_a_flood_of_commands_leaves_others_their_turn() -> None:
 
 async def test_whoever_never_lets_a_session_wait_has_no_more_time_for_a_login() -> None:
     reasons: list[str] = []
-    authenticator = PasswordAuthenticator(MemoryDirectory(Tables()), Auth())
+    authenticator = PasswordAuthenticator(MemoryDirectory(Tables()), Auth(), Unguarded())
     service = Pop3Service(
         Pop3(login_timeout=NO_TIME), "pop.example.com", Auth(), authenticator, MemoryStore(), None
     )
@@ -104,7 +107,9 @@ async def test_whoever_reads_nothing_has_no_more_time_for_a_login(has_logged_in:
     """A session that is logged in has the time that each wait has."""
     reasons: list[str] = []
     authenticator = PasswordAuthenticator(
-        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})), Auth()
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})),
+        Auth(),
+        Unguarded(),
     )
     timeout = 1.5 if has_logged_in else PATIENCE
     settings = Pop3(login_timeout=1, timeout=timeout)
@@ -152,7 +157,9 @@ async def logging_in(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A client whose maildrop is being opened; why its session will have ended."""
     authenticator = PasswordAuthenticator(
-        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})), Auth()
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})),
+        Auth(),
+        Unguarded(),
     )
     settings = Pop3(login_timeout=login_timeout)
     service = Pop3Service(settings, "pop.example.com", Auth(), authenticator, store, None)

@@ -30,6 +30,7 @@ from restante.service.listeners import Listeners
 from restante.status import Delivered, Outcome
 from tests.support.deaf import flood
 from tests.support.events import capture_logs
+from tests.support.guards import Unguarded
 from tests.support.memory_directory import MemoryDirectory, Tables, account
 
 ANY = HostPort("127.0.0.1", 0)
@@ -107,7 +108,7 @@ async def serving(
     ids = map(str, itertools.count())
     router = Router(settings.routing, "mx.example.com")
     receiver = Receiver(settings, router, known, SlowWriter(), NoRoom(), Routes({}), ids)
-    authenticator = PasswordAuthenticator(known, settings.auth)
+    authenticator = PasswordAuthenticator(known, settings.auth, Unguarded())
     service = SmtpService(
         "smtp", lambda: settings, lambda: receiver, str(directory), authenticator, None
     )

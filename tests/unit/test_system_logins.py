@@ -28,6 +28,7 @@ from restante.errors import CannotKnow
 from restante.service.system_logins import RegistrarLogins, ShadowDesk
 from tests.support.deliveries import GROUP, OWNER
 from tests.support.events import capture_logs
+from tests.support.guards import Unguarded
 from tests.support.memory_directory import MemoryDirectory
 from tests.support.shell import Shell
 from tests.support.system_users import SystemUsers, hashed
@@ -65,7 +66,7 @@ class Host:
         settings = Auth(refusal_delay=0)
         passwords = HostPasswords(self.minimum, self.entry, self.password, lambda: TODAY * DAY)
         async with self._system(HostLogins(passwords, settings)) as system:
-            authenticator = PasswordAuthenticator(self.tables, settings, system=system)
+            authenticator = PasswordAuthenticator(self.tables, settings, Unguarded(), system=system)
             try:
                 return await authenticator.login(LoginAttempt("s", login, password, "pop3", "::1"))
             finally:

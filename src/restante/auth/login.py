@@ -29,7 +29,7 @@ from restante.auth.upgrade import PasswordUpgrades
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials, Directory
 from restante.errors import RestanteError
-from restante.guessing import CLEAR, Guard, Objection, Standing, Unguarded, delay
+from restante.guessing import CLEAR, Guard, Objection, Standing, delay
 from restante.labels import name_in_a_labels
 from restante.network import network_of
 
@@ -92,7 +92,7 @@ class PasswordAuthenticator:
         self,
         directory: Directory,
         settings: Auth,
-        guard: Guard | None = None,
+        guard: Guard,
         upgrades: PasswordUpgrades | None = None,
         scram_secret: bytes = b"",
         system: SystemLogins | None = None,
@@ -103,7 +103,7 @@ class PasswordAuthenticator:
     ) -> None:
         self._directory = directory
         self._settings = settings
-        self._guard = guard or Unguarded()
+        self._guard = guard
         self._upgrades = upgrades
         self._scram_secret = scram_secret
         self._system = system or NoSystemLogins()

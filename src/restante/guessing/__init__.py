@@ -143,18 +143,3 @@ class Guard(Protocol):
     async def right(self, account: str, peer: str, before: Look) -> None:
         """The password was right; ``before`` is how things stood."""
         ...
-
-
-class Unguarded:
-    """Counts nothing."""
-
-    async def look(self, account: str, peer: str) -> Look:
-        """Nothing speaks against it."""
-        return UNSUSPECTED
-
-    async def wrong(self, account: str, peer: str, password: str | None) -> Standing:
-        """CLEAR."""
-        return CLEAR
-
-    async def right(self, account: str, peer: str, before: Look) -> None:
-        """Nothing."""
