@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import resource
@@ -381,6 +382,23 @@ async def test_no_room_for_a_body_is_temporary_and_leaves_nothing(
 
 def _refuse_link(source: str, path: str) -> None:
     raise OSError(18, "Invalid cross-device link", source, None, path)
+
+
+@pytest.mark.parametrize("part", ["m1", ""], ids=["the body", "its name"])
+async def test_a_body_that_cannot_be_made_durable_is_temporary_and_leaves_nothing(
+    store: QueueStore, tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = str(tmp_path / "0" / "bodies" / part)
+
+    def fsync(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(QueueFailed, match="m1 cannot be made durable: Input/output error"):
+        await store.add(envelope(queue_id="m1"), content(LARGE), targets())
+    assert body_files(tmp_path) == set()
+    assert store.waiting == 0
 
 
 async def test_no_room_for_a_row_is_temporary_and_leaves_nothing(
