@@ -214,6 +214,16 @@ async def test_claimed_and_not_yet_queued(world: World) -> None:
     assert world.left() == []
 
 
+async def test_claimed_and_not_yet_gone_from_where_it_was(world: World) -> None:
+    """As a power cut leaves it on a file system without a journal."""
+    world.drop()
+    (name,) = world.claim()
+    os.link(f"{claimed_by(world.paths, SLOT)}/{name}", f"{world.paths.incoming}/{name}")
+    await reopened(world)
+    assert len(await world.collect()) == 1
+    assert world.left() == []
+
+
 async def test_queued_and_not_yet_removed(world: World) -> None:
     world.drop()
     (name,) = world.claim()

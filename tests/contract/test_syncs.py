@@ -83,11 +83,14 @@ def _close(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "open", closed)
 
 
-async def test_a_claim(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_claimed_has_its_new_name_before_it_loses_the_former(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system without a journal writes each directory for itself."""
     world.drop()
     synced = note_syncs(monkeypatch, Path(world.paths.root))
     names = world.claim()
-    assert dict(synced) == {"claimed": [str(SLOT)], CLAIMED: names, "incoming": []}
+    assert synced == [("claimed", [str(SLOT)]), (CLAIMED, names), ("incoming", [])]
 
 
 async def test_what_was_picked_up_is_gone_before_it_is_forgotten(

@@ -293,8 +293,8 @@ def claim(paths: DropPaths, claimed: str, names: Iterable[str]) -> list[str]:
         if _move(os.path.join(paths.incoming, name), os.path.join(claimed, name))
     ]
     if moved:
+        sync_directory(claimed)  # first: without a journal each is written for itself
         sync_directory(paths.incoming)
-        sync_directory(claimed)
     return moved
 
 
@@ -389,6 +389,8 @@ def _give_back(paths: DropPaths, path: str) -> None:
     """
     try:
         os.rename(path, os.path.join(paths.incoming, os.path.basename(path)))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # a power cut has left it both names, which rename(2) leaves
     except IsADirectoryError:
         try:
             _put_aside(paths, path, "there is a directory where it was")
