@@ -21,6 +21,7 @@ POP3 = sorted((HERE / "pop3").glob("*.txt"))
 OWNER, GROUP = (os.getuid(), os.getgid()) if os.getuid() else (65534, 65534)
 SETTINGS = {
     "RESTANTE_SMTP__DATABYTES": "20000",
+    "RESTANTE_SMTP__MAX_HEADER": "10000",
     "RESTANTE_SMTP__MAX_RECIPIENTS": "3",
     "RESTANTE_ROUTING__LOCALS": '["iain.cx"]',
     "RESTANTE_ROUTING__ENVNOATHOSTS": '{"iain.cx": "babasse.com"}',
