@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import smtplib
 import socket
 import urllib.error
 import urllib.request
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.instance import Instance, until
-from tests.support.ports import free_port
+from tests.support.instance import PATIENCE, Instance, until
+from tests.support.ports import HAS_IPV6, free_port
 from tests.support.serving import (
     ANN,
     IAIN,
+    SAMPLE,
     Sections,
     Wire,
     begin_data,
@@ -26,6 +28,7 @@ from tests.support.serving import (
     workers,
 )
 
+_CLIENT = re.compile(rb"^Received: from \S+ \(\[(\S+)\]\)$", re.MULTILINE)
 _FIGURE = re.compile(r"^([a-z_]\S*) (\S+)$", re.MULTILINE)
 MEBIBYTE = 1024 * 1024
 DEAF_LIMIT = 32 * MEBIBYTE
@@ -51,6 +54,19 @@ def test_connections_from_one_address_are_bounded(tmp_path: Path) -> None:
             with smtp(instance.smtp_port) as again:
                 assert again.ask("NOOP").startswith("250 ")
         assert instance.log().count("event=session_refused") == 2
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this host has no IPv6")
+def test_both_families_at_one_port(tmp_path: Path) -> None:
+    """As the documentation names them; a client of each is known by its own address."""
+    port = free_port()
+    listen = {"smtp": {"listen": [f"0.0.0.0:{port}", f"[::]:{port}"]}}
+    with new_server(tmp_path / "instance", listen) as instance:
+        for host in ("127.0.0.1", "::1"):
+            with smtplib.SMTP(host, port, timeout=PATIENCE) as client:
+                client.sendmail("me@example.net", IAIN, SAMPLE)
+        found = [_CLIENT.findall(message) for message in instance.messages(IAIN)]
+    assert found == [[b"127.0.0.1"], [b"IPv6:::1"]]
 
 
 @pytest.mark.parametrize("sent", [b"", b"NOO", b"MAIL FROM:<me@example.net>\r\n"])

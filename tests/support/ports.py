@@ -7,6 +7,13 @@ import random
 import socket
 
 
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
 def free_port() -> int:
     """A port that nobody has, at any address of this machine.
 
@@ -18,3 +25,7 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             return port
+
+
+HAS_IPV6 = _has_ipv6()
+"""Whether this host can be reached by IPv6, if only by itself."""
