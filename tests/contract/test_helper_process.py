@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import resource
 import signal
@@ -20,7 +19,7 @@ import pytest
 
 from restante.directory import Account, BadFile
 from restante.envelope import HeaderFacts, memory_content
-from restante.helper.become import RootLeft, become
+from restante.helper.become import become
 from restante.helper.files import HelperFiles
 from restante.helper.limits import Limits
 from restante.helper.pool import Helpers
@@ -344,10 +343,6 @@ class AsRoot:
                 os._exit(status)
         assert os.waitpid(pid, 0)[1] == 0
 
-    def test_what_is_left_of_root_is_noticed(self) -> None:
-        with pytest.raises(RootLeft, match="capabilities"):
-            _in_a_child_that_keeps_its_capabilities()
-
     async def test_nobody_reads_anothers_mail(self, site: Site) -> None:
         await site.deliver(site.bob)
         thief = Account("ann@example.com", ANN, ANN, site.bob.account.home)
@@ -587,28 +582,6 @@ def _children(pid: int) -> list[int]:
     except FileNotFoundError:
         return []
     return [int(each) for each in children.split()]
-
-
-def _in_a_child_that_keeps_its_capabilities() -> None:
-    """PR_SET_KEEPCAPS: capabilities outlive the change of uid; raises what ``become`` raised."""
-    readable, writable = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        said = b""
-        try:
-            ctypes.CDLL(None).prctl(8, 1, 0, 0, 0)
-            become(ANN, ANN)
-        except RootLeft as error:
-            said = str(error).encode()
-        finally:
-            os.write(writable, said)
-            os._exit(0)
-    os.close(writable)
-    os.waitpid(pid, 0)
-    with open(readable, "rb") as pipe:
-        said = pipe.read()
-    if said:
-        raise RootLeft(said.decode())
 
 
 if os.geteuid() == 0:
