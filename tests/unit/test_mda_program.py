@@ -258,8 +258,10 @@ def test_limits(home: Path) -> None:
     limits = replace(
         PROGRAMS, max_cpu=7, max_memory=2**30, max_file=4096, max_processes=1000, umask="027"
     )
-    text = detail_of(run("ulimit -t; ulimit -v; ulimit -f; umask", home, programs=limits))
-    assert "it wrote: 7 / 1048576 / 8 / 0027" in text
+    command = "ulimit -t; ulimit -v; ulimit -f; umask; grep '^Max processes' /proc/self/limits"
+    text = detail_of(run(command, home, programs=limits))
+    assert "it wrote: 7 / 1048576 / 8 / 0027 / Max processes" in text
+    assert text.split()[-3:] == ["1000", "1000", "processes"]
     outcome = run("head -c 5000 /dev/zero >file", home, programs=limits).outcome
     assert isinstance(outcome, TemporaryFailure)
     assert (home / "file").stat().st_size == 4096
