@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from restante.config.tree import Programs
 from restante.directory import Account, BadFile
 from restante.envelope import HeaderFacts, memory_content
 from restante.helper.become import become
@@ -306,6 +307,34 @@ class AsRoot:
         assert "helper" in detail((await running).outcome)
         assert isinstance((await site.writer.run(envelope(), CONTENT, command)).outcome, Delivered)
         assert _content_of(told) == b"begun\nended\nagain\n"
+
+    @pytest.mark.parametrize("limits", [Limits(HOST, 100, 1, 10, 30.0, server_uid=ANN)])
+    async def test_a_command_of_the_servers_user(self, site: Site) -> None:
+        """As where workers run them: a home that may hang makes no difference."""
+        refused = (await site.writer.run(envelope(), CONTENT, _program(site, "echo >ran"))).outcome
+        assert "programs.run_as_server_user is not set" in detail(refused)
+        assert isinstance(refused, TemporaryFailure)
+        assert refused.reply.enhanced == "4.3.5"
+        assert os.listdir(site.ann.account.home) == []
+        assert isinstance(await site.deliver(site.ann), Delivered)
+
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            Limits(
+                HOST, 100, 1, 10, 30.0, programs=Programs(run_as_server_user=True), server_uid=ANN
+            )
+        ],
+    )
+    async def test_a_command_of_the_servers_user_gains_no_rights(self, site: Site) -> None:
+        for one, gains_none in ((site.ann, "1"), (site.bob, "0")):
+            command = replace(
+                _program(site, "grep NoNewPrivs /proc/self/status >ran"), account=one.account
+            )
+            ran = await site.writer.run(envelope(), CONTENT, command)
+            assert isinstance(ran.outcome, Delivered)
+            told = _content_of(f"{one.account.home}/ran").decode()
+            assert told == f"NoNewPrivs:\t{gains_none}\n"
 
     # Rights
 

@@ -85,6 +85,19 @@ def test_a_message_for_both_holds_up_no_other(instance: Instance, far: HangingSy
     until(lambda: len(instance.messages(IAIN)) == 2, "each is there once")
 
 
+def test_its_commands_are_refused_to_the_servers_uid_as_anywhere(
+    instance: Instance, far: HangingSystem
+) -> None:
+    with closing(sqlite3.connect(instance.directory / "restante.db")) as rows:
+        rows.execute("INSERT INTO alias VALUES (?, 'x', '|true', '')", (ANN,))
+        rows.commit()
+    far.end()
+    deliver(instance.smtp_port, ANN.replace("@", "+x@"))
+    is_server = instance.environ["RESTANTE_SERVER__USER"] == NOBODY
+    why = "programs.run_as_server_user is not set" if is_server else "endpoint is not connected"
+    until(lambda: why in instance.log(), "it was refused, or tried")
+
+
 def test_check_says_that_homes_are_out_of_reach(instance: Instance, far: HangingSystem) -> None:
     told = instance.run("check", check=False)
     assert told.returncode == 1

@@ -8,6 +8,7 @@ import signal
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITIES = (b"CapPrm", b"CapEff", b"CapAmb")
 _UNHEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NAME = b"restante-helper"
@@ -20,18 +21,21 @@ class RootLeft(Exception):
     """Something of root is left in a process that should be its user's; it must end."""
 
 
-def become(uid: int, gid: int) -> None:
+def become(uid: int, gid: int, *, is_server: bool = False) -> None:
     """Give up root for this uid and gid, with no supplementary groups; raises RootLeft, OSError.
 
     The process can then not be traced by others of its uid, nor leave a core file
-    (PR_SET_DUMPABLE). PR_SET_NO_NEW_PRIVS is not set: commands of ``.qmail`` files may be
-    setuid or setgid (procmail, qmail's own), as they may where the user runs them.
+    (PR_SET_DUMPABLE). Its commands may be setuid or setgid (procmail, qmail's own), as they may
+    where the user runs them; ``is_server``: not where workers have this uid, which gain no rights
+    by programs either (PR_SET_NO_NEW_PRIVS).
     """
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise RootLeft("the process can be traced")
+    if is_server and _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise RootLeft("the process can gain rights by programs")
     _verify(uid, gid)
 
 

@@ -30,6 +30,9 @@ class Limits:
     """How they run commands."""
     homes: HomeRules = field(default_factory=HomeRules)
     """Where root makes what is missing of a home."""
+    server_uid: int = 0
+    """The workers' uid. Its helper runs commands as workers do: by programs.run_as_server_user, and
+    none gains rights. 0: nobody's."""
 
     def to_argument(self) -> str:
         """As one argument of a command."""

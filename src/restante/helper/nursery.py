@@ -253,7 +253,7 @@ class Nursery:
         status = 1
         try:
             hatch = socket.socket(fileno=leave_surroundings(hatch.detach()))
-            become(owner.uid, owner.gid)
+            become(owner.uid, owner.gid, is_server=owner.uid == self._limits.server_uid)
             self._run_helper(hatch, owner, self._limits)
             status = 0
         except BaseException as error:  # noqa: BLE001 - the last line before the process ends

@@ -41,7 +41,7 @@ async def _serve(hatch: socket.socket, owner: Owner, limits: Limits) -> None:
         limits.minimum_gid,
         programs=limits.programs,
         instance=limits.instance,
-        is_server=False,
+        is_server=owner.uid == limits.server_uid,
         may_block=True,
     )
     files = HostFiles(limits.minimum_uid, limits.minimum_gid)

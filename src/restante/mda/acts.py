@@ -50,7 +50,7 @@ class Actor:
     policy: Policy
     programs: Programs
     is_server: bool
-    """This process is the server, not a helper: commands need programs.run_as_server_user."""
+    """This process has the server's uid: commands need programs.run_as_server_user."""
     disk: Disk
     stop: int
     """A descriptor; once it is readable, nothing is waited for any more."""

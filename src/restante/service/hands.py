@@ -91,8 +91,8 @@ def _own_writer(settings: Settings) -> BatchWriter:
     )
 
 
-def limits(settings: Settings) -> Limits:
-    """What the nursery is told."""
+def limits(settings: Settings, server_uid: int) -> Limits:
+    """What the nursery is told; ``server_uid``: the workers'."""
     mail = settings.mail
     return Limits(
         settings.hostname,
@@ -106,6 +106,7 @@ def limits(settings: Settings) -> Limits:
             [settings.path(root) for root in (mail.root, *mail.home_roots)],
             _uid_of(mail.user),
         ),
+        server_uid,
     )
 
 

@@ -26,6 +26,7 @@ from restante import maillog
 from restante.config import Settings
 from restante.directory.rows import MAX_ID
 from restante.errors import OperatorError
+from restante.helper.limits import Limits
 from restante.helper.start import order, start_nursery
 from restante.mounts import FarPlaces
 from restante.service.children import fork, poll
@@ -148,7 +149,7 @@ class Steward:
             self._dismiss_registrar()
         if self._former_offices is not None:
             self._go_back()
-        elif limits(settings) != limits(former):
+        elif self._limits(settings) != self._limits(former):
             self._former_offices = frozenset(self._offices)
             self._former_nursery, self._nursery = self._nursery, None
         self.start()
@@ -228,10 +229,13 @@ class Steward:
 
     def _start_nursery(self) -> _Servant:
         try:
-            process, orders = start_nursery(limits(self._settings))
+            process, orders = start_nursery(self._limits(self._settings))
         except OSError as error:
             raise OperatorError(f"no nursery can be started: {error.strerror}") from error
         return self._engage(_Servant("nursery", process.pid, orders, process.poll))
+
+    def _limits(self, settings: Settings) -> Limits:
+        return limits(settings, self._user.uid)
 
     def _engage(self, servant: _Servant) -> _Servant:
         servant.end.setblocking(False)
