@@ -11,10 +11,14 @@ import pytest
 
 from restante.config import Settings
 from restante.config.tree import Server
-from restante.service.hands import own_hands
+from restante.directory import Account
+from restante.errors import TemporaryError
+from restante.mda import Delivery, ProgramDelivery
+from restante.service.hands import helping_hands, own_hands
+from restante.status import TemporaryFailure
 from restante.store.maildir import MaildirStore
 from restante.store.recollection import SETTLED
-from tests.support.deliveries import GROUP, OWNER
+from tests.support.deliveries import CONTENT, GROUP, OWNER, envelope
 from tests.support.maildrop_box import Box
 from tests.support.owner import as_owner, owner, owners_home
 
@@ -54,3 +58,33 @@ def test_root_works_in_threads_with_the_rights_of_owners() -> None:
             os.chown(place, OWNER, GROUP)
         assert not is_remembered(home)
         assert (home / "Maildir" / "restante.lock").stat().st_uid == OWNER
+
+
+class Nobody:
+    """A supervisor that is asked for no helper, and makes no home."""
+
+    async def ask(self, kind: str, name: str) -> tuple[dict[str, object], list[int]]:
+        assert kind == "home"
+        raise TemporaryError(f"none for {name}")
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "why"),
+    [(1, 1000, "uid 1 is below the minimum 100"), (1000, 0, "gid 0 is below the minimum 1")],
+)
+async def test_ids_that_nobody_has_a_helper_for_are_a_fault_of_the_settings(
+    uid: int, gid: int, why: str
+) -> None:
+    hands = helping_hands(Settings("/", server=Server(me="mx.example.com")), Nobody())
+    account = Account("eve", uid, gid, "/home/eve")
+    box = Delivery("/home/eve/Maildir", account, ("eve@example.com",))
+    program = ProgramDelivery("true", account, ("eve@example.com",), "eve")
+    failures = [
+        await hands.writer.deliver_all(envelope(), CONTENT, [box]),
+        (await hands.writer.run(envelope(), CONTENT, program)).outcome,
+    ]
+    for each in failures:
+        assert isinstance(each, TemporaryFailure)
+        assert each.reply.enhanced == "4.3.5"
+        assert why in each.detail
+    await hands.close()

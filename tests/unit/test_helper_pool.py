@@ -26,8 +26,9 @@ from restante.helper.pool import Helpers
 from restante.helper.process import log_by
 from restante.helper.store import HelperStore
 from restante.helper.wire import HEAD, Frame, Kind, Reader, Writer, head
-from restante.helper.writer import NOT_NOW, HelperWriter
+from restante.helper.writer import HelperWriter
 from restante.mda import MboxDelivery, ProgramDelivery
+from restante.mda.answers import NOT_NOW
 from restante.mda.writer import BatchWriter
 from restante.mounts import FarPlaces
 from restante.status import Delivered, Outcome, TemporaryFailure

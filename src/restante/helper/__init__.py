@@ -18,6 +18,10 @@ class NoHelper(TemporaryError):
     """A helper cannot be had now, or it went away before it answered; the text says why."""
 
 
+class IdsRefused(NoHelper):
+    """Nobody has a helper with these ids: the account, or the settings, have to be changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Supplied:
     """A connection to a helper."""

@@ -10,7 +10,7 @@ from functools import partial
 
 from restante import maillog
 from restante.directory import Account
-from restante.helper import NoHelper, Supplied, Supplier
+from restante.helper import IdsRefused, NoHelper, Supplied, Supplier
 from restante.helper.channel import Channel
 from restante.helper.failures import read_failure
 from restante.helper.messages import MAX_TEXT, Owner
@@ -276,9 +276,16 @@ def _take_on_the_way(waiting: _Pending, frame: Frame) -> None:
 class Helpers:
     """Links by uid, gid and file system. Belongs to one event loop."""
 
-    def __init__(self, supplier: Supplier, idle: float, places: FarPlaces | None = None) -> None:
-        """``idle``: seconds that an unused connection is kept."""
+    def __init__(
+        self,
+        supplier: Supplier,
+        idle: float,
+        places: FarPlaces | None = None,
+        objection: Callable[[int, int], str] | None = None,
+    ) -> None:
+        """``idle``: seconds that an unused connection is kept. ``objection``: as that of Limits."""
         self._supplier = supplier
+        self._objection = objection
         self._idle = idle
         self._places = places or FarPlaces()
         self._links: dict[Place, Link] = {}
@@ -320,6 +327,8 @@ class Helpers:
         owner, _ = place
         if self._is_closed:
             raise NoHelper("the server shuts down")
+        if self._objection is not None and (why := self._objection(*owner)):
+            raise IdsRefused(f"{account.name}: {why}")
         if self._sulking.get(place, 0.0) > asyncio.get_running_loop().time():
             raise NoHelper(f"the helper of uid {owner.uid} has not answered lately")
         supplied = await self._supplier.supply(account)

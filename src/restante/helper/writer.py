@@ -13,15 +13,14 @@ from restante import maillog
 from restante.directory import Account
 from restante.envelope import Content, Envelope
 from restante.errors import TemporaryError
-from restante.helper import NoHelper, messages
+from restante.helper import IdsRefused, NoHelper, messages
 from restante.helper.pool import PATIENCE, Helpers, Link, Place
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
-from restante.mda.answers import CLOSING
+from restante.mda.answers import CLOSING, MISCONFIGURED, NOT_NOW
 from restante.records import record
-from restante.status import Delivered, Outcome, Reply, TemporaryFailure
+from restante.status import Delivered, Outcome, TemporaryFailure
 
-NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
 QUEUEING = 300.0
 """Seconds that a command may wait for others of its user to end, and be ended itself."""
 MAX_DOUBTS = 10_000
@@ -307,6 +306,7 @@ async def _all_of(works: Sequence[Coroutine[None, None, _Outcomes]]) -> list[_Ou
 
 def _failure(error: Exception) -> TemporaryFailure:
     if isinstance(error, TemporaryError | OSError):
-        return TemporaryFailure(NOT_NOW, str(error))
+        reply = MISCONFIGURED if isinstance(error, IdsRefused) else NOT_NOW
+        return TemporaryFailure(reply, str(error))
     maillog.unplanned("helper's writer", error)
     return TemporaryFailure(NOT_NOW, "an unplanned exception, see the log")

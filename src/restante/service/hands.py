@@ -59,7 +59,8 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
     mail = settings.mail
     places = FarPlaces()
     nearness = Nearness(places)
-    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle, places)
+    objection = limits(settings, os.geteuid()).objection
+    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle, places, objection)
     near = _own_writer(settings)
     files: SystemFiles = system_files(settings)
     if settings.routing.system_files:
