@@ -20,8 +20,10 @@ from restante.config.tree import Auth
 from restante.directory import Account, Credentials
 from restante.errors import CannotKnow, OperatorError
 from restante.guessing import CLEAR, Guard, Look, Objection, Standing
+from tests.support.deliveries import OWNER
 from tests.support.events import capture_logs
 from tests.support.guards import Unguarded
+from tests.support.owner import as_owner, owners_home
 from tests.support.scram import ScramClient, b64
 from tests.unit.test_auth_login import Rows
 
@@ -293,3 +295,16 @@ def test_secret_that_is_no_secret_is_refused(tmp_path: Path) -> None:
         load_secret(str(tmp_path))
     with pytest.raises(OperatorError, match="cannot be used"):
         load_secret(str(tmp_path / SECRET_FILE / "queue"))
+
+
+def test_a_secret_that_root_has_copied_is_named_with_the_remedy() -> None:
+    def refusal() -> str:
+        with pytest.raises(OperatorError) as caught:
+            load_secret(str(queue))
+        return str(caught.value)
+
+    with owners_home() as queue:
+        secret = queue / SECRET_FILE
+        secret.touch(mode=0)
+        told = as_owner(refusal)
+    assert told.endswith(f"denied; give it to the server's user: chown {OWNER}: {secret}")

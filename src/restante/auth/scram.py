@@ -98,7 +98,10 @@ def load_secret(directory: str) -> bytes:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         secret = read_or_make(path, SECRET_SIZE)
     except OSError as error:
-        raise OperatorError(f"{path} cannot be used: {error.strerror}") from None
+        why = f"{path} cannot be used: {error.strerror}"
+        if isinstance(error, PermissionError) and os.path.exists(path):  # root's copy of another's
+            why += f"; give it to the server's user: chown {os.geteuid()}: {path}"
+        raise OperatorError(why) from None
     if len(secret) != SECRET_SIZE:
         raise OperatorError(f"{path} is not the {SECRET_SIZE} octets that were written; remove it")
     return secret

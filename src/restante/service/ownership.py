@@ -82,8 +82,9 @@ def _take_care(tree: str, settings: Settings, user: ServerUser) -> None:
 def give(tree: str, uid: int, gid: int) -> None:
     """Give a tree to ``uid`` and ``gid``, but for what others than its owner and root put there.
 
-    If its top is that user's already, only what root has put right below it since then, as who
-    restores a queue from elsewhere does. Raises OSError.
+    If its top is that user's already, only directories that root has put right below it since
+    then, as who restores a queue from elsewhere does. No plain files: one of root's may have come
+    from another place that the user can move or link files from, to be read. Raises OSError.
     """
     top = _open_directory(tree, None)
     try:
