@@ -55,8 +55,7 @@ ROUNDS, MESSAGES = 5, 4000
 """More than 4,096 mailboxes would be more than one batch writer knows (KNOWN_MAILDIRS)."""
 QUICK_ROUNDS, QUICK_MESSAGES = 3, 1000
 QUICK_CROWDED = 3000
-"""Of many sessions: Postfix pauses for a second at the end of a burst (in_flow_delay), whether that
-is long or short."""
+"""Of many sessions: in a round of 1,000 Postfix waits for about a second, and computes nothing."""
 
 
 def main() -> None:
