@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -27,11 +28,11 @@ def test_a_backup_of_a_running_server_is_restored(tmp_path: Path) -> None:
         instance.add_mailbox(IAIN)
         instance.start()
         assert deliver(instance.smtp_port, IAIN).startswith("250 ")
-        lines = commands("Backup and restore")
-        assert len(lines) > 1
-        for line in lines:
-            here = line.replace("/srv/mail", str(instance.directory))
-            subprocess.run(here.replace("/backup", str(backup)), shell=True, check=True)
+        lines = "\n".join(commands("Backup and restore"))
+        here = lines.replace("/srv/mail", str(instance.directory)).replace("/backup", str(backup))
+        subprocess.run(["sh", "-ec", here], umask=0o022, check=True)
+        made = {each.name: stat.S_IMODE(each.stat().st_mode) for each in backup.iterdir()}
+        assert made == {"restante.db": 0o600, "mail.tar": 0o600}
         instance.stop()
         instance.directory.rename(tmp_path / "former")
         instance.directory.mkdir(mode=0o711)

@@ -454,6 +454,24 @@ if os.geteuid() == 0:
         instance.here("queue", "retry", "--all", check=False)
         return len(list(home.glob("Maildir/new/*")))
 
+    def test_a_database_that_was_put_back_is_closed_to_others(tmp_path: Path) -> None:
+        """A copy is often everybody's to read; one that is not root's is its owner's matter."""
+        with new_server(tmp_path / "instance", {}) as instance:
+            database = instance.directory / "restante.db"
+            for uid, gid, before, after in (
+                (0, 0, 0o644, 0o640),
+                (0, NOBODY, 0o664, 0o640),
+                (0, 0, 0o600, 0o640),
+                (NOBODY, NOBODY, 0o644, 0o644),
+            ):
+                instance.stop()
+                os.chown(database, uid, gid)
+                database.chmod(before)
+                start(instance)
+                found = database.stat()
+                assert (found.st_uid, found.st_gid) == (uid, NOBODY)
+                assert stat.S_IMODE(found.st_mode) == after
+
     def test_another_user_takes_over_at_the_next_start(tmp_path: Path) -> None:
         with new_server(tmp_path / "instance", {}) as instance:
             instance.stop()

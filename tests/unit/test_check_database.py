@@ -1,7 +1,8 @@
-"""``check`` and a database that is asked by the network in clear text."""
+"""``check`` and a database that others hear by the network, or read where it lies."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ from restante.cli.findings import Findings
 from restante.cli.server_examination import examine_servers, examine_version
 from restante.config.tree import Database, Settings
 from restante.directory.engine import MYSQL, Row, Statement, Value
+from tests.support.shell import Shell
 
 FAR = "192.0.2.7"
 """An address of nobody (RFC 5737); a single server is not asked here."""
@@ -45,6 +47,18 @@ def test_clear_text_to_another_host_is_named(host: str) -> None:
         "database.url: mail addresses and password hashes go in clear text between here and "
         f"{host.strip('[]')}; add ?ssl_mode=VERIFY_IDENTITY, and ssl_ca for an authority of your "
         "own, unless nobody else hears that network"
+    )
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604])
+def test_a_file_that_everybody_can_read_is_named(hosted: Shell, mode: int) -> None:
+    file = hosted.directory / "restante.db"
+    assert hosted.json("check")["problems"] == []
+    file.chmod(mode)
+    (said,) = json.loads(hosted("check", "--json").out)["problems"]
+    assert said == (
+        f"database.url: {file} holds password hashes and everybody can read it; "
+        f"run: chmod o-rwx {file}"
     )
 
 

@@ -18,7 +18,12 @@ from restante.cli.queue_examination import examine_queues
 from restante.cli.reach import Reach
 from restante.cli.report_examination import examine_reports
 from restante.cli.sending_examination import examine_sending
-from restante.cli.server_examination import examine_engines, examine_servers, examine_version
+from restante.cli.server_examination import (
+    examine_engines,
+    examine_file,
+    examine_servers,
+    examine_version,
+)
 from restante.cli.system_examination import examine_system_files
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
@@ -58,6 +63,7 @@ def _examine_database(settings: Settings, findings: Findings, reach: Reach) -> N
         return
     findings.problems += found.problems
     findings.advice += found.advice
+    examine_file(settings, findings)
     examine_servers(settings, findings)
     if not found.problems:
         _examine_rows(settings, findings, reach)

@@ -1,15 +1,26 @@
-"""What ``check`` says of the servers in database.url, of which the first that is well is asked."""
+"""What ``check`` says of database.url: of its file, or its servers.
+
+Of several servers the first that is well is asked.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from restante.cli.findings import Findings
-from restante.directory.engine import Engine, MySQLLocation, StatementLog, parse_url
+from restante.directory.engine import (
+    Engine,
+    MySQLLocation,
+    SQLiteLocation,
+    StatementLog,
+    parse_url,
+)
 from restante.directory.rows import text_of
 from restante.directory.schema import TABLES
 from restante.errors import CannotKnow
@@ -25,6 +36,16 @@ _NOT_TRANSACTIONAL = (
     "JOIN information_schema.engines e ON e.engine = t.engine "
     "WHERE t.table_schema = DATABASE() AND e.transactions <> 'YES'"
 )
+
+
+def examine_file(settings: Settings, findings: Findings) -> None:
+    """Name a database with SQLite that everybody can read, as a copy may be that was put back."""
+    location = parse_url(settings.database.url, settings.directory)
+    if isinstance(location, SQLiteLocation) and os.stat(location.path).st_mode & stat.S_IROTH:
+        findings.problems.append(
+            f"database.url: {location.path} holds password hashes and everybody can read it; "
+            f"run: chmod o-rwx {location.path}"
+        )
 
 
 def examine_servers(settings: Settings, findings: Findings) -> None:

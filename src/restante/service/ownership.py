@@ -29,6 +29,7 @@ RUN = "run"
 """Below the instance: what is of no worth when no server runs."""
 PRIVATE, PASSABLE = 0o700, 0o711
 _GROUP_READS = 0o640
+"""The mode of a database of accounts: password hashes are nobody else's to read."""
 _WRITE_AHEAD = (18, b"\x02\x02")
 """Where a database's file says that it has a write-ahead log (sqlite.org/fileformat.html §1.3)."""
 
@@ -197,7 +198,7 @@ def _give_directories(root: str, uid: int, gid: int) -> None:
 
 
 def _show_database(settings: Settings, user: ServerUser) -> None:
-    """The workers read an SQLite database of accounts, and root alone writes it.
+    """The workers read an SQLite database of accounts, root alone writes it, and that is all.
 
     So nobody who took over a worker can make accounts. With a write-ahead log readers would
     have to write too, next to the file: it goes back to SQLite's usual journal. A database
@@ -224,9 +225,10 @@ def _show_file(file: int, path: str, gid: int) -> None:
     found = os.fstat(file)
     if found.st_uid != 0 or found.st_nlink != 1 or not stat.S_ISREG(found.st_mode):
         return
-    if found.st_gid != gid or not found.st_mode & stat.S_IRGRP:
+    if found.st_gid != gid:
         os.fchown(file, 0, gid)
-        os.fchmod(file, stat.S_IMODE(found.st_mode) | _GROUP_READS)
+    if stat.S_IMODE(found.st_mode) != _GROUP_READS:
+        os.fchmod(file, _GROUP_READS)
     place, mark = _WRITE_AHEAD
     if os.pread(file, len(mark), place) == mark or os.path.exists(f"{path}-journal"):
         _settle_journal(path)
