@@ -180,6 +180,20 @@ def test_what_was_done_stands_in_the_log_that_is_there(waiting: Waiting) -> None
     )
 
 
+def test_of_many_recipients_every_one_stands_in_the_log(logged: Shell) -> None:
+    """In lines of which none is cut, however long the addresses are."""
+    domain = ".".join([63 * "x", 63 * "y", 63 * "z", "example"])
+    many = [f"{number:03}{125 * 'a'}@{domain}" for number in range(35)]
+    put(logged, 0, [Sent(tuple(each for one in many for each in to(one)), 0)])
+
+    logged("queue", "remove", "--all", "--yes")
+
+    log = (logged.directory / "mail.log").read_text().splitlines()
+    told = [line.partition('recipients="')[2].partition('"')[0].split("; ") for line in log]
+    assert [len(each) for each in told] == [15, 15, 5]
+    assert [each for line in told for each in line] == many
+
+
 def test_where_standard_error_is_the_log_and_there_is_no_syslog(
     waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
