@@ -2,7 +2,8 @@
 
 One event is one line, written with one system call, so that several processes can
 share a file. Nothing that fails here reaches the caller: mail matters more than its
-log. Lines that could not be written are counted, and ``log_lost`` says how many.
+log. Lines that could not be written are counted, and ``log_lost`` says how many. Standard
+error and a file are waited for, a log daemon is not.
 """
 
 from __future__ import annotations
