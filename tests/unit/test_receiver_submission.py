@@ -116,13 +116,13 @@ async def test_where_a_user_is_stays_unsaid(
     assert kept.startswith(begins + b"\tby mx.example.com with ESMTPSA id ")
 
 
-async def test_a_users_sender_gets_its_domain() -> None:
+async def test_a_sender_gets_its_domain_whoever_the_client_is() -> None:
     receiver = door()
-    for logged_in, sender in ((True, "ann@example.com"), (False, "ann")):
+    for logged_in in (True, False):
         client = peer(receiver, "smtp", logged_in=logged_in)
         _, transaction = await mail(receiver, client, Address("ann", ""))
         assert transaction is not None
-        assert str(transaction.reverse_path) == sender
+        assert str(transaction.reverse_path) == "ann@example.com"
 
 
 ADDED = rb"""Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}

@@ -89,10 +89,11 @@ class Receiver:
     ) -> tuple[Reply, Transaction | None]:
         """Answer MAIL; with a success comes the transaction that it begins.
 
-        Of a client that has logged in, ``account_sender`` has to be asked then. Its reverse-path
-        gets its domain (RFC 6409 §4.2).
+        Of a client that has logged in, ``account_sender`` has to be asked then. A reverse-path
+        without a domain, as many devices have it, gets one: other hosts know none without
+        (RFC 5321 §4.1.2, RFC 6409 §4.2), and nobody could be told of its fate.
         """
-        if client.account is not None and isinstance(reverse_path, Address):
+        if isinstance(reverse_path, Address):
             reverse_path = self._router.qualified(reverse_path)
         if client.service == "submission" and client.account is None:
             return self._sender_refused(
