@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from restante.address_syntax import DOUBLE_BOUNCE as DOUBLE_BOUNCE
 from restante.address_syntax import MAX_DOMAIN as MAX_DOMAIN
 from restante.address_syntax import MAX_LOCAL_PART as MAX_LOCAL_PART
 from restante.address_syntax import VERP as VERP

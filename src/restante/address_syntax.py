@@ -19,6 +19,9 @@ A-label is bounded, which has one at least for each character (RFC 5890 §4.2)."
 VERP = "-@[]"
 """The end of a sender that is made anew for each recipient: a variable envelope return path
 (qmail-send(8))."""
+DOUBLE_BOUNCE = "#@[]"
+"""qmail's sender of reports about reports, which is no mailbox: here it is the null one, of whose
+mail nobody is told either."""
 
 # What is beyond ASCII is legal everywhere (RFC 6531 §3.3): the classes name what is not, which
 # compiles in a hundredth of the time.

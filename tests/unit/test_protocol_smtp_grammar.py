@@ -60,6 +60,12 @@ def test_the_null_reverse_path() -> None:
     assert parse_mail("FROM:<>") == (NULL_REVERSE_PATH, NO_PARAMETERS)
 
 
+def test_the_sender_of_qmails_double_bounces_is_the_null_one() -> None:
+    assert parse_mail("FROM:<#@[]> SIZE=7") == (NULL_REVERSE_PATH, MailParameters(size=7))
+    with pytest.raises(Refused):
+        parse_rcpt("TO:<#@[]>", smtputf8=False)
+
+
 def test_utf8_addresses_keep_their_letters() -> None:
     path = "<\u7528\u6237@\u4f8b\u5b50.example>"
     address = parse_rcpt(f"TO:{path}", smtputf8=True).address

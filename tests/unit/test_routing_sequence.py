@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath, sender_for
 from restante.routing.decision import ToForward, ToMaildir, ToMbox, ToProgram
 from restante.routing.instructions import BadInstruction, parse_instruction
-from restante.routing.owner import DOUBLE_BOUNCE, sender_of_list
+from restante.routing.owner import sender_of_list
 from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text
 
 ANN = ToForward(Address("ann", "x.org"))
@@ -89,7 +89,7 @@ def test_the_sender_of_a_copy(new_sender: str, recipient: str, expected: str) ->
 
 @pytest.mark.parametrize(
     ("sender", "expected"),
-    [(Address("ann", "x.org"), "l-owner@h"), (NULL_REVERSE_PATH, ""), (DOUBLE_BOUNCE, "")],
+    [(Address("ann", "x.org"), "l-owner@h"), (NULL_REVERSE_PATH, "")],
 )
 def test_reports_have_no_owner(sender: ReversePath, expected: str) -> None:
     assert sender_of_list("l-owner@h", sender) == expected

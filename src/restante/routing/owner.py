@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from restante.address import Address, NullReversePath, ReversePath
-
-DOUBLE_BOUNCE = Address("#", "[]")
-"""qmail's sender of reports about reports, which nobody is to answer."""
+from restante.address import NullReversePath, ReversePath
 
 
 def sender_of_list(new_sender: str, sender: ReversePath) -> str:
@@ -13,6 +10,4 @@ def sender_of_list(new_sender: str, sender: ReversePath) -> str:
 
     Reports stay reports: whatever comes from nobody goes on as from nobody.
     """
-    if isinstance(sender, NullReversePath) or sender == DOUBLE_BOUNCE:
-        return ""
-    return new_sender
+    return "" if isinstance(sender, NullReversePath) else new_sender

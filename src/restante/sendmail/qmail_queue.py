@@ -12,7 +12,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-from restante.address_syntax import VERP, AddressSyntaxError, join_mailbox, split_mailbox
+from restante.address_syntax import (
+    DOUBLE_BOUNCE,
+    VERP,
+    AddressSyntaxError,
+    join_mailbox,
+    split_mailbox,
+)
 from restante.completion import split_header
 from restante.drop.record import MAX_ENVELOPE, MAX_RECIPIENTS, Recipient, Record
 from restante.sendmail import NO_INSTANCE, Refusal
@@ -23,8 +29,6 @@ from restante.sendmail.source import BLOCK, Source, body_text, header_text, stan
 ENVELOPE = 1
 """The descriptor on which the envelope comes, once the message was read to its end."""
 _END = b"\0\0"
-_DOUBLE_BOUNCE = "#@[]"
-"""qmail's sender of reports about reports: nobody is told of their fate."""
 
 TOO_LONG, REFUSED = 11, 31
 """Exit codes of failures for good; 11 to 40 are."""
@@ -137,7 +141,7 @@ def _text(part: bytes) -> str:
 
 
 def _sender(text: str, home: Home) -> str:
-    if text in {"", _DOUBLE_BOUNCE}:
+    if text in {"", DOUBLE_BOUNCE}:
         return ""
     if text.endswith(VERP) and "@" in (own := text.removesuffix(VERP)):
         return _mailbox(own) + VERP

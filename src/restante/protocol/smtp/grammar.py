@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from restante.address import (
+    DOUBLE_BOUNCE,
     MAX_DOMAIN,
     MAX_LOCAL_PART,
     MAX_PATH,
@@ -145,10 +146,14 @@ def parse_hello(argument: str) -> str:
 
 
 def parse_mail(argument: str) -> tuple[ReversePath, MailParameters]:
-    """The argument of MAIL (RFC 5321 §4.1.1.2); raises Refused."""
+    """The argument of MAIL (RFC 5321 §4.1.1.2); raises Refused.
+
+    qmail-remote says its own sender of double bounces, as it stands, and would discard what is
+    refused.
+    """
     path = _parse_path(argument, _FROM, replies.MAIL_SYNTAX)
     parameters = _mail_parameters(path[4]) if path[4] else NO_PARAMETERS
-    if not path[1]:
+    if path[1] in {"", DOUBLE_BOUNCE}:
         return NULL_REVERSE_PATH, parameters
     return _address(path, "1.7", smtputf8=parameters.smtputf8), parameters
 
