@@ -44,7 +44,7 @@ def name_forms(name: str) -> tuple[str, ...]:
 
 
 def in_a_labels(domain: str) -> str:
-    """A folded domain in the form that is ASCII, as far as its labels have one."""
+    """A domain in the form that is ASCII, as far as its labels have one; those that are it stay."""
     if domain.isascii() or len(domain) > MAX_DOMAIN:
         return domain
     return ".".join(map(_a_label, domain.split(".")))

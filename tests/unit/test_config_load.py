@@ -194,7 +194,7 @@ def test_names_default_to_one_another(tmp_path: Path) -> None:
 
 def test_names_of_the_host_are_spoken_in_a_labels(tmp_path: Path) -> None:
     settings = Settings(str(tmp_path), server=Server(me="Mail.BÜCHER.example"))
-    assert settings.hostname == settings.helohost == "mail.xn--bcher-kva.example"
+    assert settings.hostname == settings.helohost == "Mail.xn--bcher-kva.example"
     outside = replace(settings, relay=Relay(helohost="müller.example"))
     assert outside.helohost == "xn--mller-kva.example"
 

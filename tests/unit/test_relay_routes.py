@@ -100,6 +100,15 @@ def test_a_name_that_ends_in_another_dot_cannot_exist(name: str) -> None:
         to_ascii(name)
 
 
+def test_labels_that_are_ascii_are_for_the_dns_to_judge() -> None:
+    assert to_ascii("A_b.m\u00fcller.ab--c.example") == "a_b.xn--mller-kva.ab--c.example"
+
+
+def test_a_name_that_is_too_long_in_a_labels_cannot_exist() -> None:
+    with pytest.raises(NoDomainName):
+        to_ascii(".".join(["\u00e9" * 20] * 12))
+
+
 @given(st.text())
 def test_any_name_has_a_labels_or_cannot_exist(name: str) -> None:
     """Nothing but NoDomainName is raised, and the result is ASCII without capitals."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from restante.address import fold
 from restante.config.control_files import Stamps
 from restante.labels import in_a_labels
 
@@ -772,22 +771,17 @@ class Settings:
     @property
     def hostname(self) -> str:
         """The host's name, as protocols have it: server.me, else what the system calls itself."""
-        return _in_ascii(self.server.me or system_hostname())
+        return in_a_labels(self.server.me or system_hostname())
 
     @property
     def helohost(self) -> str:
         """What this host calls itself to others."""
-        return _in_ascii(self.relay.helohost) or self.hostname
+        return in_a_labels(self.relay.helohost) or self.hostname
 
     @property
     def envnoathost(self) -> str:
         """The domain of addresses that have none."""
         return self.routing.envnoathost or self.hostname
-
-
-def _in_ascii(domain: str) -> str:
-    """In A-labels, where it is not ASCII (RFC 5890 §2.3.2.1)."""
-    return domain if domain.isascii() else in_a_labels(fold(domain))
 
 
 @cache

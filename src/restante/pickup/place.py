@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 
-from restante.address import fold
 from restante.config import Settings
 from restante.drop import DropPaths
 from restante.drop.site import Site, write_site
@@ -37,14 +36,17 @@ def prepare(settings: Settings) -> DropPaths:
 
 
 def site_of(settings: Settings) -> Site:
-    """What programs are told of an instance with these settings."""
+    """What programs are told of an instance with these settings.
+
+    Domains are in A-labels: what becomes whole by them may go to hosts without SMTPUTF8.
+    """
     own, smtp, me = settings.sendmail, settings.smtp, settings.hostname
-    defaultdomain = _in_ascii(own.defaultdomain) or _parent(me)
+    defaultdomain = in_a_labels(own.defaultdomain) or _parent(me)
     return Site(
         me,
-        _in_ascii(own.defaulthost) or me,
+        in_a_labels(own.defaulthost) or me,
         defaultdomain,
-        _in_ascii(own.plusdomain) or defaultdomain,
+        in_a_labels(own.plusdomain) or defaultdomain,
         smtp.databytes,
         smtp.max_header,
         smtp.max_text_line,
@@ -59,11 +61,6 @@ def _control(settings: Settings) -> str:
     if control is None or not control.alone or not control.directory.isprintable():
         return ""
     return control.directory
-
-
-def _in_ascii(domain: str) -> str:
-    """In A-labels: what becomes whole by it may go to hosts without SMTPUTF8."""
-    return in_a_labels(fold(domain))
 
 
 def _parent(host: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from restante.address import fold
+from restante.address import MAX_DOMAIN, fold
 from restante.errors import PermanentError
+from restante.labels import in_a_labels
 
 
 class NoDomainName(PermanentError):
@@ -13,17 +14,10 @@ class NoDomainName(PermanentError):
 def to_ascii(domain: str) -> str:
     """``domain`` folded, in A-labels; raises NoDomainName.
 
-    What is ASCII already is left alone: host names with underscores exist, and
+    Labels that are ASCII already are left alone: host names with underscores exist, and
     whether they do is for the DNS to say.
     """
-    if domain.isascii():
-        return fold(domain)
-    import idna  # its tables are large, and most mail needs none of them
-
-    try:
-        name = idna.encode(domain, uts46=True).decode("ascii")
-    except (idna.IDNAError, UnicodeError) as error:
-        raise NoDomainName(str(error)) from None
-    if name.endswith("."):  # UTS 46 has other dots (U+3002), and leaves one at the end
-        raise NoDomainName("Empty Label")
+    name = in_a_labels(fold(domain))
+    if not name.isascii() or len(name) > MAX_DOMAIN:
+        raise NoDomainName("no name of the DNS can be made of it")
     return name

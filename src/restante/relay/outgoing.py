@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from restante.address import Address, ReversePath
 from restante.envelope import Content
+from restante.labels import name_in_ascii
 from restante.protocol.smtp.client_events import Extensions, OutgoingMessage, OutgoingRecipient
 from restante.relay import Parcel
-from restante.relay.names import NoDomainName, to_ascii
 
 
 @contextlib.contextmanager
@@ -65,16 +65,7 @@ def _has_utf8_header(content: Content) -> bool:
 
 
 def _in_ascii(address: Address) -> Address:
-    """A domain in A-labels, where that is all that keeps the address from being ASCII.
-
-    So a host without SMTPUTF8 can be told of it (RFC 6531 §3.2 leaves the choice).
-    """
-    if address.domain.isascii() or not address.local.isascii():
-        return address
-    try:
-        return Address(address.local, to_ascii(address.domain))
-    except NoDomainName:
-        return address
+    return address if address.is_ascii else Address.from_stored(name_in_ascii(str(address)))
 
 
 def _sender_in_ascii(path: ReversePath) -> ReversePath:
