@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from restante.address import Address, ReversePath, fold, sender_for
 from restante.directory import Directory
-from restante.envelope import Content, delivered_to_field
-from restante.labels import name_forms, name_in_ascii
+from restante.labels import name_forms
 from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
 from restante.queue import (
     LOCAL_LANE,
@@ -324,15 +323,12 @@ class MailCourier:
     async def _send(
         self, message: QueuedMessage, leaving: Mapping[int, Recipient]
     ) -> tuple[dict[int, Answer], BackOff | None]:
-        """One transaction for all.
-
-        Their copy bears the aliases, so that one that comes back here is known to be looping.
-        """
+        """One transaction for all."""
         if not leaving:
             return {}, None
         first = message.recipients[0].target
-        envelope, content = first.envelope(message.envelope), _bearing(first.via, message)
-        parcel = Parcel(envelope, content, tuple(leaving.values()))
+        envelope = first.envelope(message.envelope)
+        parcel = Parcel(envelope, message.content, tuple(leaving.values()), first.via)
         attempted = await self._out.relay.send(message.lane, parcel)
         return dict(zip(leaving, attempted.answers, strict=True)), attempted.back_off
 
@@ -414,16 +410,3 @@ def _of_one_transaction(message: QueuedMessage) -> list[int]:
     """
     origins = [(each.target.via, each.target.reverse_path) for each in message.recipients]
     return [number for number, origin in enumerate(origins) if origin == origins[0]]
-
-
-def _bearing(came_by: tuple[str, ...], message: QueuedMessage) -> Content:
-    """The message with a Delivered-To field of each alias, where its header may hold the name."""
-    content = message.content
-    if not came_by:
-        return content
-    fields = [
-        delivered_to_field(alias)
-        for alias in map(name_in_ascii, came_by)
-        if alias.isascii() or message.envelope.smtputf8
-    ]
-    return replace(content, trace=b"".join((*fields, content.trace)))

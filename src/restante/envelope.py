@@ -227,7 +227,7 @@ def received_field(
     """A Received field in the form of RFC 5321 §4.4, with LF line ends.
 
     The ``for`` clause is written for a single recipient only, so that no
-    recipient learns of another (RFC 5321 §7.2).
+    recipient learns of another (RFC 5321 §7.2), and where it is ASCII.
     """
     literal = f"IPv6:{origin.address}" if ":" in origin.address else origin.address
     came_from = (
@@ -255,7 +255,9 @@ def _end_of_received(recipients: tuple[Address, ...], at: float) -> str:
 def _for(recipients: tuple[Address, ...]) -> str:
     if len(recipients) != 1:
         return ""
-    return f"\n\tfor <{name_in_ascii(recipients[0].to_mailbox())}>"
+    # A message that is ASCII but for this would be returned where SMTPUTF8 is not known.
+    name = name_in_ascii(recipients[0].to_mailbox())
+    return f"\n\tfor <{name}>" if name.isascii() else ""
 
 
 @lru_cache(maxsize=2)

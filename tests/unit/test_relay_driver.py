@@ -91,6 +91,16 @@ async def test_a_message_without_trace_fields(dns: HostPort, first: SmtpPeer) ->
     assert first.contents == [b"Subject: hello\r\n\r\n.hello\r\n"]
 
 
+async def test_a_message_for_an_alias_beyond_ascii_goes_to_a_host_that_takes_ascii(
+    dns: HostPort, first: SmtpPeer
+) -> None:
+    """It came with SMTPUTF8 for that alone."""
+    sent = replace(parcel(), came_by=("list@example.com", "é@example.com"))
+    sent = replace(sent, envelope=replace(sent.envelope, smtputf8=True))
+    assert isinstance(only(await send(dns, first.port, sent)), Delivered)
+    assert first.contents == [b"Delivered-To: list@example.com\r\n" + WIRE]
+
+
 async def test_a_large_message_in_a_file(tmp_path: Path, dns: HostPort, first: SmtpPeer) -> None:
     path = tmp_path / "body"
     path.write_bytes(b"Subject: large\n\n" + b"x" * 70 + b"\n" * 100_000)

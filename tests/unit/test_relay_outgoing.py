@@ -11,7 +11,7 @@ from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.envelope import Content, memory_content
 from restante.protocol.smtp.client_events import Extensions, OutgoingMessage
 from restante.relay import Parcel, Recipient
-from restante.relay.outgoing import outgoing
+from restante.relay.outgoing import bearing, outgoing
 from tests.support.contents import spooled_content
 from tests.support.queued import envelope
 
@@ -90,6 +90,29 @@ def test_a_domain_is_told_in_ascii_where_that_helps(address: str, told: str) -> 
     message = said(NOTHING, recipient=address, sender=Address.from_stored(address))
     assert str(message.recipients[0].address) == told
     assert str(message.reverse_path) == told
+
+
+ALIASES = ("list@example.com", "list@müller.example", "é@müller.example")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "smtputf8", "all_of_them"),
+    [(ALL, True, True), (ALL, False, False), (NOTHING, True, False)],
+)
+def test_a_copy_bears_the_aliases_that_a_host_can_take(
+    extensions: Extensions, smtputf8: bool, all_of_them: bool
+) -> None:
+    """The message may be ASCII but for them, and then goes to a host that does not know SMTPUTF8.
+
+    One that comes back by way of another host ends, and does not multiply.
+    """
+    sent = replace(envelope(), smtputf8=smtputf8)
+    parcel = Parcel(sent, memory_content(b"Received: x\n", PLAIN), (), ALIASES)
+    fields = ["list@example.com", "list@xn--mller-kva.example", "é@müller.example"]
+    borne = "".join(f"Delivered-To: {each}\n" for each in fields[: 3 if all_of_them else 2])
+    content = bearing(parcel, extensions)
+    assert content.trace == f"{borne}Received: x\n".encode()
+    assert outgoing(replace(parcel, content=content), extensions).smtputf8 is all_of_them
 
 
 def test_a_content_in_a_file(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ class Parcel:
     envelope: Envelope
     content: Content
     recipients: tuple[Recipient, ...]
+    came_by: tuple[str, ...] = ()
+    """The aliases here that led to these recipients, latest first."""
 
 
 class Relay(Protocol):

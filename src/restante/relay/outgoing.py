@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from restante.address import Address, ReversePath
-from restante.envelope import Content
+from restante.envelope import Content, delivered_to_field
 from restante.labels import name_in_ascii
 from restante.protocol.smtp.client_events import Extensions, OutgoingMessage, OutgoingRecipient
 from restante.relay import Parcel
@@ -24,6 +25,23 @@ def pieces(content: Content) -> Iterator[Iterator[bytes]]:
     finally:
         with contextlib.suppress(ValueError):
             blocks.close()
+
+
+def bearing(parcel: Parcel, extensions: Extensions) -> Content:
+    """The content with a Delivered-To field of each alias that it came by.
+
+    So a copy that comes back here is known to be looping. Names beyond ASCII are left out for a
+    host that takes none: it may take the message.
+    """
+    if not parcel.came_by:
+        return parcel.content
+    takes_any = parcel.envelope.smtputf8 and extensions.smtputf8
+    fields = [
+        delivered_to_field(alias)
+        for alias in map(name_in_ascii, parcel.came_by)
+        if takes_any or alias.isascii()
+    ]
+    return replace(parcel.content, trace=b"".join((*fields, parcel.content.trace)))
 
 
 def outgoing(parcel: Parcel, extensions: Extensions) -> OutgoingMessage:

@@ -25,7 +25,7 @@ from restante.protocol.smtp.client_events import (
     TransactionDone,
 )
 from restante.relay import Parcel
-from restante.relay.outgoing import outgoing, pieces
+from restante.relay.outgoing import bearing, outgoing, pieces
 from restante.relay.resolver import Endpoint
 from restante.relay.tls import Policy, TlsContexts
 from restante.relay.wire import Wire, WireLost, WireTimeout
@@ -279,6 +279,7 @@ class Session:
         self._awaited = None
         spooled = isinstance(parcel.content.body, str)
         extensions = self._engine.extensions
+        parcel = replace(parcel, content=bearing(parcel, extensions))
         try:
             message = (
                 await in_thread(outgoing, parcel, extensions)
