@@ -221,6 +221,12 @@ class Origin:
     """TLS version and cipher, as in ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty: clear text."""
 
 
+# specials of RFC 5322 §3.2.3: a client that calls itself "a;b(" would have the rest of the field,
+# which is not its own to write, read as a date or as a comment.
+_SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
+_LITERAL = re.compile(r"\[[0-9A-Za-z.:-]+\]")
+
+
 def received_field(
     origin: Origin, host: str, queue_id: str, recipients: tuple[Address, ...], at: float
 ) -> bytes:
@@ -229,11 +235,10 @@ def received_field(
     The ``for`` clause is written for a single recipient only, so that no
     recipient learns of another (RFC 5321 §7.2), and where it is ASCII.
     """
+    helo = origin.helo if _LITERAL.fullmatch(origin.helo) else _SPECIAL.sub("?", origin.helo)
     literal = f"IPv6:{origin.address}" if ":" in origin.address else origin.address
     came_from = (
-        f"from {origin.helo or 'unknown'} ([{literal}])"
-        if origin.address
-        else f"from {origin.helo or 'localhost'}"
+        f"from {helo or 'unknown'} ([{literal}])" if literal else f"from {helo or 'localhost'}"
     )
     tls = f"\n\t({origin.tls})" if origin.tls else ""
     text = f"Received: {came_from}\n\tby {host} with {origin.protocol}{tls} id {queue_id}"

@@ -46,6 +46,23 @@ def test_received_names_the_client_and_its_address() -> None:
     assert parsedate_to_datetime(field.partition("; ")[2]).timestamp() == AT
 
 
+@pytest.mark.parametrize(
+    ("helo", "written"),
+    [
+        ("a;b(", "a?b?"),
+        ('<x@[y]:"z\\,)>', "?x??y???z????"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+        ("[(]", "???"),
+        ("under_score.[x", "under_score.?x"),
+    ],
+)
+def test_received_keeps_its_form_whatever_a_client_calls_itself(helo: str, written: str) -> None:
+    field = received_field(Origin(helo, "192.0.2.1", "ESMTP"), "mx", "id1", (IAIN,), AT)
+    assert field.startswith(f"Received: from {written} ([192.0.2.1])\n\tby mx ".encode())
+    assert received_from(field) == f"{written} (192.0.2.1)"
+
+
 def test_received_tells_no_recipient_of_another() -> None:
     field = received(Origin("client.example.net", "192.0.2.1", "ESMTP"), IAIN, ANN)
     assert " for " not in field

@@ -125,14 +125,18 @@ def spooled(data: bytes) -> None:
 
 
 def received(data: bytes) -> None:
-    """A Received field is one field, of which is read who the client was."""
+    """A Received field is one field in its form, of which is read who the client was."""
     choices = Choices(data)
     helo = "".join(chr(0x21 + octet % 94) for octet in choices.take(30)) or "x"
     address = choices.one_of(("192.0.2.1", "2001:db8::1", "fe80::1"))
     field = received_field(Origin(helo, address, "ESMTP"), "mx.example", "id", (), AT)
     fields, end = split_header(field)
     assert (len(fields), end) == (1, len(field))
-    assert received_from(field) == f"{helo} ({address})"
+    name, _, rest = received_from(field).partition(" ")
+    assert rest == f"({address})"
+    assert len(name) == len(helo)
+    assert all(written in {said, "?"} for said, written in zip(helo, name, strict=True))
+    assert (field.count(b";"), field.count(b"(")) == (1, 1)
     assert BytesHeaderParser(policy=SMTP).parsebytes(field)["received"]
     received_from(choices.rest)
     time.gmtime(AT)
