@@ -14,7 +14,7 @@ from restante.courier import copy_for, lane_here, looping
 from restante.directory import Directory
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
-from restante.labels import name_forms
+from restante.labels import name_forms, name_in_a_labels
 from restante.mda import Delivery, MailboxWriter
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
@@ -96,7 +96,9 @@ class Acceptance:
         return self.refused(transaction, NO_ROOM, str(failure))
 
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
-        """Record that the content was not accepted; returns ``reply``."""
+        """Record that the content was not accepted; returns ``reply`` as the client can read it."""
+        if not transaction.smtputf8:
+            reply = _in_ascii(reply)
         session, sender = transaction.client.session, str(transaction.reverse_path)
         maillog.message_refused(session, transaction.queue_id, sender, reply, why)
         return reply
@@ -245,6 +247,14 @@ class Acceptance:
 
 def _ok(envelope: Envelope) -> Reply:
     return Reply(250, "0.0", f"ok {envelope.queue_id}")
+
+
+def _in_ascii(reply: Reply) -> Reply:
+    """As a client has it that did not say SMTPUTF8 (RFC 5321 §4.2, RFC 6531 §3.7.4.2)."""
+    if reply.text.isascii():
+        return reply
+    words = map(name_in_a_labels, reply.text.split(" "))
+    return Reply(reply.code, reply.topic, " ".join(words).encode("ascii", "replace").decode())
 
 
 def _are_of_one_user(deliveries: Sequence[Delivery]) -> bool:

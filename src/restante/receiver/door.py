@@ -234,7 +234,7 @@ class Receiver:
         return self._acceptance.accept(transaction, origin, spool)
 
     def refused(self, transaction: Transaction, reply: Reply, why: str) -> Reply:
-        """Record that the content was not accepted; returns ``reply``."""
+        """Record that the content was not accepted; returns ``reply`` as the client can read it."""
         return self._acceptance.refused(transaction, reply, why)
 
     def unkept(self, transaction: Transaction, failure: TemporaryError) -> Reply:
