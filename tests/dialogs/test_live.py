@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ SETTINGS = {
     "RESTANTE_AUTH__REFUSAL_DELAY": "0.05",
     "RESTANTE_SUBMISSION__LISTEN": '["127.0.0.1:0"]',
     # Nobody listens there: what is for elsewhere waits.
-    "RESTANTE_ROUTING__SMTPROUTES": '{"elsewhere.test": "[127.0.0.1]:1"}',
+    "RESTANTE_ROUTING__SMTPROUTES": json.dumps(
+        {"elsewhere.test": "[127.0.0.1]:1", "intranet": "[127.0.0.1]:1"}
+    ),
 }
 INSTANCES = {
     "plain": {},

@@ -12,6 +12,7 @@ from restante.config import Settings
 from restante.directory import Account, Directory, KnownLookups, Lookups
 from restante.envelope import Origin, RecipientDsn
 from restante.errors import TemporaryError
+from restante.labels import in_a_labels
 from restante.mda import MailboxWriter
 from restante.queue import Lanes
 from restante.receiver import Client, Refusal, ServiceName, Transaction, WaitingRoom
@@ -21,7 +22,7 @@ from restante.receiver.literals import Literals
 from restante.receiver.policy import BAD_SENDER, Policy
 from restante.receiver.senders import Senders
 from restante.receiver.trust import FamiliarRecipients, Trust
-from restante.routing.decision import Decision
+from restante.routing.decision import Decision, Remote
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
 from restante.routing.router import Router
 from restante.routing.strangers import Strangers
@@ -31,6 +32,8 @@ from restante.status import Reply
 SENDER_OK = Reply(250, "1.0", "sender ok")
 AUTHENTICATION_REQUIRED = Reply(530, "7.0", "Authentication required")
 """RFC 4954 §6; RFC 6409 §4.3."""
+NOT_WHOLE = Reply(554, "1.2", "the recipient's domain is not a whole one")
+"""RFC 6409 §4.2."""
 
 
 class Receiver:
@@ -64,6 +67,7 @@ class Receiver:
         self._trust = Trust(self._familiar, self._decide)
         self._router = router
         self._directory = directory
+        self._lanes = lanes
         self._ids = ids
         self._acceptance = Acceptance(
             settings, router, directory, writer, waiting, lanes, self._trust
@@ -211,7 +215,18 @@ class Receiver:
         reply = reply_to(decision, verify=self._settings.receiver.verify_recipients)
         if not reply.is_success:
             return self._refuse(transaction, address, reply, getattr(decision, "why", ""))
+        if transaction.client.account is not None and self._leads_nowhere(decision):
+            return self._refuse(transaction, address, NOT_WHOLE, "one label, and no route")
         return self._accepted(transaction, address, decision)
+
+    def _leads_nowhere(self, decision: Decision) -> bool:
+        """Whether it is for ``bob@sales``, say, without a route: a user hears of that at once."""
+        if not isinstance(decision, Remote):
+            return False
+        domain = decision.address.domain
+        if "." in domain or domain.startswith("["):
+            return False
+        return self._lanes.of(domain) == in_a_labels(domain)
 
     def _accepted(self, transaction: Transaction, address: Address, decision: Decision) -> Reply:
         """Take a recipient, unless that is one more than the account may have."""
