@@ -122,6 +122,12 @@ async def test_a_bounce_and_mail_beyond_ascii(world: World) -> None:
     assert (second.envelope.eight_bit, second.envelope.smtputf8) == (False, True)
 
 
+async def test_a_program_may_say_smtputf8_of_the_header_alone(world: World) -> None:
+    world.drop(b"Subject: \xc3\xa9\n\n", to("ann@example.com")._replace(smtputf8=True))
+    (message,) = await world.collect()
+    assert message.envelope.smtputf8
+
+
 @pytest.mark.parametrize("size", [0, 1000, IN_ROW + 1000, 290_000])
 async def test_contents_of_any_size(world: World, size: int) -> None:
     body = b"0123456789abcde\n" * (size // 16)

@@ -594,7 +594,7 @@ SMTP = [
     b"MAIL FROM:<>",
     b"RCPT TO:<c@c.example>",
     b"RSET",
-    b"MAIL FROM:<me>",
+    b"MAIL FROM:<me> SMTPUTF8",
     b"RCPT TO:<nobody@>",
     b"RCPT TO:<c@c.example>",
     b"BDAT 7 LAST\r\nhello\r\n".removesuffix(b"\r\n"),
@@ -617,6 +617,7 @@ def test_smtp_on_a_pipe(instance: Path) -> None:
     assert first.content.endswith(b"Subject: hello\n\n.hidden\n")
     assert message_from_bytes(first.content)["From"] == "iain@x.example"
     assert second.record.sender == "me@mx.example.com"
+    assert (first.record.smtputf8, second.record.smtputf8) == (False, True)
     assert second.content.endswith(b"\n\nhello\n")
 
 

@@ -191,7 +191,7 @@ def _envelope(record: Record, queue_id: str, now: float, *, eight_bit: bool) -> 
         addresses,
         now,
         eight_bit=eight_bit,
-        smtputf8=not is_ascii,
+        smtputf8=record.smtputf8 or not is_ascii,
         ret=_ret(record.ret),
         envid=_envid(record.envid),
     )

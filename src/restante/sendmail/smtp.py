@@ -101,10 +101,9 @@ class _Session:
             sender = _sender(self._mail.reverse_path, self._home.hosts)
             who = author(Options(sender=sender), self._environ, self._home.hosts)
             letter = Letter(iter(self._content), self._home, ends_with_dot=False)
-            parameters = self._mail.parameters
-            letter.drop(
-                Record(sender, tuple(self._recipients), parameters.ret, parameters.envid), who
-            )
+            said = self._mail.parameters
+            record = Record(sender, tuple(self._recipients), said.ret, said.envid, said.smtputf8)
+            letter.drop(record, who)
         except Refusal as refusal:
             permanent = refusal.status in _PERMANENT
             code, topic = (554, "6.0") if permanent else (451, "3.0")

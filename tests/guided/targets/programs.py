@@ -175,7 +175,7 @@ def drop_record_out(data: bytes) -> None:
     )
     recipients = tuple(Recipient(*three) for three in threes)
     if recipients:
-        record = Record(parts[0], recipients, parts[-1])
+        record = Record(parts[0], recipients, parts[-1], smtputf8=bool(parts[-1]))
         assert decode(encode(record)) == record
 
 
