@@ -319,6 +319,13 @@ async def test_what_is_more_than_maildirs_of_one_user_takes_the_way_of_the_queue
     ]
 
 
+async def test_a_recipient_without_a_domain_is_queued_with_it(tmp_path: object) -> None:
+    """A report about it has to name an address (RFC 3464 §2.3.2)."""
+    recorder = Recorder()
+    assert (await accept(recorder, HELLO, str(tmp_path), "iain")).code == 250
+    assert recorder.queued == [(Target("iain@mx.example.com", lane="mx.example.com"),)]
+
+
 @pytest.mark.parametrize(
     ("alias", "came_by"),
     [

@@ -213,8 +213,9 @@ class Acceptance:
     async def _enqueue(
         self, transaction: Transaction, envelope: Envelope, content: Content
     ) -> Reply:
+        qualified = self._router.qualified  # reports name addresses, and those have a domain
         targets = tuple(
-            Target(str(address), lane=self._lane(decision), dsn=transaction.dsn[address])
+            Target(str(qualified(address)), lane=self._lane(decision), dsn=transaction.dsn[address])
             for address, decision in transaction.decided.items()
         )
         try:
