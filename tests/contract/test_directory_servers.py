@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -20,6 +22,9 @@ from tests.support.mariadb import MariaDB
 pytestmark = pytest.mark.mariadb
 
 SITE: Rows = {"mailbox": [("iain", 1000, 1000, "/h", "x", None)]}
+SLOW = "SELECT *, SLEEP(0.05) FROM mailbox"
+CLOSED = 1
+"""A port at which nobody listens."""
 NOTHING = Statement("UPDATE mailbox SET gid = gid WHERE username = 'nobody'")
 
 
@@ -39,6 +44,49 @@ async def _engine(
     engine = open_engine(Database(url=several, query_timeout=5.0 if losing.closes else 1.0), "/")
     yield engine
     await engine.close()
+
+
+@asynccontextmanager
+async def _engine_on(url: str) -> AsyncIterator[Engine]:
+    engine = open_engine(Database(url=url, pool_size=8), "/")
+    yield engine
+    await engine.close()
+
+
+@contextmanager
+def _limited(server: MariaDB, database: str, *ports: int) -> Iterator[str]:
+    """The URL for a user who gets two connections, to the servers on these ports."""
+    server.sql(
+        "CREATE USER limited@127.0.0.1 IDENTIFIED BY 'u' WITH MAX_USER_CONNECTIONS 2; "
+        f"GRANT SELECT ON {database}.* TO limited@127.0.0.1"
+    )
+    try:
+        yield f"mysql://limited:u@{','.join(f'127.0.0.1:{port}' for port in ports)}/{database}"
+    finally:
+        server.sql("DROP USER limited@127.0.0.1")
+
+
+@dataclass
+class _Full:
+    """A server that takes no connections, of anybody."""
+
+    port: int = 0
+    refused: int = 0
+
+    def serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One that is refused (MySQL's protocol, ERR_Packet)."""
+        self.refused += 1
+        body = b"\xff" + (1040).to_bytes(2, "little") + b"Too many connections"
+        writer.write(len(body).to_bytes(3, "little") + b"\0" + body)
+        writer.close()
+
+
+@asynccontextmanager
+async def _full_server() -> AsyncIterator[_Full]:
+    full = _Full()
+    async with await asyncio.start_server(full.serve, "127.0.0.1", 0) as server:
+        full.port = server.sockets[0].getsockname()[1]
+        yield full
 
 
 @pytest.fixture
@@ -99,3 +147,42 @@ async def test_a_single_server_is_asked_again_by_the_next_question(
             with pytest.raises(CannotKnow):
                 await SqlDirectory(engine).account("iain")
             assert losing.lost == asked
+
+
+async def test_the_only_server_that_is_well_may_have_no_connection_to_spare(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    """It is waited for, and asked again, and not the one that is down."""
+    ports = (CLOSED, mariadb_server.port)
+    with _limited(mariadb_server, database, *ports) as url:
+        async with _engine_on(url) as another:
+            async with _engine_on(url) as engine:
+                await engine.fetch(SLOW)
+                rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
+                assert list(map(len, rows)) == [1] * 5
+                with pytest.raises(CannotKnow, match="max_user_connections"):
+                    await another.fetch(SLOW)
+            assert len(await another.fetch(SLOW)) == 1
+
+
+async def test_another_server_is_asked_while_one_takes_no_connections(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    async with _full_server() as full:
+        with _limited(mariadb_server, database, full.port, mariadb_server.port) as url:
+            async with _engine_on(url) as engine:
+                for _ in range(5):
+                    assert len(await engine.fetch(SLOW)) == 1
+    assert full.refused == 1, "then it is left alone"
+
+
+async def test_a_connection_that_will_be_given_back_is_better_than_another_server(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    """The two would be left for one another with each question."""
+    async with _full_server() as other:
+        with _limited(mariadb_server, database, mariadb_server.port, other.port) as url:
+            async with _engine_on(url) as engine:
+                rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
+    assert list(map(len, rows)) == [1] * 5
+    assert other.refused == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from restante.directory.engine import MySQLServer
 from restante.directory.servers import REST, Servers
 from tests.support.events import capture_logs
@@ -28,9 +30,16 @@ def test_one_that_failed_is_left_alone_for_a_while() -> None:
     servers, clock = several()
     servers.failed(NEAR)
     assert servers.first == FAR
-    assert list(servers.turns()) == [FAR, FARTHER, NEAR]
+    assert list(failing(servers)) == [FAR, FARTHER, NEAR]
     clock.now += REST
     assert servers.first == NEAR
+
+
+def test_one_that_is_well_and_gives_no_connection_is_better_than_the_last_resort() -> None:
+    servers, _ = several()
+    servers.failed(NEAR)
+    servers.failed(FARTHER)
+    assert list(servers.turns()) == [FAR]
 
 
 def test_one_connection_finds_out_whether_it_is_back() -> None:
@@ -54,7 +63,7 @@ def test_where_none_is_well_the_first_alone_is_tried() -> None:
     assert not servers.is_any_well
     clock.now += REST - 3
     assert servers.is_any_well
-    assert list(servers.turns()) == [FAR, NEAR]
+    assert list(failing(servers)) == [FAR, NEAR]
 
 
 def test_a_change_is_logged_once() -> None:
@@ -66,6 +75,13 @@ def test_a_change_is_logged_once() -> None:
         ("database_server", "db1.example.com:3306"),
         ("database_server", "db0.example.com:3306"),
     ]
+
+
+def failing(servers: Servers) -> Iterator[MySQLServer]:
+    """Those that are tried where each of them fails."""
+    for server in servers.turns():
+        servers.failed(server)
+        yield server
 
 
 def several() -> tuple[Servers, Clock]:

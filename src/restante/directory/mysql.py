@@ -306,7 +306,7 @@ class MySQLEngine:
             try:
                 return await self._connect()
             except MySQLError as error:
-                if _number(error) not in _NO_MORE_CONNECTIONS:
+                if not _is_full(error):
                     raise
                 if lease := self._take_idle():  # given back while the server refused
                     return lease
@@ -356,15 +356,28 @@ class MySQLEngine:
             self._idle.pop().connection.close()
 
     async def _connect(self) -> _Lease:
-        """A new connection, to the first server that takes one; raises what the last one did."""
+        """A new connection, to the first server that takes one; raises what the last one did.
+
+        One that takes no further connection is well: it is left alone only for another that takes
+        one, and that is tried only where nobody is about to give one back.
+        """
         failure: Exception | None = None
+        full: list[MySQLServer] = []
         for server in self._servers.turns():
             try:
                 connection = await self._connect_to(server)
-            except Exception as error:  # noqa: BLE001 - _failure judges it; raised below
-                self._servers.failed(server)
-                failure = error
+            except Exception as error:
+                if not _is_full(error):
+                    self._servers.failed(server)
+                    failure = failure if full else error
+                elif self._at_work > 1:
+                    raise
+                else:
+                    full.append(server)
+                    failure = error
             else:
+                for each in full:
+                    self._servers.failed(each)
                 return _Lease(server, connection)
         assert failure is not None, "there is a server at least"
         raise failure
@@ -476,6 +489,11 @@ async def _count(connection: Connection, statement: Statement) -> int:
 def _number(error: BaseException) -> int:
     number = error.args[0] if error.args else None
     return number if isinstance(number, int) else 0
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the server is well, and takes no further connection."""
+    return _number(error) in _NO_MORE_CONNECTIONS
 
 
 def _is_lost(error: Exception) -> bool:

@@ -46,14 +46,15 @@ class Servers:
         """Those to which a connection is to be tried, in this order.
 
         Those that are left alone are not among them, but the first of all, as the last resort:
-        where none is well, a question has its failure soon.
+        where none is well, a question has its failure soon. One that has not ``failed`` by then,
+        though nobody got a connection, is better than that.
         """
         well = list(self._well())
         for server in well:
             if server in self._until:
                 self.failed(server)  # until it has answered, others need not try it as well
             yield server
-        if self._last_resort not in well:
+        if self._last_resort not in well and not self.is_any_well:
             yield self._last_resort
 
     def failed(self, server: MySQLServer) -> None:
