@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import pytest
 
 from restante.address import Address
 from restante.directory import Account
 from restante.directory.admin import Administration, AliasEntry
-from restante.directory.engine import Engine, Statement
+from restante.directory.engine import Engine, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.directory.schema import TABLES
-from restante.errors import OperatorError
+from restante.errors import CannotKnow, OperatorError
+from tests.contract.test_directory_prefetch import Counting
 from tests.support.directory import Rows, engine_with, fill
 
 IAIN = Address("iain", "example.com")
@@ -149,11 +150,31 @@ async def test_a_removed_mailbox_reports_who_points_to_it(database_url: str) -> 
     async with engine_with(database_url) as engine:
         admin = await _site(engine)
         await admin.add_alias(("sales", "example.com"), IAIN)
+        await fill(engine, {"alias": [(str(IAIN), "", IAIN.local, IAIN.domain)]})  # goes with it
         removed = await admin.remove_mailbox(Address("IAIN", "example.com"))
         assert removed == [AliasEntry("sales@example.com", "iain@example.com")]
         assert await _accounts(admin) == (_account(ANNA),)
         assert await SqlDirectory(engine).owners("iain", "example.com") == ()
         await _refuses(admin.remove_mailbox(IAIN), "no mailbox iain@example.com")
+
+
+class _Deaf(Counting):
+    """An engine that answers no question about aliases by their targets."""
+
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
+        if "`alias_host` = ?" in sql:
+            raise CannotKnow("no answer in time")
+        return await super().fetch(sql, params)
+
+
+async def test_a_removal_that_fails_has_removed_nothing(database_url: str) -> None:
+    """Its mail stays, and whoever gets the name later must not get that."""
+    async with engine_with(database_url) as engine:
+        admin = await _site(engine)
+        with pytest.raises(CannotKnow):
+            await Administration(_Deaf(engine)).remove_mailbox(IAIN)
+        assert await admin.mailbox(IAIN) is not None
+        assert await admin.addresses_of(str(IAIN)) == [str(IAIN)]
 
 
 async def test_an_alias_is_one_row_for_each_target(database_url: str) -> None:

@@ -208,11 +208,20 @@ class Administration:
         address, stored = await self._need_mailbox(address)
         owned = await self._tables.rows("virtual", username=str(address))
         extended = await self._extended("virtual", "username", address)
+        instructions = await self._instructions_of(address)
+        # Whoever hears of a failure may rely on it that nothing was changed: this is asked before.
+        pointing = [
+            row
+            for form in forms(address.domain)
+            for local in {address.local, _quoted(address.local)}
+            async for row in self._tables.walk("alias", alias_username=local, alias_host=form)
+            if row not in instructions
+        ]
         await self._tables.change(
             f"the mailbox {address}",
             *(self._tables.delete("mailbox", row) for row in {row[:1] for row in stored}),
             *(self._tables.delete("virtual", row) for row in set(owned)),
-            *(self._tables.delete("alias", row) for row in await self._instructions_of(address)),
+            *(self._tables.delete("alias", row) for row in instructions),
             *[
                 self._tables.delete(
                     "virtual", row, await self._unserved(text_of(row[0])), may_stay=True
@@ -220,12 +229,6 @@ class Administration:
                 for row in set(extended)
             ],
         )
-        pointing = [
-            row
-            for form in forms(address.domain)
-            for local in {address.local, _quoted(address.local)}
-            async for row in self._tables.walk("alias", alias_username=local, alias_host=form)
-        ]
         return sorted({_entry(row) for row in pointing})
 
     async def add_alias(self, address: tuple[str, str], target: Address) -> None:
