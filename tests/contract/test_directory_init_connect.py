@@ -48,6 +48,24 @@ async def test_what_init_connect_says(mariadb_server: MariaDB, statement: str) -
                 await directory.close()
 
 
+async def test_a_commit_begins_no_other_transaction(mariadb_server: MariaDB) -> None:
+    """Look-ups go on with its connection."""
+    name = mariadb_server.new_database()
+    async with engine_with(mariadb_server.url(name), SITE):
+        url = mariadb_server.url_of("writer", f"SELECT, UPDATE ON {name}.*", name)
+        with told_at_first(mariadb_server, "SET completion_type = CHAIN"):
+            directory = SqlDirectory(open_engine(Database(url=url), "/"))
+            try:
+                credentials = await directory.credentials("jürgen@x.org")
+                assert credentials is not None
+                assert await directory.replace_password(credentials, "better")
+                assert await password_of(directory) == "better"
+                mariadb_server.sql("UPDATE mailbox SET password = 'new'", name)
+                assert await password_of(directory) == "new"
+            finally:
+                await directory.close()
+
+
 async def password_of(directory: SqlDirectory) -> str | None:
     credentials = await directory.credentials(str(Address.parse("jürgen@x.org")))
     assert credentials is not None

@@ -64,13 +64,14 @@ FIRST_PAUSE = 0.05
 """Seconds before the second attempt, twice as many before each further one."""
 
 OWN_WAYS = (
-    "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, autocommit = 1"
+    "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, autocommit = 1, completion_type = NO_CHAIN"
     " /*M!110001 , optimizer_scan_setup_cost = 1000000 */"
 )
 """What a connection begins with, whatever the server's ``init_connect`` has told it: within one
-transaction that never ends it would see the rows of its beginning for ever. And MariaDB from 11.0.1
-on would rather read all of a table that its statistics call small, though they may be old: let it
-think that to begin with a table costs a second (in microseconds; a comment to all others)."""
+transaction that never ends, or one that a commit has begun, it would see the rows of its beginning
+for ever. And MariaDB from 11.0.1 on would rather read all of a table that its statistics call
+small, though they may be old: let it think that to begin with a table costs a second (in
+microseconds; a comment to all others)."""
 STRICT = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """What a change begins with: a value that does not fit is an error on every server."""
 
