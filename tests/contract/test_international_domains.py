@@ -8,11 +8,13 @@ import pytest
 
 from restante.address import Address
 from restante.config.tree import Routing
+from restante.directory import Account
+from restante.directory.admin import Administration, AliasEntry
 from restante.directory.engine import Engine, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.directory.question import MAX_ORDINARY
 from restante.directory.schema import TABLES
-from restante.errors import CannotKnow
+from restante.errors import CannotKnow, OperatorError
 from restante.routing.decision import Decision, Instructions, Mailbox, NoSuchUser, Remote
 from restante.routing.explanation import explain
 from restante.routing.router import Router
@@ -144,6 +146,44 @@ async def test_columns_that_can_hold_one_form_alone(
         for far in ("ж.test", "xn--f1a.test"):
             (decision,) = await router().route_many([Address("ann", far)], directory)
             assert isinstance(decision, Remote)
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("typed", FORMS[1])
+async def test_administration_where_columns_can_hold_one_form_alone(
+    mariadb_url: str, typed: str
+) -> None:
+    _, domain = FORMS[1]
+    ann, zoe, far = Address("ann", typed), Address("zoe", typed), Address("kate", "xn--f1a.test")
+    hash_ = ("new", "Password")
+    async with engine_with(mariadb_url) as engine:
+        await _narrow(engine)
+        await fill(engine, site(domain))
+        await fill(engine, {"alias": [(f"ann@{domain}", "x", "zoe", domain)]})
+        await fill(engine, {"virtual": [(f"ann-x@{domain}", "ann-x", domain)]})
+        admin = Administration(engine)
+        assert [len(some.accounts) async for some in admin.mailboxes(typed)] == [1]
+        await admin.set_password(ann, *hash_)
+        added = await admin.hosted(zoe)
+        await admin.add_mailbox(added, Account(str(added), 1, 1, "/z"), *hash_)
+        await admin.add_alias(("info", typed), far)
+        with pytest.raises(OperatorError, match="still has 5 rows"):
+            await admin.remove_domain(typed)
+        entries = [entry async for some in admin.aliases(typed) for entry in some]
+        assert len(entries) == 3
+        for entry in entries:
+            address = entry.address.replace(domain, typed)
+            await admin.remove_alias(AliasEntry(address, entry.target))
+        for each in (ann, zoe):
+            assert await admin.mailbox(each) is not None
+            assert await admin.remove_mailbox(each) == []
+            assert await admin.mailbox(each) is None
+        with pytest.raises(OperatorError, match="no mailbox"):
+            await admin.remove_mailbox(ann)
+        with pytest.raises(OperatorError, match="no alias"):
+            await admin.remove_alias(AliasEntry(f"info@{typed}", str(far)))
+        await admin.remove_domain(typed)
+        assert await admin.domains() == []
 
 
 class Refusing(Counting):

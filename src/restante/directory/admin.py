@@ -103,7 +103,8 @@ class Administration:
             )
         stored = await self._tables.rows("rcpthosts", host=domain)
         addresses = 0
-        for form in forms(domain):
+        own_forms = await self._tables.fitting("virtual", "virtual_host", forms(domain))
+        for form in own_forms:
             async for _ in self._tables.walk("virtual", virtual_host=form):
                 addresses += 1
         if addresses:
@@ -112,7 +113,7 @@ class Administration:
                 f"the domain {domain} still has {rows} in virtual: remove its mailboxes and "
                 "aliases first"
             )
-        unused = tuple(absent("virtual", virtual_host=form) for form in forms(domain))
+        unused = tuple(absent("virtual", virtual_host=form) for form in own_forms)
         await self._tables.change(
             f"the domain {domain}",
             *(self._tables.delete("rcpthosts", row, unused) for row in set(stored)),
@@ -212,7 +213,7 @@ class Administration:
         # Whoever hears of a failure may rely on it that nothing was changed: this is asked before.
         pointing = [
             row
-            for form in forms(address.domain)
+            for form in await self._tables.fitting("alias", "alias_host", forms(address.domain))
             for local in {address.local, _quoted(address.local)}
             async for row in self._tables.walk("alias", alias_username=local, alias_host=form)
             if row not in instructions
@@ -246,7 +247,7 @@ class Administration:
         name = f"{local}@{domain}"
         await self._need_no_extension(local, domain)
         line = {"username": ALIAS_USER, "alias": name} | _target_columns(goal)
-        for form in forms(goal.domain):
+        for form in await self._tables.fitting("alias", "alias_host", forms(goal.domain)):
             if await self._tables.rows("alias", **line | {"alias_host": form}):
                 raise OperatorError(f"the alias {name} forwards to {goal} already: nothing to do")
         own = _address_columns(name, local, domain)
@@ -278,15 +279,16 @@ class Administration:
 
         An entry is what ``aliases`` lists, in whatever case an address in it is written.
         """
-        for name in (entry.address, *name_forms(fold(entry.address))[1:]):
+        names = (entry.address, *name_forms(fold(entry.address))[1:])
+        for name in await self._tables.fitting("alias", "alias", names):
             lines = _lines_of(
                 entry, await self._tables.rows("alias", username=ALIAS_USER, alias=name)
             )
             if lines:
                 break
         else:
-            name = entry.address
             lines = {row async for row in self._tables.walk("alias") if _is(_entry(row), entry)}
+            name = min((_entry(row).address for row in lines), default="")
         if not lines:
             raise OperatorError(
                 f"no alias {entry.address} forwards to {entry.target}: restante alias list shows "
@@ -340,7 +342,7 @@ class Administration:
         """Whether a folded name is one of those with an address in the domain, or named for it."""
         suffixes = tuple(f"@{form}" for form in forms(domain))
         owners: set[str] = set()
-        for form in forms(domain):
+        for form in await self._tables.fitting("virtual", "virtual_host", forms(domain)):
             async for row in self._tables.walk("virtual", virtual_host=form):
                 owners.add(fold(text_of(row[0])))
         return lambda name: name in owners or name.endswith(suffixes)
@@ -360,7 +362,7 @@ class Administration:
 
     async def _need_mailbox(self, address: Address) -> tuple[Address, list[Row]]:
         """The rows of the account, and the form of the address that is its name."""
-        for name in name_forms(str(address)):
+        for name in await self._tables.fitting("mailbox", "username", name_forms(str(address))):
             if rows := await self._tables.rows("mailbox", username=name):
                 return Address.from_stored(name), rows
         raise _unknown_mailbox(address)
@@ -390,10 +392,12 @@ class Administration:
     async def _need_alias_or_nothing(self, local: str, domain: str) -> str:
         """The domain in the form that the alias has already; empty: there is none yet."""
         found = ""
-        for form in forms(domain):
-            name = f"{local}@{form}"
+        names = name_forms(f"{local}@{domain}")
+        for name in await self._tables.fitting("mailbox", "username", names):
             if await self._tables.rows("mailbox", username=name):
                 raise OperatorError(f"{name} is a mailbox and cannot be an alias: remove it first")
+        for form in forms(domain):
+            name = f"{local}@{form}"
             owners = await self._directory.owners(local, form)
             if others := [owner for owner in owners if fold(owner) != fold(name)]:
                 raise OperatorError(

@@ -75,7 +75,8 @@ class SqlDirectory:
 
     async def account(self, name: str) -> Account | None:
         """The row of ``mailbox`` with this user name; raises CannotKnow and BadRow."""
-        rows = await self._engine.fetch(sql.account(self._dialect), (name,))
+        _, _, domain = name.rpartition("@")
+        rows = await self._of_domain(sql.account(self._dialect), domain, (name,))
         small = fold(name)
         row = chosen(row for row in rows if key_of(row[0]) == small)
         if row is None:

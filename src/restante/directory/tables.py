@@ -7,13 +7,13 @@ The database finds rows by its collation; which of them are meant is decided her
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import takewhile
 
 from restante.address import fold
 from restante.directory import schema
 from restante.directory.conditions import Condition, absent, all_of, equals, negated
-from restante.directory.engine import Engine, NothingChanged, Row, Statement, Value
+from restante.directory.engine import Engine, NothingChanged, Row, Statement, Unfit, Value
 from restante.directory.pages import pages
 from restante.directory.rows import text_of
 from restante.errors import OperatorError
@@ -28,6 +28,10 @@ class Tables:
     async def rows(self, table: str, **wanted: str) -> list[Row]:
         """All columns of the rows whose columns are, folded, as ``wanted``: by an index, a few."""
         return await self.select(table, equals(**wanted), **wanted)
+
+    async def fitting(self, table: str, column: str, names: Iterable[str]) -> list[str]:
+        """Those of the names that a column can hold: no row has the others."""
+        return [name for name in names if name.isascii() or await self._fits(table, column, name)]
 
     async def walk(self, table: str, **wanted: str) -> AsyncIterator[Row]:
         """As ``rows``, where they may be many, or must be looked for in all of the table."""
@@ -98,6 +102,19 @@ class Tables:
                 f"{what}: nothing was changed, since the database was changed meanwhile or takes "
                 "the name for another one (accents, trailing blanks): look at its rows"
             ) from None
+
+    async def _fits(self, table: str, column: str, name: str) -> bool:
+        """Whether the database compares it with the column.
+
+        A table that cannot be asked is no name that it cannot hold: then no other is compared.
+        """
+        text = f"SELECT 1 FROM `{table}` WHERE `{column}` = ? LIMIT 1"
+        try:
+            await self._engine.fetch(text, (name,))
+        except Unfit:
+            await self._engine.fetch(text, ("x",))
+            return False
+        return True
 
     async def _fetch(self, table: str, columns: Sequence[str], where: Condition) -> list[Row]:
         selected = ", ".join(self._engine.dialect.text(f"`{column}`") for column in columns)
