@@ -266,45 +266,6 @@ async def test_a_row_of_a_view_that_cannot_be_computed(mariadb_url: str, stateme
 
 
 @pytest.mark.mariadb
-async def test_look_ups_share_the_connections_that_the_server_allows(
-    mariadb_server: MariaDB,
-) -> None:
-    name = mariadb_server.new_database()
-    async with engine_with(mariadb_server.url(name), SITE):
-        url = mariadb_server.url_of("few", f"SELECT ON {name}.*", name)
-        mariadb_server.sql("ALTER USER few@localhost WITH MAX_USER_CONNECTIONS 2")
-        directory = _directory(url, pool_size=8)
-        slow = "SELECT *, SLEEP(0.05) FROM `mailbox`"
-        engine = open_engine(Database(url=url, pool_size=8), "/")
-        with capture_logs() as events:
-            answers = await asyncio.gather(*(engine.fetch(slow) for _ in range(20)))
-            assert all(len(rows) == 1 for rows in answers)
-            with pytest.raises(CannotKnow, match="max_user_connections"):
-                await directory.account("iain")  # it has none of its own
-            await engine.close()
-            assert await directory.account("iain") is not None
-        await directory.close()
-    names = [event["event"] for event in events if event["event"] != "sql"]
-    assert names == ["database_away", "database_back"]
-
-
-@pytest.mark.mariadb
-async def test_a_connection_that_is_given_back_while_another_is_refused(
-    mariadb_server: MariaDB,
-) -> None:
-    name = mariadb_server.new_database()
-    async with engine_with(mariadb_server.url(name), SITE):
-        url = mariadb_server.url_of("one", f"SELECT ON {name}.*", name)
-        mariadb_server.sql("ALTER USER one@localhost WITH MAX_USER_CONNECTIONS 1")
-        engine = open_engine(Database(url=url, pool_size=8), "/")
-        short = "SELECT *, SLEEP(0.0005) FROM `mailbox`"
-        for _ in range(100):
-            answers = await asyncio.gather(*(engine.fetch(short) for _ in range(3)))
-            assert all(len(rows) == 1 for rows in answers)
-        await engine.close()
-
-
-@pytest.mark.mariadb
 async def test_a_statement_that_somebody_kills(mariadb_server: MariaDB) -> None:
     async with engine_with(mariadb_server.url(mariadb_server.new_database())) as engine:
         (own,) = await engine.fetch("SELECT CONNECTION_ID()")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -53,17 +53,14 @@ async def _engine_on(url: str) -> AsyncIterator[Engine]:
     await engine.close()
 
 
-@contextmanager
-def _limited(server: MariaDB, database: str, *ports: int) -> Iterator[str]:
+def _limited(server: MariaDB, database: str, *ports: int) -> str:
     """The URL for a user who gets two connections, to the servers on these ports."""
+    user = f"limited_{database}"
     server.sql(
-        "CREATE USER limited@127.0.0.1 IDENTIFIED BY 'u' WITH MAX_USER_CONNECTIONS 2; "
-        f"GRANT SELECT ON {database}.* TO limited@127.0.0.1"
+        f"CREATE USER {user}@127.0.0.1 IDENTIFIED BY 'u' WITH MAX_USER_CONNECTIONS 2; "
+        f"GRANT SELECT ON {database}.* TO {user}@127.0.0.1"
     )
-    try:
-        yield f"mysql://limited:u@{','.join(f'127.0.0.1:{port}' for port in ports)}/{database}"
-    finally:
-        server.sql("DROP USER limited@127.0.0.1")
+    return f"mysql://{user}:u@{','.join(f'127.0.0.1:{port}' for port in ports)}/{database}"
 
 
 @dataclass
@@ -154,25 +151,25 @@ async def test_the_only_server_that_is_well_may_have_no_connection_to_spare(
 ) -> None:
     """It is waited for, and asked again, and not the one that is down."""
     ports = (CLOSED, mariadb_server.port)
-    with _limited(mariadb_server, database, *ports) as url:
-        async with _engine_on(url) as another:
-            async with _engine_on(url) as engine:
-                await engine.fetch(SLOW)
-                rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
-                assert list(map(len, rows)) == [1] * 5
-                with pytest.raises(CannotKnow, match="max_user_connections"):
-                    await another.fetch(SLOW)
-            assert len(await another.fetch(SLOW)) == 1
+    url = _limited(mariadb_server, database, *ports)
+    async with _engine_on(url) as another:
+        async with _engine_on(url) as engine:
+            await engine.fetch(SLOW)
+            rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
+            assert list(map(len, rows)) == [1] * 5
+            with pytest.raises(CannotKnow, match="max_user_connections"):
+                await another.fetch(SLOW)
+        assert len(await another.fetch(SLOW)) == 1
 
 
 async def test_another_server_is_asked_while_one_takes_no_connections(
     mariadb_server: MariaDB, database: str
 ) -> None:
     async with _full_server() as full:
-        with _limited(mariadb_server, database, full.port, mariadb_server.port) as url:
-            async with _engine_on(url) as engine:
-                for _ in range(5):
-                    assert len(await engine.fetch(SLOW)) == 1
+        url = _limited(mariadb_server, database, full.port, mariadb_server.port)
+        async with _engine_on(url) as engine:
+            for _ in range(5):
+                assert len(await engine.fetch(SLOW)) == 1
     assert full.refused == 1, "then it is left alone"
 
 
@@ -181,8 +178,8 @@ async def test_a_connection_that_will_be_given_back_is_better_than_another_serve
 ) -> None:
     """The two would be left for one another with each question."""
     async with _full_server() as other:
-        with _limited(mariadb_server, database, mariadb_server.port, other.port) as url:
-            async with _engine_on(url) as engine:
-                rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
+        url = _limited(mariadb_server, database, mariadb_server.port, other.port)
+        async with _engine_on(url) as engine:
+            rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
     assert list(map(len, rows)) == [1] * 5
     assert other.refused == 0

@@ -58,6 +58,9 @@ STATEMENT_CACHE = 64
 """Prepared statements kept on each connection."""
 CLOSE_SECONDS = 1.0
 """How long the server may take to hear that a connection is closed."""
+RECOUNT = 0.02
+"""Seconds after which a server that takes no further connection, though none of this process is in
+use, is asked once more: it may have counted one of whose end it had not heard yet."""
 ATTEMPTS = 4
 """How often a transaction is tried that the server undoes in favour of another one."""
 FIRST_PAUSE = 0.05
@@ -156,8 +159,8 @@ class MySQLEngine:
         self._servers = Servers(location.servers)
         self._idle: deque[_Lease] = deque()
         self._at_work = 0
-        """Questions that have a place, and are not among the refused."""
-        self._refused: deque[asyncio.Future[None]] = deque()
+        """Questions that have a place, and are not among the refused, or have their turn."""
+        self._refused: deque[asyncio.Future[_Lease | None]] = deque()
         """Those that wait for another's connection, since the server takes no further one."""
         self._log = log
         self._health = Health()
@@ -288,60 +291,87 @@ class MySQLEngine:
 
     async def _lease(self, deadline: float, *, fresh: bool) -> _Lease:
         """A connection by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before."""
-        async with asyncio.timeout_at(deadline):
-            await self._places.acquire()
-            self._at_work += 1
-            try:
-                if fresh and self._idle:  # with it there would be one too many
-                    self._idle.popleft().connection.close()
-                return await (self._connect() if fresh else self._any_lease())
-            except BaseException:
-                self._leave()
-                raise
+        refusals: list[MySQLError] = []
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._places.acquire()
+                self._at_work += 1
+                try:
+                    return await self._any_lease(refusals, fresh=fresh)
+                except BaseException:
+                    self._leave()
+                    raise
+        except TimeoutError:
+            if refusals:  # that is what was waited for
+                raise refusals[-1] from None
+            raise
 
-    async def _any_lease(self) -> _Lease:
-        """An idle connection, or a new one, or the next that is given back if none can be had."""
+    async def _any_lease(self, refusals: list[MySQLError], *, fresh: bool) -> _Lease:
+        """An idle connection, or a new one, or the next that is given back if none can be had.
+
+        Notes each time that the server has no further one.
+        """
+        is_last = False
         while True:
-            if lease := self._take_idle():
+            if not fresh and (lease := self._take_idle()):
                 return lease
+            if self._idle:  # with it there would be one too many
+                self._idle.popleft().connection.close()
             try:
                 return await self._connect()
             except MySQLError as error:
                 if not _is_full(error):
                     raise
-                if lease := self._take_idle():  # given back while the server refused
-                    return lease
-                if self._at_work == 1:
-                    raise
-            turn = asyncio.get_running_loop().create_future()
-            self._refused.append(turn)
-            self._at_work -= 1
-            try:
-                await turn
-            finally:
-                self._at_work += 1
+                refusals.append(error)
+            if self._idle:  # given back while the server refused
+                continue
+            if self._at_work > 1:
+                await self._turn()
+            elif is_last:
+                raise refusals[-1]
+            else:
+                is_last = True
+                await asyncio.sleep(RECOUNT)
 
-    def _leave(self) -> None:
-        """Give a try to the first that was refused, and then a place to who waits for one."""
+    async def _turn(self) -> None:
+        """Wait until another question is done; its connection is idle then, if it can be used."""
+        turn = asyncio.get_running_loop().create_future()
+        self._refused.append(turn)
         self._at_work -= 1
-        while self._refused:
-            turn = self._refused.popleft()
+        try:
+            await asyncio.wait((turn,))
+        finally:
             if not turn.done():
-                turn.set_result(None)
-                break
-        self._places.release()
+                self._refused.remove(turn)
+                self._at_work += 1
+            elif lease := turn.result():
+                self._idle.append(lease)
 
     def _give_back(self, lease: _Lease) -> None:
         if lease.clean:
             lease.used, lease.clean = True, False
             lease.since = time.monotonic()
-            self._idle.append(lease)
-            if lease.since - self._idle[0].since > MAX_IDLE:
-                # Left over from a crowd.
-                self._idle.popleft().connection.close()
+            self._leave(lease)
         else:
             lease.connection.close()
-        self._leave()
+            self._leave()
+
+    def _leave(self, lease: _Lease | None = None) -> None:
+        """Give the first that was refused a turn, with the connection if there is one, and then a
+        place to who waits for one."""
+        if self._refused:
+            self._refused.popleft().set_result(lease)
+        else:
+            self._at_work -= 1
+            if lease is not None:
+                self._keep(lease)
+        self._places.release()
+
+    def _keep(self, lease: _Lease) -> None:
+        self._idle.append(lease)
+        if lease.since - self._idle[0].since > MAX_IDLE:
+            # Left over from a crowd.
+            self._idle.popleft().connection.close()
 
     def _take_idle(self) -> _Lease | None:
         oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
