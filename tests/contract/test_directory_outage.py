@@ -292,6 +292,17 @@ async def test_a_change_that_a_view_or_a_trigger_refuses(mariadb_server: MariaDB
 
 
 @pytest.mark.mariadb
+async def test_a_table_that_is_full_may_be_less_so_later(mariadb_url: str) -> None:
+    async with engine_with(mariadb_url) as engine:
+        small = Statement("CREATE TABLE small (text CHAR(200)) ENGINE = MEMORY MAX_ROWS = 1")
+        twice = Statement("INSERT INTO small SELECT * FROM small")  # MAX_ROWS are a block of them
+        await engine.transaction([small, Statement("INSERT INTO small VALUES ('x')")])
+        with capture_logs() as events, pytest.raises(Overtaken, match="full"):
+            await engine.transaction([twice] * 12)
+    assert [event["event"] for event in events] == []
+
+
+@pytest.mark.mariadb
 async def test_a_statement_that_somebody_kills(mariadb_server: MariaDB) -> None:
     async with engine_with(mariadb_server.url(mariadb_server.new_database())) as engine:
         (own,) = await engine.fetch("SELECT CONNECTION_ID()")

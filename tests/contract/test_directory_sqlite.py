@@ -12,7 +12,7 @@ from restante.address import Address
 from restante.config.tree import Database
 from restante.directory import Account, sql
 from restante.directory.admin import Administration
-from restante.directory.engine import SQLITE, Rejected, Statement, open_engine
+from restante.directory.engine import SQLITE, Overtaken, Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.directory.pages import PAGE
 from restante.directory.schema import inspect
@@ -177,12 +177,13 @@ async def test_a_file_that_may_only_be_read_is_not_away(
 
 
 async def test_a_file_that_is_full_is_not_away(tmp_path: Path) -> None:
+    """Nor will it be full for ever."""
     async with engine_with(f"sqlite:///{tmp_path}/restante.db", BOB) as engine:
         await engine.fetch("PRAGMA max_page_count = 1")  # no less than it has
         directory = SqlDirectory(engine)
         found = await directory.credentials("bob@x.org")
         assert found is not None
-        with capture_logs() as events, pytest.raises(Rejected, match="full"):
+        with capture_logs() as events, pytest.raises(Overtaken, match="full"):
             await directory.replace_password(found, "x" * 100_000)
         assert await directory.credentials("bob@x.org") == found
     assert events == []

@@ -48,7 +48,9 @@ _MEANINGS = {
         "What was asked for is done, but standard output did not take all there was to say: a full "
         "disk, or a reader that has gone."
     ),
-    ExitCode.TEMPORARY: "The database cannot be asked now; the same command may work later.",
+    ExitCode.TEMPORARY: (
+        "The database cannot be asked or changed now; the same command may work later."
+    ),
     ExitCode.CONFIGURATION: "restante.toml or the environment is wrong; every problem is named.",
     ExitCode.INTERRUPTED: (
         "Ended by Ctrl-C. At a prompt nothing was changed; `queue` commands say what was done, and "

@@ -56,7 +56,8 @@ class Unfit(Rejected):
 
 
 class Overtaken(Rejected):
-    """Something else goes first, as often as this one was tried: it may well succeed later."""
+    """Something else goes first, as often as this one was tried, or takes the room that it needs:
+    it may well succeed later."""
 
 
 class NothingChanged(Exception):

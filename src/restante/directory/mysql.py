@@ -86,17 +86,18 @@ STRICT = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 # may not be called (1305, 1370), constraints and triggers that object (1644, 3819, 4025), a table
 # without the primary key that group replication wants (3098), changes where nothing may be changed
 # (1290, 1792, 1836: read_only, as replicas have it; 1036: innodb_read_only, a table's own files),
-# tables that are full (1114), rows of a view that cannot be computed (1242, 1690, 3141), statements
-# that are too much for max_join_size (1104) or that a trigger keeps from their own table (1442),
-# and those that pass: statements that somebody killed (1317), or that have to be prepared again.
+# rows of a view that cannot be computed (1242, 1690, 3141), statements that are too much for
+# max_join_size (1104) or that a trigger keeps from their own table (1442), and those that pass:
+# tables or disks that are full (1114), statements that somebody killed (1317), or that have to be
+# prepared again.
 _TO_BE_PREPARED_AGAIN = 1615
-_PASSING = frozenset({1317, _TO_BE_PREPARED_AGAIN})
+_PASSING = frozenset({1114, 1317, _TO_BE_PREPARED_AGAIN})
 _UNFIT = frozenset({1267, 1270, 1271, 3854, 3988})
 _STATEMENT_ERRORS = _UNFIT | frozenset(
     {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1292, 1300, 1364, 1365}
     | {1366, 1406, 1451, 1452, 1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
-    | {1369, 1356, 1449, 1305, 1370, 3098, 1290, 1792, 1836, 1036, 1114, 1242, 1690, 3141}
-    | {1104, 1442}
+    | {1369, 1356, 1449, 1305, 1370, 3098, 1290, 1792, 1836, 1036, 1242, 1690, 3141, 1104}
+    | {1442}
     | _PASSING
 )
 # The server is well, and another transaction goes first: a lock was waited for too long, or a

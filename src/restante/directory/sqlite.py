@@ -15,6 +15,7 @@ from restante.directory.engine import (
     Dialect,
     Health,
     NothingChanged,
+    Overtaken,
     Rejected,
     Row,
     SQLiteLocation,
@@ -168,12 +169,13 @@ class SQLiteEngine:
         return count
 
     def _failure(self, asked: float, error: Exception) -> CannotKnow:
-        away = not _is_about_the_statement(error)
-        kind = CannotKnow if away else Rejected
+        kind = _kind(error)
         failure = cannot_know(str(self._location), self._reason(error), kind)
-        if away:
+        if kind is CannotKnow:
             self._health.failed(asked, str(failure))
-        if away or _is_unchangeable(error):  # what was opened to be read alone would stay so
+        if kind is CannotKnow or _is_unchangeable(
+            error
+        ):  # what was opened to be read alone would stay so
             self._drop()
         return failure
 
@@ -241,6 +243,12 @@ def _is_busy(error: Exception) -> bool:
 
 def _is_unchangeable(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) in _UNCHANGEABLE
+
+
+def _kind(error: Exception) -> type[CannotKnow]:
+    if not _is_about_the_statement(error):
+        return CannotKnow
+    return Overtaken if _code(error) == sqlite3.SQLITE_FULL else Rejected
 
 
 def _is_about_the_statement(error: Exception) -> bool:
