@@ -53,7 +53,8 @@ from restante.tls.files import DiskFiles, PemFiles
 MAX_WAIT = 9.0
 """Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
 MAX_IDLE = 30.0
-"""Seconds after which an unused connection is replaced: firewalls and servers forget it."""
+"""Seconds after which an unused connection is not used any more, since firewalls and servers
+forget it; within as many more it is closed, for other processes."""
 STATEMENT_CACHE = 64
 """Prepared statements kept on each connection."""
 CLOSE_SECONDS = 1.0
@@ -161,6 +162,8 @@ class MySQLEngine:
         self._overdue = Overdue()
         self._servers = Servers(location.servers)
         self._idle: deque[_Lease] = deque()
+        self._closing: asyncio.TimerHandle | None = None
+        """Closes idle connections that nobody has used for long, while there are any."""
         self._at_work = 0
         """Questions that have a place, and are not among the refused, or have their turn."""
         self._refused: deque[asyncio.Future[_Lease | None]] = deque()
@@ -202,6 +205,9 @@ class MySQLEngine:
     async def close(self) -> None:
         """Give all idle connections back."""
         self._overdue.close()
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
         while self._idle:
             connection = self._idle.pop().connection
             try:
@@ -348,7 +354,7 @@ class MySQLEngine:
                 self._refused.remove(turn)
                 self._at_work += 1
             elif lease := turn.result():
-                self._idle.append(lease)
+                self._keep(lease)
 
     def _give_back(self, lease: _Lease) -> None:
         if lease.clean:
@@ -372,9 +378,16 @@ class MySQLEngine:
 
     def _keep(self, lease: _Lease) -> None:
         self._idle.append(lease)
-        if lease.since - self._idle[0].since > MAX_IDLE:
-            # Left over from a crowd.
+        if self._closing is None:
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        """For other workers, where the server has a limit; and come again for what is left."""
+        oldest = time.monotonic() - MAX_IDLE
+        while self._idle and self._idle[0].since < oldest:
             self._idle.popleft().connection.close()
+        loop = asyncio.get_running_loop()
+        self._closing = loop.call_later(MAX_IDLE, self._close_unused) if self._idle else None
 
     def _take_idle(self) -> _Lease | None:
         oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
