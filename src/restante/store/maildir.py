@@ -54,6 +54,7 @@ READINGS = 8
 takes. There are more threads, for everybody else."""
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCK_FLAGS_READ_ONLY = _LOCK_FLAGS & ~os.O_ACCMODE | os.O_RDONLY
 _LOCK_BELOW = b"/" + LOCK.encode()
 _FOLDERS_BELOW = tuple(b"/" + folder.encode() for folder in scan.FOLDERS)
 """What follows a Maildir's path in those of its lock and of its folders."""
@@ -64,7 +65,8 @@ _Result = TypeVar("_Result")
 
 _NO_MESSAGE_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 """What opening says of a name that has become a link, a socket or a directory."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_UNCHANGEABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What a file system says that is full, or has become read-only, as a disk that fails makes it."""
 
 
 class MaildirStore:
@@ -505,16 +507,20 @@ def _check_missing(maildir: str) -> None:
 
 
 def _open_lock(maildir: str) -> int:
-    """The file; the Maildir itself where there is no room for one; raises OSError.
+    """The file; the Maildir itself where there is none and none can be made; raises OSError.
 
-    Else nobody could make room who has no other way to his mail.
+    Else nobody could make room who has no other way to his mail, nor read what is on a disk that
+    lets nothing be changed.
     """
+    path = os.path.join(maildir, LOCK)
     try:
-        return os.open(os.path.join(maildir, LOCK), _LOCK_FLAGS | os.O_CREAT, 0o600)
+        return os.open(path, _LOCK_FLAGS | os.O_CREAT, 0o600)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _UNCHANGEABLE:
             raise
-        return os.open(maildir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError):  # whoever came before the change has the file
+        return os.open(path, _LOCK_FLAGS_READ_ONLY)
+    return os.open(maildir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _check_name(lock: int, path: str | bytes) -> None:
@@ -558,12 +564,12 @@ def _clean_tmp(tmp: str, stale_before: float) -> None:
 
 
 def _note_the_look(lock: int) -> None:
-    """Give the lock file the time of this look; where that takes room and there is none, the next
-    session looks again (btrfs). Raises OSError."""
+    """Give the lock file the time of this look; where that takes room and there is none (btrfs), or
+    nothing can be changed, the next session looks again. Raises OSError."""
     try:
         os.utime(lock)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _UNCHANGEABLE:
             raise
 
 
