@@ -456,6 +456,11 @@ def queue_migrating(path: str) -> None:
     _log.info("queue_migrating", path=path)
 
 
+def bodies_left(path: str, bodies: int, left: str) -> None:
+    """A queue had large bodies of which it knows nothing; they are in the directory ``left``."""
+    _log.warning("bodies_left", path=path, bodies=bodies, left=left)
+
+
 def queue_changed(path: str, messages: int, change: int) -> None:
     """An operator changed a queue; ``messages`` wait in it now, ``change`` more than before."""
     _meter.queue_changed(change)

@@ -78,17 +78,6 @@ async def fail(store: QueueStore, message: QueuedMessage) -> None:
     await record(store, message, [failed, *wait])
 
 
-async def test_a_body_without_a_row_is_removed_at_open(tmp_path: Path) -> None:
-    store = QueueStore.open(str(tmp_path), 0)
-    await store.add(envelope(), content(LARGE), targets())
-    await store.close()
-    kept = body_files(tmp_path)
-    (tmp_path / "0" / "bodies" / "orphan").write_bytes(b"left by a crash")
-    store = QueueStore.open(str(tmp_path), 0)
-    assert body_files(tmp_path) == kept
-    await store.close()
-
-
 async def test_one_process_has_the_queue(store: QueueStore, tmp_path: Path) -> None:
     with pytest.raises(QueueUnusable, match="another process has"):
         QueueStore.open(str(tmp_path), 0)

@@ -388,6 +388,16 @@ def test_check_names_mail_that_needs_an_eye(waiting: Waiting) -> None:
     )
 
 
+def test_check_names_what_a_start_has_set_aside(waiting: Waiting) -> None:
+    left = waiting.shell.directory / "queue" / "bodies.left"
+    left.mkdir()
+    (left / waiting.busy).touch()
+
+    told = waiting.shell.json("check")["advice"][-1]
+
+    assert told.startswith(f"{left} has 1 file of large messages that no queue names")
+
+
 def test_check_names_a_queue_that_cannot_be_read(hosted: Shell) -> None:
     (hosted.directory / "queue" / "0").mkdir()
     (hosted.directory / "queue" / "0" / "queue.db").write_bytes(b"this is no database" * 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from functools import reduce
@@ -13,6 +14,7 @@ from restante.cli.queues.selecting import lane_name
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.queue import RecipientState
+from restante.queue.bodies import LEFT
 from restante.queue.reader import QueueReader
 from restante.queue.selection import By, Selection
 from restante.queue.summary import Group, groups, largest
@@ -34,6 +36,7 @@ def examine_queues(settings: Settings, findings: Findings) -> None:
         with as_owner(root):
             for found in (_held(reader), _waiting(reader), _left_alone(reader)):
                 findings.advice += found
+            findings.advice += _bodies_left(os.path.join(root, LEFT))
     except OperatorError as error:
         findings.problems.append(str(error))
 
@@ -61,6 +64,15 @@ def _left_alone(reader: QueueReader) -> Iterator[str]:
                 f"{_amount(lane)} waiting for {name}, which is left alone ({why}): "
                 f"restante queue retry --lane {name} tries it now"
             )
+
+
+def _bodies_left(left: str) -> Iterator[str]:
+    number = len(os.listdir(left)) if os.path.isdir(left) else 0
+    if number:
+        yield (
+            f"{left} has {count(number, 'file')} of large messages that no queue names: mail, if a"
+            " queue.db is an older copy that was put back"
+        )
 
 
 def _total(reader: QueueReader, selection: Selection) -> Group | None:

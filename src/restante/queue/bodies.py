@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
+import time
 from collections.abc import Callable
 
 from restante.envelope import Content
@@ -14,6 +16,14 @@ from restante.queue import DuplicateMessage, QueueFailed, QueueUnusable
 IN_ROW = 64 * 1024
 """Bodies of more octets than this lie in a file."""
 
+LEFT = "bodies.left"
+"""Beside the queues: what was mail once and no row names, set aside."""
+LEFT_FOR = 30 * 86400.0
+"""Seconds for which it is kept there."""
+
+_NEW, _ACCEPTED = 0o700, 0o600
+"""Modes of a body whose row may not be committed yet, so that nobody was told that it is kept; and
+of one whose row was."""
 _LINK_REFUSED = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -46,6 +56,7 @@ class Bodies:
         except OSError as error:
             raise QueueFailed(f"the body {path} cannot be kept: {reason_of(error)}") from error
         try:
+            os.chmod(path, _NEW)
             _sync(path)
             _sync(self._directory)
         except OSError as error:
@@ -54,6 +65,11 @@ class Bodies:
                 f"the body {path} cannot be made durable: {reason_of(error)}"
             ) from error
 
+    def accept(self, queue_id: str) -> None:
+        """Note that its row is committed; where a crash comes before, the next start does it."""
+        with contextlib.suppress(OSError):  # the message may be gone by now
+            os.chmod(self.path(queue_id), _ACCEPTED)
+
     def discard(self, queue_id: str) -> None:
         """Remove a body that no row names any more; one that stays is removed at the next start."""
         try:
@@ -61,11 +77,41 @@ class Bodies:
         except (OSError, QueueUnusable):
             return
 
-    def clean(self, is_named: Callable[[str], bool]) -> None:
-        """Remove what a crash left: the files of messages that no row names."""
-        for queue_id in os.listdir(self._directory):
-            if not is_named(queue_id):
-                self.discard(queue_id)
+    def settle(self, is_named: Callable[[str], bool], left: str) -> int:
+        """Put in order what the last owner left; how many bodies were set aside in ``left``.
+
+        What no row names is removed if it was never accepted. Anything else was mail, and is still
+        where the database is an older copy: it waits there for one that names it, and is removed
+        when it has waited for long. Raises OSError.
+        """
+        _bring_back(left, self._directory, is_named)
+        aside = 0
+        with os.scandir(self._directory) as found:
+            for entry in found:
+                is_new = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) == _NEW
+                if is_named(entry.name):
+                    if is_new:
+                        self.accept(entry.name)
+                elif is_new:
+                    self.discard(entry.name)
+                else:
+                    make_durable_directory(left)
+                    os.rename(entry.path, os.path.join(left, entry.name))
+                    aside += 1
+        return aside
+
+
+def _bring_back(left: str, directory: str, is_named: Callable[[str], bool]) -> None:
+    """Have what is named by a row again where it belongs; remove what nobody has asked for."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(left) as found:
+        for entry in found:
+            if is_named(entry.name):
+                os.rename(entry.path, os.path.join(directory, entry.name))
+                continue
+            with contextlib.suppress(OSError):  # another worker is faster, or it is no file
+                # When it was moved here: nobody can set this time.
+                if time.time() - entry.stat(follow_symlinks=False).st_ctime > LEFT_FOR:
+                    os.unlink(entry.path)
 
 
 def read_small(content: Content) -> bytes:

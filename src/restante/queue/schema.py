@@ -197,8 +197,8 @@ def _check_is_whole(directory: str, path: str) -> None:
     bodies = os.path.join(directory, BODIES)
     if os.path.exists(bodies) and os.listdir(bodies):
         raise QueueUnusable(
-            f"the queue {directory} has bodies and no database: put its {DATABASE} back,"
-            " or move the whole directory away"
+            f"the queue {directory} has bodies and no database: put its {DATABASE} back (a copy of"
+            f" it only without the {DATABASE}-wal that is here), or move the whole directory away"
         )
 
 

@@ -29,7 +29,7 @@ from restante.queue import (
     rows,
 )
 from restante.queue.attempts import Entered, Record, enter
-from restante.queue.bodies import IN_ROW, Bodies, make_durable_directory, read_small
+from restante.queue.bodies import IN_ROW, LEFT, Bodies, make_durable_directory, read_small
 from restante.queue.handout import Position
 from restante.queue.loader import Loader
 from restante.queue.room import is_full, lacks_room
@@ -340,7 +340,7 @@ class QueueStore:
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, int]:
         try:
             life = begin_life(connection)
-            self._bodies.clean(lambda queue_id: rows.exists(connection, queue_id))
+            self._settle_bodies(connection)
             waiting = rows.count_messages(connection)
         except (sqlite3.Error, OSError) as error:
             what = "is damaged" if is_damage(error) else "cannot be opened"
@@ -348,6 +348,12 @@ class QueueStore:
                 f"the queue {self._directory} {what}: {reason_of(error)}"
             ) from error
         return life, waiting
+
+    def _settle_bodies(self, connection: sqlite3.Connection) -> None:
+        left = os.path.join(os.path.dirname(self._directory), LEFT)
+        aside = self._bodies.settle(lambda queue_id: rows.exists(connection, queue_id), left)
+        if aside:
+            maillog.bodies_left(self._directory, aside, left)
 
     def _called(self) -> None:
         """An operator has changed something, nobody knows what."""
@@ -473,10 +479,11 @@ class QueueStore:
         if not self._telling[queue_id]:
             del self._telling[queue_id]
 
-    async def _tidy(self, discard: Callable[[], None]) -> None:
-        """Remove files that no row names any more; without a thread, the next start does it."""
+    async def _tidy(self, work: Callable[[], object]) -> None:
+        """Remove files that no row names any more, or note that one does; without a thread, the
+        next start does it."""
         with contextlib.suppress(QueueFailed):
-            await self._in_files(discard)
+            await self._in_files(work)
 
     async def _settle_lanes(self, stale: Sequence[str], now: float) -> None:
         try:
@@ -513,7 +520,7 @@ class QueueStore:
     ) -> AsyncIterator[list[Arrival]]:
         """The submissions with the bodies that go into their rows; the others are files, durable.
 
-        The files are removed if the rows cannot be written.
+        The files are removed if the rows cannot be written, and count as accepted if they are.
         """
         kept: list[Arrival] = []
         try:
@@ -523,11 +530,12 @@ class QueueStore:
         except Exception:
             self._discard(kept)
             raise
+        if files := _in_files(kept):  # nobody waits for it
+            self._begin(self._tidy(lambda: [*map(self._bodies.accept, files)]))
 
     def _discard(self, kept: Sequence[Arrival]) -> None:
-        for arrival in kept:
-            if arrival.body is None:
-                self._bodies.discard(arrival.submission.envelope.queue_id)
+        for queue_id in _in_files(kept):
+            self._bodies.discard(queue_id)
 
     async def _keep(self, submission: Submission) -> bytes | None:
         content = submission.content
@@ -571,6 +579,11 @@ class QueueStore:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, in case nobody waits for it any more
+
+
+def _in_files(kept: Sequence[Arrival]) -> list[str]:
+    """Those whose bodies are not in their rows."""
+    return [each.submission.envelope.queue_id for each in kept if each.body is None]
 
 
 async def _done(pool: ThreadPool, work: Callable[[], T]) -> T:
