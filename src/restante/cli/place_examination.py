@@ -16,7 +16,7 @@ from restante.cli.reach import answers
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.mda.home import is_trusted
-from restante.queue.room import lacks_room
+from restante.queue.room import is_full, try_room
 from restante.service.user import ServerUser, starters_rights, starting_uid
 
 MINIMUM_SPACE = 1 << 20
@@ -35,7 +35,8 @@ def examine_places(settings: Settings, findings: Findings) -> None:
         problem = _unusable(settings.path(path), settings)
         if problem:
             findings.problems.append(f"{name}: {problem}")
-        _examine_space(name, settings.path(path), settings, findings)
+        else:
+            _examine_space(name, settings.path(path), settings, findings)
     findings.problems += _closed_to_owner(settings)
     if settings.log.target not in ("stderr", "syslog"):
         problem = _unusable(os.path.dirname(settings.path(settings.log.target)), settings)
@@ -72,9 +73,15 @@ def _objection(path: str) -> str:
         return f"{path} cannot be reached: {error.strerror}{_remedy(error)}"
     if not stat.S_ISDIR(found.st_mode):
         return f"{path} is not a directory"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return _failing(path, "its file system is read-only")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         return f"{path} cannot be read and written by {name_of(os.geteuid())}"
     return ""
+
+
+def _failing(path: str, why: str) -> str:
+    return f"nothing can be written in {path}: {why}; dmesg may tell of a disk that fails"
 
 
 def _remedy(error: OSError) -> str:
@@ -94,13 +101,28 @@ def _examine_space(name: str, path: str, settings: Settings, findings: Findings)
     free = system.f_bavail * system.f_frsize
     if free < MINIMUM_SPACE or (system.f_files and not system.f_favail):
         findings.problems.append(f"{name}: the file system of {path} is full; mail is refused")
-    elif lacks_room(path):
-        findings.problems.append(f"{name}: a quota leaves no room in {path}; mail is refused")
+    elif refusal := _refusal(path, settings):
+        findings.problems.append(f"{name}: {refusal}")
     elif free < settings.smtp.databytes:
         findings.advice.append(
             f"{name}: the file system of {path} has {human_size(free)}B left, less than the "
             "largest message that smtp.databytes allows"
         )
+
+
+def _refusal(path: str, settings: Settings) -> str:
+    """What the disk says to whoever starts the server and writes there; empty if nothing.
+
+    Nothing else tells of some that fail: Linux lets nobody write, and shows it nowhere.
+    """
+    try:
+        with starters_rights(settings):
+            try_room(path)
+    except OSError as error:
+        if is_full(error):
+            return f"a quota leaves no room in {path}; mail is refused"
+        return _failing(path, error.strerror or str(error))
+    return ""
 
 
 def name_of(uid: int) -> str:

@@ -28,8 +28,13 @@ def lacks_room(directory: str) -> bool:
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
     try:
-        with tempfile.TemporaryFile(dir=directory) as file:
-            os.posix_fallocate(file.fileno(), 0, NEEDED)
+        try_room(directory)
     except OSError as error:
         return is_full(error)
     return False
+
+
+def try_room(directory: str) -> None:
+    """Write so much into a file without a name; raises what the disk says, OSError."""
+    with tempfile.TemporaryFile(dir=directory) as file:
+        os.posix_fallocate(file.fileno(), 0, NEEDED)
