@@ -74,13 +74,15 @@ def ways(settings: Settings, found: Explanation) -> list[Way]:
 
 def _left_alone(settings: Settings, lanes: set[str]) -> dict[str, LaneAlone]:
     """As the queues have it; where one cannot be read, the rest is worth telling all the same."""
+    root = settings.path(settings.queue.root)
+    reader, found = QueueReader(root), dict[str, LaneAlone]()
     try:
-        root = settings.path(settings.queue.root)
         with as_owner(root):
-            return QueueReader(root).left_alone(lanes)
+            found = reader.left_alone(lanes)
+        reader.failures.check()
     except QueueUnusable as error:
         remark(f"whether hosts are left alone is not known: {error}")
-        return {}
+    return found
 
 
 def _policy(policies: TlsPolicies, where: Destination) -> str:

@@ -37,6 +37,7 @@ def examine_queues(settings: Settings, findings: Findings) -> None:
             for found in (_held(reader), _waiting(reader), _left_alone(reader)):
                 findings.advice += found
             findings.advice += _bodies_left(os.path.join(root, LEFT))
+        findings.problems += reader.failures.texts
     except OperatorError as error:
         findings.problems.append(str(error))
 

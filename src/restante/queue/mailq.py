@@ -18,7 +18,10 @@ _INDENT = " " * 51
 
 
 def mailq(reader: QueueReader) -> Iterator[str]:
-    """The lines, a message at a time; ``!`` marks what is held. Raises QueueUnusable."""
+    """The lines, a message at a time; ``!`` marks what is held.
+
+    Raises QueueUnusable where there is nothing, but in queues that cannot be read.
+    """
     messages = octets = 0
     for entry in reader.messages():
         if not messages:
@@ -28,6 +31,7 @@ def mailq(reader: QueueReader) -> Iterator[str]:
         yield from _entry(entry)
         yield ""
     if not messages:
+        reader.failures.check()
         yield EMPTY
         return
     yield f"-- {-(-octets // 1024)} Kbytes in {messages} Request{'' if messages == 1 else 's'}."

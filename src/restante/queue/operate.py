@@ -30,6 +30,7 @@ from restante.queue import (
     rows,
 )
 from restante.queue.bodies import Bodies
+from restante.queue.failures import Failures
 from restante.queue.lanes import settle_lanes
 from restante.queue.reader import queue_names
 from restante.queue.schema import BODIES, connect_reader, connect_writer
@@ -133,15 +134,16 @@ class QueueOperator:
         """``stop`` was called."""
 
     def matching(self, verb: Verb, selection: Selection) -> Iterator[Affected]:
-        """What ``apply`` would change now, oldest first within a queue; raises QueueUnusable.
+        """What ``apply`` would change now, oldest first within a queue; raises as that does.
 
         Changes nothing. A message of many recipients may come in several parts.
         """
-        wanted = self._bounded(verb, selection)
+        wanted, failures = self._bounded(verb, selection), Failures()
         for slot in queue_names(self._root):
-            with _reading(self._path(slot)) as connection:
+            with failures.noted(slot), _reading(self._path(slot)) as connection:
                 for chunk in _chunks(connection, wanted):
                     yield from _affected(chunk)
+        failures.check()
 
     def apply(self, verb: Verb, selection: Selection) -> Generator[Affected]:
         """Do it to the selected recipients that it is for; yields what is done, durably.
@@ -149,12 +151,14 @@ class QueueOperator:
         An attempt that is in progress goes on, and may yet deliver. To end early, call ``stop``
         and iterate to the end: what comes then is done already, and nothing else is. A message of
         many recipients may come in several parts. Raises QueueUnusable, or QueueFailed when a
-        queue cannot be written to now.
+        queue cannot be written to now; behind all that is done in the others.
         """
-        wanted = self._bounded(verb, selection)
+        wanted, failures = self._bounded(verb, selection), Failures()
         for slot in queue_names(self._root):
             if not self.stopped:
-                yield from self._apply(self._path(slot), verb, wanted)
+                with failures.noted(slot):
+                    yield from self._apply(self._path(slot), verb, wanted)
+        failures.check()
 
     def stop(self) -> None:
         """End ``apply`` behind what it has begun, all of which it still yields."""

@@ -21,6 +21,7 @@ from restante.queue import (
     rows,
 )
 from restante.queue.bodies import Bodies
+from restante.queue.failures import Failures
 from restante.queue.schema import BODIES, DATABASE, connect_reader
 from restante.queue.selection import EVERYTHING, TABLES, Selection
 from restante.queue.slots import is_slot
@@ -88,15 +89,20 @@ class QueueEntry:
 
 
 class QueueReader:
-    """Reads every queue below ``root``, without changing anything. All of it blocks."""
+    """Reads every queue below ``root``, without changing anything. All of it blocks.
+
+    One that cannot be read is passed over, and noted.
+    """
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self.failures = Failures()
+        """Of what there is nothing in what was given out."""
 
     def messages(
         self, selection: Selection = EVERYTHING, limit: int | None = None
     ) -> Iterator[QueueEntry]:
-        """The messages with a recipient that is selected, oldest first; raises QueueUnusable.
+        """The messages with a recipient that is selected, oldest first.
 
         In memory is one message at a time; what leaves the queue meanwhile is left out.
         """
@@ -104,35 +110,39 @@ class QueueReader:
         return islice(heapq.merge(*entries, key=lambda entry: entry.envelope.queue_id), limit)
 
     def message(self, queue_id: str) -> QueueEntry | None:
-        """The message, or None if no queue has it; raises QueueUnusable."""
+        """The message, or None if no queue has it; raises QueueUnusable if nobody can say."""
+        failures = Failures()
         for slot in self.slots():
-            with self.open(slot) as connection:
+            with failures.noted(slot), self.open(slot) as connection:
                 entry = _entry(connection, slot, queue_id, EVERYTHING)
-            if entry is not None:
-                return entry
+                if entry is not None:
+                    return entry
+        failures.check()
         return None
 
     def content(self, queue_id: str) -> Content | None:
-        """What the message says, or None if no queue has it; raises QueueUnusable.
+        """What the message says, or None if no queue has it; raises as ``message`` does.
 
         A large body is a file that goes away when the message leaves the queue.
         """
+        failures = Failures()
         for slot in self.slots():
             body = Bodies(os.path.join(self._root, slot, BODIES)).path(queue_id)
-            with self.open(slot) as connection:
+            with failures.noted(slot), self.open(slot) as connection:
                 loaded = rows.load_message(connection, queue_id, body)
-            if loaded is not None:
-                return loaded[1]
+                if loaded is not None:
+                    return loaded[1]
+        failures.check()
         return None
 
     def left_alone(self, lanes: set[str]) -> dict[str, LaneAlone]:
-        """Those of ``lanes`` that are left alone, by name; raises QueueUnusable.
+        """Those of ``lanes`` that are left alone, by name.
 
         Where several queues leave one alone: the one that does for longest.
         """
         found: dict[str, LaneAlone] = {}
         for slot in self.slots():
-            with self.open(slot) as connection:
+            with self.failures.noted(slot), self.open(slot) as connection:
                 for name, alone in _alone(connection, lanes).items():
                     known = found.get(name, alone)
                     found[name] = max(known, alone, key=lambda each: each.until)
@@ -154,7 +164,7 @@ class QueueReader:
                 raise QueueUnusable(f"the queue {path} cannot be read: {error}") from error
 
     def _entries(self, slot: str, selection: Selection) -> Iterator[QueueEntry]:
-        with self.open(slot) as connection:
+        with self.failures.noted(slot), self.open(slot) as connection:
             for queue_id in _ids(connection, selection):
                 entry = _entry(connection, slot, queue_id, selection)
                 if entry is not None and entry.selected:

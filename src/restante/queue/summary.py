@@ -8,7 +8,6 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from itertools import groupby
@@ -70,19 +69,21 @@ class Group:
 
 
 def groups(reader: QueueReader, by: By, selection: Selection = EVERYTHING) -> Iterator[Group]:
-    """The groups in the order of their keys, of ages the youngest first; raises QueueUnusable.
+    """The groups in the order of their keys, of ages the youngest first.
 
-    Nothing but one group of each queue is in memory: SQLite sorts on disk what is much.
+    Nothing but one group of each queue is in memory: SQLite sorts on disk what is much. Queues
+    that cannot be read are among the reader's failures.
     """
-    with ExitStack() as stack:
-        found = [
-            _groups(stack.enter_context(reader.open(slot)), by, selection)
-            for slot in reader.slots()
-        ]
-        merged = heapq.merge(*found, key=attrgetter("key"))
-        for _, same in groupby(merged, key=attrgetter("key")):
-            group: Group = reduce(add, same)
-            yield replace(group, key=AGES[int(group.key)][1]) if by is By.AGE else group
+    found = [_groups_of(reader, slot, by, selection) for slot in reader.slots()]
+    merged = heapq.merge(*found, key=attrgetter("key"))
+    for _, same in groupby(merged, key=attrgetter("key")):
+        group: Group = reduce(add, same)
+        yield replace(group, key=AGES[int(group.key)][1]) if by is By.AGE else group
+
+
+def _groups_of(reader: QueueReader, slot: str, by: By, selection: Selection) -> Iterator[Group]:
+    with reader.failures.noted(slot), reader.open(slot) as connection:
+        yield from _groups(connection, by, selection)
 
 
 def largest(found: Iterator[Group], most: int) -> tuple[list[Group], int]:

@@ -92,6 +92,7 @@ def list_messages(
     selection = filters.selection()
     with _reading(context) as reader:
         print_entries(reader.messages(selection), limit, as_json=as_json)
+        reader.failures.check()
 
 
 @queue.command("summary")
@@ -117,6 +118,7 @@ def summarize(
             print_overview(reader, selection, as_json=as_json)
         else:
             print_groups(reader, by, selection, limit, as_json=as_json)
+        reader.failures.check()
 
 
 @queue.command("mailq")
@@ -127,6 +129,7 @@ def print_as_mailq(context: typer.Context) -> None:
     with _reading(context) as reader:
         for line in mailq(reader):
             print(one_line(line))
+        reader.failures.check()
 
 
 @queue.command("show")

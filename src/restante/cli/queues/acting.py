@@ -16,6 +16,7 @@ from restante.cli.output import count, one_line
 from restante.cli.queues.selecting import not_found
 from restante.cli.status import ExitCode
 from restante.errors import OperatorError
+from restante.queue import QueueFailed, QueueUnusable
 from restante.queue.selection import EVERYTHING
 
 if TYPE_CHECKING:
@@ -115,26 +116,35 @@ def carry_out(operator: QueueOperator, reader: QueueReader, order: Order, note: 
     """Do it, or say what would be done; ``note`` is called with what was done.
 
     Raises OperatorError where it is refused, and where a message that was named by its id
-    is not there to have it done to; with the others it is done all the same. Raises OSError
-    where all is done, and standard output did not take what there was to say.
+    is not there to have it done to; with the others it is done all the same. So it is where a
+    queue cannot be used. Raises OSError where all is done, and standard output did not take what
+    there was to say.
     """
     if not (order.confirmed or order.dry_run):
         _ask(operator, order)
     act = operator.matching if order.dry_run else operator.apply
     tally, missing = _Tally(), set(order.selection.ids)
     lines = _Lines(SHOWN if sys.stdout.isatty() else None)
+    failure = None
     with _stopping(operator):
-        for part in tally.counting(act(order.verb, order.selection)):
-            missing.discard(part.queue_id)
-            if not order.dry_run:
-                note(order.verb, part)
-            lines.tell(part)
+        try:
+            for part in tally.counting(act(order.verb, order.selection)):
+                missing.discard(part.queue_id)
+                if not order.dry_run:
+                    note(order.verb, part)
+                lines.tell(part)
+        except (QueueUnusable, QueueFailed) as error:
+            failure = error
+    if failure is not None and not tally.messages:
+        raise failure
     lines.end()
     _conclude(operator, order, tally)
     if operator.stopped:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if lines.failure is not None:
         raise lines.failure
+    if failure is not None and (missing or not order.selection.ids):
+        raise failure
     if missing:
         raise OperatorError("\n".join(_explain(reader, order, each) for each in sorted(missing)))
 
@@ -162,8 +172,9 @@ def _stopping(operator: QueueOperator) -> Iterator[None]:
 def _ask(operator: QueueOperator, order: Order) -> None:
     """Before what cannot be undone is done to several messages; raises OperatorError."""
     tally = _Tally()
-    for _ in tally.counting(operator.matching(order.verb, order.selection)):
-        pass
+    with suppress(QueueUnusable, QueueFailed):  # of which is told when all else is done
+        for _ in tally.counting(operator.matching(order.verb, order.selection)):
+            pass
     if tally.messages <= 1:
         return
     if not sys.stdin.isatty():

@@ -36,6 +36,8 @@ MOST = 10
 def print_overview(reader: QueueReader, selection: Selection, *, as_json: bool) -> None:
     """The total, and what most of it waits for."""
     ages = list(groups(reader, By.AGE, selection))
+    if not ages:
+        reader.failures.check()  # or else it would say that nothing waits
     lanes, more_lanes = largest(groups(reader, By.LANE, selection), MOST)
     reasons, more_reasons = largest(groups(reader, By.REASON, selection), MOST)
     if as_json:
