@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,11 +203,14 @@ async def test_long_looks_are_rare(world: World, monkeypatch: pytest.MonkeyPatch
     assert ended[2] - ended[1] > 0.18
 
 
+@pytest.mark.parametrize("is_file", [False, True])
 async def test_without_a_poke_there_is_the_interval(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, is_file: bool
 ) -> None:
     monkeypatch.setattr(collecting, "SCAN_INTERVAL", 0.01)
     os.unlink(world.paths.wake)
+    if is_file:
+        os.mknod(world.paths.wake)
     async with world.collecting():
         world.drop()
         await until(lambda: world.store.waiting == 1)
@@ -357,6 +361,16 @@ async def test_any_file_is_a_message_or_none(
 
 
 # The directory
+
+
+def test_a_file_where_programs_wake_the_server_is_no_more(tmp_path: Path) -> None:
+    """As somebody has made it who wrote there before the first start."""
+    settings = Settings(str(tmp_path))
+    paths = DropPaths.of(settings.directory)
+    os.mkdir(paths.root)
+    Path(paths.wake).write_text("\n")
+    prepare(settings)
+    assert stat.S_ISFIFO(os.stat(paths.wake).st_mode)
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,10 @@ def _listening(fifo: str, wake: asyncio.Event) -> Iterator[Callable[[], None]]:
 
     loop = asyncio.get_running_loop()
 
+    def listen() -> None:
+        with contextlib.suppress(OSError):  # by now it is a file, which has nothing to wait for
+            loop.add_reader(descriptor, poked)
+
     def poked() -> None:
         loop.remove_reader(descriptor)
         with contextlib.suppress(BlockingIOError):
@@ -262,7 +266,7 @@ def _listening(fifo: str, wake: asyncio.Event) -> Iterator[Callable[[], None]]:
         wake.set()
 
     try:
-        yield lambda: loop.add_reader(descriptor, poked)
+        yield listen
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)

@@ -97,6 +97,10 @@ def make_bad(path: str) -> None:
 
 
 def _make_fifo(path: str, mode: int) -> None:
+    """In the place of a file, too, as whoever writes to one that is not there yet makes it."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISFIFO(os.lstat(path).st_mode):
+            os.unlink(path)
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
     os.chmod(path, mode)
