@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.instance import new_instance
+from tests.support.instance import Instance, new_instance
 from tests.support.serving import IAIN, deliver
 
 SOMEBODY = 54321
@@ -83,15 +83,35 @@ if os.geteuid() == 0:
             home, right = maildir.parent, maildir.stat()
             for place in (home, *home.rglob("*")):
                 os.chown(place, 0, 0)
-            told = instance.run("check", check=False)
-            assert told.returncode == 1
-            assert (
-                f"problem: the mailbox {IAIN}: {maildir} belongs to uid 0, the account's uid is "
-                f"{right.st_uid}; its mail waits\n"
-            ) in told.stdout
-            for place in (home, *home.rglob("*")):
-                os.chown(place, right.st_uid, right.st_gid)
-            assert instance.run("check").returncode == 0
+            check_who_owns(instance, home, maildir)
+            os.chown(home, right.st_uid, right.st_gid)
+            instance.start()
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            assert len(instance.messages(IAIN)) == 2
+
+    @pytest.mark.parametrize("part", ["tmp", "new", "cur", "restante.lock"])
+    def test_a_part_of_a_maildir_that_is_somebody_elses(directory: Path, part: str) -> None:
+        """As a chown of the Maildir alone leaves it, once a backup was unpacked by root."""
+        with new_instance(directory) as instance:
+            instance.add_mailbox(IAIN)
+            instance.start()
+            assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+            assert instance.messages(IAIN)
+            instance.stop()
+            (maildir,) = directory.glob("mail/*/*/Maildir")
+            os.chown(maildir / part, 0, 0)
+            check_who_owns(instance, maildir.parent, maildir / part)
+
+    def check_who_owns(instance: Instance, home: Path, place: Path) -> None:
+        """It is root's; the command that is proposed is the one that helps."""
+        told = instance.run("check", check=False)
+        assert told.returncode == 1
+        (line,) = [line for line in told.stdout.splitlines() if f"mailbox {IAIN}" in line]
+        assert f": {place} belongs to uid 0, the account's uid is " in line
+        command = line.partition(", run: ")[2]
+        assert command.endswith(f" {home}/Maildir")
+        subprocess.run(shlex.split(command), check=True)
+        assert instance.run("check").returncode == 0
 
     def test_a_domain_that_is_closed_to_the_owner_of_a_home(directory: Path) -> None:
         """The command that is proposed is the one that helps."""

@@ -12,7 +12,10 @@ from restante.cli.reach import Reach
 from restante.directory import Account, BadRow
 from restante.directory.engine import Engine
 from restante.directory.rows import account_of
+from restante.store.maildir import LOCK, MAILDIR
 
+_PARTS = ("tmp", "new", "cur", LOCK)
+"""What keeps deliveries or POP3 out where it is somebody else's."""
 MAX_HOMES = 1000
 """Homes that are looked into, so that a check of a large database stays short."""
 _ACCOUNTS = "SELECT `username`, `uid`, `gid`, `home` FROM `mailbox` LIMIT ?"
@@ -46,17 +49,20 @@ async def examine_homes(engine: Engine, findings: Findings, reach: Reach) -> Non
 
 
 def _foreign(account: Account) -> str:
-    maildir = os.path.join(account.home, "Maildir")
-    try:
-        owner = os.stat(maildir).st_uid
-    except OSError:
-        return ""  # there is none yet, or it is where nobody can look now
-    if owner == account.uid:
-        return ""
-    return (
-        f"the mailbox {account.name}: {maildir} belongs to uid {owner}, the account's uid is "
-        f"{account.uid}; its mail waits"
-    )
+    maildir = os.path.join(account.home, MAILDIR)
+    for place in (maildir, *(os.path.join(maildir, name) for name in _PARTS)):
+        try:
+            owner = os.stat(place, follow_symlinks=place == maildir).st_uid
+        except OSError:
+            continue  # there is none yet, or it is where nobody can look now
+        if owner != account.uid:
+            owners = f"{account.uid}:{account.gid}"
+            return (
+                f"the mailbox {account.name}: {place} belongs to uid {owner}, the account's uid "
+                f"is {account.uid}; its mail waits; unless the row is wrong, run: "
+                f"chown -R --no-dereference {owners} {maildir}"
+            )
+    return ""
 
 
 def _closed(account: Account) -> str:
