@@ -381,7 +381,7 @@ def test_a_stop_ends_a_reload(tmp_path: Path) -> None:
         until(lambda: not is_alive(old), "the old worker has left")
         assert is_alive(fresh)
         hesitating.unlink()
-        assert instance.stop() == 0
+        assert instance.ended() == 0
         assert "event=reload_refused" not in instance.log()
 
 
@@ -404,7 +404,7 @@ def test_a_stop_ends_the_refusal_of_a_reload(tmp_path: Path) -> None:
         until(lambda: not is_alive(old), "the old worker has left")
         assert is_alive(fresh)
         (instance.directory / "wait").unlink()
-        assert instance.stop() == 0
+        assert instance.ended() == 0
 
 
 def test_reloads_under_load_lose_nothing(tmp_path: Path) -> None:

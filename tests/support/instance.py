@@ -127,6 +127,11 @@ class Instance:
         """SIGTERM, and wait; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait until it has ended by itself; the exit status."""
+        assert self.process is not None
         status = self.process.wait(PATIENCE)
         self.process = None
         return status
