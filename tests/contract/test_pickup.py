@@ -234,6 +234,20 @@ async def test_claimed_and_not_yet_gone_from_where_it_was(world: World) -> None:
     assert world.left() == []
 
 
+async def test_claimed_for_another_queue_and_not_yet_gone_from_where_it_was(world: World) -> None:
+    """It is for whoever opens that queue; before it was claimed again, and put aside."""
+    world.drop()
+    (name,) = world.claim(9)
+    os.link(f"{claimed_by(world.paths, 9)}/{name}", f"{world.paths.incoming}/{name}")
+    other = QueueStore.open(str(world.root), 9)
+    async with world.collecting():
+        await until(lambda: world.left() == [f"claimed/9/{name}"])
+        await settle(world.settings, 9, other)
+    assert len(await world.collect()) == 1
+    assert world.left() == []
+    await other.close()
+
+
 async def test_queued_and_not_yet_removed(world: World) -> None:
     world.drop()
     (name,) = world.claim()

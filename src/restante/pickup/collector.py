@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import math
 import os
 import stat
@@ -121,6 +122,7 @@ class Collector:
     async def _collect(self) -> int:
         """Take at most BATCH files; how many there were. Raises TemporaryError and OSError."""
         if time.monotonic() >= self._settle_at:
+            await in_thread(_forget_second_names, self._paths)
             await settle(self._settings, self._slot, self._queue)
             queues = self._settings.path(self._settings.queue.root)
             await in_thread(_settle_orphans, self._paths, queues)
@@ -370,16 +372,16 @@ async def settle(settings: Settings, slot: int, queue: TakingQueue) -> None:
 
 def _settle(paths: DropPaths, claimed: str, taken: Collection[str]) -> None:
     """Remove what is taken, and give the rest back, durably."""
-    try:
-        names = os.listdir(claimed)
-    except FileNotFoundError:
+    names = _names(claimed)
+    if not names:
         return
-    for name in names:
-        path = os.path.join(claimed, name)
-        if name in taken:
-            os.unlink(path)
-        elif not _is_directory(path):  # which is no message, and may be immovable
-            _give_back(paths, path)
+    with _alone(paths):
+        for name in names:
+            path = os.path.join(claimed, name)
+            if name in taken:
+                os.unlink(path)
+            elif not _is_directory(path):  # which is no message, and may be immovable
+                _give_back(paths, path)
     sync_directory(paths.incoming)
     sync_directory(claimed)
     with contextlib.suppress(OSError):  # it is made anew when it is needed
@@ -394,12 +396,47 @@ def _give_back(paths: DropPaths, path: str) -> None:
     try:
         os.rename(path, os.path.join(paths.incoming, os.path.basename(path)))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # a power cut has left it both names, which rename(2) leaves
+            os.unlink(path)  # see ``_forget_second_names``: rename(2) leaves both
     except IsADirectoryError:
         try:
             _put_aside(paths, path, "there is a directory where it was")
         except OSError as error:
             maillog.drop_failed(paths.root, str(error))
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+@contextlib.contextmanager
+def _alone(paths: DropPaths) -> Iterator[None]:
+    """Among those who decide which of two names goes: they could remove one each."""
+    claimed = os.open(paths.claimed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(claimed, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(claimed)
+
+
+def _forget_second_names(paths: DropPaths) -> None:
+    """Files that are claimed, for whichever queue, have no name in ``incoming``; raises OSError.
+
+    A power cut may have left both, on file systems without a journal. Before anybody claims: it
+    would be claimed a second time, and would then be a file with other names, as of its owner.
+    """
+    with _alone(paths):
+        for slot in os.listdir(paths.claimed):
+            claimed = os.path.join(paths.claimed, slot)
+            for name in _names(claimed):
+                path = os.path.join(paths.incoming, name)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.lstat(path), os.lstat(os.path.join(claimed, name))):
+                        os.unlink(path)
+    sync_directory(paths.incoming)
 
 
 def _settle_orphans(paths: DropPaths, queues: str) -> None:
