@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.instance import Instance
 from tests.support.nameserver import Zone, nameserver
-from tests.support.serving import IAIN, LOOPBACK, new_server, smtp
+from tests.support.serving import IAIN, LOOPBACK, Sections, new_server, smtp
 
 ZONE = {
     ("example.net", "MX"): ["10 mx.example.net."],
@@ -20,14 +20,19 @@ ZONE = {
 
 
 @contextmanager
-def relaying_server(directory: Path, port: int) -> Iterator[Instance]:
-    """Running; it relays for everybody, and other hosts listen on ``port``."""
+def relaying_server(
+    directory: Path, port: int, sections: Sections | None = None
+) -> Iterator[Instance]:
+    """Running; it relays for everybody, and other hosts listen on ``port``.
+
+    ``sections``: settings besides.
+    """
     with nameserver(Zone(ZONE)) as dns:
-        sections: dict[str, dict[str, object]] = {
+        relaying: dict[str, dict[str, object]] = {
             "receiver": {"relay_networks": ["127.0.0.0/8"]},
             "relay": {"nameservers": [str(dns)], "port": port},
         }
-        with new_server(directory, sections) as running:
+        with new_server(directory, {**relaying, **(sections or {})}) as running:
             yield running
 
 

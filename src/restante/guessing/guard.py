@@ -229,5 +229,7 @@ def _name(account: str) -> str:
 def guard_of(settings: Settings) -> FileGuard:
     """The guard of an instance."""
     auth = settings.auth
-    limits = Limits(auth.guess_account, auth.guess_network, auth.guess_window)
+    limits = Limits(
+        account=auth.guess_account, network=auth.guess_network, window=auth.guess_window
+    )
     return FileGuard(settings.path(settings.queue.root), limits, auth.guess_shared)

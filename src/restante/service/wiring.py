@@ -144,10 +144,10 @@ class Worker:
         receiver = Derived(self._live, lambda settings: self._make_receiver(settings, sending))
         server_settings = self._settings.server
         limits = ConnectionLimits(
-            server_settings.max_connections,
-            server_settings.max_connections_per_address,
-            self._share,
-            self._berth.arrived,
+            total=server_settings.max_connections,
+            per_address=server_settings.max_connections_per_address,
+            share=self._share,
+            arrived=self._berth.arrived,
         )
         sessions = session_ids(self._slot)
         for service in self._services(receiver, spool):
@@ -326,15 +326,19 @@ class Worker:
             store,
             self._courier,
             CurrentReporter(Derived(self._live, _reporter)),
-            RetryPolicy(settings.queue.queuelifetime, random.random, settings.queue.delay_notice),
+            RetryPolicy(
+                lifetime=settings.queue.queuelifetime,
+                random=random.random,
+                delay_notice=settings.queue.delay_notice,
+            ),
             SystemClock(),
             self._ids.__next__,
             Limits(
-                settings.queue.concurrencylocal,
-                settings.queue.concurrencyremote,
-                settings.relay.concurrency_per_destination,
-                settings.relay.concurrency_per_message,
-                settings.queue.concurrencyprograms,
+                local=settings.queue.concurrencylocal,
+                remote=settings.queue.concurrencyremote,
+                per_lane=settings.relay.concurrency_per_destination,
+                per_message=settings.relay.concurrency_per_message,
+                programs=settings.queue.concurrencyprograms,
             ),
         )
         store.heed(self._relay.forget_silence)
