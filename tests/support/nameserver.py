@@ -32,7 +32,7 @@ class Zone:
     """(name, type) to values, as in master files: ("example.net", "MX") to ["10 mx.example."]."""
     ttl: int = 300
     minimum: int = 60
-    """For how long it is known that something does not exist: SOA's last number."""
+    """For how long it is known that something does not exist: SOA's last number, and its TTL."""
     failing: set[str] = field(default_factory=set)
     """Names that get SERVFAIL."""
     silent: set[str] = field(default_factory=set)
@@ -76,7 +76,7 @@ class Zone:
             response.answer.append(dns.rrset.from_text(f"{name}.", self.ttl, "IN", kind, *values))
             return
         soa = f"ns. root. 1 3600 600 86400 {self.minimum}"
-        response.authority.append(dns.rrset.from_text(".", 3600, "IN", "SOA", soa))
+        response.authority.append(dns.rrset.from_text(".", self.minimum, "IN", "SOA", soa))
         if not any(known == name for known, _ in self.records):
             response.set_rcode(dns.rcode.NXDOMAIN)
 

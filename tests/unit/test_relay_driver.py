@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from restante.envelope import Content, memory_content
 from restante.relay.driver import PATIENCE, SmtpRelay
 from restante.relay.health import LONGEST_REST
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
+from restante.relay.session import TRANSACTION_TIME
 from restante.status import Delivered, PermanentFailure, TemporaryFailure
 from tests.support.contents import spooled_content
 from tests.support.jumping_clock import until
@@ -468,6 +469,14 @@ async def test_a_greeting_that_refuses_is_tried_elsewhere_and_later(
     assert attempted.back_off is not None
 
 
+async def test_hosts_that_never_take_mail_say_so_in_their_greeting(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer
+) -> None:
+    """The code means that nowhere else (RFC 7504 §3)."""
+    first.says = second.says = dict.fromkeys(("EHLO", "HELO"), "521 5.3.2 no mail here")
+    assert told(only(await send(dns, first.port)))[0] is TemporaryFailure
+
+
 async def test_hosts_that_never_take_mail(dns: HostPort, first: SmtpPeer, second: SmtpPeer) -> None:
     first.says["GREETING"] = second.says["GREETING"] = "521 5.3.2 no mail here"
     attempted = await send(dns, first.port)
@@ -511,10 +520,13 @@ async def test_an_exchanger_is_this_host_as_soon_as_it_is_called_so(
     [
         ("MAIL", "450 4.7.1 too many messages", True),
         ("MAIL", "451 later", True),
+        ("MAIL", "450 4.1.0 not this sender", False),
+        ("MAIL", "450 4.1.7 no such sender", False),
         ("MAIL", "450 4.1.8 no such sender's domain", False),
         ("MAIL", "552 5.3.4 too large", False),
         ("RCPT", "450 4.7.1 greylisted", False),
         ("RCPT", "452 4.3.1 no room", True),
+        ("RCPT", "451 4.4.5 congested", True),
         ("DATA", "451 4.3.2 not now", True),
         ("END", "451 4.7.1 come back later", False),
         ("END", "554 5.7.1 spam", False),
@@ -537,13 +549,25 @@ async def test_a_sender_that_is_put_off_is_tried_at_the_next_host(
     assert second.connections == 1
 
 
-async def test_many_that_are_put_off_in_a_row(dns: HostPort, first: SmtpPeer) -> None:
-    first.says["RCPT"] = "450 4.7.1 greylisted"
+async def left_alone(dns: HostPort, first: SmtpPeer, said: Sequence[str]) -> list[bool]:
+    """Whether the host is, after each message, which it answers in these words."""
+    first.says["RCPT"] = list(said)
     async with relay(dns, first.port) as made:
-        backs = [
-            (await made.send(LANE, parcel())).back_off is not None for _ in range(PUT_OFF_IN_A_ROW)
-        ]
-    assert backs == [False] * (PUT_OFF_IN_A_ROW - 1) + [True]
+        return [(await made.send(LANE, parcel())).back_off is not None for _ in said]
+
+
+async def test_many_that_are_put_off_in_a_row(dns: HostPort, first: SmtpPeer) -> None:
+    """Then the count begins anew."""
+    row = [False] * (PUT_OFF_IN_A_ROW - 1) + [True]
+    assert await left_alone(dns, first, ["450 4.7.1 greylisted"] * 2 * len(row)) == row * 2
+
+
+@pytest.mark.parametrize("between", ["250 ok", "550 5.1.1 no such user"])
+async def test_those_are_no_row_that_others_come_between(
+    dns: HostPort, first: SmtpPeer, between: str
+) -> None:
+    few = ["450 4.7.1 greylisted"] * (PUT_OFF_IN_A_ROW - 1)
+    assert not any(await left_alone(dns, first, [*few, between, *few]))
 
 
 @pytest.mark.parametrize(
@@ -601,6 +625,37 @@ async def test_a_connection_has_so_many_messages(dns: HostPort, first: SmtpPeer)
             await made.send(LANE, parcel())
     assert first.connections == 3
     assert first.verbs().count("QUIT") == 3
+
+
+async def test_so_many_connections_are_kept(
+    zone: Zone, dns: HostPort, first: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has waited longest takes leave."""
+    monkeypatch.setattr("restante.relay.pool.MAX_IDLE", 2)
+    lanes = [LANE, "example.org", "example.com"]
+    zone.records |= {(lane, "MX"): zone.records[LANE, "MX"] for lane in lanes}
+    async with relay(dns, first.port, idle_timeout=10 * PATIENCE) as made:
+        for lane in lanes:
+            await made.send(lane, parcel())
+        await until(lambda: "QUIT" in first.verbs())
+        for lane in lanes[1:]:
+            await made.send(lane, parcel())
+        assert first.connections == len(lanes)
+        await made.send(LANE, parcel())
+    assert first.connections == len(lanes) + 1
+
+
+async def test_each_transaction_has_a_time_of_its_own(
+    dns: HostPort, first: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what the connection has lasted."""
+    loop = asyncio.get_running_loop()
+    time_of = loop.time
+    async with relay(dns, first.port, idle_timeout=10 * TRANSACTION_TIME) as made:
+        await made.send(LANE, parcel())
+        monkeypatch.setattr(loop, "time", lambda: time_of() + 2 * TRANSACTION_TIME)
+        assert told(only(await made.send(LANE, parcel())))[0] is Delivered
+    assert first.connections == 1
 
 
 async def test_no_connection_is_kept(dns: HostPort, first: SmtpPeer) -> None:
