@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -15,11 +16,12 @@ HANG = "hang"
 """A reply that never comes."""
 DROP = "drop"
 """The connection is closed in its place."""
-
 DRIP = "drip"
 """A reply that goes on and on, an octet now and then."""
 DEAF = "deaf"
 """As an answer to DATA: go on. But nothing is read, while an octet is sent now and then."""
+MOMENT = 1
+"""Milliseconds between two of these octets."""
 
 Said = str | list[str] | Callable[[str], str]
 """A reply; several, one after another, the last of which stays; or what a command makes of it."""
@@ -27,7 +29,10 @@ Said = str | list[str] | Callable[[str], str]
 
 @dataclass
 class SmtpPeer:
-    """What it answers to each verb, and what it heard. ``END`` is the end of a content."""
+    """What it answers to each verb, and what it heard. ``END`` is the end of a content.
+
+    As an answer to ``HANDSHAKE``, which begins TLS, ``HANG`` is known.
+    """
 
     says: dict[str, Said] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
@@ -43,6 +48,9 @@ class SmtpPeer:
     objections: list[str] = field(default_factory=list)
     """What clients said of handshakes that they did not finish."""
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def keep_waiting(self) -> None:
+        """What happens all the time while a client waits for what never comes."""
 
     def verbs(self) -> list[str]:
         """The commands' first words, in upper case."""
@@ -146,21 +154,26 @@ class _Session:
 
     def _answer(self, verb: str, command: str) -> str:
         self._last = said = self._peer.reply(verb, command)
-        if said == HANG:
-            self._peer.stopped.wait()
-            raise _Ended
         if said == DEAF:
             self._connection.sendall(b"354 go on\r\n")
-        while said in {DRIP, DEAF}:
-            self._connection.sendall(b"2")
-            if self._peer.stopped.wait(0.02):
-                raise _Ended
+        while said in {HANG, DRIP, DEAF}:
+            if said != HANG:
+                self._connection.sendall(b"2")
+            self._keep_waiting()
         if said == DROP:
             raise _Ended
         self._connection.sendall(said.encode() + b"\r\n")
         if said.startswith("421"):
             raise _Ended
         return said
+
+    def _keep_waiting(self) -> None:
+        """Say nothing for a moment; raises _Ended when the client is gone."""
+        gone = select.poll()
+        gone.register(self._connection, select.POLLRDHUP)
+        if gone.poll(MOMENT) or self._peer.stopped.is_set():
+            raise _Ended
+        self._peer.keep_waiting()
 
     def _data(self) -> None:
         content = bytearray()
@@ -184,6 +197,8 @@ class _Session:
         self._answer("END", "")
 
     def _handshake(self) -> None:
+        while self._peer.says.get("HANDSHAKE") == HANG:
+            self._keep_waiting()
         if self._peer.tls is None:
             self._connection.sendall(b"no handshake\r\n")
             raise _Ended

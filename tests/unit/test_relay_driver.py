@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from restante.config.tree import MEBIBYTE, HostPort
+from restante.config.tree import HOUR, MEBIBYTE, HostPort
 from restante.envelope import Content, memory_content
+from restante.protocol.smtp.client_commands import BLOCK_TIMEOUT, END_TIMEOUT
 from restante.relay.driver import PATIENCE, SmtpRelay
 from restante.relay.health import LONGEST_REST
 from restante.relay.outcomes import PUT_OFF_IN_A_ROW
@@ -23,6 +23,7 @@ from tests.support.contents import spooled_content
 from tests.support.jumping_clock import until
 from tests.support.nameserver import Zone, nameserver
 from tests.support.no_threads import FewThreads
+from tests.support.passing_time import PassingTime
 from tests.support.ports import free_port
 from tests.support.relaying import (
     BODY,
@@ -39,13 +40,16 @@ from tests.support.relaying import (
 )
 from tests.support.smtp_peer import DEAF, DRIP, DROP, HANG, SmtpPeer, smtp_peer
 
-SILENCE = 0.5
-"""Seconds that hosts are given here; those that work take none of them."""
-
 
 @pytest.fixture
 def zone() -> Zone:
     return two_exchangers()
+
+
+@pytest.fixture
+async def passing(monkeypatch: pytest.MonkeyPatch) -> PassingTime:
+    """Time for hosts that work, however long others are silent."""
+    return PassingTime(monkeypatch)
 
 
 @pytest.fixture
@@ -123,6 +127,7 @@ async def test_a_large_message_by_chunks(tmp_path: Path, dns: HostPort, first: S
     assert "DATA" not in first.verbs()
 
 
+@pytest.mark.usefixtures("passing")
 async def test_a_host_that_reads_nothing_is_not_sent_everything(
     tmp_path: Path, dns: HostPort, first: SmtpPeer
 ) -> None:
@@ -135,7 +140,7 @@ async def test_a_host_that_reads_nothing_is_not_sent_everything(
     sent = parcel(content=content)
     sent = replace(sent, envelope=replace(sent.envelope, eight_bit=True))  # so it is read once
     writing = asyncio.create_task(asyncio.to_thread(write_until_closed, path, size))
-    attempted = await send(dns, first.port, sent, timeoutremote=1.0)
+    attempted = await send(dns, first.port, sent, timeoutremote=HOUR)
     assert isinstance(only(attempted), TemporaryFailure)
     assert await writing < size / 2
 
@@ -150,27 +155,28 @@ def write_until_closed(path: Path, size: int) -> int:
 
 
 async def test_each_chunk_has_a_time_of_its_own(
-    tmp_path: Path, dns: HostPort, first: SmtpPeer
+    tmp_path: Path, dns: HostPort, first: SmtpPeer, passing: PassingTime
 ) -> None:
     first.offers = ("CHUNKING",)
 
     def slowly(command: str) -> str:
-        time.sleep(0.3)
+        passing.pass_by(0.5 * BLOCK_TIMEOUT)
         return "250 ok"
 
     first.says["BDAT"] = slowly
-    attempted = await send(dns, first.port, parcel(content=large(tmp_path)), timeoutremote=1.0)
+    attempted = await send(dns, first.port, parcel(content=large(tmp_path)), timeoutremote=HOUR)
     assert isinstance(only(attempted), Delivered)
-    assert first.verbs().count("BDAT") > 4
+    assert 0.5 * BLOCK_TIMEOUT * first.verbs().count("BDAT") > END_TIMEOUT
 
 
+@pytest.mark.usefixtures("passing")
 @pytest.mark.parametrize("said", [DROP, HANG, "451 4.3.0 try again"])
 async def test_a_chunk_that_a_host_chokes_on_is_nobody_elses_trouble(
     tmp_path: Path, dns: HostPort, first: SmtpPeer, said: str
 ) -> None:
     first.offers = ("CHUNKING",)
     first.says["BDAT"] = said
-    attempted = await send(dns, first.port, parcel(content=large(tmp_path)), timeoutremote=0.5)
+    attempted = await send(dns, first.port, parcel(content=large(tmp_path)), timeoutremote=HOUR)
     assert isinstance(only(attempted), TemporaryFailure)
     assert attempted.back_off is None
 
@@ -296,11 +302,12 @@ async def test_a_host_that_does_not_answer_is_left_alone(dns: HostPort, first: S
     assert again.back_off.minimum > 50
 
 
+@pytest.mark.usefixtures("passing")
 async def test_a_host_that_greets_and_is_silent_then_is_left_alone_too(
     dns: HostPort, first: SmtpPeer, second: SmtpPeer
 ) -> None:
     first.says["EHLO"] = HANG
-    async with relay(dns, first.port, timeoutremote=1.0, idle_timeout=0.0) as made:
+    async with relay(dns, first.port, timeoutremote=HOUR, idle_timeout=0.0) as made:
         attempts = [await made.send(LANE, parcel()) for _ in range(2)]
     assert [told(only(each))[1] for each in attempts] == ["mx2.peer.example"] * 2
     assert first.connections == 1
@@ -319,42 +326,41 @@ async def test_however_many_addresses_are_down_a_worse_one_has_its_turn(
 
 
 async def test_silent_hosts_do_not_hold_an_attempt_for_long(
-    zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer
+    zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer, passing: PassingTime
 ) -> None:
-    """By this clock either keeps silent for ten minutes: the third is left for the next time."""
+    """Either keeps silent for all the time of an attempt: the third is left for the next one."""
     zone.records[LANE, "MX"].append("30 mx3.peer.example.")
     zone.records["mx3.peer.example", "A"] = ["127.0.0.4"]
     first.says["GREETING"] = second.says["GREETING"] = HANG
 
-    def clock() -> float:
-        return PATIENCE / 0.2 * time.monotonic()
-
     with smtp_peer(SmtpPeer(), "127.0.0.4", first.port) as third:
-        async with relay(dns, first.port, clock, timeoutremote=0.2) as made:
+        async with relay(dns, first.port, passing.now, timeoutremote=HOUR) as made:
             attempted = await made.send(LANE, parcel())
         assert told(only(attempted))[:3] == (TemporaryFailure, "mx1.peer.example", "greeting")
         assert attempted.back_off is not None
         assert (second.connections, third.connections) == (1, 0)
-        at_once = await send(dns, first.port, timeoutremote=1.0)
+        at_once = await send(dns, first.port, timeoutremote=HOUR)
         assert told(only(at_once))[:2] == (Delivered, "mx3.peer.example")
 
 
 @pytest.mark.parametrize("verb", ["GREETING", "EHLO", "MAIL"])
 async def test_a_host_that_hangs_keeps_nothing_from_the_one_behind_it(
-    zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer, verb: str
+    zone: Zone,
+    dns: HostPort,
+    first: SmtpPeer,
+    second: SmtpPeer,
+    passing: PassingTime,
+    verb: str,
 ) -> None:
     """Its addresses take all the time of an attempt; the next is made when their rest is over."""
     zone.records["mx1.peer.example", "A"].append("127.0.0.4")
     first.says[verb] = HANG
-
-    def clock() -> float:
-        return PATIENCE / SILENCE * time.monotonic()
-
     with smtp_peer(SmtpPeer({verb: HANG}), "127.0.0.4", first.port):
-        async with relay(dns, first.port, clock, timeoutremote=SILENCE, idle_timeout=0.0) as made:
+        settings = {"timeoutremote": HOUR, "idle_timeout": 0.0}
+        async with relay(dns, first.port, passing.now, **settings) as made:
             attempts = [only(await made.send(LANE, parcel()))]
             for _ in range(2):
-                await asyncio.sleep(LONGEST_REST / PATIENCE * SILENCE)
+                passing.pass_by(LONGEST_REST)
                 attempts.append(only(await made.send(LANE, parcel())))
     assert [told(each)[:2] for each in attempts] == [
         (TemporaryFailure, "mx1.peer.example"),
@@ -364,18 +370,24 @@ async def test_a_host_that_hangs_keeps_nothing_from_the_one_behind_it(
 
 
 async def test_a_host_that_takes_no_content_keeps_nothing_from_the_one_behind_it(
-    tmp_path: Path, zone: Zone, dns: HostPort, first: SmtpPeer, second: SmtpPeer
+    tmp_path: Path,
+    zone: Zone,
+    dns: HostPort,
+    first: SmtpPeer,
+    second: SmtpPeer,
+    passing: PassingTime,
 ) -> None:
+    """By this clock either takes all the time of an attempt."""
     zone.records["mx1.peer.example", "A"].append("127.0.0.4")
     first.says["DATA"] = DEAF
     second.offers = ("CHUNKING",)
     sent = parcel(content=large(tmp_path, 16 * MEBIBYTE))
 
     def clock() -> float:
-        return PATIENCE / 0.2 * time.monotonic()
+        return PATIENCE / BLOCK_TIMEOUT * passing.now()
 
     with smtp_peer(SmtpPeer({"DATA": DEAF}), "127.0.0.4", first.port):
-        async with relay(dns, first.port, clock, timeoutremote=0.3, idle_timeout=0.0) as made:
+        async with relay(dns, first.port, clock, timeoutremote=HOUR, idle_timeout=0.0) as made:
             attempts = [only(await made.send(LANE, sent)) for _ in range(2)]
     assert [told(each)[:2] for each in attempts] == [
         (TemporaryFailure, "mx1.peer.example"),
@@ -383,13 +395,14 @@ async def test_a_host_that_takes_no_content_keeps_nothing_from_the_one_behind_it
     ]
 
 
+@pytest.mark.usefixtures("passing")
 @pytest.mark.parametrize("said", [HANG, DRIP])
 @pytest.mark.parametrize("verb", ["EHLO", "MAIL", "RCPT", "DATA", "END"])
 async def test_a_host_that_falls_silent(
     dns: HostPort, first: SmtpPeer, verb: str, said: str
 ) -> None:
     first.says[verb] = said
-    attempted = await send(dns, first.port, timeoutremote=1.0)
+    attempted = await send(dns, first.port, timeoutremote=HOUR)
     kind, _, command, words = told(only(attempted))
     assert kind is TemporaryFailure
     assert command.startswith({"END": "end of data"}.get(verb, verb))
@@ -427,12 +440,13 @@ async def test_421_anywhere_is_about_the_whole_host(
     assert attempted.back_off is not None
 
 
+@pytest.mark.usefixtures("passing")
 @pytest.mark.parametrize("said", [DROP, HANG, "451 4.3.0 try again", "421 4.3.2 shutting down"])
 async def test_once_the_content_is_sent_nobody_else_gets_it(
     dns: HostPort, first: SmtpPeer, second: SmtpPeer, said: str
 ) -> None:
     first.says["END"] = said
-    attempted = await send(dns, first.port, timeoutremote=0.5)
+    attempted = await send(dns, first.port, timeoutremote=HOUR)
     assert told(only(attempted))[:3] == (TemporaryFailure, "mx1.peer.example", "end of data")
     assert second.connections == 0
 
@@ -646,14 +660,12 @@ async def test_so_many_connections_are_kept(
 
 
 async def test_each_transaction_has_a_time_of_its_own(
-    dns: HostPort, first: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+    dns: HostPort, first: SmtpPeer, passing: PassingTime
 ) -> None:
     """Not what the connection has lasted."""
-    loop = asyncio.get_running_loop()
-    time_of = loop.time
     async with relay(dns, first.port, idle_timeout=10 * TRANSACTION_TIME) as made:
         await made.send(LANE, parcel())
-        monkeypatch.setattr(loop, "time", lambda: time_of() + 2 * TRANSACTION_TIME)
+        passing.pass_by(2 * TRANSACTION_TIME)
         assert told(only(await made.send(LANE, parcel())))[0] is Delivered
     assert first.connections == 1
 

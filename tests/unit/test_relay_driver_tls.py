@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvloop
 
-from restante.config.tree import HostPort
+from restante.config.tree import HOUR, HostPort
 from restante.relay.driver import PATIENCE
 from restante.status import Delivered, TemporaryFailure
 from tests.support.certificates import Issued, issue, write
 from tests.support.jumping_clock import until
 from tests.support.nameserver import Zone, nameserver
+from tests.support.passing_time import PassingTime
 from tests.support.relaying import (
     LANE,
     believed,
@@ -31,13 +29,17 @@ from tests.support.relaying import (
 from tests.support.smtp_peer import DROP, HANG, Said, SmtpPeer, smtp_peer
 
 NAME = "mx1.peer.example"
-SILENCE = 0.5
-"""Seconds that hosts are given where some of them say nothing."""
 
 
 @pytest.fixture
 def zone() -> Zone:
     return two_exchangers()
+
+
+@pytest.fixture
+async def passing(monkeypatch: pytest.MonkeyPatch) -> PassingTime:
+    """Time for hosts that work, however long others are silent."""
+    return PassingTime(monkeypatch)
 
 
 @pytest.fixture
@@ -182,23 +184,25 @@ async def test_a_host_that_wants_a_certificate_of_its_clients(
         ("what?", False),
     ],
 )
+@pytest.mark.usefixtures("passing")
 async def test_a_host_that_says_nothing_in_tls_is_spoken_to_without_it(
     dns: HostPort, tls_peer: SmtpPeer, said: str, good: bool
 ) -> None:
     """Whatever it says in TLS counts; clear text would be no better."""
     tls_peer.says = {"EHLO": ["250-mx\r\n250 STARTTLS", said, "250 mx"], "HELO": DROP}
-    outcome = only(await send(dns, tls_peer.port, timeoutremote=SILENCE))
+    outcome = only(await send(dns, tls_peer.port, timeoutremote=HOUR))
     assert isinstance(outcome, Delivered) is good
     assert tls_peer.connections == 1 + good
 
 
 @pytest.mark.parametrize("said", [DROP, HANG])
 @pytest.mark.parametrize(("policy", "good"), [("may", True), ("encrypt", False)])
+@pytest.mark.usefixtures("passing")
 async def test_a_host_that_does_not_answer_starttls(
     dns: HostPort, tls_peer: SmtpPeer, policy: str, good: bool, said: str
 ) -> None:
     tls_peer.says["STARTTLS"] = said
-    attempted = await send(dns, tls_peer.port, tls_policy={LANE: policy}, timeoutremote=SILENCE)
+    attempted = await send(dns, tls_peer.port, tls_policy={LANE: policy}, timeoutremote=HOUR)
     assert isinstance(outcome := only(attempted), Delivered) is good
     assert tls_peer.encrypted == [False] * good
     if not good:
@@ -215,17 +219,7 @@ async def test_whatever_a_host_says_to_starttls_counts(
     assert tls_peer.connections == 1
 
 
-class _Hanging(ssl.SSLContext):
-    """A server's, whose handshakes neither succeed nor fail."""
-
-    def wrap_socket(self, sock: socket.socket, *_: Any, **__: Any) -> ssl.SSLSocket:
-        """Read, and say nothing, until the client goes."""
-        while sock.recv(4096):
-            pass
-        raise ConnectionAbortedError
-
-
-@pytest.mark.parametrize("says", [{"STARTTLS": HANG}, {}])
+@pytest.mark.parametrize("says", [{"STARTTLS": HANG}, {"HANDSHAKE": HANG}])
 async def test_a_host_that_is_silent_over_tls_has_its_turn_behind_others(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -233,22 +227,21 @@ async def test_a_host_that_is_silent_over_tls_has_its_turn_behind_others(
     dns: HostPort,
     first: SmtpPeer,
     second: SmtpPeer,
+    passing: PassingTime,
     says: dict[str, Said],
 ) -> None:
     """Its addresses take all the time of an attempt. Who does without TLS is sent to it."""
     zone.records["mx1.peer.example", "A"].append("127.0.0.4")
     zone.records["example.org", "MX"] = zone.records[LANE, "MX"]
-    first.offers, first.says, first.tls = ("STARTTLS",), says, _Hanging(ssl.PROTOCOL_TLS_SERVER)
+    first.offers, first.says = ("STARTTLS",), says
     second.offers, second.tls = ("STARTTLS",), secured(tmp_path, issue("x"))
-    monkeypatch.setattr("restante.relay.session.HANDSHAKE_TIMEOUT", SILENCE)
-
-    def clock() -> float:
-        return PATIENCE / SILENCE * time.monotonic()
-
-    twin = SmtpPeer(says, first.tls, offers=first.offers)
+    monkeypatch.setattr("restante.relay.session.HANDSHAKE_TIMEOUT", PATIENCE / 2)
+    twin = SmtpPeer(says, offers=first.offers)
     policy = {LANE: "encrypt", "example.org": "none"}
     with smtp_peer(twin, "127.0.0.4", first.port):
-        async with relay(dns, first.port, clock, timeoutremote=SILENCE, tls_policy=policy) as made:
+        async with relay(
+            dns, first.port, passing.now, timeoutremote=HOUR, tls_policy=policy
+        ) as made:
             lanes = [LANE, LANE, "example.org"]
             attempts = [only(await made.send(lane, parcel())) for lane in lanes]
     assert [told(each)[:2] for each in attempts] == [

@@ -1,0 +1,34 @@
+"""A loop's clock that runs fast while a host keeps this one waiting: nobody else is in a hurry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.support.smtp_peer import SmtpPeer
+
+STEP = 1.0
+"""Seconds that pass in one go."""
+
+
+class PassingTime:
+    """The running loop's, until ``patch`` is undone; the seconds of this machine pass too."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
+        self._passed = 0.0
+        patch.setattr(self._loop, "time", self.now)
+        patch.setattr(SmtpPeer, "keep_waiting", lambda _: self.pass_by(STEP))
+
+    def now(self) -> float:
+        """What the clock shows."""
+        return self._time() + self._passed
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass; in whatever thread."""
+        self._passed += seconds
+        with contextlib.suppress(RuntimeError):  # the test is over
+            self._loop.call_soon_threadsafe(lambda: None)  # it may be asleep for longer
