@@ -302,12 +302,18 @@ async def test_a_table_that_is_full_may_be_less_so_later(mariadb_url: str) -> No
     assert [event["event"] for event in events] == []
 
 
+async def running(server: MariaDB, statement: str) -> None:
+    """Wait until the server is about a statement that begins so."""
+    which = f"SELECT 1 FROM information_schema.processlist WHERE info LIKE '{statement}%'"
+    await asyncio.to_thread(until, lambda: server.sql(which), f"it is about {statement}")
+
+
 @pytest.mark.mariadb
 async def test_a_statement_that_somebody_kills(mariadb_server: MariaDB) -> None:
     async with engine_with(mariadb_server.url(mariadb_server.new_database())) as engine:
         (own,) = await engine.fetch("SELECT CONNECTION_ID()")
-        asking = asyncio.create_task(engine.fetch("SELECT COUNT(*), SLEEP(4) FROM `mailbox`"))
-        await asyncio.sleep(0.3)
+        asking = asyncio.create_task(engine.fetch("SELECT COUNT(*), SLEEP(60) FROM `mailbox`"))
+        await running(mariadb_server, "SELECT COUNT(*), SLEEP")
         mariadb_server.sql(f"KILL QUERY {text_of(own[0])}")
         with capture_logs() as events, pytest.raises(Overtaken):
             await asking
@@ -336,12 +342,12 @@ async def test_a_change_that_waits_for_a_lock_is_no_outage(mariadb_server: Maria
     name = mariadb_server.new_database()
     async with engine_with(mariadb_server.url(name), SITE) as other:
         url = mariadb_server.url(name)
-        engine = open_engine(Database(url=url, connect_timeout=0.5, query_timeout=0.5), "/")
+        engine = open_engine(Database(url=url, connect_timeout=1.0, query_timeout=1.0), "/")
         change = Statement("UPDATE `mailbox` SET `home` = '/new'")
         lock = asyncio.create_task(
-            other.transaction([change, Statement("UPDATE `mailbox` SET `uid` = SLEEP(3)")])
+            other.transaction([change, Statement("UPDATE `mailbox` SET `uid` = SLEEP(4)")])
         )
-        await asyncio.sleep(0.3)
+        await running(mariadb_server, "UPDATE `mailbox` SET `uid`")
         with capture_logs() as events, pytest.raises(Overtaken, match="in time"):
             await engine.transaction([change])
         assert await SqlDirectory(engine).account("iain") is not None

@@ -1,4 +1,4 @@
-"""A loop's clock that runs fast while a host keeps this one waiting: nobody else is in a hurry."""
+"""A loop's clock that a test sets on, so that nobody else has to hurry."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pytest
 from tests.support.smtp_peer import SmtpPeer
 
 STEP = 1.0
-"""Seconds that pass in one go."""
+"""Seconds that pass in one go while a peer is silent."""
+TURNS = 20
+"""Of the loop, in which all that is due is done."""
 
 
 class PassingTime:
-    """The running loop's, until ``patch`` is undone; the seconds of this machine pass too."""
+    """The running loop's clock, until ``patch`` is undone; this machine's seconds pass too.
+
+    While a peer keeps others waiting it runs fast.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._loop = asyncio.get_running_loop()
@@ -32,3 +37,9 @@ class PassingTime:
         self._passed += seconds
         with contextlib.suppress(RuntimeError):  # the test is over
             self._loop.call_soon_threadsafe(lambda: None)  # it may be asleep for longer
+
+    async def until_later(self, seconds: float) -> None:
+        """Let time pass, and whoever waited for it go on."""
+        self.pass_by(seconds)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)

@@ -26,6 +26,7 @@ from restante.store.maildir import MaildirStore
 from restante.threads import ThreadPool
 from tests.support.deliveries import CONTENT, GROUP, HOST, OWNER, account, delivery, envelope
 from tests.support.helpers import HereSupplier
+from tests.support.jumping_clock import until
 
 PATIENCE = 1.0
 
@@ -108,7 +109,7 @@ async def test_a_maildrop_that_no_thread_has_begun_to_open_is_not_opened_for_nob
     quick = mailbox(tmp_path, "quick")
     opening = asyncio.create_task(far.open(mailbox(tmp_path, "slow")))
     try:
-        await asyncio.sleep(PATIENCE / 10)
+        await until(lambda: bool(slow.asked))
         await let_go_of([asyncio.create_task(far.open(quick)) for _ in range(3)])
         await let_go_of([asyncio.create_task(near.open(quick))])
     finally:
@@ -131,9 +132,9 @@ async def test_maildrops_that_hang_hold_up_no_deliveries(
     opening = [asyncio.create_task(store.open(each)) for each in mailboxes]
     one = delivery(tmp_path)
     try:
-        done, hanging = await asyncio.wait(opening, timeout=PATIENCE / 2)
-        assert [len(done), len(hanging)] == [4, 2]
-        for each in done:
+        await until(lambda: sum(each.done() for each in opening) == 4)
+        hanging = [each for each in opening if not each.done()]
+        for each in set(opening).difference(hanging):
             assert isinstance(each.exception(), MaildropUnavailable)
         outcome = await HelperWriter(helpers).deliver_all(envelope(), CONTENT, [one])
     finally:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -285,18 +286,26 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "KILL_AFTER", 1.0)
 
 
-@pytest.mark.usefixtures("little_patience")
 @pytest.mark.parametrize(
     ("command", "how"),
     [
-        ("echo here; exec sleep 1000", "no end in 1 seconds: killed by SIGTERM"),
-        ("trap '' TERM; echo here; while :; do sleep 1000; done", "killed by SIGKILL"),
-        ("trap 'exit 0' TERM; echo here; while :; do sleep 0.01; done", "exit 0"),
-        ("echo here; kill -STOP $$", "no end in 1 seconds: killed by SIGKILL"),
-        ("yes here", "killed by SIGTERM, it wrote: here / here"),
+        ("echo here; : >begun; exec sleep 1000", "no end in 1 seconds: killed by SIGTERM"),
+        ("trap '' TERM; echo here; : >begun; while :; do sleep 1000; done", "killed by SIGKILL"),
+        ("trap 'exit 0' TERM; echo here; : >begun; while :; do sleep 0.01; done", "exit 0"),
+        ("echo here; : >begun; kill -STOP $$", "no end in 1 seconds: killed by SIGKILL"),
+        ("echo here; echo here; : >begun; yes here", "killed by SIGTERM, it wrote: here / here"),
     ],
 )
-def test_the_time_limit(home: Path, command: str, how: str) -> None:
+def test_the_time_limit(
+    home: Path, monkeypatch: pytest.MonkeyPatch, command: str, how: str
+) -> None:
+    """It is over as soon as the command has come so far, and no sooner."""
+
+    def clock() -> float:
+        return time.monotonic() if (home / "begun").exists() else 0.0
+
+    monkeypatch.setattr(program, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(program, "KILL_AFTER", 1.0 if "SIGKILL" in how else 60.0)
     outcome = run(command, home, programs=replace(PROGRAMS, timeout=1.0)).outcome
     assert isinstance(outcome, TemporaryFailure)
     assert how in outcome.detail

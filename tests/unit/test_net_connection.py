@@ -10,14 +10,22 @@ import pytest
 
 from restante.net.connection import WRITE_HIGH, Connection, PeerTimeout
 from tests.support.hearing import hear
+from tests.support.passing_time import PassingTime
 
-SHORT, LONG = 0.5, 3600.0
+SHORT, LONG = 300.0, 3600.0
 """Seconds to wait for the peer."""
 
 Serve = Callable[[Connection], Coroutine[Any, Any, None]]
 
 
-async def spoken_to(serve: Serve, *, pause: float) -> bytes:
+@pytest.fixture
+async def passing(monkeypatch: pytest.MonkeyPatch) -> PassingTime:
+    return PassingTime(monkeypatch)
+
+
+async def spoken_to(
+    serve: Serve, passing: PassingTime, *, pause: float, says: bytes = b"second"
+) -> bytes:
     """What a client hears that says one thing at once and another after ``pause`` seconds."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -27,9 +35,10 @@ async def spoken_to(serve: Serve, *, pause: float) -> bytes:
     try:
         writer.write(b"first")
         assert await reader.readexactly(2) == b"ok"
-        await asyncio.sleep(pause)
-        writer.write(b"second")
-        return await reader.read(-1)
+        await passing.until_later(pause)
+        writer.write(says)
+        async with asyncio.timeout(LONG):
+            return await reader.read(-1)
     finally:
         writer.close()
         server.close()
@@ -47,22 +56,23 @@ def waits(first: float, second: float) -> Serve:
     return serve
 
 
-async def test_a_short_wait_after_a_long_one_ends_in_time() -> None:
-    assert await spoken_to(waits(LONG, SHORT), pause=2 * SHORT) == b"timeout"
+async def test_a_short_wait_after_a_long_one_ends_in_time(passing: PassingTime) -> None:
+    heard = await spoken_to(waits(LONG, SHORT), passing, pause=2 * SHORT, says=b"")
+    assert heard == b"timeout"
 
 
-async def test_a_long_wait_after_a_short_one_is_not_cut_short() -> None:
-    assert await spoken_to(waits(SHORT, LONG), pause=2 * SHORT) == b"second"
+async def test_a_long_wait_after_a_short_one_is_not_cut_short(passing: PassingTime) -> None:
+    assert await spoken_to(waits(SHORT, LONG), passing, pause=2 * SHORT) == b"second"
 
 
-async def test_waits_of_equal_length_have_their_whole_time_each() -> None:
-    assert await spoken_to(waits(2 * SHORT, 2 * SHORT), pause=SHORT) == b"second"
+async def test_waits_of_equal_length_have_their_whole_time_each(passing: PassingTime) -> None:
+    assert await spoken_to(waits(2 * SHORT, 2 * SHORT), passing, pause=SHORT) == b"second"
 
 
 async def test_a_peer_that_does_not_read_the_end_is_dropped_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("restante.net.connection.CLOSE_TIMEOUT", SHORT)
+    monkeypatch.setattr("restante.net.connection.CLOSE_TIMEOUT", 0.5)
     much = 64 * WRITE_HIGH  # more than the kernel takes
     gone = asyncio.Event()
 

@@ -32,6 +32,7 @@ from tests.support.deaf import flood
 from tests.support.events import capture_logs
 from tests.support.guards import Unguarded
 from tests.support.memory_directory import MemoryDirectory, Tables, account
+from tests.support.passing_time import PassingTime
 
 ANY = HostPort("127.0.0.1", 0)
 PATIENCE = 30.0
@@ -173,8 +174,21 @@ async def test_a_name_beyond_ascii_comes_once_too(tmp_path: Path) -> None:
         assert await reader.readline() == b"220 mx.xn--mller-kva.example hello\r\n"
 
 
-async def test_a_message_that_is_being_accepted_is_answered(tmp_path: Path) -> None:
-    async with connected(tmp_path) as (reader, writer):
+async def test_a_message_that_is_being_accepted_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its session has no more time then."""
+    passing = PassingTime(monkeypatch)
+
+    async def slowly(*_: object) -> Outcome:
+        await passing.until_later(2 * PATIENCE)
+        return Delivered("at last")
+
+    monkeypatch.setattr(SlowWriter, "deliver_all", slowly)
+    async with (
+        serving(tmp_path, session_timeout=PATIENCE) as port,
+        visiting(port) as (reader, writer),
+    ):
         writer.write(MESSAGE)
         said = (await reader.read(-1)).decode().splitlines()
     assert said[-2].startswith("250 2.0.0 ok")
