@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,21 @@ import pytest
 from tests.support.instance import Instance, until
 from tests.support.ports import free_port
 from tests.support.relaying_server import relaying_server, submit
-from tests.support.serving import IAIN, LOOPBACK, maildir
+from tests.support.serving import IAIN, LOOPBACK, maildir, start
 from tests.support.smtp_peer import SmtpPeer, smtp_peer
+
+IMPATIENT = """
+import sys
+from restante.queue import retry
+from restante.relay import health
+
+retry.FIRST_BACK_OFF = retry.REMOTE_STEP = health.FIRST_REST = 0.5
+
+from restante.cli import main
+del sys.argv[1:-3]
+main()
+"""
+"""The command ``--dir DIR serve``, which leaves hosts alone for half a second only."""
 
 
 @pytest.fixture
@@ -63,12 +77,19 @@ def test_one_dead_destination_holds_up_no_other(tmp_path: Path, peer: SmtpPeer) 
 
 
 def test_a_destination_that_is_down_gets_its_mail_later(tmp_path: Path) -> None:
+    """By itself; by these settings of nobody's within a second, not a minute."""
     port = free_port()
     with relaying_server(tmp_path / "i", port) as running:
+        assert running.stop() == 0
+        running.within = [sys.executable, "-c", IMPATIENT]
+        start(running)
         submit(running, "ann@example.net")
         until(lambda: "event=relay_failed" in running.log(), "an attempt")
         assert "Connection refused" in running.log()
         assert not finished(running, 1)
+        with smtp_peer(SmtpPeer(), port=port) as peer:
+            until(lambda: finished(running, 1), "another attempt")
+            assert len(peer.contents) == 1
 
 
 def test_connections_are_closed_politely_at_the_end(tmp_path: Path, peer: SmtpPeer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,27 @@ from tests.support.serving import (
     SAMPLE,
     Wire,
     begin_data,
+    configure,
     deliver,
     is_alive,
     is_free,
     maildir,
     new_server,
     smtp,
+    start,
     workers,
 )
+
+IMPATIENT = """
+import sys
+from restante.cli import main
+from restante.service import supervisor
+
+supervisor.STOP_MARGIN = 0.5
+del sys.argv[1:-3]
+main()
+"""
+"""The command ``--dir DIR serve``, whose supervisor waits half a second for the end of workers."""
 
 
 def terminate(instance: Instance) -> None:
@@ -110,6 +124,18 @@ def test_client_that_does_not_finish_is_cut_off(tmp_path: Path) -> None:
             assert ended(instance) == os.EX_OK
             assert silent.at_end()
         assert deliveries(instance) == []
+
+
+def test_a_worker_that_hangs_is_killed(tmp_path: Path) -> None:
+    with new_server(tmp_path / "instance") as instance:
+        assert instance.stop() == os.EX_OK
+        configure(instance, {"server": {"drain_timeout": 0}})
+        instance.within = [sys.executable, "-c", IMPATIENT]
+        start(instance)
+        (pid,) = workers(instance, 1)
+        os.kill(pid, signal.SIGSTOP)
+        assert instance.stop() == os.EX_OK
+        assert not is_alive(pid)
 
 
 def test_nothing_is_left_running(tmp_path: Path) -> None:
