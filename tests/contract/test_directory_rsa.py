@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.owner import only_root
 from tests.support.private_python import private_python
 
 
@@ -27,9 +28,8 @@ def said_by_rsa_server(python: list[str], path: str = "", *arguments: str) -> li
     ).stdout.splitlines()
 
 
-if os.geteuid() == 0:
-
-    def test_a_registrar_can_though_only_root_may_read_how(tmp_path: Path) -> None:
-        """It is the first that needs it, and no longer root by then."""
-        python, path = private_python(tmp_path, private=("cryptography",))
-        assert said_by_rsa_server(python, path, "registrar") == [r"[b'pass word\x00']"]
+@only_root
+def test_a_registrar_can_though_only_root_may_read_how(tmp_path: Path) -> None:
+    """It is the first that needs it, and no longer root by then."""
+    python, path = private_python(tmp_path, private=("cryptography",))
+    assert said_by_rsa_server(python, path, "registrar") == [r"[b'pass word\x00']"]

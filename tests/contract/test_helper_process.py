@@ -44,6 +44,7 @@ from tests.support.deliveries import (
 from tests.support.helpers import NurserySupplier, nursery, passable_directory
 from tests.support.household import status_of
 from tests.support.jumping_clock import until
+from tests.support.owner import only_root
 
 ANN, BOB = 12345, 12346
 TRACER = """
@@ -613,7 +614,6 @@ def _children(pid: int) -> list[int]:
     return [int(each) for each in children.split()]
 
 
-if os.geteuid() == 0:
-
-    class TestAsRoot(AsRoot):
-        """Nobody else can start helpers."""
+@only_root
+class TestAsRoot(AsRoot):
+    """Nobody else can start helpers."""

@@ -16,6 +16,7 @@ from restante.mda import Delivery
 from restante.status import Delivered
 from tests.support.deliveries import CONTENT, envelope
 from tests.support.helpers import nursery, passable_directory
+from tests.support.owner import only_root
 
 OWNERS = (12345, 12346)
 MESSAGES = 300
@@ -59,33 +60,32 @@ async def deliver(writer: HelperWriter, number: int, mailboxes: list[Delivery]) 
         again = True
 
 
-if os.geteuid() == 0:
+@only_root
+async def test_helpers_are_killed_while_they_deliver() -> None:
+    with passable_directory() as root, nursery() as (supplier, process):
+        mailboxes = [mailbox(root, uid) for uid in OWNERS]
+        helpers = Helpers(supplier, 60.0)
+        writer = HelperWriter(helpers)
+        numbers = iter(range(MESSAGES))
+        done = asyncio.Event()
 
-    async def test_helpers_are_killed_while_they_deliver() -> None:
-        with passable_directory() as root, nursery() as (supplier, process):
-            mailboxes = [mailbox(root, uid) for uid in OWNERS]
-            helpers = Helpers(supplier, 60.0)
-            writer = HelperWriter(helpers)
-            numbers = iter(range(MESSAGES))
-            done = asyncio.Event()
+        async def send() -> None:
+            for number in numbers:
+                await deliver(writer, number, mailboxes)
 
-            async def send() -> None:
-                for number in numbers:
-                    await deliver(writer, number, mailboxes)
+        async def kill() -> None:
+            killed = 0
+            while killed < KILLS and not done.is_set():
+                await asyncio.sleep(0.02)
+                killed += kill_all_children(process.pid)
+            assert killed
 
-            async def kill() -> None:
-                killed = 0
-                while killed < KILLS and not done.is_set():
-                    await asyncio.sleep(0.02)
-                    killed += kill_all_children(process.pid)
-                assert killed
-
-            killing = asyncio.create_task(kill())
-            await asyncio.gather(*(send() for _ in range(10)))
-            done.set()
-            await killing
-            await writer.close()
-            await helpers.close()
-            expected = {envelope(number).queue_id: 1 for number in range(MESSAGES)}
-            for one in mailboxes:
-                assert copies(one) == expected
+        killing = asyncio.create_task(kill())
+        await asyncio.gather(*(send() for _ in range(10)))
+        done.set()
+        await killing
+        await writer.close()
+        await helpers.close()
+        expected = {envelope(number).queue_id: 1 for number in range(MESSAGES)}
+        for one in mailboxes:
+            assert copies(one) == expected

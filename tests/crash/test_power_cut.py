@@ -30,6 +30,7 @@ from tests.support.deliveries import (
     messages,
     settle,
 )
+from tests.support.owner import only_root
 from tests.support.power import BTRFS, EXT4, EXT4_WITHOUT_JOURNAL, XFS, FileSystem
 from tests.support.power_cuts import Found, Turns, cut_while, where_nobody_mounts
 
@@ -210,56 +211,63 @@ def cut_while_delivering(
     return where_nobody_mounts(task)
 
 
-if os.geteuid() == 0:
-    pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.soak
 
-    each_system = pytest.mark.parametrize(
-        "system", [EXT4, EXT4_WITHOUT_JOURNAL, XFS, BTRFS], ids=str
-    )
+each_system = pytest.mark.parametrize("system", [EXT4, EXT4_WITHOUT_JOURNAL, XFS, BTRFS], ids=str)
 
-    # Many share their writes: there are few cuts within as many messages.
-    @pytest.mark.parametrize(
-        ("system", "sessions", "cuts", "ways"),
-        [
-            (EXT4, SINGLE, CUTS, ["unnamed", "order"]),
-            (EXT4, FEW, CUTS, ["unnamed", "order"]),
-            (EXT4, MANY, CONTROLS, ["unnamed", "order"]),
-            (EXT4_WITHOUT_JOURNAL, SINGLE, CUTS, ["unnamed", "names follow"]),
-            (EXT4_WITHOUT_JOURNAL, FEW, CUTS, ["unnamed", "order_all"]),
-            (EXT4_WITHOUT_JOURNAL, MANY, CONTROLS, ["unnamed", "order_all"]),
-            (XFS, SINGLE, CUTS, ["unnamed", "order"]),
-            (XFS, FEW, CUTS, ["unnamed", "order"]),
-            (XFS, MANY, CONTROLS, ["unnamed", "order"]),
-            (BTRFS, SINGLE, CUTS, ["named"]),
-            (BTRFS, FEW, CUTS, ["named", "order_all"]),
-            (BTRFS, MANY, CONTROLS, ["named", "order_all"]),
-        ],
-        ids=str,
-    )
-    def test_power_cuts(system: FileSystem, sessions: int, cuts: int, ways: list[str]) -> None:
-        found, taken = cut_while_delivering(system, SlowDisk(), sessions, cuts)
-        assert taken.issuperset(ways)
-        assert found.whole > 0
-        assert found.short == 0
-        assert found.lost == 0, found.losses
 
-    @each_system
-    def test_names_before_octets_would_be_noticed(system: FileSystem) -> None:
-        # XFS hardly writes anything but its log then, and there are few moments for a cut.
-        cuts = CONTROLS // 3 if system is XFS else CONTROLS
-        found, _ = cut_while_delivering(system, HastyDisk(), FEW, cuts)
-        assert found.short > 0
+# Many share their writes: there are few cuts within as many messages.
+@only_root
+@pytest.mark.parametrize(
+    ("system", "sessions", "cuts", "ways"),
+    [
+        (EXT4, SINGLE, CUTS, ["unnamed", "order"]),
+        (EXT4, FEW, CUTS, ["unnamed", "order"]),
+        (EXT4, MANY, CONTROLS, ["unnamed", "order"]),
+        (EXT4_WITHOUT_JOURNAL, SINGLE, CUTS, ["unnamed", "names follow"]),
+        (EXT4_WITHOUT_JOURNAL, FEW, CUTS, ["unnamed", "order_all"]),
+        (EXT4_WITHOUT_JOURNAL, MANY, CONTROLS, ["unnamed", "order_all"]),
+        (XFS, SINGLE, CUTS, ["unnamed", "order"]),
+        (XFS, FEW, CUTS, ["unnamed", "order"]),
+        (XFS, MANY, CONTROLS, ["unnamed", "order"]),
+        (BTRFS, SINGLE, CUTS, ["named"]),
+        (BTRFS, FEW, CUTS, ["named", "order_all"]),
+        (BTRFS, MANY, CONTROLS, ["named", "order_all"]),
+    ],
+    ids=str,
+)
+def test_power_cuts(system: FileSystem, sessions: int, cuts: int, ways: list[str]) -> None:
+    found, taken = cut_while_delivering(system, SlowDisk(), sessions, cuts)
+    assert taken.issuperset(ways)
+    assert found.whole > 0
+    assert found.short == 0
+    assert found.lost == 0, found.losses
 
-    @each_system
-    def test_answers_before_the_sync_would_be_noticed(system: FileSystem) -> None:
-        found, _ = cut_while_delivering(system, ForgetfulDisk(), FEW, CONTROLS)
-        assert found.lost > 0
 
-    @pytest.mark.parametrize("sessions", [SINGLE, MANY])
-    def test_answers_before_any_sync_would_be_noticed(sessions: int) -> None:
-        found, _ = cut_while_delivering(EXT4, ForgetfulDisk(), sessions, CONTROLS)
-        assert found.lost > 0
+@only_root
+@each_system
+def test_names_before_octets_would_be_noticed(system: FileSystem) -> None:
+    # XFS hardly writes anything but its log then, and there are few moments for a cut.
+    cuts = CONTROLS // 3 if system is XFS else CONTROLS
+    found, _ = cut_while_delivering(system, HastyDisk(), FEW, cuts)
+    assert found.short > 0
 
-    def test_names_that_do_not_follow_would_be_noticed() -> None:
-        found, _ = cut_while_delivering(EXT4_WITHOUT_JOURNAL, NamelessDisk(), SINGLE, CONTROLS)
-        assert found.lost > 0
+
+@only_root
+@each_system
+def test_answers_before_the_sync_would_be_noticed(system: FileSystem) -> None:
+    found, _ = cut_while_delivering(system, ForgetfulDisk(), FEW, CONTROLS)
+    assert found.lost > 0
+
+
+@only_root
+@pytest.mark.parametrize("sessions", [SINGLE, MANY])
+def test_answers_before_any_sync_would_be_noticed(sessions: int) -> None:
+    found, _ = cut_while_delivering(EXT4, ForgetfulDisk(), sessions, CONTROLS)
+    assert found.lost > 0
+
+
+@only_root
+def test_names_that_do_not_follow_would_be_noticed() -> None:
+    found, _ = cut_while_delivering(EXT4_WITHOUT_JOURNAL, NamelessDisk(), SINGLE, CONTROLS)
+    assert found.lost > 0

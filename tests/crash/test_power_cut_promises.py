@@ -42,7 +42,7 @@ from restante.status import Delivered
 from restante.store.maildir import MaildirStore
 from tests.support.deliveries import GROUP, HOST, OWNER, TRACE, envelope
 from tests.support.dropping import read
-from tests.support.owner import as_owner
+from tests.support.owner import as_owner, only_root
 from tests.support.power import BTRFS, EXT4, XFS, FileSystem
 from tests.support.power_cuts import MOST, Turns, Work, cut_while, where_nobody_mounts
 
@@ -262,24 +262,25 @@ class Administering:
         return mailboxes, len(mailboxes ^ addresses)
 
 
-if os.geteuid() == 0:
-    pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.soak
 
-    @pytest.mark.parametrize(
-        "work",
-        [
-            Queueing(),
-            Dropping(listing=True),
-            Dropping(listing=False),
-            Appending(),
-            Removing(),
-            Administering(),
-        ],
-        ids=["queue", "drop", "drop unlisted", "mbox", "QUIT", "tables"],
-    )
-    @pytest.mark.parametrize("system", [EXT4, XFS, BTRFS], ids=str)
-    def test_power_cuts(system: FileSystem, work: Work) -> None:
-        found = where_nobody_mounts(lambda: cut_while(work, system, CUTS, seed=1))
-        assert found.whole > 0
-        assert found.short == 0
-        assert found.lost == 0, found.losses
+
+@only_root
+@pytest.mark.parametrize(
+    "work",
+    [
+        Queueing(),
+        Dropping(listing=True),
+        Dropping(listing=False),
+        Appending(),
+        Removing(),
+        Administering(),
+    ],
+    ids=["queue", "drop", "drop unlisted", "mbox", "QUIT", "tables"],
+)
+@pytest.mark.parametrize("system", [EXT4, XFS, BTRFS], ids=str)
+def test_power_cuts(system: FileSystem, work: Work) -> None:
+    found = where_nobody_mounts(lambda: cut_while(work, system, CUTS, seed=1))
+    assert found.whole > 0
+    assert found.short == 0
+    assert found.lost == 0, found.losses

@@ -15,6 +15,7 @@ import pytest
 from tests.support.certificates import Issued, issue, replace, write
 from tests.support.instance import NOBODY, Instance, new_instance, until
 from tests.support.mariadb import MariaDB, start_mariadb, with_tls
+from tests.support.owner import only_root
 from tests.support.serving import reload
 
 pytestmark = pytest.mark.mariadb
@@ -116,22 +117,21 @@ def test_files_that_cannot_be_used_refuse_reload_and_start(site: Site) -> None:
     assert site.rcpt() == 250
 
 
-if os.geteuid() == 0:
-
-    def test_a_registrar_reads_what_only_root_can(site: Site) -> None:
-        """Mail of another uid than the workers' needs one; a refused reload leaves it alone."""
-        instance, owner = site.instance, pwd.getpwnam("mail")
-        home = site.directory / "home"
-        home.mkdir()
-        os.chown(home, owner.pw_uid, owner.pw_gid)
-        site.server.sql(
-            f"UPDATE mailbox SET uid = {owner.pw_uid}, gid = {owner.pw_gid}, home = '{home}'",
-            "restante_1",
-        )
-        instance.environ |= {"RESTANTE_MAIL__MINIMUM_UID": "1", "RESTANTE_SERVER__USER": NOBODY}
-        instance.start()
-        assert site.rcpt() == 250
-        until(lambda: len(instance.messages(IAIN)) == 1, "a helper has delivered it")
-        replace(site.ca, b"no certificate")
-        assert "event=reload_refused" in reload(instance)
-        assert instance.log().count("event=servant_started name=registrar") == 1
+@only_root
+def test_a_registrar_reads_what_only_root_can(site: Site) -> None:
+    """Mail of another uid than the workers' needs one; a refused reload leaves it alone."""
+    instance, owner = site.instance, pwd.getpwnam("mail")
+    home = site.directory / "home"
+    home.mkdir()
+    os.chown(home, owner.pw_uid, owner.pw_gid)
+    site.server.sql(
+        f"UPDATE mailbox SET uid = {owner.pw_uid}, gid = {owner.pw_gid}, home = '{home}'",
+        "restante_1",
+    )
+    instance.environ |= {"RESTANTE_MAIL__MINIMUM_UID": "1", "RESTANTE_SERVER__USER": NOBODY}
+    instance.start()
+    assert site.rcpt() == 250
+    until(lambda: len(instance.messages(IAIN)) == 1, "a helper has delivered it")
+    replace(site.ca, b"no certificate")
+    assert "event=reload_refused" in reload(instance)
+    assert instance.log().count("event=servant_started name=registrar") == 1

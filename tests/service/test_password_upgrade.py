@@ -11,6 +11,7 @@ import pytest
 
 from restante.auth.schemes import is_current
 from tests.support.instance import Instance, until
+from tests.support.owner import only_root
 from tests.support.serving import IAIN, account_ids, configure, new_server, start
 
 WEAK = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="  # secret
@@ -79,13 +80,12 @@ def test_hash_stays_where_nobody_asked_for_better_ones(tmp_path: Path) -> None:
         assert "password_upgraded" not in running.log()
 
 
-if os.geteuid() == 0:
-
-    def test_accounts_that_only_root_may_change_stay_as_they_are(tmp_path: Path) -> None:
-        """The login is good all the same, and the log says what is missing."""
-        with new_server(tmp_path, {"auth": UPGRADE}) as running:
-            weaken(running)
-            running.pop3(IAIN).quit()
-            until(lambda: "event=password_not_upgraded" in running.log(), "it says so")
-            assert stored(running) == WEAK
-            running.pop3(IAIN).quit()
+@only_root
+def test_accounts_that_only_root_may_change_stay_as_they_are(tmp_path: Path) -> None:
+    """The login is good all the same, and the log says what is missing."""
+    with new_server(tmp_path, {"auth": UPGRADE}) as running:
+        weaken(running)
+        running.pop3(IAIN).quit()
+        until(lambda: "event=password_not_upgraded" in running.log(), "it says so")
+        assert stored(running) == WEAK
+        running.pop3(IAIN).quit()

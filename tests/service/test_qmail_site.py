@@ -24,6 +24,7 @@ import pytest
 from tests.support.household import descendants, helpers, servant, uids_of
 from tests.support.instance import NO_DNS, Instance, until
 from tests.support.mariadb import PASSWORD, MariaDB
+from tests.support.owner import only_root
 from tests.support.promises import BOUNCE, SENDER, found, promised, subject_of
 from tests.support.qmail_site import ALIAS, LOGINS, OWNERS, SAM, QmailSite, qmail_site
 from tests.support.serving import NOBODY, reload, start, workers
@@ -205,249 +206,283 @@ class Story:
         )
 
 
-if os.geteuid() == 0:  # mail of several uids, and users of the system: no ordinary user's story
-
-    @pytest.fixture(scope="module")
-    def story(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[Story]:
-        """The site is served, what is promised was noted, and everybody was sent a message."""
-        top = tmp_path_factory.mktemp("site")
-        with smtp_peer(SmtpPeer()) as peer:
-            site = qmail_site(top, mariadb_server, peer.port)
-            environ = {
-                "RESTANTE_CONTROL": str(site.control),
-                "RESTANTE_SMTP__LISTEN": '["127.0.0.1:0"]',
-                "RESTANTE_POP3__LISTEN": '["127.0.0.1:0"]',
-                "RESTANTE_RELAY__NAMESERVERS": NO_DNS,
-                "RESTANTE_AUTH__REFUSAL_DELAY": "0.05",
-                "RESTANTE_SERVER__WORKERS": "1",
-            }
-            directory = top / "instance"
-            directory.mkdir(mode=0o711)
-            instance = Instance(directory, environ, site.users.seen_by([]))
-            told = Story(site, instance, mariadb_server, peer)
-            told.promises = told.explain(*(each.address for each in STORY))
-            start(instance)
-            try:
-                told.replies = {each.address: told.send(each.address) for each in STORY}
-                told.rest()
-                yield told
-            finally:
-                instance.kill()
-
-    # He looks at it, and serves it
-
-    def test_check_finds_it_in_order(story: Story) -> None:
-        done = story.restante("check")
-
-        assert done.returncode == 0, done.stdout
-        for odd in (
-            "me: only the first line counts",
-            "locals: '.never.example' never matches",
-            "sqlserver: line 7: begins with none of server, login",
-            "concurrencylocal: line 1: what follows 5 does not count",
-            "percenthack is not read",
-        ):
-            assert f"advice: {story.site.control}/{odd}" in done.stdout
-
-    @pytest.mark.parametrize("told", STORY, ids=lambda told: told.address)
-    def test_what_is_promised_is_done(story: Story, told: Told) -> None:
-        promise = story.promises[told.address]
-        reply = promise["reply"]
-        assert story.replies[told.address] == f"{reply['code']} {reply['enhanced']} {reply['text']}"
-        assert story.replies[told.address].startswith(told.reply)
-
-        expected = promised(story.site, promise)
-        done = found(story.site, story.peer, told.address)
-        assert {each.what for each in done} == set(told.comes_to)
-        # Only a program's end is nobody's to foresee.
-        assert {each.what for each in expected - done} == set(told.unless)
-        assert {each.what for each in done - expected} <= ({BOUNCE} if told.refuses else set())
-
-    def test_what_waits_can_be_seen(story: Story) -> None:
-        listed = json.loads(story.restante("queue", "list", "--json").stdout)
-
-        waiting = {each.address for each in STORY if each.waits}
-        assert {to["address"] for each in listed for to in each["recipients"]} == waiting
-
-    def test_the_log_answers_who_got_what(story: Story) -> None:
-        """Asked for the address that the sender knows, whatever became of it."""
-        log = story.instance.log()
-        for told in STORY:
-            events = re.findall(
-                rf"event=(\S+) .*recipient={re.escape(told.address)} ", log, re.IGNORECASE
-            )
-            assert events, told.address
-        assert PASSWORD not in log
-        assert "event=unplanned" not in log
-
-    # Everybody reads
-
-    @pytest.mark.parametrize("login", LOGINS)
-    def test_mail_is_read_by_pop3(story: Story, login: str) -> None:
-        messages = story.instance.messages(login, LOGINS[login])
-
-        owner = login.partition("@")[0]
-        files = list((story.site.home(owner) / "Maildir" / "new").iterdir())
-        assert sorted(messages) == sorted(file.read_bytes().rstrip(b"\n") for file in files)
-        assert messages
-
-    @pytest.mark.parametrize("login", ["lists", "root", "alias", "ghost", "anybody@example.org"])
-    def test_nobody_else_does(story: Story, login: str) -> None:
-        for password in ("", "wrong"):
-            with pytest.raises(poplib.error_proto, match=r"\[AUTH\]|password"):
-                story.instance.pop3(login, password)
-
-    def test_everything_is_its_owners(story: Story) -> None:
-        uids = OWNERS | {"sam": SAM, "alias": ALIAS}
-        for owner, uid in uids.items():
-            for path in story.site.home(owner).rglob("*"):
-                about = path.lstat()
-                assert (about.st_uid, about.st_gid) == (uid, uid), path
-                if not path.name.startswith(".qmail"):
-                    expected = 0o700 if path.is_dir() else 0o600
-                    assert stat.S_IMODE(about.st_mode) == expected, path
-
-    def test_who_runs(story: Story) -> None:
-        assert story.instance.process is not None
-        story.send("sam@iain.cx")
-        nursery = servant(story.instance, "nursery")
-        for pid in descendants(story.instance.process.pid) - {nursery}:
-            assert set(uids_of(pid)) <= {NOBODY, SAM, ALIAS, *OWNERS.values()}
-        assert SAM in {uids_of(pid)[0] for pid in helpers(story.instance)}
-
-    # One thing after the other breaks
-
-    def test_the_database_goes_away(story: Story) -> None:
-        asked = ("iain@iain.cx", "sam@iain.cx", "ghost@iain.cx", "u@virt.example.net", FRIEND)
-        story.database.stop()
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[Story]:
+    """The site is served, what is promised was noted, and everybody was sent a message."""
+    top = tmp_path_factory.mktemp("site")
+    with smtp_peer(SmtpPeer()) as peer:
+        site = qmail_site(top, mariadb_server, peer.port)
+        environ = {
+            "RESTANTE_CONTROL": str(site.control),
+            "RESTANTE_SMTP__LISTEN": '["127.0.0.1:0"]',
+            "RESTANTE_POP3__LISTEN": '["127.0.0.1:0"]',
+            "RESTANTE_RELAY__NAMESERVERS": NO_DNS,
+            "RESTANTE_AUTH__REFUSAL_DELAY": "0.05",
+            "RESTANTE_SERVER__WORKERS": "1",
+        }
+        directory = top / "instance"
+        directory.mkdir(mode=0o711)
+        instance = Instance(directory, environ, site.users.seen_by([]))
+        told = Story(site, instance, mariadb_server, peer)
+        told.promises = told.explain(*(each.address for each in STORY))
+        start(instance)
         try:
-            for address, explained in story.explain(*asked).items():
-                assert explained["reply"]["code"] == 451, address
-                assert story.send(address).startswith("451 4.3.0"), address
-            assert story.restante("explain", "ghost@iain.cx").returncode == 75
-            for login in ("iain", "sam", "ghost"):
-                with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
-                    story.instance.pop3(login, "whatever")
-            assert check_password(story, "iain", "iain pw").returncode == 111
+            told.replies = {each.address: told.send(each.address) for each in STORY}
+            told.rest()
+            yield told
         finally:
-            story.database.start()
-        until(lambda: story.send("iain@iain.cx").startswith("250 "), "it is back")
-        assert story.send("ghost@iain.cx").startswith("550 5.1.1")
+            instance.kill()
 
-    def test_a_home_is_somebody_elses(story: Story) -> None:
-        home = story.site.home("carl")
-        os.chown(home, OWNERS["dan"], OWNERS["dan"])
-        try:
-            why = f"belongs to uid {OWNERS['dan']}, not to {OWNERS['carl']}"
-            assert why in str(story.explain("carl@iain.cx")["carl@iain.cx"]["decision"])
-            assert f"the home {home} {why}; its mail waits" in story.restante("check").stdout
-            assert story.send("carl@iain.cx").startswith("451 4.3.5")
-            seen = len(story.instance.log())
-            with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
-                story.instance.pop3("carl", LOGINS["carl"]).stat()
-            assert (
-                f"belongs to uid {OWNERS['dan']}, not to {OWNERS['carl']}"
-                in story.instance.log()[seen:]
-            )
-        finally:
-            os.chown(home, OWNERS["carl"], OWNERS["carl"])
-        assert story.send("carl@iain.cx").startswith("250 ")
 
-    def test_a_control_file_is_changed_and_broken(story: Story) -> None:
-        locals_ = story.site.control / "locals"
-        before = locals_.read_bytes()
-        try:
-            assert story.send("iain@new.babasse.com").startswith("550 5.7.1")
-            with (story.site.control / "morercpthosts").open("a") as file:
-                file.write("new.babasse.com\n")
-            locals_.write_bytes(before + b"new.babasse.com\n")
-            until(lambda: story.send("iain@new.babasse.com").startswith("250 "), "it counts")
-            locals_.write_bytes(b"\xff\n")
-            told = f'event=control_refused problems="{locals_}: line 1: is not UTF-8"'
-            until(
-                lambda: (
-                    story.send("iain@new.babasse.com").startswith("250 ")
-                    and told in story.instance.log()
-                ),
-                "it is told, and what was stands",
-            )
-            done = story.restante("check")
-            assert (done.returncode, "is not UTF-8" in done.stdout) == (1, True)
-            assert "event=reload_refused" in reload(story.instance)
-        finally:
-            locals_.write_bytes(before)
-        assert "event=server_reloaded" in reload(story.instance)
+# He looks at it, and serves it
 
-    def test_the_default_delivery_becomes_an_mbox(story: Story) -> None:
-        """As most qmail sites have it."""
-        file = story.site.control / "defaultdelivery"
-        before = file.read_bytes()
-        address, wanted = "old+box@example.org", "./Mailbox as old@example.org"
-        try:
-            file.write_text("# qmail's own\n./Mailbox\n")
-            assert story.restante("check").returncode == 0
-            (promise,) = promised(story.site, story.explain(address)[address])
-            assert promise.what == wanted
 
-            def kept() -> bool:
-                assert story.send(address).startswith("250 ")
-                return promise in found(story.site, story.peer, address)
+@only_root
+def test_check_finds_it_in_order(story: Story) -> None:
+    done = story.restante("check")
 
-            until(kept, "the change counts, and what is promised is done")
-        finally:
-            file.write_bytes(before)
+    assert done.returncode == 0, done.stdout
+    for odd in (
+        "me: only the first line counts",
+        "locals: '.never.example' never matches",
+        "sqlserver: line 7: begins with none of server, login",
+        "concurrencylocal: line 1: what follows 5 does not count",
+        "percenthack is not read",
+    ):
+        assert f"advice: {story.site.control}/{odd}" in done.stdout
 
-    def test_everybody_can_read_the_password(story: Story) -> None:
-        sqlserver = story.site.control / "sqlserver"
-        sqlserver.chmod(0o644)
-        try:
-            done = story.restante("check")
-            assert done.returncode == 1
-            assert f"run: chmod o-rwx {sqlserver}" in done.stdout
-            assert f"chmod o-rwx {sqlserver}" in reload(story.instance)
-            assert check_password(story, "iain", "iain pw", running=False).returncode == 111
-        finally:
-            sqlserver.chmod(0o600)
-        assert story.send("iain@iain.cx").startswith("250 ")
 
-    def test_a_worker_is_killed_and_the_server_started_again(story: Story) -> None:
-        (worker,) = workers(story.instance, 1)
-        os.kill(worker, signal.SIGKILL)
-        until(lambda: workers(story.instance, 1) != {worker}, "it has a successor")
-        assert story.send("dan@example.org").startswith("250 ")
-        assert story.instance.stop() == 0
-        start(story.instance)
-        test_what_waits_can_be_seen(story)
-        assert story.send("dan@example.org").startswith("250 ")
+@only_root
+@pytest.mark.parametrize("told", STORY, ids=lambda told: told.address)
+def test_what_is_promised_is_done(story: Story, told: Told) -> None:
+    promise = story.promises[told.address]
+    reply = promise["reply"]
+    assert story.replies[told.address] == f"{reply['code']} {reply['enhanced']} {reply['text']}"
+    assert story.replies[told.address].startswith(told.reply)
 
-    # The control directory alone, and without it
+    expected = promised(story.site, promise)
+    done = found(story.site, story.peer, told.address)
+    assert {each.what for each in done} == set(told.comes_to)
+    # Only a program's end is nobody's to foresee.
+    assert {each.what for each in expected - done} == set(told.unless)
+    assert {each.what for each in done - expected} <= ({BOUNCE} if told.refuses else set())
 
-    def test_checkpassword_needs_no_server(story: Story) -> None:
-        done = check_password(story, "sam", "sam pw", running=False)
-        assert (done.returncode, done.stdout) == (0, f"sam {SAM} {story.site.home('sam')}\n")
-        assert check_password(story, "iain@iain.cx", "iain pw").stdout.startswith("iain 54201 ")
-        assert check_password(story, "iain", "wrong", running=False).returncode == 1
 
-    def test_settings_are_taken_over(story: Story) -> None:
-        taken = story.site.top / "taken"
-        done = story.run(
-            sys.executable,
-            "-m",
-            "restante",
-            "init",
-            "--from-qmail",
-            str(story.site.control),
-            str(taken),
+@only_root
+def test_what_waits_can_be_seen(story: Story) -> None:
+    listed = json.loads(story.restante("queue", "list", "--json").stdout)
+
+    waiting = {each.address for each in STORY if each.waits}
+    assert {to["address"] for each in listed for to in each["recipients"]} == waiting
+
+
+@only_root
+def test_the_log_answers_who_got_what(story: Story) -> None:
+    """Asked for the address that the sender knows, whatever became of it."""
+    log = story.instance.log()
+    for told in STORY:
+        events = re.findall(
+            rf"event=(\S+) .*recipient={re.escape(told.address)} ", log, re.IGNORECASE
         )
-        assert done.returncode == 0, done.stderr
-        assert stat.S_IMODE((taken / "restante.toml").stat().st_mode) == 0o600
-        for left in ("percenthack", "sqlserver: line 7", ".never.example"):
-            assert left in done.stdout
-        addresses = [each.address for each in STORY]
-        del story.instance.environ["RESTANTE_CONTROL"]
-        told = story.explain(*addresses, options=("--dir", str(taken)))
-        for address in addresses:
-            assert decided(told[address]) == decided(story.promises[address])
+        assert events, told.address
+    assert PASSWORD not in log
+    assert "event=unplanned" not in log
+
+
+# Everybody reads
+
+
+@only_root
+@pytest.mark.parametrize("login", LOGINS)
+def test_mail_is_read_by_pop3(story: Story, login: str) -> None:
+    messages = story.instance.messages(login, LOGINS[login])
+
+    owner = login.partition("@")[0]
+    files = list((story.site.home(owner) / "Maildir" / "new").iterdir())
+    assert sorted(messages) == sorted(file.read_bytes().rstrip(b"\n") for file in files)
+    assert messages
+
+
+@only_root
+@pytest.mark.parametrize("login", ["lists", "root", "alias", "ghost", "anybody@example.org"])
+def test_nobody_else_does(story: Story, login: str) -> None:
+    for password in ("", "wrong"):
+        with pytest.raises(poplib.error_proto, match=r"\[AUTH\]|password"):
+            story.instance.pop3(login, password)
+
+
+@only_root
+def test_everything_is_its_owners(story: Story) -> None:
+    uids = OWNERS | {"sam": SAM, "alias": ALIAS}
+    for owner, uid in uids.items():
+        for path in story.site.home(owner).rglob("*"):
+            about = path.lstat()
+            assert (about.st_uid, about.st_gid) == (uid, uid), path
+            if not path.name.startswith(".qmail"):
+                expected = 0o700 if path.is_dir() else 0o600
+                assert stat.S_IMODE(about.st_mode) == expected, path
+
+
+@only_root
+def test_who_runs(story: Story) -> None:
+    assert story.instance.process is not None
+    story.send("sam@iain.cx")
+    nursery = servant(story.instance, "nursery")
+    for pid in descendants(story.instance.process.pid) - {nursery}:
+        assert set(uids_of(pid)) <= {NOBODY, SAM, ALIAS, *OWNERS.values()}
+    assert SAM in {uids_of(pid)[0] for pid in helpers(story.instance)}
+
+
+# One thing after the other breaks
+
+
+@only_root
+def test_the_database_goes_away(story: Story) -> None:
+    asked = ("iain@iain.cx", "sam@iain.cx", "ghost@iain.cx", "u@virt.example.net", FRIEND)
+    story.database.stop()
+    try:
+        for address, explained in story.explain(*asked).items():
+            assert explained["reply"]["code"] == 451, address
+            assert story.send(address).startswith("451 4.3.0"), address
+        assert story.restante("explain", "ghost@iain.cx").returncode == 75
+        for login in ("iain", "sam", "ghost"):
+            with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
+                story.instance.pop3(login, "whatever")
+        assert check_password(story, "iain", "iain pw").returncode == 111
+    finally:
+        story.database.start()
+    until(lambda: story.send("iain@iain.cx").startswith("250 "), "it is back")
+    assert story.send("ghost@iain.cx").startswith("550 5.1.1")
+
+
+@only_root
+def test_a_home_is_somebody_elses(story: Story) -> None:
+    home = story.site.home("carl")
+    os.chown(home, OWNERS["dan"], OWNERS["dan"])
+    try:
+        why = f"belongs to uid {OWNERS['dan']}, not to {OWNERS['carl']}"
+        assert why in str(story.explain("carl@iain.cx")["carl@iain.cx"]["decision"])
+        assert f"the home {home} {why}; its mail waits" in story.restante("check").stdout
+        assert story.send("carl@iain.cx").startswith("451 4.3.5")
+        seen = len(story.instance.log())
+        with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
+            story.instance.pop3("carl", LOGINS["carl"]).stat()
+        assert (
+            f"belongs to uid {OWNERS['dan']}, not to {OWNERS['carl']}"
+            in story.instance.log()[seen:]
+        )
+    finally:
+        os.chown(home, OWNERS["carl"], OWNERS["carl"])
+    assert story.send("carl@iain.cx").startswith("250 ")
+
+
+@only_root
+def test_a_control_file_is_changed_and_broken(story: Story) -> None:
+    locals_ = story.site.control / "locals"
+    before = locals_.read_bytes()
+    try:
+        assert story.send("iain@new.babasse.com").startswith("550 5.7.1")
+        with (story.site.control / "morercpthosts").open("a") as file:
+            file.write("new.babasse.com\n")
+        locals_.write_bytes(before + b"new.babasse.com\n")
+        until(lambda: story.send("iain@new.babasse.com").startswith("250 "), "it counts")
+        locals_.write_bytes(b"\xff\n")
+        told = f'event=control_refused problems="{locals_}: line 1: is not UTF-8"'
+        until(
+            lambda: (
+                story.send("iain@new.babasse.com").startswith("250 ")
+                and told in story.instance.log()
+            ),
+            "it is told, and what was stands",
+        )
+        done = story.restante("check")
+        assert (done.returncode, "is not UTF-8" in done.stdout) == (1, True)
+        assert "event=reload_refused" in reload(story.instance)
+    finally:
+        locals_.write_bytes(before)
+    assert "event=server_reloaded" in reload(story.instance)
+
+
+@only_root
+def test_the_default_delivery_becomes_an_mbox(story: Story) -> None:
+    """As most qmail sites have it."""
+    file = story.site.control / "defaultdelivery"
+    before = file.read_bytes()
+    address, wanted = "old+box@example.org", "./Mailbox as old@example.org"
+    try:
+        file.write_text("# qmail's own\n./Mailbox\n")
+        assert story.restante("check").returncode == 0
+        (promise,) = promised(story.site, story.explain(address)[address])
+        assert promise.what == wanted
+
+        def kept() -> bool:
+            assert story.send(address).startswith("250 ")
+            return promise in found(story.site, story.peer, address)
+
+        until(kept, "the change counts, and what is promised is done")
+    finally:
+        file.write_bytes(before)
+
+
+@only_root
+def test_everybody_can_read_the_password(story: Story) -> None:
+    sqlserver = story.site.control / "sqlserver"
+    sqlserver.chmod(0o644)
+    try:
+        done = story.restante("check")
+        assert done.returncode == 1
+        assert f"run: chmod o-rwx {sqlserver}" in done.stdout
+        assert f"chmod o-rwx {sqlserver}" in reload(story.instance)
+        assert check_password(story, "iain", "iain pw", running=False).returncode == 111
+    finally:
+        sqlserver.chmod(0o600)
+    assert story.send("iain@iain.cx").startswith("250 ")
+
+
+@only_root
+def test_a_worker_is_killed_and_the_server_started_again(story: Story) -> None:
+    (worker,) = workers(story.instance, 1)
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: workers(story.instance, 1) != {worker}, "it has a successor")
+    assert story.send("dan@example.org").startswith("250 ")
+    assert story.instance.stop() == 0
+    start(story.instance)
+    test_what_waits_can_be_seen(story)
+    assert story.send("dan@example.org").startswith("250 ")
+
+
+# The control directory alone, and without it
+
+
+@only_root
+def test_checkpassword_needs_no_server(story: Story) -> None:
+    done = check_password(story, "sam", "sam pw", running=False)
+    assert (done.returncode, done.stdout) == (0, f"sam {SAM} {story.site.home('sam')}\n")
+    assert check_password(story, "iain@iain.cx", "iain pw").stdout.startswith("iain 54201 ")
+    assert check_password(story, "iain", "wrong", running=False).returncode == 1
+
+
+@only_root
+def test_settings_are_taken_over(story: Story) -> None:
+    taken = story.site.top / "taken"
+    done = story.run(
+        sys.executable,
+        "-m",
+        "restante",
+        "init",
+        "--from-qmail",
+        str(story.site.control),
+        str(taken),
+    )
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((taken / "restante.toml").stat().st_mode) == 0o600
+    for left in ("percenthack", "sqlserver: line 7", ".never.example"):
+        assert left in done.stdout
+    addresses = [each.address for each in STORY]
+    del story.instance.environ["RESTANTE_CONTROL"]
+    told = story.explain(*addresses, options=("--dir", str(taken)))
+    for address in addresses:
+        assert decided(told[address]) == decided(story.promises[address])
 
 
 def check_password(

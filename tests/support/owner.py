@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from restante.directory import Account
 from tests.support.deliveries import GROUP, OWNER
 
 AS_ROOT = os.geteuid() == 0
+only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can be several users")
 _T = TypeVar("_T")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -10,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from restante.interfaces import is_own_address
+from tests.support.owner import only_root
 
 _NETWORK = """
 PATH=$PATH:/usr/sbin:/sbin
@@ -46,12 +46,11 @@ def test_own_addresses() -> None:
         assert not is_own_address(ip_address(foreign))
 
 
-if os.geteuid() == 0:
-
-    @pytest.mark.parametrize("nonlocal_bind", ["0", "1"])
-    def test_addresses_that_anybody_may_bind_to_are_not_all_own(nonlocal_bind: str) -> None:
-        within = ["unshare", "--net", "sh", "-ec", _NETWORK, "sh", nonlocal_bind]
-        ask = [sys.executable, "-c", _ASK, *OWN, *FOREIGN]
-        done = subprocess.run([*within, *ask], capture_output=True, text=True, check=False)
-        assert done.stderr == ""
-        assert done.stdout.split() == list(OWN)
+@only_root
+@pytest.mark.parametrize("nonlocal_bind", ["0", "1"])
+def test_addresses_that_anybody_may_bind_to_are_not_all_own(nonlocal_bind: str) -> None:
+    within = ["unshare", "--net", "sh", "-ec", _NETWORK, "sh", nonlocal_bind]
+    ask = [sys.executable, "-c", _ASK, *OWN, *FOREIGN]
+    done = subprocess.run([*within, *ask], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == list(OWN)

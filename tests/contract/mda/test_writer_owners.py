@@ -24,7 +24,7 @@ from tests.support.deliveries import (
 )
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.mailbox_writers import reply_of, writer_at_work
-from tests.support.owner import AS_ROOT
+from tests.support.owner import AS_ROOT, only_root
 
 
 @pytest.mark.parametrize("path", ["relative/Maildir", "/tmp/../Maildir"])
@@ -144,7 +144,6 @@ class AsRoot:
         assert "gid is 0, below the minimum 1" in outcome.detail
 
 
-if AS_ROOT:
-
-    class TestAsRoot(AsRoot):
-        """Root alone can make the directories of strangers that these need."""
+@only_root
+class TestAsRoot(AsRoot):
+    """Root alone can make the directories of strangers that these need."""
