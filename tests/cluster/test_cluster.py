@@ -14,6 +14,7 @@ import pytest
 from tests.support.cluster import PASSWORD, POP3, SMTP, USERS, Cluster, Node, cluster
 from tests.support.cluster_load import Load, complaints_about_mail
 from tests.support.instance import PATIENCE, until
+from tests.support.owner import only_root
 
 pytestmark = pytest.mark.mariadb
 
@@ -93,14 +94,15 @@ def rounds(site: Cluster, count: int, seed: int, *, pace: float) -> None:
     nothing_is_amiss(site, load)
 
 
-if os.geteuid() == 0:
+@only_root
+def test_machines_are_killed_cut_off_and_brought_back(tmp_path: Path) -> None:
+    with cluster(tmp_path) as site:
+        rounds(site, 1, seed=1, pace=0.2)
 
-    def test_machines_are_killed_cut_off_and_brought_back(tmp_path: Path) -> None:
-        with cluster(tmp_path) as site:
-            rounds(site, 1, seed=1, pace=0.2)
 
-    @pytest.mark.soak
-    @pytest.mark.parametrize("seed", range(2, 5))
-    def test_machines_are_killed_and_cut_off_many_times(tmp_path: Path, seed: int) -> None:
-        with cluster(tmp_path) as site:
-            rounds(site, 10, seed, pace=0.02)
+@only_root
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, 5))
+def test_machines_are_killed_and_cut_off_many_times(tmp_path: Path, seed: int) -> None:
+    with cluster(tmp_path) as site:
+        rounds(site, 10, seed, pace=0.02)

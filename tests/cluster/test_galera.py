@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from tests.support.events import capture_logs
 from tests.support.galera import DATABASE, GaleraNode, galera, mail_url
 from tests.support.instance import PATIENCE, until
 from tests.support.machines import Machines, machines
+from tests.support.owner import only_root
 from tests.support.rival import rival
 
 pytestmark = pytest.mark.mariadb
@@ -125,67 +125,70 @@ async def look_up_as_nodes_come_and_go(network: Machines, nodes: list[GaleraNode
     return [event["server"] for event in events]
 
 
-if os.geteuid() == 0:
+@only_root
+def test_another_node_is_asked_while_the_first_one_has_no_majority(
+    network: Machines, nodes: list[GaleraNode]
+) -> None:
+    near, far = nodes
+    far.set_provider_option("pc.weight", 2)
+    try:
+        until(lambda: near.status("wsrep_cluster_weight") == "3", "it alone is a majority")
+        asked = network.at_the_hub(
+            lambda: asyncio.run(look_up_as_nodes_come_and_go(network, nodes))
+        )
+        addresses = [f"{node.machine.front}:3306" for node in (far, near)]
+        assert asked.result(3 * PATIENCE) == addresses
+    finally:
+        far.set_provider_option("pc.weight", 1)
 
-    def test_another_node_is_asked_while_the_first_one_has_no_majority(
-        network: Machines, nodes: list[GaleraNode]
-    ) -> None:
-        near, far = nodes
-        far.set_provider_option("pc.weight", 2)
-        try:
-            until(lambda: near.status("wsrep_cluster_weight") == "3", "it alone is a majority")
-            asked = network.at_the_hub(
-                lambda: asyncio.run(look_up_as_nodes_come_and_go(network, nodes))
-            )
-            addresses = [f"{node.machine.front}:3306" for node in (far, near)]
-            assert asked.result(3 * PATIENCE) == addresses
-        finally:
-            far.set_provider_option("pc.weight", 1)
 
-    def test_a_commit_that_another_node_overtook_is_tried_again(nodes: list[GaleraNode]) -> None:
-        first, second = nodes
-        undone = aborts(first)
+@only_root
+def test_a_commit_that_another_node_overtook_is_tried_again(nodes: list[GaleraNode]) -> None:
+    first, second = nodes
+    undone = aborts(first)
 
-        async def change(engine: Engine) -> list[int]:
-            home = Statement("UPDATE `mailbox` SET `home` = '/ours' WHERE `username` = 'iain'")
-            return await engine.transaction([home, Statement("DO SLEEP(1)")])
+    async def change(engine: Engine) -> list[int]:
+        home = Statement("UPDATE `mailbox` SET `home` = '/ours' WHERE `username` = 'iain'")
+        return await engine.transaction([home, Statement("DO SLEEP(1)")])
 
-        changing = asks(first, change)
-        until(lambda: first.sql(SLEEPERS).strip() == "1", "it is in the midst of its transaction")
-        second.sql("UPDATE mailbox SET gid = 7 WHERE username = 'iain'", DATABASE)
-        assert changing.result(PATIENCE) == [1, 0]
-        assert aborts(first) > undone, "it was undone once"
-        query = "SELECT gid, home FROM mailbox WHERE username = 'iain'"
-        assert first.sql(query, DATABASE) == "7\t/ours\n"
-        until(lambda: second.sql(query, DATABASE) == "7\t/ours\n", "it is everywhere")
+    changing = asks(first, change)
+    until(lambda: first.sql(SLEEPERS).strip() == "1", "it is in the midst of its transaction")
+    second.sql("UPDATE mailbox SET gid = 7 WHERE username = 'iain'", DATABASE)
+    assert changing.result(PATIENCE) == [1, 0]
+    assert aborts(first) > undone, "it was undone once"
+    query = "SELECT gid, home FROM mailbox WHERE username = 'iain'"
+    assert first.sql(query, DATABASE) == "7\t/ours\n"
+    until(lambda: second.sql(query, DATABASE) == "7\t/ours\n", "it is everywhere")
 
-    def test_without_a_majority_nothing_is_known(
-        network: Machines, nodes: list[GaleraNode]
-    ) -> None:
-        network.cut_off(nodes[1].machine)
-        for node in nodes:
-            until(lambda node=node: not node.is_primary(), "it is alone, and one of two")
-            for answer in asks(node, look_up).result(PATIENCE):
+
+@only_root
+def test_without_a_majority_nothing_is_known(network: Machines, nodes: list[GaleraNode]) -> None:
+    network.cut_off(nodes[1].machine)
+    for node in nodes:
+        until(lambda node=node: not node.is_primary(), "it is alone, and one of two")
+        for answer in asks(node, look_up).result(PATIENCE):
+            assert isinstance(answer, str)
+            assert "(1047)" in answer
+    network.mend(nodes[1].machine)
+    for node in nodes:
+        until(node.is_synced, "they are together again")
+        assert asks(node, look_up).result(PATIENCE) == [True, False, False]
+
+
+@only_root
+def test_a_node_that_lags_knows_nothing_where_it_is_to_wait(nodes: list[GaleraNode]) -> None:
+    """wsrep_sync_wait: what was committed elsewhere is seen, or nothing is known."""
+    first, second = nodes
+    second.sql("SET GLOBAL wsrep_sync_wait = 1")
+    try:
+        with impatient(second), rival(second, DATABASE) as other:
+            other.does("FLUSH TABLES WITH READ LOCK")
+            first.sql(NEW, DATABASE)
+            for answer in asks(second, look_up).result(PATIENCE):
                 assert isinstance(answer, str)
-                assert "(1047)" in answer
-        network.mend(nodes[1].machine)
-        for node in nodes:
-            until(node.is_synced, "they are together again")
-            assert asks(node, look_up).result(PATIENCE) == [True, False, False]
-
-    def test_a_node_that_lags_knows_nothing_where_it_is_to_wait(nodes: list[GaleraNode]) -> None:
-        """wsrep_sync_wait: what was committed elsewhere is seen, or nothing is known."""
-        first, second = nodes
-        second.sql("SET GLOBAL wsrep_sync_wait = 1")
-        try:
-            with impatient(second), rival(second, DATABASE) as other:
-                other.does("FLUSH TABLES WITH READ LOCK")
-                first.sql(NEW, DATABASE)
-                for answer in asks(second, look_up).result(PATIENCE):
-                    assert isinstance(answer, str)
-                    assert "(1205)" in answer
-                other.does("UNLOCK TABLES")
-            assert asks(second, look_up).result(PATIENCE) == [True, True, False]
-        finally:
-            second.sql("SET GLOBAL wsrep_sync_wait = 0")
-            first.sql("DELETE FROM mailbox WHERE username = 'new'", DATABASE)
+                assert "(1205)" in answer
+            other.does("UNLOCK TABLES")
+        assert asks(second, look_up).result(PATIENCE) == [True, True, False]
+    finally:
+        second.sql("SET GLOBAL wsrep_sync_wait = 0")
+        first.sql("DELETE FROM mailbox WHERE username = 'new'", DATABASE)

@@ -127,30 +127,6 @@ def test_roots_own_directory_that_others_may_write_to(directory: Path) -> None:
 
 
 @only_root
-def test_a_maildir_of_somebody_else_as_a_backup_without_owners_leaves_it(
-    directory: Path,
-) -> None:
-    with new_instance(directory) as instance:
-        instance.add_mailbox(IAIN)
-        instance.start()
-        assert deliver(instance.smtp_port, IAIN).startswith("250 ")
-        instance.stop()
-        (maildir,) = directory.glob("mail/*/*/Maildir")
-        home, right = maildir.parent, maildir.stat()
-        for place in (home, *home.rglob("*")):
-            os.chown(place, 0, 0)
-        told = instance.run("check", check=False)
-        assert told.returncode == 1
-        assert (
-            f"problem: the mailbox {IAIN}: {maildir} belongs to uid 0, the account's uid is "
-            f"{right.st_uid}; its mail waits\n"
-        ) in told.stdout
-        for place in (home, *home.rglob("*")):
-            os.chown(place, right.st_uid, right.st_gid)
-        assert instance.run("check").returncode == 0
-
-
-@only_root
 def test_a_domain_that_is_closed_to_the_owner_of_a_home(directory: Path) -> None:
     """The command that is proposed is the one that helps."""
     with new_instance(directory) as instance:

@@ -21,6 +21,7 @@ from tests.support.deliveries import GROUP, OWNER
 
 AS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can be several users")
+only_users = pytest.mark.skipif(AS_ROOT, reason="as whoever started it is the server, if not root")
 _T = TypeVar("_T")
 
 
