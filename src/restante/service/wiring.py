@@ -354,8 +354,6 @@ class Worker:
         while True:
             try:
                 await self._adopt_once()
-            except (TemporaryError, OSError) as error:
-                maillog.drop_failed(DropPaths.of(self._settings.directory).root, str(error))
             except Exception as error:  # noqa: BLE001 - a bug must not end adoption, nor the stop
                 maillog.unplanned("adoption of queues", error)
             await asyncio.sleep(ADOPTION_INTERVAL)
