@@ -6,6 +6,7 @@ import errno
 import os
 import pwd
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,35 @@ def test_places_are_open_to_root_and_not_to_the_users_server(of_a_user: Shell) -
     assert [line for line in told if "cannot be read and written" in line] == [
         f"problem: {name}.root: {of_a_user.directory}/{name} {closed}" for name in ("mail", "queue")
     ]
+
+
+@for_root
+def test_a_key_is_open_to_root_and_not_to_the_users_server(of_a_user: Shell) -> None:
+    """As where root has renewed it."""
+    (key,) = (of_a_user.directory / "tls").glob("*.key")
+    os.chown(key, 0, 0)
+    closed = f"tls: {key} cannot be read: Permission denied (uid {ITSELF})"
+    assert f"problem: {closed}" in of_a_user("check").out
+    os.chown(key, ITSELF, ITSELF)
+    assert closed not in of_a_user("check").out
+
+
+@for_root
+def test_a_link_to_a_key_of_roots_is_no_key_of_a_server_that_root_starts(
+    hosted: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its user could have put it, the server follows it with that user's rights."""
+    monkeypatch.setenv("RESTANTE_SERVER__USER", "nobody")
+    (key,) = (hosted.directory / "tls").glob("*.key")
+    secret = tmp_path / "secret.key"
+    key.rename(secret)
+    key.symlink_to(secret)
+    let_pass(hosted)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    closed = f"tls: {key} cannot be read: Permission denied (uid {nobody})"
+    assert closed not in hosted("check").out
+    os.chown(key.parent, nobody, -1)
+    assert f"problem: {closed}" in hosted("check").out
 
 
 @for_root

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
+import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cryptography import x509
@@ -16,6 +19,7 @@ from restante.config.tree import Tls
 from restante.tls import CertificateRefused
 from restante.tls.certificate import PairFiles
 from restante.tls.certificates import LOOK_INTERVAL, Certificates, pairs_of
+from restante.tls.files import HandedFiles, open_pem
 from tests.support.certificates import DAY, NOW, Issued, issue, replace, write
 from tests.support.events import capture_logs
 
@@ -142,6 +146,99 @@ def test_damaged_files_keep_the_one_that_was_served(tmp_path: Path, damage: obje
     damage(files.certificate)
     clock.pass_by()
     assert shown(certificates) == old.certificate
+
+
+@pytest.fixture
+def heeds_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is closed if its mode says so, also to root, who may run these tests."""
+
+    def may_open(path: str) -> int:
+        if not os.stat(path).st_mode & stat.S_IRUSR:
+            raise CertificateRefused(f"{path} cannot be read: Permission denied")
+        return open_pem(path)
+
+    monkeypatch.setattr("restante.tls.files.open_pem", may_open)
+
+
+@pytest.mark.usefixtures("heeds_modes")
+def test_a_key_whose_rights_are_mended_is_read(tmp_path: Path) -> None:
+    """Its octets, and the time at which they were written, are what they were."""
+    clock, new = Clock(), issue("mx.example.com")
+    files = write(tmp_path, "mx", issue("mx.example.com"))
+    certificates = clock.certificates(files)
+    write(tmp_path, "mx", new)
+    os.chmod(files.key, 0)
+    clock.pass_by()
+    with capture_logs() as events:
+        assert shown(certificates) != new.certificate
+    assert "Permission denied" in events[0]["why"]
+
+    os.chmod(files.key, 0o600)
+    clock.pass_by()
+    assert shown(certificates) == new.certificate
+
+
+def test_a_key_that_is_not_exposed_any_more_is_not_told_of(tmp_path: Path) -> None:
+    clock, pair = Clock(), issue("mx.example.com", by=issue())
+    files = write(tmp_path, "mx", pair)
+    os.chmod(files.key, 0o644)
+    with capture_logs() as events:
+        certificates = clock.certificates(files)
+    assert "that everybody can read" in events[0]["why"]
+    os.chmod(files.key, 0o600)
+    clock.pass_by()
+    shown(certificates)
+    clock.seconds += DAY.total_seconds()
+    with capture_logs() as events:
+        shown(certificates)
+    assert events == []
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_what_could_not_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handed: bool
+) -> None:
+    """It is told once, though nothing has changed by the time it is tried again."""
+    clock, new = Clock(), issue("mx.example.com")
+    files = write(tmp_path, "mx", issue("mx.example.com"))
+    paths = (files.certificate, files.key)
+    source = HandedFiles.opened(paths, open_pem) if handed else None
+    certificates = Certificates([files], source, monotonic=lambda: clock.seconds)
+
+    def look() -> list[str]:
+        if source:
+            for path in paths:
+                source.take(path, open_pem(path))
+        clock.pass_by()
+        with capture_logs() as events:
+            shown(certificates)
+        return [event["event"] for event in events]
+
+    write(tmp_path, "mx", new)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", lambda *_: fail(errno.EIO))
+        assert [look(), look()] == [["certificate_refused"], []]
+    assert look()[0] == "certificate_loaded"
+    assert shown(certificates) == new.certificate
+
+
+def fail(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))
+
+
+def test_a_pair_that_is_wrong_is_told_of_again_when_it_was_touched(tmp_path: Path) -> None:
+    clock = Clock()
+    files = write(tmp_path, "mx", issue("mx.example.com"))
+    certificates = clock.certificates(files)
+    told = []
+    for _ in range(2):
+        replace(files.key, issue().key_pem())
+        for _ in range(2):
+            clock.pass_by()
+            with capture_logs() as events:
+                shown(certificates)
+            told.append([event["event"] for event in events])
+    assert told == [["certificate_refused"], []] * 2
 
 
 def test_an_expired_certificate_takes_the_place_of_none_that_lasts_longer(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from restante.cli.findings import Findings
 from restante.config import Settings
+from restante.errors import OperatorError
+
+if TYPE_CHECKING:
+    from restante.tls.files import PemFiles
 
 
 def examine_certificates(settings: Settings, findings: Findings) -> None:
-    """Read every pair as a worker would."""
+    """Read every pair as the server would when it starts."""
     from restante.tls import CertificateRefused
     from restante.tls.certificate import load_pair, utc_now
     from restante.tls.certificates import pairs_of
@@ -18,9 +23,10 @@ def examine_certificates(settings: Settings, findings: Findings) -> None:
         findings.advice.append(_without_tls(settings))
         return
     names: set[str] = set()
+    source = _source(settings)
     for files in pairs_of(settings):
         try:
-            pair = load_pair(files)
+            pair = load_pair(files, source)
         except CertificateRefused as error:
             findings.problems.append(f"tls: {error}")
             continue
@@ -32,6 +38,23 @@ def examine_certificates(settings: Settings, findings: Findings) -> None:
             f"tls: no certificate is for {settings.hostname}, which this host calls itself "
             f"(server.me); there are some for {', '.join(sorted(names))}"
         )
+
+
+def _source(settings: Settings) -> PemFiles:
+    """The files with the rights of who starts the server: root reads what is closed to others."""
+    from restante.service.user import handed_files, server_user, starters_rights, starting_uid
+    from restante.tls.certificates import paths_of
+    from restante.tls.files import DiskFiles, HandedFiles, open_pem
+
+    paths = paths_of(settings)
+    if starting_uid(settings) != 0:
+        with starters_rights(settings):
+            return HandedFiles.opened(paths, open_pem)
+    try:
+        user = server_user(settings)
+    except OperatorError:
+        user = None  # there is none: a problem that is told elsewhere
+    return DiskFiles() if user is None else handed_files(paths, user)
 
 
 def covers(names: Iterable[str], host: str) -> bool:

@@ -44,6 +44,9 @@ class _Served:
 
     pair: Pair
     signature: _Signature
+    refusal: str = ""
+    """Why they were not taken then. They are read again at each look: the reason may lie elsewhere
+    (no descriptors, a file server that is away, the clock)."""
 
 
 class Certificates:
@@ -119,26 +122,32 @@ class Certificates:
             self._warn_of_all()
 
     def _renew(self, served: _Served) -> bool:
-        """Read a pair again if its files have changed; whether it is another one now."""
+        """Read a pair again if its files have changed, or were refused; whether it is another one
+        now. A refusal is told once, and again where files have changed."""
         files = served.pair.files
-        signature = self._signature(files)
-        if signature == served.signature:
+        before = served.signature, served.refusal
+        served.signature, served.refusal = self._signature(files), ""
+        if (served.signature, served.refusal) == before:
             return False
-        served.signature = signature
         try:
-            fresh = load_pair(files, self._source)
+            fresh = self._fresh(served.pair)
         except CertificateRefused as error:
-            maillog.certificate_refused(files.certificate, str(error))
-            return False
-        expired = self._now() >= fresh.not_after
-        if expired and fresh.not_after <= served.pair.not_after:
-            why = f"{files.certificate} expired before the one that is served"
-            maillog.certificate_refused(files.certificate, why)
+            served.refusal = str(error)
+            if (served.signature, served.refusal) != before:
+                maillog.certificate_refused(files.certificate, served.refusal)
             return False
         served.pair = fresh
         maillog.certificate_loaded(files.certificate, fresh.names, fresh.not_after)
         self._warn(fresh)
         return True
+
+    def _fresh(self, pair: Pair) -> Pair:
+        """The pair as its files have it now; raises CertificateRefused."""
+        fresh = load_pair(pair.files, self._source)
+        if self._now() >= fresh.not_after and fresh.not_after <= pair.not_after:
+            why = f"{pair.files.certificate} expired before the one that is served"
+            raise CertificateRefused(why)
+        return fresh
 
     def _warn_of_all(self) -> None:
         self._warn_again = self._monotonic() + WARN_INTERVAL
@@ -155,5 +164,5 @@ class Certificates:
         return _Served(load_pair(files, self._source), signature)
 
     def _signature(self, files: PairFiles) -> _Signature:
-        """What changes whenever somebody writes or replaces one of the files."""
+        """What changes whenever one of the files does."""
         return self._source.identity(files.certificate), self._source.identity(files.key)

@@ -7,6 +7,7 @@ open file, at first and whenever they ask.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -18,8 +19,8 @@ from restante.tls import CertificateRefused
 MAX_FILE = 1024 * 1024
 """Octets in a file with certificates or a key."""
 
-Identity = tuple[int, int, int, int]
-_MISSING: Identity = (0, 0, 0, 0)
+Identity = tuple[int, ...]
+_MISSING: Identity = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class PemFiles(Protocol):
     """How files are read; paths are absolute."""
 
     def identity(self, path: str) -> Identity:
-        """What changes whenever somebody writes or replaces the file; it never fails."""
+        """What changes as the file is written, replaced or given other rights; it never fails."""
         ...
 
     def read(self, path: str) -> PemFile:
@@ -81,7 +82,8 @@ class HandedFiles:
         return files
 
     def take(self, path: str, descriptor: int) -> None:
-        """Know the file by an open descriptor, which is closed here; read only if it is new."""
+        """Know the file by an open descriptor, which is closed here; read unless it is as it was
+        when it could be."""
         try:
             identity = _identity(os.fstat(descriptor))
             if identity != self.identity(path):
@@ -89,12 +91,12 @@ class HandedFiles:
         except OSError as error:
             self.miss(path, _unreadable(path, error))
         except CertificateRefused as refusal:
-            self._known[path] = identity, refusal
+            self.miss(path, refusal)
         finally:
             close_pem(descriptor)
 
     def miss(self, path: str, refusal: CertificateRefused) -> None:
-        """The file could not be opened."""
+        """The file could not be read."""
         self._known[path] = _MISSING, refusal
 
     def identity(self, path: str) -> Identity:
@@ -139,8 +141,10 @@ def _read(path: str, descriptor: int) -> PemFile:
 
 
 def _unreadable(path: str, error: OSError) -> CertificateRefused:
-    return CertificateRefused(f"{path} cannot be read: {error.strerror}")
+    whose = f" (uid {os.geteuid()})" if error.errno == errno.EACCES else ""
+    return CertificateRefused(f"{path} cannot be read: {error.strerror}{whose}")
 
 
 def _identity(found: os.stat_result) -> Identity:
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    # The last one alone changes with owner and mode; some file servers make it up.
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
