@@ -21,6 +21,7 @@ from tests.support.serving import (
     Sections,
     Wire,
     begin_data,
+    is_alive,
     maildir,
     new_server,
     one_place_each,
@@ -395,6 +396,28 @@ def test_a_server_does_not_start_with_another_certificates_key(tmp_path: Path) -
         (tmp_path / "mx.key").write_bytes(good)
         instance.start()
         assert instance.stop() == 0
+
+
+def test_a_worker_that_ends_has_a_successor_though_a_key_is_wrong_by_now(tmp_path: Path) -> None:
+    """It serves as the one before it did, and renews the certificate as that would have."""
+    with tls_server(tmp_path) as server:
+        instance = server.instance
+        key = tmp_path / "mx.key"
+        good = key.read_bytes()
+        for damage in (lambda: key.write_bytes(issue().key_pem()), key.unlink):
+            damage()
+            (worker,) = workers(instance, 1)
+            os.kill(worker, signal.SIGKILL)
+            until(lambda former=worker: not is_alive(former), "it has ended")
+            until(lambda: greets(server, HOST), "its successor serves, over TLS")
+        assert "mx.key is not the key of" in instance.log()
+        assert "mx.key cannot be read: No such file" in instance.log()
+        assert "event=worker_failed" not in instance.log()
+
+        write(tmp_path, "mx", issue(HOST, "new.example.com", by=server.authority))
+        until(lambda: greets(server, "new.example.com"), "the new certificate is served")
+        key.write_bytes(good)
+        assert "event=reload_refused" in reload(instance), "a new generation needs good files"
 
 
 # Clients that come again

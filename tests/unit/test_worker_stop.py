@@ -14,11 +14,13 @@ from restante.service import wiring
 from restante.service.hands import Hands
 from restante.service.place import Generation, WorkerPlace
 from restante.service.wiring import Worker
+from restante.tls.files import HandedFiles
 from tests.support.events import capture_logs
 
 
 def worker_of(settings: Settings) -> Worker:
-    place = WorkerPlace(0, 0, Generation.begin(settings, [0]), True, -1, -1, None, None)
+    generation = Generation.begin(settings, [0], HandedFiles())
+    place = WorkerPlace(0, 0, generation, True, -1, -1, None, None)
     return Worker(settings, place, None)
 
 

@@ -11,6 +11,7 @@ from restante.config import Settings
 from restante.net.shares import Board
 from restante.receiver.trust import FamiliarRecipients
 from restante.service.user import ServerUser
+from restante.tls.files import HandedFiles
 from restante.tls.tickets import TicketContexts
 
 EXIT_CONFIGURATION = 78
@@ -33,13 +34,15 @@ class Generation:
     """Passwords that they need not hash again; None: they hash each."""
     familiar: FamiliarRecipients
     """Who was taken before."""
+    pem: HandedFiles
+    """Certificates and keys as they were when it began."""
 
     @classmethod
-    def begin(cls, settings: Settings, slots: Collection[int]) -> Generation:
+    def begin(cls, settings: Settings, slots: Collection[int], pem: HandedFiles) -> Generation:
         """One whose workers, with these queues, are forked from this process from now on."""
         proven = ProvenPasswords.lasting(settings.auth.remember)
         board, familiar = Board(len(slots)), FamiliarRecipients()
-        return cls(frozenset(slots), board, TicketContexts(), proven, familiar)
+        return cls(frozenset(slots), board, TicketContexts(), proven, familiar, pem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +65,6 @@ class WorkerPlace:
     """Whom it becomes before it serves; None: it stays who it is."""
     office: socket.socket | None
     """Where it asks for what only root can give (restante.service.office); None as above."""
+    is_successor: bool = False
+    """Of one that has ended by itself, so it serves as that did: where a certificate's files are
+    wrong by now, with those of the generation's begin."""

@@ -41,6 +41,8 @@ from restante.service.steward import Steward
 from restante.service.user import ServerUser, handed_files, is_user, server_user
 from restante.service.watch import Watch
 from restante.service.worker import run_worker
+from restante.tls.certificates import paths_of
+from restante.tls.files import HandedFiles, open_pem
 
 START_TIMEOUT = 60.0
 """Seconds that a worker may take until it serves."""
@@ -197,7 +199,7 @@ class Supervisor:
         try:
             with self._rights_of_workers():
                 slots = self._assign_slots(settings)
-            generation = Generation.begin(settings, slots)
+            generation = Generation.begin(settings, slots, self._pem_files(settings))
             for number, slot in enumerate(slots):
                 worker, ready = self._fork(
                     settings, listeners, number, slot, generation, needs_queue=bool(self._workers)
@@ -214,6 +216,12 @@ class Supervisor:
             for each in starting:
                 os.close(each.ready)
         return _workers_of(starting)
+
+    def _pem_files(self, settings: Settings) -> HandedFiles:
+        paths = paths_of(settings)
+        if self._user is None:
+            return HandedFiles.opened(paths, open_pem)
+        return handed_files(paths, self._user)
 
     def _await_ready(self, starting: Sequence[_Starting]) -> None:
         """Wait until all of them serve, and answer in their offices meanwhile.
@@ -262,6 +270,7 @@ class Supervisor:
         generation: Generation,
         *,
         needs_queue: bool = False,
+        is_successor: bool = False,
     ) -> tuple[_Worker, int]:
         """A worker, and the descriptor on which it says that it serves; raises OperatorError."""
         ready_read, ready_write = _pipe()
@@ -277,6 +286,7 @@ class Supervisor:
                 self._life_read,
                 self._user,
                 office,
+                is_successor,
             )
             pid = fork("worker", partial(self._be_worker, settings, listeners, place, ready_read))
         except OperatorError:
@@ -375,7 +385,12 @@ class Supervisor:
             place = worker.place
             try:
                 successor, ready = self._fork(
-                    self._settings, self._listeners, place.number, place.slot, place.generation
+                    self._settings,
+                    self._listeners,
+                    place.number,
+                    place.slot,
+                    place.generation,
+                    is_successor=True,
                 )
             except OperatorError as error:
                 maillog.worker_failed(place.slot, str(error))

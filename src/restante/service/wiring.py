@@ -65,7 +65,6 @@ from restante.spool import clean_spool
 from restante.threads import in_thread
 from restante.tls.certificates import Certificates, pairs_of
 from restante.tls.files import HandedFiles
-from restante.tls.tickets import TicketContexts
 from restante.usage.ledger import UsageLedger
 
 ADOPTION_INTERVAL = 10.0
@@ -103,7 +102,7 @@ class Worker:
         self._collector: Collector | None = None
         self._desk: Desk | None = None
         self._ids = queue_ids(place.slot)
-        self._handshakes = _handshakes(settings, pem, place.generation.tickets)
+        self._handshakes = _handshakes(settings, pem, place)
         self._hands = (
             own_hands(settings) if self._window is None else helping_hands(settings, self._window)
         )
@@ -433,13 +432,16 @@ def _authenticator(
 
 
 def _handshakes(
-    settings: Settings, pem: HandedFiles | None, tickets: TicketContexts
+    settings: Settings, pem: HandedFiles | None, place: WorkerPlace
 ) -> Handshakes | None:
     """TLS with the certificates that settings name, if any; raises CertificateRefused."""
     pairs = tuple(pairs_of(settings))
     if not pairs:
         return None
-    return Handshakes(Certificates(pairs, pem, tickets), settings.tls.handshake_timeout)
+    generation = place.generation
+    former = generation.pem if place.is_successor else None
+    certificates = Certificates(pairs, pem, generation.tickets, former)
+    return Handshakes(certificates, settings.tls.handshake_timeout)
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:

@@ -61,17 +61,19 @@ class Certificates:
         files: Iterable[PairFiles],
         source: PemFiles | None = None,
         tickets: TicketContexts | None = None,
+        former: PemFiles | None = None,
         *,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``files`` must not be empty, and are read from disk unless ``source`` has them; without
-        ``tickets`` nobody shares them. Raises CertificateRefused.
+        ``tickets`` nobody shares them. ``former`` has what was read before, if anything was.
+        Raises CertificateRefused.
         """
         self._source = source or DiskFiles()
         self._now = now
         self._monotonic = monotonic
-        self._served = [self._serve(each) for each in files]
+        self._served = [self._serve(each, former) for each in files]
         self._tickets = tickets or TicketContexts(monotonic())
         self._names: dict[str, ssl.SSLContext] = {}
         self._asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
@@ -158,10 +160,16 @@ class Certificates:
         for what in (*pair.faults(self._now()), *pair.advice(self._now())):
             maillog.certificate_doubtful(pair.files.certificate, what)
 
-    def _serve(self, files: PairFiles) -> _Served:
+    def _serve(self, files: PairFiles, former: PemFiles | None) -> _Served:
         """Read a pair; its signature first, so that a change meanwhile is seen later."""
         signature = self._signature(files)
-        return _Served(load_pair(files, self._source), signature)
+        try:
+            return _Served(load_pair(files, self._source), signature)
+        except CertificateRefused as error:
+            if former is None:
+                raise
+            maillog.certificate_refused(files.certificate, str(error))
+            return _Served(load_pair(files, former), signature, str(error))
 
     def _signature(self, files: PairFiles) -> _Signature:
         """What changes whenever one of the files does."""
