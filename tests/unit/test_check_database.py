@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +13,7 @@ from restante.cli.findings import Findings
 from restante.cli.server_examination import examine_servers, examine_version
 from restante.config.tree import Database, Settings
 from restante.directory.engine import MYSQL, Row, Statement, Value
+from tests.support.owner import only_root
 from tests.support.shell import Shell
 
 FAR = "192.0.2.7"
@@ -50,6 +53,7 @@ def test_clear_text_to_another_host_is_named(host: str) -> None:
     )
 
 
+@only_root
 @pytest.mark.parametrize("mode", [0o644, 0o604])
 def test_a_file_that_everybody_can_read_is_named(hosted: Shell, mode: int) -> None:
     file = hosted.directory / "restante.db"
@@ -60,6 +64,26 @@ def test_a_file_that_everybody_can_read_is_named(hosted: Shell, mode: int) -> No
         f"database.url: {file} holds password hashes and everybody can read it; "
         f"run: chmod o-rwx {file}"
     )
+
+
+def test_a_file_that_nobody_reaches_may_be_everybodys_to_read(hosted: Shell) -> None:
+    hosted.directory.chmod(0o700)
+    (hosted.directory / "restante.db").chmod(0o644)
+    said = json.loads(hosted("check", "--json").out)["problems"]
+    assert not any("everybody" in each for each in said)
+
+
+@only_root
+def test_a_file_of_the_workers_own_is_named(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where root starts a server that its own user has started before."""
+    monkeypatch.setenv("RESTANTE_SERVER__USER", "nobody")
+    file = hosted.directory / "restante.db"
+    os.chown(file, pwd.getpwnam("nobody").pw_uid, -1)
+    said = hosted.json("check")["advice"]
+    assert (
+        f"database.url: {file} belongs to the workers' user, so that whoever took one over could "
+        f"make accounts; run: chown root: {file}"
+    ) in said
 
 
 class Calling:

@@ -6,11 +6,13 @@ Of several servers the first that is well is asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
 import stat
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restante.cli.findings import Findings
@@ -23,7 +25,7 @@ from restante.directory.engine import (
 )
 from restante.directory.rows import text_of
 from restante.directory.schema import TABLES
-from restante.errors import CannotKnow
+from restante.errors import CannotKnow, OperatorError
 from restante.network import is_loopback
 
 if TYPE_CHECKING:
@@ -39,13 +41,31 @@ _NOT_TRANSACTIONAL = (
 
 
 def examine_file(settings: Settings, findings: Findings) -> None:
-    """Name a database with SQLite that everybody can read, as a copy may be that was put back."""
+    """Name a database with SQLite that others than its owner can use, as one that was put back."""
+    from restante.service.user import serving_uid, starting_uid
+
     location = parse_url(settings.database.url, settings.directory)
-    if isinstance(location, SQLiteLocation) and os.stat(location.path).st_mode & stat.S_IROTH:
+    if not isinstance(location, SQLiteLocation):
+        return
+    found = os.stat(location.path)
+    if found.st_mode & stat.S_IROTH and _everybody_reaches(location.path):
         findings.problems.append(
             f"database.url: {location.path} holds password hashes and everybody can read it; "
             f"run: chmod o-rwx {location.path}"
         )
+    own = False
+    with contextlib.suppress(OperatorError):  # there is no such user: a problem told elsewhere
+        own = starting_uid(settings) == 0 and found.st_uid == serving_uid(settings)
+    if own:
+        findings.advice.append(
+            f"database.url: {location.path} belongs to the workers' user, so that whoever took one "
+            f"over could make accounts; run: chown root: {location.path}"
+        )
+
+
+def _everybody_reaches(path: str) -> bool:
+    """Whether no directory on the way is closed to others."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in Path(path).parents)
 
 
 def examine_servers(settings: Settings, findings: Findings) -> None:
