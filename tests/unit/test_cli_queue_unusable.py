@@ -9,7 +9,10 @@ from contextlib import closing
 import pytest
 
 from restante.cli.status import ExitCode
+from restante.queue import QueueUnusable
+from restante.queue.operate import QueueOperator, Verb
 from restante.queue.schema import VERSION
+from restante.queue.selection import EVERYTHING
 from tests.support.shell import Shell
 from tests.support.waiting import Waiting, lines, some_mail
 
@@ -82,6 +85,17 @@ def test_what_is_in_others_is_removed(waiting: Waiting) -> None:
     removed = waiting.shell("queue", "remove", "--all")
     assert [fields[0] for fields in lines(removed.out)] == [waiting.dead]
     assert removed.err.endswith(NEWER)
+
+
+def test_nothing_is_removed_that_was_not_asked_about(waiting: Waiting) -> None:
+    """A queue that can be used by the time that somebody has agreed is left alone."""
+    operator = QueueOperator(str(waiting.shell.directory / "queue"))
+    with pytest.raises(QueueUnusable):
+        list(operator.matching(Verb.REMOVE, EVERYTHING))
+    set_version(waiting.shell, VERSION)
+    with pytest.raises(QueueUnusable):
+        list(operator.apply(Verb.REMOVE, EVERYTHING))
+    assert waiting.states().keys() == {waiting.busy, waiting.bounce}
 
 
 def test_check_tells_of_the_others(waiting: Waiting) -> None:

@@ -22,6 +22,10 @@ class Failures:
         except (QueueUnusable, QueueFailed) as error:
             self._errors.setdefault(slot, error)
 
+    def of(self, slot: str) -> bool:
+        """Whether this queue could not be used."""
+        return slot in self._errors
+
     @property
     def texts(self) -> list[str]:
         """What is wrong with each."""

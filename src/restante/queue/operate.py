@@ -128,6 +128,7 @@ class QueueOperator:
         self._root = root
         self._now = now
         self._began = now()
+        self._failures = Failures()
         self.unserved = False
         """A queue was changed that no server has: the next one finds what was done."""
         self.stopped = False
@@ -138,12 +139,12 @@ class QueueOperator:
 
         Changes nothing. A message of many recipients may come in several parts.
         """
-        wanted, failures = self._bounded(verb, selection), Failures()
+        wanted = self._bounded(verb, selection)
         for slot in queue_names(self._root):
-            with failures.noted(slot), _reading(self._path(slot)) as connection:
+            with self._failures.noted(slot), _reading(self._path(slot)) as connection:
                 for chunk in _chunks(connection, wanted):
                     yield from _affected(chunk)
-        failures.check()
+        self._failures.check()
 
     def apply(self, verb: Verb, selection: Selection) -> Generator[Affected]:
         """Do it to the selected recipients that it is for; yields what is done, durably.
@@ -151,14 +152,15 @@ class QueueOperator:
         An attempt that is in progress goes on, and may yet deliver. To end early, call ``stop``
         and iterate to the end: what comes then is done already, and nothing else is. A message of
         many recipients may come in several parts. Raises QueueUnusable, or QueueFailed when a
-        queue cannot be written to now; behind all that is done in the others.
+        queue cannot be written to now; behind all that is done in the others. One of which
+        ``matching`` could not tell is left alone, though it can be used by now: nobody was asked.
         """
-        wanted, failures = self._bounded(verb, selection), Failures()
+        wanted = self._bounded(verb, selection)
         for slot in queue_names(self._root):
-            if not self.stopped:
-                with failures.noted(slot):
+            if not self.stopped and not self._failures.of(slot):
+                with self._failures.noted(slot):
                     yield from self._apply(self._path(slot), verb, wanted)
-        failures.check()
+        self._failures.check()
 
     def stop(self) -> None:
         """End ``apply`` behind what it has begun, all of which it still yields."""
