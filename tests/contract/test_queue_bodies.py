@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,42 @@ async def test_what_an_older_copy_does_not_name_is_set_aside(tmp_path: Path) -> 
     assert left_in(tmp_path) == set()
     assert [each.content.read() for each in await due(store)] == 2 * [content(LARGE).read()]
     await store.close()
+
+
+async def test_a_body_that_vanishes_meanwhile_keeps_no_queue_from_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator needs no server to remove its message."""
+    await opened(tmp_path)
+    bodies = tmp_path / "0" / "bodies"
+    for name in ("one", "other"):
+        (bodies / name).touch()
+    scandir = os.scandir
+
+    @contextmanager
+    def slowly(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as found:
+            entries = list(found)
+        (bodies / "one").unlink(missing_ok=True)
+        yield iter(entries)
+
+    monkeypatch.setattr(os, "scandir", slowly)
+    await opened(tmp_path)
+    assert left_in(tmp_path) == {"other"}
+
+
+async def test_a_body_that_cannot_be_moved_stays(tmp_path: Path) -> None:
+    """Its folder is on another file system than where it would wait."""
+    await opened(tmp_path)
+    bodies = tmp_path / "0" / "bodies"
+    bodies.rmdir()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        bodies.symlink_to(elsewhere)
+        (bodies / "left").touch()
+        with capture_logs() as events:
+            await opened(tmp_path)
+        assert (bodies / "left").exists()
+    assert [each["event"] for each in events] == ["queue_opened"]
 
 
 async def test_an_acceptance_that_a_crash_kept_from_being_noted_is_noted_by_the_start(

@@ -48,6 +48,24 @@ def test_a_file_system_that_is_read_only(tmp_path: Path) -> None:
     assert problems(tmp_path) == []
 
 
+def test_a_disk_that_is_known_from_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """stat(2) answers, and statvfs(2) asks the disk."""
+    for name in ("mail", "queue"):
+        (tmp_path / name).mkdir()
+
+    def fails(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "statvfs", fails)
+    told = problems(tmp_path)
+    assert (
+        f"mail.root: nothing can be written in {tmp_path}/mail: {os.strerror(errno.EIO)}"
+        in (told[0])
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
 def test_a_disk_that_fails_when_it_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -73,7 +73,11 @@ def _objection(path: str) -> str:
         return f"{path} cannot be reached: {error.strerror}{_remedy(error)}"
     if not stat.S_ISDIR(found.st_mode):
         return f"{path} is not a directory"
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
+    try:
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError as error:  # where stat(2) answers from memory
+        return _failing(path, str(error.strerror))
+    if is_read_only:
         return _failing(path, "its file system is read-only")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         return f"{path} cannot be read and written by {name_of(os.geteuid())}"

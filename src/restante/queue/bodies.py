@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from restante.envelope import Content
 from restante.errors import reason_of
@@ -85,32 +85,42 @@ class Bodies:
         when it has waited for long. Raises OSError.
         """
         _bring_back(left, self._directory, is_named)
-        aside = 0
+        unnamed = []
         with os.scandir(self._directory) as found:
             for entry in found:
-                is_new = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) == _NEW
-                if is_named(entry.name):
-                    if is_new:
-                        self.accept(entry.name)
-                elif is_new:
-                    self.discard(entry.name)
-                else:
-                    make_durable_directory(left)
-                    os.rename(entry.path, os.path.join(left, entry.name))
-                    aside += 1
-        return aside
+                with contextlib.suppress(FileNotFoundError):  # an operator has removed its message
+                    is_new = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) == _NEW
+                    if is_named(entry.name):
+                        if is_new:
+                            self.accept(entry.name)
+                    elif is_new:
+                        self.discard(entry.name)
+                    else:
+                        unnamed.append(entry.name)
+        return _set_aside(self._directory, left, unnamed) if unnamed else 0
+
+
+def _set_aside(directory: str, left: str, names: Iterable[str]) -> int:
+    """Move bodies; how many. One that cannot be moved, to another disk say, stays where it is."""
+    make_durable_directory(left)
+    moved = 0
+    for name in names:
+        with contextlib.suppress(OSError):
+            os.rename(os.path.join(directory, name), os.path.join(left, name))
+            moved += 1
+    _sync(left)
+    return moved
 
 
 def _bring_back(left: str, directory: str, is_named: Callable[[str], bool]) -> None:
     """Have what is named by a row again where it belongs; remove what nobody has asked for."""
     with contextlib.suppress(FileNotFoundError), os.scandir(left) as found:
         for entry in found:
-            if is_named(entry.name):
-                os.rename(entry.path, os.path.join(directory, entry.name))
-                continue
             with contextlib.suppress(OSError):  # another worker is faster, or it is no file
+                if is_named(entry.name):
+                    os.rename(entry.path, os.path.join(directory, entry.name))
                 # When it was moved here: nobody can set this time.
-                if time.time() - entry.stat(follow_symlinks=False).st_ctime > LEFT_FOR:
+                elif time.time() - entry.stat(follow_symlinks=False).st_ctime > LEFT_FOR:
                     os.unlink(entry.path)
 
 
