@@ -30,7 +30,7 @@ SETTINGS = {
     "RESTANTE_SUBMISSION__LISTEN": '["127.0.0.1:0"]',
     # Nobody listens there: what is for elsewhere waits.
     "RESTANTE_ROUTING__SMTPROUTES": json.dumps(
-        {"elsewhere.test": "[127.0.0.1]:1", "intranet": "[127.0.0.1]:1"}
+        {"elsewhere.test": "[127.0.0.1]:1", "intranet": "[127.0.0.1]:1", "direct": ""}
     ),
 }
 INSTANCES = {

@@ -24,15 +24,19 @@ class Deposit:
         self._unfinished, self._finished = (os.path.join(paths.incoming, name) for name in names)
         envelope = encode(record)
         self._envelope_size = len(envelope)
-        self._content_size = 0
+        self._content_size, self._version = 0, record.version
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._unfinished, flags, PRIVATE)
         try:
             os.fchmod(self._file, _mode_for(paths.incoming))
-            self._append(encode_head(Head(self._envelope_size, 0)) + envelope)
+            self._append(encode_head(self._head) + envelope)
         except OSError:
             self.discard()
             raise
+
+    @property
+    def _head(self) -> Head:
+        return Head(self._envelope_size, self._content_size, self._version)
 
     def write(self, content: bytes) -> None:
         """Append to the content, whose lines end in LF."""
@@ -41,8 +45,7 @@ class Deposit:
 
     def finish(self) -> None:
         """Make the message durable, then show it to the server, durably, and wake that."""
-        head = Head(self._envelope_size, self._content_size)
-        os.pwrite(self._file, encode_head(head), 0)
+        os.pwrite(self._file, encode_head(self._head), 0)
         os.fsync(self._file)
         os.rename(self._unfinished, self._finished)
         self._sync_name()

@@ -2,7 +2,7 @@
 
 ::
 
-    restante-drop 1 EEEEEEEE CCCCCCCCCCCC B\\n    sizes of envelope and content; B: 8 or 7 bits
+    restante-drop V EEEEEEEE CCCCCCCCCCCC\\n      a version, the sizes of envelope and content
     envelope                                     parts, each a letter, its value and a NUL
     content
 
@@ -10,7 +10,7 @@
 ``address.sender_for``), ``R`` RET, ``V`` ENVID, ``U`` SMTPUTF8 (with any value), ``T`` a recipient,
 and ``N`` and ``O`` NOTIFY and ORCPT of the recipient before (RFC 3461, RFC 6531). Addresses stand
 as in SMTP paths, without the angle brackets; text is UTF-8. A file whose size is not the sum of its
-sizes is no message.
+sizes is no message. Version 2 is for envelopes with a ``U``, which readers of 1 take for damaged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MAX_RECIPIENTS = 10_000
 
 _ANY_HEAD = re.compile(rb"restante-drop [1-9][0-9]* ")
 """How a file of any version begins, which is HEAD_SIZE octets long at least."""
-_HEAD = re.compile(rb"restante-drop 1 ([0-9]{8}) ([0-9]{12})\n")
+_HEAD = re.compile(rb"restante-drop ([12]) ([0-9]{8}) ([0-9]{12})\n")
+_KNOWN = (b"restante-drop 1 ", b"restante-drop 2 ")
 
 
 class BadRecord(ValueError):
@@ -61,12 +62,18 @@ class Record(NamedTuple):
     smtputf8: bool = False
     """It was said of the message: its header may be in UTF-8 though no address here is."""
 
+    @property
+    def version(self) -> int:
+        """The oldest in which a file can have it."""
+        return 2 if self.smtputf8 else 1
+
 
 class Head(NamedTuple):
     """How long the parts of a file are, in octets."""
 
     envelope: int
     content: int
+    version: int = 1
 
     @property
     def file_size(self) -> int:
@@ -76,17 +83,17 @@ class Head(NamedTuple):
 
 def encode_head(head: Head) -> bytes:
     """The first HEAD_SIZE octets of a file."""
-    return b"restante-drop 1 %08d %012d\n" % head
+    return b"restante-drop %d %08d %012d\n" % (head.version, head.envelope, head.content)
 
 
 def decode_head(octets: bytes) -> Head:
     """The reverse; raises BadRecord and NewerRecord."""
     match = _HEAD.fullmatch(octets)
     if match is None:
-        if _ANY_HEAD.match(octets) and not octets.startswith(b"restante-drop 1 "):
+        if _ANY_HEAD.match(octets) and not octets.startswith(_KNOWN):
             raise NewerRecord("it was written by a newer version of Restante")
         raise BadRecord("it does not begin as a dropped message does")
-    head = Head(int(match[1]), int(match[2]))
+    head = Head(int(match[2]), int(match[3]), int(match[1]))
     if head.envelope > MAX_ENVELOPE:
         raise BadRecord(f"its envelope is larger than {MAX_ENVELOPE} octets")
     return head

@@ -224,7 +224,7 @@ class Receiver:
         if not isinstance(decision, Remote):
             return False
         domain = decision.address.domain
-        if "." in domain or domain.startswith("["):
+        if "." in domain or domain.startswith("[") or domain in self._settings.routing.smtproutes:
             return False
         return self._lanes.of(domain) == in_a_labels(domain)
 
