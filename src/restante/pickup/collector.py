@@ -372,8 +372,9 @@ async def settle(settings: Settings, slot: int, queue: TakingQueue) -> None:
 
 def _settle(paths: DropPaths, claimed: str, taken: Collection[str]) -> None:
     """Remove what is taken, and give the rest back, durably."""
-    names = _names(claimed)
-    if not names:
+    try:
+        names = os.listdir(claimed)
+    except FileNotFoundError:
         return
     with _alone(paths):
         for name in names:
@@ -404,13 +405,6 @@ def _give_back(paths: DropPaths, path: str) -> None:
             maillog.drop_failed(paths.root, str(error))
 
 
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
-
-
 @contextlib.contextmanager
 def _alone(paths: DropPaths) -> Iterator[None]:
     """Among those who decide which of two names goes: they could remove one each."""
@@ -431,12 +425,17 @@ def _forget_second_names(paths: DropPaths) -> None:
     with _alone(paths):
         for slot in os.listdir(paths.claimed):
             claimed = os.path.join(paths.claimed, slot)
-            for name in _names(claimed):
-                path = os.path.join(paths.incoming, name)
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.lstat(path), os.lstat(os.path.join(claimed, name))):
-                        os.unlink(path)
+            with contextlib.suppress(OSError):  # whoever settles it has to say so
+                for name in os.listdir(claimed):
+                    _forget_second_name(paths, os.path.join(claimed, name))
     sync_directory(paths.incoming)
+
+
+def _forget_second_name(paths: DropPaths, claimed: str) -> None:
+    path = os.path.join(paths.incoming, os.path.basename(claimed))
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.lstat(path), os.lstat(claimed)):
+            os.unlink(path)
 
 
 def _settle_orphans(paths: DropPaths, queues: str) -> None:
