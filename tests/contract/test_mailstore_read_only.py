@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -66,6 +68,31 @@ async def test_a_session_that_came_before_keeps_the_maildrop(box: ReadOnly) -> N
     with pytest.raises(MaildropInUse):
         await box.open()  # nor does one that comes when it can be written to again
     other.close()
+
+
+async def test_on_nfs_mail_is_read_and_none_deleted(
+    box: ReadOnly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, what is open to be read alone cannot be locked for oneself (flock(2))."""
+    flock = fcntl.flock
+
+    def as_on_nfs(descriptor: int, how: int) -> None:
+        reads_only = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if reads_only and how & fcntl.LOCK_EX:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    before = await box.open()
+    with pytest.raises(MaildropInUse):
+        await box.open_there()
+    before.close()
+    drop = await box.open_there()
+    assert await read(drop, 0) == b"A: 1\n\nHello\n"
+    with pytest.raises(MaildropUnavailable):
+        await drop.remove([0])
+    drop.close()
+    assert [uid for uid, _ in await box.listing()] == ["1.a.h"]
 
 
 async def test_who_locked_the_maildir_deletes_nothing_once_there_is_a_file(box: ReadOnly) -> None:

@@ -480,7 +480,7 @@ def _take_lock(maildir: str, name: str) -> int | None:
     except OSError as error:
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except BlockingIOError:
         files.close(lock)
         raise MaildropInUse(f"{name} is in use by another session") from None
@@ -488,6 +488,20 @@ def _take_lock(maildir: str, name: str) -> int | None:
         files.close(lock)
         raise _unavailable("lock", os.path.join(name, LOCK), error) from error
     return lock
+
+
+def _lock(descriptor: int) -> None:
+    """Keep others out; raises OSError.
+
+    NFS lets nobody have for himself what he can only read (flock(2)). Shared, it heeds a session
+    from before the file system became read-only, and is good for reading: ``_keep_lock`` fails.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _check_missing(maildir: str) -> None:
