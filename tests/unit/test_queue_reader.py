@@ -11,8 +11,10 @@ import pytest
 
 from restante.queue import LastAnswer, QueueUnusable, RecipientState
 from restante.queue.bodies import IN_ROW
+from restante.queue.operate import QueueOperator, Verb
 from restante.queue.reader import QueueReader
 from restante.queue.rows import Result
+from restante.queue.selection import EVERYTHING
 from restante.queue.store import QueueStore
 from restante.status import Reply
 from restante.tally.owner import as_owner
@@ -126,5 +128,13 @@ def test_a_queue_that_root_has_put_there_is_not_left_out(tmp_path: Path) -> None
             if not parent.stat().st_mode & 0o001:
                 parent.chmod(0o711)
 
-    with as_owner(str(root)), pytest.raises(QueueUnusable, match=f"{root}/0 .*{remedy}$"):
-        QueueReader(str(root)).slots()
+    with as_owner(str(root)):
+        reader, operator = QueueReader(str(root)), QueueOperator(str(root))
+        assert list(reader.messages()) == []
+        for named in (
+            reader.failures.check,
+            lambda: list(operator.matching(Verb.HOLD, EVERYTHING)),
+            lambda: list(QueueOperator(str(root)).apply(Verb.HOLD, EVERYTHING)),
+        ):
+            with pytest.raises(QueueUnusable, match=f"{root}/0 .*{remedy}$"):
+                named()

@@ -32,7 +32,7 @@ from restante.queue import (
 from restante.queue.bodies import Bodies
 from restante.queue.failures import Failures
 from restante.queue.lanes import settle_lanes
-from restante.queue.reader import queue_names
+from restante.queue.reader import check_reach, queue_names
 from restante.queue.schema import BODIES, connect_reader, connect_writer
 from restante.queue.selection import TABLES, Selection
 from restante.queue.wake import wake
@@ -307,12 +307,14 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def _reading(directory: str) -> Iterator[sqlite3.Connection]:
+    check_reach(directory)
     with closing(connect_reader(directory)) as connection, _failures_named(directory):
         yield connection
 
 
 @contextmanager
 def _writing(directory: str) -> Iterator[sqlite3.Connection]:
+    check_reach(directory)
     connect_reader(directory).close()  # a queue of an earlier version is its server's to migrate
     with closing(connect_writer(directory)) as connection, _failures_named(directory):
         yield connection

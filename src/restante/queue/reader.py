@@ -156,6 +156,7 @@ class QueueReader:
     def open(self, slot: str) -> Iterator[sqlite3.Connection]:
         """A connection to one of the queues that cannot write; raises QueueUnusable."""
         directory = os.path.join(self._root, slot)
+        check_reach(directory)
         with closing(connect_reader(directory)) as connection:
             try:
                 yield connection
@@ -186,24 +187,32 @@ def queue_names(root: str) -> list[str]:
 
 
 def _has_queue(root: str, name: str) -> bool:
-    directory = os.path.join(root, name)
     try:
-        os.stat(os.path.join(directory, DATABASE))
-    except PermissionError as error:
-        if not is_slot(name):
-            return False  # lost+found, say
-        raise QueueUnusable(
-            f"the queue {directory} cannot be read: {reason_of(error)}; {_remedy(root, directory)}"
-        ) from error
-    except OSError:
+        os.stat(os.path.join(root, name, DATABASE))
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return is_slot(name)  # and not lost+found, say
     return True
 
 
-def _remedy(root: str, directory: str) -> str:
-    """What to do about a queue that may not be looked at, where root's commands are its owner's."""
+def check_reach(directory: str) -> None:
+    """Raise QueueUnusable for a queue that may not be looked at, or whose disk fails."""
+    try:
+        os.stat(os.path.join(directory, DATABASE))
+    except FileNotFoundError:
+        return  # removed meanwhile
+    except OSError as error:
+        remedy = f"; {_remedy(directory)}" if isinstance(error, PermissionError) else ""
+        raise QueueUnusable(
+            f"the queue {directory} cannot be read: {reason_of(error)}{remedy}"
+        ) from error
+
+
+def _remedy(directory: str) -> str:
+    """What to do about it, where root's commands are those of the owner of all queues."""
     with suppress(OSError):
-        owner = os.stat(root)
+        owner = os.stat(os.path.dirname(directory))
         if os.stat(directory).st_uid == 0 != owner.st_uid:  # a backup that root has unpacked
             ids = f"{owner.st_uid}:{owner.st_gid}"
             return f"give it to the server's user: chown -R --no-dereference {ids} {directory}"
