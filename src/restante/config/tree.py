@@ -531,7 +531,7 @@ class Queue:
     concurrencyprograms: int = setting(
         20,
         "Programs that one worker runs at the same time, and mbox files that it writes; one "
-        "account has a quarter of them at most, one uid 40 programs and 8 mboxes in all workers.",
+        "account has a quarter of them at most. One process, a helper or a worker, has 40 and 8.",
         low=1,
         high=1000,
     )
