@@ -279,6 +279,15 @@ async def test_proofs_count_as_guesses() -> None:
     await desk.authenticator.close()
 
 
+def test_the_secret_may_be_a_link_to_where_machines_share_it(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    (tmp_path / "queue").mkdir()
+    secret = load_secret(str(tmp_path))
+    (tmp_path / SECRET_FILE).rename(shared)
+    (tmp_path / "queue" / SECRET_FILE).symlink_to(shared)
+    assert load_secret(str(tmp_path / "queue")) == secret
+
+
 def test_secret_is_made_once(tmp_path: Path) -> None:
     directory = str(tmp_path / "queue")
     made = load_secret(directory)

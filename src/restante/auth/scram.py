@@ -96,7 +96,7 @@ def load_secret(directory: str) -> bytes:
     path = os.path.join(directory, SECRET_FILE)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        secret = read_or_make(path, SECRET_SIZE)
+        secret = read_or_make(path, SECRET_SIZE, may_be_link=True)
     except OSError as error:
         why = f"{path} cannot be used: {error.strerror}"
         if isinstance(error, PermissionError) and os.path.exists(path):  # root's copy of another's
