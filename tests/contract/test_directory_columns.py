@@ -11,7 +11,7 @@ from restante.directory.engine import Engine, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.routing.decision import Instructions, Mailbox
 from restante.routing.router import Router
-from tests.contract.test_column_examination import make_case_sensitive
+from tests.contract.test_check_columns import make_case_sensitive
 from tests.support.directory import Rows, engine_with, fill
 
 SITE: Rows = {

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from restante.address import Address
-from restante.cli.column_examination import examine_columns
-from restante.cli.findings import Findings
-from restante.cli.password_examination import examine_passwords
-from restante.cli.row_examination import examine_rows
+from restante.cli.check.columns import examine_columns
+from restante.cli.check.findings import Findings
+from restante.cli.check.passwords import examine_passwords
+from restante.cli.check.rows import examine_rows
 from restante.config.tree import Database, Settings
 from restante.directory.admin import Administration, AliasEntry, Mailboxes
 from restante.directory.engine import Dialect, Engine, Row, Statement, Value, open_engine

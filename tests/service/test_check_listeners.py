@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.cli.listener_holder import Holder, holder_of
+from restante.cli.check.listener_holder import Holder, holder_of
 from restante.config.tree import HostPort
 from tests.support.instance import Instance
 from tests.support.ports import free_port

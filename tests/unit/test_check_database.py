@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from restante.cli.findings import Findings
-from restante.cli.server_examination import examine_servers, examine_version
+from restante.cli.check.findings import Findings
+from restante.cli.check.servers import examine_servers, examine_version
 from restante.config.tree import Database, Settings
 from restante.directory.engine import MYSQL, Row, Statement, Value
 from tests.support.owner import only_root

@@ -548,7 +548,7 @@ def test_check_has_nothing_against_qmails_default_deliveries(
 
 
 def test_check_names_a_full_disk(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restante.cli.place_examination.MINIMUM_SPACE", 1 << 62)
+    monkeypatch.setattr("restante.cli.check.places.MINIMUM_SPACE", 1 << 62)
 
     problems = "\n".join(json.loads(hosted("check", "--json").out)["problems"])
 

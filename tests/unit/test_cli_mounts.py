@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from restante.cli.findings import Findings
-from restante.cli.mount_examination import examine_mounts
+from restante.cli.check.findings import Findings
+from restante.cli.check.mounts import examine_mounts
 from restante.config.tree import Mail, Queue, Settings
 from restante.mda.ext4 import Ext4
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from restante.cli.findings import Findings
-from restante.cli.place_examination import examine_places
+from restante.cli.check.findings import Findings
+from restante.cli.check.places import examine_places
 from restante.config.tree import Mail, Queue, Settings
 from tests.support.other_disks import count_for_limits, limit, other_disk, subvolume
 from tests.support.power import mounted

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.cli import program_examination
+from restante.cli.check import programs
 from tests.support.shell import Shell, advice
 
 
@@ -18,7 +18,7 @@ def own(hosted: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """The host's own instance, by way of a link."""
     link = hosted.directory.parent / "etc-restante"
     link.symlink_to(hosted.directory)
-    monkeypatch.setattr(program_examination, "DEFAULT_INSTANCE", str(link))
+    monkeypatch.setattr(programs, "DEFAULT_INSTANCE", str(link))
     os.chmod(hosted.directory, 0o711)
     return hosted
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from restante.cli.app import run
-from restante.cli.control_examination import examine_control
-from restante.cli.findings import Findings
+from restante.cli.check.control import examine_control
+from restante.cli.check.findings import Findings
 from restante.config.leftovers import leftovers
 from restante.config.load import load
 from restante.config.tree import HostPort, Pop3
@@ -288,7 +288,7 @@ def test_check_before_the_first_server_has_made_the_directory(
     control = control_directory(tmp_path, {"me": "mx.example.com\n"})
     link = tmp_path / "etc-restante"
     link.symlink_to(tmp_path / "x")
-    monkeypatch.setattr("restante.cli.program_examination.DEFAULT_INSTANCE", str(link))
+    monkeypatch.setattr("restante.cli.check.programs.DEFAULT_INSTANCE", str(link))
     with taken_port() as taken:
         monkeypatch.setenv("RESTANTE_SMTP__LISTEN", f'["127.0.0.1:{taken}"]')
         assert run(["--dir", str(tmp_path / "x"), "--control", str(control), "check"]) == 1

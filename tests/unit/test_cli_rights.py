@@ -137,7 +137,7 @@ def test_the_shadow_file_is_closed_to_the_users_server(
     shadow = of_a_user.directory.parent / "shadow"
     shadow.touch(0o600)
     os.chown(shadow, reader, 0)
-    monkeypatch.setattr("restante.cli.system_examination.SHADOW", str(shadow))
+    monkeypatch.setattr("restante.cli.check.system_files.SHADOW", str(shadow))
     monkeypatch.setenv("RESTANTE_ROUTING__SYSTEM_FILES", "true")
     assert of_a_user("check").out.count("no user of the system can log in") == told
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Check configuration, database, directories and listeners; name all problems at once."""
-    from restante.cli.examination import examine
-    from restante.cli.findings import Findings
+    from restante.cli.check.examination import examine
+    from restante.cli.check.findings import Findings
 
     findings = Findings()
     try:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from restante.cli.column_examination import examine_columns
-from restante.cli.findings import Findings
+from restante.cli.check.columns import examine_columns
+from restante.cli.check.findings import Findings
 from restante.directory.engine import Engine, Statement, Value
 from restante.directory.lookups import SqlDirectory
 from restante.directory.rows import text_of

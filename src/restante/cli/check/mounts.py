@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
 from restante.config.tree import Settings
 from restante.mda.ext4 import Ext4
 from restante.mounts import OF_A_NETWORK, TABLE, Mount, mount_of, read_mounts

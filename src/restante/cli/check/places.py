@@ -9,10 +9,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
+from restante.cli.check.reach import answers
 from restante.cli.homes import mail_owner
 from restante.cli.output import human_size
-from restante.cli.reach import answers
 from restante.config.tree import Settings
 from restante.errors import OperatorError
 from restante.mda.home import is_trusted

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from restante.address import Address, fold
+from restante.cli.check.findings import MAX_NAMED, Findings
 from restante.cli.context import directory_of
-from restante.cli.findings import MAX_NAMED, Findings
 from restante.directory import BadFile, BadRow, Directory
 from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row, Value

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
 from restante.directory.engine import (
     Engine,
     MySQLLocation,

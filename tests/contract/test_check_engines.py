@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from restante.cli.findings import Findings
-from restante.cli.server_examination import examine_engines
+from restante.cli.check.findings import Findings
+from restante.cli.check.servers import examine_engines
 from restante.directory.engine import Engine, Statement
 from restante.directory.schema import TABLES
 from tests.support.directory import engine_with

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from restante.address import Address, fold
+from restante.cli.check.findings import Findings
 from restante.cli.context import decision_about
-from restante.cli.findings import Findings
 from restante.config.tree import Settings
 from restante.errors import RestanteError
 from restante.labels import in_a_labels

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from restante.auth.schemes import UnknownScheme, scram_source
-from restante.cli.findings import MAX_NAMED
+from restante.cli.check.findings import MAX_NAMED
 from restante.directory.engine import Engine, Statement
 from restante.directory.pages import first_rows
 from restante.directory.rows import text_of
 from restante.errors import CannotKnow
 
 if TYPE_CHECKING:
-    from restante.cli.findings import Findings
+    from restante.cli.check.findings import Findings
     from restante.config.tree import Auth
 
 MAX_READ = 20_000

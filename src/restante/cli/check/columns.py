@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
 from restante.directory.engine import Engine
 from restante.directory.pages import first_rows
 from restante.directory.rows import text_of

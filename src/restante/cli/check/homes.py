@@ -7,8 +7,8 @@ import os
 import stat
 from itertools import islice
 
-from restante.cli.findings import MAX_NAMED, Findings
-from restante.cli.reach import Reach
+from restante.cli.check.findings import MAX_NAMED, Findings
+from restante.cli.check.reach import Reach
 from restante.directory import Account, BadRow
 from restante.directory.engine import Engine
 from restante.directory.rows import account_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import reduce
 from operator import add
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
 from restante.cli.output import count, human_span
 from restante.cli.queues.selecting import lane_name
 from restante.config.tree import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from restante.cli.findings import Findings
-from restante.cli.server_examination import is_here
+from restante.cli.check.findings import Findings
+from restante.cli.check.servers import is_here
 from restante.config.leftovers import leftovers
 from restante.config.live import live_files
 from restante.config.tree import Control, Settings

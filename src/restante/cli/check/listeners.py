@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
+from restante.cli.check.listener_holder import holder_of
 from restante.cli.greetings import METRICS_ANSWER, greeting, greets
-from restante.cli.listener_holder import holder_of
 from restante.config import Settings
 from restante.config.listeners import LISTENERS, Listening
 from restante.config.tree import HostPort

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
 from restante.config.listeners import LISTENERS
 from restante.config.nexthop import NextHop
 from restante.config.tree import Settings

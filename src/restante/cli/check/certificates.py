@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from restante.cli.findings import Findings
+from restante.cli.check.findings import Findings
 from restante.config import Settings
 from restante.errors import OperatorError
 

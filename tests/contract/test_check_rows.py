@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from restante.cli.findings import MAX_NAMED, Findings
-from restante.cli.row_examination import examine_rows
+from restante.cli.check.findings import MAX_NAMED, Findings
+from restante.cli.check.rows import examine_rows
 from restante.config.tree import Routing, Settings
 from restante.directory.engine import Engine, Statement
 from restante.directory.lookups import SqlDirectory

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from restante.cli.check.findings import MAX_NAMED, Findings
+from restante.cli.check.homes import accounts
+from restante.cli.check.reach import Reach
 from restante.cli.context import ask, directory_of
-from restante.cli.findings import MAX_NAMED, Findings
-from restante.cli.home_examination import accounts
-from restante.cli.reach import Reach
 from restante.config.tree import Settings
 from restante.directory import Account
 from restante.directory.engine import Engine

@@ -7,8 +7,8 @@ import os
 import stat
 
 from restante.address import Address, fold
+from restante.cli.check.findings import Findings
 from restante.cli.context import decision_about
-from restante.cli.findings import Findings
 from restante.cli.output import count
 from restante.config.tree import Settings
 from restante.drop import DEFAULT_INSTANCE, DropPaths

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from restante.auth.schemes import hash_password
-from restante.cli.findings import MAX_NAMED, Findings
-from restante.cli.password_examination import UPGRADED_SIZE, examine_passwords
+from restante.cli.check.findings import MAX_NAMED, Findings
+from restante.cli.check.passwords import UPGRADED_SIZE, examine_passwords
 from restante.config.tree import Auth, Database
 from restante.directory.engine import open_engine
 from tests.support.directory import Rows, engine_with

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from restante.cli.certificate_examination import examine_certificates
-from restante.cli.context import ask
-from restante.cli.control_examination import examine_control
-from restante.cli.findings import Findings
-from restante.cli.homes import mail_owner
-from restante.cli.listener_examination import examine_listeners
-from restante.cli.mount_examination import examine_mounts
-from restante.cli.place_examination import examine_places, name_of, silent_places
-from restante.cli.program_examination import examine_programs
-from restante.cli.queue_examination import examine_queues
-from restante.cli.reach import Reach
-from restante.cli.report_examination import examine_reports
-from restante.cli.sending_examination import examine_sending
-from restante.cli.server_examination import (
+from restante.cli.check.certificates import examine_certificates
+from restante.cli.check.control import examine_control
+from restante.cli.check.findings import Findings
+from restante.cli.check.listeners import examine_listeners
+from restante.cli.check.mounts import examine_mounts
+from restante.cli.check.places import examine_places, name_of, silent_places
+from restante.cli.check.programs import examine_programs
+from restante.cli.check.queues import examine_queues
+from restante.cli.check.reach import Reach
+from restante.cli.check.reports import examine_reports
+from restante.cli.check.sending import examine_sending
+from restante.cli.check.servers import (
     examine_engines,
     examine_file,
     examine_servers,
     examine_version,
 )
-from restante.cli.system_examination import examine_system_files
+from restante.cli.check.system_files import examine_system_files
+from restante.cli.context import ask
+from restante.cli.homes import mail_owner
 from restante.config.tree import Settings
 from restante.errors import OperatorError, RestanteError
 from restante.service.user import starting_uid
@@ -71,10 +71,10 @@ def _examine_database(settings: Settings, findings: Findings, reach: Reach) -> N
 
 
 def _examine_rows(settings: Settings, findings: Findings, reach: Reach) -> None:
-    from restante.cli.column_examination import examine_columns
-    from restante.cli.home_examination import examine_homes
-    from restante.cli.password_examination import examine_passwords
-    from restante.cli.row_examination import examine_rows
+    from restante.cli.check.columns import examine_columns
+    from restante.cli.check.homes import examine_homes
+    from restante.cli.check.passwords import examine_passwords
+    from restante.cli.check.rows import examine_rows
 
     examinations: tuple[Callable[[Engine], Awaitable[None]], ...] = (
         lambda engine: examine_version(engine, findings),

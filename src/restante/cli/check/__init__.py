@@ -1,0 +1,1 @@
+"""What the command ``check`` looks at."""
