@@ -37,10 +37,11 @@ class Desk:
     ) -> None:
         self.clock = clock
         self.store = store or QueueStore.open(str(root), 0)
+        reports = reporter or DsnReporter(Queue(), "mail.example.com")
         self.scheduler = Scheduler(
             self.store,
-            courier,
-            reporter or DsnReporter(Queue(), "mail.example.com"),
+            lambda: courier,
+            lambda: reports,
             policy or RetryPolicy(DAY, lambda: 0.0),
             clock,
             new_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,27 +242,6 @@ def test_what_waits_for_sighup(site: Site) -> None:
     site.write("concurrencyremote", "1\n")
 
     assert site.later() is before
-
-
-def test_threads_that_ask_at_once_lose_no_change(tmp_path: Path) -> None:
-    """Reports are written in threads: one look at a time, and nobody waits for it."""
-    inside, go_on = threading.Event(), threading.Event()
-
-    def slow(settings: Settings) -> None:
-        inside.set()
-        assert go_on.wait(60)
-
-    site = Site(tmp_path, {"rcpthosts": "a.example\n"}, proof=slow)
-    site.write("rcpthosts", "b.example\n")
-    asker = threading.Thread(target=site.later)
-    asker.start()
-    assert inside.wait(60)
-    assert site.later().routing.rcpthosts == ("a.example",)
-
-    go_on.set()
-    asker.join()
-    assert site.live().routing.rcpthosts == ("b.example",)
-    assert site.told.changes == [["rcpthosts"]]
 
 
 def test_without_a_control_directory_nothing_is_looked_at(tmp_path: Path) -> None:

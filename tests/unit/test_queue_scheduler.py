@@ -480,9 +480,15 @@ async def test_an_attempt_that_does_not_finish_is_made_again(
 ) -> None:
     courier.hold("iain@example.com")
     store = QueueStore.open(str(tmp_path), 0)
-    reporter = DsnReporter(Queue(), "mail.example.com")
-    policy = RetryPolicy(DAY, lambda: 0.0)
-    scheduler = Scheduler(store, courier, reporter, policy, clock, new_id, limits(local=1))
+    scheduler = Scheduler(
+        store,
+        lambda: courier,
+        lambda: DsnReporter(Queue(), "mail.example.com"),
+        RetryPolicy(DAY, lambda: 0.0),
+        clock,
+        new_id,
+        limits(local=1),
+    )
     running = asyncio.ensure_future(scheduler.run(grace=0))
     await store.add(envelope(), content(), targets())
     await until(lambda: scheduler.moving == 1)

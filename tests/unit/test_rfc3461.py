@@ -77,8 +77,8 @@ class Desk:
         self.store = QueueStore.open(str(root), 0)
         self.scheduler = Scheduler(
             self.store,
-            self.courier,
-            DsnReporter(SETTINGS, "mail.example.com"),
+            lambda: self.courier,
+            lambda: DsnReporter(SETTINGS, "mail.example.com"),
             RetryPolicy(DAY, lambda: 0.0, 4 * HOUR),
             self.clock,
             new_id,

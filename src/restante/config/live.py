@@ -8,7 +8,6 @@ more, leaves its setting as it was, and no other setting is any worse for it.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -46,10 +45,7 @@ class Listener(Protocol):
 
 
 class LiveSettings:
-    """The settings as the control files have them now; without a control directory, as given.
-
-    Threads may ask too: whoever finds another one looking gets what is in force until then.
-    """
+    """The settings as the control files have them now; without a control directory, as given."""
 
     def __init__(
         self,
@@ -72,25 +68,16 @@ class LiveSettings:
         self._now = now
         self._seen = _Seen(settings.control) if settings.control is not None else None
         self._next_look = clock() + LOOK_INTERVAL
-        self._looking = threading.Lock()
 
     def __call__(self) -> Settings:
         """The settings that are in force now: the same object until something changes."""
         seen = self._seen
         if seen is not None and self._clock() >= self._next_look:
+            self._next_look = self._clock() + LOOK_INTERVAL
             self._look(seen)
         return self._settings
 
     def _look(self, seen: _Seen) -> None:
-        if not self._looking.acquire(blocking=False):
-            return
-        try:
-            self._next_look = self._clock() + LOOK_INTERVAL
-            self._heed_changes(seen)
-        finally:
-            self._looking.release()
-
-    def _heed_changes(self, seen: _Seen) -> None:
         heeded: list[str] = []
         warnings: list[str] = []
         problems: list[str] = []

@@ -46,6 +46,7 @@ T = TypeVar("T")
 class Scheduler:
     """Tries every message in every lane when it is due, within ``limits``.
 
+    ``courier`` and ``reporter`` give the one that is in force when an attempt or a report begins.
     ``new_id`` names the reports: it must give ids that no other message of this
     queue gets, so it is the generator that names received messages too.
     """
@@ -53,8 +54,8 @@ class Scheduler:
     def __init__(
         self,
         store: QueueStore,
-        courier: Courier,
-        reporter: Reporter,
+        courier: Callable[[], Courier],
+        reporter: Callable[[], Reporter],
         policy: RetryPolicy,
         clock: Clock,
         new_id: Callable[[], str],
@@ -168,7 +169,7 @@ class Scheduler:
     async def _attempt(self, message: QueuedMessage) -> _Attempt:
         began = self._clock.now()
         try:
-            attempted = await self._courier.attempt(message)
+            attempted = await self._courier().attempt(message)
             now = self._clock.now()
             verdicts = judge(message, attempted.answers, now, self._policy)
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
@@ -220,7 +221,7 @@ class Scheduler:
         try:
             report = await self._insist(
                 lambda: in_thread(
-                    self._reporter.report, message, pending.notices, now, self._new_id()
+                    self._reporter().report, message, pending.notices, now, self._new_id()
                 )
             )
             submission = report if isinstance(report, Submission) else None

@@ -54,7 +54,6 @@ from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.routing.strangers import Strangers
 from restante.service.allocator import give_back_for_ever
-from restante.service.current import ControlLog, CurrentCourier, CurrentLanes, CurrentReporter
 from restante.service.hands import helping_hands, own_hands
 from restante.service.own_queue import ROOM_INTERVAL, OwnQueue
 from restante.service.place import WorkerPlace
@@ -110,11 +109,11 @@ class Worker:
             open_engine(settings.database, settings.directory, log_sql=settings.log.sql, pem=pem),
             self._hands.files,
         )
-        live = self._live = LiveSettings(settings, ControlLog(), _router)
+        live = self._live = LiveSettings(settings, _ControlLog(), _router)
         self._router = Derived(live, _router)
         self._strangers = Strangers()
         self._familiar = place.generation.familiar
-        self._routes = CurrentLanes(Derived(live, lambda now: Routes(now.routing.smtproutes)))
+        self._routes = Derived(live, _routes)
         self._guard = guard_of(settings)
         self._system = system_logins(settings, asks_registrar=place.office is not None)
         self._authenticator = _authenticator(
@@ -122,7 +121,7 @@ class Worker:
         )
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings, live)
-        self._courier = CurrentCourier(Derived(live, self._make_courier))
+        self._courier = Derived(live, self._make_courier)
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """Open the queue, then serve; raises OperatorError when something cannot be opened.
@@ -222,7 +221,7 @@ class Worker:
             self._directory,
             self._hands.writer,
             self._own,
-            self._routes,
+            self._routes(),
             self._ids,
             limits=sending,
             strangers=self._strangers,
@@ -230,7 +229,7 @@ class Worker:
         )
 
     def _make_courier(self, _: Settings) -> MailCourier:
-        out = WaysOut(self._routes, self._relay)
+        out = WaysOut(self._routes(), self._relay)
         return MailCourier(
             self._router(), self._directory, self._hands.writer, out, self._strangers
         )
@@ -324,7 +323,7 @@ class Worker:
         scheduler = Scheduler(
             store,
             self._courier,
-            CurrentReporter(Derived(self._live, _reporter)),
+            Derived(self._live, _reporter),
             RetryPolicy(
                 lifetime=settings.queue.queuelifetime,
                 random=random.random,
@@ -406,6 +405,10 @@ def _router(settings: Settings) -> Router:
     return Router(settings.routing, settings.hostname)
 
 
+def _routes(settings: Settings) -> Routes:
+    return Routes(settings.routing.smtproutes)
+
+
 def _reporter(settings: Settings) -> DsnReporter:
     return DsnReporter(settings.queue, settings.hostname)
 
@@ -450,6 +453,18 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
         (ended,) = await asyncio.gather(task, return_exceptions=True)
         if isinstance(ended, Exception):  # long ago perhaps; the stop goes on
             maillog.unplanned("a worker's task", ended)
+
+
+class _ControlLog:
+    """Tells the mail log what becomes of changes in the control directory."""
+
+    def reread(self, changed: list[str], passed_over: list[str]) -> None:
+        """As ``config.live.Listener`` has it; so does ``refused``."""
+        maillog.control_reread(changed, passed_over)
+
+    def refused(self, problems: list[str]) -> None:
+        """The old values stay in force."""
+        maillog.control_refused(problems)
 
 
 class RunningQueue:
