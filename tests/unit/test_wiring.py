@@ -19,7 +19,7 @@ from restante.guessing import guard
 from restante.net import pop3, smtp
 from restante.queue.store import QueueStore
 from restante.relay import driver
-from restante.service import wiring
+from restante.service import queues, wiring
 from restante.service.listeners import Listeners
 from tests.unit.test_worker_stop import worker_of
 
@@ -32,7 +32,7 @@ Part = tuple[ModuleType | type, str, Callable[[Settings], Mapping[str, object]]]
 
 PARTS: list[Part] = [
     (
-        wiring,
+        queues,
         "Limits",
         lambda s: {
             "local": s.queue.concurrencylocal,
@@ -43,12 +43,12 @@ PARTS: list[Part] = [
         },
     ),
     (
-        wiring,
+        queues,
         "RetryPolicy",
         lambda s: {"lifetime": s.queue.queuelifetime, "delay_notice": s.queue.delay_notice},
     ),
     (QueueStore, "open", lambda s: {"max_waiting": s.queue.max_waiting}),
-    (wiring, "RunningQueue", lambda s: {"grace": s.server.drain_timeout}),
+    (queues, "RunningQueue", lambda s: {"grace": s.server.drain_timeout}),
     (
         wiring,
         "ConnectionLimits",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 
 from restante import maillog, metrics
 from restante.auth import SystemLogins
@@ -26,7 +23,6 @@ from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.drop import DropPaths
-from restante.dsn.reporter import DsnReporter
 from restante.envelope import queue_ids
 from restante.errors import OperatorError, TemporaryError
 from restante.guessing import Guard
@@ -38,14 +34,8 @@ from restante.net.smtp import SmtpService
 from restante.pickup.collector import Collector, settle
 from restante.pickup.place import prepare
 from restante.processors import Berth, own_processor
-from restante.queue import QueueTaken, QueueUnusable
-from restante.queue.clock import SystemClock
-from restante.queue.retry import RetryPolicy
 from restante.queue.room import is_full
-from restante.queue.scheduler import Scheduler
-from restante.queue.slots import queue_slots
 from restante.queue.store import QueueStore
-from restante.queue.traffic import Limits
 from restante.receiver import ServiceName
 from restante.receiver.door import Receiver
 from restante.receiver.limits import SendingLimits
@@ -55,19 +45,16 @@ from restante.routing.router import Router
 from restante.routing.strangers import Strangers
 from restante.service.allocator import give_back_for_ever
 from restante.service.hands import helping_hands, own_hands
-from restante.service.own_queue import ROOM_INTERVAL, OwnQueue
+from restante.service.own_queue import ROOM_INTERVAL
 from restante.service.place import WorkerPlace
+from restante.service.queues import Queues, spool_of
 from restante.service.renewal import renew
 from restante.service.system_logins import system_logins
 from restante.service.window import Window
 from restante.spool import clean_spool
-from restante.threads import in_thread
 from restante.tls.certificates import Certificates, pairs_of
 from restante.tls.files import HandedFiles
 from restante.usage.ledger import UsageLedger
-
-ADOPTION_INTERVAL = 10.0
-"""Seconds between two looks for queues that no worker owns."""
 
 
 class Worker:
@@ -77,7 +64,6 @@ class Worker:
         """``pem``: certificates and keys, where they have to be asked for in the office."""
         self._settings = settings
         self._slot = place.slot
-        self._fellows = place.generation.fellows
         self._share = place.generation.board.share(place.number)
         self._berth = Berth(own_processor(place.number, settings.server.workers), self._share)
         self._window = None if place.office is None else Window(place.office)
@@ -85,16 +71,9 @@ class Worker:
         self._renewing: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
         self._servers: list[Server] = []
-        self._queues: dict[int, RunningQueue] = {}
-        self._unusable: dict[int, str] = {}
-        """Queues that others left and why they cannot be adopted."""
-        self._unsettled: dict[int, QueueStore] = {}
-        """Those whose last owner's pick-up cannot be put in order yet."""
         self._metrics: metrics.MetricsServer | None = None
         self._is_first = place.slot == min(place.generation.fellows)
         """It does what one worker of a generation does for all."""
-        self._needs_queue = place.needs_queue
-        self._own = OwnQueue(self._directory_of(place.slot), partial(self._open_queue, place.slot))
         self._completing: asyncio.Task[None] | None = None
         self._drop_failure = ""
         self._adopting: asyncio.Task[None] | None = None
@@ -121,7 +100,9 @@ class Worker:
         )
         self._ledger = UsageLedger(settings.path(settings.queue.root))
         self._relay = SmtpRelay(settings, live)
-        self._courier = Derived(live, self._make_courier)
+        courier = Derived(live, self._make_courier)
+        forget_silence = self._relay.forget_silence
+        self._queues = Queues(settings, place, live, courier, forget_silence, self._ids)
 
     async def start(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """Open the queue, then serve; raises OperatorError when something cannot be opened.
@@ -133,9 +114,7 @@ class Worker:
             await self._measure(sockets["metrics"])
         if self._window is not None and self._pem is not None:
             self._renewing = asyncio.create_task(renew(self._pem, self._settings, self._window))
-        store = await self._own.open(needed=self._needs_queue)
-        if store is not None:
-            self._run_queue(self._slot, store)
+        store = await self._queues.open()
         # Only now: whoever has the queue has the spool of the same name as well.
         spool = self._spool_directory()
         sending = SendingLimits(self._settings.submission, self._ledger, time.time)
@@ -155,7 +134,7 @@ class Worker:
             server.start(sockets.get(service.name, []), sockets.get(f"{service.name}s", []))
         self._share.open()
         if self._is_first:
-            self._adopting = asyncio.create_task(self._adopt_queues())
+            self._adopting = asyncio.create_task(self._queues.adopt_for_ever())
             answers = Answers(self._authenticator, self._directory, sessions)
             path = socket_path(self._settings.directory)
             self._desk = Desk(path, MAX_QUESTION, answers.respond)
@@ -175,19 +154,17 @@ class Worker:
         await _cancel(self._completing)
         await _cancel(self._adopting)
         # Attempts, sessions and pick-up have the same time to finish, not one after the other.
-        for queue in self._queues.values():
-            queue.start_no_more()
+        self._queues.start_no_more()
         stopping = [server.stop(patience) for server in self._servers]
         if self._desk is not None:
             stopping.append(self._desk.stop())
         if self._collector is not None:
             stopping.append(self._collector.stop(patience))
         await asyncio.gather(*stopping)
-        await asyncio.gather(*(queue.come_to_rest() for queue in self._queues.values()))
+        await self._queues.come_to_rest()
         # Before anybody else can have a queue, and try again what is still being written for it.
         await self._hands.close()
-        stores = [queue.store for queue in self._queues.values()]
-        await asyncio.gather(*(store.close() for store in (*stores, *self._unsettled.values())))
+        await self._queues.close()
         await self._relay.close(patience)
         await self._ledger.close()
         await self._authenticator.close()
@@ -220,7 +197,7 @@ class Worker:
             self._router(),
             self._directory,
             self._hands.writer,
-            self._own,
+            self._queues.own,
             self._routes(),
             self._ids,
             limits=sending,
@@ -256,8 +233,7 @@ class Worker:
         Where another worker picks up, only what a former owner of this queue had claimed is left.
         """
         if store is None:
-            store = await self._own.open_later()
-            self._run_queue(self._slot, store)
+            store = await self._queues.open_later()
         while True:
             if self._is_first:
                 is_done = self._collects_dropped(store, spool)
@@ -269,7 +245,7 @@ class Worker:
 
     def _spool_directory(self) -> str:
         """Where there is no room for it now, it is made when the first message needs it."""
-        directory = self._spool_of(self._slot)
+        directory = spool_of(self._settings, self._slot)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             clean_spool(directory)
@@ -279,9 +255,6 @@ class Worker:
                     f"the spool {directory} cannot be used: {error.strerror}"
                 ) from error
         return directory
-
-    def _spool_of(self, slot: int) -> str:
-        return os.path.join(self._settings.path(self._settings.queue.root), "spool", str(slot))
 
     def _collects_dropped(self, store: QueueStore, spool: str) -> bool:
         """Whether mail from programs on this host is picked up; the server serves all the same."""
@@ -309,97 +282,6 @@ class Worker:
             self._drop_failure = why
             maillog.drop_failed(DropPaths.of(self._settings.directory).root, why)
 
-    # Queues
-
-    def _directory_of(self, slot: int) -> str:
-        return os.path.join(self._settings.path(self._settings.queue.root), str(slot))
-
-    def _open_queue(self, slot: int) -> QueueStore:
-        queue = self._settings.queue
-        return QueueStore.open(self._settings.path(queue.root), slot, queue.max_waiting)
-
-    def _run_queue(self, slot: int, store: QueueStore) -> RunningQueue:
-        settings = self._settings
-        scheduler = Scheduler(
-            store,
-            self._courier,
-            Derived(self._live, _reporter),
-            RetryPolicy(
-                lifetime=settings.queue.queuelifetime,
-                random=random.random,
-                delay_notice=settings.queue.delay_notice,
-            ),
-            SystemClock(),
-            self._ids.__next__,
-            Limits(
-                local=settings.queue.concurrencylocal,
-                remote=settings.queue.concurrencyremote,
-                per_lane=settings.relay.concurrency_per_destination,
-                per_message=settings.relay.concurrency_per_message,
-                programs=settings.queue.concurrencyprograms,
-            ),
-        )
-        store.heed(self._relay.forget_silence)
-        running = self._queues[slot] = RunningQueue(store, scheduler, settings.server.drain_timeout)
-        return running
-
-    async def _adopt_queues(self) -> None:
-        """Deliver what other workers left; remove their queues when they are empty.
-
-        A queue that a new generation has made and not locked yet may be taken here: it is
-        empty, so it is given back at once, and its worker is patient.
-        """
-        while True:
-            try:
-                await self._adopt_once()
-            except Exception as error:  # noqa: BLE001 - a bug must not end adoption, nor the stop
-                maillog.unplanned("adoption of queues", error)
-            await asyncio.sleep(ADOPTION_INTERVAL)
-
-    async def _adopt_once(self) -> None:
-        for slot in self._left_by_others():
-            try:
-                await self._adopt(slot)
-            except QueueTaken:
-                continue  # its worker lives
-            except (QueueUnusable, TemporaryError, OSError) as error:
-                self._cannot_adopt(slot, str(error))
-        await self._remove_emptied()
-
-    async def _adopt(self, slot: int) -> None:
-        """Raises QueueUnusable, TemporaryError and OSError; what was opened stays open then."""
-        if slot not in self._unsettled:
-            # In a thread, for a long queue takes long to open, and sessions are served.
-            self._unsettled[slot] = await in_thread(self._take_over, slot)
-        await settle(self._settings, slot, self._unsettled[slot])
-        self._unusable.pop(slot, None)
-        self._run_queue(slot, self._unsettled.pop(slot))
-
-    def _cannot_adopt(self, slot: int, why: str) -> None:
-        """Mail waits there until an operator helps; told once, not at each look."""
-        if self._unusable.get(slot) != why:
-            self._unusable[slot] = why
-            maillog.queue_failed(self._directory_of(slot), why)
-
-    def _left_by_others(self) -> frozenset[int]:
-        try:
-            slots = queue_slots(self._settings.path(self._settings.queue.root))
-        except QueueUnusable as error:
-            maillog.queue_failed(self._settings.queue.root, str(error))
-            return frozenset()
-        return slots - self._fellows - self._queues.keys()
-
-    def _take_over(self, slot: int) -> QueueStore:
-        """The queue, and an end to what its worker was receiving when it was killed."""
-        store = self._open_queue(slot)
-        shutil.rmtree(self._spool_of(slot), ignore_errors=True)
-        return store
-
-    async def _remove_emptied(self) -> None:
-        adopted = self._queues.keys() - self._fellows
-        for slot in [slot for slot in adopted if not self._queues[slot].store.waiting]:
-            await self._queues.pop(slot).remove()
-
 
 def _router(settings: Settings) -> Router:
     return Router(settings.routing, settings.hostname)
@@ -407,10 +289,6 @@ def _router(settings: Settings) -> Router:
 
 def _routes(settings: Settings) -> Routes:
     return Routes(settings.routing.smtproutes)
-
-
-def _reporter(settings: Settings) -> DsnReporter:
-    return DsnReporter(settings.queue, settings.hostname)
 
 
 def _authenticator(
@@ -465,26 +343,3 @@ class _ControlLog:
     def refused(self, problems: list[str]) -> None:
         """The old values stay in force."""
         maillog.control_refused(problems)
-
-
-class RunningQueue:
-    """A queue that this worker owns, and what moves it."""
-
-    def __init__(self, store: QueueStore, scheduler: Scheduler, grace: float) -> None:
-        self.store = store
-        self._scheduler = scheduler
-        self._task = asyncio.create_task(scheduler.run(grace))
-
-    def start_no_more(self) -> None:
-        """Begin to stop: attempts in progress may finish."""
-        self._scheduler.stop()
-
-    async def come_to_rest(self) -> None:
-        """Let attempts in progress finish; what did not is tried again later."""
-        self._scheduler.stop()
-        await self._task
-
-    async def remove(self) -> None:
-        """An adopted queue that is empty has served its time."""
-        await self.come_to_rest()
-        await self.store.remove()
