@@ -22,17 +22,14 @@ from restante.config.live import Derived, LiveSettings
 from restante.courier import MailCourier, WaysOut
 from restante.directory.engine import open_engine
 from restante.directory.lookups import SqlDirectory
-from restante.drop import DropPaths
 from restante.envelope import queue_ids
-from restante.errors import OperatorError, TemporaryError
+from restante.errors import OperatorError
 from restante.guessing import Guard
 from restante.guessing.guard import guard_of
 from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
 from restante.net.server import ConnectionLimits, Server, Service, session_ids
 from restante.net.smtp import SmtpService
-from restante.pickup.collector import Collector, settle
-from restante.pickup.place import prepare
 from restante.processors import Berth, own_processor
 from restante.queue.room import is_full
 from restante.queue.store import QueueStore
@@ -44,6 +41,7 @@ from restante.relay.routes import Routes
 from restante.routing.router import Router
 from restante.routing.strangers import Strangers
 from restante.service.allocator import give_back_for_ever
+from restante.service.dropped import Dropped
 from restante.service.hands import helping_hands, own_hands
 from restante.service.own_queue import ROOM_INTERVAL
 from restante.service.place import WorkerPlace
@@ -75,11 +73,10 @@ class Worker:
         self._is_first = place.slot == min(place.generation.fellows)
         """It does what one worker of a generation does for all."""
         self._completing: asyncio.Task[None] | None = None
-        self._drop_failure = ""
         self._adopting: asyncio.Task[None] | None = None
-        self._collector: Collector | None = None
         self._desk: Desk | None = None
         self._ids = queue_ids(place.slot)
+        self._dropped = Dropped(settings, place.slot, self._ids.__next__)
         self._handshakes = _handshakes(settings, pem, place)
         self._hands = (
             own_hands(settings) if self._window is None else helping_hands(settings, self._window)
@@ -139,8 +136,8 @@ class Worker:
             path = socket_path(self._settings.directory)
             self._desk = Desk(path, MAX_QUESTION, answers.respond)
             self._desk.start()
-        if store is None or not self._is_first or not self._collects_dropped(store, spool):
-            self._completing = asyncio.create_task(self._complete(store, spool))
+        if store is None or not self._is_first or not self._dropped.collect(store):
+            self._completing = asyncio.create_task(self._complete(store))
 
     async def stop(self) -> None:
         """Accept no more, let commands in progress finish, and close everything."""
@@ -158,9 +155,7 @@ class Worker:
         stopping = [server.stop(patience) for server in self._servers]
         if self._desk is not None:
             stopping.append(self._desk.stop())
-        if self._collector is not None:
-            stopping.append(self._collector.stop(patience))
-        await asyncio.gather(*stopping)
+        await asyncio.gather(*stopping, self._dropped.stop(patience))
         await self._queues.come_to_rest()
         # Before anybody else can have a queue, and try again what is still being written for it.
         await self._hands.close()
@@ -227,7 +222,7 @@ class Worker:
             self._handshakes,
         )
 
-    async def _complete(self, store: QueueStore | None, spool: str) -> None:
+    async def _complete(self, store: QueueStore | None) -> None:
         """Begin later with what the start had no room for.
 
         Where another worker picks up, only what a former owner of this queue had claimed is left.
@@ -236,9 +231,9 @@ class Worker:
             store = await self._queues.open_later()
         while True:
             if self._is_first:
-                is_done = self._collects_dropped(store, spool)
+                is_done = self._dropped.collect(store)
             else:
-                is_done = await self._settles(store)
+                is_done = await self._dropped.settle(store)
             if is_done:
                 return
             await asyncio.sleep(ROOM_INTERVAL)
@@ -255,32 +250,6 @@ class Worker:
                     f"the spool {directory} cannot be used: {error.strerror}"
                 ) from error
         return directory
-
-    def _collects_dropped(self, store: QueueStore, spool: str) -> bool:
-        """Whether mail from programs on this host is picked up; the server serves all the same."""
-        try:
-            prepare(self._settings)
-        except OperatorError as error:
-            self._drop_failed(str(error))
-            return False
-        self._collector = Collector(self._settings, self._slot, store, self._ids.__next__, spool)
-        self._collector.start()
-        return True
-
-    async def _settles(self, store: QueueStore) -> bool:
-        """Whether nothing that was claimed for the worker's own queue lies there any more."""
-        try:
-            await settle(self._settings, self._slot, store)
-        except (TemporaryError, OSError) as error:
-            self._drop_failed(str(error))
-            return False
-        return True
-
-    def _drop_failed(self, why: str) -> None:
-        """Dropped mail waits; told once, not at each attempt."""
-        if self._drop_failure != why:
-            self._drop_failure = why
-            maillog.drop_failed(DropPaths.of(self._settings.directory).root, why)
 
 
 def _router(settings: Settings) -> Router:
