@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from restante.directory import Account
+from restante.directory import Account, objection_to_ids
 from restante.errors import TemporaryError
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -127,11 +127,9 @@ def owners_rights(minimum_uid: int, minimum_gid: int) -> Ways:
     def way(account: Account) -> Way:
         if os.geteuid() != 0:
             return Way(account.home)
-        if account.uid < max(minimum_uid, 1) or account.gid < max(minimum_gid, 1):
-            raise RightsRefused(
-                f"the account's uid and gid are {account.uid} and {account.gid},"
-                f" the minimum is {minimum_uid} and {minimum_gid}"
-            )
+        objection = objection_to_ids(account.uid, account.gid, minimum_uid, minimum_gid)
+        if objection:
+            raise RightsRefused(f"the account's {objection}")
         return _OwnersWay(account)
 
     return way

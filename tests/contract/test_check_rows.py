@@ -9,9 +9,9 @@ import pytest
 from restante.cli.check.findings import MAX_NAMED, Findings
 from restante.cli.check.rows import examine_rows
 from restante.config.tree import Routing, Settings
+from restante.directory import MAX_ID
 from restante.directory.engine import Engine, Statement
 from restante.directory.lookups import SqlDirectory
-from restante.directory.rows import MAX_ID
 from tests.support.directory import Rows, engine_with, fill
 
 OWN = os.geteuid() or 1000

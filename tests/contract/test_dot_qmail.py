@@ -233,5 +233,5 @@ async def test_root_and_its_files(home: Path, account: Account, files: HostFiles
     with pytest.raises(BadFile, match="Permission denied"):
         await files.dot_qmail(account, "leak")
     for uid, gid in ((0, GROUP), (OWNER, 0), (99, GROUP)):
-        with pytest.raises(BadFile, match="the minimum is 100 and 1"):
+        with pytest.raises(BadFile, match="is below the minimum"):
             await HostFiles(100, 1).dot_qmail(Account("ann", uid, gid, str(home)), "")

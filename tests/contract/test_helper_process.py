@@ -556,7 +556,8 @@ class AsRoot:
         order(site.supplier.orders, 0, 0, its)
         said = await asyncio.to_thread(ours.recv, 1000)
         assert HEAD.unpack_from(said)[2] == Kind.REFUSED
-        assert Reader(said[HEAD.size :]).text(1000) == "uid 0 is below the minimum 100"
+        why = "uid 0 is below the minimum 100 (mail.minimum_uid)"
+        assert Reader(said[HEAD.size :]).text(1000) == why
         ours.close()
 
     def test_the_end_of_the_supervisor_is_the_end_of_all(self, root: Path) -> None:

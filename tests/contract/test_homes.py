@@ -246,6 +246,6 @@ async def test_the_nursery_makes_homes(root: Path) -> None:
             assert owner_and_mode(Path(home)) == (ANN.uid, ANN.gid, 0o700)
         assert b"below none of mail.root" in await told(supplier.orders, "/etc/ann")
         assert b"below the minimum" in await told(supplier.orders, f"{root}/zero", 0)
-        assert b"are none" in await told(supplier.orders, f"{root}/none", 2**32 - 1)
+        assert b"is none" in await told(supplier.orders, f"{root}/none", 2**32 - 1)
         assert process.poll() is None
     assert sorted(os.listdir(root)) == ["example.com"]

@@ -67,7 +67,7 @@ def test_the_alias_user_is_not_passed_over(home: Path, tmp_path: Path) -> None:
     """Everybody else's addresses are its own: without it, they would all be refused for good."""
     assert user(entry("alias", home)) is not None
     for found, why in (
-        (entry("alias", home, uid=0), "uid 0 is not between 1"),
+        (entry("alias", home, uid=0), "uid 0 is below the minimum 1"),
         (entry("alias", tmp_path / "none"), "is missing"),
         (entry("alias", home, uid=OWNER + 1), f"belongs to uid {OWNER}"),
     ):

@@ -350,12 +350,12 @@ def test_explain_does_without_a_queue_that_cannot_be_read(hosted: Shell) -> None
 def test_explain_tells_of_a_mailbox_that_nothing_is_written_to(hosted: Shell) -> None:
     hosted.change("UPDATE mailbox SET uid = 0")
 
-    assert "\nWaits      iain@example.com: the account's uid is 0" in (
+    assert "\nWaits      iain@example.com: the account's uid " in (
         hosted("explain", "iain@example.com").out
     )
     (waits,) = hosted.json("explain", "iain@example.com")["waits"]
     assert waits["account"] == "iain@example.com"
-    assert waits["why"].startswith("the account's uid is 0, ")
+    assert waits["why"].startswith("the account's uid ")
 
 
 def test_explain_tells_of_what_waits_for_a_program(hosted: Shell) -> None:

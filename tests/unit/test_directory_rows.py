@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from restante.directory import Account, BadRow
+from restante.directory import MAX_ID, Account, BadRow
 from restante.directory.engine import Row, Value
-from restante.directory.rows import MAX_ID, account_of, chosen, key_of
+from restante.directory.rows import account_of, chosen, key_of
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from restante.address import Address, fold
 from restante.config.tree import Settings
+from restante.directory import objection_to_ids
 from restante.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -37,16 +38,16 @@ class Owner:
 
 def mail_owner(settings: Settings) -> Owner:
     """Whose the files of new accounts are; raises OperatorError if that cannot or must not be."""
-    user = settings.mail.user
-    owner = _named_owner(user) if user else _starter(settings)
+    mail = settings.mail
+    owner = _named_owner(mail.user) if mail.user else _starter(settings)
     if owner.uid == 0:
         raise OperatorError(
             "accounts must not belong to root: set mail.user to another user of this system"
         )
-    if owner.uid < settings.mail.minimum_uid or owner.gid < settings.mail.minimum_gid:
+    why = objection_to_ids(owner.uid, owner.gid, mail.minimum_uid, mail.minimum_gid)
+    if why:
         raise OperatorError(
-            f"new accounts would get uid {owner.uid} and gid {owner.gid}, less than "
-            f"mail.minimum_uid or mail.minimum_gid: change mail.user or these"
+            f"new accounts would get no mail, as their {why}: change mail.user or this"
         )
     return owner
 

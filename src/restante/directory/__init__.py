@@ -15,6 +15,22 @@ from typing import Protocol
 from restante.errors import CannotKnow, TemporaryError
 from restante.records import record
 
+MAX_ID = 2**32 - 2
+"""The largest uid or gid; the one above it means "none" to chown(2) and setresuid(2)."""
+
+
+def objection_to_ids(uid: int, gid: int, minimum_uid: int, minimum_gid: int) -> str:
+    """Why nobody gets the rights of this uid and gid, or an empty string."""
+    return objection_to_id("uid", uid, minimum_uid) or objection_to_id("gid", gid, minimum_gid)
+
+
+def objection_to_id(kind: str, number: int, minimum: int) -> str:
+    """The same of one, ``uid`` or ``gid``; root's is never one, whatever the minimum."""
+    least = max(minimum, 1)
+    if number < least:
+        return f"{kind} {number} is below the minimum {least} (mail.minimum_{kind})"
+    return f"{kind} {number} is none" if number > MAX_ID else ""
+
 
 class BadRow(TemporaryError):
     """A row exists and cannot be used; the text names table, key and column.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from restante.address import Address, AddressSyntaxError, check_domain, dash_prefixes, fold
 from restante.address_syntax import join_mailbox
-from restante.directory import Account, BadRow, schema
+from restante.directory import MAX_ID, Account, BadRow, schema
 from restante.directory.conditions import (
     Condition,
     absent,
@@ -25,7 +25,7 @@ from restante.directory.conditions import (
 )
 from restante.directory.engine import Engine, Row, Value
 from restante.directory.lookups import SqlDirectory
-from restante.directory.rows import MAX_ID, account_of, chosen, distinct, line_of, text_of
+from restante.directory.rows import account_of, chosen, distinct, line_of, text_of
 from restante.directory.sql import ALIAS_USER
 from restante.directory.tables import Tables
 from restante.errors import OperatorError

@@ -6,11 +6,8 @@ import re
 from collections.abc import Iterable
 
 from restante.address import fold
-from restante.directory import Account, BadRow, Credentials
+from restante.directory import MAX_ID, Account, BadRow, Credentials
 from restante.directory.engine import Row, Value
-
-MAX_ID = 2**32 - 2
-"""The largest uid or gid; the one above it means "none" to chown(2)."""
 
 _DIGITS = re.compile(r"0*([0-9]{1,10})")
 """A column that is ZEROFILL has as many zeros in front as it is wide."""

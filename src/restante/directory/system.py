@@ -23,10 +23,10 @@ from restante.directory import (
     DotQmail,
     NoSystemFiles,
     SystemFiles,
+    objection_to_id,
 )
 from restante.directory.dotqmail import check_missing_home, read_dot_qmail
 from restante.directory.passwd import PasswdEntry, passwd_entry
-from restante.directory.rows import MAX_ID
 from restante.directory.shadow import ShadowEntry, system_password
 from restante.directory.sql import ALIAS_USER
 from restante.directory.threads import Threads
@@ -65,7 +65,7 @@ def _entry(name: str, entry_of: EntryOf) -> PasswdEntry | None:
 
 def _user(entry: PasswdEntry, minimum_uid: int) -> Account | None:
     """See ``mail_user``; looks at the home."""
-    why = _objection(entry, max(minimum_uid, 1))
+    why = _objection(entry, minimum_uid)
     if not why:
         return Account(entry.name, entry.uid, entry.gid, entry.home)
     if entry.name == ALIAS_USER:
@@ -74,8 +74,9 @@ def _user(entry: PasswdEntry, minimum_uid: int) -> Account | None:
 
 
 def _objection(entry: PasswdEntry, minimum_uid: int) -> str:
-    if not minimum_uid <= entry.uid <= MAX_ID:
-        return f"uid {entry.uid} is not between {minimum_uid} and {MAX_ID}"
+    why = objection_to_id("uid", entry.uid, minimum_uid)
+    if why:
+        return why
     if not entry.home.startswith("/"):
         return f"the home {entry.home!r} is no absolute path"
     try:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from restante.config.tree import Programs
-from restante.directory.rows import MAX_ID
+from restante.directory import objection_to_ids
 from restante.helper.homes import HomeRules
 
 
@@ -47,10 +47,4 @@ class Limits:
 
     def objection(self, uid: int, gid: int) -> str:
         """Why there is no helper with these ids, or an empty string."""
-        if uid < max(self.minimum_uid, 1):
-            return f"uid {uid} is below the minimum {max(self.minimum_uid, 1)}"
-        if gid < max(self.minimum_gid, 1):
-            return f"gid {gid} is below the minimum {max(self.minimum_gid, 1)}"
-        if max(uid, gid) > MAX_ID:  # the next one means "do not change it" (setresuid(2))
-            return f"uid {uid} and gid {gid} are none"
-        return ""
+        return objection_to_ids(uid, gid, self.minimum_uid, self.minimum_gid)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from restante import maillog
 from restante.address import fold
 from restante.config.tree import Programs
-from restante.directory import Account
+from restante.directory import Account, objection_to_ids
 from restante.envelope import Content
 from restante.errors import TemporaryError
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery
@@ -46,11 +46,8 @@ class Policy:
             if account.uid == own:
                 return ""
             return f"the account's uid is {account.uid}, the server runs as {own}"
-        if account.uid < max(self.minimum_uid, 1):
-            return f"the account's uid is {account.uid}, below the minimum {self.minimum_uid}"
-        if account.gid < self.minimum_gid:
-            return f"the account's gid is {account.gid}, below the minimum {self.minimum_gid}"
-        return ""
+        why = objection_to_ids(account.uid, account.gid, self.minimum_uid, self.minimum_gid)
+        return f"the account's {why}" if why else ""
 
 
 def objection_to_programs(programs: Programs, account: Account, server_uid: int) -> str:

@@ -24,7 +24,7 @@ from functools import partial
 
 from restante import maillog
 from restante.config import Settings
-from restante.directory.rows import MAX_ID
+from restante.directory import objection_to_ids
 from restante.errors import OperatorError
 from restante.helper.limits import Limits
 from restante.helper.start import order, start_nursery
@@ -413,27 +413,17 @@ class Steward:
         if type(uid) is not int or type(gid) is not int:
             self._refuse(number, str(answer.get("error", "the registrar's answer is none")))
             return
-        objection = self._objection(uid, gid)
+        mail = self._settings.mail
+        objection = objection_to_ids(uid, gid, mail.minimum_uid, mail.minimum_gid)
         if objection:
             maillog.request_refused(errand.office.slot, errand.request.name, objection)
-            self._refuse(number, f"the account has {objection}")
+            self._refuse(number, f"the account's {objection}")
             return
         if errand.request.kind == "home" and not home:
             self._refuse(number, "the path of its home is too long")
             return
         errand.account = _Account(uid, gid, home)
         self._go_on(number, errand)
-
-    def _objection(self, uid: int, gid: int) -> str:
-        """Why nobody gets the rights of this uid and gid, or an empty string."""
-        mail = self._settings.mail
-        is_id = max(uid, gid) <= MAX_ID  # the next one means "do not change it" (setresuid(2))
-        if is_id and uid >= max(mail.minimum_uid, 1) and gid >= max(mail.minimum_gid, 1):
-            return ""
-        return (
-            f"uid {uid} and gid {gid}; mail.minimum_uid is {mail.minimum_uid}, "
-            f"mail.minimum_gid is {mail.minimum_gid}"
-        )
 
     def _connect(self, number: int, errand: _Errand, nursery: _Servant, account: _Account) -> None:
         """One end of a new connection for the worker, the other for the helper."""

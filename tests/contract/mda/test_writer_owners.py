@@ -51,7 +51,7 @@ async def test_another_uid_than_the_accounts(tmp_path: Path, writer: MailboxWrit
     )
     assert isinstance(outcome, TemporaryFailure)
     assert reply_of(outcome) == "451 4.3.5"
-    assert outcome.detail.startswith("the account's uid is ")
+    assert outcome.detail.startswith("the account's uid ")
     assert os.listdir(tmp_path) == []
 
 
@@ -141,7 +141,7 @@ class AsRoot:
         one = Delivery(str(tmp_path / "Maildir"), account(gid=0), ("iain@example.com",))
         outcome = await writer.deliver_all(envelope(), CONTENT, [one])
         assert isinstance(outcome, TemporaryFailure)
-        assert "gid is 0, below the minimum 1" in outcome.detail
+        assert "gid 0 is below the minimum 1" in outcome.detail
 
 
 @only_root

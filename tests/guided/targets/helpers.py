@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from restante.config.tree import Settings
-from restante.directory.rows import MAX_ID as MAX_UID
+from restante.directory import MAX_ID as MAX_UID
 from restante.helper import messages
 from restante.helper.failures import read_failure
 from restante.helper.messages import Owner

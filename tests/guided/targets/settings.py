@@ -13,9 +13,9 @@ from restante.config.control import SOURCES
 from restante.config.control_files import Files
 from restante.config.load import FILE_NAME, load
 from restante.config.tree import Settings
-from restante.directory import BadRow
+from restante.directory import MAX_ID, BadRow
 from restante.directory.engine import parse_url
-from restante.directory.rows import MAX_ID, account_of
+from restante.directory.rows import account_of
 from restante.drop.site import SiteUnreadable, read_site
 from restante.errors import ConfigurationError, OperatorError
 from restante.mounts import mount_of, read_mounts

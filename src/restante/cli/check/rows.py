@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from restante.address import Address, fold
 from restante.cli.check.findings import MAX_NAMED, Findings
 from restante.cli.context import directory_of
-from restante.directory import BadFile, BadRow, Directory
+from restante.directory import MAX_ID, BadFile, BadRow, Directory
 from restante.directory.answers import folded
 from restante.directory.engine import Engine, Row, Value
 from restante.directory.pages import first_rows, pages
-from restante.directory.rows import MAX_ID, account_of, line_of, text_of
+from restante.directory.rows import account_of, line_of, text_of
 from restante.labels import forms, in_own_form
 from restante.routing.decision import NoSuchUser, ToForward
 from restante.routing.instructions import BadInstruction, instruction_line, parse_instructions
