@@ -90,6 +90,9 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("--to", "a b@x"), "--to: 'a b@x' is neither an address nor a domain"),
     (("--to", ""), "--to: '' is neither"),
     (("--sender", "@"), "--sender: '@' is neither"),
+    (("--sender", ""), "--sender is empty; write an address or '<>'"),
+    (("--lane", ""), "--lane is empty; write a lane, or local"),
+    (("--reason", "", "--to", "dead.example"), "--reason is empty; write a text"),
 ]
 
 

@@ -74,7 +74,7 @@ NewerFilter = Annotated[
     typer.Option("--newer", metavar="SPAN", help="Accepted since then.", show_default=False),
 ]
 ReasonFilter = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--reason", metavar="TEXT", show_default=False,
         help="Only recipients who wait for a reason that holds this text.",
@@ -104,18 +104,18 @@ class Filters:
     lane: str | None
     older: str | None
     newer: str | None
-    reason: str
+    reason: str | None
     state: State | None = None
 
     @property
     def given(self) -> bool:
         """Whether there is any."""
-        named = (self.sender, self.to, self.lane, self.older, self.newer)
-        return bool(self.reason) or any(value is not None for value in named)
+        named = (self.sender, self.to, self.lane, self.older, self.newer, self.reason)
+        return any(value is not None for value in named)
 
     def selection(self, ids: list[str] | None = None) -> Selection:
         """What they mean now; raises BadParameter, which ends the command with a usage error."""
-        from restante.queue import LOCAL_LANE, RecipientState
+        from restante.queue import RecipientState
         from restante.queue.selection import Selection
 
         now = time.time()
@@ -123,10 +123,10 @@ class Filters:
             ids=frozenset(ids or ()),
             sender=None if self.sender is None else _sender(self.sender),
             to=None if self.to is None else _pattern("--to", self.to),
-            lane=LOCAL_LANE if self.lane == HERE else self.lane,
+            lane=None if self.lane is None else _lane(self.lane),
             accepted_before=None if self.older is None else now - span("--older", self.older),
             accepted_after=None if self.newer is None else now - span("--newer", self.newer),
-            reason=self.reason,
+            reason="" if self.reason is None else _text("--reason", self.reason, "a text"),
             states=() if self.state is None else (RecipientState(self.state),),
         )
 
@@ -146,7 +146,22 @@ def span(option: str, text: str) -> float:
 def _sender(text: str) -> AddressPattern | NullReversePath:
     from restante.address import NULL_REVERSE_PATH
 
-    return NULL_REVERSE_PATH if text in ("", "<>") else _pattern("--sender", text)
+    if _text("--sender", text, "an address or '<>'") == "<>":
+        return NULL_REVERSE_PATH
+    return _pattern("--sender", text)
+
+
+def _lane(text: str) -> str:
+    from restante.queue import LOCAL_LANE
+
+    return LOCAL_LANE if _text("--lane", text, f"a lane, or {HERE}") == HERE else text
+
+
+def _text(option: str, text: str, wanted: str) -> str:
+    """``text``, which must not be empty, as a variable of a script that was never set is."""
+    if not text:
+        raise typer.BadParameter(f"{option} is empty; write {wanted}")
+    return text
 
 
 def _pattern(option: str, text: str) -> AddressPattern:
