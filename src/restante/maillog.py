@@ -7,8 +7,9 @@ its ``session``. Passwords never reach this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 from restante.address import shown
 from restante.eventlog import log as _log
@@ -16,6 +17,8 @@ from restante.metrics import Meter
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 
 _meter = Meter()
+RECIPIENTS_SHOWN = 15
+"""Of one line: the longest of addresses are not cut then (``logsetup.MAX_VALUE``)."""
 _NOBODY = Peer("", "", "")
 """What stands for the other host where it was this one that failed."""
 
@@ -240,13 +243,16 @@ def usage_failed(why: str) -> None:
     _log.error("usage_failed", why=why)
 
 
-def recipient_refused(session: str, id: str, recipient: str, reply: Reply, why: str) -> None:
+def recipient_refused(
+    session: str, id: str, sender: str, recipient: str, reply: Reply, why: str
+) -> None:
     """RCPT was answered with a failure; ``why`` is more than the peer was told."""
     _meter.recipient_refused(reply.code)
     _log.info(
         "recipient_refused",
         session=session,
         id=id,
+        sender=shown(sender),
         recipient=shown(recipient),
         reply=str(reply),
         why=why,
@@ -281,11 +287,41 @@ def message_accepted(
     )
 
 
-def message_refused(session: str, id: str, sender: str, reply: Reply, why: str) -> None:
+def message_refused(
+    session: str, id: str, sender: str, recipients: Iterable[str], reply: Reply, why: str
+) -> None:
     """A message was not accepted after its content was sent."""
     _meter.message_refused(reply.code)
     _log.info(
-        "message_refused", session=session, id=id, sender=shown(sender), reply=str(reply), why=why
+        "message_refused",
+        session=session,
+        id=id,
+        sender=shown(sender),
+        recipients=_first(recipients),
+        reply=str(reply),
+        why=why,
+    )
+
+
+def message_broken_off(
+    session: str,
+    id: str,
+    sender: str,
+    account: str,
+    recipients: Iterable[str],
+    octets: int,
+    reason: str,
+) -> None:
+    """A session ended before a message was answered that had recipients already."""
+    _log.info(
+        "message_broken_off",
+        session=session,
+        id=id,
+        sender=shown(sender),
+        account=account,
+        recipients=_first(recipients),
+        octets=octets,
+        reason=reason,
     )
 
 
@@ -593,6 +629,10 @@ def maildrop_closed(session: str, account: str, retrieved: int, deleted: int) ->
     _log.info(
         "maildrop_closed", session=session, account=account, retrieved=retrieved, deleted=deleted
     )
+
+
+def _first(recipients: Iterable[str]) -> list[str]:
+    return [*map(shown, islice(recipients, RECIPIENTS_SHOWN))]
 
 
 def _moment(seconds: float) -> str:

@@ -257,6 +257,35 @@ async def test_a_bug_is_told_of_with_its_session_and_what_it_was_answered(
     assert (refused["reply"][:9], refused["why"]) == ("451 4.3.0", "unplanned")
 
 
+async def test_a_message_that_breaks_off_is_told_of_by_sender_and_recipient(
+    tmp_path: Path,
+) -> None:
+    with capture_logs() as events:
+        async with serving(tmp_path) as port, visiting(port) as (reader, writer):
+            writer.write(MESSAGE.replace(b"BDAT 14 LAST", b"BDAT 99 LAST"))
+            writer.write_eof()
+            await reader.read(-1)
+    (told,) = (each for each in events if each["event"] == "message_broken_off")
+    assert (told["sender"], told["recipients"]) == ("a@example.org", ["iain@example.com"])
+    assert (told["octets"], told["reason"]) == (len(b"Subject: x\n\n"), "lost")
+    assert [each["event"] for each in events[-2:]] == ["message_broken_off", "session_closed"]
+
+
+async def test_a_message_that_was_answered_or_given_up_did_not_break_off(tmp_path: Path) -> None:
+    given_up = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<iain@example.com>\r\nQUIT\r\n"
+    nobody = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<ian@example.com>\r\n"
+    with capture_logs() as events:
+        async with serving(tmp_path, session_timeout=60) as port:
+            for said in (MESSAGE, MESSAGE + given_up, MESSAGE + nobody):
+                async with visiting(port) as (reader, writer):
+                    writer.write(said)
+                    writer.write_eof()
+                    await reader.read(-1)
+    assert "message_broken_off" not in {each["event"] for each in events}
+    (refused,) = (each for each in events if each["event"] == "recipient_refused")
+    assert (refused["sender"], refused["recipient"]) == ("a@example.org", "ian@example.com")
+
+
 async def test_a_bug_in_what_is_remembered_of_recipients_is_no_matter_of_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

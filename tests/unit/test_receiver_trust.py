@@ -158,6 +158,8 @@ async def test_the_only_recipient_who_is_gone_is_the_answer_to_the_content(site:
     with capture_logs() as events:
         assert await site.finish(transaction) == "550 5.1.1"
     assert [event["event"] for event in events] == ["recipient_refused", "message_refused"]
+    assert [event["sender"] for event in events] == [str(FRIEND)] * 2
+    assert events[1]["recipients"] == ["ann@example.com"]
     assert (site.keeper.together, site.keeper.queued) == ([], [])
     assert site.on_trust(await site.begin(), "ann") == [""]
     assert await site.asked(await site.begin(), "ann") == ["550 5.1.1"]

@@ -135,23 +135,26 @@ class SmtpService:
     async def serve(self, connection: Connection, session: str) -> str:
         """Hold one session to its end; the reason why it ended."""
         held = _Session(self, connection, session)
+        reason = "cancelled"
         try:
-            return await held.converse()
+            reason = await held.converse()
         except PeerTimeout:
             held.say(TIMEOUT)
-            return "timeout"
+            reason = "timeout"
         except PeerLost:
-            return "lost"
+            reason = "lost"
         except TlsFailed:
-            return "tls failed"
+            reason = "tls failed"
         except Stopping:
             held.say(SHUTDOWN)
-            return "shutdown"
+            reason = "shutdown"
         except Exception:
+            reason = "unplanned"
             held.tell()  # a message that was accepted would come again without its answer
             raise
         finally:
-            held.drop_transaction()
+            held.break_off(reason)
+        return reason
 
 
 class _Session:
@@ -219,6 +222,21 @@ class _Session:
     def say(self, reply: Reply) -> None:
         """The last words to a session that the core cannot end by itself."""
         self._connection.send(self._core.outgoing() + reply.encode())
+
+    def break_off(self, reason: str) -> None:
+        """The session ends: tell of a message that has had no answer, and forget it."""
+        transaction = self._transaction
+        if transaction is not None and transaction.decided:
+            maillog.message_broken_off(
+                self._session,
+                transaction.queue_id,
+                str(transaction.reverse_path),
+                self._client.account_name,
+                map(str, transaction.decided),
+                self._spool.size if self._spool else 0,
+                reason,
+            )
+        self.drop_transaction()
 
     def drop_transaction(self) -> None:
         """Forget what was begun."""
@@ -456,8 +474,10 @@ class _Session:
         maillog.sender_refused(self._session, path, self._client.account_name, reply, why)
 
     def _recipient_refused(self, path: str, reply: Reply, why: str = "") -> None:
-        assert self._transaction is not None
-        maillog.recipient_refused(self._session, self._transaction.queue_id, path, reply, why)
+        transaction = self._transaction
+        assert transaction is not None
+        queue_id, sender = transaction.queue_id, str(transaction.reverse_path)
+        maillog.recipient_refused(self._session, queue_id, sender, path, reply, why)
 
     async def _planned(self, work: Awaitable[T]) -> T | None:
         """The answer, or None (it is to be a temporary failure) when a bug ends the work."""

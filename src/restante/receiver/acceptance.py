@@ -99,8 +99,14 @@ class Acceptance:
         """Record that the content was not accepted; returns ``reply`` as the client can read it."""
         if not transaction.smtputf8:
             reply = _in_ascii(reply)
-        session, sender = transaction.client.session, str(transaction.reverse_path)
-        maillog.message_refused(session, transaction.queue_id, sender, reply, why)
+        maillog.message_refused(
+            transaction.client.session,
+            transaction.queue_id,
+            str(transaction.reverse_path),
+            map(str, transaction.decided),
+            reply,
+            why,
+        )
         return reply
 
     def _completion(self, transaction: Transaction, header: bytes, began: float) -> bytes:

@@ -238,8 +238,8 @@ class Receiver:
     def _refuse(self, transaction: Transaction, address: Address, reply: Reply, why: str) -> Reply:
         """The answer to a recipient who is not taken, and is asked about first the next time."""
         self._familiar.forget(address)
-        session = transaction.client.session
-        maillog.recipient_refused(session, transaction.queue_id, str(address), reply, why)
+        session, sender = transaction.client.session, str(transaction.reverse_path)
+        maillog.recipient_refused(session, transaction.queue_id, sender, str(address), reply, why)
         return reply
 
     def accept(

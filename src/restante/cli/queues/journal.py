@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from restante.config.tree import Settings
     from restante.queue.operate import Affected, Verb
 
-AT_A_TIME = 15
-"""Recipients of one line: the longest of addresses are not cut then (``logsetup.MAX_VALUE``)."""
-
 Note = Callable[["Verb", "Affected"], None]
 """Takes note of what was done to one message."""
 
@@ -54,8 +51,8 @@ def _target(settings: Settings) -> str:
 
 
 def _note(verb: Verb, part: Affected) -> None:
-    for first in range(0, len(part.recipients), AT_A_TIME):
-        some = part.recipients[first : first + AT_A_TIME]
+    for first in range(0, len(part.recipients), maillog.RECIPIENTS_SHOWN):
+        some = part.recipients[first : first + maillog.RECIPIENTS_SHOWN]
         maillog.operated(part.queue_id, verb.value, some, os.getuid())
 
 
