@@ -200,7 +200,16 @@ def test_the_manager_is_told(tmp_path: Path) -> None:
         configure(instance, {"server": {"workers": 0}})
         assert "event=reload_refused" in reload(instance)
         assert next_told(told)["RELOADING"] == "1"
-        assert next_told(told) == {"READY": "1", "STATUS": "workers: 2"}
+        refused = next_told(told)
+        assert refused["READY"] == "1"
+        assert re.fullmatch(
+            r"workers: 2; the reload of [-\dT:]+Z was refused: .* workers: 0 is too small; .*",
+            refused["STATUS"],
+        )
+        configure(instance, {"server": {"workers": 1}})
+        assert "event=server_reloaded" in reload(instance)
+        assert next_told(told)["RELOADING"] == "1"
+        assert next_told(told) == {"READY": "1", "STATUS": "workers: 1"}
         instance.stop()
         assert next_told(told)["STOPPING"] == "1"
 

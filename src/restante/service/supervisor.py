@@ -56,6 +56,8 @@ STOP_MARGIN = 10.0
 """Seconds beyond server.drain_timeout after which a worker is killed."""
 MAX_DESCRIPTORS = 1024 * 1024
 """Open files that one process asks for."""
+MAX_REASON = 500
+"""Characters of why a reload was refused: systemd drops what has more than 4096 octets."""
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 OnReady = Callable[[Sequence[tuple[str, HostPort]]], None]
@@ -128,6 +130,8 @@ class Supervisor:
         self._retired: dict[int, _Worker] = {}
         self._missing: list[_Worker] = []
         self._restart_at = 0.0
+        self._refusal = ""
+        """Which reload was refused, and why; until one succeeds."""
         # Kept by all that is forked: so others can see whose server they are.
         self._place = os.open(settings.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._life_read, self._life_write = os.pipe()
@@ -346,7 +350,7 @@ class Supervisor:
             self._steward.tick()
 
     def _tell_ready(self) -> None:
-        self._manager.ready(f"workers: {self._settings.server.workers}")
+        self._manager.ready(f"workers: {self._settings.server.workers}{self._refusal}")
 
     def _restart_pause(self) -> float | None:
         """Seconds until the successors of ended processes are started; None: none is missing."""
@@ -423,6 +427,7 @@ class Supervisor:
                 except Exception as another:  # noqa: BLE001 - the same
                     self._refuse_reload(another)
         else:
+            self._refusal = ""
             maillog.server_reloaded()
 
     def _follow(self, settings: Settings) -> None:
@@ -458,11 +463,14 @@ class Supervisor:
     def _refuse_reload(self, error: Exception) -> None:
         with contextlib.suppress(OperatorError):
             self._change_log(self._settings)
-        if isinstance(error, OperatorError):
-            maillog.reload_refused(str(error).splitlines())
-        else:
+        problems = str(error).splitlines()
+        if not isinstance(error, OperatorError):
             maillog.unplanned("a reload", error)
-            maillog.reload_refused(["an unplanned exception, see the log"])
+            problems = ["an unplanned exception, see the log"]
+        maillog.reload_refused(problems)
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        why = "".join(problems[:1])[:MAX_REASON]
+        self._refusal = f"; the reload of {when} was refused: {why}"
 
     def _guide_steward(self, settings: Settings) -> None:
         if self._steward is not None:
