@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import smtplib
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
-from tests.support.instance import new_instance, until
-from tests.support.serving import IAIN, deliver
+import pytest
+
+from tests.support.instance import Instance, new_instance, until
+from tests.support.ports import free_port
+from tests.support.serving import ANN, IAIN, Sections, deliver, new_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
@@ -44,3 +50,62 @@ def test_a_backup_of_a_running_server_is_restored(tmp_path: Path) -> None:
         assert instance.run("check").returncode == 0
         assert deliver(instance.smtp_port, IAIN).startswith("250 ")
         assert len(instance.messages(IAIN)) == 2
+
+
+def test_an_account_that_sends_what_it_should_not_is_stopped(tmp_path: Path) -> None:
+    nobody_listens = f"[127.0.0.1]:{free_port()}"
+    sections: Sections = {"smtp": {"auth": True}, "routing": {"smtproutes": {"": nobody_listens}}}
+    with new_server(tmp_path / "instance", sections) as instance, instance.smtp() as thief:
+        with instance.smtp() as other:
+            other.login(ANN, "secret")
+            other.sendmail(ANN, "bob@example.net", "Subject: hello\r\n\r\n")
+        thief.login(IAIN, "secret")
+        for sender in ("", IAIN, "iain+1@example.com"):
+            thief.sendmail(sender, "kate@example.net", "Subject: buy\r\n\r\n")
+        assert len(instance.queued()) == 4
+        script = tmp_path / "script"
+        script.write_text(block("An account sends what it should not").replace("NAME", IAIN))
+        done = run_as_on_the_page(instance, script, password="another")
+        assert done.returncode == 0, done.stderr
+        assert [line.split() for line in done.stdout.splitlines()] == [["1", ANN], ["3", IAIN]]
+        assert [each["sender"] for each in instance.queued()] == [ANN]
+        assert len((tmp_path / "removed.tsv").read_text().splitlines()) == 3
+        assert thief.noop()[0] == 421, "its session has ended"
+        with instance.smtp() as again, pytest.raises(smtplib.SMTPAuthenticationError):
+            again.login(IAIN, "secret")
+
+
+def block(heading: str) -> str:
+    """The first block of a section, as it is."""
+    section = PAGE.partition(f"\n## {heading}\n")[2]
+    found = re.search(r"(?:^ {4}.*\n)+", section, re.MULTILINE)
+    assert found is not None
+    return found.group()
+
+
+def run_as_on_the_page(
+    instance: Instance, script: Path, password: str
+) -> subprocess.CompletedProcess[str]:
+    """With a journal, a service manager and a command as the page takes them to be there."""
+    assert instance.process is not None
+    programs = script.with_suffix(".bin")
+    programs.mkdir()
+    for name, does in {
+        "restante": f'exec {sys.executable} -m restante --dir {instance.directory} "$@"',
+        "journalctl": f"exec cat {instance.log_file}",
+        "systemctl": f"kill -HUP {instance.process.pid}",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    text = script.read_text()
+    script.write_text(text.replace("mailbox passwd", "mailbox passwd --password-stdin"))
+    path = f"{programs}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "-e", script],
+        input=f"{password}\n",
+        env=os.environ | {"PATH": path},
+        cwd=script.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
