@@ -101,6 +101,7 @@ async def test_accounts_that_nobody_can_deliver_to(database_url: str) -> None:
 async def test_addresses_with_several_owners(database_url: str) -> None:
     """Repeated rows are none, nor are addresses that the database takes for the same."""
     rows: Rows = {
+        "rcpthosts": [("x.org",)],
         "mailbox": [(name, OWN, OWN, "/h", "x", None) for name in ("ann", "bob", "zoe")],
         "virtual": [
             *(("ann", "same", "x.org"), ("Ann", "SAME", "X.org"), ("ann", "same", "x.org")),
@@ -120,7 +121,8 @@ async def test_addresses_with_several_owners(database_url: str) -> None:
 async def test_a_list_of_addresses_with_several_owners_is_short(sqlite_url: str) -> None:
     many = [(owner, f"x{n}", "x.org") for n in range(MAX_NAMED + 5) for owner in ("ann", "bob")]
     accounts = [(name, OWN, OWN, "/h", "x", None) for name in ("ann", "bob")]
-    async with engine_with(sqlite_url, {"mailbox": accounts, "virtual": many}) as engine:
+    rows: Rows = {"rcpthosts": [("x.org",)], "mailbox": accounts, "virtual": many}
+    async with engine_with(sqlite_url, rows) as engine:
         assert len((await examined(engine)).advice) == MAX_NAMED
 
 
@@ -150,12 +152,47 @@ async def test_null_where_nothing_is_to_be_empty(database_url: str) -> None:
 async def test_addresses_without_an_owner(database_url: str) -> None:
     async with engine_with(database_url) as engine:
         await allow_null(engine)
-        await fill(engine, {"virtual": [(None, "a", "x.org"), ("", "b", "x.org")]})
+        addresses = [(None, "a", "x.org"), ("", "b", "x.org")]
+        await fill(engine, {"rcpthosts": [("x.org",)], "virtual": addresses})
         found = await examined(engine)
     assert found.advice == []
     assert sorted(found.problems) == [
         f"virtual has a row for {name}@x.org without a username; its mail waits" for name in "ab"
     ]
+
+
+async def test_domains_that_are_taken_from_nobody(database_url: str) -> None:
+    """But for those of the host itself, and where a setting has them, in whichever form."""
+    away = [f"away{number:02}.example" for number in range(MAX_NAMED + 2)]
+    fine = ("Example.COM", "café.example", "mx.example.net", "here.example", "a.wide.example", "")
+    rows: Rows = {
+        **SITE,
+        "virtual": [("iain", "info", domain) for domain in (*away, *fine) for _ in range(2)],
+        "rcpthosts": [("example.com",), ("xn--caf-dma.example",)],
+    }
+    routing = Routing(
+        locals=("here.example",), rcpthosts=(".wide.example",), envnoathost="mx.example.net"
+    )
+    async with engine_with(database_url, rows) as engine:
+        advice = (await examined(engine, Settings("/", routing=routing))).advice
+    told = [line for line in advice if "which rcpthosts has not" in line]
+    assert told == [
+        f"virtual has addresses in {domain}, which rcpthosts has not: strangers are refused, and "
+        "what users here send to it is delivered; docs/tables.md says how to give up a domain"
+        for domain in away[:MAX_NAMED]
+    ]
+
+
+@pytest.mark.mariadb
+async def test_a_domain_that_rcpthosts_cannot_hold_is_taken_from_nobody(mariadb_url: str) -> None:
+    rows: Rows = {**SITE, "virtual": [("iain", "info", "мир.example"), *SITE["virtual"]]}
+    async with engine_with(mariadb_url, rows) as engine:
+        await engine.transaction(
+            [Statement("ALTER TABLE rcpthosts CONVERT TO CHARACTER SET latin1")]
+        )
+        advice = (await examined(engine)).advice
+    (line,) = (each for each in advice if "which rcpthosts has not" in each)
+    assert line.startswith("virtual has addresses in мир.example, ")
 
 
 async def test_domains_that_are_found_for_no_mail(database_url: str) -> None:

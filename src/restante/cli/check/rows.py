@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from restante.cli.check.findings import MAX_NAMED, Findings
 from restante.cli.context import directory_of
 from restante.directory import MAX_ID, BadFile, BadRow, Directory
 from restante.directory.answers import folded
-from restante.directory.engine import Engine, Row, Value
+from restante.directory.engine import Engine, Row, Unfit, Value
 from restante.directory.pages import first_rows, pages
 from restante.directory.rows import account_of, line_of, text_of
 from restante.labels import forms, in_own_form
@@ -61,6 +61,8 @@ _SEVERAL_OWNERS = (
 """Addresses that may have them, in a page: some databases take more names to be the same."""
 _WITHOUT_ADDRESSES = "(SELECT 1 FROM `virtual` v WHERE v.`virtual_host` = {} LIMIT 1) IS NULL"
 """With the host as ``virtual`` would have it."""
+_HOSTS = "SELECT MIN(`virtual_host`) FROM `virtual` WHERE {} GROUP BY `virtual_host`"
+"""The domains in a page, each once."""
 _DOMAINS = (("rcpthosts", "host"), ("virtual", "virtual_host"))
 _HOST_COLLATION = (
     "SELECT character_set_name, collation_name FROM information_schema.columns "
@@ -81,6 +83,7 @@ async def examine_rows(engine: Engine, settings: Settings, findings: Findings) -
     await _examine_addresses(engine, settings, findings)
     await _examine_shared(engine, settings, findings)
     await _examine_domains(engine, settings, findings)
+    await _examine_hosts(engine, settings, findings)
     await _examine_forms(engine, findings)
     await _examine_instructions(engine, settings, findings)
     await _examine_programs(engine, settings, findings)
@@ -208,6 +211,42 @@ async def _examine_domains(engine: Engine, settings: Settings, findings: Finding
         if len(told) == MAX_NAMED:
             break
     findings.advice += told
+
+
+async def _examine_hosts(engine: Engine, settings: Settings, findings: Findings) -> None:
+    """Domains that are taken from nobody, and have addresses all the same."""
+    router = Router(settings.routing, settings.hostname)
+    directory = directory_of(settings, engine)
+    named = ("", *settings.routing.locals, settings.routing.envnoathost or settings.hostname)
+    own = {form for domain in named for form in forms(fold(domain))}
+    refused: dict[str, None] = {}
+    async for page in pages(engine, "virtual"):
+        rows = await engine.fetch(_HOSTS.format(page.text), page.values)
+        hosts = iter(dict.fromkeys(fold(text_of(row[0])) for row in rows))
+        while some := list(islice(hosts, AT_A_TIME)):
+            known = own | await _accepted(engine, some)
+            for host in some:
+                if host not in known and not await router.accepts(host, directory):
+                    refused[host] = None
+        if len(refused) >= MAX_NAMED:
+            break
+    findings.advice += [
+        f"virtual has addresses in {host}, which rcpthosts has not: strangers are refused, and "
+        "what users here send to it is delivered; docs/tables.md says how to give up a domain"
+        for host in islice(refused, MAX_NAMED)
+    ]
+
+
+async def _accepted(engine: Engine, hosts: Sequence[str]) -> set[str]:
+    """Those of them that rcpthosts has in this form, folded."""
+    marks = ", ".join("?" * len(hosts))
+    try:
+        rows = await engine.fetch(
+            f"SELECT `host` FROM `rcpthosts` WHERE `host` IN ({marks})", hosts
+        )
+    except Unfit:  # one of them: each is asked for by itself then
+        return set()
+    return {fold(text_of(row[0])) for row in rows}
 
 
 async def _examine_forms(engine: Engine, findings: Findings) -> None:
