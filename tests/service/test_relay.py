@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from restante.config.load import FILE_NAME
 from tests.support.instance import Instance, until
 from tests.support.ports import free_port
 from tests.support.relaying_server import relaying_server, submit
-from tests.support.serving import IAIN, LOOPBACK, maildir, start
+from tests.support.serving import IAIN, LOOPBACK, maildir, reload, start
 from tests.support.smtp_peer import SmtpPeer, smtp_peer
 
 IMPATIENT = """
@@ -90,6 +91,30 @@ def test_a_destination_that_is_down_gets_its_mail_later(tmp_path: Path) -> None:
         with smtp_peer(SmtpPeer(), port=port) as peer:
             until(lambda: finished(running, 1), "another attempt")
             assert len(peer.contents) == 1
+
+
+def test_a_route_to_where_nobody_listens_keeps_mail_until_it_is_taken_out(
+    tmp_path: Path, peer: SmtpPeer
+) -> None:
+    """As docs/operating.md has it: of a host that returns all mail, for now."""
+    peer.says["RCPT"] = "550 5.7.1 your address is on our list"
+    nobody = f"[{LOOPBACK}]:{free_port()}"
+    with relaying_server(tmp_path / "i", peer.port) as running:
+        file = running.directory / FILE_NAME
+        former = file.read_text()
+        file.write_text(f'{former}[routing]\nsmtproutes = {{ "example.net" = "{nobody}" }}\n')
+        assert "event=server_reloaded" in reload(running)
+        submit(running, "ann@example.net")
+        until(lambda: "event=deferred" in running.log(), "an attempt")
+        submit(running, "bob@example.net")
+        peer.says.clear()
+        file.write_text(former)
+        assert "event=server_reloaded" in reload(running)
+        assert len(peer.contents) == 0
+        running.here("queue", "retry", "--lane", nobody)
+        until(lambda: finished(running, 2), "both are there")
+    assert len(peer.contents) == 2
+    assert "event=failed" not in running.log()
 
 
 def test_connections_are_closed_politely_at_the_end(tmp_path: Path, peer: SmtpPeer) -> None:
