@@ -40,6 +40,12 @@ class EventLog:
         self.destination = NOWHERE
         """May be set at any time; whoever borrows it puts back what was there."""
 
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """What is wanted only where something is looked for."""
+        to = self.destination
+        if to.least <= DEBUG:
+            to.keep("debug", event, fields)
+
     def info(self, event: str, /, **fields: Any) -> None:
         """What happens every day."""
         to = self.destination

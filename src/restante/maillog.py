@@ -363,6 +363,11 @@ def drop_failed(path: str, why: str) -> None:
 # Delivery and queue
 
 
+def attempt_begun(id: str, lane: str) -> None:
+    """A queued message is tried in a lane: whatever ends the process now may be its doing."""
+    _log.debug("attempt_begun", id=id, lane=lane)
+
+
 def delivered(id: str, recipient: str, detail: str) -> None:
     """One recipient here has the message, durably; ``detail`` says where."""
     _meter.delivered()

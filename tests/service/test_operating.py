@@ -9,13 +9,23 @@ import smtplib
 import stat
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.support.instance import Instance, new_instance, until
 from tests.support.ports import free_port
-from tests.support.serving import ANN, IAIN, Sections, deliver, new_server
+from tests.support.relaying_server import submit
+from tests.support.serving import (
+    ANN,
+    IAIN,
+    Sections,
+    add_accounts,
+    configure,
+    deliver,
+    new_server,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
@@ -73,6 +83,57 @@ def test_an_account_that_sends_what_it_should_not_is_stopped(tmp_path: Path) -> 
         assert thief.noop()[0] == 421, "its session has ended"
         with instance.smtp() as again, pytest.raises(smtplib.SMTPAuthenticationError):
             again.login(IAIN, "secret")
+
+
+BOMB = """
+import asyncio, os, signal, sys
+from restante.cli import main
+from restante.courier import MailCourier
+
+attempt = MailCourier.attempt
+
+async def attempt_or_die(self, message):
+    if "bomb@example.org" in map(str, message.envelope.recipients):
+        await asyncio.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await attempt(self, message)
+
+MailCourier.attempt = attempt_or_die
+del sys.argv[1:-3]
+main()
+"""
+"""The command ``--dir DIR serve``, whose workers do not survive an attempt for ``bomb``."""
+
+
+def test_a_message_that_ends_workers_is_named_and_can_be_held(tmp_path: Path) -> None:
+    with new_instance(tmp_path / "instance", domains=()) as instance:
+        add_accounts(instance)
+        configure(
+            instance,
+            {
+                "log": {"level": "debug"},
+                "receiver": {"relay_networks": ["127.0.0.0/8"]},
+                "routing": {
+                    "smtproutes": {
+                        "example.net": f"[127.0.0.1]:{free_port()}",
+                        "example.org": f"[127.0.0.1]:{free_port()}",
+                    }
+                },
+            },
+        )
+        instance.within = [sys.executable, "-c", BOMB]
+        instance.start()
+        submit(instance, "ann@example.net")
+        queue_id = submit(instance, "bomb@example.org")
+        until(lambda: instance.log().count("event=worker_ended") >= 3, "they end again and again")
+        told = re.findall(r"event=(attempt_begun id=\w+|worker_ended)", instance.log())
+        before = {one for one, other in pairwise(told) if other == "worker_ended"}
+        assert before == {f"attempt_begun id={queue_id}"}
+        assert instance.run("queue", "hold", queue_id).returncode == 0
+        lives = re.compile(r"event=(queue_opened|attempt_begun|worker_ended)")
+        until(lambda: lives.findall(instance.log())[-1] == "queue_opened", "one that lives")
+        assert deliver(instance.smtp_port, IAIN).startswith("250 ")
+        assert lives.findall(instance.log())[-1] == "queue_opened"
 
 
 def block(heading: str) -> str:

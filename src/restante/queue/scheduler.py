@@ -168,6 +168,7 @@ class Scheduler:
 
     async def _attempt(self, message: QueuedMessage) -> _Attempt:
         began = self._clock.now()
+        maillog.attempt_begun(message.envelope.queue_id, message.lane)
         try:
             attempted = await self._courier().attempt(message)
             now = self._clock.now()
