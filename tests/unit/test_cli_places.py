@@ -48,6 +48,18 @@ def test_a_file_system_that_is_read_only(tmp_path: Path) -> None:
     assert problems(tmp_path) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_file_system_without_inodes(tmp_path: Path) -> None:
+    for name in ("mail", "queue"):
+        (tmp_path / name).mkdir()
+    mail = tmp_path / "mail"
+    with mounted("-t", "tmpfs", "-o", "size=8m,nr_inodes=2", "tmpfs", mail):
+        assert problems(tmp_path) == []
+        (mail / "last").touch()
+        (problem,) = problems(tmp_path)
+        assert problem.startswith(f"mail.root: the file system of {mail} has no inode left (df -i)")
+
+
 def test_a_disk_that_is_known_from_memory_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

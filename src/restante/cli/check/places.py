@@ -103,8 +103,13 @@ def _examine_space(name: str, path: str, settings: Settings, findings: Findings)
     except OSError:
         return  # named as a problem of the directory already
     free = system.f_bavail * system.f_frsize
-    if free < MINIMUM_SPACE or (system.f_files and not system.f_favail):
+    if free < MINIMUM_SPACE:
         findings.problems.append(f"{name}: the file system of {path} is full; mail is refused")
+    elif system.f_files and not system.f_favail:
+        findings.problems.append(
+            f"{name}: the file system of {path} has no inode left (df -i), whatever room it has; "
+            "mail is refused until there are fewer files"
+        )
     elif refusal := _refusal(path, settings):
         findings.problems.append(f"{name}: {refusal}")
     elif free < settings.smtp.databytes:
