@@ -70,7 +70,7 @@ def setup_logging(settings: Log, directory: str) -> OpenLog:
     sink = _open_sink(settings.target, directory)
     writer = LineWriter(sink, _RENDERERS[settings.format])
     log.destination = Destination(writer.keep, _LEVELS[settings.level])
-    return OpenLog(sink)
+    return OpenLog(sink, writer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,12 @@ class OpenLog:
     """A log that is written to."""
 
     sink: Sink
+    writer: LineWriter
+
+    @property
+    def lost(self) -> int:
+        """Lines that were not written, and of which no ``log_lost`` tells yet."""
+        return self.writer.lost
 
     @property
     def file(self) -> tuple[int, int] | None:

@@ -223,6 +223,16 @@ def test_a_log_that_fails_keeps_nothing_from_being_done(
     assert waiting.busy not in waiting.states()
 
 
+def test_lines_that_the_log_does_not_take_are_counted(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTANTE_LOG__TARGET", "/dev/full")
+    done = waiting.shell("queue", "remove", waiting.busy, waiting.dead)
+
+    assert done.code == 0
+    assert "\nrestante: 2 lines of what was done could not be logged\n" in done.err
+
+
 def test_nothing_matches(waiting: Waiting) -> None:
     done = waiting.shell("queue", "remove", "--to", "x.example", "--yes")
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from restante import eventlog, maillog
-from restante.cli.output import remark
+from restante.cli.output import count, remark
 from restante.logsetup import SYSLOG_SOCKET, LogUnusable, setup_logging
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def journal(settings: Settings) -> Iterator[Note]:
         yield _note
     finally:
         eventlog.log.destination = before
+        if log.lost:
+            remark(f"{count(log.lost, 'line')} of what was done could not be logged")
         log.close()
 
 
