@@ -175,6 +175,31 @@ def test_more_and_fewer_workers(tmp_path: Path) -> None:
                 assert greeting(instance.smtp_port).startswith("220 ")
 
 
+def test_check_tells_settings_that_the_server_does_not_serve_by(tmp_path: Path) -> None:
+    def told() -> list[str]:
+        said = instance.here("check", check=False).stdout.splitlines()
+        return [line[:29] for line in said if "reload" in line]
+
+    with new_server(tmp_path / "instance") as instance:
+        file = instance.directory / FILE_NAME
+        assert told() == []
+        before = file.read_text()
+        file.write_text(f"{before}# a thought\n")
+        assert told() == ["advice: restante.toml has cha"]
+        assert "event=server_reloaded" in reload(instance)
+        assert told() == []
+        workers(instance, 1)
+        file.write_text(f'{before}[tls]\ncertificate = "gone"\nkey = "gone"\n')
+        assert "event=reload_refused" in reload(instance)
+        file.write_text(before)
+        assert told() == [f"advice: the reload of {time.strftime('%Y-%m', time.gmtime())}"]
+        assert "event=server_reloaded" in reload(instance)
+        assert told() == []
+        file.write_text(f"{before}# another one\n")
+        assert instance.stop() == 0
+        assert told() == []
+
+
 def test_wrong_file_changes_nothing(tmp_path: Path) -> None:
     with new_server(tmp_path / "instance", {"smtp": {"greeting": "before"}}) as instance:
         (worker,) = workers(instance, 1)

@@ -42,7 +42,9 @@ characters as `%2F`; a part that would be longer than 230 octets is cut and ends
 
 `explain` exits with 0 whether the address is accepted or refused, and with 75 where a part of
 that cannot be known now. `check` exits with 1 when there is any problem, a wrong setting
-included; what it only advises of (`advice:`) is no reason. A port that the instance's own
+included; what it only advises of (`advice:`) is no reason. Root and the server's user are told
+of a restante.toml that the running server has not read, and of a reload that it refused. A port
+that the instance's own
 running server has is no problem for `check`, if that answers. Whose a port is, root and the
 server's user can see; others have to go by the greeting. `check` and `explain` judge uids by
 who starts the server, whoever asks: the owner of `drop` in the instance's directory, if that user

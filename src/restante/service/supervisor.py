@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -34,6 +34,7 @@ from restante.routing.router import Router
 from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
 from restante.service.manager import Manager, passed_sockets
+from restante.service.marks import digest_of, forget_marks, mark_read, mark_refused
 from restante.service.ownership import hand_over
 from restante.service.place import READY, Generation, WorkerPlace
 from restante.service.preload import preload
@@ -145,13 +146,15 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _allow_descriptors()
         self._watch = Watch(WATCHED)
+        digest = digest_of(self._settings.directory)
         try:
             self._start()
             maillog.server_ready()
             self._tell_ready()
             if on_ready is not None:
                 on_ready([(listener.service, listener.bound) for listener in self._listeners])
-            self._go_on()
+            with self._marking(digest):
+                self._go_on()
         except _ToldToStop as told:
             maillog.server_stopping(told.signal)
             self._manager.stopping()
@@ -416,7 +419,7 @@ class Supervisor:
         A log that was moved away is made anew in any case, which all must write to: where the
         new settings are refused, new workers serve by the former ones.
         """
-        file = self._log.file
+        file, digest = self._log.file, digest_of(self._settings.directory)
         try:
             self._follow(load_again(self._settings, os.environ))
         except Exception as error:  # noqa: BLE001 - a bug would be the end of the server
@@ -428,6 +431,7 @@ class Supervisor:
                     self._refuse_reload(another)
         else:
             self._refusal = ""
+            self._mark(partial(mark_read, digest=digest))
             maillog.server_reloaded()
 
     def _follow(self, settings: Settings) -> None:
@@ -467,10 +471,25 @@ class Supervisor:
         if not isinstance(error, OperatorError):
             maillog.unplanned("a reload", error)
             problems = ["an unplanned exception, see the log"]
+        self._mark(mark_refused)
         maillog.reload_refused(problems)
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         why = "".join(problems[:1])[:MAX_REASON]
         self._refusal = f"; the reload of {when} was refused: {why}"
+
+    @contextlib.contextmanager
+    def _marking(self, digest: str) -> Iterator[None]:
+        """Meanwhile ``check`` can see which settings are in force."""
+        self._mark(partial(mark_read, digest=digest))
+        try:
+            yield
+        finally:
+            self._mark(forget_marks)
+
+    def _mark(self, change: Callable[[str], None]) -> None:
+        """Where that cannot be done, as on a full disk, nothing is told."""
+        with contextlib.suppress(OSError), self._rights_of_workers():
+            change(self._settings.directory)
 
     def _guide_steward(self, settings: Settings) -> None:
         if self._steward is not None:

@@ -9,6 +9,7 @@ from restante.cli.check.certificates import examine_certificates
 from restante.cli.check.control import examine_control
 from restante.cli.check.findings import Findings
 from restante.cli.check.listeners import examine_listeners
+from restante.cli.check.marks import examine_marks
 from restante.cli.check.mounts import examine_mounts
 from restante.cli.check.places import examine_places, name_of, silent_places
 from restante.cli.check.programs import examine_programs
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 def examine(settings: Settings, findings: Findings) -> None:
     """Look at everything, whatever is found on the way."""
     examine_control(settings, findings)
+    examine_marks(settings, findings)
     _examine_database(settings, findings, Reach())
     _examine_routing(settings, findings)
     silent = silent_places(settings, findings)
