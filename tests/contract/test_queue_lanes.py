@@ -144,7 +144,7 @@ async def test_every_limit_is_kept(store: QueueStore) -> None:
         "one": 2,
         "two": 1,
     }
-    assert lanes(await due(store, most=limits(local=2, remote=9, per_lane=4))) == {
+    assert lanes(await due(store, most=limits(local=2, remote=12, per_lane=4))) == {
         "one": 2,
         "two": 3,
     }
@@ -160,6 +160,55 @@ async def test_programs_have_limits_of_their_own(store: QueueStore) -> None:
     assert more.per_account == 3
     assert lanes(await due(store, most=more)) == {"|iain": 2, "|ann": 2, "one": 1}
     assert lanes(await due(store, most=limits(remote=1, programs=5))) == {}, "no more altogether"
+
+
+async def test_slow_lanes_leave_places_to_those_in_which_nothing_moves(store: QueueStore) -> None:
+    for number in range(8):
+        await add(store, "a@slow", "a@slower", at=START - 60 - number)
+    for lane in ("one", "two", "three"):
+        await add(store, f"a@{lane}", f"b@{lane}", at=START - 9)
+        await add(store, f"c@{lane}", at=START - 8)
+    most = limits(remote=8, per_lane=4)
+    handed = await due(store, most=most)
+    slow = [each for each in handed if each.lane.startswith("slow")]
+    quick = [each for each in handed if each not in slow]
+    assert sorted(lanes(slow).values()) == [2, 4]
+    assert len(lanes(quick)) == 2, "of those that are kept one each"
+    begun = []
+    while quick:
+        await settle(store, quick.pop())
+        new = await due(store, most=most)
+        begun += [each.lane for each in new]
+        quick += new
+    assert len(begun) == 4
+    assert not {each for each in begun if each.startswith("slow")}
+    await settle(store, slow[0])
+    assert len(await due(store, most=most)) == 1, "no less than before moves of the slow ones"
+
+
+@pytest.mark.parametrize(("remote", "per_lane"), [(8, 4), (8, 7), (8, 8)])
+async def test_a_lane_alone_has_all_that_one_may_have(
+    store: QueueStore, remote: int, per_lane: int
+) -> None:
+    for number in range(8):
+        await add(store, "a@slow", at=START - number)
+    assert len(await due(store, most=limits(remote=remote, per_lane=per_lane))) == per_lane
+
+
+async def test_slow_programs_leave_places_to_accounts_of_which_none_runs(
+    store: QueueStore,
+) -> None:
+    slow = ("a@|a", "a@|b", "a@|c", "a@|d")
+    for number in range(4):
+        await add(store, *slow, at=START - 60 - number)
+    await add(store, "a@|iain", "a@|ann")
+    most = limits(programs=8)
+    handed = await due(store, most=most)
+    assert sorted(lanes(handed).values()) == [1, 1, 2, 2, 2]
+    (iain,) = (each for each in handed if each.lane in ("|iain", "|ann"))
+    await settle(store, iain)
+    (ann,) = await due(store, most=most)
+    assert {iain.lane, ann.lane} == {"|iain", "|ann"}
 
 
 async def test_programs_run_however_much_else_moves(store: QueueStore) -> None:

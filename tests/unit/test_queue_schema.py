@@ -258,7 +258,33 @@ def test_many_destinations_cost_nothing_while_no_more_may_move(tmp_path: Path) -
     assert costs[1] <= costs[0] + 20, "a deeper tree, no more"
 
 
-def steps(connection: sqlite3.Connection, expected: int, most: Limits | None = None) -> int:
+def test_slow_destinations_are_passed_over_at_the_same_cost_however_many_wait(
+    tmp_path: Path,
+) -> None:
+    costs = []
+    for destinations in (10, 500):
+        directory = tmp_path / str(destinations)
+        directory.mkdir()
+        with closing(connect_writer(str(directory))) as connection:
+            connection.execute("BEGIN")
+            populate(connection, 10 * destinations)
+            connection.execute("UPDATE recipient SET lane = 'd' || (id % ?)", (destinations,))
+            names = ["dead", "good", *(f"d{number}" for number in range(destinations))]
+            lanes.settle_lanes(connection, names, START)
+            connection.execute("COMMIT")
+            most, traffic = limits(remote=8, per_lane=4), Traffic()
+            first = select_due(connection, START + 10, most, traffic, 10)
+            traffic.release(*first.chosen[-1])
+            costs.append(steps(connection, 1, most, traffic))
+    assert costs[1] <= costs[0] + 20, "a deeper tree, no more"
+
+
+def steps(
+    connection: sqlite3.Connection,
+    expected: int,
+    most: Limits | None = None,
+    traffic: Traffic | None = None,
+) -> int:
     counted = 0
 
     def count() -> int:
@@ -267,7 +293,7 @@ def steps(connection: sqlite3.Connection, expected: int, most: Limits | None = N
         return 0
 
     connection.set_progress_handler(count, 1)
-    selection = select_due(connection, START + 10, most or limits(), Traffic(), 10)
+    selection = select_due(connection, START + 10, most or limits(), traffic or Traffic(), 10)
     connection.set_progress_handler(None, 1)
     assert len(selection.chosen) == expected
     return counted

@@ -531,14 +531,16 @@ class Queue:
     concurrencyprograms: int = setting(
         20,
         "Programs that one worker runs at the same time, and mbox files that it writes; one "
-        "account has a quarter of them at most. One process, a helper or a worker, has 40 and 8.",
+        "account has a quarter of them at most; the last quarter is for accounts that have none. "
+        "One process, a helper or a worker, has 40 and 8.",
         low=1,
         high=1000,
     )
     concurrencyremote: int = setting(
         200,
         "Attempts at other hosts that one worker makes at the same time, over all destinations "
-        "(control/concurrencyremote). relay.concurrency_per_destination bounds each of them.",
+        "(control/concurrencyremote). relay.concurrency_per_destination bounds each of them; "
+        "the last quarter of them all is for destinations where none is under way.",
         low=1,
         high=10_000,
     )

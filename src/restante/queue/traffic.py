@@ -34,6 +34,17 @@ class Limits:
         """In the lane of one account: whoever's programs hang leaves room for those of others."""
         return max(1, self.programs // 4)
 
+    @property
+    def kept_elsewhere(self) -> int:
+        """Of ``remote``, what lanes get in which nothing moves, one each: however many others are
+        slow. One that is alone has all of ``per_lane``."""
+        return max(0, min(self.remote // 4, self.remote - self.per_lane))
+
+    @property
+    def kept_for_accounts(self) -> int:
+        """The same of ``programs``."""
+        return self.programs // 4
+
 
 @dataclass(slots=True)
 class Traffic:
@@ -47,7 +58,9 @@ class Traffic:
     _spread: Counter[str] = field(default_factory=Counter[str])
     """By message, in how many lanes it moves that are no account's."""
     _accounts: int = 0
-    """Attempts in lanes of accounts."""
+    """Attempts in lanes of accounts ..."""
+    _elsewhere: int = 0
+    """... and in those of other hosts."""
     _windows: dict[str, int] = field(default_factory=dict)
     """What lanes may have in motion that were left alone not long ago."""
     _quiet: dict[str, float] = field(default_factory=dict)
@@ -63,6 +76,7 @@ class Traffic:
             former,
             self._spread.copy(),
             self._accounts,
+            self._elsewhere,
             self._windows.copy(),
             self._quiet.copy(),
         )
@@ -72,8 +86,10 @@ class Traffic:
         self._lanes.setdefault(lane, set()).add(queue_id)
         if is_account_lane(lane):
             self._accounts += 1
-        else:
-            self._spread[queue_id] += 1
+            return
+        self._spread[queue_id] += 1
+        if lane != LOCAL_LANE:
+            self._elsewhere += 1
 
     def release(self, queue_id: str, lane: str) -> None:
         """It does no more."""
@@ -90,6 +106,8 @@ class Traffic:
         self._spread[queue_id] -= 1
         if not self._spread[queue_id]:
             del self._spread[queue_id]
+        if lane != LOCAL_LANE:
+            self._elsewhere -= 1
 
     def moves(self, queue_id: str, lane: str) -> bool:
         """Whether the message moves in the lane."""
@@ -107,12 +125,14 @@ class Traffic:
         """How many more messages may move in the lane; one alone if it is ``suspect``."""
         if lane == LOCAL_LANE:
             return limits.local - self.moving_in(lane)
+        moving = self.moving_in(lane)
         if is_account_lane(lane):
-            own = limits.per_account - self.moving_in(lane)
-            return min(own, limits.programs - self._accounts)
-        moving, former = self.moving_in(lane), len(self._former.get(lane, ()))
+            free, kept = limits.programs - self._accounts, limits.kept_for_accounts
+            return min(limits.per_account - moving, _share(free, kept, moving))
+        current = moving - len(self._former.get(lane, ()))
         window = 1 if suspect else self._windows.get(lane, limits.per_lane)
-        return min(window - (moving - former), limits.per_lane - moving, self._remote_room(limits))
+        share = _share(limits.remote - self._elsewhere, limits.kept_elsewhere, current)
+        return min(window - current, limits.per_lane - moving, share)
 
     def has_room_for_accounts(self, limits: Limits) -> bool:
         """Whether more may move in some lane of an account."""
@@ -120,7 +140,7 @@ class Traffic:
 
     def has_room_elsewhere(self, limits: Limits) -> bool:
         """Whether more may move in some lane of another host."""
-        return self._remote_room(limits) > 0
+        return self._elsewhere < limits.remote
 
     def is_left_alone(self, lane: str) -> None:
         """The lane failed: one attempt alone, later, does not wait for what moves in it now."""
@@ -160,6 +180,10 @@ class Traffic:
         """When the first of the resting lanes is to be looked at; infinity: none."""
         return min((until for until in self._quiet.values() if until > now), default=math.inf)
 
-    def _remote_room(self, limits: Limits) -> int:
-        moving = self._spread.total() - self.moving_in(LOCAL_LANE)
-        return limits.remote - moving
+
+def _share(free: int, kept: int, moving: int) -> int:
+    """What a lane may have of the places that are ``free``.
+
+    Those that are ``kept`` are for lanes in which nothing moves: slow ones leave them to others.
+    """
+    return free - kept if moving else max(free - kept, min(free, 1))
