@@ -33,6 +33,9 @@ MOST_PATIENCE = 6 * 3600.0
 """Seconds until it has to have answered, whatever it said meanwhile."""
 SULK = 60.0
 """Seconds for which nothing is asked of the helper of a uid that did not answer in time."""
+CROWDED = 10.0
+"""Seconds after which what waits for one helper takes places of the queue's from others, if it is
+more than its share; of mail that waits for a disk hardly any takes so long."""
 MAX_GIVEN_UP = 100
 """Requests of one connection that were given up and may be answered yet."""
 LOOK_INTERVAL = 5.0
@@ -41,6 +44,8 @@ LOOK_INTERVAL = 5.0
 Place = tuple[Owner, str]
 """Whose helper, and the network file system (restante.mounts) for whose homes it is: one that
 hangs holds up nobody whose home is elsewhere."""
+
+CROWD = "others wait for it already"
 
 OnPart = Callable[[Frame], None]
 """Takes the parts of an answer that come before its last one; may raise BadFrame."""
@@ -63,6 +68,8 @@ class _Pending:
     """When it is given up ..."""
     at_the_latest: float
     """... and when it is whatever the helper says of it until then."""
+    has_place: bool
+    """Whether it holds a place that others wait for."""
 
 
 class _Remarks:
@@ -136,12 +143,14 @@ class Link:
         number: int = 0,
         on_part: OnPart | None = None,
         patience: float = PATIENCE,
+        has_place: bool = False,
     ) -> Frame:
         """The answer, whatever its kind is but FAILED.
 
         Raises what the helper says it failed of, BadFrame, and NoHelper if the connection ends
         first, or nothing of an answer comes for ``patience`` seconds: then nobody knows what was
-        done, or will be.
+        done, or will be. So it is with one that ``has_place`` of a few, when others for the same
+        helper have waited for longer.
         ``descriptor`` belongs to the link from here on.
         """
         if not self._channel.is_open:
@@ -149,7 +158,7 @@ class Link:
                 os.close(descriptor)
             raise NoHelper(self._text(self._why))
         number = number or self.next_number()
-        waiting = self._expect(number, kind, on_part, patience)
+        waiting = self._expect(number, kind, on_part, patience, has_place)
         try:
             alone = len(self._pending) == 1  # others may come to be sent with it
             self._channel.send(number, kind, buffers, descriptor, at_once=alone)
@@ -189,21 +198,36 @@ class Link:
         late = [number for number, waiting in self._pending.items() if waiting.until <= now]
         if not late:
             return False
-        self._given_up.update(late)
         is_silent = any(self.last_used <= self._pending[number].begun for number in late)
-        if is_silent or len(self._given_up) > MAX_GIVEN_UP:
+        if is_silent or len(self._given_up) + len(late) > MAX_GIVEN_UP:
             self._why = "it does not answer"
             self.close()
             return True
         for number in late:
-            self._fail(self._pending.pop(number), "it does not answer this request")
+            self.give_up(number, "it does not answer this request")
         return False
 
-    def _expect(self, number: int, kind: Kind, on_part: OnPart | None, patience: float) -> _Pending:
+    def holding(self, since: float) -> list[tuple[float, int]]:
+        """When requests were made that have held a place ``since`` then, and their numbers."""
+        return [
+            (waiting.begun, number)
+            for number, waiting in self._pending.items()
+            if waiting.has_place and waiting.begun <= since
+        ]
+
+    def give_up(self, number: int, why: str) -> None:
+        """Nobody waits for the answer any more."""
+        self._given_up.add(number)
+        self._fail(self._pending.pop(number), why)
+
+    def _expect(
+        self, number: int, kind: Kind, on_part: OnPart | None, patience: float, has_place: bool
+    ) -> _Pending:
         now = self._loop.time()
         answer: asyncio.Future[Frame] = self._loop.create_future()
+        until, at_the_latest = now + patience, now + MOST_PATIENCE
         waiting = _Pending(
-            answer, on_part, kind in LASTING, patience, now, now + patience, now + MOST_PATIENCE
+            answer, on_part, kind in LASTING, patience, now, until, at_the_latest, has_place
         )
         self._pending[number] = waiting
         return waiting
@@ -282,15 +306,23 @@ class Helpers:
         idle: float,
         places: FarPlaces | None = None,
         objection: Callable[[int, int], str] | None = None,
+        share: int = 5,
     ) -> None:
-        """``idle``: seconds that an unused connection is kept. ``objection``: as that of Limits."""
+        """``idle``: seconds that an unused connection is kept. ``objection``: as that of Limits.
+
+        ``share``: requests that may hold a place for long, of one helper, or of all for one file
+        system.
+        """
         self._supplier = supplier
         self._objection = objection
         self._idle = idle
+        self._share = share
         self._places = places or FarPlaces()
         self._links: dict[Place, Link] = {}
         self._sulking: dict[Place, float] = {}
         """Whose helpers did not answer in time, and when they are asked again."""
+        self._crowded: set[Place | str] = set()
+        """Whose share was taken at the last look."""
         self._opening: dict[Place, asyncio.Task[Link]] = {}
         self._all: dict[Link, Place] = {}
         self._sweeping: asyncio.TimerHandle | None = None
@@ -299,6 +331,11 @@ class Helpers:
     def place_of(self, account: Account) -> Place:
         """Which helper is the account's."""
         return Owner(account.uid, account.gid), self._places.of(account.home)
+
+    def check_share(self, account: Account) -> None:
+        """Raise NoHelper if what holds a place there has waited for long, and takes its share."""
+        if self._crowded and _shared(self.place_of(account)) in self._crowded:
+            raise NoHelper(f"the helper of uid {account.uid}: {CROWD}")
 
     async def link(self, account: Account) -> Link:
         """A usable connection to the helper of the account; raises NoHelper."""
@@ -366,5 +403,22 @@ class Helpers:
                 self._sulking[place] = now + SULK
             elif link.is_unused and now - link.last_used >= self._idle:
                 link.close()
+        self._make_room(now - CROWDED)
         interval = min(self._idle / 2, LOOK_INTERVAL)
         self._sweeping = loop.call_later(interval, self._sweep) if self._all else None
+
+    def _make_room(self, since: float) -> None:
+        """Give up what has held a place since then beyond the share that one may take."""
+        holding: dict[Place | str, list[tuple[float, int, Link]]] = {}
+        for link, place in self._all.items():
+            for begun, number in link.holding(since):
+                holding.setdefault(_shared(place), []).append((begun, number, link))
+        self._crowded = {each for each, those in holding.items() if len(those) >= self._share}
+        for each in self._crowded:
+            for _, number, link in sorted(holding[each], key=lambda one: one[:2])[self._share :]:
+                link.give_up(number, CROWD)
+
+
+def _shared(place: Place) -> Place | str:
+    """What may hang: a file system, for all whose homes are there, or else one helper."""
+    return place[1] or place

@@ -155,7 +155,7 @@ class HelperWriter:
                 messages.write_message(out, envelope, content, (program,))
                 messages.write_program(out, program)
                 link = await self._helpers.link(program.account)
-                frame = await _send(link, Kind.RUN, out, content, self._run_patience)
+                frame = await _send(link, Kind.RUN, out, content, patience=self._run_patience)
                 return messages.read_ran(_fields(frame, Kind.RAN))
             except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
                 return Ran(_failure(error))
@@ -201,6 +201,7 @@ class HelperWriter:
         self, envelope: Envelope, content: Content, part: _Part, *, again: bool
     ) -> _Outcomes:
         try:
+            self._helpers.check_share(part.account)
             link = await self._helpers.link(part.account)
         except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
             return (_failure(error),) * len(part.deliveries)
@@ -224,7 +225,10 @@ class HelperWriter:
             out.flag(again)
             messages.write_message(out, envelope, content, part.deliveries)
             messages.write_deliveries(out, part.deliveries)
-            return await self._request(link, Kind.DELIVER, out, envelope, content, expected)
+            # What comes in parts is the queue's.
+            return await self._request(
+                link, Kind.DELIVER, out, envelope, content, expected, has_place=not together
+            )
         except Exception as error:  # noqa: BLE001 - _failure logs what is a bug
             return (_failure(error),) * expected
 
@@ -236,10 +240,12 @@ class HelperWriter:
         envelope: Envelope,
         content: Content,
         expected: int,
+        *,
+        has_place: bool = False,
     ) -> _Outcomes:
         """So many outcomes as are expected; a lost answer makes a doubt of the message."""
         try:
-            frame = await _send(link, kind, out, content)
+            frame = await _send(link, kind, out, content, has_place=has_place)
             outcomes = messages.read_outcomes(_fields(frame, Kind.OUTCOMES))
         except (NoHelper, BadFrame):
             self.doubt(envelope)
@@ -267,13 +273,21 @@ class HelperWriter:
 
 
 def _send(
-    link: Link, kind: Kind, out: Writer, content: Content, patience: float = PATIENCE
+    link: Link,
+    kind: Kind,
+    out: Writer,
+    content: Content,
+    *,
+    patience: float = PATIENCE,
+    has_place: bool = False,
 ) -> Coroutine[Any, Any, Frame]:
     """A request that ends with the body: its octets, or a file that has them."""
     body = content.body
     if isinstance(body, bytes) and len(body) <= messages.MAX_INLINE:
-        return link.request(kind, (out.octets(), body), patience=patience)
-    return link.request(kind, (out.octets(),), _as_file(body), patience=patience)
+        return link.request(kind, (out.octets(), body), patience=patience, has_place=has_place)
+    return link.request(
+        kind, (out.octets(),), _as_file(body), patience=patience, has_place=has_place
+    )
 
 
 def _as_file(body: bytes | str | int) -> int:

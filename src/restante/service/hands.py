@@ -60,7 +60,8 @@ def helping_hands(settings: Settings, supervisor: Asks) -> Hands:
     places = FarPlaces()
     nearness = Nearness(places)
     objection = limits(settings, os.geteuid()).objection
-    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle, places, objection)
+    share = max(1, settings.queue.concurrencylocal // 4)
+    helpers = Helpers(OfficeSupplier(supervisor), mail.helper_idle, places, objection, share)
     near = _own_writer(settings)
     files: SystemFiles = system_files(settings)
     if settings.routing.system_files:
