@@ -10,7 +10,14 @@ from typing import TypeVar
 from restante.address import Address, ReversePath, fold, sender_for
 from restante.directory import Directory
 from restante.labels import name_forms
-from restante.mda import Delivery, MailboxWriter, MboxDelivery, ProgramDelivery, Ran
+from restante.mda import (
+    Delivery,
+    MailboxWriter,
+    MboxDelivery,
+    ProgramDelivery,
+    Ran,
+    most_copies,
+)
 from restante.queue import (
     LOCAL_LANE,
     Answer,
@@ -136,13 +143,15 @@ class MailCourier:
         """What is to be done for each recipient.
 
         Aliases are expanded as far as one attempt has room for what they lead to: whoever names a
-        large one a thousand times holds up nobody else for longer than one. The others are next,
+        large one a thousand times holds up nobody else for longer than one. So it is with copies
+        here of a large message, which the writer is to make in one go. The others are next,
         and those behind their portion are not looked up before their turn. As no portion but the
         first is larger than all before it, hardly more is looked up in vain than is of use.
         """
         targets = [recipient.target for recipient in message.recipients]
         first = FIRST_PORTION if is_here(message.lane) else len(targets)
         most, taken = self._router.max_alias_targets, 0
+        copies = most_copies(message.content)
         planned: list[_Planned] = []
         while len(planned) < len(targets) and Untried() not in planned:
             portion = targets[len(planned) :][: max(first, len(planned))]
@@ -151,8 +160,10 @@ class MailCourier:
                 if taken and taken + size > most:
                     planned.append(Untried())
                     continue
-                planned.append(each := self._plan(message, target, decision))
+                each = self._plan(message, target, decision)
                 taken += len(each.targets) if isinstance(each, Expanded) else 0
+                copies -= isinstance(each, Delivery)
+                planned.append(each if copies >= 0 else Untried())
         return planned + [Untried()] * (len(targets) - len(planned))
 
     async def _route(self, targets: Sequence[Target]) -> Sequence[Decision]:

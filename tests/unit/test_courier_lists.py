@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restante import mda
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config.tree import Routing
 from restante.courier import FIRST_PORTION, MailCourier, WaysOut, lane_here
@@ -262,6 +263,22 @@ async def test_who_is_behind_those_without_room_is_not_looked_up() -> None:
     assert ends(first) == "a@x.org b@x.org"
     assert others == [Untried()] * (len(targets) - 1)
     assert site.looked_up() == [FIRST_PORTION]
+
+
+async def test_a_large_message_is_copied_as_often_as_one_attempt_has_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mda, "MAX_OCTETS", 2 * len(HELLO))
+    site = Site({"list": ["&a@x.org"]})
+    to = [Target(f"iain+{number}@example.com") for number in range(3 * FIRST_PORTION)]
+    alias = Target("iain-list@example.com")
+    first, listed, second, *others = await site.attempt(to[0], alias, *to[1:])
+    assert ends(listed) == "a@x.org"
+    assert [first, second] == [DONE.outcome] * 2
+    assert others == [Untried()] * (len(to) - 2)
+    assert site.looked_up() == [FIRST_PORTION - 1]
+    monkeypatch.setattr(mda, "MAX_OCTETS", 1)
+    assert await site.attempt(*to[:2]) == [DONE.outcome, Untried()], "one in any case"
 
 
 async def test_many_mailboxes_take_a_few_look_ups() -> None:

@@ -8,6 +8,7 @@ from itertools import cycle
 
 import pytest
 
+from restante import mda
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath
 from restante.config import Settings
 from restante.config.tree import Receiver as ReceiverSettings
@@ -374,6 +375,20 @@ async def test_aliases_that_lead_to_many_take_the_way_of_the_queue(
     aliases = ("sales@example.com", "sales@müller.example")
     reply = await accept(recorder, HELLO, str(tmp_path), *aliases, settings=settings)
     assert reply.code == 250
+    assert (len(recorder.together), len(recorder.queued)) == (at_once, not at_once)
+
+
+@pytest.mark.parametrize(
+    ("most", "copies", "at_once"), [(1, 1, True), (1, 2, False), (10_000, 2, True)]
+)
+async def test_many_copies_of_a_large_message_take_the_way_of_the_queue(
+    tmp_path: object, most: int, copies: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There they are written a few at a time; a single one is in one piece anyway."""
+    monkeypatch.setattr(mda, "MAX_OCTETS", most)
+    recorder = Recorder()
+    recipients = ("iain@example.com", "iain+x@example.com")[:copies]
+    assert (await accept(recorder, HELLO, str(tmp_path), *recipients)).code == 250
     assert (len(recorder.together), len(recorder.queued)) == (at_once, not at_once)
 
 

@@ -16,6 +16,9 @@ from restante.envelope import Content, Envelope
 from restante.records import record
 from restante.status import Outcome
 
+MAX_OCTETS = 256 * 1024 * 1024
+"""Of copies that are written in one go, if there are several: whoever comes meanwhile waits."""
+
 
 @record
 class Delivery:
@@ -66,6 +69,11 @@ class Ran:
     outcome: Outcome
     is_last: bool = False
     """It exited with 99: delivered, and the instructions after it do not count."""
+
+
+def most_copies(content: Content) -> int:
+    """How many copies of a message are to be asked for at a time."""
+    return max(1, MAX_OCTETS // max(1, content.size))
 
 
 class MailboxWriter(Protocol):

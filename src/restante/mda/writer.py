@@ -13,7 +13,7 @@ from restante import maillog
 from restante.config.tree import Programs
 from restante.crowds import Crowds
 from restante.envelope import Content, Envelope
-from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
+from restante.mda import MAX_OCTETS, Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.mda.acts import Acts
 from restante.mda.answers import CLOSING, Policy
 from restante.mda.batch import Batch
@@ -41,6 +41,18 @@ SMALL = 256 * 1024
 _Outcomes = tuple[Outcome, ...]
 _Waiting = tuple[Job, asyncio.Future[_Outcomes]]
 """A job and who waits for it."""
+
+
+def _that_fit(waiting: Sequence[_Waiting]) -> int:
+    """How many of them make a batch, whatever the first one has."""
+    if len(waiting) == 1:
+        return 1
+    octets = 0
+    for count, (job, _) in enumerate(waiting[:MAX_BATCH]):
+        octets += len(job.copies) * job.content.body_size
+        if count and octets > MAX_OCTETS:
+            return count
+    return min(len(waiting), MAX_BATCH)
 
 
 class BatchWriter:
@@ -196,7 +208,8 @@ class BatchWriter:
 
     def _hand_over(self) -> None:
         self._gathering = None
-        batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+        count = _that_fit(self._gathered)
+        batch, self._gathered = self._gathered[:count], self._gathered[count:]
         try:
             self._write(batch)
         except Exception as error:  # noqa: BLE001 - no thread can be started, or a bug

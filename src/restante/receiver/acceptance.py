@@ -15,7 +15,7 @@ from restante.directory import Directory
 from restante.envelope import Content, Envelope, Origin, received_field
 from restante.errors import TemporaryError
 from restante.labels import name_forms, name_in_a_labels
-from restante.mda import Delivery, MailboxWriter
+from restante.mda import Delivery, MailboxWriter, most_copies
 from restante.queue import Lanes, Target
 from restante.receiver import Allowance, Transaction, WaitingRoom
 from restante.receiver.trust import Trust
@@ -173,7 +173,7 @@ class Acceptance:
         if len(copies) != len(transaction.decided):
             copies = await self._expanded(transaction, content)
         deliveries = [delivery for _, delivery in copies]
-        if deliveries and _are_of_one_user(deliveries):
+        if deliveries and _go_together(deliveries, content):
             outcome = await self._writer.deliver_all(envelope, content, deliveries)
             if isinstance(outcome, Delivered):
                 self._delivered(transaction, envelope, content, copies)
@@ -264,8 +264,12 @@ def _in_ascii(reply: Reply) -> Reply:
     return Reply(reply.code, reply.topic, " ".join(words).encode("ascii", "replace").decode())
 
 
-def _are_of_one_user(deliveries: Sequence[Delivery]) -> bool:
-    """Whether all can be written with the same rights: all of them or none."""
+def _go_together(deliveries: Sequence[Delivery], content: Content) -> bool:
+    """Whether all can be written in one go, and with the same rights: all of them or none."""
+    if len(deliveries) == 1:
+        return True
+    if len(deliveries) > most_copies(content):
+        return False
     first = deliveries[0].account
     for delivery in deliveries:
         account = delivery.account

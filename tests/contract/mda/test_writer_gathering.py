@@ -150,6 +150,17 @@ async def test_no_more_are_waited_for_than_fit(
     assert disk.batches == [2, 2, 2, 0]
 
 
+async def test_large_messages_are_written_a_few_at_a_time(
+    sessions: Sessions, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUICK", LONG)
+    monkeypatch.setattr(module, "MAX_OCTETS", 2 * CONTENT.body_size)
+    await delivered(sessions.send(5))
+    monkeypatch.setattr(module, "MAX_OCTETS", CONTENT.body_size - 1)
+    await delivered(sessions.send(2))
+    assert disk.batches == [2, 2, 1, 1, 1, 0]
+
+
 async def test_who_is_alone_never_waits(sessions: Sessions, disk: SlowDisk) -> None:
     for _ in range(2):
         await delivered(sessions.send(1))
