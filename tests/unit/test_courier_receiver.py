@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -14,6 +15,7 @@ from restante.config import Settings
 from restante.config.tree import Receiver as ReceiverSettings
 from restante.config.tree import Routing, Server
 from restante.courier import MailCourier, WaysOut
+from restante.directory import Account, DotQmail
 from restante.envelope import (
     NO_DSN,
     Content,
@@ -421,6 +423,57 @@ async def test_each_recipient_waits_for_its_own_way_out(tmp_path: object) -> Non
 
 
 SUCCESS = RecipientDsn(Notify.SUCCESS, "rfc822;Iain@example.com")
+
+
+class SlowFiles:
+    """The system's users, each found when nobody else comes to be looked for."""
+
+    def __init__(self) -> None:
+        self.together: list[list[str]] = [[]]
+        self._found = asyncio.Event()
+
+    async def user(self, name: str) -> Account | None:
+        if self._found.is_set():
+            self._found = asyncio.Event()
+        if not self.together[-1]:
+            asyncio.get_running_loop().call_later(0.01, self._end, self._found)
+        self.together[-1].append(name)
+        await self._found.wait()
+        return None if name == "nobody" else account(name)
+
+    def _end(self, found: asyncio.Event) -> None:
+        self.together.append([])
+        found.set()
+
+    async def dot_qmail(self, account: Account, extension: str) -> DotQmail | None:
+        return None
+
+
+async def test_users_of_the_system_are_looked_for_side_by_side() -> None:
+    """A name service that does not answer would be waited for a hundred times in a row."""
+    files, recorder = SlowFiles(), Recorder()
+    routing = Routing(locals=("example.com",), system_files=True)
+    settings = replace(SETTINGS, routing=routing)
+    receiver = Receiver(
+        settings,
+        Router(settings.routing, settings.hostname),
+        MemoryDirectory(Tables(rcpthosts=["example.com"]), files),
+        recorder,
+        recorder,
+        ROUTES,
+        iter(new_id, ""),
+    )
+    names = [f"u{number}" for number in range(20)]
+    names[3] = "nobody"
+    addresses = [Address(name, "example.com") for name in names]
+    _, transaction = receiver.sender(
+        receiver.client("s", "198.51.100.7"), SENDER, eight_bit=False, smtputf8=False
+    )
+    assert transaction is not None
+    replies = await receiver.recipients(transaction, [(each, NO_DSN) for each in addresses])
+    assert [reply.code for reply in replies] == [550 if n == 3 else 250 for n in range(20)]
+    assert list(transaction.decided) == [each for each in addresses if each.local != "nobody"]
+    assert [len(each) for each in files.together if "alias" not in each] == [16, 4, 0]
 
 
 async def test_a_success_to_be_reported_takes_the_way_of_the_queue(tmp_path: object) -> None:

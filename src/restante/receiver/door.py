@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from restante import maillog
@@ -24,7 +25,7 @@ from restante.receiver.senders import Senders
 from restante.receiver.trust import FamiliarRecipients, Trust
 from restante.routing.decision import Decision, Remote
 from restante.routing.reply import CANNOT_KNOW, RECIPIENT_OK, RELAYING_DENIED, reply_to
-from restante.routing.router import Router
+from restante.routing.router import Router, side_by_side
 from restante.routing.strangers import Strangers
 from restante.spool import Spool
 from restante.status import Reply
@@ -173,10 +174,15 @@ class Receiver:
             self._trust.answered(well=False)
             return [self._refuse(transaction, each, CANNOT_KNOW, str(error)) for each in addresses]
         self._trust.answered(well=True)
+        if self._router.asks_files:
+            ask = partial(self._ask_about, transaction, lookups, asked)
+            return [answer() for answer in await side_by_side(ask, addresses)]
         replies = []
         for each in addresses:
             reply = self._recipient_at_once(transaction, each, lookups)
-            replies.append(reply or await self._recipient(transaction, each, lookups, asked))
+            if reply is None:
+                reply = (await self._ask_about(transaction, lookups, asked, each))()
+            replies.append(reply)
         return replies
 
     def _recipient_at_once(
@@ -192,17 +198,24 @@ class Receiver:
         self._familiar.add(address)
         return reply
 
-    async def _recipient(
-        self, transaction: Transaction, address: Address, lookups: Lookups, asked: float
-    ) -> Reply:
+    async def _ask_about(
+        self, transaction: Transaction, lookups: Lookups, asked: float, address: Address
+    ) -> Callable[[], Reply]:
+        """Find out all about any recipient: what takes or refuses it, in its turn."""
+        refuse = partial(self._refuse, transaction, address)
         try:
             accepted = await self._router.accepts(address.domain, lookups)
         except TemporaryError as error:
-            return self._refuse(transaction, address, CANNOT_KNOW, str(error))
+            return partial(refuse, CANNOT_KNOW, str(error))
         if not accepted and not transaction.client.may_relay:
-            return self._refuse(transaction, address, RELAYING_DENIED, "not in rcpthosts")
+            return partial(refuse, RELAYING_DENIED, "not in rcpthosts")
         decision = await self._router.route(address, lookups)
         self._strangers.note((decision,), asked)
+        return partial(self._answer, transaction, address, decision, accepted=accepted)
+
+    def _answer(
+        self, transaction: Transaction, address: Address, decision: Decision, *, accepted: bool
+    ) -> Reply:
         reply = self._take(transaction, address, decision)
         if not accepted:
             self._familiar.forget(address)  # nobody else may send to it

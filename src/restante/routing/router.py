@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
+from typing import Any, TypeVar
 
 from restante.address import Address, dash_prefixes, split_subaddress
 from restante.config.tree import Routing
@@ -34,6 +35,8 @@ MAX_PREFETCHED_PREFIXES = 4
 MAX_SIDE_BY_SIDE = 16
 """Addresses that wait for files at the same time."""
 
+_T = TypeVar("_T")
+
 
 class Router:
     """Routes addresses by the rules; holds settings only, so one serves all sessions."""
@@ -54,6 +57,11 @@ class Router:
             self._maildir = default[0].path
         self.max_alias_depth = settings.max_alias_depth
         self.max_alias_targets = settings.max_alias_targets
+
+    @property
+    def asks_files(self) -> bool:
+        """Whether any address may have to wait for files, or for the system's name service."""
+        return self._action_rules.system_files
 
     async def accepts(self, domain: str, lookups: Lookups, notes: Notes = NO_NOTES) -> bool:
         """Decision 1: whether a stranger may send to ``domain`` at all.
@@ -151,24 +159,14 @@ class Router:
             lookups = await directory.prefetch(pairs)
         except TemporaryError as error:
             return tuple(Unknown(address, str(error)) for address in addresses)
-        if not self._action_rules.system_files:
+        if not self.asks_files:
             return tuple(
                 [
                     self.at_once(address, lookups) or await self.route(address, lookups)
                     for address in addresses
                 ]
             )
-        return await self._route_side_by_side(addresses, lookups)
-
-    async def _route_side_by_side(
-        self, addresses: Sequence[Address], lookups: Lookups
-    ) -> tuple[Decision, ...]:
-        """For addresses that each may have to wait for a file."""
-        found: list[Decision] = []
-        for start in range(0, len(addresses), MAX_SIDE_BY_SIDE):
-            some = addresses[start : start + MAX_SIDE_BY_SIDE]
-            found += await asyncio.gather(*(self.route(address, lookups) for address in some))
-        return tuple(found)
+        return tuple(await side_by_side(lambda each: self.route(each, lookups), addresses))
 
     def wanted(self, address: Address) -> tuple[tuple[str, str], ...]:
         """The (local part, domain) pairs to prefetch, so that an ordinary address asks no more."""
@@ -194,6 +192,18 @@ class Router:
             return []
         name = f"{prefix}-{address.local}"
         return [(name, address.domain), *_prefixes(name, address.domain)]
+
+
+async def side_by_side(
+    ask: Callable[[Address], Coroutine[Any, Any, _T]], addresses: Sequence[Address]
+) -> list[_T]:
+    """The answers for addresses that each may have to wait for a file, in their order."""
+    if len(addresses) == 1:
+        return [await ask(addresses[0])]
+    found: list[_T] = []
+    for start in range(0, len(addresses), MAX_SIDE_BY_SIDE):
+        found += await asyncio.gather(*map(ask, addresses[start : start + MAX_SIDE_BY_SIDE]))
+    return found
 
 
 def _prefixes(local: str, domain: str) -> list[tuple[str, str]]:
