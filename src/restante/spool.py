@@ -11,7 +11,7 @@ import threading
 from restante.address import fold
 from restante.envelope import Content, HeaderFacts, line_feeds
 from restante.errors import TemporaryError
-from restante.threads import NoThread, in_thread
+from restante.threads import NoThread, begun, in_thread
 
 BLOCK = 256 * 1024
 """Octets that are gathered before they are written to the file."""
@@ -113,6 +113,11 @@ class Spool:
             raise SpoolFailed(f"{self._directory}: the spool cannot be written: {error}") from error
 
     @property
+    def is_large(self) -> bool:
+        """Whether it is, or will be, in a file; ``finish`` writes what is not there yet."""
+        return self.size > self._threshold
+
+    @property
     def header(self) -> bytes:
         """What has come before the first empty line, up to the most that a header may have.
 
@@ -128,8 +133,11 @@ class Spool:
             raise SpoolFailed(f"{self._path}: the spool cannot be read: {error}") from error
 
     def finish(self, trace: bytes) -> Content:
-        """The whole message behind its trace fields; raises SpoolFailed."""
-        if self.size <= self._threshold:
+        """The whole message behind its trace fields; raises SpoolFailed.
+
+        Of a large one ``spill`` is to have written the rest: here it would be waited for.
+        """
+        if not self.is_large:
             body = b"".join(self._waiting)
             facts = header_facts(body[: min(self._header_size, self._max_header)])
             return Content(trace, body, self.size, self._lines, facts)
@@ -150,6 +158,14 @@ class Spool:
                     os.close(file)
                 with contextlib.suppress(OSError):  # moved away, or left to ``clean_spool``
                     os.unlink(self._path)
+
+    def let_go(self) -> None:
+        """Close, in a thread where there is a file: nobody waits until it is gone."""
+        if self.is_large:
+            with contextlib.suppress(NoThread):
+                begun(None, self.close)
+                return
+        self.close()
 
     def _add_small(self, chunk: bytes) -> None:
         """A client that sends octet by octet takes no more memory than they do."""

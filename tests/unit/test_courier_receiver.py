@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -392,6 +393,24 @@ async def test_many_copies_of_a_large_message_take_the_way_of_the_queue(
     recipients = ("iain@example.com", "iain+x@example.com")[:copies]
     assert (await accept(recorder, HELLO, str(tmp_path), *recipients)).code == 250
     assert (len(recorder.together), len(recorder.queued)) == (at_once, not at_once)
+
+
+@pytest.mark.parametrize(("octets", "blocks"), [(100, 0), (2000, 1)])
+async def test_the_end_of_a_large_message_is_written_in_a_thread(
+    tmp_path: object, octets: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is slow, or frozen for a snapshot, would hold up all sessions."""
+    append, here = Spool._append, list[bool]()
+
+    def noted(spool: Spool, block: bytes) -> None:
+        if block:
+            here.append(threading.current_thread() is threading.main_thread())
+        append(spool, block)
+
+    monkeypatch.setattr(Spool, "_append", noted)
+    message = HELLO + b"x" * octets
+    assert (await accept(Recorder(), message, str(tmp_path), "iain@example.com")).code == 250
+    assert here == [False] * blocks
 
 
 async def test_what_cannot_be_delivered_now_waits_as_a_whole(tmp_path: object) -> None:

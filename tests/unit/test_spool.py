@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat
+import threading
 import tracemalloc
 from email import message_from_bytes
 from email.policy import compat32
@@ -15,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restante import spool as spool_module
 from restante.address import fold
 from restante.envelope import Content, HeaderFacts
 from restante.spool import BLOCK, SMALL, Spool, SpoolFailed, clean_spool, header_facts
+from restante.threads import NoThread
 
 MESSAGE = b"Received: a\nreceived : b\nDELIVERED-TO: Iain@Example.com \nSubject: x\n\nReceived: c\n"
 
@@ -103,6 +106,41 @@ async def test_closed_while_a_block_is_written(tmp_path: Path) -> None:
     spool.close()
     await task
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("has_threads", [True, False])
+async def test_a_file_that_nobody_waits_for_is_removed_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_threads: bool
+) -> None:
+    unlink, there = os.unlink, list[bool]()
+
+    def noted(path: str) -> None:
+        there.append(threading.current_thread() is threading.main_thread())
+        unlink(path)
+
+    def no_thread(*_: object) -> None:
+        raise NoThread("can't start new thread")
+
+    spool = Spool(str(tmp_path), 0, 1000)
+    await fill(spool, MESSAGE, 1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", noted)
+        if not has_threads:
+            patched.setattr(spool_module, "begun", no_thread)
+        spool.let_go()
+        async with asyncio.timeout(10):
+            while os.listdir(tmp_path):  # noqa: ASYNC110 - nobody waits for it
+                await asyncio.sleep(0.001)
+    assert there == [not has_threads]
+
+
+async def test_what_is_in_memory_is_let_go_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", None)
+    spool = Spool(str(tmp_path), 1000, 1000)
+    await fill(spool, MESSAGE, 1000)
+    spool.let_go()
 
 
 async def test_a_header_in_the_file_takes_no_memory_beside_it(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ class _Session:
         self._transaction = None
         self._spool_failure = None
         if self._spool is not None:
-            self._spool.close()
+            self._spool.let_go()
             self._spool = None
 
     def _next_event(self) -> Event | Wait:

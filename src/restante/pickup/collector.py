@@ -186,7 +186,7 @@ class Collector:
             letter = await self._read(file, spool, began)
             finished = await self._add(letter, name)
         finally:
-            spool.close()
+            spool.let_go()
             file.close()
         envelope = letter.envelope
         maillog.picked_up(

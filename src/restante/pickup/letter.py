@@ -168,6 +168,8 @@ async def read_letter(
         raise BadRecord("its last line does not end in LF")
     envelope = _envelope(record, queue_id, now, eight_bit=eight_bit)
     targets = _targets(record, envelope)
+    if spool.is_large:
+        await spool.spill()
     content = spool.finish(invocation_field(file.uid, host, queue_id, envelope.recipients, now))
     if is_too_large:
         return Letter(replace(envelope, ret="HDRS"), content, targets, TOO_LARGE)

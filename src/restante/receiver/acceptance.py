@@ -78,6 +78,8 @@ class Acceptance:
             transaction.envid,
         )
         try:
+            if spool.is_large:
+                await spool.spill()
             if is_users:
                 trace += self._completion(transaction, spool.header, began)
             content = spool.finish(trace)
