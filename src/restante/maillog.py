@@ -492,11 +492,6 @@ def queue_opened(path: str, messages: int) -> None:
     _log.info("queue_opened", path=path, messages=messages)
 
 
-def queue_migrating(path: str) -> None:
-    """A worker brings a queue of a former version up to date; ``queue_opened`` follows."""
-    _log.info("queue_migrating", path=path)
-
-
 def bodies_left(path: str, bodies: int, left: str) -> None:
     """A queue had large bodies of which it knows nothing; they are in the directory ``left``."""
     _log.warning("bodies_left", path=path, bodies=bodies, left=left)

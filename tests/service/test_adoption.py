@@ -1,32 +1,43 @@
-"""Queues that no worker of this server has made: copied from a dead machine, or very old."""
+"""Queues that no worker of this server has made: copied from a dead machine."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import re
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
-from tests.support.former_queue import write_former_queue
+from restante.address import Address
+from restante.queue.store import QueueStore
 from tests.support.instance import Instance, until
+from tests.support.queued import LARGE, content, envelope, from_nobody, targets
 from tests.support.serving import IAIN, new_server, start
 
-DOMAIN = ("example.com",)
+
+def write_queue(directory: Path) -> None:
+    """Make ``directory`` a queue with mail of iain's that must fail, and a large one for him."""
+
+    async def write() -> None:
+        store = QueueStore.open(str(directory.parent), int(directory.name))
+        sender, to, at = Address.parse(IAIN), "nobody@example.com", time.time()
+        failing = envelope(to, sender=sender, at=at, queue_id="m1")
+        await store.add(failing, content(), targets(to))
+        await store.add(from_nobody(IAIN, at=at), content(LARGE), targets(IAIN))
+        await store.close()
+
+    asyncio.run(write())
 
 
-def test_a_queue_of_another_machine_and_version_is_adopted(tmp_path: Path) -> None:
+def test_a_queue_of_another_machine_is_adopted(tmp_path: Path) -> None:
     """Its directory is copied below any number; it is delivered, reported, and removed."""
     with new_server(tmp_path / "instance") as instance:
         instance.stop()
         copied = instance.directory / "queue" / "4711"
-        write_former_queue(copied)
-        with closing(sqlite3.connect(copied / "queue.db")) as database:
-            database.execute("UPDATE message SET sender_local = 'iain', sender_domain = ?", DOMAIN)
-            database.execute("UPDATE recipient SET instruction = '', via = '[]', next_attempt = 0")
-            database.execute("UPDATE recipient SET address = 'nobody@example.com' WHERE id = 2")
-            database.commit()
+        write_queue(copied)
         for name in ("007", "notes"):
             (instance.directory / "queue" / name).mkdir()
         start(instance)
@@ -45,11 +56,11 @@ def test_a_left_queue_that_cannot_be_opened_is_told_of_once(tmp_path: Path) -> N
     with new_server(tmp_path / "instance") as instance:
         instance.stop()
         left = instance.directory / "queue" / "4711"
-        write_former_queue(left)
+        write_queue(left)
         with closing(sqlite3.connect(left / "queue.db")) as database:
             database.execute("PRAGMA user_version = 99")
         torn = instance.directory / "queue" / "4712"
-        write_former_queue(torn)
+        write_queue(torn)
         whole = (torn / "queue.db").read_bytes()
         (torn / "queue.db").write_bytes(whole[:4096] + bytes(len(whole) - 4096))
         held = instance.directory / "queue" / "4713"

@@ -1,4 +1,4 @@
-"""The queue's tables: what a queue of the former version becomes, and that nothing is scanned."""
+"""The queue's tables: whose are read, and that nothing is scanned."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from restante.address import NULL_REVERSE_PATH, Address
-from restante.envelope import Envelope, HeaderFacts, Notify, RecipientDsn, memory_content
 from restante.queue import (
-    LastAnswer,
     QueuedMessage,
     QueueUnusable,
     RecipientState,
-    Target,
-    answers,
     lanes,
     notices,
     rows,
@@ -26,143 +21,39 @@ from restante.queue import (
 from restante.queue.attempts import Record, enter
 from restante.queue.handout import Position, select_due, select_overdue
 from restante.queue.reader import QueueReader
-from restante.queue.schema import connect_reader, connect_writer
+from restante.queue.schema import VERSION, connect_reader, connect_writer
 from restante.queue.store import QueueStore
 from restante.queue.traffic import Limits, Traffic
 from restante.queue.work import LaneNews
-from restante.status import Peer, Reply
-from tests.support.former_queue import LARGE, VERSION_1, VERSION_2, write_former_queue
 from tests.support.jumping_clock import START
-from tests.support.queued import content, due, envelope, limits, record, reports
+from tests.support.queued import content, envelope, limits
 
 
-@pytest.fixture
-def former(tmp_path: Path) -> Path:
-    """A queue that the former version of Restante has written."""
-    write_former_queue(tmp_path / "0")
-    return tmp_path
-
-
-async def test_a_queue_of_the_former_version_goes_on(former: Path) -> None:
-    store = QueueStore.open(str(former), 0)
-    assert store.waiting == 2
-    (second,) = await due(store, START + 50)
-    assert second.envelope == Envelope(
-        "m2", NULL_REVERSE_PATH, (Address("iain", "example.com"),), START + 1, smtputf8=True
-    )
-    assert second.content.read() == LARGE
-    assert second.again
-    (first,) = await due(store, START + 101)
-    assert first.envelope == Envelope(
-        "m1", Address("ann", "example.org"), (Address("all", "example.com"),), START + 0.5, True
-    )
-    facts = HeaderFacts(2, frozenset({"a@x"}))
-    assert first.content == memory_content(b"T: x\n", b"Hello\n", facts)
-    (recipient,) = first.recipients
-    assert recipient.target == Target("iain@example.com", "./Maildir/", ("all@example.com",))
-    assert recipient.trail == ("all@example.com",)
-    assert recipient.attempts == 1
-    said = Reply(451, "3.0", "not now (the disk is away)")
-    assert recipient.last == LastAnswer(said, "", None, START + 0.5)
-    assert await reports(store) == [], "what had failed was reported then"
-    for message in (first, second):
-        results = [rows.Result(each.id, RecipientState.DELIVERED) for each in message.recipients]
-        assert await record(store, message, results)
-    assert store.waiting == 0
-    await store.close()
-
-
-async def test_a_queue_of_version_2_goes_on(tmp_path: Path) -> None:
-    write_former_queue(tmp_path / "0", VERSION_2)
-    store = QueueStore.open(str(tmp_path), 0)
-    work = await store.due(START + 101, limits())
-    (message,), (pending,) = work.messages, work.reports
-    assert message.lane == "", "the other lane is left alone, as before"
-    assert message.envelope == Envelope(
-        "m1",
-        Address("ann", "example.org"),
-        (Address("all", "example.com"),),
-        START + 0.5,
-        True,
-        ret="FULL",
-        envid="id-7",
-    )
-    (iain,) = message.recipients
-    asked = RecipientDsn(Notify.FAILURE, "rfc822;all@example.com")
-    assert iain.target == Target(
-        "iain@example.com", "./Maildir/", ("all@example.com",), dsn=asked, reverse_path=None
-    )
-    assert (iain.attempts, iain.trail, iain.delay_told) == (1, ("all@example.com",), True)
-    (later,) = await due(store, START + 201)
-    assert later.lane == "example.net"
-    assert [each.recipient.id for each in pending.notices] == [iain.id]
-    assert await store.taken() == {"m123"}
-    await store.close()
-
-
-def test_an_answer_that_a_former_version_kept_is_read() -> None:
-    """Nor may a field be added within ``peer``: no version of these tables reads others there."""
-    kept = '{"code": %d, "topic": "7.1", "text": "no", "detail": "", "at": 1.5, "peer": %s}'
-    peer = '{"host": "mx", "address": "", "command": "greeting", "tls": "", "dsn": false}'
-    for code, is_temporary in ((451, True), (554, False)):
-        last = answers.decode(kept % (code, peer))
-        assert last == LastAnswer(Reply(code, "7.1", "no"), "", Peer("mx", "", "greeting"), 1.5)
-        assert last.is_temporary == is_temporary
-
-
-@pytest.mark.parametrize("script", [VERSION_1, VERSION_2], ids=["1", "2"])
-async def test_a_migrated_queue_has_the_tables_of_a_new_one(tmp_path: Path, script: str) -> None:
-    write_former_queue(tmp_path / "0", script)
-    await QueueStore.open(str(tmp_path), 0).close()
-    await QueueStore.open(str(tmp_path), 1).close()
-    assert tables(tmp_path / "0") == tables(tmp_path / "1")
-
-
-def test_a_migration_of_version_2_that_fails_leaves_the_queue_as_it_was(tmp_path: Path) -> None:
-    write_former_queue(tmp_path / "0", VERSION_2)
-    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
-        connection.execute("DROP INDEX lane_due")
-        before = connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
-    with pytest.raises(QueueUnusable, match="lane_due"):
-        QueueStore.open(str(tmp_path), 0)
-    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-        after = connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
-        assert after == before
-        assert connection.execute("SELECT count(*) FROM recipient").fetchone() == (3,)
-
-
-def tables(directory: Path) -> list[tuple[str, ...]]:
-    with closing(connect_reader(str(directory))) as connection:
-        found = connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name")
-        return [tuple(row) for row in found]
-
-
-def test_a_migration_that_fails_leaves_the_queue_as_it_was(former: Path) -> None:
-    with closing(sqlite3.connect(former / "0" / "queue.db")) as connection:
-        connection.execute("UPDATE message SET accepted_for = 'x' WHERE queue_id = 'm1'")
-        connection.execute("CREATE TABLE lane (mine TEXT)")
-        connection.commit()
-    with pytest.raises(QueueUnusable, match="lane already exists"):
-        QueueStore.open(str(former), 0)
-    with closing(sqlite3.connect(former / "0" / "queue.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        assert connection.execute("SELECT count(*) FROM recipient").fetchone() == (4,)
-
-
-def test_a_former_queue_is_not_read_before_its_server_has_started(former: Path) -> None:
-    reader = QueueReader(str(former))
-    assert list(reader.messages()) == []
-    with pytest.raises(QueueUnusable, match="older version"):
-        reader.failures.check()
-
-
-def test_a_newer_queue_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "why"), [(1, "never released"), (VERSION - 1, "never"), (VERSION + 1, "newer")]
+)
+def test_a_queue_of_another_version_is_left_alone(tmp_path: Path, version: int, why: str) -> None:
     (tmp_path / "0").mkdir()
     with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
-        connection.execute("PRAGMA user_version = 4")
-    with pytest.raises(QueueUnusable, match="newer version"):
+        connection.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(QueueUnusable, match=why):
         QueueStore.open(str(tmp_path), 0)
+    reader = QueueReader(str(tmp_path))
+    assert list(reader.messages()) == []
+    with pytest.raises(QueueUnusable, match=why):
+        reader.failures.check()
+    with closing(sqlite3.connect(tmp_path / "0" / "queue.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (version,)
+        assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+def test_a_queue_without_tables_is_not_read_before_its_server_has_started(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "queue.db").touch()
+    with pytest.raises(QueueUnusable, match="no tables yet"):
+        connect_reader(str(tmp_path / "0"))
+    connect_writer(str(tmp_path / "0")).close()
+    connect_reader(str(tmp_path / "0")).close()
 
 
 @pytest.fixture

@@ -315,7 +315,7 @@ def _reading(directory: str) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _writing(directory: str) -> Iterator[sqlite3.Connection]:
     check_reach(directory)
-    connect_reader(directory).close()  # a queue of an earlier version is its server's to migrate
+    connect_reader(directory).close()  # a queue without tables is its server's to make
     with closing(connect_writer(directory)) as connection, _failures_named(directory):
         yield connection
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from restante.btrfs import prepare_index
 from restante.queue import OF_ACCOUNT, QueueUnusable
-from restante.queue.migration import from_version_1, from_version_2, statements
 
 DATABASE = "queue.db"
 BODIES = "bodies"
@@ -17,8 +16,6 @@ WAKE = "wake"
 """The socket at which the owner of a queue hears that somebody else has changed it."""
 VERSION = 3
 """Of the tables below, kept in ``user_version``."""
-_VERSION_AT = 60
-"""Where a database's file has its ``user_version`` (sqlite.org/fileformat.html §1.3)."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for an operator's tool that holds the database."""
 PRIMARY_CODE = 0xFF
@@ -27,7 +24,7 @@ PRIMARY_CODE = 0xFF
 IN_LANE_OF_ACCOUNT = f"(substr(name, 1, 1) = '{OF_ACCOUNT}')"
 """Whether a lane is an account's (1 or 0), as questions and the index must both write it."""
 
-_MESSAGES = """
+TABLES = f"""
 CREATE TABLE life (number INTEGER NOT NULL);
 INSERT INTO life VALUES (0);
 CREATE TABLE message (           -- a row never changes
@@ -47,8 +44,6 @@ CREATE TABLE message (           -- a row never changes
     trace BLOB NOT NULL,
     body BLOB                    -- NULL: it is the file bodies/QUEUE_ID
 ) STRICT;
-"""
-RECIPIENTS = """
 CREATE TABLE recipient (
     id INTEGER PRIMARY KEY,
     queue_id TEXT NOT NULL REFERENCES message ON DELETE CASCADE,
@@ -80,8 +75,6 @@ CREATE INDEX recipient_lane ON recipient (
     state                        -- or else SQLite reads the row itself to see that it waits
 ) WHERE state = 'waiting';
 CREATE INDEX recipient_notice ON recipient (queue_id) WHERE notice != '';
-"""
-_LANES = """
 CREATE TABLE lane (              -- those in which somebody waits, or that are left alone
     name TEXT PRIMARY KEY,
     next_attempt REAL NOT NULL,  -- the earliest of its waiting recipients, blocked_until if later
@@ -89,9 +82,7 @@ CREATE TABLE lane (              -- those in which somebody waits, or that are l
     failures INTEGER NOT NULL,   -- times that it was to be left alone since it worked last
     why TEXT NOT NULL            -- of the last failure
 ) STRICT, WITHOUT ROWID;
-"""
-LANE_INDEX = f"CREATE INDEX lane_due ON lane ({IN_LANE_OF_ACCOUNT}, next_attempt);\n"
-_REPORTS = """
+CREATE INDEX lane_due ON lane ({IN_LANE_OF_ACCOUNT}, next_attempt);
 CREATE TABLE report (            -- messages of which some recipient has a notice
     queue_id TEXT PRIMARY KEY REFERENCES message ON DELETE CASCADE,
     due REAL NOT NULL
@@ -100,15 +91,14 @@ CREATE INDEX report_due ON report (due);
 CREATE TABLE taken (             -- files that messages here came from, until they are gone
     name TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-"""
-TABLES = _MESSAGES + RECIPIENTS + _LANES + LANE_INDEX + _REPORTS
+"""  # noqa: S608 - constants
+"""A semicolon at the end of a line ends a statement, and nothing else does."""
 
 
 def connect_writer(directory: str) -> sqlite3.Connection:
     """A connection that writes to the queue in ``directory``, its tables made if need be.
 
-    The tables of an earlier version are migrated. Raises QueueUnusable, also where the database
-    is gone and its bodies are not.
+    Raises QueueUnusable, also where the database is gone and its bodies are not.
     """
     path = os.path.join(directory, DATABASE)
     _check_is_whole(directory, path)
@@ -122,25 +112,13 @@ def connect_writer(directory: str) -> sqlite3.Connection:
     return connection
 
 
-def is_former(directory: str) -> bool:
-    """Whether the queue's tables are still to be migrated, which may take long.
-
-    As the file itself says: what was changed last may be in its log alone.
-    """
-    try:
-        with open(os.path.join(directory, DATABASE), "rb") as file:
-            file.seek(_VERSION_AT)
-            return 0 < int.from_bytes(file.read(4), "big") < VERSION
-    except OSError:
-        return False
-
-
 def connect_reader(directory: str) -> sqlite3.Connection:
     """A connection that cannot write; works while another process writes. Raises QueueUnusable."""
     path = os.path.join(directory, DATABASE)
     connection = _connect(path, f"file://{_quote(path)}?mode=ro")
     with _closed_if_unusable(connection, f"the queue {path} cannot be read"):
-        _check_is_current(connection, path)
+        if _version(connection, path) != VERSION:
+            raise QueueUnusable(f"the queue {path} has no tables yet; a server's start makes them")
     return connection
 
 
@@ -207,15 +185,10 @@ def _create(connection: sqlite3.Connection, path: str) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection, path)  # another process may have been faster
-        if version == 1:
-            from_version_1(connection, TABLES)
-        elif version == 2:
-            from_version_2(connection, RECIPIENTS + LANE_INDEX)
-        elif version == 0:
-            for statement in statements(TABLES):
+        if _version(connection, path) == 0:  # another process may have been faster
+            for statement in TABLES.split(";\n"):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # a full disk has had SQLite undo it already
@@ -223,16 +196,14 @@ def _create(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def _check_is_current(connection: sqlite3.Connection, path: str) -> None:
-    if _version(connection, path) < VERSION:
-        raise QueueUnusable(
-            f"the queue {path} was written by an older version of Restante;"
-            " the server brings it up to date when it starts"
-        )
-
-
 def _version(connection: sqlite3.Connection, path: str) -> int:
+    """VERSION, or 0 where there are no tables yet; raises QueueUnusable."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
         raise QueueUnusable(f"the queue {path} was written by a newer version of Restante")
+    if version not in (0, VERSION):
+        raise QueueUnusable(
+            f"the queue {path} was written by a version of Restante that was never released:"
+            " empty it with that one, or move the whole directory away"
+        )
     return version

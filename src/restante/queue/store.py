@@ -40,7 +40,6 @@ from restante.queue.schema import (
     connect_reader,
     connect_writer,
     is_damage,
-    is_former,
 )
 from restante.queue.shortcut import Shortcut
 from restante.queue.slots import lock_queue, remove_queue
@@ -120,8 +119,6 @@ class QueueStore:
             raise QueueUnusable(
                 f"the queue {directory} cannot be opened: {reason_of(error)}"
             ) from error
-        if is_former(directory):
-            maillog.queue_migrating(directory)
         try:
             store = cls(directory, max_waiting, lock)
         except OSError as error:

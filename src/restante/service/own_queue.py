@@ -1,7 +1,6 @@
 """A worker's own queue, which has to wait where its disk is full when the worker starts.
 
-Whoever fetches and deletes mail is served meanwhile, for that makes room. So it is while a queue
-of a former version is brought up to date, for which no patience would be long enough.
+Whoever fetches and deletes mail is served meanwhile, for that makes room.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Callable, Sequence
 from restante import maillog
 from restante.envelope import Content, Envelope
 from restante.queue import QueueFailed, QueueTaken, QueueUnusable, QueueWithoutRoom, Target
-from restante.queue.schema import is_former
 from restante.queue.store import QueueStore
 from restante.threads import NoThread, in_thread
 
@@ -22,7 +20,6 @@ PREDECESSOR_PATIENCE = 5.0
 PREDECESSOR_INTERVAL = 0.05
 ROOM_INTERVAL = 5.0
 """Seconds between two attempts to open a queue on a disk that was full."""
-MIGRATING = "the queue is brought up to date"
 
 
 class OwnQueue:
@@ -44,12 +41,9 @@ class OwnQueue:
     async def open(self, *, needed: bool) -> QueueStore | None:
         """Before anybody is served; None: that is for ``open_later``, unless it is ``needed`` now.
 
-        There is no room for it, or it is of a former version. A predecessor that was killed may
-        hold the queue for a moment longer. Raises QueueUnusable.
+        There is no room for it. A predecessor that was killed may hold the queue for a moment
+        longer. Raises QueueUnusable.
         """
-        if not needed and is_former(self._directory):
-            self._why = MIGRATING
-            return None
         deadline = time.monotonic() + PREDECESSOR_PATIENCE
         while True:
             try:
@@ -68,10 +62,8 @@ class OwnQueue:
 
     async def open_later(self) -> QueueStore:
         """As soon as it can be opened."""
-        pause = 0.0 if self._why == MIGRATING else ROOM_INTERVAL
         while self._store is None:
-            await asyncio.sleep(pause)
-            pause = ROOM_INTERVAL
+            await asyncio.sleep(ROOM_INTERVAL)
             try:
                 # In a thread, for a long queue takes long to open, and sessions are served.
                 self._store = await in_thread(self._opened)

@@ -25,7 +25,6 @@ from restante.queue import (
 from restante.queue import (
     Target as Copy,
 )
-from restante.queue.migration import _last_answer, statements
 from restante.queue.rows import Arrival, all_recipients, insert_messages, load_message
 from restante.queue.schema import TABLES
 from restante.status import Peer, Reply
@@ -69,8 +68,7 @@ def queue_rows(data: bytes) -> None:
 @cache
 def _queue() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in statements(TABLES):
-        connection.execute(statement)
+    connection.executescript(TABLES)
     return connection
 
 
@@ -86,7 +84,7 @@ def _text(octets: bytes) -> str:
 
 
 def last_answer(data: bytes) -> None:
-    """What another host said is kept, as much of it as is; what earlier versions kept is read."""
+    """What another host said is kept, as much of it as is."""
     choices = Choices(data)
     peer = Peer(_text(choices.take(20)), "192.0.2.1", text_of(choices.take(20)))
     text = text_of(choices.rest)
@@ -98,8 +96,6 @@ def last_answer(data: bytes) -> None:
     assert answers.encode(again) == column
     assert again.is_temporary
     assert len(again.reply.text) <= answers.MAX_REPLY_TEXT
-    former = answers.decode(_last_answer(text, AT))
-    assert former is None or 200 <= former.reply.code < 600
 
 
 def report(data: bytes) -> None:
