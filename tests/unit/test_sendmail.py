@@ -37,7 +37,9 @@ from tests.support.dropping import CLEAN, Dropped, dropped, sendmail
 from tests.support.instance import new_instance
 
 HELLO = b"Subject: hello\nDate: x\nFrom: y@z.example\nMessage-ID: <z>\nTo: ann\n\nhello\n"
-SITE = Site("mx.example.com", "mx.example.com", "example.com", "example.com", 0, 1000, 1000, 100)
+SITE = Site(
+    "mx.example.com", "mx.example.com", "example.com", "example.com", 0, 1000, 1000, 100, ""
+)
 
 
 def settings(directory: Path) -> Settings:

@@ -32,8 +32,8 @@ class Site(NamedTuple):
     max_header: int
     max_text_line: int
     max_received: int
-    control: str = ""
-    """The control directory of an instance that has no restante.toml."""
+    control: str
+    """The control directory of an instance that has no restante.toml; empty: it has one."""
 
 
 def read_site(path: str) -> Site:
@@ -73,7 +73,7 @@ def _decode(text: str) -> Site:
         int(values["max_header"]),
         int(values["max_text_line"]),
         int(values["max_received"]),
-        values.get("control", ""),  # a former version's has none
+        values["control"],
     )
 
 

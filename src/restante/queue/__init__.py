@@ -119,8 +119,8 @@ class Target:
     """Whom this copy is from, and who is told of its fate: the owner of the list by which it
     came, as ``str(ReversePath)``. None: the envelope's."""
     account: str = ""
-    """Whose instructions they are, as in ``Account.name``; empty: there are none, or it was not
-    noted by the version that left them."""
+    """Whose instructions they are, as in ``Account.name``; empty: there are none, or they are the
+    alias user's, who had no account."""
 
     def envelope(self, accepted: Envelope) -> Envelope:
         """The envelope of this copy of a message that was accepted with ``accepted``.

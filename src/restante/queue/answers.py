@@ -35,7 +35,7 @@ def encode(last: LastAnswer | None) -> str:
 
 
 def decode(text: str) -> LastAnswer | None:
-    """What ``encode`` wrote, now or in a former version, which knew no ``put_off``."""
+    """What ``encode`` wrote."""
     if not text:
         return None
     fields = json.loads(text)
@@ -45,7 +45,7 @@ def decode(text: str) -> LastAnswer | None:
         fields["detail"],
         None if peer is None else Peer(**peer),
         fields["at"],
-        fields.get("put_off", False),
+        fields["put_off"],
     )
 
 

@@ -57,7 +57,7 @@ CREATE TABLE recipient (
     life INTEGER NOT NULL,       -- in which life.number every attempt was recorded; 0: unknown
     address TEXT NOT NULL,
     instruction TEXT NOT NULL,   -- [line, ...]: all that is left to be done; []: not said
-    account TEXT NOT NULL,       -- whose lines these are; empty: not noted
+    account TEXT NOT NULL,       -- whose lines these are; empty: nobody's
     reverse_path TEXT,           -- NULL: the message's
     via TEXT NOT NULL,           -- [address, ...]
     trail TEXT NOT NULL,         -- [address, ...]

@@ -40,7 +40,7 @@ from tests.guided.target import Choices, Target, cut, text_of
 
 MAX_HEADER = 400
 SITE = Site(
-    "mx.example.com", "mx.example.com", "example.com", "plus.example", 2000, MAX_HEADER, 300, 5
+    "mx.example.com", "mx.example.com", "example.com", "plus.example", 2000, MAX_HEADER, 300, 5, ""
 )
 ENVIRON = {"USER": "ann", "NAME": "Ann"}
 SPOOLED = re.compile(r"m[0-9a-f]{32}")

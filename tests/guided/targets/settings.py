@@ -263,7 +263,7 @@ TARGETS = (
         [
             (
                 b"me a\ndefaulthost b\ndefaultdomain c\nplusdomain d\ndatabytes 0\nmax_header 1\n"
-                b"max_text_line 2\nmax_received 3\n"
+                b"max_text_line 2\nmax_received 3\ncontrol /c\n"
             )
         ],
         (b" ", b"\n", b"me", b"9" * 50, b"\xff"),
