@@ -289,13 +289,10 @@ def test_all_processes_have_one_key(tmp_path: Path) -> None:
 
 
 def test_what_was_left_of_the_making_of_a_key_goes(tmp_path: Path) -> None:
-    """Of processes that were killed: earlier versions gave each a name of its own."""
-    for key_is_there in (False, True):
-        for name in ("4711.0123abcd", "new", "bak"):
-            if name != "new" or not key_is_there:
-                (tmp_path / f"{KEY_NAME}.{name}").write_bytes(b"x" * KEY_SIZE)
-        read_key(str(tmp_path))
-        assert {path.name for path in tmp_path.iterdir()} == {KEY_NAME, f"{KEY_NAME}.bak"}
+    """Of a process that was killed."""
+    (tmp_path / f"{KEY_NAME}.new").write_bytes(b"x" * KEY_SIZE)
+    assert read_key(str(tmp_path)) != b"x" * KEY_SIZE
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_NAME]
 
 
 def test_root_works_with_the_rights_of_the_directorys_owner(tmp_path: Path) -> None:

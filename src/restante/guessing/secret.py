@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import os
-import re
 import secrets
 
 from restante.guessing import GuessesUnusable
@@ -13,7 +11,6 @@ from restante.keyfile import read_or_make
 
 FILE_NAME = "guesses.key"
 """In ``queue.root``; whoever removes it makes all that was guessed count anew."""
-_LEFTOVER = re.compile(rf"{re.escape(FILE_NAME)}\.[0-9]+\.[0-9a-f]{{8}}")
 KEY_SIZE = 32
 DIGEST_SIZE = 3
 """Octets of a digest. Few on purpose: with key and file in hand, of a hundred million likely
@@ -25,7 +22,6 @@ def read_key(directory: str) -> bytes:
     path = os.path.join(directory, FILE_NAME)
     try:
         key = read_or_make(path, KEY_SIZE)
-        _remove_leftovers(directory)
     except OSError as error:
         raise GuessesUnusable(f"{path} cannot be used: {error.strerror}") from error
     if len(key) != KEY_SIZE:
@@ -39,10 +35,3 @@ def digest(key: bytes, account: str, password: str | None) -> bytes:
         return secrets.token_bytes(DIGEST_SIZE)
     text = f"{account}\0{password}".encode("utf-8", "surrogatepass")
     return hmac.digest(key, text, "sha256")[:DIGEST_SIZE]
-
-
-def _remove_leftovers(directory: str) -> None:
-    """Of processes of earlier versions, which were killed while they made a key."""
-    for name in filter(_LEFTOVER.fullmatch, os.listdir(directory)):
-        with contextlib.suppress(OSError):  # another process may do the same
-            os.unlink(os.path.join(directory, name))
