@@ -311,7 +311,7 @@ async def test_what_a_newer_version_has_written_waits_for_it(
     """Where somebody has gone back to this one: it is mail that was accepted."""
     monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 1e6)
     monkeypatch.setattr(collecting, "BATCH", 1)
-    newer = file().replace(b"drop 1", b"drop 3", 1)
+    newer = file().replace(b"drop 1", b"drop 2", 1)
     moved = {os.path.join("claimed", str(SLOT), world.put(newer)) for _ in range(2)}
     world.drop()
     with capture_logs() as events:

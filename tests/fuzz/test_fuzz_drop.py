@@ -32,9 +32,9 @@ def test_what_is_written_is_read(record: Record) -> None:
     assert decode(encode(record)) == record
 
 
-@given(st.integers(0, 4 * 1024 * 1024), st.integers(0, 10**12 - 1), st.sampled_from([1, 2]))
-def test_heads(envelope: int, content: int, version: int) -> None:
-    head = Head(envelope, content, version)
+@given(st.integers(0, 4 * 1024 * 1024), st.integers(0, 10**12 - 1))
+def test_heads(envelope: int, content: int) -> None:
+    head = Head(envelope, content)
     octets = encode_head(head)
     assert len(octets) == HEAD_SIZE
     assert decode_head(octets) == head

@@ -24,7 +24,7 @@ class Deposit:
         self._unfinished, self._finished = (os.path.join(paths.incoming, name) for name in names)
         envelope = encode(record)
         self._envelope_size = len(envelope)
-        self._content_size, self._version = 0, record.version
+        self._content_size = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._unfinished, flags, PRIVATE)
         try:
@@ -36,7 +36,7 @@ class Deposit:
 
     @property
     def _head(self) -> Head:
-        return Head(self._envelope_size, self._content_size, self._version)
+        return Head(self._envelope_size, self._content_size)
 
     def write(self, content: bytes) -> None:
         """Append to the content, whose lines end in LF."""

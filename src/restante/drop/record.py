@@ -2,7 +2,7 @@
 
 ::
 
-    restante-drop V EEEEEEEE CCCCCCCCCCCC\\n      a version, the sizes of envelope and content
+    restante-drop 1 EEEEEEEE CCCCCCCCCCCC\\n      the version, the sizes of envelope and content
     envelope                                     parts, each a letter, its value and a NUL
     content
 
@@ -10,7 +10,7 @@
 ``address.sender_for``), ``R`` RET, ``V`` ENVID, ``U`` SMTPUTF8 (with any value), ``T`` a recipient,
 and ``N`` and ``O`` NOTIFY and ORCPT of the recipient before (RFC 3461, RFC 6531). Addresses stand
 as in SMTP paths, without the angle brackets; text is UTF-8. A file whose size is not the sum of its
-sizes is no message. Version 2 is for envelopes with a ``U``, which readers of 1 take for damaged.
+sizes is no message.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ MAX_ENVELOPE = 4 * 1024 * 1024
 MAX_RECIPIENTS = 10_000
 """Recipients of one message (RFC 5321 §4.5.3.1.8 asks for 100)."""
 
-_ANY_HEAD = re.compile(rb"restante-drop [1-9][0-9]* ")
-"""How a file of any version begins, which is HEAD_SIZE octets long at least."""
-_HEAD = re.compile(rb"restante-drop ([12]) ([0-9]{8}) ([0-9]{12})\n")
-_KNOWN = (b"restante-drop 1 ", b"restante-drop 2 ")
+_NEWER = re.compile(rb"restante-drop (?!1 )[1-9][0-9]* ")
+"""How a file of a later version begins, which is HEAD_SIZE octets long at least."""
+_HEAD = re.compile(rb"restante-drop 1 ([0-9]{8}) ([0-9]{12})\n")
 
 
 class BadRecord(ValueError):
@@ -62,18 +61,12 @@ class Record(NamedTuple):
     smtputf8: bool = False
     """It was said of the message: its header may be in UTF-8 though no address here is."""
 
-    @property
-    def version(self) -> int:
-        """The oldest in which a file can have it."""
-        return 2 if self.smtputf8 else 1
-
 
 class Head(NamedTuple):
     """How long the parts of a file are, in octets."""
 
     envelope: int
     content: int
-    version: int = 1
 
     @property
     def file_size(self) -> int:
@@ -83,17 +76,17 @@ class Head(NamedTuple):
 
 def encode_head(head: Head) -> bytes:
     """The first HEAD_SIZE octets of a file."""
-    return b"restante-drop %d %08d %012d\n" % (head.version, head.envelope, head.content)
+    return b"restante-drop 1 %08d %012d\n" % head
 
 
 def decode_head(octets: bytes) -> Head:
     """The reverse; raises BadRecord and NewerRecord."""
     match = _HEAD.fullmatch(octets)
     if match is None:
-        if _ANY_HEAD.match(octets) and not octets.startswith(_KNOWN):
+        if _NEWER.match(octets):
             raise NewerRecord("it was written by a newer version of Restante")
         raise BadRecord("it does not begin as a dropped message does")
-    head = Head(int(match[2]), int(match[3]), int(match[1]))
+    head = Head(int(match[1]), int(match[2]))
     if head.envelope > MAX_ENVELOPE:
         raise BadRecord(f"its envelope is larger than {MAX_ENVELOPE} octets")
     return head
