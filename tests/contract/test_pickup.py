@@ -90,7 +90,7 @@ async def test_ids_may_be_as_long_as_smtp_can_write_them(world: World) -> None:
 async def test_ids_that_are_too_long_for_smtp_are_left_out(
     world: World, envid: str, address: str
 ) -> None:
-    """The program was told that all is well: a former version measured them as they are."""
+    """The program was told that all is well: any may write a file, and measure them as they are."""
     recipient = Recipient("ann@example.com", "", f"rfc822;{address}")
     world.drop(HELLO, Record("iain@example.com", (recipient,), envid=envid))
     (message,) = await world.collect()

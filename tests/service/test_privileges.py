@@ -480,7 +480,7 @@ def test_a_user_who_is_added_to_a_group_is_the_same(tmp_path: Path) -> None:
 
 @only_root
 def test_an_instance_of_roots_workers_is_handed_over(tmp_path: Path) -> None:
-    """What a former version left, mail that waits among it; links stay as they are."""
+    """Or one that root has restored, mail that waits among it; links stay as they are."""
     with new_server(tmp_path / "instance", {}) as instance:
         directory = instance.directory
         blocked = directory / "mail" / "iain"

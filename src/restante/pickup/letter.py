@@ -262,7 +262,7 @@ def _reread(
 ) -> str:
     """``text`` if the next host can read it; empty where it is too long as SMTP writes it.
 
-    A program of a former version may have measured it as it is, and told that all is well.
+    Any program may write a file, and measure it as it is: it was told that all is well.
     """
     value = encode(text[: longest + 1])  # which makes nothing shorter
     if not text or len(value) > longest:

@@ -1,4 +1,4 @@
-"""What the workers write belongs to their user, also where root's workers wrote it before.
+"""What the workers write belongs to their user, also where root has copied or restored it.
 
 Done by root, before any worker runs: at ``init``, and at each start. What a directory holds
 may have been put there by somebody who hopes for root's help, so nothing is changed by its

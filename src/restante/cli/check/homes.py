@@ -66,7 +66,7 @@ def _foreign(account: Account) -> str:
 
 
 def _closed(account: Account) -> str:
-    """As a domain's directory was made with the home of another uid, by former versions."""
+    """As the directory of a domain is that was made with a home, and for that one's uid alone."""
     above = os.path.dirname(os.path.normpath(account.home))
     try:
         found = os.stat(above)
