@@ -8,7 +8,6 @@ Each line of a file is one of
     REFUSE CODE TEXT        how every other login is refused
     GONE NUMBER             this message cannot be retrieved
     BREAKS NUMBER           this message fails when its first octets are sent
-    DELAY SECONDS           the login delay to announce
     READONLY                deletions fail
     STLS                    the server offers TLS
     TLS                     the handshake came before the session
@@ -84,7 +83,6 @@ class Dialog:
     refusal: tuple[ResponseCode, str] = (ResponseCode.AUTH, "login refused")
     gone: set[int] = field(default_factory=set)
     breaks: set[int] = field(default_factory=set)
-    delay: int = 0
     read_only: bool = False
     stls: bool = False
     tls: bool = False
@@ -162,10 +160,6 @@ def _breaks(dialog: Dialog, rest: str) -> None:
     dialog.breaks.add(int(rest))
 
 
-def _delay(dialog: Dialog, rest: str) -> None:
-    dialog.delay = int(rest)
-
-
 def _read_only(dialog: Dialog, rest: str) -> None:
     dialog.read_only = True
 
@@ -204,7 +198,6 @@ _LINES: Mapping[str, Callable[[Dialog, str], None]] = {
     "REFUSE": _refuse,
     "GONE": _gone,
     "BREAKS": _breaks,
-    "DELAY": _delay,
     "READONLY": _read_only,
     "STLS": _stls,
     "TLS": _tls,
@@ -223,7 +216,6 @@ def play(dialog: Dialog, pieces: Iterable[bytes]) -> Outcome:
     """Hold the session, giving the client's octets in these pieces, then the end of the stream."""
     profile = Profile(
         "pop.example.com",
-        login_delay=dialog.delay,
         stls=dialog.stls,
         plaintext_logins=dialog.plaintext_logins,
     )

@@ -75,7 +75,6 @@ PARTS: list[Part] = [
         "Limits",
         lambda s: {"max_errors": s.pop3.max_errors, "max_refused_logins": s.auth.max_attempts},
     ),
-    (pop3, "Profile", lambda s: {"login_delay": s.pop3.login_delay}),
     (
         guard,
         "Limits",

@@ -396,12 +396,6 @@ class Pop3:
     login_timeout: float = setting(
         MINUTE, "Seconds that a client may take to log in.", low=1, high=DAY
     )
-    login_delay: int = setting(
-        0,
-        "Seconds between two sessions that clients are asked to keep (LOGIN-DELAY, RFC 2449 "
-        "§6.5). 0: not offered.",
-        low=0,
-    )
     max_errors: int = setting(
         20, "Commands that may fail in one session before it is closed.", low=1
     )

@@ -73,7 +73,6 @@ class Pop3Service:
         self._profile = Profile(
             host,
             Limits(max_errors=settings.max_errors, max_refused_logins=auth.max_attempts),
-            settings.login_delay,
             stls=handshakes is not None,
             plaintext_logins=auth.plaintext == "always",
             mechanisms=auth.mechanisms,

@@ -28,8 +28,6 @@ class Profile:
     hostname: str
     """The name it greets with."""
     limits: Limits = Limits()
-    login_delay: int = 0
-    """Seconds; only announced, and not at all if 0 (RFC 2449 §6.5)."""
     stls: bool = False
     """STLS is offered: the driver can do the handshake (RFC 2595 §4)."""
     plaintext_logins: bool = False

@@ -339,7 +339,6 @@ class Pop3Server:
 
     def _capa(self, argument: str | None) -> None:
         _no_argument(argument)
-        delay = self._profile.login_delay
         mechanisms = sasl.offered(self._profile.mechanisms, self._bindings)
         offered = {
             "TOP": True,
@@ -352,7 +351,6 @@ class Pop3Server:
             "AUTH-RESP-CODE": True,
             "PIPELINING": True,
             "EXPIRE NEVER": True,
-            f"LOGIN-DELAY {delay}": delay > 0,
             "UTF8": True,
             "IMPLEMENTATION Restante": True,
         }
