@@ -18,7 +18,6 @@ LIMITS = Limits(
     databytes=2000,
     max_recipients=3,
     max_errors=50,
-    max_messages=5,
 )
 PROFILE = Profile(HOST, limits=LIMITS)
 SECURE = Profile(

@@ -66,7 +66,6 @@ PARTS: list[Part] = [
             "databytes": s.smtp.databytes,
             "max_recipients": s.smtp.max_recipients,
             "max_errors": s.smtp.max_errors,
-            "max_messages": s.smtp.max_messages,
             "max_refused_logins": s.auth.max_attempts,
         },
     ),

@@ -327,7 +327,6 @@ class Smtp:
     max_errors: int = setting(
         20, "Commands that may fail in one session before it is closed with 421.", low=1
     )
-    max_messages: int = setting(0, "Messages that one session may send; 0: no limit.", low=0)
     spool_threshold: int = setting(
         256 * 1024,
         "Bodies larger than this (octets) are kept in a file while they are received, not in "

@@ -99,7 +99,6 @@ class SmtpService:
             databytes=settings.smtp.databytes,
             max_recipients=settings.smtp.max_recipients,
             max_errors=settings.smtp.max_errors,
-            max_messages=settings.smtp.max_messages,
             max_refused_logins=settings.auth.max_attempts,
         )
         return Profile(

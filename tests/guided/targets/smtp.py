@@ -38,7 +38,6 @@ LIMITS = Limits(
     databytes=200,
     max_recipients=3,
     max_errors=10,
-    max_messages=3,
 )
 OPEN = Profile(HOST, limits=LIMITS)
 PLAIN = Profile(

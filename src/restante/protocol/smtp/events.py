@@ -35,7 +35,6 @@ class CloseReason(Enum):
     LOST = "lost"
     """The peer ended the stream without QUIT."""
     TOO_MANY_ERRORS = "too many errors"
-    TOO_MANY_MESSAGES = "too many messages"
     NOT_SMTP = "not SMTP"
     """The peer speaks another protocol."""
     OUT_OF_SYNC = "out of sync"

@@ -26,8 +26,6 @@ class Limits:
     """Recipients accepted for one message (RFC 5321 §4.5.3.1.8)."""
     max_errors: int = 20
     """Replies of 5xx that a session may get since its last accepted message."""
-    max_messages: int = 0
-    """Messages that one session may send; 0: no limit."""
     max_refused_logins: int = 3
     """Logins refused for good after which a session is closed (RFC 4954 §9: 3 or more)."""
 

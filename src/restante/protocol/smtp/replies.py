@@ -53,7 +53,6 @@ TOO_MANY_LOGINS = Reply(421, "7.0", "Too many refused logins")
 
 TOO_MANY_RECIPIENTS = Reply(452, "5.3", "Too many recipients")
 TOO_MANY_ERRORS = Reply(421, "7.0", "Too many errors")
-TOO_MANY_MESSAGES = Reply(421, "7.0", "Too many messages in one session")
 NOT_A_WEB_SERVER = Reply(554, "5.1", "This is a mail server")
 
 TOO_BIG = Reply(552, "3.4", "Message too big")

@@ -124,7 +124,6 @@ class SmtpServer:
         self._helo = ""
         self._extended = False
         self._errors = 0
-        self._messages = 0
         self._transaction = Transaction()
         self._data: DataDecoder | None = None
         self._chunks: ChunkDecoder | None = None
@@ -300,11 +299,6 @@ class SmtpServer:
         self._state = State.IDLE
 
     def _mail_command(self, argument: str) -> Reply | None:
-        limits = self._limits
-        if limits.max_messages and self._messages >= limits.max_messages:
-            self._out += replies.TOO_MANY_MESSAGES.encode()
-            self._close(CloseReason.TOO_MANY_MESSAGES)
-            return None
         try:
             self._security.check_mail()
             reverse_path, parameters = parse_mail(argument)
@@ -520,7 +514,6 @@ class SmtpServer:
     def _settle_message(self, reply: Reply) -> None:
         self._end_transaction()
         if reply.is_success:
-            self._messages += 1
             self._errors = 0
 
     def _settle_login(self, reply: Reply) -> None:
