@@ -12,7 +12,7 @@ from restante.directory import MAX_ID as MAX_UID
 from restante.helper import messages
 from restante.helper.failures import read_failure
 from restante.helper.messages import Owner
-from restante.helper.wire import MAX_FRAME, BadFrame, Frame, Parser, Reader, Writer
+from restante.helper.wire import MAX_FRAME, BadFrame, Frame, Parser, Reader, Writer, head
 from restante.service.office import (
     MAX_ID,
     MAX_NAME,
@@ -51,7 +51,10 @@ READERS: tuple[Read, ...] = (
 def helper_frames(data: bytes) -> None:
     """Frames: bounded, and the same however they are cut; what is none ends the connection."""
     size, octets = Choices(data).octet() % 40 + 1, data[1:]
-    assert _frames(cut(octets, size)) == _frames([octets])
+    frames = _frames([octets])
+    assert _frames(cut(octets, size)) == frames
+    read = [each for each in frames if isinstance(each, Frame)]
+    assert octets.startswith(b"".join(head(f.number, f.kind, [f.body]) + f.body for f in read))
 
 
 def _frames(pieces: object) -> list[Frame | str]:
@@ -60,6 +63,7 @@ def _frames(pieces: object) -> list[Frame | str]:
         try:
             for frame in parser.feed(piece):
                 assert len(frame.body) <= MAX_FRAME
+                assert frame.descriptor == -1
                 found.append(frame)
         except BadFrame:
             return [*found, "bad"]
@@ -135,14 +139,16 @@ def helper_blocks(data: bytes) -> None:
         assert len(listed) <= messages.LISTED
         assert b"".join(part for part, _ in messages.listing(listed)) == data
     try:
-        version, _ = messages.read_opened(data)
+        version, last = messages.read_opened(data)
         assert len(version) <= messages.MAX_VERSION
+        assert len(last) <= messages.LISTED
     except BadFrame:
         pass
     try:
         pieces = messages.read_pieces(data)
     except BadFrame:
         return
+    assert len(pieces.block) + sum(map(len, pieces.ahead.values())) <= len(data)
     assert messages.read_pieces(b"".join(messages.write_pieces(pieces))) == pieces
 
 

@@ -145,6 +145,7 @@ def dot_qmail(data: bytes) -> None:
         return
     assert found is not None
     assert len(found.lines) <= MAX_LINES
+    assert bool(found.lines) == bool(data)
     if found.lines:
         joined = "\n".join(found.lines).encode("utf-8", "surrogateescape")
         assert joined == data.removesuffix(b"\n")
@@ -155,15 +156,24 @@ def dot_qmail(data: bytes) -> None:
 
 
 def extension(data: bytes) -> None:
-    """The names of .qmail files that an extension may have: the most exact one first, and few."""
+    """The names of .qmail files that an extension may have: the most exact one first, and few.
+
+    The last one is .qmail-default, to which all of the extension is left.
+    """
     text = text_of(data)
     named = list(file_names(text))
-    assert all(text.endswith(default) for _, default in named)
     assert all(name.startswith(".qmail") for name, _ in named)
+    assert all(text.endswith(default) for _, default in named)
+    left = [len(default) for _, default in named[1:]]
+    assert left == sorted(left)
+    assert not text or named[-1] == (".qmail-default", text)
     assert len(named) <= text.count("-") + 3
-    home = scratch("empty")
-    account = Account("ann", os.geteuid(), os.getegid(), str(home))
-    assert read_dot_qmail(account, text) is None
+    home = scratch("default")
+    file = home / ".qmail-default"
+    file.write_bytes(b"&a@b\n")
+    file.chmod(0o600)
+    found = read_dot_qmail(Account("ann", os.geteuid(), os.getegid(), str(home)), text)
+    assert (found.default if found else "") == text
 
 
 def program_output(data: bytes) -> None:

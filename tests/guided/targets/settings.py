@@ -85,6 +85,7 @@ def control_files(data: bytes) -> None:
         for line in Files(str(directory), {}).lines(name) or []:
             assert octets[line.number - 1].rstrip(b" \t") == line.text.encode()
             assert line.text.replace("\t", " ").isprintable()
+            assert not line.text.startswith("#")
 
 
 def _usable(settings: Settings) -> None:

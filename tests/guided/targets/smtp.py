@@ -89,7 +89,7 @@ def smtp_session(data: bytes) -> None:
     choices = Choices(data)
     profile, pattern, size = choices.one_of((OPEN, PLAIN)), choices.octet(), choices.octet() % 40
     whole = _converse(profile, pattern, choices.rest, 0)
-    if b"STARTTLS" in choices.rest.upper():
+    if profile is not OPEN and b"STARTTLS" in choices.rest.upper():
         return  # what comes with it in one piece came in clear text, and is refused
     pieces = _converse(profile, pattern, choices.rest, size + 1)
     assert pieces.output == whole.output
