@@ -1,4 +1,4 @@
-"""Whatever octets come, in whatever pieces: they are what they mean, or raise BadFrame."""
+"""What is written for a helper is what is read of it, and whatever is asked is answered."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from restante.helper.messages import Owner, Pieces
 from restante.helper.serving import Serving, Tools
 from restante.helper.wire import (
     HEAD,
-    MAX_FRAME,
     BadFrame,
-    Frame,
     Kind,
     Parser,
     Reader,
@@ -69,18 +67,6 @@ listed = st.tuples(
     ),
     st.integers(0, 2**40),
 )
-READERS: list[Callable[[Reader], object]] = [
-    messages.read_message,
-    lambda fields: messages.read_deliveries(fields, OWNER),
-    lambda fields: messages.read_mbox(fields, OWNER),
-    lambda fields: messages.read_program(fields, OWNER),
-    messages.read_outcomes,
-    messages.read_ran,
-    lambda fields: messages.read_open(fields, OWNER),
-    lambda fields: messages.read_indexes(fields, 17),
-    messages.read_dot_qmail,
-    read_failure,
-]
 PIECES = st.sampled_from(
     [b"\0", b"\1", b"\0\0\0\1", b"\0\0\0\5abcde", b"\xff" * 4, b"\0" * 8, b"x"]
 )
@@ -91,9 +77,6 @@ def written(write: Callable[[Writer], None]) -> Reader:
     out = Writer()
     write(out)
     return Reader(out.octets())
-
-
-# What is written is read
 
 
 @given(envelopes, bodies, bodies, deliveries)
@@ -201,48 +184,6 @@ def test_indexes(drawn: tuple[int, set[int]]) -> None:
 def test_dot_qmail(found: DotQmail | None) -> None:
     fields = written(lambda out: messages.write_dot_qmail(out, found))
     assert messages.read_dot_qmail(fields) == found
-
-
-# Anything else is refused
-
-
-@given(rubbish, st.sampled_from(READERS))
-def test_any_fields(octets: bytes, read: Callable[[Reader], object]) -> None:
-    with contextlib.suppress(BadFrame):
-        read(Reader(octets))
-
-
-@given(rubbish)
-def test_any_listing_or_pieces(octets: bytes) -> None:
-    with contextlib.suppress(BadFrame):
-        found = messages.read_listed(octets)
-        assert b"".join(part for part, _ in messages.listing(found)) == octets
-    with contextlib.suppress(BadFrame):
-        version, last = messages.read_opened(octets)
-        assert len(version) <= messages.MAX_VERSION
-        assert len(last) <= messages.LISTED
-    with contextlib.suppress(BadFrame):
-        pieces = messages.read_pieces(octets)
-        assert len(pieces.block) + sum(map(len, pieces.ahead.values())) <= len(octets)
-
-
-@given(rubbish)
-def test_any_octets_are_frames_or_refused(octets: bytes) -> None:
-    with contextlib.suppress(BadFrame):
-        for frame in Parser().feed(octets):
-            assert len(frame.body) <= MAX_FRAME
-            assert frame.descriptor == -1
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), bodies), max_size=6), st.data())
-def test_frames_in_any_pieces(drawn: list[tuple[int, bytes]], data: st.DataObject) -> None:
-    stream = b"".join(head(number, Kind.READ, [body]) + body for number, body in drawn)
-    parser, found = Parser(), list[Frame]()
-    while stream:
-        size = data.draw(st.integers(1, len(stream)))
-        found += parser.feed(stream[:size])
-        stream = stream[size:]
-    assert found == [Frame(number, Kind.READ, body) for number, body in drawn]
 
 
 @given(st.lists(st.integers(0, 2), max_size=4), st.integers(0, 3))

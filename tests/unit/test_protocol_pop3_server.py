@@ -72,6 +72,13 @@ def test_50_000_messages_are_listed() -> None:
     assert max(map(len, flushed)) < 2 * FLUSH_AT
 
 
+def test_pipelined_listings_wait_until_the_client_reads() -> None:
+    core = _open([Message(f"uid-{n}", CONTENT) for n in range(50)], b"LIST\r\n" * 20_000)
+    for _ in range(2):
+        assert core.next_event() is Need.FLUSH
+        assert len(core.outgoing()) < 2 * FLUSH_AT
+
+
 @pytest.mark.parametrize("command", [b"LIST\r\n", b"UIDL\r\n"])
 def test_what_is_marked_takes_turns_too(command: bytes) -> None:
     """Else a few octets for each command would keep the event loop for minutes."""

@@ -12,7 +12,7 @@ from restante.directory import MAX_ID as MAX_UID
 from restante.helper import messages
 from restante.helper.failures import read_failure
 from restante.helper.messages import Owner
-from restante.helper.wire import MAX_FRAME, BadFrame, Frame, Parser, Reader, Writer, head
+from restante.helper.wire import HEAD, MAX_FRAME, BadFrame, Frame, Parser, Reader, Writer, head
 from restante.service.office import (
     MAX_ID,
     MAX_NAME,
@@ -53,8 +53,12 @@ def helper_frames(data: bytes) -> None:
     size, octets = Choices(data).octet() % 40 + 1, data[1:]
     frames = _frames([octets])
     assert _frames(cut(octets, size)) == frames
-    read = [each for each in frames if isinstance(each, Frame)]
-    assert octets.startswith(b"".join(head(f.number, f.kind, [f.body]) + f.body for f in read))
+    whole = [each for each in frames if isinstance(each, Frame)]
+    written = b"".join(head(each.number, each.kind, [each.body]) + each.body for each in whole)
+    assert octets.startswith(written)
+    rest = octets[len(written) :]
+    is_begun = len(rest) < HEAD.size or len(rest) < HEAD.size + HEAD.unpack_from(rest)[0]
+    assert is_begun or whole != frames
 
 
 def _frames(pieces: object) -> list[Frame | str]:
