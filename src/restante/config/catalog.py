@@ -8,12 +8,6 @@ from typing import Any, get_type_hints
 
 from restante.config import tree
 
-_SECRETS = {
-    ("database", "url"): "a database URL",
-    ("relay", "credentials"): "a table of next hops to LOGIN:PASSWORD",
-}
-_OF_SEVERAL_LINES = {("routing", "defaultdelivery")}
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -27,21 +21,15 @@ class Setting:
     doc: str
     low: float | None
     high: float | None
+    hidden: str
+    """What its value must be, where that may hold a password and is never repeated."""
+    has_lines: bool
+    """Whether its value may be several lines."""
 
     @property
     def environment_name(self) -> str:
         """The environment variable that overrides it."""
         return f"RESTANTE_{self.section}__{self.name}".upper()
-
-    @property
-    def secret(self) -> str:
-        """What its value must be, where that may hold a password and is never repeated."""
-        return _SECRETS.get((self.section, self.name), "")
-
-    @property
-    def has_lines(self) -> bool:
-        """Whether its value may be several lines."""
-        return (self.section, self.name) in _OF_SEVERAL_LINES
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +62,4 @@ def _settings(section: str, kind: type[Any]) -> dict[str, Setting]:
 
 def _setting(section: str, entry: Field[Any], kind: Any) -> Setting:
     default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-    notes = entry.metadata
-    return Setting(section, entry.name, kind, default, notes["doc"], notes["low"], notes["high"])
+    return Setting(section, entry.name, kind, default, **entry.metadata)

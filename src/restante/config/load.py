@@ -225,7 +225,7 @@ class _Reading:
         try:
             converted = converter(setting, value)
         except WrongValue as error:
-            what = f"is not {setting.secret}" if setting.secret else str(error)
+            what = f"is not {setting.hidden}" if setting.hidden else str(error)
             self.problems.append(f"{place}: {what}")
         else:
             self.values.setdefault(setting.section, {})[setting.name] = converted

@@ -42,18 +42,20 @@ def setting(
     *,
     low: float | None = None,
     high: float | None = None,
-    secret: bool = False,
+    hidden: str = "",
+    has_lines: bool = False,
 ) -> Any:
     """A setting's default, its one-paragraph documentation and its legal range.
 
-    ``secret``: it may hold a password, and no trace of the settings shows it.
+    ``hidden``: what it must be, where it may hold a password: no trace of the settings and no
+    complaint shows it. ``has_lines``: it may be several lines.
     """
-    metadata = {"doc": doc, "low": low, "high": high}
+    metadata = {"doc": doc, "low": low, "high": high, "hidden": hidden, "has_lines": has_lines}
     if isinstance(default, list | dict):
         kind = tuple if isinstance(default, list) else dict
         frozen = default
-        return field(default_factory=lambda: kind(frozen), metadata=metadata, repr=not secret)
-    return field(default=default, metadata=metadata, repr=not secret)
+        return field(default_factory=lambda: kind(frozen), metadata=metadata, repr=not hidden)
+    return field(default=default, metadata=metadata, repr=not hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class Database:
         "checks who answers, &ssl_ca=/path names the authority that it is of, if the system does "
         "not know that. Several hosts, host:port,host:port, are the nodes of one cluster: the "
         "first that answers is asked, and restante check names the others that do not.",
-        secret=True,
+        hidden="a database URL",
     )
     pool_size: int = setting(
         4, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
@@ -237,6 +239,7 @@ class Routing:
         "./Maildir/",
         "What is done with mail for an account that has no instructions; lines as in a .qmail "
         "file (control/defaultdelivery).",
+        has_lines=True,
     )
     system_files: bool = setting(
         False,
@@ -616,7 +619,7 @@ class Relay:
         {},
         "Next hops, as smtproutes writes them, to LOGIN:PASSWORD for AUTH. Sent over TLS or to "
         "the loopback only.",
-        secret=True,
+        hidden="a table of next hops to LOGIN:PASSWORD",
     )
 
 
