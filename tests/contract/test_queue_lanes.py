@@ -474,6 +474,13 @@ async def test_any_number_can_be_overdue(store: QueueStore) -> None:
     assert await due(store) == [], "they are in flight"
 
 
+async def test_what_was_brought_forward_to_before_1970_is_overdue(store: QueueStore) -> None:
+    await add(store, "a@dead", at=START - 100)
+    await store.bring_forward(START, START - 200)
+    found, _ = await store.overdue("dead", START, (START - 50, -math.inf), Position())
+    assert [addresses(each) for each in found] == [["a@dead"]]
+
+
 async def test_what_is_given_up_in_a_dead_lane_leaves_no_file(
     store: QueueStore, tmp_path: Path
 ) -> None:

@@ -178,7 +178,8 @@ def _next_lane(connection: sqlite3.Connection, now: float) -> float:
 class Position:
     """How far a lane was looked through."""
 
-    next_attempt: float = 0.0
+    next_attempt: float = -math.inf
+    """0 would be 1970, and what was brought forward by years may be due before that."""
     queue_id: str = ""
 
 
