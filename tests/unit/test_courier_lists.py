@@ -101,7 +101,7 @@ class Site:
             router, self.directory, self.writer, WaysOut(Routes({}), self), Strangers()
         )
         recipients = tuple(
-            QueuedRecipient(number, target, RecipientState.WAITING, 0, 0.0, None)
+            QueuedRecipient(number, target, RecipientState.WAITING, 0, 0.0, 0.0, None)
             for number, target in enumerate(targets)
         )
         sent = replace(envelope("x@example.com", sender=self.sender), ret="FULL", envid="Q")

@@ -149,7 +149,7 @@ def site() -> MemoryDirectory:
 
 def message(target: Target, *, again: bool = False, bears: str = "") -> QueuedMessage:
     facts = HeaderFacts(0, frozenset({bears} if bears else ()))
-    waiting = QueuedRecipient(1, target, RecipientState.WAITING, 0, 0.0, None)
+    waiting = QueuedRecipient(1, target, RecipientState.WAITING, 0, 0.0, 0.0, None)
     sent = envelope(target.address)
     return QueuedMessage(sent, memory_content(b"", HELLO, facts), (waiting,), again)
 
@@ -205,7 +205,7 @@ async def relay_targets(
     router = Router(SETTINGS.routing, SETTINGS.hostname)
     courier = MailCourier(router, site(), recorder, WaysOut(ROUTES, recorder), Strangers())
     waiting = tuple(
-        QueuedRecipient(1, each, RecipientState.WAITING, 0, 0.0, None) for each in targets
+        QueuedRecipient(1, each, RecipientState.WAITING, 0, 0.0, 0.0, None) for each in targets
     )
     sent = replace(envelope(*(each.address for each in targets)), smtputf8=smtputf8)
     queued = QueuedMessage(sent, memory_content(b"", HELLO), waiting, False, lane)

@@ -65,7 +65,7 @@ def notice(
 ) -> Notice:
     last = LastAnswer(reply, "for operators only", peer, TRIED, put_off)
     target = Target(address, dsn=dsn)
-    recipient = QueuedRecipient(1, target, RecipientState.WAITING, 3, NOW, last, trail)
+    recipient = QueuedRecipient(1, target, RecipientState.WAITING, 3, ACCEPTED, NOW, last, trail)
     return Notice(recipient, action)
 
 
@@ -246,6 +246,14 @@ def test_fields_of_a_delay() -> None:
     assert made.recipient["Status"] == "4.4.5"
     until = parsedate_to_datetime(made.recipient["Will-Retry-Until"])
     assert until.timestamp() == ACCEPTED + 7 * 86400
+
+
+def test_until_when_it_is_tried_goes_by_the_recipients_own_time() -> None:
+    spared = replace(DELAYED, recipient=replace(DELAYED.recipient, born=ACCEPTED + 86400))
+    made = read(message(), DELAYED, spared)
+    first, second = (parsedate_to_datetime(r["Will-Retry-Until"]) for r in made.recipients)
+    assert second.timestamp() == first.timestamp() + 86400
+    assert "tried until Sat, 23 Jan 2027" in words(made.text), "the last of them"
 
 
 @pytest.mark.parametrize("about", [DELIVERED, EXPANDED, RELAYED])

@@ -157,6 +157,7 @@ class Queue:
                         RecipientState.WAITING,
                         0,
                         START,
+                        START,
                         None,
                     )
                     for recipient, place, case in tried

@@ -21,7 +21,7 @@ from restante.queue import (
     Target,
     Untried,
 )
-from restante.queue.retry import RetryPolicy
+from restante.queue.retry import LOCAL_STEP, RetryPolicy
 from restante.queue.rows import Result
 from restante.queue.verdict import handed_on, judge, uncertain
 from restante.status import Delivered, Peer, PermanentFailure, Reply, TemporaryFailure
@@ -49,6 +49,7 @@ def message(
             Target(f"a{number}@example.com", lane=lane, dsn=dsn),
             RecipientState.WAITING,
             3,
+            START,
             START,
             None,
             delay_told=told,
@@ -162,6 +163,16 @@ def test_those_who_are_tried_together_stay_together() -> None:
     assert len({verdict.result.next_attempt for verdict in verdicts}) == 1
 
 
+def test_each_recipient_has_a_time_of_its_own() -> None:
+    two = message(NO_DSN, NO_DSN)
+    first, second = two.recipients
+    young = replace(two, recipients=(first, replace(second, born=START + 7 * DAY)))
+    old, new = judge(young, [LATER, LATER], START + 7 * DAY, POLICY)
+    assert (old.result.state, old.result.late) == (RecipientState.FAILED, False)
+    assert (new.result.state, new.result.late) == (RecipientState.WAITING, False)
+    assert new.result.next_attempt == START + 7 * DAY + LOCAL_STEP**2
+
+
 def test_one_too_many_for_a_transaction_is_in_the_next() -> None:
     left_over = replace(LATER, at_once=True)
     two = message(NO_DSN, NO_DSN, lane="example.net")
@@ -259,6 +270,7 @@ def test_who_is_told_is_the_sender_of_the_copy() -> None:
                     RecipientState.WAITING,
                     0,
                     START,
+                    START,
                     None,
                 ),
             ),
@@ -286,7 +298,14 @@ def test_a_target_that_leads_back_inherits_too() -> None:
 
 def test_a_circle_of_aliases_is_named() -> None:
     circle = QueuedRecipient(
-        1, Target("c@x"), RecipientState.WAITING, 0, START, None, trail=("all@x", "a@x", "b@x")
+        1,
+        Target("c@x"),
+        RecipientState.WAITING,
+        0,
+        START,
+        START,
+        None,
+        trail=("all@x", "a@x", "b@x"),
     )
     looping = replace(message(), recipients=(circle,))
     answer = Expanded((Target("A@x"), Target("c@x"), Target("c@x", "./Maildir/"), Target("d@x")))

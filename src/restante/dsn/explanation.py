@@ -136,7 +136,8 @@ class Explanation:
         yield f"{words.lead}\n"
         for notice in notices:
             yield "".join(f"{line}\n" for line in self._recipient(envelope, notice))
-        until = formatdate(envelope.received_at + self.lifetime, localtime=True)
+        born = max(notice.recipient.born for notice in notices)
+        until = formatdate(born + self.lifetime, localtime=True)
         then = words.next.format(until=until)
         if action is Action.DELAYED and any(_is_told_of_failure(each) for each in notices):
             then += " If it still cannot be delivered by then, you will be told."

@@ -66,7 +66,7 @@ class StatusFields:
             yield from self._answer_fields(last, notice.action)
         yield f"Final-Log-Id: {self._text(envelope.queue_id)}"
         if notice.action is Action.DELAYED:
-            until = formatdate(envelope.received_at + self.lifetime, localtime=True)
+            until = formatdate(notice.recipient.born + self.lifetime, localtime=True)
             yield f"Will-Retry-Until: {until}"
 
     def _answer_fields(self, last: LastAnswer, action: Action) -> Iterator[str]:

@@ -182,6 +182,8 @@ class QueuedRecipient:
     target: Target
     state: RecipientState
     attempts: int
+    born: float
+    """From when its time counts: when its message came, in seconds since the epoch."""
     next_attempt: float
     """Seconds since the epoch."""
     last: LastAnswer | None

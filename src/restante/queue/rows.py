@@ -39,7 +39,7 @@ _SELECT_MESSAGE = (
 _SELECT_WITHOUT_BODY = _SELECT_MESSAGE.replace(", body FROM", ", iif(body IS NULL, NULL, x'') FROM")
 SELECT_RECIPIENTS = (
     "SELECT id, address, instruction, via, lane, notify, orcpt, state, attempts, next_attempt,"
-    " last, trail, delay_told, notice, reverse_path, account, life FROM recipient"
+    " last, trail, delay_told, notice, reverse_path, account, received_at, life FROM recipient"
 )
 _RECIPIENT = (
     "recipient (id, queue_id, lane, state, next_attempt, received_at, attempts, life,"
@@ -132,7 +132,8 @@ def insert_messages(
         for target in targets
     ]
     rows = [
-        _recipient_row(envelope, target, life, envelope.received_at) for envelope, target in pairs
+        _recipient_row(envelope, target, life, envelope.received_at, envelope.received_at)
+        for envelope, target in pairs
     ]
     numbers = iter(_insert_recipients(connection, rows))
     failing = _touch_lanes(connection, pairs)
@@ -158,7 +159,7 @@ def insert_failed(
     _insert_recipients(
         connection,
         [
-            _recipient_row(envelope, target, life, now, failure=failure)
+            _recipient_row(envelope, target, life, now, now, failure=failure)
             for target in _distinct(arrival.submission.targets)
         ],
     )
@@ -188,7 +189,7 @@ def _touch_lanes(
 
 def _fresh(number: int, target: Target, arrival: Arrival) -> QueuedRecipient:
     born = arrival.submission.envelope.received_at
-    return QueuedRecipient(number, target, RecipientState.WAITING, 0, born, None)
+    return QueuedRecipient(number, target, RecipientState.WAITING, 0, born, born, None)
 
 
 def _message_row(arrival: Arrival) -> tuple[Any, ...]:
@@ -251,10 +252,11 @@ def record_result(
     row = _settle_row(connection, envelope.queue_id, result, life)
     if row is None:
         return None
-    address, trail, notify, orcpt, state = row
+    address, trail, born, notify, orcpt, state = row
     if result.state is RecipientState.EXPANDED:
-        due = min(envelope.received_at, now)  # the clock may have been ahead then
-        _expand(connection, envelope, result, life, due, copies, (*json.loads(trail), address))
+        due = min(born, now)  # the clock may have been ahead then
+        way = (*json.loads(trail), address)
+        _expand(connection, envelope, result, life, born, due, copies, way)
     if asked is None:
         return RecipientState(state)
     notice = wishes.belated(result.state, result.last, asked, wishes.dsn_of(notify, orcpt))
@@ -277,7 +279,7 @@ def _settle_row(
         " attempts = attempts + ?,"
         " life = coalesce(?, life), notice = coalesce(?, notice), delay_told = delay_told OR ?"
         " WHERE id = ? AND queue_id = ? AND state IN ('waiting', 'held')"
-        " RETURNING address, trail, notify, orcpt, state",
+        " RETURNING address, trail, received_at, notify, orcpt, state",
         (
             waits,
             result.state,
@@ -406,6 +408,7 @@ def recipient_of(row: tuple[Any, ...]) -> QueuedRecipient:
         Target(address, _lines(instruction), tuple(json.loads(via)), lane, dsn, row[14], row[15]),
         RecipientState(state),
         attempts,
+        row[16],
         next_attempt,
         answers.decode(row[10]),
         tuple(json.loads(row[11])),
@@ -425,14 +428,15 @@ def _expand(
     envelope: Envelope,
     result: Result,
     life: int,
+    born: float,
     due: float,
     copies: Copies,
     trail: tuple[str, ...],
 ) -> None:
     fresh = _distinct(each for each in result.targets if not copies.has(connection, each))
-    rows = [_recipient_row(envelope, target, life, due, trail) for target in fresh]
+    rows = [_recipient_row(envelope, target, life, born, due, trail) for target in fresh]
     rows += [
-        _recipient_row(envelope, each.target, life, due, trail, each.failure)
+        _recipient_row(envelope, each.target, life, born, due, trail, each.failure)
         for each in result.looping
     ]
     numbers = _insert_recipients(connection, rows)
@@ -522,6 +526,7 @@ def _recipient_row(
     envelope: Envelope,
     target: Target,
     life: int,
+    born: float,
     due: float,
     trail: tuple[str, ...] = (),
     failure: LastAnswer | None = None,
@@ -532,7 +537,7 @@ def _recipient_row(
         target.lane,
         RecipientState.WAITING if failure is None else RecipientState.FAILED,
         due,
-        envelope.received_at,
+        born,
         0,
         life,
         target.address,

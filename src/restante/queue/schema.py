@@ -52,7 +52,7 @@ CREATE TABLE recipient (
         state IN ('waiting', 'held', 'delivered', 'expanded', 'failed', 'removed')
     ),
     next_attempt REAL NOT NULL,
-    received_at REAL NOT NULL,   -- the message's
+    received_at REAL NOT NULL,   -- from when its time counts: the message's at first
     attempts INTEGER NOT NULL,
     life INTEGER NOT NULL,       -- in which life.number every attempt was recorded; 0: unknown
     address TEXT NOT NULL,

@@ -86,11 +86,8 @@ class _Judge:
         self._id = message.envelope.queue_id
         self._now = now
         self._progress = progress
-        born = message.envelope.received_at
-        step = LOCAL_STEP if is_here(message.lane) else REMOTE_STEP
-        # One time for all: those that are tried together stay together.
-        self._next_attempt = policy.next_attempt(born, now, step)
-        self._late = policy.is_late(born, now)
+        self._policy = policy
+        self._again: dict[float, float | None] = {}
 
     def judge(self, recipient: QueuedRecipient, answer: _Tried) -> Verdict:
         match answer:
@@ -217,21 +214,20 @@ class _Judge:
         return Verdict(result, log)
 
     def _deferred(self, recipient: QueuedRecipient, answer: TemporaryFailure) -> Verdict:
-        next_attempt = self._next_attempt
+        next_attempt = self._next_attempt(recipient.born)
         if answer.at_once and self._progress:  # without progress it would be a loop
             next_attempt = self._now
         if next_attempt is None:
             return self._failed(recipient, answer)
-        told = (
-            self._late and not recipient.delay_told and self._wants(recipient.target, Notify.DELAY)
-        )
+        late = self._policy.is_late(recipient.born, self._now)
+        told = late and not recipient.delay_told and self._wants(recipient.target, Notify.DELAY)
         result = Result(
             recipient.id,
             RecipientState.WAITING,
             self._last(answer),
             next_attempt,
             notice=Action.DELAYED if told else None,
-            late=self._late,
+            late=late,
         )
 
         def log(now: RecipientState | None) -> None:
@@ -241,6 +237,13 @@ class _Judge:
                 maillog.deferred(self._id, recipient.target.address, answer, attempts, until)
 
         return Verdict(result, log)
+
+    def _next_attempt(self, born: float) -> float | None:
+        """One time for all of an age: those that are tried together stay together."""
+        if born not in self._again:
+            step = LOCAL_STEP if is_here(self._message.lane) else REMOTE_STEP
+            self._again[born] = self._policy.next_attempt(born, self._now, step)
+        return self._again[born]
 
     def _last(self, answer: PermanentFailure | TemporaryFailure) -> LastAnswer:
         put_off = isinstance(answer, TemporaryFailure)

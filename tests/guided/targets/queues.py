@@ -124,7 +124,7 @@ def report(data: bytes) -> None:
     last = LastAnswer(Reply(code, "1.1", said), said, Peer(host, "192.0.2.1", said[:20]), AT)
     dsn = RecipientDsn(Notify.FAILURE, f"utf-8;{address!s}" if utf8 else "rfc822;x@y")
     copy = Copy(str(address), dsn=dsn)
-    recipient = QueuedRecipient(1, copy, RecipientState.WAITING, 3, AT, last, (str(address),))
+    recipient = QueuedRecipient(1, copy, RecipientState.WAITING, 3, AT, AT, last, (str(address),))
     made = REPORTER.report(message, [Notice(recipient, action)], AT + 60, "id2")
     assert isinstance(made, Submission)
     octets = made.content.read()
