@@ -71,7 +71,7 @@ def result(
     told: bool = False,
 ) -> Result:
     tried = message(dsn, sender=sender, lane=lane, told=told)
-    (verdict,) = judge(tried, [answer], START + age, POLICY)
+    (verdict,) = judge(tried, [answer], START + age, START + age, POLICY)
     return verdict.result
 
 
@@ -159,7 +159,7 @@ def test_other_hosts_are_tried_half_as_often(lane: str, step: float) -> None:
 def test_those_who_are_tried_together_stay_together() -> None:
     luck = iter([0.1, 0.9])
     policy = RetryPolicy(DAY, lambda: next(luck))
-    verdicts = judge(message(NO_DSN, NO_DSN), [LATER, LATER], START, policy)
+    verdicts = judge(message(NO_DSN, NO_DSN), [LATER, LATER], START, START, policy)
     assert len({verdict.result.next_attempt for verdict in verdicts}) == 1
 
 
@@ -167,16 +167,23 @@ def test_each_recipient_has_a_time_of_its_own() -> None:
     two = message(NO_DSN, NO_DSN)
     first, second = two.recipients
     young = replace(two, recipients=(first, replace(second, born=START + 7 * DAY)))
-    old, new = judge(young, [LATER, LATER], START + 7 * DAY, POLICY)
+    old, new = judge(young, [LATER, LATER], START + 7 * DAY, START + 7 * DAY, POLICY)
     assert (old.result.state, old.result.late) == (RecipientState.FAILED, False)
     assert (new.result.state, new.result.late) == (RecipientState.WAITING, False)
     assert new.result.next_attempt == START + 7 * DAY + LOCAL_STEP**2
 
 
+def test_an_attempt_that_began_in_time_is_not_the_last_one() -> None:
+    """The machine may have been asleep for most of it."""
+    (verdict,) = judge(message(), [LATER], START + 7 * DAY - 1, START + 9 * DAY, POLICY)
+    assert verdict.result.state is RecipientState.WAITING
+    assert verdict.result.next_attempt > START + 9 * DAY
+
+
 def test_one_too_many_for_a_transaction_is_in_the_next() -> None:
     left_over = replace(LATER, at_once=True)
     two = message(NO_DSN, NO_DSN, lane="example.net")
-    _, second = judge(two, [THERE, left_over], START + 5, POLICY)
+    _, second = judge(two, [THERE, left_over], START + 5, START + 5, POLICY)
     assert second.result.next_attempt == START + 5
     assert second.result.state is RecipientState.WAITING
 
@@ -184,7 +191,7 @@ def test_one_too_many_for_a_transaction_is_in_the_next() -> None:
 def test_nothing_is_tried_at_once_without_progress() -> None:
     left_over = replace(LATER, at_once=True)
     two = message(NO_DSN, NO_DSN, lane="example.net")
-    verdicts = judge(two, [LATER, left_over], START, POLICY)
+    verdicts = judge(two, [LATER, left_over], START, START, POLICY)
     assert verdicts[1].result.next_attempt == verdicts[0].result.next_attempt > START
 
 
@@ -201,7 +208,7 @@ def test_a_move_is_no_attempt() -> None:
 def test_who_was_not_tried_is_due_as_before() -> None:
     """Nothing is recorded: of a list with an owner there may be very many, at every attempt."""
     two = message(NO_DSN, NO_DSN, lane="example.net")
-    (verdict,) = judge(two, [Untried(), THERE], START, POLICY)
+    (verdict,) = judge(two, [Untried(), THERE], START, START, POLICY)
     assert verdict.result.recipient == two.recipients[1].id
 
 
@@ -277,6 +284,7 @@ def test_who_is_told_is_the_sender_of_the_copy() -> None:
         ),
         [HERE],
         START,
+        START,
         POLICY,
     )
     assert verdict.result.notice is Action.DELIVERED, "null is the sender of another copy"
@@ -309,7 +317,7 @@ def test_a_circle_of_aliases_is_named() -> None:
     )
     looping = replace(message(), recipients=(circle,))
     answer = Expanded((Target("A@x"), Target("c@x"), Target("c@x", "./Maildir/"), Target("d@x")))
-    (verdict,) = judge(looping, [answer], START, POLICY)
+    (verdict,) = judge(looping, [answer], START, START, POLICY)
     assert [each.address for each in verdict.result.targets] == ["c@x", "d@x"]
     assert [str(each.failure) for each in verdict.result.looping] == [
         "554 5.4.6 the alias leads back to itself: a@x > b@x > c@x > A@x",
@@ -318,7 +326,7 @@ def test_a_circle_of_aliases_is_named() -> None:
 
 
 def test_what_nobody_planned_for_is_temporary_and_uncertain() -> None:
-    verdicts = uncertain(message(NO_DSN, NO_DSN), START, POLICY)
+    verdicts = uncertain(message(NO_DSN, NO_DSN), START, START, POLICY)
     assert [(each.result.state, each.result.certain) for each in verdicts] == [
         (RecipientState.WAITING, False)
     ] * 2
@@ -326,4 +334,4 @@ def test_what_nobody_planned_for_is_temporary_and_uncertain() -> None:
 
 def test_every_recipient_must_have_its_answer() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        judge(message(NO_DSN, NO_DSN), [HERE], START, POLICY)
+        judge(message(NO_DSN, NO_DSN), [HERE], START, START, POLICY)

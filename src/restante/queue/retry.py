@@ -36,15 +36,20 @@ class RetryPolicy:
     delay_notice: float = 0.0
     """Seconds after which a sender is told that a recipient still waits; 0: never."""
 
-    def next_attempt(self, born: float, now: float, step: float) -> float | None:
-        """When to try again after a failure at ``now``; None: it was the last attempt.
+    def is_last(self, born: float, began: float) -> bool:
+        """Whether an attempt that ``began`` then is not followed by another one.
+
+        However long it took: the machine may have slept meanwhile.
+        """
+        return max(0.0, began - born) >= self.lifetime
+
+    def next_attempt(self, born: float, now: float, step: float) -> float:
+        """When to try again after a failure at ``now``.
 
         ``born`` is when the message was accepted; all times in seconds since the epoch. One
         attempt comes when a notice of delay is due, so that the notice is not late.
         """
         age = max(0.0, now - born)
-        if age >= self.lifetime:
-            return None
         following = now + _interval(age, step) * (1.0 + JITTER * self.random())
         if age < self.delay_notice:
             return min(following, born + self.delay_notice)

@@ -162,9 +162,9 @@ class Scheduler:
         attempt = await self._attempt(message)
         recorded = await self._record(message, attempt)
         if recorded.blocked_until is not None and attempt.news and attempt.news.back_off:
-            back_off = attempt.news.back_off
+            back_off, began = attempt.news.back_off, attempt.news.began
             maillog.lane_blocked(message.lane, back_off.why, recorded.blocked_until)
-            await self._clear(message.lane, back_off)
+            await self._clear(message.lane, back_off, began)
 
     async def _attempt(self, message: QueuedMessage) -> _Attempt:
         began = self._clock.now()
@@ -172,10 +172,10 @@ class Scheduler:
         try:
             attempted = await self._courier().attempt(message)
             now = self._clock.now()
-            verdicts = judge(message, attempted.answers, now, self._policy)
+            verdicts = judge(message, attempted.answers, began, now, self._policy)
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("courier", error)
-            return _Attempt(uncertain(message, self._clock.now(), self._policy), None)
+            return _Attempt(uncertain(message, began, self._clock.now(), self._policy), None)
         if all(isinstance(answer, Moved | Untried) for answer in attempted.answers):
             return _Attempt(verdicts, None)  # the lane was not asked at all
         return _Attempt(verdicts, LaneNews(began, attempted.back_off))
@@ -193,26 +193,26 @@ class Scheduler:
             maillog.message_finished(message.envelope.queue_id)
         return recorded
 
-    async def _clear(self, lane: str, back_off: BackOff) -> None:
+    async def _clear(self, lane: str, back_off: BackOff, began: float) -> None:
         """Count the lane's failure as an attempt of all whose time is up or who are late.
 
-        With many waiting in a dead lane most of them get no attempt of their own, and yet
-        none may wait for ever.
+        It counts as of when the attempt ``began``. With many waiting in a dead lane most of them
+        get no attempt of their own, and yet none may wait for ever.
         """
         answer = TemporaryFailure(Reply(451, "4.0", back_off.why))
-        now = self._clock.now()
-        late = now - self._policy.delay_notice if self._policy.delay_notice else -math.inf
-        born = (now - self._policy.lifetime, late)
+        late = began - self._policy.delay_notice if self._policy.delay_notice else -math.inf
+        born = (began - self._policy.lifetime, late)
         position: Position | None = Position()
         while position is not None and not self._stopping:
             messages, position = await self._insist(
-                partial(self._store.overdue, lane, now, born, position)
+                partial(self._store.overdue, lane, began, born, position)
             )
-            await asyncio.gather(*(self._fail(message, answer, now) for message in messages))
+            await asyncio.gather(*(self._fail(message, answer, began) for message in messages))
 
-    async def _fail(self, message: QueuedMessage, answer: TemporaryFailure, now: float) -> None:
+    async def _fail(self, message: QueuedMessage, answer: TemporaryFailure, began: float) -> None:
         answers = [answer] * len(message.recipients)
-        await self._record(message, _Attempt(judge(message, answers, now, self._policy), None))
+        verdicts = judge(message, answers, began, self._clock.now(), self._policy)
+        await self._record(message, _Attempt(verdicts, None))
 
     # Reports
 

@@ -53,13 +53,18 @@ class Verdict:
 
 
 def judge(
-    message: QueuedMessage, answers: Sequence[Answer], now: float, policy: RetryPolicy
+    message: QueuedMessage,
+    answers: Sequence[Answer],
+    began: float,
+    now: float,
+    policy: RetryPolicy,
 ) -> list[Verdict]:
     """The verdicts on an attempt's answers; none for whoever was not tried, who is due as before.
 
-    Raises ValueError unless there is an answer for each recipient.
+    ``began``: when the attempt did. Raises ValueError unless there is an answer for each recipient.
     """
-    bench = _Judge(message, now, policy, any(isinstance(each, Delivered) for each in answers))
+    progress = any(isinstance(each, Delivered) for each in answers)
+    bench = _Judge(message, began, now, policy, progress)
     pairs = zip(message.recipients, answers, strict=True)
     return [
         bench.judge(recipient, answer)
@@ -68,10 +73,12 @@ def judge(
     ]
 
 
-def uncertain(message: QueuedMessage, now: float, policy: RetryPolicy) -> list[Verdict]:
+def uncertain(
+    message: QueuedMessage, began: float, now: float, policy: RetryPolicy
+) -> list[Verdict]:
     """The verdicts after an attempt that ended in an exception nobody planned for."""
     answers = [TemporaryFailure(UNPLANNED)] * len(message.recipients)
-    verdicts = judge(message, answers, now, policy)
+    verdicts = judge(message, answers, began, now, policy)
     return [replace(each, result=replace(each.result, certain=False)) for each in verdicts]
 
 
@@ -79,15 +86,21 @@ class _Judge:
     """The decisions on one attempt."""
 
     def __init__(
-        self, message: QueuedMessage, now: float, policy: RetryPolicy, progress: bool
+        self,
+        message: QueuedMessage,
+        began: float,
+        now: float,
+        policy: RetryPolicy,
+        progress: bool,
     ) -> None:
         """``progress``: somebody has got the message by this attempt."""
         self._message = message
         self._id = message.envelope.queue_id
+        self._began = began
         self._now = now
         self._progress = progress
         self._policy = policy
-        self._again: dict[float, float | None] = {}
+        self._again: dict[float, float] = {}
 
     def judge(self, recipient: QueuedRecipient, answer: _Tried) -> Verdict:
         match answer:
@@ -217,7 +230,7 @@ class _Judge:
         next_attempt = self._next_attempt(recipient.born)
         if answer.at_once and self._progress:  # without progress it would be a loop
             next_attempt = self._now
-        if next_attempt is None:
+        elif self._policy.is_last(recipient.born, self._began):
             return self._failed(recipient, answer)
         late = self._policy.is_late(recipient.born, self._now)
         told = late and not recipient.delay_told and self._wants(recipient.target, Notify.DELAY)
@@ -238,7 +251,7 @@ class _Judge:
 
         return Verdict(result, log)
 
-    def _next_attempt(self, born: float) -> float | None:
+    def _next_attempt(self, born: float) -> float:
         """One time for all of an age: those that are tried together stay together."""
         if born not in self._again:
             step = LOCAL_STEP if is_here(self._message.lane) else REMOTE_STEP
