@@ -22,6 +22,7 @@ from restante.queue import (
     Undeliverable,
     Untried,
 )
+from restante.queue.absence import ABSENT
 from restante.queue.clock import Clock
 from restante.queue.handout import Position
 from restante.queue.retry import REPORT_RETRY, RetryPolicy
@@ -104,14 +105,17 @@ class Scheduler:
 
     async def _turn(self) -> float:
         """Start what is due and has room; the seconds until there may be more to do."""
+        now = self._clock.now()
         try:
-            await self._heed_clock()
-            work = await self._store.due(self._clock.now(), self._limits)
+            await self._heed_clock(now)
+            work = await self._store.due(now, self._limits)
         except QueueFailed as error:
             maillog.queue_failed(self._store.directory, str(error))
         except Exception as error:  # noqa: BLE001 - the queue must go on
             maillog.unplanned("scheduler", error)
         else:
+            self._looked_at = now
+            self._store.look(now)
             for message in work.messages:
                 self._start(self._move(message), message)
             for pending in work.reports:
@@ -119,20 +123,25 @@ class Scheduler:
             return min(max(0.0, work.next_due - self._clock.now()), LONGEST_PAUSE)
         return LONGEST_FAILURE_PAUSE
 
-    async def _heed_clock(self) -> None:
-        """See to it that a clock that is set back by hours does not delay everything by hours.
+    async def _heed_clock(self, now: float) -> None:
+        """See to it that hours by which the clock is set back, or nobody was here, delay nobody by
+        hours, and have nobody given up.
 
         How far it was set back since the queue's former life is seen by what waits alone.
         """
-        now = self._clock.now()
-        if self._looked_at is None:
-            back = await self._store.too_far_ahead(now)
+        last = self._looked_at
+        if last is None:
+            back, last = await self._store.too_far_ahead(now), self._store.looked_at
         else:
-            back = self._looked_at - now
+            back = last - now
         if back > CLOCK_TOLERANCE:
             await self._store.bring_forward(back, now)
             maillog.clock_set_back(self._store.directory, back)
-        self._looked_at = now
+            self._looked_at = now
+        elif last is not None and now - last > ABSENT:
+            spared = await self._store.spare(self._policy.spared_since(now, now - last))
+            maillog.queue_unattended(self._store.directory, now - last, spared)
+            self._looked_at = now
 
     def _start(self, work: Coroutine[None, None, None], message: QueuedMessage) -> None:
         """Let it run beside the others.

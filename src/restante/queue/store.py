@@ -24,6 +24,7 @@ from restante.queue import (
     QueueWithoutRoom,
     Submission,
     Target,
+    absence,
     lanes,
     notices,
     rows,
@@ -84,6 +85,7 @@ class QueueStore:
         self._entering = partial(enter, life=self._life)
         self._reader = ThreadPool(1, "queue-reader")
         self._files = ThreadPool(FILE_THREADS, "queue-files")
+        self._stamped = absence.last_look(directory)
         self._traffic = Traffic()
         self._shortcut = Shortcut()
         self._telling = Counter[str]()
@@ -142,6 +144,17 @@ class QueueStore:
         """Where the queue lies."""
         return self._directory
 
+    @property
+    def looked_at(self) -> float | None:
+        """When somebody told of a ``look``, in an earlier life perhaps; None: nobody knows."""
+        return self._stamped
+
+    def look(self, now: float) -> None:
+        """The queue was looked at; that is noted for later lives, now and then."""
+        if self._stamped is None or not 0 <= now - self._stamped < absence.STAMP_EVERY:
+            self._stamped = now
+            self._begin(self._tidy(lambda: absence.stamp(self._directory, now)))
+
     def watch(self, arrived: Callable[[], None]) -> None:
         """Have ``arrived`` called whenever a message has been queued, or an operator calls."""
         if not self._watchers:
@@ -149,7 +162,10 @@ class QueueStore:
         self._watchers.append(arrived)
 
     def heed(self, called: Callable[[], None]) -> None:
-        """Have ``called`` called when an operator calls, before ``watch`` tells of it."""
+        """Have ``called`` called when an operator calls, before ``watch`` tells of it.
+
+        And when nobody has looked at the queue for long: what was known of the world is old.
+        """
         self._heeding.append(called)
 
     async def add(
@@ -299,6 +315,16 @@ class QueueStore:
         self._traffic.disturb_all()
         self._shortcut.close()
 
+    async def spare(self, born: float) -> int:
+        """See absence.spare; the world is another one, as when an operator calls.
+
+        Durable on return; raises QueueFailed.
+        """
+        spared = await self._writer.submit(lambda connection: absence.spare(connection, born))
+        self._shortcut.close()
+        self._heed_call()
+        return spared
+
     async def close(self) -> None:
         """Finish what was begun and let another process have the queue."""
         await self._come_to_rest()
@@ -356,9 +382,12 @@ class QueueStore:
         """An operator has changed something, nobody knows what."""
         self._wake.drain()
         self._shortcut.close()
+        self._heed_call()
+        self._begin(self._look_anew())
+
+    def _heed_call(self) -> None:
         for heeding in self._heeding:
             heeding()
-        self._begin(self._look_anew())
 
     async def _look_anew(self) -> None:
         try:
