@@ -126,6 +126,20 @@ async def test_a_clock_that_is_set_back_delays_nobody(
     assert "clock_set_back" in names(log)
 
 
+async def test_what_comes_to_be_queued_while_the_clock_is_set_back_is_tried(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    """It bears the time at which it began to come."""
+    async with at_work(tmp_path, clock, courier) as desk:
+        await desk.rest()
+        clock.set(START - 5 * HOUR)
+        desk.scheduler.notify()
+        await desk.rest()
+        await desk.queue(from_nobody(at=START), "a@here")
+        await desk.pass_time(HOUR)
+        assert desk.store.waiting == 0
+
+
 @pytest.mark.parametrize("ahead", [5 * HOUR, 400 * DAY])
 @pytest.mark.parametrize("address", ["a@here", "b@dead", "new@here"])
 async def test_a_clock_that_is_set_back_between_two_lives_delays_nobody(

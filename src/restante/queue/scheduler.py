@@ -37,6 +37,8 @@ LONGEST_PAUSE = 300.0
 """Seconds after which the queue is looked at in any case: the time of day may have been set."""
 CLOCK_TOLERANCE = 60.0
 """Seconds by which the time of day may go back without a word: what waits, waits longer by them."""
+SETTLED_AFTER = 900.0
+"""Seconds after the time of day went back in which what was under way then has come to its end."""
 FIRST_PAUSE = 1.0
 """Seconds until a queue that failed is asked again; doubled each time."""
 LONGEST_FAILURE_PAUSE = 60.0
@@ -71,6 +73,8 @@ class Scheduler:
         self._limits = limits
         self._looked_at: float | None = None
         """None: not in this life of the queue."""
+        self._settled_at = math.inf
+        """When to see what bears a time from before the clock was set back."""
         self._wake = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,12 +136,16 @@ class Scheduler:
         last = self._looked_at
         if last is None:
             back, last = await self._store.too_far_ahead(now), self._store.looked_at
+        elif now >= self._settled_at:
+            back = await self._store.too_far_ahead(now)
+            if back <= CLOCK_TOLERANCE:
+                self._settled_at = math.inf
         else:
             back = last - now
         if back > CLOCK_TOLERANCE:
             await self._store.bring_forward(back, now)
             maillog.clock_set_back(self._store.directory, back)
-            self._looked_at = now
+            self._looked_at, self._settled_at = now, now + SETTLED_AFTER
         elif last is not None and now - last > ABSENT:
             spared = await self._store.spare(self._policy.spared_since(now, now - last))
             maillog.queue_unattended(self._store.directory, now - last, spared)
