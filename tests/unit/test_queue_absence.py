@@ -152,6 +152,58 @@ async def test_who_is_absent_most_of_the_time_gives_up_mail_too(
     assert WEEK < clock.now() - START <= WEEK + 2 * DAY
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_clock_that_was_ahead_for_a_day_changes_nothing(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, down: bool
+) -> None:
+    """Neither for what waited, nor for what came meanwhile: both are given up in time."""
+    courier.answer("a@far", LATER)
+    courier.answer("b@far", LATER)
+    async with at_work(tmp_path, clock, courier, policy=POLICY) as desk:
+        await desk.queue_in_lanes(from_nobody(), "a@far")
+        await sleep(desk, 3650 * DAY)
+        await desk.queue_in_lanes(from_nobody(at=clock.now()), "b@far")
+        await desk.pass_time(DAY)
+        assert desk.store.waiting == 2
+        if not down:
+            await sleep(desk, -3650 * DAY)
+            await desk.pass_time(HOUR / 2)
+    if down:
+        clock.set(START + DAY)
+    async with at_work(tmp_path, clock, courier, policy=POLICY) as desk:
+        await desk.pass_time(HOUR)
+        assert desk.store.waiting == 2
+        await desk.pass_time(WEEK - 2 * DAY)
+        assert desk.store.waiting == 2
+        await desk.pass_time(DAY + 10 * HOUR)
+        assert len(courier.of("a@far")) > 10
+        assert desk.store.waiting == 1
+        await desk.pass_time(2 * DAY)
+        assert desk.store.waiting == 0
+
+
+async def test_a_machine_without_a_clock_of_its_own_gives_up_mail_in_time(
+    tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier
+) -> None:
+    """It starts in 1970 each day, and hears the time some minutes later."""
+    courier.answer("a@far", LATER)
+    now = START
+    clock.set(now)
+    async with at_work(tmp_path, clock, courier, policy=POLICY) as desk:
+        await desk.queue_in_lanes(from_nobody(), "a@far")
+        await desk.rest()
+    waiting = 1
+    while waiting:
+        clock.set(20.0)
+        async with at_work(tmp_path, clock, courier, policy=POLICY) as desk:
+            await desk.pass_time(300)
+            now += DAY
+            await sleep(desk, now - clock.now())
+            await desk.pass_time(HOUR)
+            waiting = desk.store.waiting
+    assert WEEK < now - START <= WEEK + 2 * DAY
+
+
 async def test_a_short_absence_is_none(
     tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
 ) -> None:

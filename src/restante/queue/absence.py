@@ -33,6 +33,18 @@ def spare(connection: sqlite3.Connection, born: float) -> int:
     return spared.rowcount
 
 
+def count_from(connection: sqlite3.Connection, now: float) -> None:
+    """Have nobody's time count from later than ``now``: the clock was ahead, and is right again.
+
+    Who was spared by such a clock counts from when the message came, if that is not later, too.
+    """
+    connection.execute(
+        "UPDATE recipient SET received_at = min(:now, message.received_at) FROM message"
+        " WHERE message.queue_id = recipient.queue_id AND recipient.received_at > :now",
+        {"now": now},
+    )
+
+
 def last_look(directory: str) -> float | None:
     """When the queue in ``directory`` was looked at; None: nobody knows."""
     try:

@@ -137,6 +137,7 @@ class Scheduler:
         if last is None:
             back, last = await self._store.too_far_ahead(now), self._store.looked_at
         elif now >= self._settled_at:
+            await self._store.count_from(now)
             back = await self._store.too_far_ahead(now)
             if back <= CLOCK_TOLERANCE:
                 self._settled_at = math.inf

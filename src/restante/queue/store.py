@@ -315,6 +315,11 @@ class QueueStore:
         self._traffic.disturb_all()
         self._shortcut.close()
 
+    async def count_from(self, now: float) -> None:
+        """See absence.count_from; durable on return. Raises QueueFailed."""
+        await self._writer.submit(lambda connection: absence.count_from(connection, now))
+        self._shortcut.close()
+
     async def spare(self, born: float) -> int:
         """See absence.spare; the world is another one, as when an operator calls.
 
