@@ -198,6 +198,23 @@ async def test_held_is_not_tried_until_released(queue: Queue) -> None:
     assert held in [each.envelope for each in await queue.due(FAR)]
 
 
+async def test_released_is_tried_for_a_whole_lifetime(queue: Queue) -> None:
+    """And so are those to whom it leads."""
+    held = envelope()
+    await queue.put(held)
+    await queue.do(Verb.HOLD)
+    await queue.do(Verb.RELEASE, now=FAR)
+
+    async with queue.server() as store:
+        (released,) = await due(store, FAR)
+        (alias,) = released.recipients
+        assert (alias.born, released.envelope.received_at) == (FAR, START)
+        onward = Result(alias.id, RecipientState.EXPANDED, targets=targets("a@x", "b@x"))
+        await record(store, released, [onward], FAR)
+        (expanded,) = await due(store, FAR)
+    assert [each.born for each in expanded.recipients] == [FAR, FAR]
+
+
 @pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
 async def test_removed_is_gone_with_its_file(queue: Queue, body: bytes) -> None:
     sent = envelope()

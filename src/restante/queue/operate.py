@@ -56,7 +56,7 @@ class Verb(StrEnum):
     HOLD = "hold"
     """Try those that wait no more until they are released."""
     RELEASE = "release"
-    """Try those that are held, now and from now on."""
+    """Try those that are held, now and from now on, as if they had come now."""
     REMOVE = "remove"
     """Forget them, without a word to the sender."""
     BOUNCE = "bounce"
@@ -84,7 +84,7 @@ _FROM_NOBODY = (
 _CHANGES = {
     Verb.RETRY: "next_attempt = :now",
     Verb.HOLD: "state = 'held'",
-    Verb.RELEASE: "state = 'waiting', next_attempt = :now",
+    Verb.RELEASE: "state = 'waiting', next_attempt = :now, received_at = :now",
     Verb.REMOVE: "state = 'removed', notice = ''",
     Verb.BOUNCE: (
         "state = 'failed', last = :returned,"

@@ -206,7 +206,7 @@ def _ending(verb: str, help_text: str) -> None:
 
 _changing("retry", "Try what waits now, even in a lane that is left alone.")
 _changing("hold", "Keep messages from being tried until they are released.")
-_changing("release", "Let messages that are held go on; they are due now.")
+_changing("release", "Let messages that are held go on, as if they came now.")
 _ending("remove", "Remove messages without a word to the sender.")
 _ending("bounce", "Return messages to their senders, with a report.")
 
