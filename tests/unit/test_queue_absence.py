@@ -3,6 +3,7 @@ that jumps ahead."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,10 @@ async def test_a_sleep_gives_up_nobody(
     async with at_work(tmp_path, clock, courier, policy=POLICY, most=limits(per_lane=2)) as desk:
         for _ in range(30):
             await desk.queue_in_lanes(from_nobody(), "a@dead")
+        called = asyncio.Event()
+        desk.store.heed(called.set)
         await sleep(desk, 8 * DAY)
+        assert called.is_set(), "what was known of hosts is old"
         (told,) = [event for event in log if event["event"] == "queue_unattended"]
         assert (told["seconds"], told["spared"]) == (8 * DAY, 30)
         await desk.pass_time(DAY)

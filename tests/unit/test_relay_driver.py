@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -523,6 +524,24 @@ async def test_an_exchanger_is_this_host_as_soon_as_it_is_called_so(
     assert told(only(await made.send(LANE, parcel())))[:2] == (Delivered, "mx2.peer.example")
     settings.append(relay_settings(dns, second.port, helohost="mx2.peer.example"))
     assert told(only(await made.send(LANE, parcel())))[:2] == (TemporaryFailure, "mx1.peer.example")
+    await made.close(5)
+
+
+async def test_a_hosts_rest_goes_on_while_the_machine_sleeps(
+    dns: HostPort, first: SmtpPeer, second: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.says["GREETING"] = second.says["GREETING"] = DROP
+    settings = relay_settings(dns, second.port)
+    made = SmtpRelay(settings, lambda: settings)
+    assert isinstance(only(await made.send(LANE, parcel())), TemporaryFailure)
+    first.says["GREETING"] = second.says["GREETING"] = "220 awake"
+    skipped = only(await made.send(LANE, parcel()))
+    assert isinstance(skipped, TemporaryFailure)
+    assert skipped.reply.text == "no connection a moment ago"
+    asleep = LONGEST_REST
+    now = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda which: now(which) + asleep)
+    assert isinstance(only(await made.send(LANE, parcel())), Delivered)
     await made.close(5)
 
 
