@@ -30,6 +30,8 @@ SETTLED_AFTER = 60.0
 """Seconds after which the kernel has written a new directory by itself (it takes some 35)."""
 LOOKS = 5
 """How often a directory is read that changes meanwhile."""
+TICK = 0.02
+"""Seconds within which two changes of a directory may have the same time, at most."""
 PARTS = ("tmp", "new", "cur")
 OWNERS_DIRECTORIES = 2
 """So many directories at the end of the path are the mailbox's own: its home and the Maildir."""
@@ -408,9 +410,10 @@ def has_message(disk: Disk, maildir: KnownMaildir, part: str, name: DeliveryName
 def _is_listed(fd: int, name: DeliveryName) -> bool:
     """A reader that sets flags meanwhile renames files, and one reading may miss them."""
     for _ in range(LOOKS):
-        before = os.fstat(fd).st_ctime_ns
+        began, before = time.time(), os.fstat(fd)
         if any(map(name.is_borne_by, os.listdir(fd))):
             return True
-        if os.fstat(fd).st_ctime_ns == before:
+        unchanged = os.fstat(fd).st_ctime_ns == before.st_ctime_ns
+        if unchanged and abs(began - before.st_ctime) >= TICK:
             break
     return False

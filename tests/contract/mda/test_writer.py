@@ -236,6 +236,30 @@ async def test_again_finds_what_gets_a_flag_meanwhile(
     assert not messages(one)
 
 
+async def test_again_finds_what_gets_a_flag_within_a_tick(
+    tmp_path: Path, writer: MailboxWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many names may change in the time for which the directory's own stays the same."""
+    one = delivery(tmp_path)
+    await writer.deliver_all(envelope(), CONTENT, [one])
+    (name,) = messages(one)
+    cur = f"{one.maildir}/cur"
+    os.rename(f"{one.maildir}/new/{name}", f"{cur}/{name}:2,S")
+    original, readings = os.listdir, []
+
+    def miss_once(fd: int) -> list[str]:
+        found = original(fd)
+        if not any(each.startswith(name) for each in found):
+            return found
+        readings.append(found)
+        return [] if len(readings) == 1 else found
+
+    monkeypatch.setattr(os, "listdir", miss_once)
+    monkeypatch.setattr(time, "time", lambda: os.stat(cur).st_ctime)
+    await writer.deliver_each(envelope(), CONTENT, [one], again=True)
+    assert not messages(one)
+
+
 @pytest.mark.parametrize("moved", [True, False])
 async def test_a_maildir_that_goes_away_is_made_again(
     tmp_path: Path, writer: MailboxWriter, moved: bool
