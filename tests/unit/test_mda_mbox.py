@@ -27,7 +27,7 @@ from restante.mda.acts import Actor
 from restante.mda.answers import Policy
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.mbox import append_letter
-from restante.mda.mbox_lock import STALE_AFTER
+from restante.mda.mbox_lock import AHEAD, STALE_AFTER
 from restante.mda.mboxrd import Letter, from_line, quoted
 from restante.status import Delivered, Outcome, PermanentFailure, TemporaryFailure
 from tests.support.contents import spooled_content
@@ -324,8 +324,10 @@ def test_locks_of_the_kernel_are_heeded(home: Path, call: object) -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize("left", [-STALE_AFTER - 1, AHEAD + 60], ids=["old", "ahead"])
 @pytest.mark.parametrize("text", ["", "0", "1\n", "garbage"])
-def test_a_dot_lock_is_heeded_until_it_is_old(home: Path, text: str) -> None:
+def test_a_dot_lock_is_heeded_until_it_is_old(home: Path, text: str, left: float) -> None:
+    """Or from a time to come: the clock was ahead when it was made."""
     mbox = mbox_of(home)
     lock = home / "Mailbox.lock"
     make(lock, text)
@@ -333,8 +335,8 @@ def test_a_dot_lock_is_heeded_until_it_is_old(home: Path, text: str) -> None:
     assert "Mailbox.lock was made 0 seconds ago by another program" in refused
     assert lock.read_text() == text
     assert (home / "Mailbox").read_bytes() == b""
-    long_ago = time.time() - STALE_AFTER - 1
-    os.utime(lock, (long_ago, long_ago))
+    made = time.time() + left
+    os.utime(lock, (made, made))
     assert isinstance(append(mbox), Delivered)
     assert os.listdir(home) == ["Mailbox"]
 

@@ -21,6 +21,9 @@ from restante.mda.durable import Disk
 
 STALE_AFTER = 300.0
 """Seconds after which a dot-lock of another program counts as forgotten, as in liblockfile."""
+AHEAD = 3600.0
+"""Seconds by which a file server's clock may be ahead: a dot-lock from later than that was made
+while this host's was."""
 MAX_MARK = 512
 """Octets of a dot-lock that are read."""
 
@@ -111,7 +114,8 @@ def _remove_forgotten(disk: Disk, directory: int, name: str, mark: bytes) -> Non
     except FileNotFoundError:
         return
     age = time.time() - found.st_mtime
-    if age > STALE_AFTER or _read(directory, name).rstrip().endswith(b" " + mark):
+    is_forgotten = not -AHEAD <= age <= STALE_AFTER
+    if is_forgotten or _read(directory, name).rstrip().endswith(b" " + mark):
         if _identity(directory, name) == _identity_of(found):
             disk.unlink(name, directory)
         return
