@@ -448,6 +448,8 @@ def test_the_text_of_what_was_given_up_says_for_how_long_it_was_tried() -> None:
     made = read(message(), given_up)
     assert "tried again for 30 minutes, in vain" in words(made.text)
     assert "mx.example.com says of mail.example.net (192.0.2.25):\n" in made.text
+    spared = replace(given_up, recipient=replace(given_up.recipient, born=TRIED - 600))
+    assert "tried again for 10 minutes, in vain" in words(read(message(), spared).text)
 
 
 def test_the_text_says_so_too_of_a_host_that_greeted_with_a_refusal_all_the_time() -> None:

@@ -109,7 +109,7 @@ class Explanation:
         for action in _WORDS:
             alike = [notice for notice in notices if notice.action is action]
             if alike:
-                sections.append("\n".join(self._section(envelope, action, alike)))
+                sections.append("\n".join(self._section(action, alike)))
         sections.append(self._attached(original))
         return "\n".join(sections)
 
@@ -129,13 +129,11 @@ class Explanation:
         ]
         return _filled(intro) + "\n" + "".join(f"{line}\n" for line in about)
 
-    def _section(
-        self, envelope: Envelope, action: Action, notices: Sequence[Notice]
-    ) -> Iterator[str]:
+    def _section(self, action: Action, notices: Sequence[Notice]) -> Iterator[str]:
         words = _words(notices)[action]
         yield f"{words.lead}\n"
         for notice in notices:
-            yield "".join(f"{line}\n" for line in self._recipient(envelope, notice))
+            yield "".join(f"{line}\n" for line in self._recipient(notice))
         born = max(notice.recipient.born for notice in notices)
         until = formatdate(born + self.lifetime, localtime=True)
         then = words.next.format(until=until)
@@ -143,7 +141,7 @@ class Explanation:
             then += " If it still cannot be delivered by then, you will be told."
         yield _filled(then)
 
-    def _recipient(self, envelope: Envelope, notice: Notice) -> Iterator[str]:
+    def _recipient(self, notice: Notice) -> Iterator[str]:
         """The address that the sender wrote comes first: it is the one that he or she knows."""
         recipient = notice.recipient
         address = recipient.target.address
@@ -154,15 +152,15 @@ class Explanation:
         if recipient.last is None:
             return
         if notice.action in {Action.FAILED, Action.DELAYED}:
-            yield from self._trouble(envelope, notice, recipient.last)
+            yield from self._trouble(notice, recipient.last)
         elif recipient.last.peer is not None:
             yield f"      (by way of {printable(named(recipient.last.peer))})"
 
-    def _trouble(self, envelope: Envelope, notice: Notice, last: LastAnswer) -> Iterator[str]:
+    def _trouble(self, notice: Notice, last: LastAnswer) -> Iterator[str]:
         yield ""
         text = reason(status(notice), last.peer)
         if notice.action is Action.FAILED and last.is_temporary:
-            tried = _span(last.at - envelope.received_at)
+            tried = _span(last.at - notice.recipient.born)
             text += f" It was tried again for {tried}, in vain, and is given up now."
         yield from (f"      {line}" for line in textwrap.wrap(text, WIDTH - 6))
         yield ""
