@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from restante.store.maildir import LOCK, STALE_AFTER, MaildirStore
+from restante.store.lock import LOCK, STALE_AFTER
+from restante.store.maildir import MaildirStore
 from tests.support.maildrop_box import Box
 from tests.support.other_disks import count_for_limits, limit, other_disk, subvolume
 

@@ -21,7 +21,8 @@ from restante.helper.store import HelperStore
 from restante.helper.wire import Kind, head
 from restante.mda.writer import BatchWriter
 from restante.store import Maildrop, MaildropInUse, MailStore, Messages, maildir
-from restante.store.maildir import STALE_AFTER, MaildirDrop, MaildirStore
+from restante.store.lock import LOCK, STALE_AFTER
+from restante.store.maildir import MaildirDrop, MaildirStore
 from restante.store.recollection import SETTLED, SHARES, Recollection
 from restante.store.scan import NOTHING, Listing
 from restante.store.unwaiting import Stamp, has_stamp, stamp_of
@@ -207,7 +208,7 @@ async def test_what_is_being_changed_is_not_trusted(tmp_path: Path, readings: li
 
 
 async def test_a_maildir_without_a_lock_file_is_read(box: Box, readings: list[None]) -> None:
-    (box.path / maildir.LOCK).unlink()
+    (box.path / LOCK).unlink()
     assert len(await box.seen()) == 3
     assert len(readings) == 1
 
@@ -218,7 +219,7 @@ async def test_what_crashed_deliveries_left_is_cleaned_all_the_same(box: Box, lo
     left = box.path / "tmp" / "5.e"
     left.write_bytes(b"half")
     moment = time.time() + looked
-    os.utime(box.path / maildir.LOCK, (moment, moment))
+    os.utime(box.path / LOCK, (moment, moment))
     box.maildirs._clock = lambda: time.time() + 2 * STALE_AFTER
     await box.seen()
     assert not left.exists()

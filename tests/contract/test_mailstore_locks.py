@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from restante.store import MaildropInUse, MaildropUnavailable, files, scan
-from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop, MaildirStore
+from restante.store.lock import LOCK, STALE_AFTER
+from restante.store.maildir import MaildirDrop, MaildirStore
 from tests.support.few_inodes import few_inodes, use_up
 from tests.support.hanging import IS_POSSIBLE, far_file
 from tests.support.instance import PATIENCE

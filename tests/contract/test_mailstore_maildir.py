@@ -22,7 +22,8 @@ from restante.store import (
     scan,
     unwaiting,
 )
-from restante.store.maildir import LOCK, MaildirDrop, MaildirStore
+from restante.store.lock import LOCK
+from restante.store.maildir import MaildirDrop, MaildirStore
 from tests.support.maildrop_box import Box, read
 
 SOMEBODY = 12345

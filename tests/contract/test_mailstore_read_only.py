@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from restante.store import MaildropInUse, MaildropUnavailable
-from restante.store.maildir import LOCK, STALE_AFTER, MaildirDrop
+from restante.store.lock import LOCK, STALE_AFTER
+from restante.store.maildir import MaildirDrop
 from tests.support.maildrop_box import Box, read
 from tests.support.power import mounted
 

@@ -15,7 +15,8 @@ import pytest
 from restante.directory import Account
 from restante.rights import RightsRefused, owners_rights
 from restante.store import MaildropUnavailable
-from restante.store.maildir import LOCK, STALE_AFTER, MaildirStore
+from restante.store.lock import LOCK, STALE_AFTER
+from restante.store.maildir import MaildirStore
 from tests.support.deliveries import GROUP, OWNER
 
 AS_OWNER = owners_rights(1, 1)

@@ -11,23 +11,18 @@ said of one whose file system seems not to be mounted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import fcntl
 import functools
 import os
-import stat
 import struct
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from restante.directory import Account
 from restante.rights import RightsRefused, Way, Ways, own_rights
 from restante.store import (
-    MaildropInUse,
     MaildropUnavailable,
     MessageGone,
     Messages,
@@ -36,15 +31,21 @@ from restante.store import (
     unwaiting,
 )
 from restante.store.columns import Column
+from restante.store.lock import (
+    LOCK,
+    STALE_AFTER,
+    check_missing,
+    check_name,
+    clean_if_due,
+    keep_lock,
+    of_others,
+    take_known_lock,
+    take_lock,
+    unavailable,
+)
 from restante.store.recollection import Recollection
 
 MAILDIR = "Maildir"
-LOCK = "restante.lock"
-CLOCK_TOLERANCE = 3600
-"""Seconds that a lock file's time may lie ahead: machines that share Maildirs differ a little."""
-STALE_AFTER = 36 * 3600
-"""Seconds after which a file in ``tmp`` was abandoned (maildir(5)), and between two looks for such
-files: the time of the lock file says when the last one was."""
 READ_AHEAD = 32
 """Messages read in one go when the client fetches one after another."""
 READ_AHEAD_OCTETS = 256 * 1024
@@ -53,11 +54,8 @@ READINGS = 8
 """Maildirs whose mail is read for its sizes at the same time, each in a thread for as long as that
 takes. There are more threads, for everybody else."""
 
-_LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_LOCK_FLAGS_READ_ONLY = _LOCK_FLAGS & ~os.O_ACCMODE | os.O_RDONLY
-_LOCK_BELOW = b"/" + LOCK.encode()
 _FOLDERS_BELOW = tuple(b"/" + folder.encode() for folder in scan.FOLDERS)
-"""What follows a Maildir's path in those of its lock and of its folders."""
+"""What follows a Maildir's path in those of its folders."""
 
 _STAMP = struct.Struct("!QQq")
 
@@ -65,8 +63,6 @@ _Result = TypeVar("_Result")
 
 _NO_MESSAGE_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 """What opening says of a name that has become a link, a socket or a directory."""
-_UNCHANGEABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What a file system says that is full, or has become read-only, as a disk that fails makes it."""
 
 
 class MaildirStore:
@@ -110,7 +106,8 @@ class MaildirStore:
         known = self._recollection.of(maildir)
         if known is None:
             return None
-        lock = _lock_unchanged(maildir, known, self._clock() - STALE_AFTER)
+        is_unchanged = functools.partial(_is_unchanged, maildir, known)
+        lock = take_known_lock(maildir, self._clock() - STALE_AFTER, is_unchanged)
         if lock is None:
             return None
         drop = MaildirDrop(way, lock, known)
@@ -277,7 +274,7 @@ class MaildirDrop:
         except OSError as error:
             if error.errno in _NO_MESSAGE_FILE:
                 raise MessageGone from None
-            raise _unavailable("read a message in", self._name, error) from error
+            raise unavailable("read a message in", self._name, error) from error
 
     @property
     def _name(self) -> str:
@@ -306,28 +303,14 @@ class MaildirDrop:
                 return first
             second = scan.relocate(self.maildir, places, inodes)
         except OSError as error:
-            raise _unavailable("read", self._name, error) from error
+            raise unavailable("read", self._name, error) from error
         return [now or then for then, now in zip(first, second, strict=True)]
 
     def _remove(self, indexes: Sequence[int]) -> None:
         with self._way.rights():
-            self._keep_lock()
+            assert self._lock is not None, "messages lie in Maildirs alone, and those are locked"
+            keep_lock(self._lock, self.maildir, self._name)
             self._remove_here(indexes)
-
-    def _keep_lock(self) -> None:
-        """Ask for the lock once more, which changes nothing where it is still held.
-
-        A file server that has not heard of this machine for long gives its locks to others
-        (NFSv4's lease, CephFS's eviction), and nobody says so before the next request for one.
-        Where somebody has removed the file, others may have made and locked another one.
-        Raises MaildropUnavailable.
-        """
-        assert self._lock is not None, "messages lie in Maildirs alone, and those are locked"
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _check_name(self._lock, self.maildir + _LOCK_BELOW)
-        except OSError as error:
-            raise _unavailable("keep the lock on", self._name, error) from error
 
     def _remove_here(self, indexes: Sequence[int]) -> None:
         folders: set[bytes] = set()
@@ -345,7 +328,7 @@ class MaildirDrop:
                 problems.append(error)
         if problems:
             doing = f"delete {len(indexes)} messages ({gone} are gone) in"  # for the log to tell
-            raise _unavailable(doing, self._name, problems[0])
+            raise unavailable(doing, self._name, problems[0])
 
     def _unlink_moved(
         self, missed: Sequence[int], folders: set[bytes], problems: list[OSError]
@@ -396,24 +379,6 @@ def _maildir_of(way: Way) -> bytes:
     return os.fsencode(f"{way.path}/{MAILDIR}")
 
 
-def _lock_unchanged(maildir: bytes, known: scan.Listing, stale_before: float) -> int | None:
-    """The lock of what still is what is known of it, if nothing is to be waited for or done."""
-    try:
-        lock = unwaiting.open_known(maildir + _LOCK_BELOW, _LOCK_FLAGS)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(lock)
-        has_name = status.st_nlink > 0
-        if has_name and not _is_due(status, stale_before) and _is_unchanged(maildir, known):
-            return lock
-    except OSError:
-        pass  # whoever opens it in earnest says what is wrong
-    files.close(lock)
-    return None
-
-
 def _is_unchanged(maildir: bytes, known: scan.Listing) -> bool:
     for folder, stamp in zip(_FOLDERS_BELOW, known.stamps, strict=True):
         if not unwaiting.has_stamp(maildir + folder, stamp):
@@ -428,7 +393,7 @@ def _open(
     try:
         way = ways(account)
     except FileNotFoundError:
-        _check_missing(os.path.join(account.home, MAILDIR))
+        check_missing(os.path.join(account.home, MAILDIR))
         return MaildirDrop(None, None)
     except RightsRefused as error:
         raise MaildropUnavailable(str(error)) from error
@@ -443,153 +408,23 @@ def _open(
 def _open_by(way: Way, uid: int, stale_before: float, *, may_last: bool) -> MaildirDrop:
     maildir, name = (os.path.join(home, MAILDIR) for home in (way.path, way.home))
     try:
-        lock = _take_lock(maildir, name)
+        lock = take_lock(maildir, name)
     except PermissionError as error:
-        what = _of_others({way.home: way.path, name: maildir}, uid) or os.path.join(name, LOCK)
-        raise _unavailable("lock", what, error) from error
+        what = of_others({way.home: way.path, name: maildir}, uid) or os.path.join(name, LOCK)
+        raise unavailable("lock", what, error) from error
     if lock is None:
         return MaildirDrop(way, None)
     try:
-        _check_name(lock, os.path.join(maildir, LOCK))
-        is_due = _is_due(os.fstat(lock), stale_before)
-        if is_due:
-            _clean_tmp(os.path.join(maildir, "tmp"), stale_before)
-            _note_the_look(lock)
+        check_name(lock, os.path.join(maildir, LOCK))
+        is_due = clean_if_due(lock, maildir, stale_before)
         found = scan.listing(os.fsencode(maildir), thorough=is_due, may_last=may_last)
         return MaildirDrop(way, lock, found)
     except OSError as error:
         files.close(lock)
-        raise _unavailable("read", name, error) from error
+        raise unavailable("read", name, error) from error
     except BaseException:
         files.close(lock)
         raise
-
-
-def _take_lock(maildir: str, name: str) -> int | None:
-    """The descriptor that holds the lock, or None if there is no Maildir.
-
-    Raises PermissionError too.
-    """
-    try:
-        lock = _open_lock(maildir)
-    except FileNotFoundError:
-        _check_missing(maildir)
-        return None
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise _unavailable("lock", os.path.join(name, LOCK), error) from error
-    try:
-        _lock(lock)
-    except BlockingIOError:
-        files.close(lock)
-        raise MaildropInUse(f"{name} is in use by another session") from None
-    except OSError as error:
-        files.close(lock)
-        raise _unavailable("lock", os.path.join(name, LOCK), error) from error
-    return lock
-
-
-def _lock(descriptor: int) -> None:
-    """Keep others out; raises OSError.
-
-    NFS lets nobody have for himself what he can only read (flock(2)). Shared, it heeds a session
-    from before the file system became read-only, and is good for reading: ``_keep_lock`` fails.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-
-def _check_missing(maildir: str) -> None:
-    """Raise MaildropUnavailable where it is not only this Maildir that is missing.
-
-    Without the file system there is a link that leads nowhere on the way to it, or a directory that
-    was made immutable before it was mounted upon (docs/cluster.md).
-    """
-    way = (maildir, *map(str, Path(maildir).parents))
-    last = next(filter(os.path.lexists, way), "/")
-    if not os.path.exists(last):
-        raise MaildropUnavailable(f"cannot follow the link {last}: it leads nowhere")
-    if files.is_immutable(last):
-        raise MaildropUnavailable(
-            f"cannot find {maildir}: {last} is immutable, as a directory that nothing is mounted on"
-        )
-
-
-def _open_lock(maildir: str) -> int:
-    """The file; the Maildir itself where there is none and none can be made; raises OSError.
-
-    Else nobody could make room who has no other way to his mail, nor read what is on a disk that
-    lets nothing be changed.
-    """
-    path = os.path.join(maildir, LOCK)
-    try:
-        return os.open(path, _LOCK_FLAGS | os.O_CREAT, 0o600)
-    except OSError as error:
-        if error.errno not in _UNCHANGEABLE:
-            raise
-    with contextlib.suppress(FileNotFoundError):  # whoever came before the change has the file
-        return os.open(path, _LOCK_FLAGS_READ_ONLY)
-    return os.open(maildir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _check_name(lock: int, path: str | bytes) -> None:
-    """Raises OSError if the name of a locked file leads elsewhere, so that it keeps nobody out.
-
-    A Maildir that is locked itself keeps nobody out once somebody has made the file.
-    """
-    held = os.fstat(lock)
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        if not stat.S_ISDIR(held.st_mode):
-            raise
-        found = os.stat(os.path.dirname(path))
-    if not os.path.samestat(held, found):
-        raise OSError(errno.ESTALE, f"{LOCK} is another file now")
-
-
-def _of_others(places: Mapping[str, str], uid: int) -> str:
-    """The first of the places, by name and path, that is not this uid's; empty if all are."""
-    for name, path in places.items():
-        with contextlib.suppress(OSError):
-            owner = os.stat(path).st_uid
-            if owner != uid:
-                return f"{name}, which belongs to uid {owner}, not to {uid}"
-    return ""
-
-
-def _is_due(lock: os.stat_result, stale_before: float) -> bool:
-    """Whether ``tmp`` is to be looked at: not if it was lately, unless the clock was ahead then."""
-    return not stale_before <= lock.st_mtime <= stale_before + STALE_AFTER + CLOCK_TOLERANCE
-
-
-def _clean_tmp(tmp: str, stale_before: float) -> None:
-    """Delete what deliveries left that never ended; what cannot be deleted stays."""
-    with contextlib.suppress(OSError), os.scandir(tmp) as found:
-        for entry in found:
-            with contextlib.suppress(OSError):
-                if entry.is_file(follow_symlinks=False) and _last_used(entry) < stale_before:
-                    os.unlink(entry.path)
-
-
-def _note_the_look(lock: int) -> None:
-    """Give the lock file the time of this look; where that takes room and there is none (btrfs), or
-    nothing can be changed, the next session looks again. Raises OSError."""
-    try:
-        os.utime(lock)
-    except OSError as error:
-        if error.errno not in _UNCHANGEABLE:
-            raise
-
-
-def _last_used(entry: os.DirEntry[str]) -> float:
-    status = entry.stat(follow_symlinks=False)
-    return max(status.st_atime, status.st_mtime, status.st_ctime)
 
 
 def _block(reader: files.Reader) -> bytes:
@@ -598,10 +433,6 @@ def _block(reader: files.Reader) -> bytes:
     except OSError as error:
         reader.close()
         raise MaildropUnavailable(f"cannot read a message: {error.strerror}") from error
-
-
-def _unavailable(doing: str, maildir: str, error: OSError) -> MaildropUnavailable:
-    return MaildropUnavailable(f"cannot {doing} {maildir}: {error.strerror or error}")
 
 
 async def _in_thread(

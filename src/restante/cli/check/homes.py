@@ -12,7 +12,8 @@ from restante.cli.check.reach import Reach
 from restante.directory import Account, BadRow
 from restante.directory.engine import Engine
 from restante.directory.rows import account_of
-from restante.store.maildir import LOCK, MAILDIR
+from restante.store.lock import LOCK
+from restante.store.maildir import MAILDIR
 
 _PARTS = ("tmp", "new", "cur", LOCK)
 """What keeps deliveries or POP3 out where it is somebody else's."""
