@@ -24,7 +24,7 @@ from typing import Protocol
 from restante.config.tree import Log
 from restante.errors import OperatorError
 from restante.eventlog import DEBUG, ERROR, INFO, WARNING, Destination, Fields, log
-from restante.rights import directories_to, is_roots_alone
+from restante.paths import directories_to, is_roots_alone
 
 MAX_VALUE = 8192
 """Characters of one value; what is longer is cut, a trace at its beginning."""

@@ -12,7 +12,7 @@ import pytest
 
 from restante.config.tree import Log
 from restante.logsetup import LogUnusable, setup_logging
-from restante.rights import directories_to, is_roots_alone
+from restante.paths import directories_to, is_roots_alone
 from restante.service.user import ServerUser, open_pem_for
 from restante.tls import CertificateRefused
 from tests.support.helpers import passable_directory

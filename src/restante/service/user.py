@@ -15,7 +15,7 @@ from restante.config import Settings
 from restante.config.load import FILE_NAME
 from restante.drop import DropPaths
 from restante.errors import OperatorError
-from restante.rights import directories_to, has_acl
+from restante.paths import directories_to, has_acl
 from restante.tls.files import HandedFiles, open_pem
 
 DEFAULT_USERS = ("restante", "nobody")
