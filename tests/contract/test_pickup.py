@@ -22,7 +22,8 @@ from restante.drop.deposit import wake
 from restante.drop.record import BadRecord, Head, Recipient, Record, encode_head
 from restante.envelope import Notify, RecipientDsn
 from restante.pickup import collector as collecting
-from restante.pickup.collector import Collector, claimed_by, look, settle
+from restante.pickup.claims import claimed_by, look, settle
+from restante.pickup.collector import Collector
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.pickup.place import prepare
 from restante.queue import RecipientState
@@ -160,7 +161,7 @@ async def test_pokes_without_end_have_a_look_now_and_then(
     monkeypatch.setattr(collecting, "LEAST_PAUSE", 0.1)
     looks, reads, real = list[float](), list[int](), os.read
 
-    def looking(_: DropPaths) -> list[str]:
+    def looking(_: DropPaths, most: int) -> list[str]:
         looks.append(time.monotonic())
         return []
 
@@ -188,12 +189,12 @@ async def test_long_looks_are_rare(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(collecting, "BATCH", 1)
     ended = list[float]()
 
-    def looking(paths: DropPaths) -> list[str]:
+    def looking(paths: DropPaths, most: int) -> list[str]:
         until_then = time.thread_time() + 0.02
         while time.thread_time() < until_then:
             pass
         ended.append(time.monotonic())
-        return look(paths)
+        return look(paths, most)
 
     monkeypatch.setattr(collecting, "look", looking)
     world.drop()

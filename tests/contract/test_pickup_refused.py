@@ -20,6 +20,7 @@ from restante.drop import new_names
 from restante.drop.record import HEAD_SIZE, Head, Recipient, Record, encode_head
 from restante.dsn.original import read_original
 from restante.dsn.reporter import DsnReporter
+from restante.pickup import claims
 from restante.pickup import collector as collecting
 from restante.pickup.letter import DroppedFile, Letter, read_letter
 from restante.pickup.place import prepare
@@ -201,7 +202,7 @@ async def test_a_directory_in_a_files_place_holds_up_no_other(
     """Between the look at the directory and the claim its owner may swap them."""
     name = world.put(file())
     path = Path(world.paths.incoming) / name
-    real = collecting._is_letter
+    real = claims._is_letter
 
     def swapping(entry: os.DirEntry[str]) -> bool:
         is_letter = real(entry)
@@ -210,8 +211,8 @@ async def test_a_directory_in_a_files_place_holds_up_no_other(
             (path / "inside").mkdir(parents=True)
         return is_letter
 
-    monkeypatch.setattr(collecting, "_is_letter", swapping)
-    monkeypatch.setattr(collecting, "MAX_BAD", 0)
+    monkeypatch.setattr(claims, "_is_letter", swapping)
+    monkeypatch.setattr(claims, "MAX_BAD", 0)
     monkeypatch.setattr(collecting, "PAUSE_AFTER_FAILURE", 1e6)
     async with world.collecting():
         for number in (1, 2):
@@ -251,7 +252,7 @@ async def test_other_names_are_none_of_its_business(
 async def test_only_so_many_bad_files_are_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collecting, "MAX_BAD", 2)
+    monkeypatch.setattr(claims, "MAX_BAD", 2)
     for _ in range(5):
         world.put(b"")
     assert await world.collect() == []

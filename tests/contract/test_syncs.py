@@ -14,7 +14,7 @@ import pytest
 
 from restante.drop import is_finished, is_unfinished
 from restante.drop.deposit import Deposit
-from restante.pickup.collector import settle
+from restante.pickup.claims import settle
 from restante.queue.bodies import Bodies, make_durable_directory
 from restante.queue.schema import connect_writer
 from tests.support.dropped import HELLO, SLOT, World, to

@@ -12,7 +12,8 @@ from restante.config.tree import Server, Settings, Smtp
 from restante.drop import DropPaths, new_names
 from restante.drop.deposit import Deposit
 from restante.drop.record import Head, Recipient, Record, encode, encode_head
-from restante.pickup.collector import Collector, claim, claimed_by, look
+from restante.pickup.claims import claim, claimed_by, look
+from restante.pickup.collector import BATCH, Collector
 from restante.pickup.place import prepare
 from restante.queue import QueuedMessage
 from restante.queue.store import QueueStore
@@ -60,7 +61,7 @@ class World:
 
     def claim(self, slot: int = SLOT) -> list[str]:
         """Have all that was dropped claimed for the queue of ``slot``; their names."""
-        return claim(self.paths, claimed_by(self.paths, slot), look(self.paths))
+        return claim(self.paths, claimed_by(self.paths, slot), look(self.paths, BATCH))
 
     def left(self) -> list[str]:
         """Whatever lies in the drop directory's folders, by its path there.

@@ -8,7 +8,8 @@ from restante import maillog
 from restante.config import Settings
 from restante.drop import DropPaths
 from restante.errors import OperatorError, TemporaryError
-from restante.pickup.collector import Collector, settle
+from restante.pickup.claims import settle
+from restante.pickup.collector import Collector
 from restante.pickup.place import prepare
 from restante.queue.store import QueueStore
 from restante.service.queues import spool_of

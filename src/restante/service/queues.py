@@ -14,7 +14,7 @@ from restante.config import Settings
 from restante.config.live import Derived, LiveSettings
 from restante.dsn.reporter import DsnReporter
 from restante.errors import TemporaryError
-from restante.pickup.collector import settle
+from restante.pickup.claims import settle
 from restante.queue import Courier, QueueTaken, QueueUnusable
 from restante.queue.clock import SystemClock
 from restante.queue.retry import RetryPolicy
