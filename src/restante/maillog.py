@@ -222,7 +222,7 @@ def certificate_doubtful(path: str, why: str) -> None:
 
 def sender_refused(session: str, sender: str, account: str, reply: Reply, why: str) -> None:
     """MAIL was answered with a failure; ``account`` has logged in, or is empty."""
-    _meter.sender_refused(reply.code)
+    _meter.refused("mail", reply.code)
     _log.info(
         "sender_refused",
         session=session,
@@ -247,7 +247,7 @@ def recipient_refused(
     session: str, id: str, sender: str, recipient: str, reply: Reply, why: str
 ) -> None:
     """RCPT was answered with a failure; ``why`` is more than the peer was told."""
-    _meter.recipient_refused(reply.code)
+    _meter.refused("rcpt", reply.code)
     _log.info(
         "recipient_refused",
         session=session,
@@ -291,7 +291,7 @@ def message_refused(
     session: str, id: str, sender: str, recipients: Iterable[str], reply: Reply, why: str
 ) -> None:
     """A message was not accepted after its content was sent."""
-    _meter.message_refused(reply.code)
+    _meter.refused("data", reply.code)
     _log.info(
         "message_refused",
         session=session,
@@ -370,13 +370,13 @@ def attempt_begun(id: str, lane: str) -> None:
 
 def delivered(id: str, recipient: str, detail: str) -> None:
     """One recipient here has the message, durably; ``detail`` says where."""
-    _meter.delivered()
+    _meter.attempted("delivered")
     _log.info("delivered", id=id, recipient=shown(recipient), detail=detail)
 
 
 def sent(id: str, recipient: str, peer: Peer, reply: str) -> None:
     """Another host has accepted the message for one recipient."""
-    _meter.delivered()
+    _meter.attempted("delivered")
     _log.info(
         "sent",
         id=id,
@@ -399,7 +399,7 @@ def deferred(
 
     None: when an operator says so.
     """
-    _meter.deferred()
+    _meter.attempted("deferred")
     peer = answer.peer or _NOBODY
     _log.warning(
         "deferred",
@@ -418,7 +418,7 @@ def deferred(
 
 def failed(id: str, recipient: str, answer: PermanentFailure | TemporaryFailure) -> None:
     """One recipient is given up."""
-    _meter.failed()
+    _meter.attempted("failed")
     peer = answer.peer or _NOBODY
     _log.warning(
         "failed",
@@ -446,12 +446,13 @@ def partly_delivered(id: str, recipient: str, detail: str) -> None:
 def bounced(id: str, bounce: str, recipient: str) -> None:
     """A report of a failure of message ``id`` is queued under the id ``bounce`` for its sender."""
     _meter.bounced()
+    _meter.waiting(1)
     _log.info("bounced", id=id, bounce=bounce, recipient=shown(recipient))
 
 
 def reported(id: str, report: str, recipient: str, actions: str) -> None:
     """A report that tells of no failure is queued under the id ``report`` for the sender."""
-    _meter.reported()
+    _meter.waiting(1)
     _log.info("reported", id=id, report=report, recipient=shown(recipient), actions=actions)
 
 
@@ -487,13 +488,13 @@ def queue_unattended(path: str, seconds: float, spared: int) -> None:
 
 def message_finished(id: str) -> None:
     """A message left the queue; every recipient is settled."""
-    _meter.queue_left()
+    _meter.waiting(-1)
     _log.info("message_finished", id=id)
 
 
 def queue_opened(path: str, messages: int) -> None:
     """A worker has a queue; ``messages`` wait in it."""
-    _meter.queue_opened(messages)
+    _meter.waiting(messages)
     _log.info("queue_opened", path=path, messages=messages)
 
 
@@ -504,7 +505,7 @@ def bodies_left(path: str, bodies: int, left: str) -> None:
 
 def queue_changed(path: str, messages: int, change: int) -> None:
     """An operator changed a queue; ``messages`` wait in it now, ``change`` more than before."""
-    _meter.queue_changed(change)
+    _meter.waiting(change)
     _log.info("queue_changed", path=path, messages=messages)
 
 

@@ -49,41 +49,21 @@ class Meter:
     def session_closed(self, service: str, seconds: float) -> None:
         """A connection ended after so long."""
 
-    def sender_refused(self, code: int) -> None:
-        """MAIL was answered with a failure."""
-
-    def recipient_refused(self, code: int) -> None:
-        """RCPT was answered with a failure."""
-
-    def message_refused(self, code: int) -> None:
-        """A message was not accepted after its content was sent."""
+    def refused(self, command: str, code: int) -> None:
+        """``mail``, ``rcpt``, or the content (``data``) was answered with a failure."""
 
     def message_accepted(self, how: str, size: int, seconds: float) -> None:
         """A message of so many octets was acknowledged, that long after its end came."""
 
-    def delivered(self) -> None:
-        """A recipient has the message."""
-
-    def deferred(self) -> None:
-        """A recipient is tried again later."""
-
-    def failed(self) -> None:
-        """A recipient is given up."""
+    def attempted(self, outcome: str) -> None:
+        """A recipient has the message (``delivered``), is tried again later (``deferred``) or is
+        given up (``failed``)."""
 
     def bounced(self) -> None:
         """A report of a failure was queued."""
 
-    def reported(self) -> None:
-        """A report of something else was queued."""
-
-    def queue_opened(self, messages: int) -> None:
-        """So many messages wait in a queue that this worker has now."""
-
-    def queue_changed(self, messages: int) -> None:
-        """So many more messages wait than were known, or fewer."""
-
-    def queue_left(self) -> None:
-        """A message left the queue."""
+    def waiting(self, change: int) -> None:
+        """So many more messages wait in this worker's queues, or fewer."""
 
     def relay_connection(self, result: str) -> None:
         """A connection to another host was made (``good``), or what came in its place."""
@@ -166,14 +146,8 @@ class PrometheusMeter(Meter):
         self._open.labels(service).dec()
         self._session_seconds.labels(service).observe(seconds)
 
-    def sender_refused(self, code: int) -> None:
-        self._refused.labels("mail", str(code)).inc()
-
-    def recipient_refused(self, code: int) -> None:
-        self._refused.labels("rcpt", str(code)).inc()
-
-    def message_refused(self, code: int) -> None:
-        self._refused.labels("data", str(code)).inc()
+    def refused(self, command: str, code: int) -> None:
+        self._refused.labels(command, str(code)).inc()
 
     def message_accepted(self, how: str, size: int, seconds: float) -> None:
         self._accepted.labels(how).inc()
@@ -182,30 +156,14 @@ class PrometheusMeter(Meter):
         if how == "queued":
             self._waiting.inc()
 
-    def delivered(self) -> None:
-        self._outcomes.labels("delivered").inc()
-
-    def deferred(self) -> None:
-        self._outcomes.labels("deferred").inc()
-
-    def failed(self) -> None:
-        self._outcomes.labels("failed").inc()
+    def attempted(self, outcome: str) -> None:
+        self._outcomes.labels(outcome).inc()
 
     def bounced(self) -> None:
         self._bounces.inc()
-        self._waiting.inc()
 
-    def reported(self) -> None:
-        self._waiting.inc()
-
-    def queue_opened(self, messages: int) -> None:
-        self._waiting.inc(messages)
-
-    def queue_changed(self, messages: int) -> None:
-        self._waiting.inc(messages)
-
-    def queue_left(self) -> None:
-        self._waiting.dec()
+    def waiting(self, change: int) -> None:
+        self._waiting.inc(change)
 
     def relay_connection(self, result: str) -> None:
         self._relayed.labels(result).inc()
