@@ -44,7 +44,7 @@ RULES: dict[str, set[str]] = {
     "eventlog": set(),
     "mounts": set(),
     "paths": set(),
-    "maillog": VOCABULARY | {"eventlog", "metrics"},
+    "maillog": VOCABULARY | {"eventlog", "metrics.contract"},
     "logsetup": VOCABULARY | {"config", "eventlog", "paths"},
     "protocol": {"address", "envelope", "records", "status"},
     "directory": VOCABULARY | {"config", "crowds", "maillog", "mounts", "rights", "tls"},

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from restante import maillog, metrics
+from restante import maillog
 from restante.config.listeners import LISTENERS
+from restante.metrics.prometheus import PrometheusMeter
 from restante.protocol.pop3.events import CloseReason as Pop3Reason
 from restante.protocol.smtp.events import CloseReason as SmtpReason
 
@@ -116,7 +117,7 @@ def test_every_service_that_listens_is_told() -> None:
 
 
 def test_labels_of_metrics() -> None:
-    source = inspect.getsource(metrics.PrometheusMeter)
+    source = inspect.getsource(PrometheusMeter)
     made = re.findall(r'(?:counter|histogram)\(\s*"(\w+)",\s*"[^"]*"((?:,\s*"\w+")*)', source)
     table = re.findall(r"(?m)^\| `restante_(\w+?)(?:_total)?` \| \w+ \|([^|]*)\|", PAGE.read_text())
     told = {name: re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", cell)) for name, cell in table}
@@ -125,7 +126,7 @@ def test_labels_of_metrics() -> None:
 
 
 def test_every_metric_is_documented_and_no_other() -> None:
-    source = inspect.getsource(metrics.PrometheusMeter)
+    source = inspect.getsource(PrometheusMeter)
     counters = re.findall(r'counter\(\s*"(\w+)"', source)
     histograms = re.findall(r'histogram\(\s*"(\w+)"', source)
     gauges = re.findall(r'Gauge\(\s*"restante_(\w+)"', source)

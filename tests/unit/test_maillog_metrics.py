@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from restante import metrics
-from restante.metrics import Meter, MetricsServer, PrometheusMeter
+from restante.metrics import Meter
+from restante.metrics.files import ROOM, figures_directory, forget, prepare
+from restante.metrics.prometheus import PrometheusMeter
+from restante.metrics.server import MAX_REQUEST, MAX_SCRAPES, MetricsServer
 from tests.support.no_threads import FewThreads
 
 WORK = """
@@ -21,7 +23,7 @@ import sys
 from restante import maillog
 from restante.config.tree import Log
 from restante.logsetup import setup_logging
-from restante.metrics import PrometheusMeter
+from restante.metrics.prometheus import PrometheusMeter
 from restante.status import Peer, PermanentFailure, Reply, TemporaryFailure
 
 setup_logging(Log(target="/dev/null", level="error"), "/")
@@ -82,7 +84,7 @@ def work(directory: str, slot: int = 0, database: str = "up") -> None:
 def figures(directory: str) -> set[str]:
     """The lines that a scrape gives, made in a process of its own as a worker is."""
     script = (
-        "import sys; from restante.metrics import exposition;"
+        "import sys; from restante.metrics.server import exposition;"
         "sys.stdout.buffer.write(exposition(sys.argv[1]))"
     )
     done = subprocess.run(
@@ -93,8 +95,8 @@ def figures(directory: str) -> set[str]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> str:
-    made = metrics.figures_directory(str(tmp_path))
-    metrics.prepare(made)
+    made = figures_directory(str(tmp_path))
+    prepare(made)
     return made
 
 
@@ -102,7 +104,7 @@ def test_figures_of_two_workers_are_added_up(directory: str) -> None:
     work(directory, 0)
     work(directory, 1, "away")
     assert set(TWICE.split("\n")) - {""} <= figures(directory)
-    metrics.forget(directory, 1)
+    forget(directory, 1)
     left = figures(directory)
     assert 'restante_sessions_open{service="smtp"} 1.0' in left
     assert "restante_database_up 1.0" in left
@@ -112,7 +114,7 @@ def test_figures_of_two_workers_are_added_up(directory: str) -> None:
 def test_a_successor_goes_on_with_the_counters_in_the_same_files(directory: str) -> None:
     work(directory)
     files = sorted(os.listdir(directory))
-    metrics.forget(directory, 0)
+    forget(directory, 0)
     work(directory)
     assert sorted(os.listdir(directory)) == files
     told = figures(directory)
@@ -133,8 +135,8 @@ def test_all_figures_have_their_room_from_the_first(directory: str) -> None:
     names = ("counter", "gauge_livemin", "gauge_livesum", "histogram")
     assert [file.name for file in files] == [f"{name}_0.db" for name in names]
     for file in files:
-        assert file.stat().st_size == metrics.ROOM
-        assert file.stat().st_blocks * 512 >= metrics.ROOM
+        assert file.stat().st_size == ROOM
+        assert file.stat().st_blocks * 512 >= ROOM
 
 
 def test_a_worker_that_is_just_starting_stops_no_scrape(directory: str) -> None:
@@ -145,7 +147,7 @@ def test_a_worker_that_is_just_starting_stops_no_scrape(directory: str) -> None:
 
 def test_a_new_start_counts_from_nothing(directory: str) -> None:
     work(directory)
-    metrics.prepare(directory)
+    prepare(directory)
     assert os.listdir(directory) == []
     assert figures(directory) == set()
 
@@ -214,14 +216,14 @@ async def test_without_a_thread_a_scrape_is_told_so(port: int) -> None:
 
 async def test_endless_head_is_cut_off(port: int) -> None:
     try:
-        answer = await ask(port, b"x" * (20 * metrics.MAX_REQUEST))
+        answer = await ask(port, b"x" * (20 * MAX_REQUEST))
     except ConnectionError:
         answer = b""  # a reset is as good as an orderly end
     assert answer == b""
 
 
 async def test_too_many_connections_are_closed_and_stop_waits_for_none(port: int) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(metrics.MAX_SCRAPES)]
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_SCRAPES)]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert await reader.read() == b""
     for _, one in [*held, (reader, writer)]:

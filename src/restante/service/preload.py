@@ -14,9 +14,10 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
 
-from restante import metrics
 from restante.config import Settings
 from restante.directory.engine import MySQLLocation, parse_url
+from restante.metrics.files import figures_directory
+from restante.metrics.prometheus import DIRECTORY_VARIABLE
 
 _RELAYING = (
     "dns._asyncio_backend",
@@ -44,7 +45,7 @@ def preload(settings: Settings, rights: AbstractContextManager[None]) -> None:
     preload_driver(settings, rights)
     if settings.metrics.listen:
         # prometheus-client looks at its environment when it is imported.
-        os.environ[metrics.DIRECTORY_VARIABLE] = metrics.figures_directory(settings.directory)
+        os.environ[DIRECTORY_VARIABLE] = figures_directory(settings.directory)
         import_module("prometheus_client.multiprocess")
         import_module("gzip")
 

@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import restante
-from restante import maillog, metrics
+from restante import maillog
 from restante.config import Settings
 from restante.config.load import load_again
 from restante.config.tree import HostPort
 from restante.directory.engine import open_engine, pem_files
 from restante.errors import ConfigurationError, OperatorError
 from restante.logsetup import setup_logging
+from restante.metrics.files import figures_directory, forget, prepare
 from restante.queue.room import is_full
 from restante.queue.slots import queue_slots
 from restante.routing.instructions import BadInstruction
@@ -122,7 +123,7 @@ class Supervisor:
         self._settings = settings
         self._user = server_user(settings)
         self._log = setup_logging(settings.log, settings.directory)
-        self._figures = metrics.figures_directory(settings.directory)
+        self._figures = figures_directory(settings.directory)
         self._manager = Manager(os.environ)
         self._listeners = Listeners(passed=passed_sockets(os.environ))
         self._fresh = Listeners()
@@ -191,7 +192,7 @@ class Supervisor:
             return
         try:
             with self._rights_of_workers():
-                metrics.prepare(self._figures)
+                prepare(self._figures)
         except OSError as error:
             if not is_full(error):  # or else mail is served without
                 raise OperatorError(f"{self._figures} cannot be used: {error.strerror}") from error
@@ -380,7 +381,7 @@ class Supervisor:
         """Its process is gone."""
         worker.place.generation.board.forget(worker.place.number)
         with self._rights_of_workers():
-            metrics.forget(self._figures, worker.place.slot)
+            forget(self._figures, worker.place.slot)
 
     def _restart_missing(self) -> None:
         """Processes that ended by themselves get successors, workers at the same place."""

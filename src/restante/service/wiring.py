@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 
-from restante import maillog, metrics
+from restante import maillog
 from restante.auth import SystemLogins
 from restante.auth.login import PasswordAuthenticator
 from restante.auth.proven import ProvenPasswords
@@ -26,6 +26,9 @@ from restante.envelope import queue_ids
 from restante.errors import OperatorError
 from restante.guessing import Guard
 from restante.guessing.guard import guard_of
+from restante.metrics.files import figures_directory
+from restante.metrics.prometheus import PrometheusMeter
+from restante.metrics.server import MetricsServer
 from restante.net.handshakes import Handshakes
 from restante.net.pop3 import Pop3Service
 from restante.net.server import ConnectionLimits, Server, Service, session_ids
@@ -69,7 +72,7 @@ class Worker:
         self._renewing: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
         self._servers: list[Server] = []
-        self._metrics: metrics.MetricsServer | None = None
+        self._metrics: MetricsServer | None = None
         self._is_first = place.slot == min(place.generation.fellows)
         """It does what one worker of a generation does for all."""
         self._completing: asyncio.Task[None] | None = None
@@ -178,12 +181,12 @@ class Worker:
 
         A worker without room for its figures has none: counted from later on, they were wrong.
         """
-        figures = metrics.figures_directory(self._settings.directory)
+        figures = figures_directory(self._settings.directory)
         try:
-            maillog.measure_with(metrics.PrometheusMeter(figures, self._slot))
+            maillog.measure_with(PrometheusMeter(figures, self._slot))
         except OSError as error:
             maillog.metrics_failed(figures, error.strerror or str(error))
-        self._metrics = metrics.MetricsServer(figures)
+        self._metrics = MetricsServer(figures)
         await self._metrics.start(sockets)
 
     def _make_receiver(self, settings: Settings, sending: SendingLimits) -> Receiver:

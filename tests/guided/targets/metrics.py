@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from restante.metrics import MetricsServer
+from restante.metrics.server import MetricsServer
 from tests.guided.scratch import scratch
 from tests.guided.target import Target
 
