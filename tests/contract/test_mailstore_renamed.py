@@ -198,6 +198,43 @@ async def test_what_is_renamed_while_a_large_directory_is_read_is_listed(
     drop.close()
 
 
+@pytest.mark.parametrize("times", [0, 1, scan.LOOKS])
+async def test_what_is_renamed_while_a_network_s_directory_is_read_is_listed(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """NFS has one block of several answers of its server, between which others set flags."""
+    monkeypatch.setattr(entries, "stamp_of", lambda _: None)
+    await asyncio.sleep(2 * entries.TICK)
+    flags = Flags(box, monkeypatch, times)
+    drop = await store.open(box.account)
+    assert len(drop.messages) == MESSAGES
+    assert (flags.readings == 1) == (times == 0)
+    drop.close()
+
+
+async def test_what_is_renamed_before_it_is_known_for_a_file_is_listed(
+    box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems do not say with a name what it is that of."""
+    monkeypatch.setattr(entries, "_REGULAR", -1)
+    monkeypatch.setattr(entries, "_UNKNOWN", 8)
+    original = os.lstat
+
+    def renamed_first(path: bytes) -> os.stat_result:
+        if os.fsencode(path).endswith(b":2,"):
+            os.rename(path, path + b"S")
+        return original(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "lstat", renamed_first)
+        drop = await store.open(box.account)
+    assert len(drop.messages) == MESSAGES
+    assert [piece async for piece in drop.read(0)] == [b"A: 1\n\nHello\n"]
+    await drop.remove(range(MESSAGES))
+    drop.close()
+    assert os.listdir(box.path / "cur") == []
+
+
 @pytest.mark.parametrize("is_whole", [True, False])
 async def test_what_is_new_again_while_the_maildrop_is_read_is_listed(
     box: Box, store: MailStore, monkeypatch: pytest.MonkeyPatch, *, is_whole: bool

@@ -45,7 +45,8 @@ class Entries:
     """Of the directory, before it was read."""
     is_whole: bool = True
     """No name was missed: what is renamed while the directory is read may be, if that takes more
-    than one block."""
+    than one block, or the file system is not this kernel's own: NFS asks its server several times
+    for one."""
 
 
 def read(directory: bytes) -> Entries:
@@ -59,7 +60,7 @@ def read(directory: bytes) -> Entries:
         for block in _blocks(descriptor):
             names += _regular_files(directory, block)
             blocks += 1
-        is_whole = blocks < 2 or (
+        is_whole = (blocks < 2 and stamp is not None) or (
             os.fstat(descriptor).st_ctime_ns == before.st_ctime_ns
             and abs(began - before.st_ctime) >= TICK
         )
@@ -93,8 +94,9 @@ def _regular_files(directory: bytes, block: bytes) -> list[str]:
 
 
 def _is_regular(directory: bytes, name: str) -> bool:
+    """What is gone by now was: whoever renamed it need not have done so before it is read again."""
     try:
         path = os.path.join(directory, name.encode("latin-1"))
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
-        return False
+        return True
