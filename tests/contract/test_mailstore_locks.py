@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import struct
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.store import MaildropInUse, MaildropUnavailable, files, scan
+from restante.store import MaildropInUse, MaildropUnavailable, files, lock, scan
 from restante.store.lock import LOCK, STALE_AFTER
 from restante.store.maildir import MaildirDrop, MaildirStore
 from tests.support.few_inodes import few_inodes, use_up
@@ -23,6 +24,10 @@ from tests.support.instance import PATIENCE
 from tests.support.maildrop_box import Box
 
 HOUR = 3600
+_TO_WRITE, _NO_LOCK = (
+    struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK)
+)
+"""struct flock (fcntl(2)) for all of a file."""
 
 
 @pytest.fixture
@@ -65,6 +70,31 @@ async def test_the_lock_holds_across_processes_and_ends_with_them(box: Box) -> N
     here.close()
     there.close()
     assert await box.listing() == []
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_session_of_a_machine_that_mounts_this_disk_by_nfs_has_the_maildrop(
+    box: Box, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """Its flock(2) is a lock of fcntl(2)'s kind here."""
+    box.put("new/1.a.h,S=13,W=16")
+    box.store = MaildirStore(clock=lambda: time.time() + HOUR)
+    if is_known:
+        assert len(await box.listing()) == 1
+    monkeypatch.setattr(lock, "_serves_nfs", lambda _: True)
+    client = os.open(box.path / LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.fcntl(client, fcntl.F_OFD_SETLK, _TO_WRITE)
+    with pytest.raises(MaildropInUse):
+        await box.open()
+    os.close(client)
+    drop = await box.open()
+    client = os.open(box.path / LOCK, os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.fcntl(client, fcntl.F_OFD_SETLK, _TO_WRITE)
+    await drop.remove([0])
+    drop.close()
+    fcntl.fcntl(client, fcntl.F_OFD_SETLK, _TO_WRITE)
+    os.close(client)
 
 
 async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> None:
@@ -128,6 +158,7 @@ def _take_away(lock: Path) -> None:
         with contextlib.suppress(OSError):
             if os.path.samestat(os.stat(f"/proc/self/fd/{name}"), lock.stat()):
                 fcntl.flock(int(name), fcntl.LOCK_UN)
+                fcntl.fcntl(int(name), fcntl.F_OFD_SETLK, _NO_LOCK)  # where NFS is served here
 
 
 async def test_a_failed_open_gives_the_lock_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

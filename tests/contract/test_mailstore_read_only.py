@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.store import MaildropInUse, MaildropUnavailable
+from restante.store import MaildropInUse, MaildropUnavailable, lock
 from restante.store.lock import LOCK, STALE_AFTER
 from restante.store.maildir import MaildirDrop
 from tests.support.maildrop_box import Box, read
@@ -94,6 +94,19 @@ async def test_on_nfs_mail_is_read_and_none_deleted(
         await drop.remove([0])
     drop.close()
     assert [uid for uid, _ in await box.listing()] == ["1.a.h"]
+
+
+async def test_where_other_machines_mount_the_disk_mail_is_read_and_none_deleted(
+    box: ReadOnly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_serves_nfs", lambda _: True)
+    for _ in ("without the file", "with it"):
+        drop = await box.open_there()
+        assert await read(drop, 0) == b"A: 1\n\nHello\n"
+        with pytest.raises(MaildropUnavailable):
+            await drop.remove([0])
+        drop.close()
+        assert [uid for uid, _ in await box.listing()] == ["1.a.h"]
 
 
 async def test_who_locked_the_maildir_deletes_nothing_once_there_is_a_file(box: ReadOnly) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
+import struct
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,6 +26,12 @@ _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FLAGS_READ_ONLY = _FLAGS & ~os.O_ACCMODE | os.O_RDONLY
 _BELOW = b"/" + LOCK.encode()
 """What follows a Maildir's path in that of its lock."""
+_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+"""struct flock (fcntl(2)) for a lock to write on all of a file."""
+_NFS_SERVER = "/proc/net/rpc/nfsd"
+"""Is there where the kernel's NFS server is loaded."""
+_REMEMBERED = 10.0
+"""Seconds for which it counts as loaded or not."""
 _UNCHANGEABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What a file system says that is full, or has become read-only, as a disk that fails makes it."""
 
@@ -43,6 +52,7 @@ def take_lock(maildir: str, name: str) -> int | None:
         raise unavailable("lock", os.path.join(name, LOCK), error) from error
     try:
         _lock(lock)
+        _keep_clients_out(lock)
     except BlockingIOError:
         files.close(lock)
         raise MaildropInUse(f"{name} is in use by another session") from None
@@ -93,6 +103,7 @@ def take_known_lock(
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _keep_clients_out(lock)
         status = os.fstat(lock)
         has_name = status.st_nlink > 0
         if has_name and not _is_due(status, stale_before) and is_unchanged():
@@ -101,6 +112,25 @@ def take_known_lock(
         pass  # whoever opens it in earnest says what is wrong
     files.close(lock)
     return None
+
+
+def _keep_clients_out(lock: int) -> None:
+    """Lock for machines that mount a disk of this one by NFS as well; raises OSError.
+
+    Their flock(2) is fcntl(2)'s lock here, and one kind does not see the other. What is open to be
+    read alone cannot be locked so, and nothing is deleted then.
+    """
+    if _serves_nfs(time.monotonic() // _REMEMBERED) and unwaiting.is_local(lock):
+        try:
+            fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+
+
+@functools.lru_cache(maxsize=1)
+def _serves_nfs(_: float) -> bool:
+    return os.path.exists(_NFS_SERVER)
 
 
 def keep_lock(lock: int, maildir: bytes, name: str) -> None:

@@ -105,7 +105,7 @@ class Stamp:
 
 def stamp_of(descriptor: int) -> Stamp | None:
     """The stamp of an open directory; None where it is worth nothing; raises OSError."""
-    if not _is_local(descriptor):
+    if not is_local(descriptor):
         return None
     found = os.fstat(descriptor)
     return Stamp(found.st_dev, found.st_ino, found.st_ctime_ns)
@@ -125,7 +125,8 @@ def has_stamp(path: bytes, known: Stamp) -> bool:
     )
 
 
-def _is_local(descriptor: int) -> bool:
+def is_local(descriptor: int) -> bool:
+    """Whether this kernel alone changes the file system of an open file."""
     room = ctypes.create_string_buffer(_STATFS_SIZE)
     if _fstatfs(descriptor, room) != 0:
         return False
