@@ -10,8 +10,6 @@ to one question can never be taken for the answer to another.
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import ssl
 import time
 from collections import deque
@@ -35,19 +33,26 @@ from restante.directory.engine import (
     MySQLLocation,
     MySQLServer,
     NothingChanged,
-    Overtaken,
-    Rejected,
     Row,
     Statement,
     StatementLog,
-    Unfit,
     Value,
     cannot_know,
 )
-from restante.directory.handshake import NOT_OFFERED, client_context, objection
+from restante.directory.handshake import client_context
+from restante.directory.mysql_errors import (
+    ChangeWaited,
+    NotOffered,
+    explanation,
+    is_away,
+    is_full,
+    is_lost,
+    is_overtaken,
+    kind_of,
+)
 from restante.directory.overdue import Overdue
 from restante.directory.servers import Servers
-from restante.errors import CannotKnow, reason_of
+from restante.errors import CannotKnow
 from restante.tls.files import DiskFiles, PemFiles
 
 MAX_WAIT = 9.0
@@ -78,49 +83,6 @@ small, though they may be old: let it think that to begin with a table costs a s
 microseconds; a comment to all others)."""
 STRICT = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """What a change begins with: a value that does not fit is an error on every server."""
-
-# Errors of a statement by a server that is otherwise well (dev.mysql.com, Server Error Message
-# Reference): bad syntax, columns, tables and values, missing rights on a table, duplicates, names
-# that a column's character set cannot hold (1267 to 1271 on MariaDB, 3854 and 3988 on MySQL 8),
-# views that cannot be changed (1288, 1348, 1369, 1393 to 1395, 1423, 1471), views and triggers
-# whose definer is gone or may not read what they show (1356, 1449), or that call what is gone or
-# may not be called (1305, 1370), constraints and triggers that object (1644, 3819, 4025), a table
-# without the primary key that group replication wants (3098), changes where nothing may be changed
-# (1290, 1792, 1836: read_only, as replicas have it; 1036: innodb_read_only, a table's own files),
-# rows of a view that cannot be computed (1242, 1690, 3141), statements that are too much for
-# max_join_size (1104) or that a trigger keeps from their own table (1442), and those that pass:
-# tables or disks that are full (1114), statements that somebody killed (1317), or that have to be
-# prepared again.
-_TO_BE_PREPARED_AGAIN = 1615
-_PASSING = frozenset({1114, 1317, _TO_BE_PREPARED_AGAIN})
-_UNFIT = frozenset({1267, 1270, 1271, 3854, 3988})
-_STATEMENT_ERRORS = _UNFIT | frozenset(
-    {1048, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1241, 1264, 1265, 1292, 1300, 1364, 1365}
-    | {1366, 1406, 1451, 1452, 1288, 1348, 1393, 1394, 1395, 1423, 1471, 1644, 3819, 4025}
-    | {1369, 1356, 1449, 1305, 1370, 3098, 1290, 1792, 1836, 1036, 1242, 1690, 3141, 1104}
-    | {1442}
-    | _PASSING
-)
-# The server is well, and another transaction goes first: a lock was waited for too long, or a
-# deadlock, which is also what Galera calls a commit that another node's commit has overtaken; to
-# MySQL's group replication that is 3101; or a row has changed since the transaction first read
-# (1020, innodb_snapshot_isolation, as MariaDB from 11.6.2 on has it).
-_OVERTAKEN = frozenset({1020, 1205, 1213, 3101})
-# The server is well, and takes no further connection, of this user or of anybody.
-_NO_MORE_CONNECTIONS = frozenset({1040, 1203, 1226})
-_NOT_CONNECTED = 2003
-_REMEDIES = {
-    _NOT_CONNECTED: "is the server running, and is database.url right?",
-    1044: "is the database in database.url this user's?",
-    1045: "are user and password in database.url right, and ssl_mode where TLS is demanded?",
-    1049: "is the name at the end of database.url right?",
-    3159: "set ssl_mode in database.url",
-}
-"""What to look at after errors that an operator has most often when something is set up."""
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
-_FIRST_CLIENT_ERROR = 2000
-_LAST_CLIENT_ERROR = 2999
-"""Numbers of errors found on this side: the connection is gone (2006, 2013) or out of step."""
 
 
 @dataclass(slots=True, eq=False)
@@ -222,8 +184,8 @@ class MySQLEngine:
         All that can go wrong is CannotKnow, also what the driver trips over when the other end
         speaks no MySQL.
         """
-        kind = _kind(error)
-        failure = cannot_know(str(self._location), _reason(error), kind)
+        kind = kind_of(error)
+        failure = cannot_know(str(self._location), explanation(error), kind)
         if kind is CannotKnow:
             self._health.failed(asked, str(failure))
         return failure
@@ -255,7 +217,7 @@ class MySQLEngine:
             self._servers.answered(lease.server)
             lease.clean = True
         except (MySQLError, TimeoutError) as error:
-            lease.clean = not (_is_away(error) or _is_lost(error))
+            lease.clean = not (is_away(error) or is_lost(error))
             if self._is_to_be_asked_again(lease, error):
                 # What happened to this connection has happened to the others, most likely.
                 self._forget_idle()
@@ -270,9 +232,9 @@ class MySQLEngine:
 
         It may take connections, and yet hang or end at each question, or refuse them all.
         """
-        if lease.used and _is_lost(error):
+        if lease.used and is_lost(error):
             return True
-        if not _is_away(error):
+        if not is_away(error):
             return False
         self._servers.failed(lease.server)
         return self._servers.is_any_well
@@ -289,9 +251,9 @@ class MySQLEngine:
             lease.clean = True
         except TimeoutError as error:
             self._servers.failed(lease.server)
-            raise _ChangeWaited from error
+            raise ChangeWaited from error
         except MySQLError as error:
-            if _is_away(error):
+            if is_away(error):
                 self._servers.failed(lease.server)
             raise
         finally:
@@ -329,7 +291,7 @@ class MySQLEngine:
             try:
                 return await self._connect()
             except MySQLError as error:
-                if not _is_full(error):
+                if not is_full(error):
                     raise
                 refusals.append(error)
             if self._idle:  # given back while the server refused
@@ -414,7 +376,7 @@ class MySQLEngine:
             try:
                 connection = await self._connect_to(server)
             except Exception as error:
-                if not _is_full(error):
+                if not is_full(error):
                     self._servers.failed(server)
                     failure = failure if full else error
                 elif self._at_work > 1:
@@ -459,7 +421,7 @@ class MySQLEngine:
             await connection.connect()
         except MySQLError as error:
             if self._tls is not None and not offers_tls(connection):
-                raise _NotOffered from error
+                raise NotOffered from error
             raise
         try:
             await connection.query(OWN_WAYS)  # type: ignore[no-untyped-call]
@@ -476,7 +438,7 @@ class MySQLEngine:
             try:
                 return await self._carry_out_once(connection, statements)
             except MySQLError as error:
-                if _number(error) not in _OVERTAKEN:
+                if not is_overtaken(error):
                     raise
             await asyncio.sleep(FIRST_PAUSE * 2**attempt)
         return await self._carry_out_once(connection, statements)
@@ -502,17 +464,6 @@ class MySQLEngine:
         return count
 
 
-class _NotOffered(Exception):
-    """The server speaks no TLS, and must."""
-
-    def __init__(self) -> None:
-        super().__init__(NOT_OFFERED)
-
-
-class _ChangeWaited(TimeoutError):
-    """A change was not done in time: maybe for another's lock, for which no look-up waits."""
-
-
 class _AskAgain(Exception):
     """A connection from the pool was dead before it answered, or another server is to be asked."""
 
@@ -531,62 +482,3 @@ async def _count(connection: Connection, statement: Statement) -> int:
     async with connection.cursor() as cursor:
         count: int = await cursor.execute(_driver_text(statement.text), statement.parameters)
         return count
-
-
-def _number(error: BaseException) -> int:
-    number = error.args[0] if error.args else None
-    return number if isinstance(number, int) else 0
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether the server is well, and takes no further connection."""
-    return _number(error) in _NO_MORE_CONNECTIONS
-
-
-def _is_lost(error: Exception) -> bool:
-    """Whether a connection, or what was prepared on it, is good for nothing any more."""
-    if not isinstance(error, MySQLError):
-        return False
-    number = _number(error)
-    if number in (0, _TO_BE_PREPARED_AGAIN):
-        return True
-    return _FIRST_CLIENT_ERROR <= number <= _LAST_CLIENT_ERROR
-
-
-def _is_away(error: BaseException) -> bool:
-    """Whether the error is about the server rather than about this one statement."""
-    number = _number(error)
-    is_well = number in _STATEMENT_ERRORS or number in _OVERTAKEN
-    return not isinstance(error, UnicodeError | _ChangeWaited) and not is_well
-
-
-def _kind(error: BaseException) -> type[CannotKnow]:
-    if _is_away(error):
-        return CannotKnow
-    if _number(error) in _UNFIT:
-        return Unfit
-    may_succeed = isinstance(error, _ChangeWaited) or _number(error) in _OVERTAKEN | _PASSING
-    return Overtaken if may_succeed else Rejected
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if not isinstance(error, MySQLError):
-        return reason_of(error)
-    if len(error.args) < 2:
-        return f"what answers there is no MySQL server: {error}"
-    if isinstance(error.__cause__, ssl.SSLError):
-        return objection(error.__cause__)
-    number, text = _number(error), str(error.args[1])
-    if number == _NOT_CONNECTED and isinstance(error.__cause__, OSError):
-        text = f"cannot connect: {_refusals(error.__cause__)}"
-    else:
-        text += f" ({number})"
-    return f"{text}; {_REMEDIES[number]}" if number in _REMEDIES else text
-
-
-def _refusals(error: OSError) -> str:
-    """Of each address of the server, without addresses and numbers, which asyncio tells of."""
-    numbers = dict.fromkeys(map(int, _ERRNO.findall(str(error))))
-    return ", ".join(map(os.strerror, numbers)) or reason_of(error)
