@@ -120,14 +120,16 @@ class MySQLEngine:
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
         self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)
-        self._places = asyncio.Semaphore(settings.pool_size)
+        self._size = settings.pool_size
+        self._free = settings.pool_size
+        """Places for questions; none is free as long as somebody waits for one."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        """Those that wait for a place; who has gone meanwhile is passed over."""
         self._overdue = Overdue()
         self._servers = Servers(location.servers)
         self._idle: deque[_Lease] = deque()
         self._closing: asyncio.TimerHandle | None = None
         """Closes idle connections that nobody has used for long, while there are any."""
-        self._at_work = 0
-        """Questions that have a place, and are not among the refused, or have their turn."""
         self._refused: deque[asyncio.Future[_Lease | None]] = deque()
         """Those that wait for another's connection, since the server takes no further one."""
         self._log = log
@@ -204,11 +206,9 @@ class MySQLEngine:
     async def _fetch_once(
         self, sql: str, params: Sequence[Value], deadline: float, *, fresh: bool
     ) -> list[Row]:
-        if fresh or self._places.locked() or not (lease := self._take_idle()):
+        lease = None if fresh else self._at_once()
+        if lease is None:
             lease = await self._lease(deadline, fresh=fresh)
-        else:  # as nearly every look-up finds it: no timer is set
-            await self._places.acquire()
-            self._at_work += 1
         try:
             until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
             cursor = lease.connection.cursor()  # read to its end: nothing is left to be closed
@@ -260,13 +260,19 @@ class MySQLEngine:
             self._give_back(lease)
         return counts
 
+    def _at_once(self) -> _Lease | None:
+        """An idle connection and a place, as nearly every look-up finds them: no timer is set."""
+        if self._free and (lease := self._take_idle()):
+            self._free -= 1
+            return lease
+        return None
+
     async def _lease(self, deadline: float, *, fresh: bool) -> _Lease:
         """A connection by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before."""
         refusals: list[MySQLError] = []
         try:
             async with asyncio.timeout_at(deadline):
-                await self._places.acquire()
-                self._at_work += 1
+                await self._place()
                 try:
                     return await self._any_lease(refusals, fresh=fresh)
                 except BaseException:
@@ -275,6 +281,20 @@ class MySQLEngine:
         except TimeoutError:
             if refusals:  # that is what was waited for
                 raise refusals[-1] from None
+            raise
+
+    async def _place(self) -> None:
+        """Wait for a place: first come, first served."""
+        if self._free:
+            self._free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except BaseException:
+            if not place.cancelled():  # it has been given meanwhile
+                self._leave()
             raise
 
     async def _any_lease(self, refusals: list[MySQLError], *, fresh: bool) -> _Lease:
@@ -304,17 +324,20 @@ class MySQLEngine:
                 is_last = True
                 await asyncio.sleep(RECOUNT)
 
+    @property
+    def _at_work(self) -> int:
+        """Questions that have a place, and are not among the refused, or have their turn."""
+        return self._size - self._free - len(self._refused)
+
     async def _turn(self) -> None:
         """Wait until another question is done; its connection is idle then, if it can be used."""
         turn = asyncio.get_running_loop().create_future()
         self._refused.append(turn)
-        self._at_work -= 1
         try:
             await asyncio.wait((turn,))
         finally:
             if not turn.done():
                 self._refused.remove(turn)
-                self._at_work += 1
             elif lease := turn.result():
                 self._keep(lease)
 
@@ -332,11 +355,14 @@ class MySQLEngine:
         place to who waits for one."""
         if self._refused:
             self._refused.popleft().set_result(lease)
-        else:
-            self._at_work -= 1
-            if lease is not None:
-                self._keep(lease)
-        self._places.release()
+        elif lease is not None:
+            self._keep(lease)
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
 
     def _keep(self, lease: _Lease) -> None:
         self._idle.append(lease)
