@@ -19,7 +19,7 @@ NUMBERS = (
 
 
 def _buffers(engine: MySQLEngine) -> list[int]:
-    receivers = [getattr(lease.connection, "_proto", None) for lease in engine._idle]
+    receivers = [getattr(lease.connection, "_proto", None) for lease in engine._pool._idle]
     return [len(getattr(receiver, "buffer", b"")) for receiver in receivers]
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from restante.config.tree import Database
-from restante.directory import mysql
+from restante.directory import pool
 from restante.directory.engine import Engine, Statement, open_engine
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
@@ -133,7 +133,7 @@ async def test_a_change_has_its_connection_in_the_place_of_an_idle_one(
 async def test_what_a_worker_does_not_use_is_for_others(
     mariadb_server: MariaDB, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql, "MAX_IDLE", 0.5)
+    monkeypatch.setattr(pool, "MAX_IDLE", 0.5)
     url = _limited(mariadb_server, database, 2)
     async with _engine_on(url) as engine, _engine_on(url) as another:
         await asyncio.gather(*(engine.fetch(_slow(0.05)) for _ in range(5)))

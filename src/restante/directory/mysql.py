@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: a small pool of connections, every wait on which has an end.
+"""MySQL and MariaDB: questions to a few connections, every wait on which has an end.
 
 Of several servers the first that is well is asked (``restante.directory.servers``).
 
@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from restante.config.tree import Database
@@ -45,28 +43,20 @@ from restante.directory.mysql_errors import (
     NotOffered,
     explanation,
     is_away,
-    is_full,
     is_lost,
     is_overtaken,
     kind_of,
 )
 from restante.directory.overdue import Overdue
+from restante.directory.pool import Lease, Pool
 from restante.directory.servers import Servers
 from restante.errors import CannotKnow
 from restante.tls.files import DiskFiles, PemFiles
 
 MAX_WAIT = 9.0
 """Seconds for one question in all, whatever the settings say: a peer hears 451 within ten."""
-MAX_IDLE = 30.0
-"""Seconds after which an unused connection is not used any more, since firewalls and servers
-forget it; within as many more it is closed, for other processes."""
 STATEMENT_CACHE = 64
 """Prepared statements kept on each connection."""
-CLOSE_SECONDS = 1.0
-"""How long the server may take to hear that a connection is closed."""
-RECOUNT = 0.02
-"""Seconds after which a server that takes no further connection, though none of this process is in
-use, is asked once more: it may have counted one of whose end it had not heard yet."""
 ATTEMPTS = 4
 """How often a transaction is tried that the server undoes in favour of another one."""
 FIRST_PAUSE = 0.05
@@ -83,20 +73,6 @@ small, though they may be old: let it think that to begin with a table costs a s
 microseconds; a comment to all others)."""
 STRICT = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """What a change begins with: a value that does not fit is an error on every server."""
-
-
-@dataclass(slots=True, eq=False)
-class _Lease:
-    """A connection, in the hands of one task or idle."""
-
-    server: MySQLServer
-    connection: Connection
-    used: bool = False
-    """Whether it answered before, and so may have died unnoticed since."""
-    clean: bool = False
-    """Whether its last answer was read to the end, so that it may be used again."""
-    since: float = 0.0
-    """When it became idle, in monotonic seconds."""
 
 
 class MySQLEngine:
@@ -120,18 +96,9 @@ class MySQLEngine:
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
         self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)
-        self._size = settings.pool_size
-        self._free = settings.pool_size
-        """Places for questions; none is free as long as somebody waits for one."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        """Those that wait for a place; who has gone meanwhile is passed over."""
         self._overdue = Overdue()
         self._servers = Servers(location.servers)
-        self._idle: deque[_Lease] = deque()
-        self._closing: asyncio.TimerHandle | None = None
-        """Closes idle connections that nobody has used for long, while there are any."""
-        self._refused: deque[asyncio.Future[_Lease | None]] = deque()
-        """Those that wait for another's connection, since the server takes no further one."""
+        self._pool = Pool(settings.pool_size, self._servers, self._connect_to)
         self._log = log
         self._health = Health()
 
@@ -169,16 +136,7 @@ class MySQLEngine:
     async def close(self) -> None:
         """Give all idle connections back."""
         self._overdue.close()
-        if self._closing is not None:
-            self._closing.cancel()
-            self._closing = None
-        while self._idle:
-            connection = self._idle.pop().connection
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await connection.ensure_closed()
-            except (MySQLError, OSError):
-                connection.close()
+        await self._pool.close()
 
     def _failure(self, error: Exception, asked: float) -> CannotKnow:
         """What a question comes to that was ``asked`` then (monotonic seconds) and failed.
@@ -206,9 +164,9 @@ class MySQLEngine:
     async def _fetch_once(
         self, sql: str, params: Sequence[Value], deadline: float, *, fresh: bool
     ) -> list[Row]:
-        lease = None if fresh else self._at_once()
+        lease = None if fresh else self._pool.at_once()
         if lease is None:
-            lease = await self._lease(deadline, fresh=fresh)
+            lease = await self._pool.lease(deadline, fresh=fresh)
         try:
             until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
             cursor = lease.connection.cursor()  # read to its end: nothing is left to be closed
@@ -219,15 +177,14 @@ class MySQLEngine:
         except (MySQLError, TimeoutError) as error:
             lease.clean = not (is_away(error) or is_lost(error))
             if self._is_to_be_asked_again(lease, error):
-                # What happened to this connection has happened to the others, most likely.
-                self._forget_idle()
+                self._pool.forget_idle()
                 raise _AskAgain(error) from error
             raise
         finally:
-            self._give_back(lease)
+            self._pool.give_back(lease)
         return rows
 
-    def _is_to_be_asked_again(self, lease: _Lease, error: Exception) -> bool:
+    def _is_to_be_asked_again(self, lease: Lease, error: Exception) -> bool:
         """Whether another connection may do better; the server is left alone if that is to blame.
 
         It may take connections, and yet hang or end at each question, or refuse them all.
@@ -241,7 +198,7 @@ class MySQLEngine:
 
     async def _transaction(self, statements: Sequence[Statement]) -> list[int]:
         deadline = asyncio.get_running_loop().time() + self._patience
-        lease = await self._lease(deadline, fresh=True)
+        lease = await self._pool.lease(deadline, fresh=True)
         try:
             async with asyncio.timeout_at(deadline):
                 # No cursor: it prints what MySQL 8 has to say about a sql_mode of one's own.
@@ -257,165 +214,8 @@ class MySQLEngine:
                 self._servers.failed(lease.server)
             raise
         finally:
-            self._give_back(lease)
+            self._pool.give_back(lease)
         return counts
-
-    def _at_once(self) -> _Lease | None:
-        """An idle connection and a place, as nearly every look-up finds them: no timer is set."""
-        if self._free and (lease := self._take_idle()):
-            self._free -= 1
-            return lease
-        return None
-
-    async def _lease(self, deadline: float, *, fresh: bool) -> _Lease:
-        """A connection by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before."""
-        refusals: list[MySQLError] = []
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._place()
-                try:
-                    return await self._any_lease(refusals, fresh=fresh)
-                except BaseException:
-                    self._leave()
-                    raise
-        except TimeoutError:
-            if refusals:  # that is what was waited for
-                raise refusals[-1] from None
-            raise
-
-    async def _place(self) -> None:
-        """Wait for a place: first come, first served."""
-        if self._free:
-            self._free -= 1
-            return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await place
-        except BaseException:
-            if not place.cancelled():  # it has been given meanwhile
-                self._leave()
-            raise
-
-    async def _any_lease(self, refusals: list[MySQLError], *, fresh: bool) -> _Lease:
-        """An idle connection, or a new one, or the next that is given back if none can be had.
-
-        Notes each time that the server has no further one.
-        """
-        is_last = False
-        while True:
-            if not fresh and (lease := self._take_idle()):
-                return lease
-            if self._idle:  # with it there would be one too many
-                self._idle.popleft().connection.close()
-            try:
-                return await self._connect()
-            except MySQLError as error:
-                if not is_full(error):
-                    raise
-                refusals.append(error)
-            if self._idle:  # given back while the server refused
-                continue
-            if self._at_work > 1:
-                await self._turn()
-            elif is_last:
-                raise refusals[-1]
-            else:
-                is_last = True
-                await asyncio.sleep(RECOUNT)
-
-    @property
-    def _at_work(self) -> int:
-        """Questions that have a place, and are not among the refused, or have their turn."""
-        return self._size - self._free - len(self._refused)
-
-    async def _turn(self) -> None:
-        """Wait until another question is done; its connection is idle then, if it can be used."""
-        turn = asyncio.get_running_loop().create_future()
-        self._refused.append(turn)
-        try:
-            await asyncio.wait((turn,))
-        finally:
-            if not turn.done():
-                self._refused.remove(turn)
-            elif lease := turn.result():
-                self._keep(lease)
-
-    def _give_back(self, lease: _Lease) -> None:
-        if lease.clean:
-            lease.used, lease.clean = True, False
-            lease.since = time.monotonic()
-            self._leave(lease)
-        else:
-            lease.connection.close()
-            self._leave()
-
-    def _leave(self, lease: _Lease | None = None) -> None:
-        """Give the first that was refused a turn, with the connection if there is one, and then a
-        place to who waits for one."""
-        if self._refused:
-            self._refused.popleft().set_result(lease)
-        elif lease is not None:
-            self._keep(lease)
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._free += 1
-
-    def _keep(self, lease: _Lease) -> None:
-        self._idle.append(lease)
-        if self._closing is None:
-            self._close_unused()
-
-    def _close_unused(self) -> None:
-        """For other workers, where the server has a limit; and come again for what is left."""
-        oldest = time.monotonic() - MAX_IDLE
-        while self._idle and self._idle[0].since < oldest:
-            self._idle.popleft().connection.close()
-        loop = asyncio.get_running_loop()
-        self._closing = loop.call_later(MAX_IDLE, self._close_unused) if self._idle else None
-
-    def _take_idle(self) -> _Lease | None:
-        oldest, first = time.monotonic() - MAX_IDLE, self._servers.first
-        while self._idle:
-            lease = self._idle.pop()
-            if lease.since >= oldest and lease.server is first and lease.connection.connected:
-                return lease
-            lease.connection.close()
-        return None
-
-    def _forget_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().connection.close()
-
-    async def _connect(self) -> _Lease:
-        """A new connection, to the first server that takes one; raises what the last one did.
-
-        One that takes no further connection is well: it is left alone only for another that takes
-        one, and that is tried only where nobody is about to give one back.
-        """
-        failure: Exception | None = None
-        full: list[MySQLServer] = []
-        for server in self._servers.turns():
-            try:
-                connection = await self._connect_to(server)
-            except Exception as error:
-                if not is_full(error):
-                    self._servers.failed(server)
-                    failure = failure if full else error
-                elif self._at_work > 1:
-                    raise
-                else:
-                    full.append(server)
-                    failure = error
-            else:
-                for each in full:
-                    self._servers.failed(each)
-                return _Lease(server, connection)
-        assert failure is not None, "there is a server at least"
-        raise failure
 
     async def _connect_to(self, server: MySQLServer) -> Connection:
         async with asyncio.timeout(self._connect_timeout):
