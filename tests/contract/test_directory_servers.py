@@ -38,12 +38,16 @@ async def _engine(
     server: MariaDB, database: str, losing: LosingServer, *others: int
 ) -> AsyncIterator[Engine]:
     """For the one that loses what it is asked and those on other ports, in this order."""
-    url = server.url(database, tcp=True)
-    hosts = ",".join(f"127.0.0.1:{port}" for port in (losing.port, *others))
-    several = url.replace(f"127.0.0.1:{server.port}", hosts)
-    engine = open_engine(Database(url=several, query_timeout=5.0 if losing.closes else 1.0), "/")
+    url = _several(server, database, losing.port, *others)
+    engine = open_engine(Database(url=url, query_timeout=5.0 if losing.closes else 1.0), "/")
     yield engine
     await engine.close()
+
+
+def _several(server: MariaDB, database: str, *ports: int) -> str:
+    """The URL for the servers on these ports."""
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    return server.url(database, tcp=True).replace(f"127.0.0.1:{server.port}", hosts)
 
 
 @asynccontextmanager
@@ -183,3 +187,16 @@ async def test_a_connection_that_will_be_given_back_is_better_than_another_serve
             rows = await asyncio.gather(*(engine.fetch(SLOW) for _ in range(5)))
     assert list(map(len, rows)) == [1] * 5
     assert other.refused == 0
+
+
+async def test_the_only_server_that_is_up_may_be_slow_with_one_answer(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    """It is asked on, and not the one that is down."""
+    url = _several(mariadb_server, database, CLOSED, mariadb_server.port)
+    engine = open_engine(Database(url=url, query_timeout=1.0), "/")
+    await engine.fetch(SLOW)
+    with pytest.raises(CannotKnow, match="in time"):
+        await engine.fetch("SELECT *, SLEEP(2) FROM mailbox")
+    assert len(await engine.fetch(SLOW)) == 1
+    await engine.close()

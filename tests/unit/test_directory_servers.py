@@ -53,7 +53,20 @@ def test_one_connection_finds_out_whether_it_is_back() -> None:
     assert next(servers.turns()) == NEAR
 
 
-def test_where_none_is_well_the_first_alone_is_tried() -> None:
+def test_where_none_is_well_the_one_that_answered_last_is_tried() -> None:
+    """It may have been slow with one answer, while the others are down."""
+    servers, clock = several()
+    servers.failed(NEAR)
+    servers.answered(FAR)
+    for server in (FARTHER, FAR):
+        servers.failed(server)
+    assert servers.first == FAR
+    assert list(failing(servers)) == [FAR]
+    clock.now += REST
+    assert servers.first == NEAR, "it may be back"
+
+
+def test_where_none_was_ever_well_the_first_alone_is_tried() -> None:
     servers, clock = several()
     for server in (FAR, NEAR, FARTHER):
         servers.failed(server)

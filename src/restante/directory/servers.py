@@ -28,14 +28,14 @@ class Servers:
         self._servers = tuple(servers)
         self._clock = clock
         self._until: dict[MySQLServer, float] = {}
-        self._last_resort = self._last = self._servers[0]
+        self._nearest = self._last = self._servers[0]
 
     @property
     def first(self) -> MySQLServer:
         """The one to be asked now."""
         if not self._until:
-            return self._last_resort
-        return next(self._well(), self._last_resort)
+            return self._nearest
+        return next(self._well(), self._last)
 
     @property
     def is_any_well(self) -> bool:
@@ -45,17 +45,18 @@ class Servers:
     def turns(self) -> Iterator[MySQLServer]:
         """Those to which a connection is to be tried, in this order.
 
-        Those that are left alone are not among them, but the first of all, as the last resort:
-        where none is well, a question has its failure soon. One that has not ``failed`` by then,
-        though nobody got a connection, is better than that.
+        Those that are left alone are not among them, but the one that answered last, as the last
+        resort: where none is well, a question has its failure soon, and one that was only slow its
+        answer. One that has not ``failed`` by then, though nobody got a connection, is better than
+        that.
         """
         well = list(self._well())
         for server in well:
             if server in self._until:
                 self.failed(server)  # until it has answered, others need not try it as well
             yield server
-        if self._last_resort not in well and not self.is_any_well:
-            yield self._last_resort
+        if self._last not in well and not self.is_any_well:
+            yield self._last
 
     def failed(self, server: MySQLServer) -> None:
         """It did not answer, or said that it must not."""
