@@ -11,13 +11,14 @@ import pytest
 
 from restante.config.tree import Database
 from restante.directory import servers
-from restante.directory.engine import Engine, Statement, open_engine
+from restante.directory.engine import Engine, Overtaken, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with
 from tests.support.events import capture_logs
 from tests.support.losing import LosingServer, losing_server
 from tests.support.mariadb import MariaDB
+from tests.support.rival import rival
 
 pytestmark = pytest.mark.mariadb
 
@@ -132,12 +133,30 @@ async def test_where_all_lose_it_nothing_is_known(
 async def test_a_lost_change_is_not_made_elsewhere_but_the_next_one_is(
     mariadb_server: MariaDB, database: str, losing: LosingServer
 ) -> None:
-    """The server may have carried it out; nobody but who wanted it can say what is to be done."""
+    """The server may have carried it out; nobody but who wanted it can say what is to be done.
+    Whether one hangs that is silent is found out by a look-up."""
     async with _engine(mariadb_server, database, losing, mariadb_server.port) as engine:
         with pytest.raises(CannotKnow):
             await engine.transaction([NOTHING])
+        if not losing.closes:
+            assert len(await engine.fetch(SLOW)) == 1
         assert await engine.transaction([NOTHING]) == [0]
-    assert losing.lost == 1
+    assert losing.lost == (1 if losing.closes else 2)
+
+
+async def test_a_server_is_not_left_for_a_change_that_waits_for_a_lock(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    async with losing_server(mariadb_server.port, closes=True) as losing:
+        url = _several(mariadb_server, database, mariadb_server.port, losing.port)
+        engine = open_engine(Database(url=url, connect_timeout=0.5, query_timeout=0.5), "/")
+        with rival(mariadb_server, database) as other:
+            other.does("BEGIN; UPDATE mailbox SET gid = 7")
+            with pytest.raises(Overtaken, match="in time"):
+                await engine.transaction([Statement("UPDATE mailbox SET gid = 8")])
+        assert len(await engine.fetch(SLOW)) == 1
+        await engine.close()
+    assert losing.lost == 0
 
 
 async def test_a_single_server_is_asked_again_by_the_next_question(

@@ -206,8 +206,7 @@ class MySQLEngine:
                 counts = await self._carry_out(lease.connection, statements)
             self._servers.answered(lease.server)
             lease.clean = True
-        except TimeoutError as error:
-            self._servers.failed(lease.server)
+        except TimeoutError as error:  # look-ups find out by themselves what hangs
             raise ChangeWaited from error
         except MySQLError as error:
             if is_away(error):
