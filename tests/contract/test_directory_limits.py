@@ -149,3 +149,16 @@ async def test_who_waits_in_vain_hears_of_the_limit(mariadb_server: MariaDB, dat
         asking = [engine.fetch(_slow(0.4)) for _ in range(4)]
         found = await asyncio.gather(*asking, return_exceptions=True)
     assert any("max_user_connections" in str(each) for each in found)
+
+
+async def test_who_waits_for_a_place_in_vain_hears_of_the_server_s_limit(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    """More ask than a pool would have connections, if the server took them."""
+    url = _limited(mariadb_server, database, 1)
+    async with _engine_on(url, timeouts=0.5) as engine:
+        asking = [engine.fetch(_slow(0.4)) for _ in range(12)]
+        found = await asyncio.gather(*asking, return_exceptions=True)
+    said = [str(each) for each in found if isinstance(each, Exception)]
+    assert said
+    assert not [each for each in said if "max_user_connections" not in each]

@@ -219,3 +219,23 @@ async def test_the_only_server_that_is_up_may_be_slow_with_one_answer(
         await engine.fetch("SELECT *, SLEEP(2) FROM mailbox")
     assert len(await engine.fetch(SLOW)) == 1
     await engine.close()
+
+
+async def test_a_server_is_not_left_for_questions_that_wait_for_one_another(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    """Who gets a connection so late that there is no time for an answer does not ask."""
+    async with losing_server(mariadb_server.port, closes=True) as losing:
+        url = _several(mariadb_server, database, mariadb_server.port, losing.port)
+        settings = Database(url=url, pool_size=1, connect_timeout=1.0, query_timeout=2.0)
+        engine = open_engine(settings, "/")
+        with capture_logs() as events:
+            asking = [engine.fetch("SELECT CONNECTION_ID(), SLEEP(0.4)") for _ in range(12)]
+            found = await asyncio.gather(*asking, return_exceptions=True)
+        await engine.close()
+    failures = [each for each in found if isinstance(each, BaseException)]
+    assert {type(each) for each in failures} == {CannotKnow}
+    assert not [each for each in failures if "all 1 connections are taken" not in str(each)]
+    assert len({str(each) for each in found if isinstance(each, list)}) == 1, "none was cut off"
+    assert events == []
+    assert losing.lost == 0

@@ -144,7 +144,12 @@ class Database:
     pool_size: int = setting(
         4, "Connections that one worker keeps to MySQL or MariaDB at the most.", low=1, high=1000
     )
-    connect_timeout: float = setting(3.0, "Seconds to wait for a connection.", low=0.1, high=60)
+    connect_timeout: float = setting(
+        3.0,
+        "Seconds to wait for a connection, be it a new one or one that others use.",
+        low=0.1,
+        high=60,
+    )
     query_timeout: float = setting(
         5.0,
         "Seconds to wait for an answer; after that the look-up is a temporary failure. With "

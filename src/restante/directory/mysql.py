@@ -107,10 +107,13 @@ class MySQLEngine:
         asked = time.monotonic()
         deadline = asyncio.get_running_loop().time() + self._patience
         try:
+            lease = self._pool.at_once() or await self._lease(deadline)
             try:
-                rows = await self._fetch_once(sql, params, deadline, fresh=False)
+                rows = await self._ask(lease, sql, params, deadline)
             except _AskAgain as again:
-                rows = await self._fetch_again(sql, params, deadline, again.failure)
+                rows = await self._ask_again(lease, sql, params, deadline, again.failure)
+            finally:
+                self._pool.give_back(lease)
         except Exception as error:
             raise self._failure(error, asked) from error
         self._health.answered(asked)
@@ -144,29 +147,36 @@ class MySQLEngine:
         All that can go wrong is CannotKnow, also what the driver trips over when the other end
         speaks no MySQL.
         """
-        kind = kind_of(error)
-        failure = cannot_know(str(self._location), explanation(error), kind)
-        if kind is CannotKnow:
+        failure = cannot_know(str(self._location), explanation(error), kind_of(error))
+        if is_away(error):
             self._health.failed(asked, str(failure))
         return failure
 
-    async def _fetch_again(
-        self, sql: str, params: Sequence[Value], deadline: float, failure: Exception
+    async def _lease(self, deadline: float, *, fresh: bool = False) -> Lease:
+        """A connection that others have left soon enough for an answer: what they take longer is
+        no failure of the server, and a statement that is cut off would go on there for nobody."""
+        return await self._pool.lease(deadline - self._query_timeout, deadline, fresh=fresh)
+
+    async def _ask_again(
+        self,
+        lease: Lease,
+        sql: str,
+        params: Sequence[Value],
+        deadline: float,
+        failure: Exception,
     ) -> list[Row]:
         """The rows, as often asked for as there are servers; raises the last ``failure``."""
         for _ in self._location.servers:
+            await self._pool.renew(lease, deadline)
             try:
-                return await self._fetch_once(sql, params, deadline, fresh=True)
+                return await self._ask(lease, sql, params, deadline)
             except _AskAgain as again:
                 failure = again.failure
         raise failure
 
-    async def _fetch_once(
-        self, sql: str, params: Sequence[Value], deadline: float, *, fresh: bool
+    async def _ask(
+        self, lease: Lease, sql: str, params: Sequence[Value], deadline: float
     ) -> list[Row]:
-        lease = None if fresh else self._pool.at_once()
-        if lease is None:
-            lease = await self._pool.lease(deadline, fresh=fresh)
         try:
             until = min(asyncio.get_running_loop().time() + self._query_timeout, deadline)
             cursor = lease.connection.cursor()  # read to its end: nothing is left to be closed
@@ -177,11 +187,8 @@ class MySQLEngine:
         except (MySQLError, TimeoutError) as error:
             lease.clean = not (is_away(error) or is_lost(error))
             if self._is_to_be_asked_again(lease, error):
-                self._pool.forget_idle()
                 raise _AskAgain(error) from error
             raise
-        finally:
-            self._pool.give_back(lease)
         return rows
 
     def _is_to_be_asked_again(self, lease: Lease, error: Exception) -> bool:
@@ -198,7 +205,7 @@ class MySQLEngine:
 
     async def _transaction(self, statements: Sequence[Statement]) -> list[int]:
         deadline = asyncio.get_running_loop().time() + self._patience
-        lease = await self._pool.lease(deadline, fresh=True)
+        lease = await self._lease(deadline, fresh=True)
         try:
             async with asyncio.timeout_at(deadline):
                 # No cursor: it prints what MySQL 8 has to say about a sql_mode of one's own.

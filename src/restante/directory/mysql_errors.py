@@ -66,6 +66,19 @@ class ChangeWaited(TimeoutError):
     """A change was not done in time: maybe for another's lock, for which no look-up waits."""
 
 
+class AllTaken(Exception):
+    """Nobody has given a connection back in time: the database answers, but not so much at once.
+
+    It is not Rejected: what was asked together is not to be asked once more, one by one.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"all {size} connections are taken, and none was free in time: the database is slow, "
+            "or database.pool_size small"
+        )
+
+
 def _number(error: BaseException) -> int:
     number = error.args[0] if error.args else None
     return number if isinstance(number, int) else 0
@@ -90,7 +103,7 @@ def is_away(error: BaseException) -> bool:
     """Whether the error is about the server rather than about this one statement."""
     number = _number(error)
     is_well = number in _STATEMENT_ERRORS or number in _OVERTAKEN
-    return not isinstance(error, UnicodeError | ChangeWaited) and not is_well
+    return not isinstance(error, UnicodeError | ChangeWaited | AllTaken) and not is_well
 
 
 def is_overtaken(error: BaseException) -> bool:
@@ -100,7 +113,7 @@ def is_overtaken(error: BaseException) -> bool:
 
 def kind_of(error: BaseException) -> type[CannotKnow]:
     """What the question comes to that has failed so."""
-    if is_away(error):
+    if is_away(error) or isinstance(error, AllTaken):
         return CannotKnow
     if _number(error) in _UNFIT:
         return Unfit

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from restante.directory.driver import Connection, MySQLError
 from restante.directory.engine import MySQLServer
-from restante.directory.mysql_errors import is_full
+from restante.directory.mysql_errors import AllTaken, is_full
+from restante.directory.overdue import Overdue
 from restante.directory.servers import Servers
 
 MAX_IDLE = 30.0
@@ -53,11 +54,14 @@ class Pool:
         """Places for questions; none is free as long as somebody waits for one."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         """Those that wait for a place; who has gone meanwhile is passed over."""
+        self._overdue = Overdue()
         self._idle: deque[Lease] = deque()
         self._closing: asyncio.TimerHandle | None = None
         """Closes idle connections that nobody has used for long, while there are any."""
         self._refused: deque[asyncio.Future[Lease | None]] = deque()
         """Those that wait for another's connection, since the server takes no further one."""
+        self._refusal: MySQLError | None = None
+        """What it has said, if it has taken none since."""
 
     def at_once(self) -> Lease | None:
         """An idle connection and a place, as nearly every look-up finds them: no timer is set."""
@@ -66,21 +70,28 @@ class Pool:
             return lease
         return None
 
-    async def lease(self, deadline: float, *, fresh: bool) -> Lease:
-        """A connection by ``deadline`` (seconds of the loop); ``fresh``: one of nobody's before."""
-        refusals: list[MySQLError] = []
+    async def lease(self, by: float, deadline: float, *, fresh: bool = False) -> Lease:
+        """A connection; ``fresh``: one of nobody's before.
+
+        Others are waited for until ``by``, and the server until ``deadline`` (seconds of the loop).
+        """
+        await self._place(by)
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._place()
-                try:
-                    return await self._any_lease(refusals, fresh=fresh)
-                except BaseException:
-                    self._leave()
-                    raise
-        except TimeoutError:
-            if refusals:  # that is what was waited for
-                raise refusals[-1] from None
+            return await self._any_lease(by, deadline, fresh=fresh)
+        except BaseException:
+            self._leave()
             raise
+
+    async def renew(self, lease: Lease, deadline: float) -> None:
+        """Give a question that has its place another connection; those that are idle are closed.
+
+        What happened to this one has happened to them, most likely.
+        """
+        lease.connection.close()
+        while self._idle:
+            self._idle.pop().connection.close()
+        new = await self._any_lease(deadline, deadline, fresh=True)
+        lease.server, lease.connection, lease.used = new.server, new.connection, False
 
     def give_back(self, lease: Lease) -> None:
         """Somebody else may have the place of this one, and the connection if it is clean."""
@@ -92,13 +103,9 @@ class Pool:
             lease.connection.close()
             self._leave()
 
-    def forget_idle(self) -> None:
-        """Close those that are idle: what happened to one has happened to them, most likely."""
-        while self._idle:
-            self._idle.pop().connection.close()
-
     async def close(self) -> None:
         """Give all idle connections back."""
+        self._overdue.close()
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
@@ -110,7 +117,7 @@ class Pool:
             except (MySQLError, OSError):
                 connection.close()
 
-    async def _place(self) -> None:
+    async def _place(self, by: float) -> None:
         """Wait for a place: first come, first served."""
         if self._free:
             self._free -= 1
@@ -118,17 +125,16 @@ class Pool:
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            await place
-        except BaseException:
+            await self._overdue.by(by, place)
+        except BaseException as error:
             if not place.cancelled():  # it has been given meanwhile
                 self._leave()
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
+            raise self._in_vain() from None
 
-    async def _any_lease(self, refusals: list[MySQLError], *, fresh: bool) -> Lease:
-        """An idle connection, or a new one, or the next that is given back if none can be had.
-
-        Notes each time that the server has no further one.
-        """
+    async def _any_lease(self, by: float, deadline: float, *, fresh: bool) -> Lease:
+        """An idle connection, or a new one, or the next that is given back if none can be had."""
         is_last = False
         while True:
             if not fresh and (lease := self._take_idle()):
@@ -136,17 +142,21 @@ class Pool:
             if self._idle:  # with it there would be one too many
                 self._idle.popleft().connection.close()
             try:
-                return await self._connect()
+                async with asyncio.timeout_at(deadline):
+                    lease = await self._connect()
             except MySQLError as error:
                 if not is_full(error):
                     raise
-                refusals.append(error)
+                self._refusal = error
+            else:
+                self._refusal = None
+                return lease
             if self._idle:  # given back while the server refused
                 continue
             if self._at_work > 1:
-                await self._turn()
+                await self._turn(by)
             elif is_last:
-                raise refusals[-1]
+                raise self._in_vain()
             else:
                 is_last = True
                 await asyncio.sleep(RECOUNT)
@@ -156,17 +166,24 @@ class Pool:
         """Questions that have a place, and are not among the refused, or have their turn."""
         return self._size - self._free - len(self._refused)
 
-    async def _turn(self) -> None:
+    async def _turn(self, by: float) -> None:
         """Wait until another question is done; its connection is idle then, if it can be used."""
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
         self._refused.append(turn)
         try:
-            await asyncio.wait((turn,))
+            await asyncio.wait((turn,), timeout=by - loop.time())
+            if not turn.done():
+                raise self._in_vain()
         finally:
             if not turn.done():
                 self._refused.remove(turn)
             elif lease := turn.result():
                 self._keep(lease)
+
+    def _in_vain(self) -> Exception:
+        """Why there is no connection: for a limit of the server's, or of this pool."""
+        return self._refusal.with_traceback(None) if self._refusal else AllTaken(self._size)
 
     def _leave(self, lease: Lease | None = None) -> None:
         """Give the first that was refused a turn, with the connection if there is one, and then a
