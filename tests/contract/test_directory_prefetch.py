@@ -127,6 +127,10 @@ class Counting:
     def dialect(self) -> Dialect:
         return self._engine.dialect
 
+    @property
+    def concurrency(self) -> int:
+        return self._engine.concurrency
+
     async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         self.asked += 1
         return await self._engine.fetch(sql, params)

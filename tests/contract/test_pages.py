@@ -223,6 +223,11 @@ class Asked:
         """See Engine."""
         return self._engine.dialect
 
+    @property
+    def concurrency(self) -> int:
+        """See Engine."""
+        return self._engine.concurrency
+
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
         """See Engine."""
         return await self._engine.transaction(statements)

@@ -90,6 +90,7 @@ class Calling:
     """The engine of a server that calls itself something."""
 
     dialect = MYSQL
+    concurrency = 1
 
     def __init__(self, version: str) -> None:
         self._version = version

@@ -15,6 +15,7 @@ from restante.directory.gathering import Gathering
 from restante.errors import CannotKnow
 
 MOST = 4
+PLACES = 2
 T = TypeVar("T")
 
 
@@ -87,7 +88,7 @@ async def _all_started(
 
 async def test_one_after_another_go_at_once() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     for question in "ab":
         task = await _started(gathering.ask((question,)))
         await server.answer()
@@ -97,7 +98,7 @@ async def test_one_after_another_go_at_once() -> None:
 
 async def test_what_comes_meanwhile_goes_together() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     first, *others = await _all_started(gathering, ("a",), ("b", "c"), ("d",), ("b",))
     assert server.asked == [("a",)]
     await server.answer()
@@ -111,7 +112,7 @@ async def test_what_comes_meanwhile_goes_together() -> None:
 @pytest.mark.usefixtures("slowly")
 async def test_those_that_went_do_not_fill_the_next_statement() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), ("b", "c"), ("d",))
     await server.answer()
     await server.wait_for(2)
@@ -127,7 +128,7 @@ async def test_those_that_went_do_not_fill_the_next_statement() -> None:
 
 async def test_after_a_crowd_questions_gather_until_one_is_alone_again() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     first, *crowd = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.answer()
     await server.wait_for(2)
@@ -148,7 +149,7 @@ async def test_after_a_crowd_questions_gather_until_one_is_alone_again() -> None
 @pytest.mark.usefixtures("slowly")
 async def test_as_many_as_asked_before_gather_no_longer() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
     await asyncio.sleep(TOOK)
     await server.answer()
@@ -167,7 +168,7 @@ async def test_as_many_as_asked_before_gather_no_longer() -> None:
 @pytest.mark.usefixtures("slowly")
 async def test_a_crowd_that_has_gone_is_waited_for_a_few_times() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.answer()  # three: one was asked, and two waited
     went_at_once = []
@@ -184,7 +185,7 @@ async def test_a_crowd_that_has_gone_is_waited_for_a_few_times() -> None:
 
 async def test_enough_for_a_statement_gather_no_longer() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), ("b", "c", "d", "e"))
     await server.answer()
     assert server.asked == [("a",), ("b", "c", "d", "e")]
@@ -194,7 +195,7 @@ async def test_enough_for_a_statement_gather_no_longer() -> None:
 
 async def test_no_more_go_together_than_fit() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), *[(each,) for each in "bcdefg"], ("h", "i"))
     await server.answer()
     assert server.asked[1:] == [("b", "c", "d", "e"), ("f", "g", "h", "i")]
@@ -208,7 +209,7 @@ async def test_nobody_waits_long_for_a_statement_that_hangs(
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.5)
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     hanging, other, third = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.wait_for(2)
     assert server.asked == [("a",), ("b", "c")]
@@ -219,9 +220,52 @@ async def test_nobody_waits_long_for_a_statement_that_hangs(
     assert await hanging == "a"
 
 
+async def test_no_more_statements_are_sent_than_can_be_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would carry one question each, and wait for those before them."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "MAX_PATIENCE", 60.0)
+    server = Server()
+    gathering = Gathering(server.ask, MOST, PLACES)
+    tasks = await _all_started(gathering, ("a",), ("b",))
+    await server.wait_for(PLACES)
+    for question in "cde":
+        tasks += await _all_started(gathering, (question,))
+        await asyncio.sleep(0.01)
+    assert server.asked == [("a",), ("b",)]
+    await server.answer()
+    await server.wait_for(PLACES + 1)
+    assert server.asked[PLACES:] == [("c", "d", "e")]
+    await server.answer()
+    await server.answer()
+    assert await asyncio.gather(*tasks) == ["a", "b", *["cde"] * 3]
+
+
+async def test_nobody_waits_for_ever_until_one_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "MAX_PATIENCE", 0.2)
+    server = Server()
+    gathering = Gathering(server.ask, MOST, 1)
+    tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
+    await server.wait_for(2)
+    assert server.asked == [("a",), ("b", "c")]
+    monkeypatch.setattr(module, "MAX_PATIENCE", 60.0)
+    tasks += await _all_started(gathering, ("d",))
+    await server.answer()
+    await asyncio.sleep(0.02)
+    assert server.asked[2:] == [], "another is under way"
+    await server.answer()
+    await server.wait_for(3)
+    await server.answer()
+    assert await asyncio.gather(*tasks) == ["a", "bc", "bc", "d"]
+
+
 async def test_who_is_cancelled_takes_nobody_along() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     first, *others = await _all_started(gathering, ("a",), ("b",), ("c",), ("d",))
     others[0].cancel()
     first.cancel()
@@ -237,7 +281,7 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
 
 async def test_without_an_answer_nobody_of_a_batch_knows() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     first, *others = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.answer()
     await server.wait_for(2)
@@ -254,7 +298,7 @@ async def test_without_an_answer_nobody_of_a_batch_knows() -> None:
 
 async def test_a_question_that_is_rejected_spoils_no_others() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), ("b",), ("7",), ("c",))
     await server.answer()
     await server.wait_for(2)
@@ -269,7 +313,7 @@ async def test_a_question_that_is_rejected_spoils_no_others() -> None:
 
 async def test_an_error_that_nobody_foresaw_reaches_those_who_asked() -> None:
     server = Server()
-    gathering = Gathering(server.ask, MOST)
+    gathering = Gathering(server.ask, MOST, PLACES)
     tasks = await _all_started(gathering, ("a",), ("b",), ("c",))
     await server.answer(error=ZeroDivisionError())
     await server.wait_for(2)

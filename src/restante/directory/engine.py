@@ -121,6 +121,11 @@ class Engine(Protocol):
         """The SQL it speaks."""
         ...
 
+    @property
+    def concurrency(self) -> int:
+        """How many statements it has under way at a time; others wait."""
+        ...
+
     async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """The rows of one reading statement; raises CannotKnow."""
         ...

@@ -17,6 +17,12 @@ PATIENCE = 0.02
 A statement takes less, unless something is wrong with its connection; then nobody waits for it
 who need not.
 """
+MAX_PATIENCE = 1.0
+"""Seconds after which they go although as many statements are under way as may be.
+
+One more would only wait for another's end, where these can wait together; but not so long that a
+peer hears nothing within ten seconds.
+"""
 GATHERING = 5.0
 """Where several ask at a time, questions gather for so many times as long as the last statement
 took: it costs hardly more for ten of them than for two, here and in the database."""
@@ -39,10 +45,16 @@ class Gathering(Generic[Q, A]):
     statement was sent that answers it, so that no answer is older than its question.
     """
 
-    def __init__(self, ask: Callable[[tuple[Q, ...]], Awaitable[A]], most: int) -> None:
-        """``ask`` answers some questions at once, ``most`` of them at the most."""
+    def __init__(
+        self, ask: Callable[[tuple[Q, ...]], Awaitable[A]], most: int, concurrency: int
+    ) -> None:
+        """``ask`` answers some questions at once, ``most`` of them at the most.
+
+        ``concurrency``: so many times at a time; what is asked more often waits for others.
+        """
         self._ask = ask
         self._most = most
+        self._concurrency = concurrency
         self._under_way = 0
         self._waiting: deque[_Waiting[Q, A]] = deque()
         self._questions = 0
@@ -79,7 +91,7 @@ class Gathering(Generic[Q, A]):
         elif self._is_gathering and self._are_all_here():
             self._send()
         elif self._timer is None:
-            self._send_in(PATIENCE)
+            self._send_in(PATIENCE if self._may_send_more else MAX_PATIENCE)
         return await answer
 
     def _answered(self, askers: int, begun: float) -> None:
@@ -87,8 +99,12 @@ class Gathering(Generic[Q, A]):
         self._under_way -= 1
         self._took = time.monotonic() - begun
         self._crowds.note(askers + len(self._waiting))
-        if self._waiting and not self._is_gathering:
+        if self._waiting and not self._is_gathering and self._may_send_more:
             self._gather()
+
+    @property
+    def _may_send_more(self) -> bool:
+        return self._under_way < self._concurrency
 
     def _gather(self) -> None:
         """Let others come before those go that wait, unless these are enough."""

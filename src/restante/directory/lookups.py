@@ -66,7 +66,7 @@ class SqlDirectory:
         self._engine = engine
         self._dialect = engine.dialect
         self._system = system or NoSystemFiles()
-        self._gathering = Gathering(self._ask_ordinary, MAX_ORDINARY)
+        self._gathering = Gathering(self._ask_ordinary, MAX_ORDINARY, engine.concurrency)
 
     async def accepts_domain(self, domain: str) -> bool:
         """Whether ``rcpthosts`` has the domain; raises CannotKnow."""

@@ -93,6 +93,7 @@ class MySQLEngine:
         self._tls: ssl.SSLContext | None = None
         if location.encryption is not None:
             self._tls = client_context(location.encryption, pem or DiskFiles())
+        self.concurrency = settings.pool_size
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
         self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)

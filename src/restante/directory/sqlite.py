@@ -59,6 +59,7 @@ class SQLiteEngine:
     """The engine for one file, which is opened again when it fails or was replaced."""
 
     dialect: Dialect = SQLITE
+    concurrency = 1
 
     def __init__(
         self, location: SQLiteLocation, query_timeout: float, *, create: bool, log: StatementLog
