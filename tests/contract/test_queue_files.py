@@ -105,6 +105,24 @@ async def test_an_empty_queue_can_be_removed(tmp_path: Path) -> None:
     await third.close()
 
 
+async def test_of_a_queue_that_holds_another_one_nothing_is_removed(tmp_path: Path) -> None:
+    """It was copied or moved to a place that was not free."""
+    other = QueueStore.open(str(tmp_path), 1)
+    await other.add(envelope(), content(LARGE), targets())
+    await other.close()
+    store = QueueStore.open(str(tmp_path), 0)
+    (tmp_path / "1").rename(tmp_path / "0" / "1")
+    with pytest.raises(QueueUnusable, match="/0 is empty, and 1 in it is not its own"):
+        await store.remove()
+    assert sorted(os.listdir(tmp_path / "0")) == ["1", "bodies", "lock", "queue.db"]
+    (tmp_path / "0" / "1").rename(tmp_path / "1")
+    other = QueueStore.open(str(tmp_path), 1)
+    assert (await the_only(other)).content.read() == content(LARGE).read()
+    await other.close()
+    await QueueStore.open(str(tmp_path), 0).remove()
+    assert os.listdir(tmp_path) == ["1"]
+
+
 def test_a_lock_on_a_queue_that_was_removed_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,26 @@ def test_a_left_queue_that_cannot_be_opened_is_told_of_once(tmp_path: Path) -> N
         assert "newer version" in instance.log()
 
 
+def test_a_queue_that_lies_in_another_one_is_told_of_once_and_left(tmp_path: Path) -> None:
+    """Somebody copied a second one to where the first was still: the first is not removed."""
+    with new_server(tmp_path / "instance") as instance:
+        instance.stop()
+        queues = instance.directory / "queue"
+        outer, held = queues / "4711", queues / "4712"
+        for each in (outer, held):
+            each.mkdir()
+        write_queue(outer / "0")
+        before = (outer / "0" / "queue.db").read_bytes()
+        with open(held / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            start(instance)
+            until(lambda: failures(instance) == ["4711"], "it is told of")
+        until(lambda: not held.exists(), "there is another look")
+        assert instance.stop() == os.EX_OK
+        assert failures(instance) == ["4711"]
+        assert (outer / "0" / "queue.db").read_bytes() == before
+
+
 def test_a_queue_whose_pick_up_cannot_be_settled_keeps_no_other_from_being_adopted(
     tmp_path: Path,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import poplib
+import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -14,17 +15,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dropping import sendmail
 from tests.support.instance import Instance, new_instance, until
-from tests.support.serving import ANN, IAIN, deliver, is_alive, workers
+from tests.support.serving import ANN, IAIN, deliver, is_alive, one_place_each, workers
 
+PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
 MANY = 40
 """Messages that each of two servers delivers while the other one does."""
 
 
 @contextlib.contextmanager
-def two_servers(tmp_path: Path, *, other_name: str) -> Iterator[tuple[Instance, Instance]]:
-    """The second one calls itself ``other_name``; the first mx.example.com."""
-    with new_instance(tmp_path / "one") as one:
+def two_servers(
+    tmp_path: Path, *, other_name: str, processes: int = 1
+) -> Iterator[tuple[Instance, Instance]]:
+    """The second one calls itself ``other_name``; the first, of so many workers, mx.example.com."""
+    environ = {"RESTANTE_SERVER__WORKERS": str(processes)}
+    with new_instance(tmp_path / "one", environ=environ) as one:
         shared = {
             "RESTANTE_DATABASE__URL": f"sqlite:///{one.directory / 'restante.db'}",
             "RESTANTE_MAIL__ROOT": str(one.directory / "mail"),
@@ -64,26 +70,54 @@ def test_both_deliver_at_once_under_the_same_name(tmp_path: Path) -> None:
         assert len(one.messages(IAIN)) == len(two.messages(IAIN)) == 4 * MANY
 
 
-def test_a_dead_machine_s_queue_is_taken_over(tmp_path: Path) -> None:
-    """As docs/cluster.md says. What it had delivered, and had not written down, is found."""
-    with two_servers(tmp_path, other_name="mx2.example.com") as (one, two):
+def test_a_dead_machine_s_queues_are_taken_over(tmp_path: Path) -> None:
+    """By the commands of docs/cluster.md: of two queues, only one had picked anything up.
+
+    What they had delivered, and had not written down, is found.
+    """
+    with two_servers(tmp_path, other_name="mx2.example.com", processes=2) as (one, two):
         assert deliver(one.smtp_port, ANN).startswith("250 ")
         block = home_beside(one, "ann", "iain") / "Maildir"
         block.write_text("no directory")
-        with one.smtp() as client:
-            client.sendmail("me@example.net", [ANN, IAIN], "Subject: late\r\n\r\nhello\r\n")
-        until(lambda: len(one.messages(ANN)) == 2, "Ann has hers")
-        until(lambda: "event=deferred" in one.log(), "his waits")
+        with one_place_each(one, 2), one.smtp() as first, one.smtp() as second:
+            for client in (first, second):
+                client.sendmail("me@example.net", [ANN, IAIN], "Subject: late\r\n\r\nhello\r\n")
+        until(lambda: len(one.messages(ANN)) == 3, "Ann has hers")
+        until(lambda: one.log().count("event=deferred") == 2, "his wait")
         one.kill()
         block.unlink()
-        queues = two.directory / "queue"
-        forget_deliveries(one.directory / "queue" / "0")
-        run("cp", "-a", f"{one.directory}/queue/0", f"{queues}/coming")
-        run("mv", f"{queues}/coming", f"{queues}/1000")
+        drop_as_it_dies(one)
+        for queue in ("0", "1"):
+            forget_deliveries(one.directory / "queue" / queue)
+        queue_0, _, dropped = blocks("The queue of a machine that does not come back")
+        taken = queue_0.replace("now=1000", "now=0").replace("/srv/mail", str(two.directory))
+        refused = subprocess.run(["sh", "-c", taken], capture_output=True, check=False)
+        assert (refused.returncode, refused.stdout) == (1, b"0 is in use\n")
+        queue_1 = queue_0.replace("was=0 now=1000", "was=1 now=1001")
+        for commands in (queue_0, queue_1, dropped):
+            here = commands.replace("/mnt/srv/mail", str(one.directory))
+            run("sh", "-ec", here.replace("/srv/mail", str(two.directory)))
         two.run("queue", "retry", "--all")
-        until(lambda: not (queues / "1000").exists(), "it is empty, and removed")
-        assert len(two.messages(IAIN)) == 1
-        assert len(two.messages(ANN)) == 2
+        queues = two.directory / "queue"
+        until(lambda: not {"1000", "1001"} & set(os.listdir(queues)), "they are empty, and removed")
+        until(lambda: len(two.messages(IAIN)) == 4, "two of each queue, two that were dropped")
+        assert len(two.messages(ANN)) == 3
+
+
+def drop_as_it_dies(instance: Instance) -> None:
+    """Two messages of programs: one that the first worker has claimed, one that nobody has."""
+    drop = instance.directory / "drop"
+    assert [each.name for each in (drop / "claimed").iterdir()] == ["0"]
+    sendmail(instance.directory, IAIN, stdin=b"Subject: claimed\n\n").check_returncode()
+    (message,) = (drop / "incoming").iterdir()
+    message.rename(drop / "claimed" / "0" / message.name)
+    sendmail(instance.directory, IAIN, stdin=b"Subject: dropped\n\n").check_returncode()
+
+
+def blocks(heading: str) -> list[str]:
+    """The commands of a section of docs/cluster.md, each block in one."""
+    section = PAGE.partition(f"\n### {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"(?m)(?:^ {4}.*\n)+", section)
 
 
 def home_beside(instance: Instance, name: str, other: str) -> Path:

@@ -57,11 +57,17 @@ def remove_queue(directory: str) -> None:
     """Remove a queue to which the caller has the lock, and that last; raises OSError.
 
     As long as its file has its name, nobody else has the queue and makes anything in it. Bodies
-    go before the database, without which they would be taken for mail.
+    go before the database, without which they would be taken for mail. Raises QueueUnusable, with
+    nothing removed, where another directory lies in it: a second queue that was copied to the
+    same place, with all of its mail.
     """
-    for name in sorted(os.listdir(directory), key=lambda name: name != BODIES):
+    names = sorted(os.listdir(directory), key=lambda name: name != BODIES)
+    for name in names:
+        if name != BODIES and os.path.isdir(os.path.join(directory, name)):
+            raise QueueUnusable(f"the queue {directory} is empty, and {name} in it is not its own")
+    for name in names:
         path = os.path.join(directory, name)
-        if os.path.isdir(path):
+        if name == BODIES:
             shutil.rmtree(path)
         elif name != LOCK:
             os.unlink(path)

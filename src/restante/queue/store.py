@@ -336,7 +336,10 @@ class QueueStore:
         await finished(self._close)
 
     async def remove(self) -> None:
-        """Close a queue that gets no more mail, and remove it from disk if it is empty."""
+        """Close a queue that gets no more mail, and remove it from disk if it is empty.
+
+        Raises QueueUnusable where something lies in it that is not its own.
+        """
         await self._come_to_rest()
         await finished(self._remove)
 
@@ -348,10 +351,12 @@ class QueueStore:
 
     def _remove(self) -> None:
         self._close_files()
-        if self._waiting == 0:
-            with contextlib.suppress(OSError):  # the next look finds it empty again
-                remove_queue(self._directory)
-        self._lock.close()
+        try:
+            if self._waiting == 0:
+                with contextlib.suppress(OSError):  # the next look finds it empty again
+                    remove_queue(self._directory)
+        finally:
+            self._lock.close()
 
     def _close(self) -> None:
         self._close_files()

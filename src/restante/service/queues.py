@@ -148,7 +148,6 @@ class Queues:
             # In a thread, for a long queue takes long to open, and sessions are served.
             self._unsettled[slot] = await in_thread(self._take_over, slot)
         await settle(self._settings, slot, self._unsettled[slot])
-        self._unusable.pop(slot, None)
         self._run(slot, self._unsettled.pop(slot))
 
     def _cannot_adopt(self, slot: int, why: str) -> None:
@@ -174,7 +173,12 @@ class Queues:
     async def _remove_emptied(self) -> None:
         adopted = self._running.keys() - self._fellows
         for slot in [slot for slot in adopted if not self._running[slot].store.waiting]:
-            await self._running.pop(slot).remove()
+            try:
+                await self._running.pop(slot).remove()
+            except QueueUnusable as error:
+                self._cannot_adopt(slot, str(error))
+            else:
+                self._unusable.pop(slot, None)
 
 
 def spool_of(settings: Settings, slot: int) -> str:
