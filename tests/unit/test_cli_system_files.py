@@ -101,6 +101,29 @@ def test_check_names_a_home_that_holds_up_mail(hosted: Shell, home: Path) -> Non
     assert "by everybody; its mail waits\n" in told.out
 
 
+def test_check_names_owners_that_count_for_nothing(hosted: Shell, home: Path) -> None:
+    """A list of rows has its owner in rows, and one in a file a file."""
+    assert "owner of" not in hosted("check").out
+    for name, line in (("list-y-owner", "iain@"), ("crew", "ann@far.org"), ("box", "./Box/")):
+        hosted.change(
+            f"INSERT INTO alias (username, alias, alias_username, alias_host)"
+            f" VALUES ('iain@example.com', '{name}', '{line.partition('@')[0]}', '')"
+        )
+    for name in ("crew", "box"):
+        (home / f".qmail-{name}-owner").touch()
+
+    told = hosted("check").out
+    assert (
+        "advice: alias has for 'iain@example.com', extension 'list-y-owner': it is no owner of the "
+        f"list in {home}/.qmail-list-default: write a file for it too\n"
+    ) in told
+    assert (
+        f"advice: alias has for 'iain@example.com', extension 'crew': {home}/.qmail-crew-owner is "
+        "no owner of this list: write rows for 'crew-owner' too\n"
+    ) in told
+    assert told.count("owner of") == 2
+
+
 def test_explain_shows_an_empty_file(hosted: Shell, home: Path) -> None:
     told = hosted("explain", "iain+empty@example.com").out
 

@@ -273,10 +273,16 @@ async def _host_to_compare(engine: Engine) -> str:
     return host
 
 
-async def _examine_instructions(engine: Engine, settings: Settings, findings: Findings) -> None:
+async def instructions(engine: Engine) -> dict[_User, list[str]]:
+    """The lines of ``alias``, or of MAX_READ of its rows; raises CannotKnow."""
     lines: dict[_User, list[str]] = {}
     for row in await engine.fetch(_INSTRUCTIONS, (MAX_READ,)):
         lines.setdefault(folded(row), []).append(line_of(row[2], row[3]))
+    return lines
+
+
+async def _examine_instructions(engine: Engine, settings: Settings, findings: Findings) -> None:
+    lines = await instructions(engine)
     unusable: list[str] = []
     without_account: list[str] = []
     targets: dict[Address, _User] = {}

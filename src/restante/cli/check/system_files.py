@@ -6,6 +6,7 @@ import os
 
 from restante.cli.check.findings import MAX_NAMED, Findings
 from restante.cli.check.homes import accounts
+from restante.cli.check.lists import owners_elsewhere
 from restante.cli.check.reach import Reach
 from restante.cli.context import ask, directory_of
 from restante.config.tree import Settings
@@ -31,6 +32,7 @@ def examine_system_files(settings: Settings, findings: Findings, reach: Reach) -
         )
     try:
         findings.problems += ask(settings, lambda engine: _unfit_homes(settings, engine, reach))
+        findings.advice += ask(settings, lambda engine: owners_elsewhere(settings, engine, reach))
         account = ask(settings, lambda engine: _alias_account(settings, engine))
     except RestanteError as error:
         findings.problems.append(f"routing.system_files: {error}")
