@@ -25,7 +25,7 @@ from restante.pickup import collector as collecting
 from restante.pickup.letter import DroppedFile, Letter, read_letter
 from restante.pickup.place import prepare
 from restante.queue import Action, Submission
-from tests.support.dropped import GOOD, SLOT, World, file, recorded, reopened, to, until
+from tests.support.dropped import GOOD, HELLO, SLOT, World, file, recorded, reopened, to, until
 from tests.support.events import capture_logs
 from tests.support.queued import limits
 
@@ -107,6 +107,26 @@ async def test_of_what_exceeds_a_limit_by_now_the_sender_is_told(
     assert (await world.store.tell(pending, report, time.time())).finished
     assert world.store.waiting == 1
     assert [each.name for each in world.root.glob("*/bodies/*")] == []
+
+
+async def test_of_what_is_no_address_the_sender_is_told(world: World) -> None:
+    """It stands as a local part. Who has a list gets it in the sender, as from qmail."""
+    record = to('"joe@x.org,"@mx.example.com', sender="list-@example.com-@[]")
+    world.drop(HELLO, record._replace(no_addresses=True))
+    with capture_logs() as events:
+        await world.pick_up()
+    assert [each["event"] for each in events] == ["picked_up", "failed"]
+    work = await world.store.due(float("inf"), limits())
+    assert work.messages == ()
+    (pending,) = work.reports
+    (notice,) = pending.notices
+    assert notice.recipient.target.reverse_path == "list-joe=x.org,@example.com"
+    report = DsnReporter(Queue(), "mx.example.com").report(pending.message, pending.notices, 1, "r")
+    assert isinstance(report, Submission)
+    assert [each.address for each in report.targets] == ["list-joe=x.org,@example.com"]
+    text = report.content.read()
+    assert b'Final-Recipient: rfc822; "joe@x.org,"@mx.example.com\n' in text
+    assert b"Diagnostic-Code: smtp; 553 5.1.3 what was given as this recipient" in text
 
 
 async def test_of_what_is_too_large_only_the_header_is_copied(world: World) -> None:

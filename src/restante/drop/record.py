@@ -7,10 +7,10 @@
     content
 
 ``S`` is the reverse-path (empty: the null one; with ``-@[]`` behind it one for each recipient, see
-``address.sender_for``), ``R`` RET, ``V`` ENVID, ``U`` SMTPUTF8 (with any value), ``T`` a recipient,
-and ``N`` and ``O`` NOTIFY and ORCPT of the recipient before (RFC 3461, RFC 6531). Addresses stand
-as in SMTP paths, without the angle brackets; text is UTF-8. A file whose size is not the sum of its
-sizes is no message.
+``address.sender_for``), ``R`` RET, ``V`` ENVID, ``U`` SMTPUTF8 and ``F`` that nothing is sent (with
+any value), ``T`` a recipient, and ``N`` and ``O`` NOTIFY and ORCPT of the recipient before (RFC
+3461, RFC 6531). Addresses stand as in SMTP paths, without the angle brackets; text is UTF-8. A file
+whose size is not the sum of its sizes is no message.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class Record(NamedTuple):
     """Decoded; empty: not said."""
     smtputf8: bool = False
     """It was said of the message: its header may be in UTF-8 though no address here is."""
+    no_addresses: bool = False
+    """What was given for its recipients are none, and stands in the place of local parts: the
+    sender is told."""
 
 
 class Head(NamedTuple):
@@ -97,6 +100,7 @@ def encode(record: Record) -> bytes:
     parts = ["S" + record.sender]
     parts += [tag + value for tag, value in (("R", record.ret), ("V", record.envid)) if value]
     parts += ["U1"] if record.smtputf8 else []
+    parts += ["F1"] if record.no_addresses else []
     for recipient in record.recipients:
         parts.append("T" + recipient.address)
         parts += ["N" + recipient.notify] if recipient.notify else []
@@ -110,8 +114,8 @@ def decode(octets: bytes) -> Record:
     sender = parts.take("S")
     ret = parts.take_any("R")
     envid = parts.take_any("V")
-    smtputf8 = bool(parts.take_any("U"))
-    record = Record(sender, tuple(_recipients(parts)), ret, envid, smtputf8)
+    smtputf8, no_addresses = bool(parts.take_any("U")), bool(parts.take_any("F"))
+    record = Record(sender, tuple(_recipients(parts)), ret, envid, smtputf8, no_addresses)
     if not record.recipients:
         raise BadRecord("it is for nobody")
     return record

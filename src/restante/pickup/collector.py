@@ -49,7 +49,6 @@ PAUSE_AFTER_STUCK = 3600.0
 """Seconds until what cannot be put aside is tried again. It holds up nobody meanwhile."""
 LOGGED_AT_ONCE = 1000
 """Lines that are written until others have their turn."""
-WHY_FAILED = "a limit was lowered after it was dropped"
 
 
 class Collector:
@@ -201,8 +200,7 @@ class Collector:
             time.time() - began,
         )
         if letter.failure is not None:
-            failure = PermanentFailure(letter.failure, WHY_FAILED)
-            await _log_failed(envelope.queue_id, letter.targets, failure)
+            await _log_failed(envelope.queue_id, letter.targets, letter.failure)
         if finished:
             maillog.message_finished(envelope.queue_id)
 
@@ -212,7 +210,8 @@ class Collector:
         if letter.failure is None:
             await self._queue.add(*what, name)
             return False
-        failure = LastAnswer(letter.failure, WHY_FAILED, None, letter.envelope.received_at)
+        reply, detail = letter.failure.reply, letter.failure.detail
+        failure = LastAnswer(reply, detail, None, letter.envelope.received_at)
         return await self._queue.add_failed(*what, failure, name)
 
     async def _read(self, file: DroppedFile, spool: Spool, now: float) -> Letter:

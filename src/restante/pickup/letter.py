@@ -40,15 +40,25 @@ from restante.protocol.smtp.dsn import (
 )
 from restante.queue import Target
 from restante.spool import Spool
-from restante.status import Reply
+from restante.status import PermanentFailure, Reply
 from restante.threads import in_thread
 
 BLOCK = 256 * 1024
 """Octets that are read at a time."""
 
-TOO_LARGE = Reply(552, "3.4", "the message is larger than is allowed by now")
-HEADER_TOO_LARGE = Reply(552, "3.4", "the message header is larger than is allowed by now")
-LOOPING = Reply(554, "4.6", "too many Received fields: the message is looping")
+_LOWERED = "a limit was lowered after it was dropped"
+TOO_LARGE = PermanentFailure(
+    Reply(552, "3.4", "the message is larger than is allowed by now"), _LOWERED
+)
+HEADER_TOO_LARGE = PermanentFailure(
+    Reply(552, "3.4", "the message header is larger than is allowed by now"), _LOWERED
+)
+LOOPING = PermanentFailure(
+    Reply(554, "4.6", "too many Received fields: the message is looping"), _LOWERED
+)
+NO_ADDRESS = PermanentFailure(
+    Reply(553, "1.3", "what was given as this recipient, before the last @, is no address")
+)
 
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 _NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EAGAIN})
@@ -141,9 +151,9 @@ class Letter:
     envelope: Envelope
     content: Content
     targets: tuple[Target, ...]
-    failure: Reply | None = None
-    """What its sender is told where it exceeds a limit, which may have been higher when the
-    program that left it was told that all is well."""
+    failure: PermanentFailure | None = None
+    """What its sender is told where nobody can be sent it, or where it exceeds a limit, which may
+    have been higher when the program that left it was told that all is well."""
 
 
 async def read_letter(
@@ -177,7 +187,7 @@ async def read_letter(
         return Letter(envelope, content, targets, HEADER_TOO_LARGE)
     if content.facts.received > limits.max_received:
         return Letter(envelope, content, targets, LOOPING)
-    return Letter(envelope, content, targets)
+    return Letter(envelope, content, targets, NO_ADDRESS if record.no_addresses else None)
 
 
 def _envelope(record: Record, queue_id: str, now: float, *, eight_bit: bool) -> Envelope:
@@ -206,9 +216,10 @@ def _targets(record: Record, envelope: Envelope) -> tuple[Target, ...]:
         Target(
             str(address),
             dsn=_dsn(recipient),
-            reverse_path=each_its_own and sender_for(each_its_own, address),
+            reverse_path=each_its_own and sender_for(each_its_own, member),
         )
         for address, recipient in zip(envelope.recipients, record.recipients, strict=True)
+        for member in [Address.from_stored(address.local) if record.no_addresses else address]
     )
 
 

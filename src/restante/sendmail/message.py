@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from restante.address_syntax import join_mailbox
@@ -72,7 +73,7 @@ class Letter:
 
     def drop(self, record: Record, who: Author) -> None:
         """Leave the completed message for the server, durably; raises Refusal, nothing left."""
-        leave(self._home, record, self._content(who))
+        leave(self._home, [record], lambda: self._content(who))
 
     def _content(self, who: Author) -> Iterator[bytes]:
         header = self._header(who)
@@ -88,24 +89,31 @@ class Letter:
         return missing + nobody + b"".join(field.raw for field in without_private(self.fields))
 
 
-def leave(home: Home, record: Record, content: Iterable[bytes]) -> None:
-    """Leave a message for the server, durably; raises Refusal, nothing left."""
-    if len(encode(record)) > MAX_ENVELOPE:
-        raise Refusal(os.EX_DATAERR, f"the envelope is larger than {MAX_ENVELOPE} octets")
+def leave(home: Home, records: Iterable[Record], content: Callable[[], Iterable[bytes]]) -> None:
+    """Leave a message for the server, durably, with each of the envelopes; raises Refusal, nothing
+    left. ``content`` is called once for each.
+    """
     try:
-        deposit = Deposit(home.paths, record)
-        try:
-            for block in _within_databytes(content, home.site.databytes):
-                deposit.write(block)
-            deposit.finish()
-        except BaseException:
-            deposit.discard()
-            raise
+        with ExitStack() as undo:
+            for deposit in [_written(home, record, content(), undo) for record in records]:
+                deposit.finish()
+            undo.pop_all()
     except OSError as error:
         status = NO_INSTANCE if error.errno in _LACKING else NOT_NOW
         where = home.paths.incoming
         text = f"the message cannot be left in {where}: {error.strerror}"
         raise Refusal(status, text) from None
+
+
+def _written(home: Home, record: Record, content: Iterable[bytes], undo: ExitStack) -> Deposit:
+    """A message that is to be finished; raises Refusal and OSError."""
+    if len(encode(record)) > MAX_ENVELOPE:
+        raise Refusal(os.EX_DATAERR, f"the envelope is larger than {MAX_ENVELOPE} octets")
+    deposit = Deposit(home.paths, record)
+    undo.callback(deposit.discard)
+    for block in _within_databytes(content, home.site.databytes):
+        deposit.write(block)
+    return deposit
 
 
 def _within_databytes(blocks: Iterable[bytes], most: int) -> Iterator[bytes]:

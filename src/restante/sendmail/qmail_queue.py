@@ -6,14 +6,17 @@ fastforward, ezmlm. They go on as they are, with this in the place of qmail's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import BinaryIO
 
 from restante.address_syntax import (
     DOUBLE_BOUNCE,
+    MAX_LOCAL_PART,
     VERP,
     AddressSyntaxError,
     join_mailbox,
@@ -44,43 +47,53 @@ _CODES = {
 
 
 class _Failed(Exception):
-    """The program ends here; the argument is its exit code."""
+    """The program ends here, with an exit code and a word about it."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
         self.code = code
 
 
 def main() -> None:
-    """Take the message and end the process with an exit code of qmail-queue(8), without a word.
+    """Take the message and end the process with an exit code of qmail-queue(8).
 
-    Whoever called it may have no descriptor for words: standard output is the envelope.
+    A failure is told of on descriptor 2, if the caller has left it open: those that qmail's own
+    programs have for the codes do not say much, and none which address it is about.
     """
     try:
-        code = _run(os.environ)
+        _run(os.environ)
+        code = 0
     except _Failed as failed:
         code = failed.code
+        _say(failed)
     except Refusal as refusal:
         code = _CODES.get(refusal.status, WRITE_ERROR)
-    except OSError:
+        _say(refusal)
+    except OSError as error:
         code = WRITE_ERROR
-    except Exception:  # noqa: BLE001 - a bug is a failure for now
+        _say(error)
+    except Exception as error:  # noqa: BLE001 - a bug is a failure for now
         code = BUG
+        _say(error)
     # Not sys.exit: at its end the interpreter would flush standard output, which is no output.
     os._exit(code)
 
 
-def _run(environ: Mapping[str, str]) -> int:
+def _say(error: Exception) -> None:
+    text = f"qmail-queue: {error}"
+    plain = text if text.isprintable() else text.encode("unicode_escape").decode()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{plain}\n".encode())
+
+
+def _run(environ: Mapping[str, str]) -> None:
     home = home_of(environ)
     with tempfile.TemporaryFile() as spool:
         # Whoever sends writes all of the message before the envelope, and would wait for ever.
         for block in _message(home):
             spool.write(block)
-        record = _record(_envelope(), home)
-        if record.recipients:
-            spool.seek(0)
-            leave(home, record, _blocks(spool))
-    return 0
+        records = _records(_envelope(), home)
+        leave(home, records, lambda: _blocks(spool))
 
 
 def _message(home: Home) -> Iterator[bytes]:
@@ -103,6 +116,7 @@ def _header_of(octets: bytes) -> bytes:
 
 
 def _blocks(spool: BinaryIO) -> Iterator[bytes]:
+    spool.seek(0)
     while block := spool.read(BLOCK):
         yield block
 
@@ -113,51 +127,79 @@ def _envelope() -> list[bytes]:
     while _END not in octets:
         try:
             block = os.read(ENVELOPE, BLOCK)
-        except OSError:
-            raise _Failed(READ_ERROR) from None
+        except OSError as error:
+            raise _Failed(READ_ERROR, f"the envelope cannot be read: {error.strerror}") from None
         if not block:
-            raise _Failed(READ_ERROR)
+            raise _Failed(READ_ERROR, "the envelope ends before its end")
         octets += block
         if len(octets) > MAX_ENVELOPE:
-            raise _Failed(TOO_LONG)
+            raise _Failed(TOO_LONG, f"the envelope is larger than {MAX_ENVELOPE} octets")
     return octets[: octets.index(_END)].split(b"\0")
 
 
-def _record(parts: list[bytes], home: Home) -> Record:
+def _records(parts: list[bytes], home: Home) -> list[Record]:
+    """The envelopes: a message has so many recipients at most, and some of them may be none.
+
+    qmail-queue takes whatever is given to it, and one address that was misspelt years ago must
+    not keep a list's mail from all the others: it comes back alone.
+    """
     sender, *recipients = parts
     if not sender.startswith(b"F") or not all(part.startswith(b"T") for part in recipients):
-        raise _Failed(BAD_ENVELOPE)
-    if len(recipients) > MAX_RECIPIENTS:
-        raise _Failed(REFUSED)
-    distinct = dict.fromkeys(_mailbox(_text(part)) for part in recipients)
-    return Record(_sender(_text(sender), home), tuple(map(Recipient, distinct)))
+        raise _Failed(BAD_ENVELOPE, "the envelope is none")
+    reverse_path = _sender(sender[1:], home)
+    good: dict[str, None] = {}
+    bad: dict[str, None] = {}
+    for part in dict.fromkeys(recipients):
+        try:
+            good[_mailbox(part[1:])] = None
+        except AddressSyntaxError:
+            bad[_shown(part[1:])] = None
+    if bad and not good:
+        raise _Failed(REFUSED, f"{next(iter(bad))!r} is no address")
+    return [
+        *(Record(reverse_path, some) for some in _parted(good)),
+        *(
+            Record(reverse_path, some, no_addresses=True)
+            for some in _parted(join_mailbox(text, home.site.me) for text in bad)
+        ),
+    ]
 
 
-def _text(part: bytes) -> str:
-    try:
-        return part[1:].decode()
-    except UnicodeDecodeError:
-        raise _Failed(REFUSED) from None
+def _parted(addresses: Iterable[str]) -> Iterator[tuple[Recipient, ...]]:
+    left = map(Recipient, addresses)
+    while some := tuple(islice(left, MAX_RECIPIENTS)):
+        yield some
 
 
-def _sender(text: str, home: Home) -> str:
-    if text in {"", DOUBLE_BOUNCE}:
+def _shown(octets: bytes) -> str:
+    """What is no address as a local part can hold it, for its sender to know it again."""
+    text = octets.decode("utf-8", "backslashreplace")
+    plain = text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+    return plain[:MAX_LOCAL_PART] or "''"
+
+
+def _sender(octets: bytes, home: Home) -> str:
+    if octets in {b"", DOUBLE_BOUNCE.encode()}:
         return ""
-    if text.endswith(VERP) and "@" in (own := text.removesuffix(VERP)):
-        return _mailbox(own) + VERP
-    return _mailbox(text if "@" in text else f"{text}@{home.hosts.whole('')}")
-
-
-def _mailbox(text: str) -> str:
-    """The address, which comes without quoting, as SMTP writes it."""
-    local, at, domain = text.rpartition("@")
-    if at and not domain:
-        raise _Failed(REFUSED)
-    mailbox = join_mailbox(local, domain) if at else join_mailbox(domain, "")
+    own = octets.removesuffix(VERP.encode())
     try:
-        split_mailbox(mailbox)
+        if own != octets and b"@" in own:
+            return _mailbox(own) + VERP
+        return _mailbox(octets if b"@" in octets else octets + f"@{home.hosts.whole('')}".encode())
     except AddressSyntaxError:
-        raise _Failed(REFUSED) from None
+        raise _Failed(REFUSED, f"the sender {_shown(octets)!r} is no address") from None
+
+
+def _mailbox(octets: bytes) -> str:
+    """The address, which comes without quoting, as SMTP writes it; raises AddressSyntaxError."""
+    try:
+        local, at, domain = octets.decode().rpartition("@")
+    except UnicodeDecodeError as error:
+        raise AddressSyntaxError(str(error)) from None
+    if at and not domain:
+        raise AddressSyntaxError("the domain is empty")
+    mailbox = join_mailbox(local, domain) if at else join_mailbox(domain, "")
+    split_mailbox(mailbox)
     return mailbox
 
 

@@ -32,7 +32,7 @@ from restante.sendmail import Refusal
 from restante.sendmail import qmail_queue as program_of_qmail
 from restante.sendmail.message import Home, leave, send
 from restante.sendmail.options import parse
-from restante.sendmail.qmail_queue import _Failed, _message, _record
+from restante.sendmail.qmail_queue import _Failed, _message, _records
 from restante.sendmail.smtp import _Session
 from restante.spool import Spool
 from tests.guided.scratch import scratch
@@ -66,11 +66,11 @@ def sendmail(data: bytes) -> None:
 def qmail_queue(data: bytes) -> None:
     """An envelope of qmail-queue: pick-up takes what it makes of one that it takes."""
     try:
-        record = _record(data.split(b"\0"), _home())
+        records = _records(data.split(b"\0"), _home())
     except _Failed as failed:
         assert 11 <= failed.code <= 99
         return
-    if record.recipients:
+    for record in records:
         assert decode(encode(record)) == record
         _letter(record)
 
@@ -80,7 +80,7 @@ def qmail_queue_message(data: bytes) -> None:
     size, message = Choices(data).octet() % 40, data[1:]
     try:
         with patch.object(program_of_qmail, "standard_input", lambda: cut(message, size)):
-            leave(_home(), Record("", (Recipient("ann"),)), _message(_home()))
+            leave(_home(), [Record("", (Recipient("ann"),))], lambda: _message(_home()))
     except Refusal as refusal:
         assert refusal.status == os.EX_DATAERR, refusal
         return
@@ -179,7 +179,9 @@ def drop_record_out(data: bytes) -> None:
     )
     recipients = tuple(Recipient(*three) for three in threes)
     if recipients:
-        record = Record(parts[0], recipients, parts[-1], smtputf8=bool(parts[-1]))
+        record = Record(
+            parts[0], recipients, parts[-1], smtputf8=bool(parts[-1]), no_addresses=bool(parts[0])
+        )
         assert decode(encode(record)) == record
 
 
