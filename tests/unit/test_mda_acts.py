@@ -13,9 +13,11 @@ from typing import TypeVar
 import pytest
 
 from restante.config.tree import Programs
+from restante.helper import messages
 from restante.mda import MboxDelivery, ProgramDelivery, Ran, acts, program
 from restante.mda.acts import Acts
 from restante.mda.answers import Policy
+from restante.routing import instructions
 from restante.status import Delivered, Outcome, TemporaryFailure
 from tests.support.deliveries import CONTENT, GROUP, HOST, OWNER, envelope
 from tests.support.no_threads import no_more_threads
@@ -71,6 +73,17 @@ def test_programs_run_beside_each_other(home: Path) -> None:
         return await asyncio.gather(*(acting.run(envelope(), CONTENT, each) for each in programs))
 
     assert all(isinstance(ran.outcome, Delivered) for ran in as_owners_loop(run_all))
+
+
+def test_a_command_of_the_longest_kind_runs_and_its_beginning_is_logged(home: Path) -> None:
+    text = "touch ran; exit 111; : ".ljust(instructions.MAX_COMMAND, "x")
+
+    async def run(acting: Acts) -> Ran:
+        return await acting.run(envelope(), CONTENT, command(home, text))
+
+    assert detail_of(as_owners_loop(run).outcome) == f"|{text[:1000]}...: exit 111"
+    assert (home / "ran").exists()
+    assert len(text) <= messages.MAX_COMMAND
 
 
 def test_so_many_at_once_and_no_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from restante.address import NULL_REVERSE_PATH, Address, ReversePath, sender_for
 from restante.routing.decision import ToForward, ToMaildir, ToMbox, ToProgram
-from restante.routing.instructions import BadInstruction, parse_instruction
+from restante.routing.instructions import (
+    MAX_COMMAND,
+    MAX_INSTRUCTION,
+    BadInstruction,
+    parse_instruction,
+)
 from restante.routing.owner import sender_of_list
 from restante.routing.sequence import Step, from_text, is_sequence, next_step, to_text
 
@@ -44,6 +49,26 @@ def test_dots_of_an_address_need_no_quotes(local: str) -> None:
 def test_what_is_no_address_for_all_its_dots(text: str) -> None:
     with pytest.raises(BadInstruction):
         parse_instruction(f"&{text}")
+
+
+def test_commands_may_be_as_long_as_a_row_can_have_them() -> None:
+    """qmail has no limit; a forward and a path that are so long can be none."""
+    command = "forward " + " ".join(f"member{number}@far.example" for number in range(2000))
+    assert parse_instruction(f"| {command}") == ToProgram(command)
+    longest = "é" * ((MAX_COMMAND - 1) // 2)
+    assert parse_instruction(f"|{longest}") == ToProgram(longest)
+    for line in (
+        f"|{longest}é",
+        "|" + "\udcff" * MAX_COMMAND,
+        f"&{longest}@x.org",
+        f"./{longest}/",
+    ):
+        with pytest.raises(BadInstruction, match="is too long") as refused:
+            parse_instruction(line)
+        assert len(str(refused.value)) < 400
+    with pytest.raises(BadInstruction, match="holds a NUL") as refused:
+        parse_instruction(f"|{longest}\0")
+    assert len(str(refused.value)) < 2 * MAX_INSTRUCTION
 
 
 @given(st.lists(st.text(), min_size=1))

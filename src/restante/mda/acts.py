@@ -25,6 +25,7 @@ from restante.mda.answers import (
     objection_to_programs,
     refusal,
     shown,
+    shown_command,
 )
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.ending import judge
@@ -99,7 +100,7 @@ class Actor:
             stops = (self.stop,) if gone is None else (self.stop, gone)
             return self._run(envelope, content, program, stops)
         except Exception as error:  # noqa: BLE001 - failure logs what is a bug
-            return Ran(failure(f"|{program.command}", error))
+            return Ran(failure(shown_command(program.command), error))
 
     def _run(
         self,
@@ -132,7 +133,7 @@ class Actor:
         why = objection_to_programs(self.programs, account, os.geteuid())
         if not self.is_server or not why:
             return None
-        detail = shown(f"|{program.command}: {account.name}: {why}")
+        detail = shown(f"{shown_command(program.command)}: {account.name}: {why}")
         return TemporaryFailure(MISCONFIGURED, detail)
 
     def _pause(self, seconds: float) -> bool:

@@ -22,6 +22,8 @@ NOT_NOW = Reply(451, "3.0", "Temporary failure, please try again later")
 MISCONFIGURED = Reply(451, "3.5", "Temporary failure, please try again later")
 CLOSING = Reply(451, "3.2", "The system is shutting down, please try again later")
 _REPLIES = {errno.ENOSPC: DISK_FULL, errno.EFBIG: DISK_FULL, errno.EDQUOT: QUOTA_FULL}
+MAX_SHOWN = 1000
+"""Characters of a command that the log repeats: of the longer ones, what they do stands behind."""
 
 AnyDelivery = Delivery | MboxDelivery | ProgramDelivery
 
@@ -86,6 +88,12 @@ def failure(place: str, error: Exception) -> TemporaryFailure:
 def shown(text: str) -> str:
     """A path or a command, which may hold any octets, as the log and the queue can have it."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shown_command(command: str) -> str:
+    """The beginning of it, with which a line of the log says how it ended."""
+    text = command if len(command) <= MAX_SHOWN else f"{command[:MAX_SHOWN]}..."
+    return shown(f"|{text}")
 
 
 def unplanned_failure() -> TemporaryFailure:

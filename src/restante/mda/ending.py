@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from restante.mda import Ran
-from restante.mda.answers import shown
+from restante.mda.answers import shown_command
 from restante.mda.program import Ended
 from restante.status import Delivered, PermanentFailure, Reply, TemporaryFailure
 
@@ -26,7 +26,7 @@ PUT_OFF = Reply(451, "3.0", "The program that takes the mail for this address fa
 
 def judge(command: str, ended: Ended) -> Ran:
     """The outcome of a command that has run."""
-    detail = shown(f"|{command}: {_manner(ended)}{_logged(ended.output)}")
+    detail = f"{shown_command(command)}: {_manner(ended)}{_logged(ended.output)}"
     if ended.cut_short or ended.status < 0:
         return Ran(TemporaryFailure(PUT_OFF, detail))
     if ended.status in (0, LAST):

@@ -13,7 +13,9 @@ from restante.errors import OperatorError
 from restante.routing.decision import Instruction, ToForward, ToMaildir, ToMbox, ToProgram
 
 MAX_INSTRUCTION = 4096
-"""Characters in one instruction line."""
+"""Characters in an instruction line that is no command."""
+MAX_COMMAND = 64 * 1024
+"""Octets of a command (``alias_username`` is a TEXT at most): execve(2) takes twice as many."""
 PORTION = 500
 """Lines that are parsed in one go: some milliseconds."""
 
@@ -34,10 +36,12 @@ def parse_instruction(line: str) -> Instruction | None:
     text = line.strip()
     if not text or text.startswith(("#", "+")):
         return None
-    if len(text) > MAX_INSTRUCTION:
+    if len(text) > MAX_INSTRUCTION and not _is_command(text):
         raise BadInstruction(f"the instruction {text[:40]!r}... is too long")
     if "\0" in text or "\n" in text:
-        raise BadInstruction(f"the instruction {text!r} holds a NUL or a line end")
+        raise BadInstruction(
+            f"the instruction {text[:MAX_INSTRUCTION]!r} holds a NUL or a line end"
+        )
     if text.startswith("|"):
         return _program(text)
     if text.startswith((".", "/")):
@@ -95,6 +99,10 @@ def instruction_line(action: Instruction) -> str:
 def resolve_path(home: str, path: str) -> str:
     """``path`` as an absolute path without a trailing slash; a relative one starts at ``home``."""
     return os.path.normpath(os.path.join(home, path))
+
+
+def _is_command(text: str) -> bool:
+    return text.startswith("|") and len(text.encode("utf-8", "surrogateescape")) <= MAX_COMMAND
 
 
 def _program(text: str) -> ToProgram:
