@@ -255,14 +255,14 @@ class MailCourier:
         sender = target.envelope(message.envelope).reverse_path
         return tuple(
             Target(
-                str(child.address),
+                str(whole),
                 child.instruction,
                 child.via,
-                reverse_path=sender_for(child.new_sender, self._router.qualified(child.address))
-                or target.reverse_path,
+                reverse_path=sender_for(child.new_sender, whole) or target.reverse_path,
                 account=_name(alias) if child.instruction else "",
             )
             for child in children(address, alias, target.via, sender)
+            for whole in [self._router.qualified(child.address)]
         )
 
     # Here

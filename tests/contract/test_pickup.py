@@ -31,7 +31,7 @@ from restante.queue.bodies import IN_ROW
 from restante.queue.rows import Result
 from restante.queue.store import QueueStore
 from restante.spool import Spool
-from tests.support.dropped import HELLO, SLOT, World, reopened, to, until
+from tests.support.dropped import HELLO, SLOT, World, qualified, reopened, to, until
 from tests.support.events import capture_logs
 from tests.support.instance import PATIENCE
 from tests.support.queued import due, new_id, record
@@ -109,10 +109,17 @@ async def test_a_list_has_a_sender_for_each_recipient(world: World) -> None:
     ]
 
 
-async def test_a_recipient_without_a_domain_is_left_to_routing(world: World) -> None:
+async def test_a_recipient_without_a_domain_is_queued_with_it(world: World) -> None:
+    """Reports name it, and so does a sender that is for it alone."""
     world.drop(HELLO, to("Ann"))
-    (message,) = await world.collect()
-    assert message.envelope.recipients == (Address("Ann", ""),)
+    world.drop(HELLO, to("bob", sender="l-owner-@example.com-@[]"))
+    (ann,), (bob,) = (message.recipients for message in await world.collect())
+    if ann.target.address != "Ann@here.example":
+        ann, bob = bob, ann
+    assert ann.target.address == "Ann@here.example"
+    assert ann.target.reverse_path is None
+    assert bob.target.address == "bob@here.example"
+    assert bob.target.reverse_path == "l-owner-bob=here.example@example.com"
 
 
 async def test_a_bounce_and_mail_beyond_ascii(world: World) -> None:
@@ -324,7 +331,7 @@ async def test_two_generations_take_each_message_once(world: World, tmp_path: Pa
     for _ in range(150):
         world.drop()
     other = QueueStore.open(str(world.root), 9)
-    later = Collector(world.settings, 9, other, new_id, str(world.spool))
+    later = Collector(world.settings, 9, other, new_id, str(world.spool), qualified)
     later.start()
     await world.collect()
     await later.stop(PATIENCE)
@@ -337,7 +344,7 @@ async def read(world: World, path: str) -> Letter:
     dropped = DroppedFile(path)
     spool = Spool(str(world.spool), 1000, 1000)
     try:
-        return await read_letter(dropped, spool, Limits(0, 100), "mx", new_id(), 0.0)
+        return await read_letter(dropped, spool, Limits(0, 100), "mx", new_id(), 0.0, qualified)
     finally:
         dropped.close()
 
@@ -365,7 +372,7 @@ async def test_any_file_is_a_message_or_none(
     dropped = DroppedFile(str(tmp_path / "f"))
     try:
         letter = await read_letter(
-            dropped, Spool(str(tmp_path), 1000, 1000), Limits(0, 100), "mx", "id", 0.0
+            dropped, Spool(str(tmp_path), 1000, 1000), Limits(0, 100), "mx", "id", 0.0, qualified
         )
     except BadRecord:
         return

@@ -17,7 +17,7 @@ from restante.drop.record import BadRecord
 from restante.pickup import collector as collecting
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
 from restante.spool import Spool
-from tests.support.dropped import World, file, until
+from tests.support.dropped import World, file, qualified, until
 from tests.support.events import capture_logs
 
 
@@ -131,7 +131,7 @@ async def test_a_file_that_becomes_shorter_is_no_message(world: World) -> None:
     os.truncate(path, len(file()) - 1)
     with pytest.raises(BadRecord, match="shorter"):
         await read_letter(
-            dropped, Spool(str(world.spool), 1000, 1000), Limits(0, 100), "mx", "id", 0.0
+            dropped, Spool(str(world.spool), 1000, 1000), Limits(0, 100), "mx", "id", 0.0, qualified
         )
     dropped.close()
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from restante.address import Address
 from restante.config.tree import Server, Settings, Smtp
 from restante.drop import DropPaths, new_names
 from restante.drop.deposit import Deposit
@@ -24,6 +25,11 @@ HELLO = b"Subject: hello\n\nhello\n"
 
 HELLO = b"Subject: hello\n\nhello\n"
 SLOT = 3
+
+
+def qualified(address: Address) -> Address:
+    """As a router with ``here.example`` for envnoathost."""
+    return address if address.domain else Address(address.local, "here.example")
 
 
 class World:
@@ -46,7 +52,7 @@ class World:
         return QueueStore.open(str(self.root), SLOT)
 
     def collector(self) -> Collector:
-        return Collector(self.settings, SLOT, self.store, new_id, str(self.spool))
+        return Collector(self.settings, SLOT, self.store, new_id, str(self.spool), qualified)
 
     def drop(self, content: bytes = HELLO, record: Record | None = None) -> None:
         deposit = Deposit(self.paths, record or to("ann@example.com"))

@@ -458,8 +458,13 @@ async def test_an_owner_of_many_names_has_one_for_each_recipient() -> None:
     site = Site({"x": lines}, {"iain-x@example.com": VERP})
     assert await expanded(site) == [
         ("ann@x.org", "iain-x-owner-ann=x.org@example.com"),
-        ("carol", "iain-x-owner-carol=mx.example.com@example.com"),
+        ("carol@mx.example.com", "iain-x-owner-carol=mx.example.com@example.com"),
     ]
+
+
+async def test_a_forward_without_a_domain_is_queued_with_it() -> None:
+    """A report about it names an address; a second copy by the whole one is known as one."""
+    assert await expanded(Site({"x": ["&carol"]})) == [("carol@mx.example.com", None)]
 
 
 async def test_a_list_without_an_owner_keeps_the_sender() -> None:

@@ -25,7 +25,7 @@ from restante.pickup.claims import (
     settle,
     settle_orphans,
 )
-from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
+from restante.pickup.letter import DroppedFile, Letter, Limits, Qualified, read_letter
 from restante.pickup.place import sync_directory
 from restante.queue import LastAnswer, Target
 from restante.spool import Spool
@@ -61,6 +61,7 @@ class Collector:
         queue: TakingQueue,
         new_id: Callable[[], str],
         spool_directory: str,
+        qualified: Qualified,
     ) -> None:
         """``queue`` is that of ``slot``."""
         self._settings = settings
@@ -70,6 +71,7 @@ class Collector:
         self._queue = queue
         self._new_id = new_id
         self._spool_directory = spool_directory
+        self._qualified = qualified
         self._limits = Limits(settings.smtp.databytes, settings.smtp.max_received)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -217,7 +219,9 @@ class Collector:
     async def _read(self, file: DroppedFile, spool: Spool, now: float) -> Letter:
         host = self._settings.hostname
         try:
-            return await read_letter(file, spool, self._limits, host, self._new_id(), now)
+            return await read_letter(
+                file, spool, self._limits, host, self._new_id(), now, self._qualified
+            )
         except (BadRecord, NewerRecord, TemporaryError, OSError, MemoryError):
             raise
         except Exception as error:

@@ -66,6 +66,9 @@ _NO_FILE = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno
 holds a lease says."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+Qualified = Callable[[Address], Address]
+"""The address with a domain, as routing completes one without."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -157,7 +160,13 @@ class Letter:
 
 
 async def read_letter(
-    file: DroppedFile, spool: Spool, limits: Limits, host: str, queue_id: str, now: float
+    file: DroppedFile,
+    spool: Spool,
+    limits: Limits,
+    host: str,
+    queue_id: str,
+    now: float,
+    qualified: Qualified,
 ) -> Letter:
     """The message in ``file``, its content in ``spool``.
 
@@ -177,7 +186,7 @@ async def read_letter(
     if last != b"\n" and not is_too_large:
         raise BadRecord("its last line does not end in LF")
     envelope = _envelope(record, queue_id, now, eight_bit=eight_bit)
-    targets = _targets(record, envelope)
+    targets = _targets(record, envelope, qualified)
     if spool.is_large:
         await spool.spill()
     content = spool.finish(invocation_field(file.uid, host, queue_id, envelope.recipients, now))
@@ -209,17 +218,21 @@ def _envelope(record: Record, queue_id: str, now: float, *, eight_bit: bool) -> 
     )
 
 
-def _targets(record: Record, envelope: Envelope) -> tuple[Target, ...]:
-    """The recipients, each with a sender of its own if the record asks for that (VERP)."""
+def _targets(record: Record, envelope: Envelope, qualified: Qualified) -> tuple[Target, ...]:
+    """The recipients, each with a sender of its own if the record asks for that (VERP).
+
+    Reports and senders name addresses, and those have a domain.
+    """
     each_its_own = f"{envelope.reverse_path}{VERP}" if record.sender.endswith(VERP) else None
     return tuple(
         Target(
-            str(address),
+            str(whole),
             dsn=_dsn(recipient),
             reverse_path=each_its_own and sender_for(each_its_own, member),
         )
         for address, recipient in zip(envelope.recipients, record.recipients, strict=True)
-        for member in [Address.from_stored(address.local) if record.no_addresses else address]
+        for whole in [qualified(address)]
+        for member in [Address.from_stored(address.local) if record.no_addresses else whole]
     )
 
 
@@ -233,7 +246,7 @@ def _sender(text: str) -> ReversePath:
 
 
 def _address(text: str) -> Address:
-    """The address, which may have no domain: routing knows which one is meant."""
+    """The address, which may have no domain."""
     try:
         return Address.parse(text)
     except (AddressSyntaxError, UnicodeEncodeError) as error:

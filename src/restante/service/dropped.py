@@ -10,6 +10,7 @@ from restante.drop import DropPaths
 from restante.errors import OperatorError, TemporaryError
 from restante.pickup.claims import settle
 from restante.pickup.collector import Collector
+from restante.pickup.letter import Qualified
 from restante.pickup.place import prepare
 from restante.queue.store import QueueStore
 from restante.service.queues import spool_of
@@ -18,11 +19,14 @@ from restante.service.queues import spool_of
 class Dropped:
     """Mail that waits for one worker's queue; the server serves all the same."""
 
-    def __init__(self, settings: Settings, slot: int, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, settings: Settings, slot: int, new_id: Callable[[], str], qualified: Qualified
+    ) -> None:
         """``slot`` is that of the worker's own queue."""
         self._settings = settings
         self._slot = slot
         self._new_id = new_id
+        self._qualified = qualified
         self._collector: Collector | None = None
         self._why = ""
 
@@ -34,7 +38,9 @@ class Dropped:
             self._failed(str(error))
             return False
         spool = spool_of(self._settings, self._slot)
-        self._collector = Collector(self._settings, self._slot, store, self._new_id, spool)
+        self._collector = Collector(
+            self._settings, self._slot, store, self._new_id, spool, self._qualified
+        )
         self._collector.start()
         return True
 

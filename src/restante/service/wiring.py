@@ -79,7 +79,6 @@ class Worker:
         self._adopting: asyncio.Task[None] | None = None
         self._desk: Desk | None = None
         self._ids = queue_ids(place.slot)
-        self._dropped = Dropped(settings, place.slot, self._ids.__next__)
         self._handshakes = _handshakes(settings, pem, place)
         self._hands = (
             own_hands(settings) if self._window is None else helping_hands(settings, self._window)
@@ -89,7 +88,10 @@ class Worker:
             self._hands.files,
         )
         live = self._live = LiveSettings(settings, _ControlLog(), _router)
-        self._router = Derived(live, _router)
+        router = self._router = Derived(live, _router)
+        self._dropped = Dropped(
+            settings, place.slot, self._ids.__next__, lambda address: router().qualified(address)
+        )
         self._strangers = Strangers()
         self._familiar = place.generation.familiar
         self._routes = Derived(live, _routes)

@@ -148,7 +148,7 @@ def _pick_up(octets: bytes) -> Letter:
 def _letter(record: Record) -> Letter:
     envelope = _envelope(record, "id", 1_700_000_000.0, eight_bit=False)
     content = Spool("/nonexistent", 1, 1).finish(b"")
-    return Letter(envelope, content, _targets(record, envelope))
+    return Letter(envelope, content, _targets(record, envelope, lambda address: address))
 
 
 _SMTPUTF8 = re.compile(rb"\0U[^\0]+\0")
