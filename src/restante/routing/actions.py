@@ -177,23 +177,33 @@ class _Search:
     ) -> Mailbox | Instructions:
         if not file.lines:
             self.notes.note("4", "%s is empty: setting routing.defaultdelivery", file.path)
-            return self._default(account, place, file.path, file.default)
+            new_sender = _owner_by_file(file, place, self.rules.default)
+            return self._default(account, place, file.path, file.default, new_sender)
         actions = await self.rules.reader.read(file.lines, file.path)
         self.notes.note("4", "the file %s, default stands for %r", file.path, file.default)
-        new_sender = ""
-        if file.has_owner and _sends_on(actions):
-            new_sender = place.new_sender(variable=file.has_owner_default)
+        new_sender = _owner_by_file(file, place, actions)
         destination = Destination(self.user.name, place.extension, file.default, new_sender)
         return Instructions(account, place.delivered_to, actions, destination, file.path)
 
     def _default(
-        self, account: Account, place: _Place, source: str, default: str = ""
+        self,
+        account: Account,
+        place: _Place,
+        source: str,
+        default: str = "",
+        new_sender: str = "",
     ) -> Mailbox | Instructions:
         match self.rules.default:
             case (ToMaildir(path),):
                 return Mailbox(account, place.delivered_to, resolve_path(account.home, path))
-        destination = Destination(self.user.name, place.extension, default)
+        destination = Destination(self.user.name, place.extension, default, new_sender)
         return Instructions(account, place.delivered_to, self.rules.default, destination, source)
+
+
+def _owner_by_file(file: DotQmail, place: _Place, actions: tuple[Instruction, ...]) -> str:
+    if file.has_owner and _sends_on(actions):
+        return place.new_sender(variable=file.has_owner_default)
+    return ""
 
 
 def _sends_on(actions: tuple[Instruction, ...]) -> bool:
