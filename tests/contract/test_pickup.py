@@ -25,7 +25,7 @@ from restante.pickup import collector as collecting
 from restante.pickup.claims import claimed_by, look, settle
 from restante.pickup.collector import Collector
 from restante.pickup.letter import DroppedFile, Letter, Limits, read_letter
-from restante.pickup.place import prepare
+from restante.pickup.place import ROOM, prepare
 from restante.queue import RecipientState
 from restante.queue.bodies import IN_ROW
 from restante.queue.rows import Result
@@ -144,6 +144,14 @@ async def test_contents_of_any_size(world: World, size: int) -> None:
     (message,) = await world.collect()
     assert message.content.read().partition(b"\n\n")[2] == body
     assert list(world.spool.iterdir()) == []
+
+
+async def test_programs_have_room_for_what_they_add(world: World) -> None:
+    largest = world.settings.smtp.databytes + ROOM
+    world.drop(b"\n" + b"x" * (largest - 2) + b"\n")
+    world.drop(b"\n" + b"x" * (largest - 1) + b"\n")
+    (message,) = await world.collect()
+    assert message.content.size == largest + len(message.content.trace)
 
 
 async def test_many_messages_at_once(world: World) -> None:

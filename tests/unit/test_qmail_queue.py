@@ -16,7 +16,7 @@ from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths
 from restante.drop.record import MAX_RECIPIENTS, Recipient, Record
 from restante.drop.site import read_site
-from restante.pickup.place import prepare
+from restante.pickup.place import ROOM, prepare
 from restante.sendmail import Refusal
 from restante.sendmail.message import Home, leave
 from tests.support.dropping import CLEAN, dropped
@@ -150,6 +150,16 @@ def test_more_recipients_than_a_message_may_have_are_several(instance: Path) -> 
     named = [address for each in found for address in each.recipients]
     assert sorted(named) == sorted(["ann@example.com", *people])
     assert [each.content for each in found] == [HELLO] * 3
+
+
+def test_what_came_at_the_limit_by_smtp_can_be_handed_on(instance: Path) -> None:
+    """With fields in front: who forwards a message adds some to it."""
+    came = b"X: " + b"x" * 93 + b"\n\n" + (b"x" * 98 + b"\n") * 9_999
+    assert len(came) + came.count(b"\n") == 1_000_000
+    fields = b"Delivered-To: list@example.com\n" * 20
+
+    assert call(instance, fields + came) == 0
+    assert call(instance, fields + came + (b"x" * 98 + b"\n") * (ROOM // 100)) == 31
 
 
 def test_of_several_messages_all_are_left_or_none(instance: Path) -> None:

@@ -302,7 +302,7 @@ class Smtp:
     databytes: int = setting(
         50 * MEBIBYTE,
         "Octets in one message at the most; 0: no limit (control/databytes). Offered as SIZE (RFC "
-        "1870).",
+        "1870). Programs of this host may send 64 KiB more: they hand on what came at the limit.",
         low=0,
     )
     timeoutsmtpd: float = setting(

@@ -26,7 +26,7 @@ from restante.pickup.claims import (
     settle_orphans,
 )
 from restante.pickup.letter import DroppedFile, Letter, Limits, Qualified, read_letter
-from restante.pickup.place import sync_directory
+from restante.pickup.place import most_octets, sync_directory
 from restante.queue import LastAnswer, Target
 from restante.spool import Spool
 from restante.status import PermanentFailure
@@ -72,7 +72,7 @@ class Collector:
         self._new_id = new_id
         self._spool_directory = spool_directory
         self._qualified = qualified
-        self._limits = Limits(settings.smtp.databytes, settings.smtp.max_received)
+        self._limits = Limits(most_octets(settings), settings.smtp.max_received)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._settle_at = 0.0

@@ -12,6 +12,10 @@ from restante.drop.site import Site, write_site
 from restante.errors import OperatorError
 from restante.labels import in_a_labels
 
+ROOM = 64 * 1024
+"""Octets of a program's message beyond ``smtp.databytes``: what SMTP took at this limit has some
+fields more when a program hands it on."""
+
 
 def prepare(settings: Settings) -> DropPaths:
     """Make the drop directory, durably, with the rights that the settings ask for; publish the
@@ -47,12 +51,18 @@ def site_of(settings: Settings) -> Site:
         in_a_labels(own.defaulthost) or me,
         defaultdomain,
         in_a_labels(own.plusdomain) or defaultdomain,
-        smtp.databytes,
+        most_octets(settings),
         smtp.max_header,
         smtp.max_text_line,
         smtp.max_received,
         _control(settings),
     )
+
+
+def most_octets(settings: Settings) -> int:
+    """In a message of a program; 0: no limit."""
+    databytes = settings.smtp.databytes
+    return databytes + ROOM if databytes else 0
 
 
 def _control(settings: Settings) -> str:
