@@ -181,6 +181,23 @@ def test_qmails_own_way_into_its_queue_is_told_of(qmail: Path) -> None:
     assert left_of(qmail) == []
 
 
+def test_newaliases_that_is_no_longer_fastforwards_is_told_of(
+    qmail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aliases, newaliases = qmail / "aliases.cdb", qmail / "bin" / "newaliases"
+    monkeypatch.setattr("restante.config.leftovers.ALIASES", str(aliases))
+    monkeypatch.setattr("restante.config.leftovers.NEWALIASES", str(newaliases))
+    (qmail / "bin" / "sendmail").symlink_to("restante-sendmail")
+    newaliases.symlink_to("sendmail")
+    assert left_of(qmail) == []
+    aliases.touch()
+    (told,) = left_of(qmail)
+    assert told.startswith("bin/newaliases is restante-sendmail, which builds nothing: ")
+    newaliases.unlink()
+    newaliases.touch()
+    assert left_of(qmail) == []
+
+
 @pytest.mark.parametrize(
     ("script", "default"),
     [

@@ -12,6 +12,9 @@ RELAY_RULES = "/etc/tcp.smtp"
 """Where tcpserver's rules for qmail-smtpd usually are."""
 QMAIL = "/var/qmail"
 """Where qmail is, also where its control directory is a link, or was copied."""
+ALIASES, NEWALIASES = "/etc/aliases.cdb", "/usr/bin/newaliases"
+"""What fastforward reads, and the name by which its own program makes it from /etc/aliases."""
+SENDMAIL = "restante-sendmail"
 MAILDIR = "./Maildir/"
 """What Restante does where nothing says what is to be done."""
 MAX_SCRIPT = 64 * 1024
@@ -53,6 +56,11 @@ def leftovers(directory: str) -> Iterator[str]:
             yield f"{directory}/{name} is not read: {reason}"
     if os.path.exists(RELAY_RULES):
         yield f"{RELAY_RULES} is not read: its RELAYCLIENT networks are for receiver.relay_networks"
+    if os.path.exists(ALIASES) and os.path.basename(os.path.realpath(NEWALIASES)) == SENDMAIL:
+        yield (
+            f"{NEWALIASES} is {SENDMAIL}, which builds nothing: where fastforward reads {ALIASES}, "
+            "changes of /etc/aliases count for nothing until its own newaliases is there again"
+        )
     for home in dict.fromkeys((os.path.dirname(os.path.abspath(directory)), QMAIL)):
         yield from _of_qmail(home, names)
 
