@@ -39,6 +39,9 @@ def nfs(options: str, place: str = "/srv/mail", kind: str = "nfs4") -> str:
         "gl1:/mail /srv/mail fuse.glusterfs rw,default_permissions,allow_other 0 0\n",
         "fuse-overlayfs / fuse.fuse-overlayfs rw,lowerdir=l 0 0\n",
         nfs("vers=3,soft,nolock", kind="nfs") + "/dev/sdb1 /srv/mail ext4 rw 0 0\n",
+        nfs("vers=3", "/home/old", "nfs") + "/dev/sdb1 /home/old ext4 rw 0 0\n",
+        "ann@x:/mail /home/ann/far fuse.sshfs rw,nosuid,nodev,user_id=1000,group_id=1000 0 0\n",
+        nfs("vers=3,nolock", "/homes", "nfs") + nfs("vers=3,nolock", "/srv/media", "nfs"),
     ],
 )
 def test_mounts_that_are_fit(tmp_path: Path, table: str) -> None:
@@ -52,6 +55,13 @@ def test_mounts_that_are_fit(tmp_path: Path, table: str) -> None:
         (nfs("vers=3,hard,nolock,local_lock=all", kind="nfs"), ["local_lock=all"]),
         (nfs("vers=3,hard,local_lock=none", kind="nfs"), ["NFSv3"]),
         (nfs("vers=4.2,soft,local_lock=none", place="/srv"), ["soft"]),
+        (nfs("vers=4.2,softerr,local_lock=none"), ["softerr"]),
+        (nfs("vers=4.0,softerr"), ["NFSv4.0", "softerr"]),
+        (nfs("vers=4.2,hard") + nfs("vers=3", "/srv/mail/example.com", "nfs"), ["NFSv3"]),
+        (
+            nfs("vers=3", "/srv/mail/a", "nfs") + nfs("vers=4.2,soft", "/srv/mail/b"),
+            ["NFS", "soft"],
+        ),
     ],
 )
 def test_mounts_that_mail_should_not_lie_on(tmp_path: Path, table: str, words: list[str]) -> None:
@@ -60,6 +70,19 @@ def test_mounts_that_mail_should_not_lie_on(tmp_path: Path, table: str, words: l
     for advice, word in zip(findings.advice, words, strict=True):
         assert advice.startswith("mail.root: ")
         assert word in advice
+
+
+@pytest.mark.parametrize("place", ["/home", "/home/ann", "/srv/vmail/x/y"])
+def test_homes_may_lie_elsewhere(tmp_path: Path, place: str) -> None:
+    """Rows of former times name them, and each may be a mount of its own."""
+    settings = Settings(
+        "/srv/restante", mail=Mail(root="/srv/mail", home_roots=("/home", "/srv/vmail"))
+    )
+    (tmp_path / "mounts").write_text(DISK + nfs("vers=4.2,nolock", place))
+    findings = Findings()
+    examine_mounts(settings, findings, str(tmp_path / "mounts"))
+    (advice,) = findings.advice
+    assert advice.startswith(f"mail.home_roots: {place} is mounted with nolock: ")
 
 
 BTRFS = "/dev/sdb1 /srv btrfs rw,nobarrier,space_cache=v2 0 0\n"

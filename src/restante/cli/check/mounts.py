@@ -14,9 +14,13 @@ from restante.mounts import OF_A_NETWORK, TABLE, Mount, mount_of, read_mounts
 
 _NFS = frozenset({"nfs", "nfs4"})
 _SSHFS = "fuse.sshfs"
+_ALL_USERS = "allow_other"
+"""Without it, a mount of FUSE is for nobody but the user who made it."""
 _OF_A_NETWORK = OF_A_NETWORK | {"fuse.ceph-fuse", "fuse.glusterfs", _SSHFS}
 _NFS_3 = frozenset({"vers=2", "vers=3"})
 """Locks are a protocol of their own there, in which the dead keep theirs."""
+_NFS_4_0 = "vers=4.0"
+_SOFT = frozenset({"soft", "softerr"})
 _LOCAL_LOCKS = frozenset({"nolock", "local_lock=flock", "local_lock=all"})
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _UNFLUSHED = frozenset({"nobarrier", "barrier=0", "barrier=none", "fsync_mode=nobarrier"})
@@ -35,7 +39,8 @@ def examine_mounts(
     except OSError:
         return  # as in a container without /proc, of which nothing can be said
     findings.problems += _about_queues(settings.path(settings.queue.root), mounts)
-    findings.advice += _about_mail(settings.path(settings.mail.root), mounts)
+    for mount, name in _with_mail(settings, mounts).items():
+        findings.advice += (f"{name}: {mount.place} is mounted {why}" for why in _unfit(mount))
     findings.advice += _about_power(settings, mounts, ext4 or Ext4())
 
 
@@ -48,30 +53,54 @@ def _about_queues(path: str, mounts: list[Mount]) -> Iterator[str]:
         )
 
 
-def _about_mail(path: str, mounts: list[Mount]) -> Iterator[str]:
-    mount = _mount_of(path, mounts)
-    if mount is not None and mount.kind == _SSHFS:
+def _with_mail(settings: Settings, mounts: list[Mount]) -> dict[Mount, str]:
+    """Where mail may lie, which may be many mounts, and by which setting.
+
+    Of mail.root alone it is known that it answers, and links to it can be followed.
+    """
+    found: dict[Mount, str] = {}
+    roots = [("mail.home_roots", os.path.normpath(root)) for root in settings.mail.home_roots]
+    for name, root in [("mail.root", os.path.realpath(settings.path(settings.mail.root))), *roots]:
+        below = [each.place for each in mounts if _is_below(each, root)]
+        for place in (root, *below):
+            if mount := mount_of(place, mounts):  # the last of those that are mounted there
+                found.setdefault(mount, name)
+    return found
+
+
+def _is_below(mount: Mount, root: str) -> bool:
+    """But for what a user has mounted in their home for themselves alone."""
+    is_private = mount.kind == _SSHFS and _ALL_USERS not in mount.options
+    return mount.place.startswith(f"{root}/") and not is_private
+
+
+def _unfit(mount: Mount) -> Iterator[str]:
+    """What is wrong with it for mail that other machines have too."""
+    if mount.kind == _SSHFS:
         yield (
-            f"mail.root: {mount.place} is mounted by sshfs, where each machine has locks of its "
-            "own, and remembers directories as they were: choose another file system"
+            "by sshfs, where each machine has locks of its own, and remembers directories as they "
+            "were: choose another file system"
         )
-    if mount is None or mount.kind not in _NFS:
+    if mount.kind not in _NFS:
         return
-    local = sorted(mount.options & _LOCAL_LOCKS)
-    if local:
+    if local := sorted(mount.options & _LOCAL_LOCKS):
         yield (
-            f"mail.root: {mount.place} is mounted with {local[0]}: on each machine that mounts it "
-            "a session may have the same maildrop"
+            f"with {local[0]}: on each machine that mounts it a session may have the same maildrop"
         )
     elif not mount.options.isdisjoint(_NFS_3):
         yield (
-            f"mail.root: {mount.place} is mounted as NFSv3: a machine that dies keeps its "
-            "maildrops locked until it is back; mount it with vers=4.2"
+            "as NFSv3: a machine that dies keeps its maildrops locked until it is back; mount it "
+            "with vers=4.2"
         )
-    if "soft" in mount.options:
+    elif _NFS_4_0 in mount.options:
         yield (
-            f"mail.root: {mount.place} is mounted with soft: a slow file server makes errors of "
-            "what may have been written; mount it with hard"
+            "as NFSv4.0: what was done and whose answer was lost may be done once more; mount it "
+            "with vers=4.2"
+        )
+    for soft in sorted(mount.options & _SOFT):
+        yield (
+            f"with {soft}: a slow file server makes errors of what may have been written; mount it "
+            "with hard"
         )
 
 
