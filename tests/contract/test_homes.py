@@ -135,6 +135,36 @@ def test_what_was_replaced_in_the_making_is_not_given_away(root: Path, what: str
 
 
 @only_root
+@pytest.mark.parametrize("when", ["chown", "rename"])
+def test_another_machine_that_is_faster_has_made_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """And has delivered into it by then."""
+    rename = os.rename
+
+    def make_and_rename(source: str, target: str, **places: int) -> None:
+        (root / "ann" / "Maildir").mkdir(parents=True)
+        os.chown(root / "ann", ANN.uid, ANN.gid)
+        rename(source, target, **places)
+
+    class Beaten(LocalDisk):
+        def chown(self, fd: int, uid: int, gid: int) -> None:
+            super().chown(fd, uid, gid)
+            make_home(f"{root}/ann", ANN, HomeRules([str(root)]))
+            made.append((root / "ann").stat().st_ino)
+
+    made: list[int] = []
+    if when == "rename":
+        monkeypatch.setattr(os, "rename", make_and_rename)
+        make(root, "ann")
+        assert os.listdir(root / "ann") == ["Maildir"]
+    else:
+        make_home(f"{root}/ann", ANN, HomeRules([str(root)]), Beaten())
+        assert made == [(root / "ann").stat().st_ino]
+    assert os.listdir(root) == ["ann"]
+
+
+@only_root
 def test_links_of_others_are_not_followed(root: Path) -> None:
     (root / "secret").mkdir()
     shared = root / "shared"

@@ -10,6 +10,7 @@ therefore looked at once more.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -19,6 +20,9 @@ from dataclasses import dataclass
 from restante.helper.messages import Owner
 from restante.mda.durable import Disk, LocalDisk
 from restante.mda.home import UnsafePlace, components, is_trusted
+
+_IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
+"""What rename(2) says of a directory in its way that is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,24 @@ class _Making:
                 self._disk.fsync(made)
             finally:
                 self._disk.close(made)
-            os.rename(passing, name, src_dir_fd=place, dst_dir_fd=place)
+            self._publish(place, passing, name)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.rmdir(passing, dir_fd=place)
             raise
         _sync(self._disk, place)
+
+    def _publish(self, place: int, passing: str, name: str) -> None:
+        """Unless another machine, to which an account's second message came, has been faster: it
+        may have begun to deliver there."""
+        try:
+            if not self._is_there(place, name):
+                os.rename(passing, name, src_dir_fd=place, dst_dir_fd=place)
+                return
+        except OSError as error:
+            if error.errno not in _IN_USE or not self._is_there(place, name):
+                raise
+        os.rmdir(passing, dir_fd=place)
 
     def _check_new(self, made: int) -> None:
         found = os.fstat(made)
