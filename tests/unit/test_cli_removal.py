@@ -186,7 +186,7 @@ def test_mail_that_is_left_is_nobody_else_s(
     """
     home = put_message(hosted, "iain@example.com", "dear")
 
-    def fail(name: str, *, dir_fd: int) -> None:
+    def fail(name: str, **_: object) -> None:
         raise OSError(number, os.strerror(number), name)
 
     monkeypatch.setattr(shutil, "rmtree", fail)
@@ -198,6 +198,41 @@ def test_mail_that_is_left_is_nobody_else_s(
     assert f"is still in {left}, " in failed.err
     assert hosted.add_mailbox("iain@example.com").code == 0
     assert hosted.json("mailbox", "show", "iain@example.com")["messages"] == 0
+
+
+@pytest.mark.parametrize("is_all", [True, False])
+def test_what_a_session_has_open_on_nfs_is_no_mail(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch, is_all: bool
+) -> None:
+    """Its client gives another name to what is removed while it is open; the rest goes."""
+    home = put_message(hosted, "iain@example.com", "dear")
+    (home / "Maildir" / "restante.lock").touch()
+    (home / "notes").mkdir()
+    (home / "notes" / "one").touch()
+    unlink = os.unlink
+
+    def unlink_on_nfs(name: str, *, dir_fd: int) -> None:
+        if name == "restante.lock":
+            os.rename(name, ".nfs0000000000a1", src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        elif name == "one" and not is_all:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        else:
+            unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink_on_nfs)
+
+    failed = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert failed.code == ExitCode.REFUSED
+    (left,) = home.parent.iterdir()
+    if is_all:
+        assert "and its mail are gone, but a session has files open in " in failed.err
+        assert f"{left}: delete" in failed.err
+    else:
+        assert f"mail of it is still in {left}, " in failed.err
+    assert [path.name for path in left.rglob("*") if path.is_file() and path.name != "one"] == [
+        ".nfs0000000000a1"
+    ]
 
 
 def test_mail_is_set_aside_for_good_before_it_is_deleted(
@@ -329,7 +364,7 @@ def test_ctrl_c_tells_where_the_rest_of_the_mail_is(
 ) -> None:
     home = put_message(hosted, "iain@example.com", "dear")
 
-    def interrupted(_path: str, *, dir_fd: int) -> None:
+    def interrupted(_path: str, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "rmtree", interrupted)

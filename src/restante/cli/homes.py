@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_COMPONENT = 230
 """Octets in a file name of a home: NAME_MAX is 255, and ``delete_home`` needs some."""
+_IN_USE_ON_NFS = ".nfs"
+"""How names begin that its client gives to files that are removed while they are open there."""
 _USUAL_USERS = ("vmail", "nobody")
 """To whom the mail belongs where root makes an instance: the first that the system has."""
 
@@ -237,7 +239,7 @@ def delete_home(real: str) -> None:
             os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
             place = os.path.join(directory, aside)
             os.fsync(parent)  # or a power cut could bring state 2 back, in part
-            shutil.rmtree(aside, dir_fd=parent)
+            _remove_all(place, parent)
     except (OSError, KeyboardInterrupt) as error:
         why = "interrupted"
         if isinstance(error, OSError):
@@ -246,6 +248,26 @@ def delete_home(real: str) -> None:
             f"the account is gone, but mail of it is still in {place}, which you can delete by "
             f"hand: {why}"
         ) from None
+
+
+def _remove_all(place: str, parent: int) -> None:
+    """A directory, with what it holds; raises the first failure, behind which it has gone on.
+
+    Raises OperatorError where all that is left is in use on this machine: NFS gives such files
+    other names, and their directories cannot go before them.
+    """
+    name = os.path.basename(place)
+    failures: list[BaseException] = []
+    shutil.rmtree(name, dir_fd=parent, onerror=lambda _, __, failure: failures.append(failure[1]))
+    if not failures:
+        return
+    left = [file for _, _, files, _ in os.fwalk(name, dir_fd=parent) for file in files]
+    if left and all(file.startswith(_IN_USE_ON_NFS) for file in left):
+        raise OperatorError(
+            f"the account and its mail are gone, but a session has files open in {place}: delete "
+            "that by hand when it has ended"
+        )
+    raise failures[0]
 
 
 @contextmanager
