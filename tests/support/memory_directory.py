@@ -11,6 +11,7 @@ from restante.errors import CannotKnow, TemporaryError
 from restante.labels import forms, name_forms
 
 _Key = tuple[str, ...]
+_Alias = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class Tables:
     mailbox: list[Account] = field(default_factory=list)
     virtual: list[tuple[str, str, str]] = field(default_factory=list)
     """(username, virtual_username, virtual_host)"""
-    alias: list[tuple[str, str, str, str]] = field(default_factory=list)
+    alias: list[_Alias] = field(default_factory=list)
     """(username, alias, alias_username, alias_host)"""
     passwd: list[Account] = field(default_factory=list)
     """Users of the system who have mail."""
@@ -143,7 +144,10 @@ class _Prefetched:
         keys = [("alias", name) for name in owners]
         keys += [("alias", whole) for pair in addresses for whole in _wholes(*pair)]
         keys += [(name, "") for name in names] + [("alias", "")]
-        self._instructions = {_key(*key): _instructions(tables, *key) for key in keys}
+        rows: dict[_Key, list[_Alias]] = {}
+        for row in tables.alias:
+            rows.setdefault(_key(*row[:2]), []).append(row)
+        self._instructions = {(known := _key(*key)): _lines(rows.get(known, [])) for key in keys}
 
     def is_accepted(self, domain: str) -> bool:
         return self._domains.get(fold(domain), False)
@@ -215,12 +219,13 @@ def _accepts_domain(tables: Tables, domain: str) -> bool:
 
 
 def _account(tables: Tables, name: str) -> Account | None:
-    return next((row for row in tables.mailbox if fold(row.name) == fold(name)), None)
+    wanted = fold(name)
+    return next((row for row in tables.mailbox if fold(row.name) == wanted), None)
 
 
 def _owners(tables: Tables, local: str, domain: str) -> tuple[str, ...]:
-    rows = tables.virtual
-    return _distinct(user for user, *key in rows if _key(*key) == _key(local, domain))
+    wanted = _key(local, domain)
+    return _distinct(user for user, *key in tables.virtual if _key(*key) == wanted)
 
 
 def _knows_domain(tables: Tables, domain: str) -> bool:
@@ -228,9 +233,9 @@ def _knows_domain(tables: Tables, domain: str) -> bool:
 
 
 def _instructions(tables: Tables, user: str, extension: str) -> tuple[str, ...]:
-    lines = [
-        f"&{name}@{host}" if host else name
-        for owner, key, name, host in tables.alias
-        if _key(owner, key) == _key(user, extension)
-    ]
-    return tuple(dict.fromkeys(lines))
+    wanted = _key(user, extension)
+    return _lines(row for row in tables.alias if _key(*row[:2]) == wanted)
+
+
+def _lines(rows: Iterable[_Alias]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"&{name}@{host}" if host else name for _, _, name, host in rows))
