@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from restante.drop import is_finished, is_unfinished
-from restante.drop.deposit import Deposit
+from restante.drop.deposit import Deposit, finish
 from restante.pickup.claims import settle
 from restante.queue.bodies import Bodies, make_durable_directory
 from restante.queue.schema import connect_writer
@@ -62,13 +62,30 @@ def test_what_is_dropped_and_then_its_name(
     if not may_list:
         _close(world.paths.incoming, monkeypatch)
     synced = note_syncs(monkeypatch, Path(world.paths.incoming))
-    deposit.finish()
+    finish(world.paths, [deposit])
     (unnamed, octets), named = synced
     (name,) = os.listdir(world.paths.incoming)
     assert is_unfinished(unnamed)
     assert is_finished(name)
     assert octets == (Path(world.paths.incoming) / name).read_bytes()
     assert named == ((".", [name]) if may_list else (name, octets))
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_of_several_messages_all_are_there_before_the_first_is_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, may_list: bool
+) -> None:
+    deposits = [Deposit(world.paths, to(address)) for address in ("ann@example.com", "bob@x.org")]
+    if not may_list:
+        _close(world.paths.incoming, monkeypatch)
+    synced = note_syncs(monkeypatch, Path(world.paths.incoming))
+    finish(world.paths, deposits)
+    contents, named = synced[:2], synced[2:]
+    names = os.listdir(world.paths.incoming)
+    assert all(is_unfinished(name) for name, _ in contents)
+    assert all(is_finished(name) for name in names)
+    shown = [(name.replace("t", "m"), octets) for name, octets in contents]
+    assert named == ([(".", sorted(names))] if may_list else shown)
 
 
 def _close(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:

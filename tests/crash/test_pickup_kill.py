@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from restante.drop import DropPaths
-from restante.drop.deposit import Deposit
+from restante.drop.deposit import Deposit, finish
 from restante.drop.record import Recipient, Record
 from tests.support.dropping import dropped
 from tests.support.instance import Instance, until
@@ -42,7 +42,7 @@ class Programs:
             size = random.choice([10, 10, 10, 100_000])
             deposit = Deposit(self._paths, Record("iain@example.com", (Recipient(ANN),)))
             deposit.write(b"X-Token: %d\n\n%s\n" % (self.dropped, b"x" * size))
-            deposit.finish()
+            finish(self._paths, [deposit])
             self.dropped += 1
             time.sleep(0.002)
 

@@ -26,7 +26,7 @@ from restante.directory import Account
 from restante.directory.admin import Administration
 from restante.directory.engine import open_engine
 from restante.drop import DropPaths, is_finished
-from restante.drop.deposit import Deposit
+from restante.drop.deposit import Deposit, finish
 from restante.drop.record import Recipient, Record
 from restante.envelope import memory_content
 from restante.mda import MboxDelivery
@@ -125,11 +125,12 @@ class Dropping:
             as_owner(lambda: self._drop(root, turns))
 
     def _drop(self, root: Path, turns: Turns) -> None:
+        paths = DropPaths.of(str(root))
         for number in turns:
             record = Record("ann@example.com", (Recipient(f"{number}@example.org"),))
-            deposit = Deposit(DropPaths.of(str(root)), record)
+            deposit = Deposit(paths, record)
             deposit.write(body(number))
-            deposit.finish()
+            finish(paths, [deposit])
             turns.promise(number)
 
     def found(self, root: Path) -> tuple[set[int], int]:

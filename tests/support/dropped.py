@@ -11,7 +11,7 @@ from pathlib import Path
 from restante.address import Address
 from restante.config.tree import Server, Settings, Smtp
 from restante.drop import DropPaths, new_names
-from restante.drop.deposit import Deposit
+from restante.drop.deposit import Deposit, finish
 from restante.drop.record import Head, Recipient, Record, encode, encode_head
 from restante.pickup.claims import claim, claimed_by, look
 from restante.pickup.collector import BATCH, Collector
@@ -57,7 +57,7 @@ class World:
     def drop(self, content: bytes = HELLO, record: Record | None = None) -> None:
         deposit = Deposit(self.paths, record or to("ann@example.com"))
         deposit.write(content)
-        deposit.finish()
+        finish(self.paths, [deposit])
 
     def put(self, octets: bytes) -> str:
         """A file as a hostile user might leave it; its name."""

@@ -13,7 +13,7 @@ import pytest
 
 from restante.address import MAX_LOCAL_PART
 from restante.config.tree import Sendmail, Server, Settings, Smtp
-from restante.drop import DropPaths
+from restante.drop import DropPaths, is_finished
 from restante.drop.record import MAX_RECIPIENTS, Recipient, Record
 from restante.drop.site import read_site
 from restante.pickup.place import ROOM, prepare
@@ -174,6 +174,27 @@ def test_of_several_messages_all_are_left_or_none(instance: Path) -> None:
     records = [Record("", (Recipient(address),)) for address in ("ann@x.example", "bob@x.example")]
     with pytest.raises(Refusal, match="No space left"):
         leave(Home(paths, read_site(paths.site)), records, lambda: next(contents))
+    assert os.listdir(paths.incoming) == []
+
+
+def test_of_several_messages_none_is_shown_while_one_may_fail(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server takes what it sees, and what it has taken is sent."""
+    paths = DropPaths.of(str(instance))
+    seen: list[list[str]] = []
+
+    def failing(_descriptor: int) -> None:
+        seen.append(os.listdir(paths.incoming))
+        if len(seen) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    records = [Record("", (Recipient(address),)) for address in ("ann@x.example", "bob@x.example")]
+    with pytest.raises(Refusal, match="Input/output error"):
+        leave(Home(paths, read_site(paths.site)), records, lambda: [HELLO])
+    assert [len(names) for names in seen] == [2, 2]
+    assert not any(is_finished(name) for names in seen for name in names)
     assert os.listdir(paths.incoming) == []
 
 

@@ -24,7 +24,6 @@ from restante.address import MAX_LOCAL_PART
 from restante.config.load import load
 from restante.config.tree import Sendmail, Server, Settings, Smtp
 from restante.drop import DropPaths
-from restante.drop.deposit import Deposit
 from restante.drop.record import MAX_RECIPIENTS, Recipient
 from restante.drop.site import Site, write_site
 from restante.mda.ending import PERMANENT
@@ -519,10 +518,10 @@ def test_a_full_disk_is_no_status_of_what_was_queued(
 ) -> None:
     """To callers of sendmail, PHP's mail() among them, EX_TEMPFAIL is as good as success."""
 
-    def full(_deposit: Deposit) -> None:
+    def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Deposit, "finish", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Refusal) as refusal:
         drop(instance, "ann")
     assert refusal.value.status == NOT_NOW != os.EX_TEMPFAIL

@@ -1,9 +1,10 @@
-"""Leaves one message in the drop directory, durably."""
+"""Leaves messages in the drop directory, durably."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from restante.drop import DropPaths, new_names
 from restante.drop.record import Head, Record, encode, encode_head
@@ -14,8 +15,8 @@ PRIVATE, READABLE = 0o600, 0o644
 class Deposit:
     """A message on its way into the drop directory; every method raises OSError.
 
-    It counts as dropped when ``finish`` returns, and leaves nothing behind if ``discard``
-    is called instead.
+    It counts as dropped when ``finish`` returns that was given it, and leaves nothing behind if
+    ``discard`` is called instead.
     """
 
     def __init__(self, paths: DropPaths, record: Record) -> None:
@@ -43,14 +44,22 @@ class Deposit:
         self._append(content)
         self._content_size += len(content)
 
-    def finish(self) -> None:
-        """Make the message durable, then show it to the server, durably, and wake that."""
+    def sync(self) -> None:
+        """Make the file durable, which says how long it is."""
         os.pwrite(self._file, encode_head(self._head), 0)
+        self.sync_again()
+
+    def sync_again(self) -> None:
+        """Make durable what has changed since."""
         os.fsync(self._file)
+
+    def show(self) -> None:
+        """Give it the name that the server looks for."""
         os.rename(self._unfinished, self._finished)
-        self._sync_name()
+
+    def close(self) -> None:
+        """Nothing is left to be done."""
         os.close(self._file)
-        wake(self._paths)
 
     def discard(self) -> None:
         """Remove what has been written, also where ``finish`` came half its way."""
@@ -65,21 +74,38 @@ class Deposit:
         while rest:
             rest = rest[os.write(self._file, rest) :]
 
-    def _sync_name(self) -> None:
-        """Who cannot list a directory cannot open it to sync it.
 
-        The file has changed with its name, so that syncing it again makes file systems with a
-        journal (ext4, XFS, Btrfs) write the change of the name as well.
-        """
-        try:
-            directory = os.open(self._paths.incoming, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except PermissionError:
-            os.fsync(self._file)
-            return
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+def finish(paths: DropPaths, deposits: Sequence[Deposit]) -> None:
+    """Make the messages durable, then show them to the server, durably, and wake that.
+
+    It sees none before all are on the disk: whoever is told of a failure leaves them all again.
+    """
+    for deposit in deposits:
+        deposit.sync()
+    for deposit in deposits:
+        deposit.show()
+    _sync_names(paths, deposits)
+    for deposit in deposits:
+        deposit.close()
+    wake(paths)
+
+
+def _sync_names(paths: DropPaths, deposits: Sequence[Deposit]) -> None:
+    """Who cannot list a directory cannot open it to sync it.
+
+    A file has changed with its name, so that syncing it again makes file systems with a journal
+    (ext4, XFS, Btrfs) write the change of the name as well.
+    """
+    try:
+        directory = os.open(paths.incoming, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        for deposit in deposits:
+            deposit.sync_again()
+        return
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def wake(paths: DropPaths) -> None:

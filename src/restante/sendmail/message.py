@@ -24,7 +24,7 @@ from restante.completion import (
     without_private,
 )
 from restante.drop import DropPaths
-from restante.drop.deposit import Deposit
+from restante.drop.deposit import Deposit, finish
 from restante.drop.record import MAX_ENVELOPE, MAX_RECIPIENTS, Recipient, Record, encode
 from restante.drop.site import Site
 from restante.sendmail import NO_INSTANCE, NOT_NOW, Refusal
@@ -90,13 +90,15 @@ class Letter:
 
 
 def leave(home: Home, records: Iterable[Record], content: Callable[[], Iterable[bytes]]) -> None:
-    """Leave a message for the server, durably, with each of the envelopes; raises Refusal, nothing
-    left. ``content`` is called once for each.
+    """Leave a message for the server, durably, with each of the envelopes: all or, with a Refusal,
+    none, but for what the server takes between the first file's new name and a failure of the disk.
+    ``content`` is called once for each.
     """
     try:
         with ExitStack() as undo:
-            for deposit in [_written(home, record, content(), undo) for record in records]:
-                deposit.finish()
+            deposits = [_written(home, record, content(), undo) for record in records]
+            if deposits:
+                finish(home.paths, deposits)
             undo.pop_all()
     except OSError as error:
         status = NO_INSTANCE if error.errno in _LACKING else NOT_NOW
