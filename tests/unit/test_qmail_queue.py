@@ -140,6 +140,14 @@ def test_recipients_that_are_no_addresses_do_not_keep_it_from_the_others(instanc
     assert sent.record.sender == returned.record.sender == "list-@example.com-@[]"
 
 
+def test_nor_do_they_end_their_sender_where_they_are_alone(instance: Path) -> None:
+    """ezmlm-warn stops at the first failure, and begins with the same member again."""
+    assert call(instance, envelope=b"Flist-return-warn-1@example.com\0Tjoe@x.org.\0\0") == 0
+    (returned,) = dropped(instance)
+    assert returned.record.no_addresses
+    assert returned.recipients == ['"joe@x.org."@mx.example.com']
+
+
 def test_more_recipients_than_a_message_may_have_are_several(instance: Path) -> None:
     people = [f"u{number}@far.example" for number in range(2 * MAX_RECIPIENTS + 5)]
     envelope = "".join(f"T{each}\0" for each in ("ann@example.com", *people, *people[:9]))
@@ -201,7 +209,6 @@ def test_of_several_messages_none_is_shown_while_one_may_fail(
 @pytest.mark.parametrize(
     ("envelope", "said"),
     [
-        (b"F\0Tjoe@example.com.\0Tx@y@\0\0", "'joe@example.com.' is no address"),
         (b"F\xff@x\0Tann@example.com\0\0", r"the sender '\\xff@x' is no address"),
         (b"F\0Tann@example.com\0", "the envelope ends before its end"),
     ],
@@ -220,10 +227,6 @@ LONG = b"a" * (MAX_LOCAL_PART + 1)
         (HELLO, b"", 54),
         (HELLO, b"Tann@example.com\0\0", 91),
         (HELLO, b"Fiain@example.com\0Xann@example.com\0\0", 91),
-        (HELLO, b"F\0Tann@exa mple.com\0\0", 31),
-        (HELLO, b"F\0T\0\0", 31),
-        (HELLO, b"F\0Tann@\xff.example\0\0", 31),
-        (HELLO, b"F\0T" + LONG + b"@example.com\0\0", 31),
         (HELLO, b"F\0" + b"Tann@example.com\0" * 300_000, 11),
         (b"Received: x\n" * 101 + b"\n", ENVELOPE, 31),
         (b"X: " + b"x" * 1999 + b"\n" + b"Y: z\n" * 1000 + b"\n", ENVELOPE, 31),

@@ -141,7 +141,8 @@ def _records(parts: list[bytes], home: Home) -> list[Record]:
     """The envelopes: a message has so many recipients at most, and some of them may be none.
 
     qmail-queue takes whatever is given to it, and one address that was misspelt years ago must
-    not keep a list's mail from all the others: it comes back alone.
+    not keep a list's mail from all the others: it comes back alone. It does so, too, where nobody
+    else is named: ezmlm-warn writes to one member at a time, and a failure ends it for all others.
     """
     sender, *recipients = parts
     if not sender.startswith(b"F") or not all(part.startswith(b"T") for part in recipients):
@@ -154,8 +155,6 @@ def _records(parts: list[bytes], home: Home) -> list[Record]:
             good[_mailbox(part[1:])] = None
         except AddressSyntaxError:
             bad[_shown(part[1:])] = None
-    if bad and not good:
-        raise _Failed(REFUSED, f"{next(iter(bad))!r} is no address")
     return [
         *(Record(reverse_path, some) for some in _parted(good)),
         *(
