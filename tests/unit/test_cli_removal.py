@@ -9,7 +9,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +235,59 @@ def test_what_a_session_has_open_on_nfs_is_no_mail(
     assert [path.name for path in left.rglob("*") if path.is_file() and path.name != "one"] == [
         ".nfs0000000000a1"
     ]
+
+
+def test_what_cannot_be_listed_may_hold_mail(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = put_message(hosted, "iain@example.com", "dear")
+    (home / "Maildir" / ".nfs0000000000a1").touch()
+    unlink, opened = os.unlink, os.open
+
+    def unlink_on_nfs(name: str, *, dir_fd: int) -> None:
+        if not name.startswith(".nfs"):
+            unlink(name, dir_fd=dir_fd)
+
+    def open_on_nfs(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "new":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink_on_nfs)
+    monkeypatch.setattr(os, "open", open_on_nfs)
+
+    failed = hosted("mailbox", "remove", "iain@example.com", "--delete-mail")
+
+    assert failed.code == ExitCode.REFUSED
+    (left,) = home.parent.iterdir()
+    assert f"mail of it is still in {left}, " in failed.err
+    assert "Stale file handle" in failed.err
+
+
+def test_a_session_on_nfs_that_ends_meanwhile(
+    hosted: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had open is gone then, but not what that lay in."""
+    home = put_message(hosted, "iain@example.com", "dear")
+    (home / "Maildir" / "restante.lock").touch()
+    unlink, walk = os.unlink, os.fwalk
+
+    def unlink_on_nfs(name: str, *, dir_fd: int) -> None:
+        if name == "restante.lock":
+            os.rename(name, ".nfs0000000000a1", src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        else:
+            unlink(name, dir_fd=dir_fd)
+
+    def walk_after_it(top: str, **options: Any) -> Iterator[Any]:
+        for path in home.parent.rglob(".nfs*"):
+            unlink(path)
+        return walk(top, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink_on_nfs)
+    monkeypatch.setattr(os, "fwalk", walk_after_it)
+
+    assert hosted("mailbox", "remove", "iain@example.com", "--delete-mail").code == 0
+    assert list(home.parent.iterdir()) == []
 
 
 def test_mail_is_set_aside_for_good_before_it_is_deleted(

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
 from restante.address import Address, fold
@@ -261,13 +261,21 @@ def _remove_all(place: str, parent: int) -> None:
     shutil.rmtree(name, dir_fd=parent, onerror=lambda _, __, failure: failures.append(failure[1]))
     if not failures:
         return
-    left = [file for _, _, files, _ in os.fwalk(name, dir_fd=parent) for file in files]
-    if left and all(file.startswith(_IN_USE_ON_NFS) for file in left):
+    walk = os.fwalk(name, dir_fd=parent, onerror=_raise)  # what cannot be listed may hold mail
+    left = [file for _, _, files, _ in walk for file in files]
+    if not left:  # they were closed meanwhile
+        shutil.rmtree(name, dir_fd=parent)
+        return
+    if all(file.startswith(_IN_USE_ON_NFS) for file in left):
         raise OperatorError(
             f"the account and its mail are gone, but a session has files open in {place}: delete "
             "that by hand when it has ended"
         )
     raise failures[0]
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 @contextmanager
