@@ -124,6 +124,35 @@ def test_check_names_owners_that_count_for_nothing(hosted: Shell, home: Path) ->
     assert told.count("owner of") == 2
 
 
+def test_no_file_is_asked_where_there_are_rows_for_everything(hosted: Shell, home: Path) -> None:
+    for name in ("", "list-y-owner"):
+        _add_line(hosted, name, "ann@far.org")
+    assert "owner of" not in hosted("check").out
+
+
+def test_rows_beyond_those_that_check_reads(
+    hosted: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _add_line(hosted, "crew", "ann@far.org")
+    _add_line(hosted, "list-y-owner", "iain")
+    ((read,),) = hosted.rows("SELECT count(*) FROM alias")
+    for name in ("crew-owner", "list-y"):
+        _add_line(hosted, name, "iain")
+    (home / ".qmail-crew-owner").touch()
+    monkeypatch.setattr("restante.cli.check.rows.MAX_READ", read)
+    assert "owner of" not in hosted("check").out
+    hosted.change("DELETE FROM alias WHERE alias IN ('crew-owner', 'list-y')")
+    assert hosted("check").out.count("owner of") == 2
+
+
+def _add_line(hosted: Shell, name: str, line: str) -> None:
+    local, _, host = line.partition("@")
+    hosted.change(
+        f"INSERT INTO alias (username, alias, alias_username, alias_host)"
+        f" VALUES ('iain@example.com', '{name}', '{local}', '{host}')"
+    )
+
+
 def test_explain_shows_an_empty_file(hosted: Shell, home: Path) -> None:
     told = hosted("explain", "iain+empty@example.com").out
 

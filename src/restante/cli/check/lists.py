@@ -41,14 +41,14 @@ async def _owner_elsewhere(
 ) -> AsyncIterator[str]:
     of = f"alias has for {user!r}, extension {extension!r}"
     name, _, suffix = extension.rpartition("-")
-    if suffix == _OWNER and (user, name) not in lines:
+    if suffix == _OWNER and lines.keys().isdisjoint({(user, name), (user, "")}):
         file = await files.serving(user, name)
-        if file and _send_on(file.lines):
+        if file and _send_on(file.lines) and not await files.has_rows(user, name, ""):
             yield f"{of}: it is no owner of the list in {file.path}: write a file for it too"
     owner = f"{extension}-{_OWNER}".removeprefix("-")
     if (user, owner) not in lines and _send_on(lines[user, extension]):
         file = await files.serving(user, owner)
-        if file and not file.default:
+        if file and not file.default and not await files.has_rows(user, owner):
             yield f"{of}: {file.path} is no owner of this list: write rows for {owner!r} too"
 
 
@@ -79,6 +79,13 @@ class _Files:
                 self.left -= 1
                 return await self._lookups.dot_qmail(account, extension)
         return None
+
+    async def has_rows(self, user: str, *extensions: str) -> bool:
+        """Of a large table not all were read."""
+        for extension in extensions:
+            if await self._lookups.instructions(user, extension):
+                return True
+        return False
 
     async def _account(self, user: str) -> Account | None:
         if user not in self._accounts:
