@@ -39,6 +39,7 @@ def nfs(options: str, place: str = "/srv/mail", kind: str = "nfs4") -> str:
         "gl1:/mail /srv/mail fuse.glusterfs rw,default_permissions,allow_other 0 0\n",
         "fuse-overlayfs / fuse.fuse-overlayfs rw,lowerdir=l 0 0\n",
         nfs("vers=3,soft,nolock", kind="nfs") + "/dev/sdb1 /srv/mail ext4 rw 0 0\n",
+        nfs("vers=3", "/srv/mail/old", "nfs") + "/dev/sdb1 /srv/mail ext4 rw 0 0\n",
         nfs("vers=3", "/home/old", "nfs") + "/dev/sdb1 /home/old ext4 rw 0 0\n",
         "ann@x:/mail /home/ann/far fuse.sshfs rw,nosuid,nodev,user_id=1000,group_id=1000 0 0\n",
         nfs("vers=3,nolock", "/homes", "nfs") + nfs("vers=3,nolock", "/srv/media", "nfs"),
@@ -83,6 +84,18 @@ def test_homes_may_lie_elsewhere(tmp_path: Path, place: str) -> None:
     examine_mounts(settings, findings, str(tmp_path / "mounts"))
     (advice,) = findings.advice
     assert advice.startswith(f"mail.home_roots: {place} is mounted with nolock: ")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_homes_may_lie_anywhere(tmp_path: Path, *, is_first: bool) -> None:
+    """What was mounted before / was moved there."""
+    settings = Settings("/srv/restante", mail=Mail(root="/srv/mail", home_roots=("/",)))
+    lines = [nfs("vers=4.2,nolock", "/home"), DISK]
+    (tmp_path / "mounts").write_text("".join(lines if is_first else reversed(lines)))
+    findings = Findings()
+    examine_mounts(settings, findings, str(tmp_path / "mounts"))
+    (advice,) = findings.advice
+    assert advice.startswith("mail.home_roots: /home is mounted with nolock: ")
 
 
 BTRFS = "/dev/sdb1 /srv btrfs rw,nobarrier,space_cache=v2 0 0\n"

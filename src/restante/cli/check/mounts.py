@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from restante.cli.check.findings import Findings
 from restante.config.tree import Settings
@@ -35,13 +36,27 @@ def examine_mounts(
     And either where a power cut takes nothing that was acknowledged.
     """
     try:
-        mounts = read_mounts(table)
+        mounts = _visible(read_mounts(table))
     except OSError:
         return  # as in a container without /proc, of which nothing can be said
     findings.problems += _about_queues(settings.path(settings.queue.root), mounts)
     for mount, name in _with_mail(settings, mounts).items():
         findings.advice += (f"{name}: {mount.place} is mounted {why}" for why in _unfit(mount))
     findings.advice += _about_power(settings, mounts, ext4 or Ext4())
+
+
+def _visible(mounts: list[Mount]) -> list[Mount]:
+    """Without those above which another one was mounted later.
+
+    But for /: what stands before it, as /usr may, was mounted at the start and moved there.
+    """
+    seen: list[Mount] = []
+    later: set[str] = set()
+    for mount in reversed(mounts):
+        if later.isdisjoint(map(str, PurePath(mount.place).parents)):
+            seen.append(mount)
+        later |= {mount.place} - {"/"}
+    return seen[::-1]
 
 
 def _about_queues(path: str, mounts: list[Mount]) -> Iterator[str]:
@@ -71,7 +86,7 @@ def _with_mail(settings: Settings, mounts: list[Mount]) -> dict[Mount, str]:
 def _is_below(mount: Mount, root: str) -> bool:
     """But for what a user has mounted in their home for themselves alone."""
     is_private = mount.kind == _SSHFS and _ALL_USERS not in mount.options
-    return mount.place.startswith(f"{root}/") and not is_private
+    return mount.place.startswith(f"{root.rstrip('/')}/") and not is_private
 
 
 def _unfit(mount: Mount) -> Iterator[str]:
