@@ -154,6 +154,12 @@ async def test_programs_have_room_for_what_they_add(world: World) -> None:
     assert message.content.size == largest + len(message.content.trace)
 
 
+async def test_programs_have_room_for_the_fields_that_they_add(world: World) -> None:
+    world.drop(b"X: " + b"x" * (world.settings.smtp.max_header + ROOM - 4) + b"\n\nbody\n")
+    (message,) = await world.collect()
+    assert message.content.read().endswith(b"x\n\nbody\n")
+
+
 async def test_many_messages_at_once(world: World) -> None:
     for number in range(250):
         world.drop(b"Subject: %d\n\n" % number)

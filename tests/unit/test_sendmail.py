@@ -27,7 +27,7 @@ from restante.drop import DropPaths
 from restante.drop.record import MAX_RECIPIENTS, Recipient
 from restante.drop.site import Site, write_site
 from restante.mda.ending import PERMANENT
-from restante.pickup.place import prepare, site_of
+from restante.pickup.place import ROOM, prepare, site_of
 from restante.sendmail import NO_INSTANCE, NOT_NOW, Refusal
 from restante.sendmail.message import Home, send
 from restante.sendmail.options import parse
@@ -147,8 +147,8 @@ def test_blind_copies_stay_blind(instance: Path, line: str) -> None:
         (f"{'x' * (MAX_LOCAL_PART + 1)}@example.com", HELLO, os.EX_USAGE),
         ("-f a,b ann", HELLO, os.EX_USAGE),
         ("-f a@b@c ann", HELLO, os.EX_USAGE),
-        ("ann", b"".join(b"A%d: b\n" % n for n in range(1000)) + b"\n", os.EX_DATAERR),
-        ("ann", b"".join(b"A%03d: b\n" % n for n in range(495)) + b"\n", os.EX_DATAERR),
+        ("ann", b"".join(b"A%d: b\n" % n for n in range(10_000)) + b"\n", os.EX_DATAERR),
+        ("ann", b"A: bcde\n" * ((4000 + ROOM) // 8 - 5) + b"\n", os.EX_DATAERR),
         ("ann", b"Received: x\n" * 101 + b"\n", os.EX_DATAERR),
         ("ann", HELLO + b"x\n" * 40_000, os.EX_DATAERR),
         ("ann", HELLO + b"x" * 2001, os.EX_DATAERR),

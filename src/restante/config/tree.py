@@ -328,7 +328,11 @@ class Smtp:
         "Octets in a line of a message with its CRLF (RFC 5321 §4.5.3.1.6 asks for 1000).",
         low=1000,
     )
-    max_header: int = setting(MEBIBYTE, "Octets in the header of a message.", low=1000)
+    max_header: int = setting(
+        MEBIBYTE,
+        "Octets in the header of a message. Programs of this host may send 64 KiB more here, too.",
+        low=1000,
+    )
     max_received: int = setting(
         100, "Received fields in a message; more of them mean a loop (RFC 5321 §6.3).", low=10
     )

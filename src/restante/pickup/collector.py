@@ -26,7 +26,7 @@ from restante.pickup.claims import (
     settle_orphans,
 )
 from restante.pickup.letter import DroppedFile, Letter, Limits, Qualified, read_letter
-from restante.pickup.place import most_octets, sync_directory
+from restante.pickup.place import most_in_header, most_octets, sync_directory
 from restante.queue import LastAnswer, Target
 from restante.spool import Spool
 from restante.status import PermanentFailure
@@ -184,7 +184,7 @@ class Collector:
         smtp = self._settings.smtp
         began = time.time()
         file = await in_thread(DroppedFile, path)
-        spool = Spool(self._spool_directory, smtp.spool_threshold, smtp.max_header)
+        spool = Spool(self._spool_directory, smtp.spool_threshold, most_in_header(self._settings))
         try:
             letter = await self._read(file, spool, began)
             finished = await self._add(letter, name)

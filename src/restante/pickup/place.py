@@ -13,8 +13,9 @@ from restante.errors import OperatorError
 from restante.labels import in_a_labels
 
 ROOM = 64 * 1024
-"""Octets of a program's message beyond ``smtp.databytes``: what SMTP took at this limit has some
-fields more when a program hands it on."""
+"""Octets of a program's message beyond ``smtp.databytes``, and of its header beyond
+``smtp.max_header``: what SMTP took at these limits has some fields more when a program hands it on.
+"""
 
 
 def prepare(settings: Settings) -> DropPaths:
@@ -52,7 +53,7 @@ def site_of(settings: Settings) -> Site:
         defaultdomain,
         in_a_labels(own.plusdomain) or defaultdomain,
         most_octets(settings),
-        smtp.max_header,
+        most_in_header(settings),
         smtp.max_text_line,
         smtp.max_received,
         _control(settings),
@@ -63,6 +64,11 @@ def most_octets(settings: Settings) -> int:
     """In a message of a program; 0: no limit."""
     databytes = settings.smtp.databytes
     return databytes + ROOM if databytes else 0
+
+
+def most_in_header(settings: Settings) -> int:
+    """Octets in the header of a program's message."""
+    return settings.smtp.max_header + ROOM
 
 
 def _control(settings: Settings) -> str:
