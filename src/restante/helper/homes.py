@@ -132,7 +132,8 @@ class _Making:
 
     def _publish(self, place: int, passing: str, name: str) -> None:
         """Unless another machine, to which an account's second message came, has been faster: it
-        may have begun to deliver there."""
+        may have begun to deliver there. One that is faster only now loses an empty home to this
+        one, and puts its message off if it has opened that already."""
         try:
             if not self._is_there(place, name):
                 os.rename(passing, name, src_dir_fd=place, dst_dir_fd=place)
