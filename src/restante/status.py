@@ -135,6 +135,9 @@ class TemporaryFailure:
     at_once: bool = False
     """Others got the message, and this recipient was one too many for the same transaction
     (RFC 5321 §4.5.3.1.10): the next is its own."""
+    pause: float = 0.0
+    """Seconds until it is tried again, though its time be up: it had to stand back for others, and
+    that is no answer. 0: by its age."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from restante.helper import Supplied, pool
 from restante.helper.messages import write_outcomes
 from restante.helper.pool import Helpers
 from restante.helper.wire import HEAD, Kind, Writer, head
-from restante.helper.writer import HelperWriter
+from restante.helper.writer import CROWD_PAUSE, HelperWriter
 from restante.mda import Delivery
 from restante.mounts import FarPlaces
 from restante.status import Delivered, Outcome, TemporaryFailure
@@ -40,13 +40,21 @@ class Hanging:
 
     def wake(self) -> None:
         """All that was asked is done by now."""
+        for end in self.ends:
+            while self.answer(end):
+                pass
+
+    def answer(self, end: socket.socket) -> bool:
+        """The next that was asked is done; whether there was any."""
+        octets = _read(end, HEAD.size)
+        if not octets:
+            return False
+        length, number, _, _ = HEAD.unpack(octets)
+        _read(end, length)
         out = Writer()
         write_outcomes(out, [DONE])
-        for end in self.ends:
-            while octets := _read(end, HEAD.size):
-                length, number, _, _ = HEAD.unpack(octets)
-                _read(end, length)
-                end.sendall(head(number, Kind.OUTCOMES, [out.octets()]) + out.octets())
+        end.sendall(head(number, Kind.OUTCOMES, [out.octets()]) + out.octets())
+        return True
 
 
 def _read(end: socket.socket, size: int) -> bytes:
@@ -86,7 +94,12 @@ def begin(writer: HelperWriter, to: Delivery, numbers: range) -> list[Delivering
 def why(answered: Delivering) -> str:
     (outcome,) = answered.result()
     assert isinstance(outcome, TemporaryFailure)
+    assert outcome.pause == CROWD_PAUSE, "it is not its last attempt"
     return outcome.detail
+
+
+def far_of(uid: int) -> Delivery:
+    return Delivery(f"{FAR}/{uid}", account("x", f"{FAR}/{uid}", uid), ("x",))
 
 
 async def test_one_helper_has_a_share_and_no_more(
@@ -119,7 +132,7 @@ async def test_a_file_system_has_a_share_over_all_uids(
     writer: HelperWriter, supplier: Hanging
 ) -> None:
     those = [
-        begin(writer, Delivery(f"{FAR}/{uid}", account("x", f"{FAR}/{uid}", uid), ("x",)), each)[0]
+        begin(writer, far_of(uid), each)[0]
         for uid, each in ((OWNER, range(1)), (OWNER + 1, range(1, 2)), (OWNER + 2, range(2, 3)))
     ]
     at_home = begin(writer, Delivery("/home/x", account("x", "/home/x"), ("x",)), range(3, 4))
@@ -130,3 +143,33 @@ async def test_a_file_system_has_a_share_over_all_uids(
     supplier.wake()
     for answered in held:
         assert await answered == (DONE,)
+
+
+async def test_who_answers_now_and_then_is_busy(
+    tmp_path: Path, writer: HelperWriter, supplier: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CROWDED", 0.4)
+    waiting = begin(writer, delivery(tmp_path), range(12))
+    await asyncio.sleep(0.05)
+    for _ in waiting:
+        assert supplier.answer(supplier.ends[0])
+        await asyncio.sleep(0.05)
+    assert [await each for each in waiting] == [(DONE,)] * 12
+
+
+async def test_a_helper_that_was_stopped_is_not_its_file_system(
+    writer: HelperWriter, supplier: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others who have homes there are answered."""
+    monkeypatch.setattr(pool, "CROWDED", 0.4)
+    stopped = begin(writer, far_of(OWNER), range(SHARE + 1))
+    await asyncio.sleep(0.01)
+    for number in range(10, 40):
+        (neighbour,) = begin(writer, far_of(OWNER + 1), range(number, number + 1))
+        await asyncio.sleep(0.02)
+        assert supplier.answer(supplier.ends[1])
+        assert await neighbour == (DONE,)
+    assert why(stopped[-1]) == f"the helper of uid {OWNER}: others wait for it already"
+    assert not any(each.done() for each in stopped[:SHARE])
+    supplier.wake()
+    assert [await each for each in stopped[:SHARE]] == [(DONE,)] * SHARE

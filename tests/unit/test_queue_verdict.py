@@ -335,3 +335,9 @@ def test_what_nobody_planned_for_is_temporary_and_uncertain() -> None:
 def test_every_recipient_must_have_its_answer() -> None:
     with pytest.raises(ValueError, match="shorter"):
         judge(message(NO_DSN, NO_DSN), [HERE], START, START, POLICY)
+
+
+@pytest.mark.parametrize("age", [0.0, 30 * DAY])
+def test_to_stand_back_for_others_is_nobody_s_last_attempt(age: float) -> None:
+    found = result(replace(LATER, pause=30.0), age=age)
+    assert (found.state, found.next_attempt) == (RecipientState.WAITING, START + age + 30.0)

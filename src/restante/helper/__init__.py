@@ -18,6 +18,10 @@ class NoHelper(TemporaryError):
     """A helper cannot be had now, or it went away before it answered; the text says why."""
 
 
+class Crowded(NoHelper):
+    """Others have waited for it for long: nobody else is to. Of the mailbox that says nothing."""
+
+
 class IdsRefused(NoHelper):
     """Nobody has a helper with these ids: the account, or the settings, have to be changed."""
 

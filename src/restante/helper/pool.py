@@ -10,7 +10,7 @@ from functools import partial
 
 from restante import maillog
 from restante.directory import Account
-from restante.helper import IdsRefused, NoHelper, Supplied, Supplier
+from restante.helper import Crowded, IdsRefused, NoHelper, Supplied, Supplier
 from restante.helper.channel import Channel
 from restante.helper.failures import read_failure
 from restante.helper.messages import MAX_TEXT, Owner
@@ -35,7 +35,7 @@ SULK = 60.0
 """Seconds for which nothing is asked of the helper of a uid that did not answer in time."""
 CROWDED = 10.0
 """Seconds after which what waits for one helper takes places of the queue's from others, if it is
-more than its share; of mail that waits for a disk hardly any takes so long."""
+more than its share, and nothing has been answered for as long: who is at work is only busy."""
 MAX_GIVEN_UP = 100
 """Requests of one connection that were given up and may be answered yet."""
 LOOK_INTERVAL = 5.0
@@ -114,6 +114,8 @@ class Link:
         self._remarks = _Remarks(owner.uid)
         self._why = ""
         self.last_used = self._loop.time()
+        self.last_answer = 0.0
+        """In the loop's time. A sign of life is none: who waits for a disk gives those, too."""
         self.drops = 0
         """Maildrops that are open by way of this connection."""
 
@@ -204,7 +206,7 @@ class Link:
             self.close()
             return True
         for number in late:
-            self.give_up(number, "it does not answer this request")
+            self.give_up(number, NoHelper(self._text("it does not answer this request")))
         return False
 
     def holding(self, since: float) -> list[tuple[float, int]]:
@@ -215,10 +217,14 @@ class Link:
             if waiting.has_place and waiting.begun <= since
         ]
 
-    def give_up(self, number: int, why: str) -> None:
+    def make_room(self, number: int) -> None:
+        """Give up what has held a place for long, since others hold as many as they may."""
+        self.give_up(number, Crowded(self._text(CROWD)))
+
+    def give_up(self, number: int, why: NoHelper) -> None:
         """Nobody waits for the answer any more."""
         self._given_up.add(number)
-        self._fail(self._pending.pop(number), why)
+        _fail(self._pending.pop(number), why)
 
     def _expect(
         self, number: int, kind: Kind, on_part: OnPart | None, patience: float, has_place: bool
@@ -245,6 +251,7 @@ class Link:
             _take_on_the_way(waiting, frame)
             waiting.until = min(self.last_used + waiting.patience, waiting.at_the_latest)
             return
+        self.last_answer = self.last_used
         del self._pending[frame.number]
         if not waiting.answer.done():
             waiting.answer.set_result(frame)
@@ -275,16 +282,17 @@ class Link:
         self._remarks.settle()
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
-            self._fail(waiting, self._why)
+            _fail(waiting, NoHelper(self._text(self._why)))
         self._on_end(self)
-
-    def _fail(self, waiting: _Pending, why: str) -> None:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(NoHelper(self._text(why)))
-            waiting.answer.exception()  # if nobody waits for it, that is no bug
 
     def _text(self, why: str) -> str:
         return f"the helper of uid {self.owner.uid}: {why}"
+
+
+def _fail(waiting: _Pending, why: NoHelper) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(why)
+        waiting.answer.exception()  # if nobody waits for it, that is no bug
 
 
 def _take_on_the_way(waiting: _Pending, frame: Frame) -> None:
@@ -333,9 +341,9 @@ class Helpers:
         return Owner(account.uid, account.gid), self._places.of(account.home)
 
     def check_share(self, account: Account) -> None:
-        """Raise NoHelper if what holds a place there has waited for long, and takes its share."""
-        if self._crowded and _shared(self.place_of(account)) in self._crowded:
-            raise NoHelper(f"the helper of uid {account.uid}: {CROWD}")
+        """Raise Crowded if what holds a place there has waited for long, and takes its share."""
+        if self._crowded and not self._crowded.isdisjoint(_names(self.place_of(account))):
+            raise Crowded(f"the helper of uid {account.uid}: {CROWD}")
 
     async def link(self, account: Account) -> Link:
         """A usable connection to the helper of the account; raises NoHelper."""
@@ -408,17 +416,27 @@ class Helpers:
         self._sweeping = loop.call_later(interval, self._sweep) if self._all else None
 
     def _make_room(self, since: float) -> None:
-        """Give up what has held a place since then beyond the share that one may take."""
+        """Give up what has held a place since then beyond the share that one may take.
+
+        Of what has answered nothing since then: a file system with all whose homes are there, or
+        one helper.
+        """
+        at_work: set[Place | str] = {""}
+        for link, place in self._all.items():
+            if link.last_answer > since:
+                at_work.update(_names(place))
         holding: dict[Place | str, list[tuple[float, int, Link]]] = {}
         for link, place in self._all.items():
-            for begun, number in link.holding(since):
-                holding.setdefault(_shared(place), []).append((begun, number, link))
+            if place not in at_work:
+                silent = place if place[1] in at_work else place[1]
+                for begun, number in link.holding(since):
+                    holding.setdefault(silent, []).append((begun, number, link))
         self._crowded = {each for each, those in holding.items() if len(those) >= self._share}
         for each in self._crowded:
             for _, number, link in sorted(holding[each], key=lambda one: one[:2])[self._share :]:
-                link.give_up(number, CROWD)
+                link.make_room(number)
 
 
-def _shared(place: Place) -> Place | str:
-    """What may hang: a file system, for all whose homes are there, or else one helper."""
-    return place[1] or place
+def _names(place: Place) -> tuple[Place | str, ...]:
+    """What may hang there: the helper, and the file system."""
+    return place, place[1]

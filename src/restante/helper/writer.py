@@ -13,7 +13,7 @@ from restante import maillog
 from restante.directory import Account
 from restante.envelope import Content, Envelope
 from restante.errors import TemporaryError
-from restante.helper import IdsRefused, NoHelper, messages
+from restante.helper import Crowded, IdsRefused, NoHelper, messages
 from restante.helper.pool import PATIENCE, Helpers, Link, Place
 from restante.helper.wire import BadFrame, Frame, Kind, Reader, Writer
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
@@ -23,6 +23,9 @@ from restante.status import Delivered, Outcome, TemporaryFailure
 
 QUEUEING = 300.0
 """Seconds that a command may wait for others of its user to end, and be ended itself."""
+CROWD_PAUSE = 30.0
+"""Seconds after which what stood back for others is tried again. By then the helper or the disk is
+at work again, or will soon have been silent for so long that an attempt may fail of it."""
 MAX_DOUBTS = 10_000
 """Messages of which is remembered that an answer about them was lost."""
 
@@ -321,6 +324,7 @@ async def _all_of(works: Sequence[Coroutine[None, None, _Outcomes]]) -> list[_Ou
 def _failure(error: Exception) -> TemporaryFailure:
     if isinstance(error, TemporaryError | OSError):
         reply = MISCONFIGURED if isinstance(error, IdsRefused) else NOT_NOW
-        return TemporaryFailure(reply, str(error))
+        pause = CROWD_PAUSE if isinstance(error, Crowded) else 0.0
+        return TemporaryFailure(reply, str(error), pause=pause)
     maillog.unplanned("helper's writer", error)
     return TemporaryFailure(NOT_NOW, "an unplanned exception, see the log")

@@ -230,6 +230,8 @@ class _Judge:
         next_attempt = self._next_attempt(recipient.born)
         if answer.at_once and self._progress:  # without progress it would be a loop
             next_attempt = self._now
+        elif answer.pause:
+            next_attempt = self._now + answer.pause
         elif self._policy.is_last(recipient.born, self._began):
             return self._failed(recipient, answer)
         late = self._policy.is_late(recipient.born, self._now)
