@@ -20,6 +20,7 @@ from restante.directory.engine import Dialect, Engine, Rejected, Row, Statement,
 from restante.directory.lookups import SqlDirectory
 from restante.directory.question import MAX_ORDINARY
 from restante.directory.schema import TABLES
+from restante.errors import CannotKnow
 from restante.routing.decision import Mailbox, NoSuchUser, Remote, Unknown
 from restante.routing.router import Router
 from tests.support.directory import Rows, directory_with, engine_with, fill
@@ -256,6 +257,43 @@ async def test_what_is_not_ordinary_costs_a_few_statements_and_then_one_for_the_
         assert await lookups.instructions("anna", "a-b") == ("&list@x.org",)
         assert await lookups.instructions("alias", "anna-a-b") == ("&all@x.org",)
         assert counting.asked == at_first + 3
+
+
+class Afar(Counting):
+    """An engine that lets others go on while a statement is under way, or fails at this one."""
+
+    fails_at = 0
+
+    async def fetch(
+        self, sql: str, params: Sequence[Value] = (), *, through: bool = False
+    ) -> list[Row]:
+        rows = await super().fetch(sql, params, through=through)
+        is_failing = self.asked == self.fails_at
+        await asyncio.sleep(0)
+        if is_failing:
+            raise CannotKnow("no answer in time")
+        return rows
+
+
+async def test_what_is_asked_side_by_side_has_one_statement_for_the_rest(
+    database_url: str,
+) -> None:
+    names = [f"anna-{number}" for number in range(12)]
+    mailboxes: Rows = {"mailbox": [(name, 1, 1, "/h", None, None) for name in names]}
+    async with engine_with(database_url, mailboxes) as engine:
+        remote = Afar(engine)
+        lookups = await SqlDirectory(remote).prefetch([(name, "x.org") for name in names])
+        singly = 2 + len(names) // 4
+        remote.fails_at = remote.asked + singly + 1
+        asking = [lookups.knows_domain(f"{name}.org") for name in names[:singly]]
+        await asyncio.gather(*asking)
+        rest = [lookups.instructions(name, "") for name in names]
+        found = await asyncio.gather(*rest, return_exceptions=True)
+        assert [type(each) for each in found] == [CannotKnow] * len(names)
+        assert remote.asked == remote.fails_at
+        rest = [lookups.instructions(name, "") for name in names]
+        assert await asyncio.gather(*rest) == [()] * len(names), "a failure is not kept"
+        assert remote.asked == remote.fails_at + 1
 
 
 async def test_a_domain_of_others_costs_two_statements(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
@@ -287,7 +288,7 @@ class _Further:
         self._directory = directory
         self._pairs = pairs
         self._left = ASKED_SINGLY + len(pairs) // PER_ADDRESS
-        self._thorough: Lookups | None = None
+        self._thorough: asyncio.Future[Lookups] | None = None
 
     async def accepts_domain(self, domain: str) -> bool:
         """See Lookups."""
@@ -318,16 +319,25 @@ class _Further:
         return await self._directory.dot_qmail(account, extension)
 
     async def _lookups(self) -> Lookups:
-        if self._thorough is not None:
-            return self._thorough
-        if self._left > 0:
-            self._left -= 1
-            return self._directory
+        if self._thorough is None:
+            if self._left > 0:
+                self._left -= 1
+                return self._directory
+            # Those that are routed side by side have one in common.
+            self._thorough = asyncio.ensure_future(self._ask_thoroughly())
+        thorough = self._thorough
         try:
-            self._thorough = await self._directory.thorough(self._pairs)
+            return await thorough
+        except BaseException:
+            if self._thorough is thorough:
+                self._thorough = None
+            raise
+
+    async def _ask_thoroughly(self) -> Lookups:
+        try:
+            return await self._directory.thorough(self._pairs)
         except Rejected:  # MySQL before 8.0 and MariaDB before 10.2 have no WITH
-            self._thorough = self._directory
-        return self._thorough
+            return self._directory
 
 
 def _has(rows: Iterable[Row], name: str) -> bool:

@@ -32,8 +32,10 @@ from restante.routing.users import find_user
 
 MAX_PREFETCHED_PREFIXES = 4
 """Dash prefixes of one local part that are fetched ahead; longer chains are asked one by one."""
-MAX_SIDE_BY_SIDE = 16
-"""Addresses that wait for files at the same time."""
+MAX_SIDE_BY_SIDE = 4
+"""Addresses of one message that wait for files at the same time. A hundred of which each takes all
+the time that a look-up has are settled within what senders wait, and a few messages do not take all
+threads for look-ups from everybody else's."""
 
 _T = TypeVar("_T")
 
