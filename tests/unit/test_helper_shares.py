@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from restante.directory import Account
+from restante.envelope import HeaderFacts, memory_content
 from restante.helper import Supplied, pool
-from restante.helper.messages import write_outcomes
+from restante.helper.channel import FULL
+from restante.helper.messages import MAX_INLINE, write_outcomes
 from restante.helper.pool import Helpers
 from restante.helper.wire import HEAD, Kind, Writer, head
 from restante.helper.writer import CROWD_PAUSE, HelperWriter
 from restante.mda import Delivery
 from restante.mounts import FarPlaces
 from restante.status import Delivered, Outcome, TemporaryFailure
-from tests.support.deliveries import CONTENT, OWNER, account, delivery, envelope
+from tests.support.deliveries import CONTENT, OWNER, TRACE, account, delivery, envelope
 
 SHARE = 2
 FAR = "/srv/far"
@@ -173,3 +175,19 @@ async def test_a_helper_that_was_stopped_is_not_its_file_system(
     assert not any(each.done() for each in stopped[:SHARE])
     supplier.wake()
     assert [await each for each in stopped[:SHARE]] == [(DONE,)] * SHARE
+
+
+async def test_what_waits_to_be_sent_gives_its_place_back(
+    tmp_path: Path, writer: HelperWriter
+) -> None:
+    """Others have sent more than a helper takes that was stopped."""
+    to, large = delivery(tmp_path), memory_content(TRACE, bytes(MAX_INLINE), HeaderFacts())
+    accepting = [
+        asyncio.create_task(writer.deliver_all(envelope(each), large, [to]))
+        for each in range(10, 10 + 2 * FULL // MAX_INLINE)
+    ]
+    await asyncio.sleep(0.01)
+    *held, third, fourth = begin(writer, to, range(4))
+    await asyncio.wait((third, fourth), timeout=5.0)
+    assert why(third) == why(fourth) == f"the helper of uid {OWNER}: others wait for it already"
+    assert not any(each.done() for each in (*held, *accepting))

@@ -167,8 +167,7 @@ class Link:
         except BadFrame:
             del self._pending[number]
             raise
-        if self._channel.is_behind:
-            await self._channel.drain()
+        # However much waits to be sent before it: who waits for the answer waits for that, too.
         frame = await waiting.answer
         if frame.kind == Kind.FAILED:
             raise read_failure(Reader(frame.body))
