@@ -14,8 +14,9 @@ DATABASE = "queue.db"
 BODIES = "bodies"
 WAKE = "wake"
 """The socket at which the owner of a queue hears that somebody else has changed it."""
-VERSION = 3
-"""Of the tables below, kept in ``user_version``."""
+VERSION = 4
+"""Of the tables below and what is in them, kept in ``user_version``. Answers without ``put_off``
+were of 3."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for an operator's tool that holds the database."""
 PRIMARY_CODE = 0xFF
