@@ -264,10 +264,8 @@ class Afar(Counting):
 
     fails_at = 0
 
-    async def fetch(
-        self, sql: str, params: Sequence[Value] = (), *, through: bool = False
-    ) -> list[Row]:
-        rows = await super().fetch(sql, params, through=through)
+    async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        rows = await super().fetch(sql, params)
         is_failing = self.asked == self.fails_at
         await asyncio.sleep(0)
         if is_failing:
