@@ -19,7 +19,7 @@ from restante.checkpassword.wire import Question
 from restante.config.tree import Auth
 from restante.directory import Account, Credentials, DotQmail, KnownLookups
 from restante.errors import CannotKnow
-from restante.guessing import CLEAR, Guard, Limits, Standing
+from restante.guessing import Guard, Limits
 from restante.guessing.guard import FileGuard
 from tests.support.events import capture_logs
 from tests.support.guards import Unguarded
@@ -361,93 +361,6 @@ async def test_no_password_at_all_is_one_guess_however_often(guarded: Desk) -> N
     for _ in range(20):
         assert await guarded.login("iain", "") == Refused(Refusal.WRONG_PASSWORD)
     assert await guarded.login("iain") == Welcome(IAIN)
-
-
-async def left(attempt: asyncio.Task[Welcome | Refused]) -> None:
-    """The client goes."""
-    attempt.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await attempt
-
-
-async def until_tried(desk: Desk, count: int) -> None:
-    while len(desk.tried) < count:  # noqa: ASYNC110 - in threads
-        await asyncio.sleep(0.001)
-
-
-async def guesses_of(desk: Desk) -> float:
-    return (await desk.guard.look(IAIN.name, "192.0.2.7")).standing.here
-
-
-async def test_who_leaves_before_the_password_is_looked_at_costs_no_more(guarded: Desk) -> None:
-    guarded.add("iain", DEAR)
-    guarded.gate.clear()
-    peers = [f"198.51.100.{number}" for number in range(guarded.settings.hashing_threads)]
-    hashed = [asyncio.create_task(guarded.login("nobody", peer=each)) for each in peers]
-    await until_tried(guarded, len(hashed))
-    with capture_logs() as events:
-        waiting = [asyncio.create_task(guarded.login("iain", "wrong")) for _ in range(6)]
-        await asyncio.sleep(0.01)
-        assert guarded.rows.asked.count("iain") == 5, "the sixth waits for its network's turn"
-        for each in reversed(waiting):
-            await left(each)
-        hold = guarded.rows.hold()
-        asking = asyncio.create_task(guarded.login("iain", "wrong"))
-        await asyncio.sleep(0)
-        await left(asking)
-        hold()
-    guarded.gate.set()
-    await asyncio.gather(*hashed)
-    assert guarded.tried == [NOBODY] * len(hashed)
-    assert events == []
-    assert await guesses_of(guarded) == 0
-
-
-async def test_who_leaves_while_the_password_is_looked_at_has_guessed(guarded: Desk) -> None:
-    """When a right one would have been welcome, it is known to be wrong."""
-    guarded.add("iain", DEAR)
-    guarded.gate.clear()
-    with capture_logs() as events:
-        attempt = asyncio.create_task(guarded.login("iain", "wrong"))
-        await until_tried(guarded, 1)
-        for _ in range(2):
-            attempt.cancel()
-            await asyncio.sleep(0.001)
-        assert not attempt.done()
-        guarded.gate.set()
-        await left(attempt)
-    assert [each["reason"] for each in events] == ["wrong password"]
-    assert guarded.slept == [], "nobody waits for the answer"
-    assert await guesses_of(guarded) == 1
-
-
-class SlowGuard(Unguarded):
-    """Counts when it may."""
-
-    def __init__(self) -> None:
-        self.is_asked = asyncio.Event()
-        self.may_count = asyncio.Event()
-        self.counted = 0
-
-    async def wrong(self, account: str, peer: str, password: str | None) -> Standing:
-        self.is_asked.set()
-        await self.may_count.wait()
-        self.counted += 1
-        return CLEAR
-
-
-async def test_who_leaves_while_a_guess_is_counted_has_guessed() -> None:
-    guard = SlowGuard()
-    desk = Desk(guard=guard)
-    desk.add("iain", "{PLAIN}secret")
-    attempt = asyncio.create_task(desk.login("iain", "wrong"))
-    await guard.is_asked.wait()
-    attempt.cancel()
-    await asyncio.sleep(0)
-    guard.may_count.set()
-    await left(attempt)
-    assert guard.counted == 1
-    await desk.authenticator.close()
 
 
 async def test_system_errors_are_no_guesses(guarded: Desk) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from restante.auth.login import PasswordAuthenticator
 from restante.config.tree import Auth, Pop3
-from restante.directory import Account, Credentials
+from restante.directory import Account
 from restante.net.connection import Connection
 from restante.net.pop3 import Pop3Service
 from restante.protocol.pop3.server import FLUSH_AT
@@ -151,32 +151,16 @@ class SlowStore(MemoryStore):
         return await super().open(account)
 
 
-class SilentDirectory(MemoryDirectory):
-    """Never says whether there is such a login."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_asked = asyncio.Event()
-
-    async def credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
-        self.is_asked.set()
-        await asyncio.Event().wait()
-        return None
-
-
 @contextlib.asynccontextmanager
 async def logging_in(
-    store: SlowStore,
-    reason: asyncio.Future[str],
-    login_timeout: float,
-    silent: SilentDirectory | None = None,
+    store: SlowStore, reason: asyncio.Future[str], login_timeout: float
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A client whose maildrop is being opened; why its session will have ended.
-
-    ``silent``: its login is looked up for as long as it is there.
-    """
-    known = MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")}))
-    authenticator = PasswordAuthenticator(silent or known, Auth(), Unguarded())
+    """A client whose maildrop is being opened; why its session will have ended."""
+    authenticator = PasswordAuthenticator(
+        MemoryDirectory(Tables(mailbox=[ANN], passwords={"ann": ("secret", "Password")})),
+        Auth(),
+        Unguarded(),
+    )
     settings = Pop3(login_timeout=login_timeout)
     service = Pop3Service(settings, "pop.example.com", Auth(), authenticator, store, None)
 
@@ -191,7 +175,7 @@ async def logging_in(
     try:
         async with asyncio.timeout(PATIENCE):
             writer.write(LOGIN)
-            await (silent or store).is_asked.wait()
+            await store.is_asked.wait()
             yield reader, writer
     finally:
         writer.close()
@@ -211,30 +195,15 @@ async def test_a_client_that_goes_while_its_maildrop_is_opened(
 ) -> None:
     store, reason = SlowStore(), asyncio.get_running_loop().create_future()
     async with logging_in(store, reason, login_timeout) as (_, writer):
-        go(writer, is_broken=is_broken)
+        if is_broken:
+            at_once = struct.pack("ii", 1, 0)
+            end = writer.get_extra_info("socket")
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.close()
         assert await reason == "lost"
     store.may_go_on.set()
     await asyncio.sleep(0)
     assert not store.in_use
-
-
-@pytest.mark.parametrize(("is_broken", "login_timeout"), [(True, 2 * PATIENCE), (False, 1)])
-async def test_a_client_that_goes_while_its_login_is_looked_up(
-    is_broken: bool, login_timeout: float
-) -> None:
-    """It would keep its place among the connections, and new ones would be turned away."""
-    reason = asyncio.get_running_loop().create_future()
-    async with logging_in(SlowStore(), reason, login_timeout, SilentDirectory()) as (_, writer):
-        go(writer, is_broken=is_broken)
-        assert await reason == "lost"
-
-
-def go(writer: asyncio.StreamWriter, *, is_broken: bool) -> None:
-    if is_broken:
-        at_once = struct.pack("ii", 1, 0)
-        end = writer.get_extra_info("socket")
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-    writer.close()
 
 
 async def test_a_client_that_sends_no_more_is_answered() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
-import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from restante.auth.login import PasswordAuthenticator
 from restante.config import Settings
 from restante.config.tree import HostPort, Pop3, Smtp
 from restante.config.tree import Server as ServerSettings
-from restante.directory import Credentials, KnownLookups
+from restante.directory import KnownLookups
 from restante.envelope import Content, Envelope
 from restante.mda import Delivery, MboxDelivery, ProgramDelivery, Ran
 from restante.net.server import ConnectionLimits, Server, session_ids
@@ -103,11 +101,9 @@ async def serving(
     known: MemoryDirectory | None = None,
     greeting: str = "",
     me: str = "",
-    *,
-    auth: bool = False,
 ) -> AsyncIterator[int]:
     """The port of a server that is ready; ``known``: what answers for its one mailbox."""
-    smtp = Smtp((ANY,), session_timeout=session_timeout, greeting=greeting, auth=auth)
+    smtp = Smtp((ANY,), session_timeout=session_timeout, greeting=greeting)
     settings = Settings(str(directory), server=ServerSettings(me), smtp=smtp, pop3=Pop3(()))
     known = known or MemoryDirectory(tables())
     ids = map(str, itertools.count())
@@ -167,38 +163,6 @@ async def test_the_name_comes_first_and_once(tmp_path: Path, greeting: str, said
         visiting(port) as (reader, _),
     ):
         assert await reader.readline() == f"220 {said}\r\n".replace("NAME", name).encode()
-
-
-class SilentDirectory(MemoryDirectory):
-    """Never says whether there is such a login; tells when nobody wants to know any more."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_asked, self.is_let_go = asyncio.Event(), asyncio.Event()
-
-    async def credentials(self, login: str, *, in_full: bool = False) -> Credentials | None:
-        self.is_asked.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.is_let_go.set()
-        return None
-
-
-async def test_a_client_that_goes_while_its_login_is_looked_up(tmp_path: Path) -> None:
-    known = SilentDirectory()
-    async with (
-        serving(tmp_path, session_timeout=60, known=known, auth=True) as port,
-        visiting(port) as (_, writer),
-        asyncio.timeout(PATIENCE),
-    ):
-        writer.write(b"EHLO client\r\nAUTH PLAIN AGFubgBzZWNyZXQ=\r\n")
-        await known.is_asked.wait()
-        assert not known.is_let_go.is_set()
-        at_once = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        writer.close()
-        await known.is_let_go.wait()
 
 
 async def test_a_name_beyond_ascii_comes_once_too(tmp_path: Path) -> None:

@@ -28,20 +28,6 @@ class HashingBusy(TemporaryError):
     """As many logins wait as ``auth.hashing_queue`` allows, or no thread can be started."""
 
 
-async def seen_through(answer: asyncio.Future[T]) -> T:
-    """What it comes to, though the caller be cancelled meanwhile: its task is ``cancelling``.
-
-    So that a guess counts once it has been looked at: who hangs up when a right password would have
-    been welcome would else guess for nothing.
-    """
-    while True:
-        try:
-            return await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            if answer.cancelled():
-                raise
-
-
 class Turns:
     """One network, or one account, has so many things done at once, and queues behind itself."""
 
@@ -98,11 +84,7 @@ class Hashing:
         return good
 
     async def run(self, peer: str, work: Callable[[], T]) -> T:
-        """What ``work`` comes to, when it is the peer's turn; raises HashingBusy.
-
-        A caller that is cancelled may drop it until it is begun, and then no more: see
-        ``seen_through``.
-        """
+        """What ``work`` comes to, when it is the peer's turn; raises HashingBusy."""
         async with self._turns.of(network_of(peer).narrow):
             return await self._in_thread(work)
 
@@ -120,13 +102,7 @@ class Hashing:
             raise HashingBusy(str(error)) from error
         # The place is given back when the thread is done, even if nobody waits any more.
         job.add_done_callback(self._give_back)
-        answer = asyncio.wrap_future(job)
-        try:
-            return await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            if job.cancel():
-                raise
-            return await seen_through(answer)
+        return await asyncio.wrap_future(job)
 
     def _give_back(self, _job: Future[Any]) -> None:
         self._room.release()

@@ -21,7 +21,7 @@ from restante.auth import (
     SystemLogins,
     Welcome,
 )
-from restante.auth.hashing import Hashing, Turns, Verify, seen_through
+from restante.auth.hashing import Hashing, Turns, Verify
 from restante.auth.proven import ProvenPasswords
 from restante.auth.schemes import UnknownScheme, verify
 from restante.auth.scram import Offer, offer, prepared
@@ -118,8 +118,7 @@ class PasswordAuthenticator:
         """Whether the attempt is good; never raises what it foresees.
 
         A refusal is told ``auth.refusal_delay`` seconds after it was asked for, and later where
-        there was more guessing (``guessing.delay``); a system error at once. Of a caller that is
-        cancelled before the password is looked at nothing counts, and nothing is recorded.
+        there was more guessing (``guessing.delay``); a system error at once.
         """
         return await self._decide(attempt, self._check_password)
 
@@ -151,8 +150,6 @@ class PasswordAuthenticator:
     async def _conclude(self, attempt: LoginAttempt, verdict: _Verdict, started: float) -> None:
         """Record what came of an attempt, and wait until that may be told."""
         self._record(attempt, verdict)
-        if _nobody_waits():
-            raise asyncio.CancelledError
         answer = verdict.answer
         if isinstance(answer, Refused) and answer.reason is not Refusal.SYSTEM_ERROR:
             wait = delay(self._settings.refusal_delay, verdict.standing)
@@ -191,8 +188,8 @@ class PasswordAuthenticator:
             await self._guard.right(name, attempt.peer, before)
         elif verdict.answer.reason is not Refusal.SYSTEM_ERROR:
             seen = attempt.password if verdict.is_seen else None
-            counting = asyncio.ensure_future(self._guard.wrong(name, attempt.peer, seen))
-            verdict = replace(verdict, standing=await seen_through(counting))
+            standing = await self._guard.wrong(name, attempt.peer, seen)
+            verdict = replace(verdict, standing=standing)
         return verdict
 
     async def _check_password(
@@ -218,10 +215,7 @@ class PasswordAuthenticator:
         )
 
     async def _check_system(self, attempt: LoginAttempt) -> _Verdict:
-        found = None
-        if can_be_login(attempt.login):
-            checking = asyncio.ensure_future(self._system.check(attempt))
-            found = await seen_through(checking)
+        found = await self._system.check(attempt) if can_be_login(attempt.login) else None
         if found is None:
             await self._hashing.matches(attempt, NOBODY, None)
             return _Verdict(Refused(Refusal.UNKNOWN_USER))
@@ -286,12 +280,6 @@ def _counted_name(login: str, credentials: Credentials | None) -> str:
 
 def _refused_unseen(objection: Objection, standing: Standing) -> _Verdict:
     return _Verdict(Refused(Refusal.TOO_MANY_GUESSES), str(objection), standing)
-
-
-def _nobody_waits() -> bool:
-    """Whether the caller was cancelled while the password was looked at."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _shortened(login: str) -> str:

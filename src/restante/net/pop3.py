@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import assert_never
 
 from restante import maillog
 from restante.auth import Authenticator, LoginAttempt, Refusal, Refused
@@ -214,7 +214,7 @@ class _Session:
         """Do what has to be waited for; no coroutine either."""
         match event:
             case Login():
-                return self._while_there(self._login(event))
+                return self._login(event)
             case Retrieve():
                 return self._retrieve(event)
             case Update():
@@ -222,9 +222,9 @@ class _Session:
             case StartTls():
                 return self._start_tls()
             case ScramBegun() | ScramProof():
-                return self._while_there(self._scram.step(event, self._refuse))
+                return self._scram.step(event, self._refuse)
             case ScramDone():
-                return self._while_there(self._open_maildrop(self._scram.account))
+                return self._open_maildrop(self._scram.account)
             case _:
                 assert_never(event)
 
@@ -234,13 +234,6 @@ class _Session:
         self._core.tls_started(self._connection.bindings)
 
     # Login
-
-    def _while_there(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
-        """A login, or the maildrop's opening, unless the client goes meanwhile.
-
-        There may be hundreds before it, and the file system may hang for hours.
-        """
-        return self._connection.while_there(work, until=self._login_by)
 
     async def _login(self, event: Login) -> None:
         attempt = LoginAttempt(
@@ -254,7 +247,9 @@ class _Session:
 
     async def _open_maildrop(self, account: Account) -> None:
         try:
-            maildrop = await self._service.store.open(account)
+            # It may take hours, on a file system that hangs, and hold the lock afterwards.
+            opening = self._service.store.open(account)
+            maildrop = await self._connection.while_there(opening, until=self._login_by)
         except MaildropInUse:
             self._no_maildrop(account, ResponseCode.IN_USE, "another session has the maildrop")
             return

@@ -312,8 +312,7 @@ class _Session:
             case StartTls():
                 return self._start_tls()
             case Authenticate() | ScramBegun() | ScramProof() | ScramDone():
-                # There may be hundreds of logins before it, and no client by then.
-                return self._connection.while_there(self._log_in(event), until=self._end_by)
+                return self._log_in(event)
             case _:
                 raise AssertionError(f"{event} needs no wait")
 
