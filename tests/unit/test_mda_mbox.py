@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from restante.address import NULL_REVERSE_PATH, Address
 from restante.config.tree import Programs
 from restante.envelope import Content, Envelope, HeaderFacts, memory_content
-from restante.mda import MboxDelivery
+from restante.mda import MboxDelivery, mbox_lock
 from restante.mda import mbox as mbox_module
 from restante.mda.acts import Actor
 from restante.mda.answers import Policy
@@ -339,6 +340,19 @@ def test_a_dot_lock_is_heeded_until_it_is_old(home: Path, text: str, left: float
     os.utime(lock, (made, made))
     assert isinstance(append(mbox), Delivered)
     assert os.listdir(home) == ["Mailbox"]
+
+
+@pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize("off", [-AHEAD - 60, STALE_AFTER + 60], ids=["behind", "ahead"])
+def test_a_dot_lock_is_judged_by_the_clock_that_gives_files_their_times(
+    home: Path, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    """That of a file server, from which this host's may be far."""
+    make(home / "Mailbox.lock")
+    here = SimpleNamespace(time=lambda: time.time() + off)
+    monkeypatch.setattr(mbox_lock, "time", here)
+    assert "Mailbox.lock was made 0 seconds ago" in detail_of(append(mbox_of(home)))
+    assert sorted(os.listdir(home)) == ["Mailbox", "Mailbox.lock"]
 
 
 def test_whoever_is_held_up_sees_that_a_later_attempt_came_first(home: Path) -> None:

@@ -22,8 +22,8 @@ from restante.mda.durable import Disk
 STALE_AFTER = 300.0
 """Seconds after which a dot-lock of another program counts as forgotten, as in liblockfile."""
 AHEAD = 3600.0
-"""Seconds by which a file server's clock may be ahead: a dot-lock from later than that was made
-while this host's was."""
+"""Seconds by which a dot-lock may be from a time to come: one from later than that was made
+before the clock was set back."""
 MAX_MARK = 512
 """Octets of a dot-lock that are read."""
 
@@ -114,12 +114,29 @@ def _remove_forgotten(disk: Disk, directory: int, name: str, mark: bytes) -> Non
     except FileNotFoundError:
         return
     age = time.time() - found.st_mtime
-    is_forgotten = not -AHEAD <= age <= STALE_AFTER
-    if is_forgotten or _read(directory, name).rstrip().endswith(b" " + mark):
+    # A file server gives files their times, and its clock counts: this host's may be far off it.
+    if not _is_heeded(age):
+        age = _time_in(disk, directory) - found.st_mtime
+    if not _is_heeded(age) or _read(directory, name).rstrip().endswith(b" " + mark):
         if _identity(directory, name) == _identity_of(found):
             disk.unlink(name, directory)
         return
     raise Held(f"{name} was made {max(age, 0):.0f} seconds ago by another program")
+
+
+def _is_heeded(age: float) -> bool:
+    return -AHEAD <= age <= STALE_AFTER
+
+
+def _time_in(disk: Disk, directory: int) -> float:
+    """The time that a file gets which is made there now."""
+    name = f".restante-{os.urandom(8).hex()}"
+    fd = disk.create(name, directory)
+    try:
+        return os.fstat(fd).st_mtime
+    finally:
+        disk.close(fd)
+        disk.unlink(name, directory)
 
 
 def _read(directory: int, name: str) -> bytes:
