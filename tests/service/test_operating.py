@@ -9,11 +9,18 @@ import smtplib
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from restante import maillog
+from restante.config.tree import Log
+from restante.eventlog import log
+from restante.logsetup import setup_logging
+from restante.status import Peer, PermanentFailure, Reply
 from tests.support.instance import Instance, new_instance, until
 from tests.support.ports import free_port
 from tests.support.relaying_server import submit
@@ -60,6 +67,42 @@ def test_a_backup_of_a_running_server_is_restored(tmp_path: Path) -> None:
         assert instance.run("check").returncode == 0
         assert deliver(instance.smtp_port, IAIN).startswith("250 ")
         assert len(instance.messages(IAIN)) == 2
+
+
+@pytest.mark.parametrize("format_", ["logfmt", "json"])
+def test_domains_of_a_provider_whatever_its_hosts_say(
+    tmp_path: Path, format_: Literal["logfmt", "json"]
+) -> None:
+    hostile = [
+        " recipient=ann@forged.example host=mx.outlook.com address=192.0.2.1 ",
+        '", "host": "mx.outlook.com", "recipient": "ann@forged.example", "address": "',
+        '" host=mx.outlook.com address="',
+        '\\" host=mx.outlook.com address=',
+    ]
+    at, former = tmp_path / "log", log.destination
+    opened = setup_logging(Log(target=str(at), format=format_), str(tmp_path))
+    try:
+        for domain, host, texts in (
+            ("customer.example", "customer.mail.protection.outlook.com", ["no", *hostile]),
+            ("honest.example", "mx.honest.example", hostile),
+        ):
+            for text in texts:
+                peer = Peer(host, "192.0.2.25", f"RCPT TO:<ann@{domain}>")
+                answer = PermanentFailure(Reply(550, "7.1", text), peer=peer)
+                maillog.failed("01jx4kq8s7zc00a7eqb", f"ann@{domain}", answer)
+    finally:
+        log.destination = former
+        opened.close()
+    look, _, _ = block("A large provider refuses our mail").partition("    $EDITOR")
+    page_programs(tmp_path, {"journalctl": f"exec cat {at}"})
+    done = subprocess.run(
+        ["sh", "-ec", look],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["5", "customer.example"]
 
 
 def test_an_account_that_sends_what_it_should_not_is_stopped(tmp_path: Path) -> None:
@@ -151,13 +194,14 @@ def run_as_on_the_page(
     assert instance.process is not None
     programs = script.with_suffix(".bin")
     programs.mkdir()
-    for name, does in {
-        "restante": f'exec {sys.executable} -m restante --dir {instance.directory} "$@"',
-        "journalctl": f"exec cat {instance.log_file}",
-        "systemctl": f"kill -HUP {instance.process.pid}",
-    }.items():
-        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
-        (programs / name).chmod(0o755)
+    page_programs(
+        programs,
+        {
+            "restante": f'exec {sys.executable} -m restante --dir {instance.directory} "$@"',
+            "journalctl": f"exec cat {instance.log_file}",
+            "systemctl": f"kill -HUP {instance.process.pid}",
+        },
+    )
     text = script.read_text()
     script.write_text(text.replace("mailbox passwd", "mailbox passwd --password-stdin"))
     path = f"{programs}:{os.environ['PATH']}"
@@ -170,3 +214,10 @@ def run_as_on_the_page(
         text=True,
         check=False,
     )
+
+
+def page_programs(directory: Path, programs: Mapping[str, str]) -> None:
+    """Commands of the page, each with what it does here."""
+    for name, does in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{does}\n")
+        (directory / name).chmod(0o755)
