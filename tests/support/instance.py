@@ -183,7 +183,7 @@ class Instance:
 
     def port(self, service: str, seen: int = 0) -> int:
         """Where a service listens, by the log from its ``seen``-th character on."""
-        pattern = re.compile(rf"event=listening service={service} address=\S*:(\d+)")
+        pattern = re.compile(rf"listening\W+service\W+{service}\W+address\W+\S*:(\d+)")
 
         def found() -> int:
             match = pattern.search(self.log()[seen:])
