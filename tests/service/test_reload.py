@@ -198,6 +198,14 @@ def test_check_tells_settings_that_the_server_does_not_serve_by(tmp_path: Path) 
         file.write_text(f"{before}# another one\n")
         assert instance.stop() == 0
         assert told() == []
+        instance.start()
+        until(
+            lambda: "settings.read" in os.listdir(instance.directory / "run"), "its mark is there"
+        )
+        file.write_text(before)
+        assert told() == ["advice: restante.toml has cha"]
+        instance.kill()
+        until(lambda: told() == [], "its children have ended, too")
 
 
 def test_wrong_file_changes_nothing(tmp_path: Path) -> None:

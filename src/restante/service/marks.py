@@ -6,8 +6,10 @@ They are a digest and times, and no words: who has taken over a worker can chang
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from restante.config.load import FILE_NAME
@@ -39,9 +41,22 @@ def digest_of(directory: str) -> str:
         return ""
 
 
+@contextlib.contextmanager
+def marks_counting(directory: str) -> Iterator[None]:
+    """Meanwhile a server runs, whose marks count; raises OSError.
+
+    However it ends: what a killed one has left counts for as long as its children run.
+    """
+    run = os.path.join(directory, RUN)
+    os.makedirs(run, mode=PRIVATE, exist_ok=True)
+    with _opened(run) as descriptor:
+        # Shared, for children of one that was killed just before may still have it.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
 def mark_read(directory: str, digest: str) -> None:
     """The settings of a file with this digest are in force; raises OSError."""
-    os.makedirs(os.path.join(directory, RUN), mode=PRIVATE, exist_ok=True)
     forget_marks(directory)
     _make(directory, _READ, digest)
 
@@ -60,6 +75,8 @@ def forget_marks(directory: str) -> None:
 
 def marks_of(directory: str) -> Marks | None:
     """Those of the server that runs; None where there are none. Raises OSError."""
+    if not _are_counting(directory):
+        return None
     try:
         read = os.open(_path(directory, _READ), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -74,13 +91,36 @@ def marks_of(directory: str) -> Marks | None:
     return Marks(digest, read_at, refused_at)
 
 
+def _are_counting(directory: str) -> bool:
+    with _opened(os.path.join(directory, RUN)) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _opened(run: str) -> Iterator[int]:
+    descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _path(directory: str, name: str) -> str:
     return os.path.join(directory, RUN, name)
 
 
 def _make(directory: str, name: str, text: str) -> None:
-    with open(_path(directory, name), "x") as file:
-        file.write(text)
+    """What cannot be written whole is not there: it would say what is not so."""
+    try:
+        with open(_path(directory, name), "x") as file:
+            file.write(text)
+    except OSError:
+        _remove(directory, name)
+        raise
 
 
 def _remove(directory: str, name: str) -> None:

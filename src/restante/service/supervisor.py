@@ -35,7 +35,13 @@ from restante.routing.router import Router
 from restante.service.children import WATCHED, fork, reap
 from restante.service.listeners import Listener, Listeners
 from restante.service.manager import Manager, passed_sockets
-from restante.service.marks import digest_of, forget_marks, mark_read, mark_refused
+from restante.service.marks import (
+    digest_of,
+    forget_marks,
+    mark_read,
+    mark_refused,
+    marks_counting,
+)
 from restante.service.ownership import hand_over
 from restante.service.place import READY, Generation, WorkerPlace
 from restante.service.preload import preload
@@ -481,11 +487,13 @@ class Supervisor:
     @contextlib.contextmanager
     def _marking(self, digest: str) -> Iterator[None]:
         """Meanwhile ``check`` can see which settings are in force."""
-        self._mark(partial(mark_read, digest=digest))
-        try:
-            yield
-        finally:
-            self._mark(forget_marks)
+        with contextlib.ExitStack() as running:
+            self._mark(lambda directory: running.enter_context(marks_counting(directory)))
+            self._mark(partial(mark_read, digest=digest))
+            try:
+                yield
+            finally:
+                self._mark(forget_marks)
 
     def _mark(self, change: Callable[[str], None]) -> None:
         """Where that cannot be done, as on a full disk, nothing is told."""
