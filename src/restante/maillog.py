@@ -481,9 +481,9 @@ def clock_set_back(path: str, seconds: float) -> None:
     _log.warning("clock_set_back", path=path, seconds=round(seconds))
 
 
-def queue_unattended(path: str, seconds: float, spared: int) -> None:
+def queue_unattended(path: str, seconds: float) -> None:
     """Nobody looked at the queue for so long, or the clock jumped ahead by so much."""
-    _log.warning("queue_unattended", path=path, seconds=round(seconds), spared=spared)
+    _log.warning("queue_unattended", path=path, seconds=round(seconds))
 
 
 def message_finished(id: str) -> None:

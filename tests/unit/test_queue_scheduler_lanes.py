@@ -188,6 +188,31 @@ async def test_what_is_old_waits_no_longer_than_it_may(
         assert len(courier.attempts) == 2
 
 
+@pytest.mark.parametrize("ahead", [HOUR, 30 * DAY])
+async def test_a_step_back_is_told_of_once(
+    tmp_path: Path,
+    clock: JumpingClock,
+    courier: ScriptedCourier,
+    log: list[Event],
+    ahead: float,
+) -> None:
+    """What was tried by a clock that was ahead waits as long as it may, by that: not for longer."""
+    courier.lane_fails("dead")
+    courier.answer("a@far", LATER)
+    courier.answer("b@far", LATER)
+    policy = RetryPolicy(60 * DAY, lambda: 0.999)
+    async with at_work(tmp_path, clock, courier, policy=policy) as desk:
+        await desk.queue_in_lanes(from_nobody(), "a@far", "a@dead")
+        await desk.rest()
+        clock.set(START + ahead)
+        await desk.queue_in_lanes(from_nobody(at=clock.now()), "b@far", "b@dead")
+        await desk.pass_time(3 * DAY)
+        clock.set(clock.now() - ahead)
+        desk.scheduler.notify()
+        await desk.pass_time(HOUR)
+    assert names(log).count("clock_set_back") == 1
+
+
 async def test_a_restart_without_a_jump_brings_nothing_forward(
     tmp_path: Path, clock: JumpingClock, courier: ScriptedCourier, log: list[Event]
 ) -> None:

@@ -55,14 +55,14 @@ yet, it is whoever asks.
 what they did. They may be run by root, or by the user who runs the server, if that may read
 restante.toml. Filters of one command must all be true; they choose recipients, so that `remove
 --to example.net` leaves a message's recipients elsewhere as they are, and `remove ID --to
-ann@example.net` is for one recipient of one message. What comes into the queue later is not
-meant: `hold` does not stop it. A `SPAN` is `90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next
-hop: mail for one that is down is left alone as a whole for a while; `local` is for mailboxes
-here. `retry` ends that, `release` does not. What is being tried while it is held or removed may
-yet be delivered. `remove` and `bounce` ask before they change more than one message that was not
-named by its id; where there is no terminal, they want `--yes`. With several ids, those that are
-there are changed, and the exit code is 1 if another is not; filters that no message matches are
-no failure.
+ann@example.net` is for one recipient of one message. What comes into the queue later is not meant:
+`hold` does not stop it. A `SPAN` is `90s`, `15m`, `2h`, `1d12h` or `1w`. A lane is a next hop:
+mail for one that is down is left alone as a whole for a while; `local` is for mailboxes here.
+`retry` ends that, `release` does not. What is released counts as come then, for its lifetime,
+`--older`, `--newer` and summaries. What is being tried while it is held or removed may yet be
+delivered. `remove` and `bounce` ask before they change more than one message that was not named by
+its id; where there is no terminal, they want `--yes`. With several ids, those that are there are
+changed, and the exit code is 1 if another is not; filters that no message matches are no failure.
 
 | Elsewhere | Here |
 |---|---|

@@ -107,17 +107,18 @@ def bring_forward(connection: sqlite3.Connection, seconds: float, now: float) ->
     connection.execute("UPDATE report SET due = due - ? WHERE due > ?", (seconds, now))
 
 
-def too_far_ahead(connection: sqlite3.Connection, now: float) -> float:
+def too_far_ahead(connection: sqlite3.Connection, now: float, ahead: float = 0.0) -> float:
     """Seconds by which something waits longer than it was ever to wait; 0: nothing does.
 
-    By so much, at the least, the time of day was ahead when it was put off.
+    By so much, at the least, the time of day was ahead when it was put off. ``ahead``: by so much
+    it is known to have been ahead, until what waits was brought forward; it was older by that.
     """
     waiting = connection.execute(
         "SELECT next_attempt, received_at FROM recipient"
         " WHERE state = 'waiting' AND next_attempt > ?",
         (now,),
     )
-    attempts = (due - furthest_attempt(born, now) for due, born in waiting)
+    attempts = (due - furthest_attempt(born - ahead, now) for due, born in waiting)
     (blocked,) = connection.execute("SELECT max(blocked_until) FROM lane").fetchone()
     (report,) = connection.execute("SELECT max(due) FROM report").fetchone()
     return max(

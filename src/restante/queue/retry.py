@@ -55,13 +55,6 @@ class RetryPolicy:
             return min(following, born + self.delay_notice)
         return following
 
-    def spared_since(self, now: float, away: float) -> float:
-        """From when time counts at the earliest, after nobody could be tried for ``away`` seconds.
-
-        So nobody is given up before as much time has passed again, a lifetime at most.
-        """
-        return now - max(0.0, self.lifetime - away)
-
     def is_late(self, born: float, now: float) -> bool:
         """Whether a notice of delay is due for what still waits."""
         return 0 < self.delay_notice <= now - born

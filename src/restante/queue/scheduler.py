@@ -75,6 +75,8 @@ class Scheduler:
         """None: not in this life of the queue."""
         self._settled_at = math.inf
         """When to see what bears a time from before the clock was set back."""
+        self._set_back = 0.0
+        """By how much it was, since all had been settled."""
         self._wake = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,7 +131,7 @@ class Scheduler:
 
     async def _heed_clock(self, now: float) -> None:
         """See to it that hours by which the clock is set back, or nobody was here, delay nobody by
-        hours, and have nobody given up.
+        hours.
 
         How far it was set back since the queue's former life is seen by what waits alone.
         """
@@ -137,19 +139,19 @@ class Scheduler:
         if last is None:
             back, last = await self._store.too_far_ahead(now), self._store.looked_at
         elif now >= self._settled_at:
-            await self._store.count_from(now)
-            back = await self._store.too_far_ahead(now)
+            back = await self._store.too_far_ahead(now, self._set_back)
             if back <= CLOCK_TOLERANCE:
-                self._settled_at = math.inf
+                self._settled_at, self._set_back = math.inf, 0.0
         else:
             back = last - now
         if back > CLOCK_TOLERANCE:
             await self._store.bring_forward(back, now)
             maillog.clock_set_back(self._store.directory, back)
             self._looked_at, self._settled_at = now, now + SETTLED_AFTER
+            self._set_back += back
         elif last is not None and now - last > ABSENT:
-            spared = await self._store.spare(self._policy.spared_since(now, now - last))
-            maillog.queue_unattended(self._store.directory, now - last, spared)
+            self._store.forget_silence()
+            maillog.queue_unattended(self._store.directory, now - last)
             self._looked_at = now
 
     def _start(self, work: Coroutine[None, None, None], message: QueuedMessage) -> None:

@@ -26,8 +26,6 @@ _ANSWER = (
 )
 """A recipient's last answer, as ``str(LastAnswer)`` has it but for line ends; NULL before one."""
 _HOST = f"{_LAST} -> 'peer' ->> 'host'"
-ACCEPTED = "min(r.received_at, m.received_at)"
-"""When the recipient's message came; by a clock that was ahead, when that was set right."""
 LEFT_ALONE = "CASE WHEN l.blocked_until > unixepoch() THEN l.why END"
 
 
@@ -102,11 +100,11 @@ class Selection:
             yield "+r.lane = ?", (self.lane,)
         if self.accepted_before is not None:
             yield (
-                f"{ACCEPTED} <= ? OR r.queue_id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constants
+                "r.received_at <= ? OR r.queue_id IN (SELECT value FROM json_each(?))",
                 (self.accepted_before, json.dumps([*self.ahead])),
             )
         if self.accepted_after is not None:
-            yield f"{ACCEPTED} >= ?", (self.accepted_after,)
+            yield "r.received_at >= ?", (self.accepted_after,)
         if self.reason:
             sought = fold(self.reason)
             texts = (_ANSWER, _HOST, LEFT_ALONE)

@@ -302,9 +302,9 @@ class QueueStore:
 
         await self._finish(work())
 
-    async def too_far_ahead(self, now: float) -> float:
+    async def too_far_ahead(self, now: float, ahead: float = 0.0) -> float:
         """See lanes.too_far_ahead; raises QueueFailed."""
-        return await self._read(lambda connection: lanes.too_far_ahead(connection, now))
+        return await self._read(lambda connection: lanes.too_far_ahead(connection, now, ahead))
 
     async def bring_forward(self, seconds: float, now: float) -> None:
         """The time of day was set back to ``now``, by ``seconds``: nobody waits for it to return.
@@ -315,20 +315,9 @@ class QueueStore:
         self._traffic.disturb_all()
         self._shortcut.close()
 
-    async def count_from(self, now: float) -> None:
-        """See absence.count_from; durable on return. Raises QueueFailed."""
-        await self._writer.submit(lambda connection: absence.count_from(connection, now))
-        self._shortcut.close()
-
-    async def spare(self, born: float) -> int:
-        """See absence.spare; the world is another one, as when an operator calls.
-
-        Durable on return; raises QueueFailed.
-        """
-        spared = await self._writer.submit(lambda connection: absence.spare(connection, born))
-        self._shortcut.close()
+    def forget_silence(self) -> None:
+        """What was known of the world is old, as when an operator calls."""
         self._heed_call()
-        return spared
 
     async def close(self) -> None:
         """Finish what was begun and let another process have the queue."""

@@ -15,7 +15,7 @@ from operator import add, attrgetter
 
 from restante.queue import LastAnswer
 from restante.queue.reader import QueueReader
-from restante.queue.selection import ACCEPTED, EVERYTHING, LEFT_ALONE, TABLES, By, Selection
+from restante.queue.selection import EVERYTHING, LEFT_ALONE, TABLES, By, Selection
 from restante.status import Reply
 
 NOT_TRIED = "not tried yet"
@@ -107,7 +107,7 @@ _KEYS = {
     ),
     By.SENDER: "coalesce(m.sender_local || '@' || m.sender_domain, '')",
     By.REASON: f"reason({_SAID}, {LEFT_ALONE})",
-    By.AGE: " + ".join(f"({ACCEPTED} < now.at - {least})" for least, _ in AGES[:-1]),
+    By.AGE: " + ".join(f"(r.received_at < now.at - {least})" for least, _ in AGES[:-1]),
 }
 
 
@@ -117,12 +117,12 @@ def _groups(connection: sqlite3.Connection, by: By, selection: Selection) -> Ite
     found = connection.execute(
         # Materialized: a key is computed once and not, as by the sorter, again.
         "WITH now AS (SELECT ? AS at), found AS MATERIALIZED ("  # noqa: S608 - constants
-        f" SELECT {_KEYS[by]} AS key, r.queue_id, r.state, {ACCEPTED} AS accepted,"
+        f" SELECT {_KEYS[by]} AS key, r.queue_id, r.state, r.received_at,"
         " max(r.next_attempt, ifnull(l.blocked_until, 0)) AS due"
         f" FROM now, {TABLES} WHERE {condition}"
         ") SELECT key, count(*), sum(waiting), sum(held), min(oldest), min(due) FROM ("
         " SELECT key, sum(state = 'waiting') AS waiting, sum(state = 'held') AS held,"
-        " min(accepted) AS oldest, min(iif(state = 'waiting', due, NULL)) AS due"
+        " min(received_at) AS oldest, min(iif(state = 'waiting', due, NULL)) AS due"
         " FROM found GROUP BY key, queue_id"
         ") GROUP BY key ORDER BY key",
         (time.time(), *parameters),
