@@ -460,6 +460,18 @@ async def test_overdue_are_those_whose_time_is_up_or_who_are_late(store: QueueSt
     assert again[0].recipients[0].delay_told
 
 
+async def test_who_is_spared_is_not_overdue_but_told_that_it_is_late(store: QueueStore) -> None:
+    for age in (300, 200, 100):
+        await add(store, f"a{age}@dead", at=START - age)
+    for late, overdue in ((-math.inf, ["a100@dead", "a300@dead"]), (START - 150, None)):
+        born, spared = (START - 100.0, late), [(START - 300.0, START - 200.0), (0.0, 1.0)]
+        found, _ = await store.overdue("dead", START, born, Position(), spared)
+        everybody = ["a100@dead", "a200@dead", "a300@dead"]
+        assert sorted(addresses(each)[0] for each in found) == (overdue or everybody)
+        for message in found:
+            await fail(store, message, START)
+
+
 async def test_any_number_can_be_overdue(store: QueueStore) -> None:
     for _ in range(OVERDUE_AT_ONCE + 1):
         await add(store, "a@dead", at=START - 100)

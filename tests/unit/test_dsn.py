@@ -256,6 +256,16 @@ def test_until_when_it_is_tried_goes_by_the_recipients_own_time() -> None:
     assert "tried until Sat, 23 Jan 2027" in words(made.text), "the last of them"
 
 
+def test_a_time_that_is_over_is_not_told() -> None:
+    spared = replace(DELAYED, recipient=replace(DELAYED.recipient, born=TRIED - 7 * 86400))
+    made = read(message(), spared, DELAYED)
+    first, second = made.recipients
+    assert first["Will-Retry-Until"] is None
+    assert second["Will-Retry-Until"] is not None
+    assert "tried until Fri, 22 Jan 2027" in words(made.text)
+    assert "it is tried for some time yet. If it" in words(read(message(), spared).text)
+
+
 @pytest.mark.parametrize("about", [DELIVERED, EXPANDED, RELAYED])
 def test_fields_of_a_success(about: Notice) -> None:
     made = read(message(), about)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.queue.retry import JITTER, LOCAL_STEP, REMOTE_STEP, RetryPolicy, furthest_attempt
+from restante.queue.retry import (
+    JITTER,
+    LOCAL_STEP,
+    REMOTE_STEP,
+    Absence,
+    RetryPolicy,
+    furthest_attempt,
+)
 
 DAY = 86400.0
 WEEK = 7 * DAY
@@ -71,3 +78,32 @@ def test_jitter_only_delays_and_only_so_much(age: float, step: float, luck: floa
     actual = RetryPolicy(WEEK, lambda: luck).next_attempt(born, now, step)
     assert exact >= now + step**2 - 0.001
     assert exact <= actual <= now + (exact - now) * (1 + JITTER) + 0.001
+
+
+@pytest.mark.parametrize("away", [2 * DAY, 2 * WEEK])
+def test_whose_time_was_up_while_nobody_was_there_is_tried_for_as_long_again(away: float) -> None:
+    policy = RetryPolicy(WEEK, lambda: 0.0, absences=(Absence(WEEK - DAY, WEEK - DAY + away),))
+    awake = WEEK - DAY + away
+    over = awake + min(away, WEEK)
+    for now in (awake, over - 1):
+        assert not policy.is_last(0.0, now)
+        assert policy.next_attempt(0.0, now, LOCAL_STEP) == pytest.approx(
+            awake + (math.sqrt(now - awake) + LOCAL_STEP) ** 2
+        )
+    assert policy.is_last(0.0, over)
+    assert policy.is_last(0.0, awake - 1), "by a clock that is behind the absence again"
+    assert policy.spared(awake) == [(-DAY, away - DAY)]
+    assert policy.spared(awake - 1) == policy.spared(over) == []
+
+
+def test_others_are_given_up_as_ever() -> None:
+    policy = RetryPolicy(WEEK, lambda: 0.0, absences=(Absence(WEEK, WEEK + DAY),))
+    for born, is_last in ((0.0, True), (1.0, False), (DAY, False), (DAY + 1.0, True)):
+        assert policy.is_last(born, WEEK + 2 * DAY - 1) == is_last
+
+
+@given(since=st.floats(0, 2 * WEEK), away=st.floats(3601, 2 * WEEK), later=st.floats(0, WEEK))
+def test_no_absence_puts_an_attempt_further_ahead(since: float, away: float, later: float) -> None:
+    policy = RetryPolicy(WEEK, lambda: 0.0, absences=(Absence(since, since + away),))
+    now = since + away + later
+    assert policy.next_attempt(0.0, now, REMOTE_STEP) <= furthest_attempt(0.0, now) + 0.001

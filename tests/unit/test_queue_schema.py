@@ -80,7 +80,8 @@ def test_no_question_of_the_hot_path_scans_a_table(connection: sqlite3.Connectio
 def ask_everything(connection: sqlite3.Connection) -> None:
     now = START + 10
     select_due(connection, now, limits(), Traffic(), 10)
-    select_overdue(connection, "dead", now, (START, 0.0), Position(0.0), 10)
+    select_overdue(connection, "dead", now, (START, 0.0), Position(0.0), [], 10)
+    select_overdue(connection, "dead", now, (START, 0.0), Position(0.0), [(0.0, 1.0)], 10)
     rows.waiting_recipients(connection, "m0", "dead", now, 10, 1)
     rows.load_message(connection, "m0", "")
     rows.exists(connection, "m0")

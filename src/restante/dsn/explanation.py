@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 
 from restante.address import NullReversePath, fold, shown
-from restante.dsn.fields import named, status
+from restante.dsn.fields import named, status, tried_until
 from restante.dsn.hostile import printable, reply_lines
 from restante.dsn.original import Original
 from restante.dsn.reasons import reason
@@ -42,7 +42,7 @@ _WORDS: Mapping[Action, _Words] = {
     Action.DELAYED: _Words(
         "Your message is delayed",
         "It has not been delivered yet to:",
-        "You need not do anything, and need not send it again: it is tried until {until}.",
+        "You need not do anything, and need not send it again: it is tried {until}.",
     ),
     Action.RELAYED: _Words(
         "Your message was passed on",
@@ -134,9 +134,9 @@ class Explanation:
         yield f"{words.lead}\n"
         for notice in notices:
             yield "".join(f"{line}\n" for line in self._recipient(notice))
-        born = max(notice.recipient.born for notice in notices)
-        until = formatdate(born + self.lifetime, localtime=True)
-        then = words.next.format(until=until)
+        ends = [tried_until(notice.recipient, self.lifetime) for notice in notices]
+        until = max((end for end in ends if end is not None), default=None)
+        then = words.next.format(until=_until(until))
         if action is Action.DELAYED and any(_is_told_of_failure(each) for each in notices):
             then += " If it still cannot be delivered by then, you will be told."
         yield _filled(then)
@@ -184,6 +184,10 @@ class Explanation:
 
 def _is_told_of_failure(notice: Notice) -> bool:
     return notice.recipient.target.dsn.wants(Notify.FAILURE)
+
+
+def _until(end: float | None) -> str:
+    return "for some time yet" if end is None else f"until {formatdate(end, localtime=True)}"
 
 
 def _filled(text: str) -> str:

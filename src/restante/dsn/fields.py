@@ -10,7 +10,7 @@ from email.utils import formatdate
 from restante.address import Address, embed_unicode
 from restante.dsn.hostile import ascii_text, printable, reply_lines
 from restante.envelope import Content, Envelope, received_from
-from restante.queue import Action, LastAnswer, Notice
+from restante.queue import Action, LastAnswer, Notice, QueuedRecipient
 from restante.status import Peer
 
 _CLASSES = {Action.FAILED: "54", Action.DELAYED: "4"}
@@ -66,8 +66,9 @@ class StatusFields:
             yield from self._answer_fields(last, notice.action)
         yield f"Final-Log-Id: {self._text(envelope.queue_id)}"
         if notice.action is Action.DELAYED:
-            until = formatdate(notice.recipient.born + self.lifetime, localtime=True)
-            yield f"Will-Retry-Until: {until}"
+            until = tried_until(notice.recipient, self.lifetime)
+            if until is not None:
+                yield f"Will-Retry-Until: {formatdate(until, localtime=True)}"
 
     def _answer_fields(self, last: LastAnswer, action: Action) -> Iterator[str]:
         """Which host it was about; its words are told of failures and delays."""
@@ -108,6 +109,16 @@ def status(notice: Notice) -> str:
     if digit not in classes:
         return f"{classes[0]}.0.0"
     return f"{digit}.{last.reply.topic if _TOPIC.fullmatch(last.reply.topic) else '0.0'}"
+
+
+def tried_until(recipient: QueuedRecipient, lifetime: float) -> float | None:
+    """The time after which whoever was put off is given up; None: it is over, but does not count.
+
+    So it is where nobody could be tried until then (queue/absence.py).
+    """
+    until = recipient.born + lifetime
+    is_over = recipient.last is not None and recipient.last.at >= until
+    return None if is_over else until
 
 
 def named(peer: Peer) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from restante.queue import LOCAL_LANE
 from restante.queue.schema import IN_LANE_OF_ACCOUNT
@@ -189,19 +190,22 @@ def select_overdue(
     now: float,
     born: tuple[float, float],
     after: Position,
+    spared: Sequence[tuple[float, float]],
     limit: int,
 ) -> list[Position]:
     """Messages due in the lane that a failure of the lane as a whole ends or delays.
 
     ``born``: accepted before the first, they are given up; before the second, their sender is
-    told that they wait, unless it was. Both in seconds since the epoch.
+    told that they wait, unless it was. Both in seconds since the epoch. ``spared``: those of the
+    first kind who are not given up, accepted later than the one and not later than the other.
     """
     expired, late = born
+    given_up = "received_at <= ?" + " AND NOT (received_at > ? AND received_at <= ?)" * len(spared)
     rows = connection.execute(
-        "SELECT next_attempt, queue_id FROM recipient WHERE lane = ? AND state = 'waiting'"
+        "SELECT next_attempt, queue_id FROM recipient WHERE lane = ? AND state = 'waiting'"  # noqa: S608 - constants
         " AND next_attempt <= ? AND (next_attempt, queue_id) > (?, ?)"
-        " AND (received_at <= ? OR (received_at <= ? AND NOT delay_told))"
+        f" AND ({given_up} OR (received_at <= ? AND NOT delay_told))"
         " GROUP BY next_attempt, queue_id ORDER BY next_attempt, queue_id LIMIT ?",
-        (lane, now, after.next_attempt, after.queue_id, expired, late, limit),
+        (lane, now, after.next_attempt, after.queue_id, expired, *chain(*spared), late, limit),
     )
     return [Position(*row) for row in rows]

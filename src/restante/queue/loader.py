@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -98,10 +98,11 @@ class Loader:
         now: float,
         born: tuple[float, float],
         after: Position,
+        spared: Sequence[tuple[float, float]],
         view: Traffic,
     ) -> tuple[list[QueuedMessage], Position | None]:
         """See QueueStore.overdue; without the bodies, which nobody will send."""
-        positions = select_overdue(connection, lane, now, born, after, OVERDUE_AT_ONCE)
+        positions = select_overdue(connection, lane, now, born, after, spared, OVERDUE_AT_ONCE)
         ids = dict.fromkeys(each.queue_id for each in positions)
         found = [
             self._load(connection, each, lane, now, RECIPIENTS_PER_ATTEMPT, with_body=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -120,6 +120,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - the queue must go on
             maillog.unplanned("scheduler", error)
         else:
+            self._heed_absence(now)
             self._looked_at = now
             self._store.look(now)
             for message in work.messages:
@@ -130,29 +131,39 @@ class Scheduler:
         return LONGEST_FAILURE_PAUSE
 
     async def _heed_clock(self, now: float) -> None:
-        """See to it that hours by which the clock is set back, or nobody was here, delay nobody by
-        hours.
+        """See to it that hours by which the clock is set back delay nobody by hours.
 
         How far it was set back since the queue's former life is seen by what waits alone.
         """
-        last = self._looked_at
-        if last is None:
-            back, last = await self._store.too_far_ahead(now), self._store.looked_at
+        if self._looked_at is None:
+            back = await self._store.too_far_ahead(now)
         elif now >= self._settled_at:
             back = await self._store.too_far_ahead(now, self._set_back)
             if back <= CLOCK_TOLERANCE:
                 self._settled_at, self._set_back = math.inf, 0.0
         else:
-            back = last - now
+            back = self._looked_at - now
         if back > CLOCK_TOLERANCE:
             await self._store.bring_forward(back, now)
             maillog.clock_set_back(self._store.directory, back)
-            self._looked_at, self._settled_at = now, now + SETTLED_AFTER
+            self._settled_at = now + SETTLED_AFTER
             self._set_back += back
-        elif last is not None and now - last > ABSENT:
+            if self._looked_at is not None and self._looked_at > now:
+                self._looked_at = now
+                self._store.attendance.set_back(now)
+                self._policy = replace(self._policy, absences=self._store.attendance.absences)
+
+    def _heed_absence(self, now: float) -> None:
+        """See to it that nobody is given up for hours in which nobody was here."""
+        if self._looked_at is not None and now - self._looked_at <= ABSENT:
+            return
+        attendance = self._store.attendance
+        absence = attendance.note(self._looked_at, now, self._policy.lifetime)
+        self._looked_at = now
+        self._policy = replace(self._policy, absences=attendance.absences)
+        if absence is not None:
             self._store.forget_silence()
-            maillog.queue_unattended(self._store.directory, now - last)
-            self._looked_at = now
+            maillog.queue_unattended(self._store.directory, absence.until - absence.since)
 
     def _start(self, work: Coroutine[None, None, None], message: QueuedMessage) -> None:
         """Let it run beside the others.
@@ -192,6 +203,7 @@ class Scheduler:
         try:
             attempted = await self._courier().attempt(message)
             now = self._clock.now()
+            self._heed_absence(now)  # the machine may have slept meanwhile
             verdicts = judge(message, attempted.answers, began, now, self._policy)
         except Exception as error:  # noqa: BLE001 - an unplanned exception is temporary
             maillog.unplanned("courier", error)
@@ -222,10 +234,11 @@ class Scheduler:
         answer = TemporaryFailure(Reply(451, "4.0", back_off.why))
         late = began - self._policy.delay_notice if self._policy.delay_notice else -math.inf
         born = (began - self._policy.lifetime, late)
+        spared = self._policy.spared(began)
         position: Position | None = Position()
         while position is not None and not self._stopping:
             messages, position = await self._insist(
-                partial(self._store.overdue, lane, began, born, position)
+                partial(self._store.overdue, lane, began, born, position, spared)
             )
             await asyncio.gather(*(self._fail(message, answer, began) for message in messages))
 

@@ -24,11 +24,11 @@ from restante.queue import (
     QueueWithoutRoom,
     Submission,
     Target,
-    absence,
     lanes,
     notices,
     rows,
 )
+from restante.queue.absence import Attendance
 from restante.queue.attempts import Entered, Record, enter
 from restante.queue.bodies import IN_ROW, LEFT, Bodies, make_durable_directory, read_small
 from restante.queue.handout import Position
@@ -85,7 +85,8 @@ class QueueStore:
         self._entering = partial(enter, life=self._life)
         self._reader = ThreadPool(1, "queue-reader")
         self._files = ThreadPool(FILE_THREADS, "queue-files")
-        self._stamped = absence.last_look(directory)
+        self.attendance = Attendance(directory)
+        """When somebody told of a ``look``, in an earlier life perhaps."""
         self._traffic = Traffic()
         self._shortcut = Shortcut()
         self._telling = Counter[str]()
@@ -144,16 +145,10 @@ class QueueStore:
         """Where the queue lies."""
         return self._directory
 
-    @property
-    def looked_at(self) -> float | None:
-        """When somebody told of a ``look``, in an earlier life perhaps; None: nobody knows."""
-        return self._stamped
-
     def look(self, now: float) -> None:
         """The queue was looked at; that is noted for later lives, now and then."""
-        if self._stamped is None or not 0 <= now - self._stamped < absence.STAMP_EVERY:
-            self._stamped = now
-            self._begin(self._tidy(lambda: absence.stamp(self._directory, now)))
+        if self.attendance.look(now):
+            self._begin(self._tidy(lambda: self.attendance.keep(now)))
 
     def watch(self, arrived: Callable[[], None]) -> None:
         """Have ``arrived`` called whenever a message has been queued, or an operator calls."""
@@ -239,17 +234,24 @@ class QueueStore:
         return work
 
     async def overdue(
-        self, lane: str, now: float, born: tuple[float, float], after: Position
+        self,
+        lane: str,
+        now: float,
+        born: tuple[float, float],
+        after: Position,
+        spared: Sequence[tuple[float, float]] = (),
     ) -> tuple[list[QueuedMessage], Position | None]:
         """Messages that a failure of their lane ends or delays; they are in flight then.
 
-        ``born``: see select_overdue. With them comes from where to go on; None: that was all.
-        Raises QueueFailed.
+        ``born``, ``spared``: see select_overdue. With them comes from where to go on; None: that
+        was all. Raises QueueFailed.
         """
         async with self._handing_out:
             view = self._traffic.copy()
             messages, position = await self._read(
-                lambda connection: self._loader.overdue(connection, lane, now, born, after, view)
+                lambda connection: self._loader.overdue(
+                    connection, lane, now, born, after, spared, view
+                )
             )
             for message in messages:
                 self._traffic.take(message.envelope.queue_id, lane)
