@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from restante.address import Address
 from restante.config.tree import Database
 from restante.directory import Account, sql
-from restante.directory import sqlite as sqlite_engine
 from restante.directory.admin import Administration
 from restante.directory.engine import SQLITE, Overtaken, Rejected, Statement, open_engine
 from restante.directory.lookups import SqlDirectory
@@ -23,7 +21,6 @@ from restante.directory.sqlite import PAGE_CACHE
 from restante.errors import CannotKnow
 from tests.support.directory import Rows, engine_with, fill
 from tests.support.events import capture_logs
-from tests.support.no_threads import FewThreads
 from tests.support.owner import owners_rights
 from tests.support.small_disk import small_disk
 
@@ -54,10 +51,6 @@ INSERT INTO `virtual` VALUES ('iain@example.com', 'iain', 'example.com');
 """A file as a former version made it, with a mailbox in it."""
 EXTRA = 3
 """What ``PRAGMA synchronous`` says where the directory is synced after the journal is removed."""
-LONG = Statement(
-    "UPDATE mailbox SET gid = (WITH RECURSIVE n (i) AS "
-    "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n)"
-)
 TABLES = "SELECT name, sql FROM sqlite_schema ORDER BY name"
 
 
@@ -183,35 +176,17 @@ async def test_a_file_that_may_only_be_read_is_not_away(
     assert events == later == []
 
 
-async def test_a_disk_that_is_full_is_not_away(tmp_path: Path) -> None:
+async def test_a_file_that_is_full_is_not_away(tmp_path: Path) -> None:
     """Nor will it be full for ever."""
-    with small_disk(tmp_path / "disk") as disk:
-        async with engine_with(f"sqlite:///{disk.directory}/restante.db", BOB) as engine:
-            directory = SqlDirectory(engine)
-            found = await directory.credentials("bob@x.org")
-            assert found is not None
-            disk.fill()
-            with capture_logs() as events, pytest.raises(Overtaken, match="full"):
-                await directory.replace_password(found, "x" * 100_000)
-            assert await directory.credentials("bob@x.org") == found
+    async with engine_with(f"sqlite:///{tmp_path}/restante.db", BOB) as engine:
+        await engine.fetch("PRAGMA max_page_count = 1")  # no less than it has
+        directory = SqlDirectory(engine)
+        found = await directory.credentials("bob@x.org")
+        assert found is not None
+        with capture_logs() as events, pytest.raises(Overtaken, match="full"):
+            await directory.replace_password(found, "x" * 100_000)
+        assert await directory.credentials("bob@x.org") == found
     assert events == []
-
-
-async def test_others_are_served_while_a_change_is_written(tmp_path: Path) -> None:
-    """Its commit waits for the disk, as this one does for the processor."""
-    async with engine_with(f"sqlite:///{tmp_path}/restante.db", BOB) as engine:
-        changing = asyncio.create_task(engine.transaction([LONG]))
-        await asyncio.sleep(0)
-        assert await engine.fetch("SELECT 1 FROM mailbox") == [(1,)]
-        assert not changing.done()
-        assert await changing == [1]
-
-
-async def test_a_change_needs_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of commands, where none can be started."""
-    monkeypatch.setattr(sqlite_engine, "ThreadPool", lambda *_: FewThreads(9))
-    async with engine_with(f"sqlite:///{tmp_path}/restante.db", BOB) as engine:
-        assert await engine.transaction([Statement("UPDATE mailbox SET gid = 7")]) == [1]
 
 
 async def test_each_connection_keeps_few_pages_and_what_it_has_told_of(tmp_path: Path) -> None:

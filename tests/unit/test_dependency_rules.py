@@ -47,7 +47,7 @@ RULES: dict[str, set[str]] = {
     "maillog": VOCABULARY | {"eventlog", "metrics.contract"},
     "logsetup": VOCABULARY | {"config", "eventlog", "paths"},
     "protocol": {"address", "envelope", "records", "status"},
-    "directory": VOCABULARY | {"config", "crowds", "maillog", "mounts", "rights", "threads", "tls"},
+    "directory": VOCABULARY | {"config", "crowds", "maillog", "mounts", "rights", "tls"},
     "rights": VOCABULARY | {"directory.contract"},
     "routing": VOCABULARY | {"config", "directory.contract"},
     "auth": VOCABULARY

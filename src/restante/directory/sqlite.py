@@ -1,16 +1,13 @@
-"""SQLite: one connection, asked inline, since a look-up takes microseconds; a change, whose commit
-waits for the disk, has another one, in a thread."""
+"""SQLite: one connection, asked inline, since a look-up takes microseconds."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 from urllib.parse import quote
 
 from restante.directory.engine import (
@@ -28,7 +25,6 @@ from restante.directory.engine import (
     cannot_know,
 )
 from restante.errors import CannotKnow, reason_of
-from restante.threads import NoThread, ThreadPool, begun
 
 STATEMENT_CACHE = 128
 """Prepared statements kept."""
@@ -43,6 +39,8 @@ the copy is read: a look-up among ten million mailboxes takes a twentieth less t
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.05
 """Seconds between two attempts while another process holds the lock."""
+
+_T = TypeVar("_T")
 
 _OPENED = {sqlite3.SQLITE_CANTOPEN: os.O_RDONLY, sqlite3.SQLITE_READONLY: os.O_RDWR}
 """How the file was to be opened, after errors that do not say why it was not."""
@@ -73,47 +71,38 @@ class SQLiteEngine:
         self._health = Health()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._changes = ThreadPool(1, "changes")
-        self._changing = threading.Lock()
 
     async def fetch(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """The rows of one reading statement; raises CannotKnow."""
-        asked = time.monotonic()
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                rows = _rows(self._open(), sql, params)
-            except (sqlite3.Error, OSError, UnicodeError) as error:
-                if not _is_busy(error) or time.monotonic() - asked > self._query_timeout:
-                    raise self._failure(asked, error) from error
-            else:
-                self._health.answered(asked)
-                if self._log.enabled:
-                    self._log.note(Statement(sql, tuple(params)), len(rows), asked)
-                return rows
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        started = time.monotonic()
+        rows = await self._ask(lambda connection: _rows(connection, sql, params))
+        self._log.note(Statement(sql, tuple(params)), len(rows), started)
+        return rows
 
     async def transaction(self, statements: Sequence[Statement]) -> list[int]:
         """Carry out all statements or none; raises CannotKnow and NothingChanged."""
         if self._create:
             self._make_file()
-        asked = time.monotonic()
-        change = partial(self._change_all, statements)
-        try:
-            try:
-                counts = await begun(self._changes, change)
-            except NoThread:  # none is under way, then
-                counts = change()
-        except (sqlite3.Error, OSError, UnicodeError) as error:
-            raise self._failure(asked, error) from error
-        self._health.answered(asked)
-        return counts
+        return await self._ask(lambda connection: self._carry_out(connection, statements))
 
     async def close(self) -> None:
-        """Close the file; a change that is under way comes to its end."""
-        self._changes.shutdown(wait=False)
+        """Close the file."""
         self._drop()
+
+    async def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        asked = time.monotonic()
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                answer = question(self._open())
+            except (sqlite3.Error, OSError, UnicodeError) as error:
+                if not _is_busy(error) or time.monotonic() - asked > self._query_timeout:
+                    raise self._failure(asked, error) from error
+            else:
+                self._health.answered(asked)
+                return answer
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _open(self) -> sqlite3.Connection:
         """The connection to the file that now bears the name."""
@@ -121,17 +110,16 @@ class SQLiteEngine:
         file = (status.st_dev, status.st_ino)
         if self._connection is None or self._file != file:
             self._drop()
-            self._connection = self._connect(patience=0.0)
+            self._connection = self._connect()
             self._file = file
         return self._connection
 
-    def _connect(self, patience: float) -> sqlite3.Connection:
-        """``patience``: how many seconds it waits for a lock, and its thread with it."""
+    def _connect(self) -> sqlite3.Connection:
         # mode=rw: a look-up must never make the file that it does not find.
         connection = sqlite3.connect(
             f"file://{quote(self._location.path)}?mode=rw",
             uri=True,
-            timeout=patience,
+            timeout=0,
             isolation_level=None,
             cached_statements=STATEMENT_CACHE,
             check_same_thread=False,
@@ -160,10 +148,6 @@ class SQLiteEngine:
             raise cannot_know(str(self._location), reason_of(error)) from error
         os.close(descriptor)
 
-    def _change_all(self, statements: Sequence[Statement]) -> list[int]:
-        with self._changing, closing(self._connect(self._query_timeout)) as connection:
-            return self._carry_out(connection, statements)
-
     def _carry_out(
         self, connection: sqlite3.Connection, statements: Sequence[Statement]
     ) -> list[int]:
@@ -190,6 +174,9 @@ class SQLiteEngine:
         failure = cannot_know(str(self._location), self._reason(error), kind)
         if kind is CannotKnow:
             self._health.failed(asked, str(failure))
+        if kind is CannotKnow or _is_unchangeable(
+            error
+        ):  # what was opened to be read alone would stay so
             self._drop()
         return failure
 
@@ -201,15 +188,12 @@ class SQLiteEngine:
                 "(PRAGMA journal_mode = DELETE) reading needs none"
             )
         path, flags = self._location.path, _OPENED.get(_code(error))
-        # Whoever closes the file loses the locks of a change that is under way (fcntl(2)).
-        if flags is None or not self._changing.acquire(blocking=False):
+        if flags is None:
             return reason_of(error)
         try:
             os.close(os.open(path, flags | os.O_CLOEXEC))
         except OSError as refused:
             return f"{error}: {reason_of(refused)}"
-        finally:
-            self._changing.release()
         writable = os.access(os.path.dirname(path), os.W_OK)
         return str(error) if writable else f"{error}: its directory cannot be written to"
 
