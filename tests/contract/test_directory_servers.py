@@ -239,3 +239,16 @@ async def test_a_server_is_not_left_for_questions_that_wait_for_one_another(
     assert len({str(each) for each in found if isinstance(each, list)}) == 1, "none was cut off"
     assert events == []
     assert losing.lost == 0
+
+
+async def test_who_waits_for_those_that_a_server_loses_is_answered_by_another(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    async with losing_server(mariadb_server.port, closes=False) as losing:
+        url = _several(mariadb_server, database, losing.port, mariadb_server.port)
+        settings = Database(url=url, pool_size=1, connect_timeout=0.7, query_timeout=1.0)
+        engine = open_engine(settings, "/")
+        rows = await asyncio.gather(*(engine.fetch("SELECT * FROM mailbox") for _ in range(5)))
+        await engine.close()
+    assert list(map(len, rows)) == [1] * 5
+    assert losing.lost == 1

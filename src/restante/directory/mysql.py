@@ -155,7 +155,8 @@ class MySQLEngine:
 
     async def _lease(self, deadline: float, *, fresh: bool = False) -> Lease:
         """A connection that others have left soon enough for an answer: what they take longer is
-        no failure of the server, and a statement that is cut off would go on there for nobody."""
+        no failure of the server, and a statement that is cut off would go on there for nobody.
+        Where it was one, and they are answered by another server, there is time for that."""
         return await self._pool.lease(deadline - self._query_timeout, deadline, fresh=fresh)
 
     async def _ask_again(

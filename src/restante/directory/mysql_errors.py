@@ -67,7 +67,8 @@ class ChangeWaited(TimeoutError):
 
 
 class AllTaken(Exception):
-    """Nobody has given a connection back in time: the database answers, but not so much at once.
+    """Nobody has given a connection back in time: the database answers, but not so much at once, or
+    hangs, which those tell who have the connections.
 
     It is not Rejected: what was asked together is not to be asked once more, one by one.
     """

@@ -62,6 +62,8 @@ class Pool:
         """Those that wait for another's connection, since the server takes no further one."""
         self._refusal: MySQLError | None = None
         """What it has said, if it has taken none since."""
+        self._renewals = 0
+        """How often a question has gone on with another connection."""
 
     def at_once(self) -> Lease | None:
         """An idle connection and a place, as nearly every look-up finds them: no timer is set."""
@@ -74,8 +76,9 @@ class Pool:
         """A connection; ``fresh``: one of nobody's before.
 
         Others are waited for until ``by``, and the server until ``deadline`` (seconds of the loop).
+        Where others have hung meanwhile and gone on elsewhere, that was to wait for the server.
         """
-        await self._place(by)
+        await self._place(by, deadline)
         try:
             return await self._any_lease(by, deadline, fresh=fresh)
         except BaseException:
@@ -90,6 +93,7 @@ class Pool:
         lease.connection.close()
         while self._idle:
             self._idle.pop().connection.close()
+        self._renewals += 1
         new = await self._any_lease(deadline, deadline, fresh=True)
         lease.server, lease.connection, lease.used = new.server, new.connection, False
 
@@ -117,21 +121,25 @@ class Pool:
             except (MySQLError, OSError):
                 connection.close()
 
-    async def _place(self, by: float) -> None:
-        """Wait for a place: first come, first served."""
+    async def _place(self, by: float, deadline: float) -> None:
+        """Wait for a place: first come, first served, and who is too late passes it on."""
         if self._free:
             self._free -= 1
             return
-        place = asyncio.get_running_loop().create_future()
+        loop, renewals = asyncio.get_running_loop(), self._renewals
+        place = loop.create_future()
         self._waiting.append(place)
         try:
-            await self._overdue.by(by, place)
+            await self._overdue.by(deadline, place)
         except BaseException as error:
             if not place.cancelled():  # it has been given meanwhile
                 self._leave()
             if not isinstance(error, TimeoutError):
                 raise
             raise self._in_vain() from None
+        if loop.time() > by and self._renewals == renewals:
+            self._pass_on()
+            raise self._in_vain()
 
     async def _any_lease(self, by: float, deadline: float, *, fresh: bool) -> Lease:
         """An idle connection, or a new one, or the next that is given back if none can be had."""
@@ -192,6 +200,10 @@ class Pool:
             self._refused.popleft().set_result(lease)
         elif lease is not None:
             self._keep(lease)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Give the place to who waits for one first."""
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
