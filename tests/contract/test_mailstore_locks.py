@@ -97,6 +97,22 @@ async def test_a_session_of_a_machine_that_mounts_this_disk_by_nfs_has_the_maild
     os.close(client)
 
 
+async def test_a_session_from_before_others_could_mount_this_disk_deletes_nothing_of_theirs(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("new/1.a.h")
+    monkeypatch.setattr(lock, "_serves_nfs", lambda _: False)
+    drop = await box.open()
+    monkeypatch.setattr(lock, "_serves_nfs", lambda _: True)
+    client = os.open(box.path / LOCK, os.O_RDWR)
+    fcntl.fcntl(client, fcntl.F_OFD_SETLK, _TO_WRITE)
+    with pytest.raises(MaildropUnavailable, match="cannot keep the lock"):
+        await drop.remove([0])
+    drop.close()
+    os.close(client)
+    assert [uid for uid, _ in await box.listing()] == ["1.a.h"]
+
+
 async def test_a_session_that_has_lost_its_lock_deletes_nothing(box: Box) -> None:
     """As a file server takes it from a machine that was cut off from it for long."""
     box.put("new/1.a.h")

@@ -138,11 +138,13 @@ def keep_lock(lock: int, maildir: bytes, name: str) -> None:
 
     A file server that has not heard of this machine for long gives its locks to others
     (NFSv4's lease, CephFS's eviction), and nobody says so before the next request for one.
+    And this machine may serve NFS only since the lock was taken.
     Where somebody has removed the file, others may have made and locked another one.
     Raises MaildropUnavailable.
     """
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _keep_clients_out(lock)
         check_name(lock, maildir + _BELOW)
     except OSError as error:
         raise unavailable("keep the lock on", name, error) from error
