@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -27,10 +30,21 @@ from restante.store.recollection import SETTLED, SHARES, Recollection
 from restante.store.scan import NOTHING, Listing
 from restante.store.unwaiting import Stamp, has_stamp, stamp_of
 from tests.support.deliveries import HOST
+from tests.support.hanging import IS_POSSIBLE, hanging
 from tests.support.helpers import HereSupplier
+from tests.support.instance import PATIENCE
 
 TICK = 0.02
 """Seconds in which the clock of any local file system goes on."""
+ASKING = """
+import os, sys, threading
+from restante.store.unwaiting import stamp_of
+directory = os.open(sys.argv[1], os.O_PATH)
+threading.Thread(target=stamp_of, args=(directory,), daemon=True).start()
+print(input(), flush=True)
+os._exit(0)
+"""
+"""A process of which one thread asks for a stamp, and another one repeats what it is told."""
 
 
 def later() -> float:
@@ -240,6 +254,23 @@ def test_a_directory_is_known_by_all_of_its_stamp(tmp_path: Path, part: str) -> 
     assert has_stamp(os.fsencode(tmp_path), stamp)
     another = dataclasses.replace(stamp, **{part: getattr(stamp, part) + 1})
     assert not has_stamp(os.fsencode(tmp_path), another)
+
+
+@pytest.mark.skipif(not IS_POSSIBLE, reason="only root can mount a file system that hangs")
+def test_other_threads_go_on_while_a_file_server_is_asked(tmp_path: Path) -> None:
+    with hanging(tmp_path / "far") as far:
+        asking = [sys.executable, "-c", ASKING, str(far.place)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(asking, stdin=pipe, stdout=pipe, bufsize=0) as process:
+            try:
+                far.wait_until_asked()
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(b"hello\n")
+                assert select.select([process.stdout], [], [], PATIENCE)[0], "all threads wait"
+            finally:
+                far.end()
+                process.kill()
 
 
 def test_what_was_not_asked_for_the_longest_is_forgotten_first() -> None:

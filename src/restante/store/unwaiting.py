@@ -49,7 +49,7 @@ def _how(flags: int) -> _How:
 
 
 _kernel = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: there is no wait
-_syscall, _fstatfs = _kernel.syscall, _kernel.fstatfs
+_syscall = _kernel.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = (
     ctypes.c_long,
@@ -58,6 +58,7 @@ _syscall.argtypes = (
     ctypes.POINTER(_How),
     ctypes.c_size_t,
 )
+_fstatfs = ctypes.CDLL(None).fstatfs  # a file server may have to answer: other threads go on
 _STATFS_SIZE = 256
 """Octets that hold a ``struct statfs``, whose first member is the type."""
 
@@ -126,7 +127,10 @@ def has_stamp(path: bytes, known: Stamp) -> bool:
 
 
 def is_local(descriptor: int) -> bool:
-    """Whether this kernel alone changes the file system of an open file."""
+    """Whether this kernel alone changes the file system of an open file.
+
+    Where it does not, a file server is asked, and waited for.
+    """
     room = ctypes.create_string_buffer(_STATFS_SIZE)
     if _fstatfs(descriptor, room) != 0:
         return False
