@@ -118,7 +118,8 @@ def _keep_clients_out(lock: int) -> None:
     """Lock for machines that mount a disk of this one by NFS as well; raises OSError.
 
     Their flock(2) is fcntl(2)'s lock here, and one kind does not see the other. What is open to be
-    read alone cannot be locked so, and nothing is deleted then.
+    read alone cannot be locked so: on a file system that is read-only nothing is deleted then, and
+    on a full one the lock of a Maildir itself is this machine's alone.
     """
     if _serves_nfs(time.monotonic() // _REMEMBERED) and unwaiting.is_local(lock):
         try:
