@@ -64,6 +64,14 @@ async def test_look_ups_share_the_connections_that_the_server_allows(
     assert [event["event"] for event in events] == ["database_away", "database_back"]
 
 
+async def test_there_is_time_to_wait_for_others_where_an_answer_may_take_all_of_it(
+    mariadb_server: MariaDB, database: str
+) -> None:
+    async with _engine_on(_limited(mariadb_server, database, 2), timeouts=20.0) as engine:
+        answers = await asyncio.gather(*(engine.fetch(_slow(0.05)) for _ in range(20)))
+        assert all(len(rows) == 1 for rows in answers)
+
+
 async def test_a_connection_that_is_given_back_while_another_is_refused(
     mariadb_server: MariaDB, database: str
 ) -> None:

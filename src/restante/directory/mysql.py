@@ -96,7 +96,9 @@ class MySQLEngine:
         self.concurrency = settings.pool_size
         self._connect_timeout = settings.connect_timeout
         self._query_timeout = settings.query_timeout
-        self._patience = min(settings.connect_timeout + settings.query_timeout, MAX_WAIT)
+        whole = settings.connect_timeout + settings.query_timeout
+        self._patience = min(whole, MAX_WAIT)
+        self._for_an_answer = self._patience * settings.query_timeout / whole
         self._overdue = Overdue()
         self._servers = Servers(location.servers)
         self._pool = Pool(settings.pool_size, self._servers, self._connect_to)
@@ -157,7 +159,7 @@ class MySQLEngine:
         """A connection that others have left soon enough for an answer: what they take longer is
         no failure of the server, and a statement that is cut off would go on there for nobody.
         Where it was one, and they are answered by another server, there is time for that."""
-        return await self._pool.lease(deadline - self._query_timeout, deadline, fresh=fresh)
+        return await self._pool.lease(deadline - self._for_an_answer, deadline, fresh=fresh)
 
     async def _ask_again(
         self,
