@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -105,8 +107,11 @@ def _accept(peer: SmtpPeer, listener: socket.socket) -> None:
     while not peer.stopped.is_set():
         try:
             connection, _ = listener.accept()
-        except OSError:
-            break
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                break
+            time.sleep(0.01)  # a test has taken all descriptors, for a moment
+            continue
         peer.connections += 1
         thread = threading.Thread(target=_serve, args=(peer, connection))
         thread.start()
