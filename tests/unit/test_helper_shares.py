@@ -159,6 +159,26 @@ async def test_who_answers_now_and_then_is_busy(
     assert [await each for each in waiting] == [(DONE,)] * 12
 
 
+async def test_who_answers_what_was_given_up_is_busy(
+    tmp_path: Path, writer: HelperWriter, supplier: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still, and now does in turn what it was asked for then."""
+    monkeypatch.setattr(pool, "CROWDED", 0.4)
+    to = delivery(tmp_path)
+    stopped = begin(writer, to, range(SHARE + 12))
+    await asyncio.wait(stopped[SHARE:])
+    for each in stopped[:SHARE]:
+        assert supplier.answer(supplier.ends[0])
+        assert await each == (DONE,)
+    await asyncio.sleep(0.05)  # until somebody has looked
+    fresh = begin(writer, to, range(20, 20 + SHARE + 1))
+    for _ in stopped[SHARE:]:
+        await asyncio.sleep(0.05)
+        assert supplier.answer(supplier.ends[0])
+    supplier.wake()
+    assert [await each for each in fresh] == [(DONE,)] * len(fresh)
+
+
 async def test_a_helper_that_was_stopped_is_not_its_file_system(
     writer: HelperWriter, supplier: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,8 @@ class Database:
     )
     connect_timeout: float = setting(
         3.0,
-        "Seconds to wait for a connection, be it a new one or one that others use.",
+        "Seconds to wait for a new connection, and for one that others use: who gets that later is "
+        "put off (of more than 9 seconds in all, its share).",
         low=0.1,
         high=60,
     )

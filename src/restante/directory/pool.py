@@ -93,7 +93,7 @@ class Pool:
         lease.connection.close()
         while self._idle:
             self._idle.pop().connection.close()
-        self._renewals += 1
+        self._renewals += lease.server is not self._servers.first  # or else it had died while idle
         new = await self._any_lease(deadline, deadline, fresh=True)
         lease.server, lease.connection, lease.used = new.server, new.connection, False
 

@@ -261,6 +261,7 @@ class Link:
         if frame.number not in self._given_up:
             raise BadFrame("an answer that nobody asked for")
         if frame.kind not in _ON_THE_WAY:
+            self.last_answer = self._loop.time()
             self._given_up.remove(frame.number)
 
     def _take_unasked(self, frame: Frame) -> None:

@@ -23,9 +23,9 @@ from restante.status import Delivered, Outcome, TemporaryFailure
 
 QUEUEING = 300.0
 """Seconds that a command may wait for others of its user to end, and be ended itself."""
-CROWD_PAUSE = 30.0
+CROWD_PAUSE = PATIENCE
 """Seconds after which what stood back for others is tried again. By then the helper or the disk is
-at work again, or will soon have been silent for so long that an attempt may fail of it."""
+at work again, or has been silent for so long that an attempt may fail of it."""
 MAX_DOUBTS = 10_000
 """Messages of which is remembered that an answer about them was lost."""
 

@@ -107,7 +107,7 @@ def bring_forward(connection: sqlite3.Connection, seconds: float, now: float) ->
     connection.execute("UPDATE report SET due = due - ? WHERE due > ?", (seconds, now))
 
 
-def too_far_ahead(connection: sqlite3.Connection, now: float, ahead: float = 0.0) -> float:
+def too_far_ahead(connection: sqlite3.Connection, now: float, ahead: float) -> float:
     """Seconds by which something waits longer than it was ever to wait; 0: nothing does.
 
     By so much, at the least, the time of day was ahead when it was put off. ``ahead``: by so much
